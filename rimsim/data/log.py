@@ -1,0 +1,137 @@
+"""The event log: who interacted with what, and when."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["EventLog", "Sessions"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """Sessions of a log, sorted by start time (ties: by user); a session is one *arrival* of its user.
+
+    With s sessions over n events:
+    """
+
+    user: NDArray[np.int64]
+    """(s,) index of the user."""
+    start: NDArray[np.float64]
+    """(s,) time of the first event, seconds."""
+    stop: NDArray[np.float64]
+    """(s,) time of the last event, seconds."""
+    count: NDArray[np.int64]
+    """(s,) events in the session, at least 1."""
+    of_event: NDArray[np.int64]
+    """(n,) the session of each event of the log, in the log's order."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+@dataclass(frozen=True, eq=False)
+class EventLog:
+    """A log of n events, sorted by (time, user, item), with its user and item tables.
+
+    Users and items are indices into the tables, so that a log cut by time keeps the meaning of its indices.
+    """
+
+    user: NDArray[np.int64]
+    """(n,) row of ``users``."""
+    item: NDArray[np.int64]
+    """(n,) row of ``items``."""
+    time: NDArray[np.float64]
+    """(n,) seconds since the epoch, ascending."""
+    value: NDArray[np.float32]
+    """(n,) the logged value, such as a rating in stars; 1 where the log has none."""
+    users: pd.DataFrame
+    """One row a user; column ``id`` holds the id as it stood in the source."""
+    items: pd.DataFrame
+    """One row an item: ``id``, ``title``, ``genres`` (names joined by ``|``), ``year`` (nullable) and ``release``
+    (seconds since the epoch; 0 = always there)."""
+    target: NDArray[np.bool_] | None = None
+    """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def n_users(self) -> int:
+        """Rows of the user table."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue, M."""
+        return len(self.items)
+
+    @property
+    def targets(self) -> NDArray[np.bool_]:
+        """(n,) ``target``, or all true where it is None."""
+        return np.ones(len(self), bool) if self.target is None else self.target
+
+    def rows(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> EventLog:
+        """The log reduced to some of its events, in the same order, with the same tables."""
+        return dataclasses.replace(
+            self,
+            user=self.user[keep],
+            item=self.item[keep],
+            time=self.time[keep],
+            value=self.value[keep],
+            target=None if self.target is None else self.target[keep],
+        )
+
+    def before(self, time: float) -> EventLog:
+        """Events strictly before ``time`` (seconds)."""
+        return self.rows(slice(0, int(np.searchsorted(self.time, time, "left"))))
+
+    def between(self, start: float, stop: float) -> EventLog:
+        """Events with ``start`` ≤ time < ``stop`` (seconds)."""
+        first, last = np.searchsorted(self.time, [start, stop], "left")
+        return self.rows(slice(int(first), max(int(first), int(last))))
+
+    def sessions(self, gap: str | float = "30min") -> Sessions:
+        """Cut every user's events into sessions.
+
+        Args:
+            gap: A silence longer than this ends a session: seconds, or what :class:`pandas.Timedelta` reads.
+
+        Returns:
+            The sessions, sorted by start time.
+
+        Raises:
+            DataError: If the gap is not positive.
+        """
+        seconds = pd.Timedelta(gap).total_seconds() if isinstance(gap, str) else float(gap)
+        if not seconds > 0:
+            raise DataError(f"sessions: gap is {gap!r}; allowed: a positive duration such as '30min'")
+        n = len(self)
+        order = np.lexsort((np.arange(n), self.user))
+        user, time = self.user[order], self.time[order]
+        first = np.ones(n, bool)
+        first[1:] = (user[1:] != user[:-1]) | (time[1:] - time[:-1] > seconds)
+        begin = np.flatnonzero(first)
+        end = np.append(begin[1:], n)
+        by_start = np.lexsort((user[begin], time[begin]))
+        rank = np.empty(len(begin), np.int64)
+        rank[by_start] = np.arange(len(begin))
+        of_event = np.empty(n, np.int64)
+        of_event[order] = rank[np.cumsum(first) - 1] if n else rank
+        last = end - 1
+        return Sessions(
+            user=user[begin][by_start],
+            start=time[begin][by_start],
+            stop=time[last][by_start] if n else time,
+            count=(end - begin)[by_start].astype(np.int64),
+            of_event=of_event,
+        )

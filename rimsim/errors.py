@@ -1,0 +1,96 @@
+"""Every error that rimsim raises on purpose.
+
+    RimsimError
+    ├── DataError            a log that cannot be read or used
+    ├── ConfigError          a scenario, field or option that does not fit
+    ├── ModelError           an intensity model used wrongly, or one that returned nonsense
+    ├── InfeasibleError      exposure floors that no set of slates can meet
+    ├── MarketError          the market driven out of order
+    ├── AgentError           an agent that raised, or answered with something that is no slate
+    └── RunFolderError       a run folder that is missing, foreign, in use or damaged
+
+All are built from positional arguments alone, because SimPy rebuilds the exception of a failed process as
+``type(error)(*error.args)``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "AgentError",
+    "ConfigError",
+    "DataError",
+    "InfeasibleError",
+    "MarketError",
+    "ModelError",
+    "RimsimError",
+    "RunFolderError",
+    "nearest",
+]
+
+
+class RimsimError(Exception):
+    """Base of all errors of rimsim; ``str(error)`` is one sentence for a person."""
+
+
+class DataError(RimsimError):
+    """A log that cannot be read or used; the message names file, line or column, what was found and what is allowed."""
+
+
+class ConfigError(RimsimError):
+    """A scenario, field or option that does not fit; the message names it and what is allowed."""
+
+
+class ModelError(RimsimError):
+    """An intensity model that was used before it was fitted, or that returned something that is no intensity."""
+
+
+class InfeasibleError(RimsimError):
+    """Exposure floors that cannot be met.
+
+    Args:
+        message: What cannot be met, for a person.
+        items: Indices of a set of items whose floors together exceed what can reach them.
+        shortfall: By how many exposures, at least, that set must fall short.
+    """
+
+    def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: int = 0) -> None:
+        super().__init__(message, items, shortfall)
+        self.items = items
+        self.shortfall = shortfall
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MarketError(RimsimError):
+    """The market driven out of order: slates for arrivals it did not hand out, or a state of another market."""
+
+
+class AgentError(RimsimError):
+    """An agent that raised or that answered with something that is no slate; the message names agent and arrival."""
+
+
+class RunFolderError(RimsimError):
+    """A run folder that is missing, foreign, in use by another process or damaged."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Say what was probably meant, as the tail of an error message.
+
+    Args:
+        name: What was found.
+        allowed: The valid names.
+
+    Returns:
+        ``" Did you mean 'x'?"`` or an empty string, followed by the list of valid names.
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{guess} Allowed: {', '.join(names)}."
