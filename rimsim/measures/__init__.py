@@ -1,0 +1,102 @@
+"""Every figure that rimsim reports, defined once: pure functions on NumPy arrays, and their register.
+
+    exposure      how counts spread over the catalogue; guarantees kept and who carried them
+    relevance     what slates were worth; values with the penalty for shortfall
+    loop          likeness of slates, genre drift, returning users
+    adoption      Kaplan-Meier times of released items
+    statistics    intervals over seeds, paired differences
+    registry      MEASURES: metric name → formula, unit, TensorBoard group
+
+No measure returns NaN: what does not exist has a documented convention or is None.
+"""
+
+from __future__ import annotations
+
+from rimsim.measures.adoption import (
+    AdoptionTimes,
+    SurvivalCurve,
+    adoption_median,
+    adoption_times,
+    kaplan_meier,
+)
+from rimsim.measures.exposure import (
+    average_popularity,
+    binding_items,
+    coverage,
+    effective_items,
+    examined_exposure,
+    examined_shortfall,
+    exposure_counts,
+    gini,
+    items_met,
+    lorenz,
+    perplexity,
+    shortfall,
+    shortfall_units,
+    who_pays,
+    worst_ratio,
+)
+from rimsim.measures.loop import (
+    genre_drift,
+    genre_shares,
+    genre_weights,
+    jaccard,
+    sample_pairs,
+    sessions_per_user,
+)
+from rimsim.measures.registry import MEASURES, Measure, find_measure, markdown_table, tag
+from rimsim.measures.relevance import (
+    ndcg,
+    penalised_value,
+    per_slate,
+    precision,
+    recall,
+    relative_gap,
+    utility_share,
+)
+from rimsim.measures.statistics import Interval, PairedDifference, mean_interval, paired_difference
+
+__all__ = [
+    "MEASURES",
+    "AdoptionTimes",
+    "Interval",
+    "Measure",
+    "PairedDifference",
+    "SurvivalCurve",
+    "adoption_median",
+    "adoption_times",
+    "average_popularity",
+    "binding_items",
+    "coverage",
+    "effective_items",
+    "examined_exposure",
+    "examined_shortfall",
+    "exposure_counts",
+    "find_measure",
+    "genre_drift",
+    "genre_shares",
+    "genre_weights",
+    "gini",
+    "items_met",
+    "jaccard",
+    "kaplan_meier",
+    "lorenz",
+    "markdown_table",
+    "mean_interval",
+    "ndcg",
+    "paired_difference",
+    "penalised_value",
+    "per_slate",
+    "perplexity",
+    "precision",
+    "recall",
+    "relative_gap",
+    "sample_pairs",
+    "sessions_per_user",
+    "shortfall",
+    "shortfall_units",
+    "tag",
+    "utility_share",
+    "who_pays",
+    "worst_ratio",
+]

@@ -1,0 +1,133 @@
+"""Measures of relevance and of allocation: what the slates were worth.
+
+For n arrivals with k positions each; a hit is a shown item that is relevant (consumed, or in the logged
+future).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import DataError
+from rimsim.measures._checks import as_counts, same_length
+from rimsim.measures.exposure import shortfall_units
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["ndcg", "penalised_value", "per_slate", "precision", "recall", "relative_gap", "utility_share"]
+
+
+def precision(hits: ArrayLike) -> float:
+    """Σ hits / (n·k): the share of positions that hold a relevant item.
+
+    An empty position counts as a miss (Ma et al., ICLR 2022), so that leaving positions empty cannot raise
+    it.
+
+    Args:
+        hits: (n, k) bool.
+
+    Returns:
+        Between 0 and 1; 0 if there is no position.
+    """
+    found = _hits(hits)
+    return float(found.mean()) if found.size else 0.0
+
+
+def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
+    """Mean over the arrivals with a relevant item of hits / relevant items.
+
+    Arrivals without one are left out, as nothing could be found for them; precision counts them.
+
+    Args:
+        hits: (n, k) bool.
+        relevant: (n,) relevant items of each arrival, shown or not.
+
+    Returns:
+        Between 0 and 1; 0 if no arrival has a relevant item.
+    """
+    found, number = _hits_and_relevant(hits, relevant)
+    some = number > 0
+    return float((found.sum(axis=1)[some] / number[some]).mean()) if some.any() else 0.0
+
+
+def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
+    """Mean over the arrivals with a relevant item of DCG / ideal DCG, with gain 1 and discount 1/log₂(r + 1).
+
+    The ideal slate holds min(k, relevant) hits at its top (Järvelin and Kekäläinen, TOIS 2002).
+
+    Args:
+        hits: (n, k) bool in order of position.
+        relevant: (n,) relevant items of each arrival, shown or not.
+
+    Returns:
+        Between 0 and 1; 0 if no arrival has a relevant item.
+    """
+    found, number = _hits_and_relevant(hits, relevant)
+    some = number > 0
+    k = found.shape[1]
+    if not some.any() or k == 0:
+        return 0.0
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discount)[np.minimum(number[some].astype(np.int64), k) - 1]
+    return float((found[some] @ discount / ideal).mean())
+
+
+def per_slate(values: ArrayLike) -> float:
+    """Mean worth of a slate: Σ over its positions, mean over arrivals.
+
+    Of true consumption probabilities it is ``utility``, of draws (0 or 1) ``consumptions``.
+
+    Args:
+        values: (n, k) what each position is worth; 0 where it is empty.
+
+    Returns:
+        The mean worth of a slate; 0 if there is none.
+    """
+    worth = np.asarray(values, np.float64)
+    if worth.ndim != 2:
+        raise DataError(f"values: an array of shape {worth.shape}; allowed: (arrivals, positions)")
+    return float(worth.sum(axis=1).mean()) if len(worth) else 0.0
+
+
+def utility_share(utility: float, oracle: float) -> float:
+    """Utility over the oracle's at the same round and seed; 0 if the oracle has none."""
+    return float(utility / oracle) if oracle > 0 else 0.0
+
+
+def penalised_value(worth: ArrayLike, exposure: ArrayLike, required: ArrayLike, cost: float) -> float:
+    """V = Σ worth − c·Σ(b − E)₊, in float64.
+
+    With model scores as worth it is ``value_model``, with true intensities ``value_true``, with realised
+    consumptions (0 or 1) ``return``. Three values, never to be confused.
+
+    Args:
+        worth: Worth of the filled positions, any shape; 0 where a position is empty.
+        exposure: (M,) exposures.
+        required: (M,) required exposures b.
+        cost: c, the price of one exposure of shortfall.
+    """
+    return float(np.asarray(worth, np.float64).sum() - cost * shortfall_units(exposure, required))
+
+
+def relative_gap(bound: float, value: float) -> float:
+    """(D − V) / |D|: by how much, at most, better slates could exceed V; 0 if D = V."""
+    return 0.0 if bound == value else float((bound - value) / max(abs(bound), np.finfo(np.float64).tiny))
+
+
+def _hits(hits: ArrayLike) -> NDArray[np.bool_]:
+    found = np.asarray(hits, np.bool_)
+    if found.ndim != 2:
+        raise DataError(f"hits: an array of shape {found.shape}; allowed: (arrivals, positions)")
+    return found
+
+
+def _hits_and_relevant(hits: ArrayLike, relevant: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    found, number = _hits(hits), as_counts(relevant, "relevant")
+    same_length(found, number, "hits and relevant")
+    if (over := found.sum(axis=1) > number).any():
+        row = int(np.flatnonzero(over)[0])
+        raise DataError(f"relevant[{row}]: {number[row]:.0f}; allowed: at least its {found[row].sum()} hits")
+    return found, number

@@ -1,0 +1,209 @@
+"""Adoption curves, intervals over seeds, and the register of measures."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rimsim import measures
+from rimsim.errors import ConfigError, DataError
+
+VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
+
+
+def test_kaplan_meier_reproduces_the_leukaemia_trial():
+    """The 6-mercaptopurine arm of Freireich et al. (1963) gives the survival printed in textbooks."""
+    duration = [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]
+    censored = {3, 5, 7, 8, 11, 12, 13, 16, 17, 18, 19, 20}
+    curve = measures.kaplan_meier(duration, [row not in censored for row in range(21)])
+    assert curve.time.tolist() == [6, 7, 10, 13, 16, 22, 23]
+    assert curve.at_risk.tolist() == [21, 17, 15, 12, 11, 7, 6]
+    assert curve.events.tolist() == [3, 1, 1, 1, 1, 1, 1]
+    printed = [0.8571, 0.8067, 0.7529, 0.6902, 0.6275, 0.5378, 0.4482]
+    assert curve.survival == pytest.approx(printed, abs=5e-5)
+    errors = [0.0764, 0.0869, 0.0963, 0.1068, 0.1141, 0.1282, 0.1346]
+    assert curve.standard_error == pytest.approx(errors, abs=5e-5)
+    assert curve.quantile(0.5) == 23
+    assert curve.quantile(0.6) is None
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
+def test_kaplan_meier_without_censoring_is_the_empirical_curve(duration):
+    """When every time is observed, the share adopted by t is the share of times up to t."""
+    curve = measures.kaplan_meier(duration, np.ones(len(duration), bool))
+    expected = [(np.array(duration) <= t).mean() for t in curve.time]
+    assert curve.adopted == pytest.approx(expected)
+
+
+def test_nothing_adopted_has_no_median():
+    """With every item censored the curve is empty and there is no median."""
+    times = measures.adoption_times(release=[2, 5], item=[], arrival=[], arrivals=9)
+    assert times.duration.tolist() == [7, 4]
+    assert not times.observed.any()
+    assert measures.adoption_median(times) is None
+
+
+def test_adoption_counts_arrivals_from_release_to_the_mth_consumption():
+    """The first and the second consumption of three items, one never consumed and one only once."""
+    item, arrival = [0, 1, 0, 0], [9, 4, 3, 5]
+    first = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10)
+    assert first.duration.tolist() == [4, 1, 4]
+    assert first.observed.tolist() == [True, True, False]
+    second = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10, m=2)
+    assert second.duration.tolist() == [6, 6, 4]
+    assert second.observed.tolist() == [True, False, False]
+    assert measures.adoption_median(first) == 4
+
+
+def test_consumption_before_release_is_an_error():
+    """An item cannot be consumed before its release, nor be released after the end."""
+    with pytest.raises(DataError, match="item 0 is consumed by arrival 1"):
+        measures.adoption_times([3], [0], [1], arrivals=10)
+    with pytest.raises(DataError, match="release: 12"):
+        measures.adoption_times([12], [], [], arrivals=10)
+
+
+@given(VALUES, st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_mean_interval_is_the_t_interval(values, level):
+    """Bounds agree with SciPy's one-sample t test."""
+    interval = measures.mean_interval(values, level)
+    spread = np.std(values, ddof=1)
+    if spread > 1e-6:
+        expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(level)
+        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-8)
+    assert interval.low <= interval.mean <= interval.high
+    assert interval.n == len(values)
+
+
+def test_mean_interval_covers_as_often_as_it_says():
+    """Of 4,000 intervals at 80 % from five normal values, 80 % hold the true mean (within four errors)."""
+    rows = np.random.default_rng(5).normal(2.0, 3.0, (4000, 5))
+    intervals = [measures.mean_interval(row, 0.8) for row in rows]
+    covered = np.mean([interval.low <= 2.0 <= interval.high for interval in intervals])
+    assert covered == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / 4000))
+
+
+@given(VALUES, st.integers(0, 99))
+def test_paired_difference_is_the_paired_t_test(values, seed):
+    """Bounds agree with SciPy's paired t test and d_z with its definition; swapping changes the sign."""
+    a = np.array(values)
+    b = a + np.random.default_rng(seed).normal(1, 1, len(a))
+    result = measures.paired_difference(a, b)
+    expected = scipy.stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert result.dz == pytest.approx((a - b).mean() / (a - b).std(ddof=1))
+    swapped = measures.paired_difference(b, a)
+    assert (swapped.mean, swapped.dz) == pytest.approx((-result.mean, -result.dz))
+    assert result.clear == (expected.low > 0 or expected.high < 0)
+
+
+def test_one_seed_has_a_mean_and_no_interval():
+    """One value gives its mean, no bounds and no effect size; none gives no mean; nothing is NaN."""
+    assert measures.mean_interval([0.3]) == measures.Interval(0.3, None, None, 1)
+    assert measures.mean_interval([]) == measures.Interval(None, None, None, 0)
+    assert measures.paired_difference([0.5], [0.25]) == measures.PairedDifference(0.25, None, None, None, 1)
+    assert not measures.paired_difference([0.5], [0.25]).clear
+
+
+def test_missing_values_are_left_out_and_counted():
+    """A NaN drops its value or its pair, and n says how many remain."""
+    assert measures.mean_interval([1.0, math.nan, 3.0]).n == 2
+    result = measures.paired_difference([1.0, math.nan, 4.0], [0.0, 1.0, 2.0])
+    assert (result.mean, result.n) == (1.5, 2)
+
+
+def test_equal_differences_have_no_effect_size_unless_zero():
+    """A spread of 0 makes d_z undefined, except for differences that are all 0."""
+    assert measures.paired_difference([2.0, 3.0], [1.0, 2.0]).dz is None
+    assert measures.paired_difference([2.0, 3.0], [2.0, 3.0]).dz == 0
+
+
+def test_statistics_reject_what_has_no_meaning():
+    """Unequal lengths, an infinite value and a level outside (0, 1) are errors."""
+    with pytest.raises(DataError, match="2 and 1 values"):
+        measures.paired_difference([1, 2], [1])
+    with pytest.raises(DataError, match="infinite"):
+        measures.mean_interval([1, math.inf])
+    with pytest.raises(DataError, match="level"):
+        measures.mean_interval([1, 2], level=95)
+
+
+def test_register_holds_the_metrics_of_the_tables():
+    """Every metric name that the tables promise is registered under its own name."""
+    promised = {
+        "precision",
+        "recall",
+        "ndcg",
+        "utility",
+        "coverage",
+        "gini",
+        "perplexity",
+        "log_gini",
+        "items_met",
+        "shortfall",
+        "examined_shortfall",
+        "effective_items",
+        "value_model",
+        "value_true",
+        "return",
+        "bound",
+        "gap",
+        "average_popularity",
+        "jaccard",
+        "genre_drift",
+        "worst_ratio",
+        "utility_share",
+        "sessions_per_user",
+    }
+    assert promised <= set(measures.MEASURES)
+    assert all(name == measure.name for name, measure in measures.MEASURES.items())
+
+
+@pytest.mark.parametrize("measure", measures.MEASURES.values(), ids=lambda measure: measure.name)
+def test_registered_function_exists(measure):
+    """The function that a measure names can be found and called."""
+    module, _, name = measure.function.rpartition(".")
+    assert callable(getattr(importlib.import_module(module or "rimsim.measures"), name))
+
+
+def test_tags_are_group_and_name():
+    """A tag is group/name, and an unknown metric is an error with the nearest name."""
+    assert measures.tag("shortfall") == "guarantee/shortfall"
+    with pytest.raises(ConfigError, match="Did you mean 'coverage'"):
+        measures.find_measure("covrage")
+
+
+def test_public_names_are_all_there():
+    """``__all__`` is sorted as the linter wants it and every name in it exists."""
+    assert all(hasattr(measures, name) for name in measures.__all__)
+    assert len(set(measures.__all__)) == len(measures.__all__)
+
+
+def test_documentation_holds_the_register():
+    """docs/measures.md contains the table that the register writes, word for word."""
+    page = Path(__file__).parents[1] / "docs" / "measures.md"
+    assert measures.markdown_table() in page.read_text(encoding="utf-8")
+
+
+def test_documented_lines_give_the_documented_values():
+    """The Python lines of docs/measures.md run, and give what their comments say."""
+    page = (Path(__file__).parents[1] / "docs" / "measures.md").read_text(encoding="utf-8")
+    lines = page.split("```python\n")[1].split("```")[0].splitlines()
+    names = {"measures": measures}
+    shown = {}
+    for line in lines[1:]:
+        code, _, said = line.partition("  # ")
+        if code and "=" in code.split("(")[0]:
+            exec(code, names)  # noqa: S102 - the documentation is ours
+            shown[repr(names[code.split(" ")[0]])] = said
+        elif code:
+            shown[repr(eval(code, names))] = said  # noqa: S307 - the same
+    assert len(shown) == 4
+    assert all(value == said for value, said in shown.items())
