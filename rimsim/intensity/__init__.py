@@ -1,1 +1,44 @@
-"""intensity."""
+"""Intensity models: λ(x), p(y|x) and their product."""
+
+from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
+from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.cache import cache_folder, fitted
+from rimsim.intensity.contract import IntensityModel, RecurrentModel
+from rimsim.intensity.decayed import Scales
+from rimsim.intensity.ground import Ground, GroundModel
+from rimsim.intensity.gru import GRU, GRUConfig
+from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
+from rimsim.intensity.persistence import Stored
+from rimsim.intensity.popularity import Popularity, PopularityConfig
+from rimsim.intensity.product import RIM
+from rimsim.intensity.registry import config_of, load, make, names, register
+from rimsim.intensity.states import UserStates
+
+__all__ = [
+    "BLOCK",
+    "EMA",
+    "GRU",
+    "RIM",
+    "EMAConfig",
+    "GRUConfig",
+    "Ground",
+    "GroundModel",
+    "HawkesPoisson",
+    "HawkesPoissonConfig",
+    "IntensityModel",
+    "Popularity",
+    "PopularityConfig",
+    "RecurrentModel",
+    "Scales",
+    "Stored",
+    "UserPopularity",
+    "UserPopularityConfig",
+    "UserStates",
+    "cache_folder",
+    "config_of",
+    "fitted",
+    "load",
+    "make",
+    "names",
+    "register",
+]

@@ -78,4 +78,6 @@ class UserStates:
     def take(self, rows: ArrayLike) -> UserStates:
         """Some of the states, in the given order."""
         wanted = np.asarray(rows, np.int64)
-        return self._gather(self.offsets[wanted], self.offsets[wanted + 1], self.items, self.times, self.now[wanted])
+        return self._gather(
+            self.offsets[wanted], self.offsets[wanted + 1], self.items, self.times, self.now[wanted]
+        )

@@ -1,0 +1,163 @@
+"""User activity as a ground intensity: how much a user did so far, plainly or with the past fading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.errors import ModelError
+from rimsim.intensity import decayed
+from rimsim.intensity.device import resolved
+from rimsim.intensity.examples import CountExamples, session_examples, window_examples
+from rimsim.intensity.ground import Ground
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["EMA", "EMAConfig", "UserPopularity", "UserPopularityConfig"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class UserPopularityConfig:
+    """How a user's events are counted."""
+
+    smoothing: float = Field(default=0.01, gt=0, description="Events added to every user, so that λ > 0.")
+    horizon: float | None = Field(
+        default=None, gt=0, description="Seconds; None: one session, which is one arrival."
+    )
+    gap: float = Field(default=1800.0, gt=0, description="Silence that ends a session, seconds.")
+    windows: int = Field(
+        default=4, ge=1, description="With a horizon in seconds: how many past horizons to fit on."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EMAConfig(UserPopularityConfig):
+    """How a user's events are counted and how fast they fade."""
+
+    scale: float = Field(
+        default=86400.0, gt=0, description="Time in which an event's weight falls by e, seconds."
+    )
+
+
+class UserPopularity(Ground):
+    """λ(x) = c·(n_x + s): a user's events so far, times one fitted factor.
+
+    The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson maximum
+    likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR 2022).
+
+    Attributes:
+        factor: c; 0 before a fit.
+        rescale: The factor that the last :meth:`update` kept the mean with, relative to a fit; 1 after a fit.
+    """
+
+    kind: ClassVar[str] = "pop"
+
+    def __init__(self, config: UserPopularityConfig | None = None) -> None:
+        self.config = config or UserPopularityConfig()
+        self.device = resolved(self.config.device)
+        self.factor = 0.0
+        self.rescale = 1.0
+        self._rates = torch.tensor([self._rate()], dtype=torch.float64, device=self.device)
+
+    def _rate(self) -> float:
+        return 0.0
+
+    def examples(self, log: EventLog) -> CountExamples:
+        """The states and counts of a log that :meth:`fit` fits to."""
+        if self.config.horizon is None:
+            return session_examples(log, self.config.gap)
+        return window_examples(log, self.config.horizon, self.config.windows)
+
+    def fit(self, log: EventLog) -> Self:
+        """Fit the factor to the sessions (or last horizons) of the log's target events."""
+        self.n_items = log.n_items
+        return self.fit_examples(self.examples(log))
+
+    def fit_examples(self, examples: CountExamples) -> Self:
+        """Fit the factor to given states and counts.
+
+        Raises:
+            ModelError: If there is no event in the examples.
+        """
+        total = float(examples.counts.sum())
+        if total == 0:
+            raise ModelError(f"{self.kind}: found examples with 0 events in all; allowed: at least one event")
+        raw = self._activity(self.encode(examples.states), examples.states.now)
+        self.factor = total / float(raw.sum())
+        self.rescale = 1.0
+        return self
+
+    def update(self, log: EventLog) -> Self:
+        """Keep the factor: the states move, the scale of λ stays (``rescale`` says what a refit would have changed)."""
+        examples = self.examples(log)
+        if examples.counts.sum():
+            kept = self.factor
+            self.fit_examples(examples)
+            self.factor, self.rescale = kept, kept / self.factor
+        return self
+
+    def encode(self, states: UserStates) -> Code:
+        """Faded count (n, 1), first and last event time (n,), all float64."""
+        return decayed.encode(states, np.array([self._rate()]), self.device)
+
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:  # noqa: ARG002 - the contract's
+        """The count faded to ``times`` and raised by one."""
+        return decayed.advance(code, times.to(self.device), self._rates)
+
+    def _activity(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        sums, _, last = code
+        instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
+        age = torch.where(torch.isinf(last), 0.0, instant - last)
+        return sums[:, 0] * torch.exp(-age * self._rates[0]) + self.config.smoothing
+
+    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the coded states at ``now``.
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        if not self.factor:
+            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+        return (self._activity(code, now) * self.factor).float()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Nothing; the factor is in :meth:`extra`."""
+        return {}
+
+    def extra(self) -> dict[str, Any]:
+        """Factor, last rescaling and catalogue size."""
+        return {"n_items": self.n_items, "factor": self.factor, "rescale": self.rescale}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Take over the factor."""
+        self.n_items, self.factor = int(extra["n_items"]), float(extra["factor"])
+        self.rescale = float(extra["rescale"])
+
+
+class EMA(UserPopularity):
+    """λ(x) = c·(Σ_i exp(−(now − t_i)/scale) + s): a user's events so far, fading with time.
+
+    Exponential moving average, ``EMA`` in Ma, Liu and Deoras (ICLR 2022), with one fitted factor as in
+    :class:`UserPopularity`.
+    """
+
+    kind: ClassVar[str] = "ema"
+    config: EMAConfig
+
+    def __init__(self, config: EMAConfig | None = None) -> None:
+        super().__init__(config or EMAConfig())
+
+    def _rate(self) -> float:
+        return 1.0 / self.config.scale

@@ -1,0 +1,48 @@
+"""Row blocks of one fixed size, so that a row's bits do not depend on which rows it is computed with.
+
+A matrix product picks its kernel by the shapes: one row alone differs in its last bits from the same row among others.
+Everything that a model computes for states therefore runs on exactly :data:`BLOCK` rows, the last block filled up with
+zeros. On one thread the same state then gives the same bits in any batch and at any position of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["BLOCK", "in_blocks", "padded", "spans"]
+
+BLOCK = 128
+"""Rows of a block."""
+
+
+def spans(n: int) -> Iterator[tuple[int, int]]:
+    """The (first, past-the-last) rows of each block of n rows."""
+    for first in range(0, n, BLOCK):
+        yield first, min(first + BLOCK, n)
+
+
+def padded(tensor: torch.Tensor) -> torch.Tensor:
+    """(BLOCK, …) the rows, at most BLOCK of them, followed by rows of zeros; the tensor itself if it is full."""
+    missing = BLOCK - tensor.shape[0]
+    if missing == 0:
+        return tensor.contiguous()
+    return torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))])
+
+
+def in_blocks(function: Callable[..., torch.Tensor], *rows: torch.Tensor) -> torch.Tensor:
+    """(n, …) what a row-wise function gives for n rows, computed block by block.
+
+    Args:
+        function: Takes one (BLOCK, …) tensor for each of ``rows`` and returns one (BLOCK, …) tensor.
+        *rows: Tensors with n rows each.
+    """
+    n = rows[0].shape[0]
+    if n == BLOCK:
+        return function(*(tensor.contiguous() for tensor in rows))
+    parts = [function(*(padded(t[a:b]) for t in rows))[: b - a] for a, b in spans(n)]
+    return torch.cat(parts) if parts else function(*(padded(t) for t in rows))[:0]

@@ -1,0 +1,76 @@
+"""Training examples of a ground intensity: a user state, and how many events followed within the horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import ModelError
+from rimsim.intensity.states import UserStates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+
+__all__ = ["CountExamples", "count_examples", "session_examples", "window_examples"]
+
+
+@dataclass(frozen=True, eq=False)
+class CountExamples:
+    """n states with the number of target events that followed each within its horizon."""
+
+    states: UserStates
+    counts: NDArray[np.int64]
+    """(n,) target events within the horizon."""
+    user: NDArray[np.int64]
+    """(n,) the user of each example."""
+
+
+def session_examples(log: EventLog, gap: str | float = "30min") -> CountExamples:
+    """One example for each session of target events: the state strictly before its start, the count within it.
+
+    Sessions are cut from target events alone; the other events are history only. A session exists because it has an
+    event, so every count is at least one.
+    """
+    sessions = log.rows(log.targets).sessions(gap)
+    states = UserStates.of(log, sessions.user, sessions.start)
+    return CountExamples(states, sessions.count, sessions.user)
+
+
+def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:
+    """Examples at calendar instants: the last ``windows`` stretches of ``horizon`` seconds of the log.
+
+    For j = 1 … windows, every user with an event before T − j·horizon gives one example with the target events in
+    [T − j·horizon, T − (j−1)·horizon), where T is just past the last event. Users not yet seen then give none.
+    """
+    if len(log) == 0:
+        raise ModelError("fit: the log has no events; allowed: a log with at least one target event")
+    stop = float(np.nextafter(log.time[-1], np.inf))
+    first = np.full(log.n_users, np.inf)
+    np.minimum.at(first, log.user, log.time)
+    users, instants = [], []
+    for j in range(1, windows + 1):
+        instant = stop - j * horizon
+        known = np.flatnonzero(first < instant)
+        users.append(known)
+        instants.append(np.full(len(known), instant))
+    return count_examples(log, np.concatenate(users), np.concatenate(instants), horizon)
+
+
+def count_examples(
+    log: EventLog, users: NDArray[np.int64], now: NDArray[np.float64], horizon: float
+) -> CountExamples:
+    """Examples at given instants: the states before them, the target events in [now, now + horizon).
+
+    Args:
+        log: Holds both the histories and what followed.
+        users: (n,) user indices.
+        now: (n,) instants, seconds.
+        horizon: Length of the window to count in, seconds.
+    """
+    goal = log.rows(log.targets)
+    counts = UserStates.of(goal, users, now + horizon).lengths - UserStates.of(goal, users, now).lengths
+    return CountExamples(UserStates.of(log, users, now), counts.astype(np.int64), np.asarray(users, np.int64))

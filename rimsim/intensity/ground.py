@@ -1,0 +1,99 @@
+"""What all ground intensities λ(x) share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+import torch
+
+from rimsim.errors import ModelError
+from rimsim.intensity.persistence import Stored
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["Ground", "GroundModel"]
+
+
+@runtime_checkable
+class GroundModel(Protocol):
+    """λ(x), the expected number of events of a state within the next horizon; what ``RIM(ground=…)`` takes."""
+
+    def fit(self, log: EventLog) -> Self:
+        """Fit from scratch to the target events of the log."""
+        ...
+
+    def update(self, log: EventLog) -> Self:
+        """Fit to the target events of a new log, keeping the scale that λ had."""
+        ...
+
+    def encode(self, states: UserStates) -> Code:
+        """The codes of n states."""
+        ...
+
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+        """The codes after one more event each."""
+        ...
+
+    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the coded states at the instants ``now``, seconds."""
+        ...
+
+
+class Ground(Stored):
+    """Base of the shipped ground intensities.
+
+    On its own a ground intensity says nothing of marks; :meth:`score` then spreads λ(x) evenly over the catalogue.
+    """
+
+    n_items: int = 0
+
+    @abstractmethod
+    def fit(self, log: EventLog) -> Self:
+        """Fit from scratch to the target events of the log."""
+
+    @abstractmethod
+    def update(self, log: EventLog) -> Self:
+        """Fit to the target events of a new log, keeping the scale that λ had."""
+
+    @abstractmethod
+    def fit_examples(self, examples: CountExamples) -> Self:
+        """Fit from scratch to given states and the counts that followed them."""
+
+    @abstractmethod
+    def encode(self, states: UserStates) -> Code:
+        """The codes of n states."""
+
+    @abstractmethod
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+        """The codes after one more event each, at ``times`` (n,) in seconds."""
+
+    @abstractmethod
+    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the coded states at the instants ``now`` (n,), seconds."""
+
+    def intensity(self, states: UserStates) -> torch.Tensor:
+        """(n,) float32 λ(x): expected events within the horizon."""
+        return self.intensity_codes(self.encode(states), states.now)
+
+    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 λ(x) / M.
+
+        Raises:
+            ModelError: Before a fit to a log, because the size of the catalogue is not known.
+        """
+        if not self.n_items:
+            raise ModelError(f"{self.kind}: no catalogue known; allowed: score after a fit to a log")
+        share = self.intensity_codes(code, now) / self.n_items
+        return share[:, None].expand(-1, self.n_items).contiguous()
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 λ(x) / M."""
+        return self.score_codes(self.encode(states), states.now)

@@ -1,0 +1,99 @@
+"""Popularity: every user draws items by how often they were consumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.errors import ModelError
+from rimsim.intensity.device import resolved
+from rimsim.intensity.persistence import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["Popularity", "PopularityConfig", "log_popularity"]
+
+
+def log_popularity(log: EventLog, smoothing: float) -> NDArray[np.float64]:
+    """(M,) log p(y) ∝ log(n_y + smoothing), n_y the target events with item y."""
+    counts = np.bincount(log.item[log.targets], minlength=log.n_items) + smoothing
+    return np.asarray(np.log(counts / counts.sum()), np.float64)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PopularityConfig:
+    """How popularity is counted."""
+
+    smoothing: float = Field(default=0.01, gt=0, description="Events added to every item, so that p(y) > 0.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+class Popularity(Stored):
+    """p(y|x) = (n_y + s) / Σ_z (n_z + s) for every state x, and λ(x) = 1.
+
+    n_y counts the target events with item y. With s = .01 it is the ``Pop`` baseline of Ma, Liu and Deoras (ICLR
+    2022). :meth:`update` is exact: it equals a fit on the new log.
+    """
+
+    kind: ClassVar[str] = "popularity"
+
+    def __init__(self, config: PopularityConfig | None = None) -> None:
+        self.config = config or PopularityConfig()
+        self.device = resolved(self.config.device)
+        self._p: torch.Tensor | None = None
+
+    def fit(self, log: EventLog) -> Self:
+        """Count the target events of the log."""
+        p = np.exp(log_popularity(log, self.config.smoothing))
+        self._p = torch.from_numpy(p.astype(np.float32)).to(self.device)
+        return self
+
+    def update(self, log: EventLog) -> Self:
+        """Count the target events of the new log alone, as :meth:`fit` does."""
+        return self.fit(log)
+
+    @property
+    def probability(self) -> torch.Tensor:
+        """(M,) p(y).
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        if self._p is None:
+            raise ModelError("popularity: not fitted yet; allowed: score after fit or load")
+        return self._p
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) the same row for every state."""
+        return self.probability.repeat(len(states), 1)
+
+    def encode(self, states: UserStates) -> Code:
+        """A tensor of shape (n, 0): popularity knows nothing of a user."""
+        return (torch.zeros((len(states), 0), device=self.device),)
+
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:  # noqa: ARG002 - the contract's
+        """The same code."""
+        return code
+
+    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:  # noqa: ARG002 - the contract's
+        """(n, M) the same row for every code."""
+        return self.probability.repeat(code[0].shape[0], 1)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The probabilities."""
+        return {} if self._p is None else {"p": self._p}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Take over the probabilities."""
+        self._p = tensors["p"].to(self.device) if "p" in tensors else None

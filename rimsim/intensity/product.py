@@ -1,0 +1,113 @@
+"""RIM: the product of a mark distribution and a ground intensity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from rimsim.errors import ModelError
+from rimsim.intensity.contract import RecurrentModel
+from rimsim.intensity.ground import GroundModel
+from rimsim.intensity.persistence import Stored, write_record
+
+from rimsim.intensity.states import UserStates
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+
+__all__ = ["RIM"]
+
+_NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+"""No states at all: encoding them tells how many tensors a code has."""
+
+
+class RIM:
+    """λ(x,y) = λ(x)·p(y|x): recurrent intensity model of Ma, Liu and Deoras (ICLR 2022).
+
+    Args:
+        mark: p(y|x), a recurrent model whose rows sum to 1.
+        ground: λ(x).
+
+    Raises:
+        ModelError: If one of the two cannot play its part.
+    """
+
+    kind = "rim"
+
+    def __init__(self, *, mark: RecurrentModel, ground: GroundModel) -> None:
+        if not isinstance(mark, RecurrentModel):
+            raise ModelError(
+                f"RIM: mark is a {type(mark).__name__}; allowed: fit, update, score, encode, advance, score_codes"
+            )
+        if not isinstance(ground, GroundModel):
+            raise ModelError(
+                f"RIM: ground is a {type(ground).__name__}; allowed: fit, update, encode, advance, intensity_codes"
+            )
+        self.mark = mark
+        self.ground = ground
+        self._width: int | None = None
+
+    @property
+    def rescale(self) -> float:
+        """The factor of the ground intensity's last update; 1 where it keeps none."""
+        return float(getattr(self.ground, "rescale", 1.0))
+
+    def fit(self, log: EventLog) -> Self:
+        """Fit both factors to the target events of the log."""
+        self.mark.fit(log)
+        self.ground.fit(log)
+        return self
+
+    def update(self, log: EventLog) -> Self:
+        """Update both factors to the target events of a new log."""
+        self.mark.update(log)
+        self.ground.update(log)
+        return self
+
+    def intensity(self, states: UserStates) -> torch.Tensor:
+        """(n,) float32 λ(x)."""
+        return self.ground.intensity_codes(self.ground.encode(states), states.now)
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 λ(x)·p(y|x)."""
+        return self.score_codes(self.encode(states), states.now)
+
+    def encode(self, states: UserStates) -> Code:
+        """The mark model's tensors followed by the ground intensity's."""
+        return (*self.mark.encode(states), *self.ground.encode(states))
+
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+        """Both codes after one more event each."""
+        mark, ground = self._split(code)
+        return (*self.mark.advance(mark, items, times), *self.ground.advance(ground, items, times))
+
+    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 λ(x)·p(y|x) of the coded states at ``now`` (n,), seconds."""
+        mark, ground = self._split(code)
+        return self.mark.score_codes(mark, now) * self.ground.intensity_codes(ground, now)[:, None]
+
+    def _split(self, code: Code) -> tuple[Code, Code]:
+        if self._width is None:
+            self._width = len(self.mark.encode(_NOBODY))
+        return code[: self._width], code[self._width :]
+
+    def save(self, folder: str | Path) -> None:
+        """Write both factors into the subfolders ``mark`` and ``ground``.
+
+        Raises:
+            ModelError: If a factor cannot be saved.
+        """
+        path = Path(folder)
+        for part, model in (("mark", self.mark), ("ground", self.ground)):
+            if not isinstance(model, Stored):
+                raise ModelError(
+                    f"RIM: {part} is a {type(model).__name__}, which cannot be saved; allowed: a Stored model"
+                )
+            model.save(path / part)
+        write_record(path, {"kind": self.kind})

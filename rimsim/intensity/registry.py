@@ -1,0 +1,166 @@
+"""Models by name: ``gru``, ``gru-hp``, …, and a user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rimsim.errors import ConfigError, ModelError, nearest
+from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
+from rimsim.intensity.gru import GRU, GRUConfig
+from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
+from rimsim.intensity.persistence import Stored, config_from, read_record
+from rimsim.intensity.popularity import Popularity, PopularityConfig
+from rimsim.intensity.product import RIM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.intensity.ground import Ground
+
+__all__ = ["config_of", "load", "make", "names", "register"]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    model: type[Any]
+    config: type[Any]
+
+
+_MARKS: dict[str, _Entry] = {
+    "popularity": _Entry(Popularity, PopularityConfig),
+    "gru": _Entry(GRU, GRUConfig),
+}
+_GROUNDS: dict[str, _Entry] = {
+    "hp": _Entry(HawkesPoisson, HawkesPoissonConfig),
+    "pop": _Entry(UserPopularity, UserPopularityConfig),
+    "ema": _Entry(EMA, EMAConfig),
+}
+_OWN: dict[str, Callable[[int, str], IntensityModel]] = {}
+
+
+def names() -> tuple[str, ...]:
+    """All names that :func:`make` knows: marks, grounds (then × item popularity), hybrids, registered models."""
+    hybrids = [f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS]
+    return tuple(sorted({*_MARKS, *_GROUNDS, *hybrids, *_OWN}))
+
+
+def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
+    """Let a model of one's own be made by name.
+
+    Args:
+        name: The new name.
+        factory: Called with (seed, device); returns a model that is not fitted.
+
+    Raises:
+        ConfigError: If the name is taken by a shipped model.
+    """
+    if name in names() and name not in _OWN:
+        raise ConfigError(
+            f"register: found the name {name!r}, which a shipped model has; allowed: any other name"
+        )
+    _OWN[name] = factory
+
+
+def _entry(part: str) -> _Entry:
+    table = _MARKS | _GROUNDS
+    if part not in table:
+        raise ConfigError(f"model: found {part!r}.{nearest(part, table)}")
+    return table[part]
+
+
+def config_of(part: str, values: Mapping[str, object]) -> Any:
+    """The config record of a mark or ground model from plain values, such as a mapping read from YAML.
+
+    Args:
+        part: A mark or ground name, such as ``gru`` or ``hp``.
+        values: Field names and values.
+
+    Raises:
+        ConfigError: If the name, a field or a value is not allowed; the message names the nearest.
+    """
+    return config_from(_entry(part).config, values, f"model {part}")
+
+
+def _made(part: str, given: object | None, seed: int | None, device: str | None) -> Any:
+    entry = _entry(part)
+    if given is not None and not isinstance(given, entry.config):
+        raise ConfigError(
+            f"model {part}: config is a {type(given).__name__}; allowed: {entry.config.__name__}"
+        )
+    config = entry.config() if given is None else given
+    fields = {field.name for field in dataclasses.fields(config)}
+    changed: dict[str, object] = {}
+    if seed is not None and "seed" in fields:
+        changed["seed"] = seed
+    if device is not None:
+        changed["device"] = device
+    return entry.model(dataclasses.replace(config, **changed) if changed else config)
+
+
+def make(
+    name: str,
+    *,
+    mark: object | None = None,
+    ground: object | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> IntensityModel:
+    """A model that is not fitted, by name.
+
+    Args:
+        name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined by a
+            hyphen (``gru-hp``), or a registered name.
+        mark: Config record of the mark model, such as ``GRUConfig(width=128)``; None: the defaults.
+        ground: Config record of the ground intensity; None: the defaults.
+        seed: Replaces the config's seed, where it has one.
+        device: Replaces the configs' device.
+
+    Raises:
+        ConfigError: If the name is unknown or a config does not belong to it.
+    """
+    if name in _OWN:
+        if mark is not None or ground is not None:
+            raise ConfigError(
+                f"model {name!r}: found a mark or ground config; allowed for a registered model: none"
+            )
+        return _OWN[name](seed or 0, device or "auto")
+    if name not in names():
+        raise ConfigError(f"model: found {name!r}.{nearest(name, names())}")
+    if name in _GROUNDS:
+        name = f"popularity-{name}"
+    first, _, second = name.partition("-")
+    model: IntensityModel = _made(first, mark, seed, device)
+    if not second:
+        if ground is not None:
+            raise ConfigError(
+                f"model {name!r}: found a ground config; allowed: only for a hybrid such as {name}-hp"
+            )
+        return model
+    return RIM(mark=_made(first, mark, seed, device), ground=_made(second, ground, seed, device))
+
+
+def load(folder: str | Path, device: str | None = None) -> Stored | RIM:
+    """Read any model that a shipped model's ``save`` wrote.
+
+    Args:
+        folder: Where it was saved.
+        device: Compute there instead of where the saved config says.
+
+    Raises:
+        ModelError: If the folder holds no model of a known kind, or a damaged one.
+    """
+    path = Path(folder)
+    kind = read_record(path)["kind"]
+    if kind == RIM.kind:
+        mark, ground = load(path / "mark", device), load(path / "ground", device)
+        return RIM(mark=mark, ground=ground)  # type: ignore[arg-type]  # RIM checks both and says what is wrong
+    kinds: dict[str, type[Stored | Ground]] = {
+        entry.model.kind: entry.model for entry in (_MARKS | _GROUNDS).values()
+    }
+    if kind not in kinds:
+        raise ModelError(f"{path}: found a saved {kind!r}.{nearest(str(kind), [*kinds, RIM.kind])}")
+    return kinds[kind].load(path, device)

@@ -1,0 +1,156 @@
+"""Training windows of a log: which stretch of a user's history is read, and at which of its positions p is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["Batch", "Windows", "batches", "histories", "last_events", "windows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """w stretches of users' histories over the log's events sorted by (user, time)."""
+
+    item: NDArray[np.int64]
+    """(n,) items of all events, sorted by user, then time."""
+    target: NDArray[np.bool_]
+    """(n,) whether an event is fitted to."""
+    user: NDArray[np.int64]
+    """(w,) the user of each window."""
+    origin: NDArray[np.int64]
+    """(w,) position of the user's first event."""
+    begin: NDArray[np.int64]
+    """(w,) position of the first event that is read."""
+    loss: NDArray[np.int64]
+    """(w,) position of the first event that is predicted; targets from here to ``stop`` are."""
+    stop: NDArray[np.int64]
+    """(w,) position past the last event."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Windows:
+        """Some of the windows."""
+        cut = (self.user[rows], self.origin[rows], self.begin[rows], self.loss[rows], self.stop[rows])
+        return Windows(self.item, self.target, *cut)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """b windows, left-aligned."""
+
+    items: torch.Tensor
+    """(b, L) int64 items that are read, L the longest window less one; positions past a window's end hold item 0."""
+    row: torch.Tensor
+    """(p,) the window of each predicted event."""
+    step: torch.Tensor
+    """(p,) how many events of its window precede it, 0 … L."""
+    label: torch.Tensor
+    """(p,) the item that came."""
+    rows: NDArray[np.int64]
+    """(b,) which windows these are."""
+
+
+def windows(log: EventLog, context: int, burn: int) -> Windows:
+    """Cut every user's history into windows of at most ``context`` events that cover each target event once.
+
+    A window begins ``burn`` events before the first target not yet covered (or with the user's first event), so that
+    a prediction in the middle of a history sees at least ``burn`` events of it. Stretches without targets are in no
+    window.
+
+    Args:
+        log: The log.
+        context: Longest window, events; more than ``burn``.
+        burn: Events read before the first prediction.
+    """
+    order = np.lexsort((np.arange(len(log)), log.user))
+    user, item, target = log.user[order], log.item[order], log.targets[order]
+    goal = np.flatnonzero(target)
+    # The first target at or after each position, n where there is none.
+    upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
+    owners, origins = np.unique(user, return_index=True)
+    ends = np.append(origins[1:], len(user))
+    found: list[tuple[NDArray[np.int64], ...]] = []
+    position = upcoming[origins]
+    while (alive := position < ends).any():
+        owners, origins, ends, position = owners[alive], origins[alive], ends[alive], position[alive]
+        begin = np.maximum(origins, position - burn)
+        stop = np.minimum(begin + context, ends)
+        found.append((owners, origins, begin, position, stop))
+        position = upcoming[stop]
+    if not found:
+        return Windows(item, target, *(np.zeros(0, np.int64) for _ in range(5)))
+    return Windows(item, target, *(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def batches(
+    cut: Windows, size: int, device: torch.device, generator: np.random.Generator | None = None
+) -> Iterator[Batch]:
+    """Batches of windows of like length, so that next to nothing is padding.
+
+    Args:
+        cut: The windows.
+        size: Windows a batch.
+        device: Where the tensors go.
+        generator: Shuffles equal lengths and the order of the batches; None: fixed order.
+    """
+    length = cut.stop - cut.begin
+    tie = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
+    order = np.lexsort((tie, length))
+    starts = np.arange(0, len(order), size)
+    for start in starts if generator is None else generator.permutation(starts):
+        rows = order[start : start + size]
+        longest = int(length[rows].max())
+        position = cut.begin[rows, None] + np.arange(longest)
+        inside = position < cut.stop[rows, None]
+        position = np.where(inside, position, 0)
+        predicted = inside & (position >= cut.loss[rows, None]) & cut.target[position]
+        items = np.where(inside, cut.item[position], 0)
+        row, step = np.nonzero(predicted)
+        yield Batch(
+            torch.from_numpy(items[:, :-1].copy()).to(device),
+            torch.from_numpy(row).to(device),
+            torch.from_numpy(step).to(device),
+            torch.from_numpy(items[row, step]).to(device),
+            rows,
+        )
+
+
+def histories(
+    items: NDArray[np.int64], begin: NDArray[np.int64], stop: NDArray[np.int64], context: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The last ``context`` events of n stretches, left-aligned.
+
+    Args:
+        items: Flat array that the stretches lie in.
+        begin: (n,) first position of each stretch.
+        stop: (n,) position past its last event.
+        context: Longest history.
+
+    Returns:
+        (n, L) items, 0 past a row's end, L the longest row; and (n,) lengths.
+    """
+    length = np.minimum(stop - begin, context)
+    longest = int(length.max(initial=0))
+    step = np.arange(longest)
+    inside = step < length[:, None]
+    position = np.where(inside, (stop - length)[:, None] + step, 0)
+    found = items[position] if len(items) else np.zeros(position.shape, np.int64)
+    return np.where(inside, found, 0), length
+
+
+def last_events(states: UserStates, context: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The last ``context`` items of every state, left-aligned; see :func:`histories`."""
+    return histories(states.items, states.offsets[:-1], states.offsets[1:], context)
