@@ -1,0 +1,38 @@
+"""Seeded order among ties, inside compiled code: the same bits as :func:`rimsim.rng.bits`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.matching._compiled import compiled
+from rimsim.rng import Purpose, bits
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["row_states", "tie_rank"]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
+    """(n,) the random bits of every row: one word of the key is left for the item."""
+    return bits(seed, Purpose.TIES, np.asarray(keys, np.int64))
+
+
+@compiled
+def tie_rank(row: np.uint64, item: int) -> np.uint64:
+    """The bits of ``bits(seed, TIES, key, item)``, given those of ``bits(seed, TIES, key)``: larger wins a tie."""
+    word = np.uint64(item) + _GOLDEN
+    word = (word ^ (word >> _30)) * _MIX_1
+    word = (word ^ (word >> _27)) * _MIX_2
+    word = word ^ (word >> _31)
+    state = (row ^ word) + _GOLDEN
+    state = (state ^ (state >> _30)) * _MIX_1
+    state = (state ^ (state >> _27)) * _MIX_2
+    return np.uint64(state ^ (state >> _31))

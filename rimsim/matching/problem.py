@@ -1,0 +1,129 @@
+"""What the price solver and the certificate are given, checked once and in one shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Problem", "as_array"]
+
+
+def as_array(values: object) -> NDArray[np.generic]:
+    """A NumPy view (or copy from the device) of an array, a nested list or a torch tensor; torch is not imported."""
+    detach = getattr(values, "detach", None)
+    if detach is not None:
+        return np.asarray(detach().cpu().numpy())
+    return np.asarray(values)
+
+
+def _matrix(scores: object, where: str) -> NDArray[np.floating]:
+    matrix = as_array(scores)
+    if matrix.ndim != 2:
+        raise ConfigError(f"{where}: scores have shape {matrix.shape}; allowed: (n, M), users by items")
+    if not np.issubdtype(matrix.dtype, np.floating):
+        if not (np.issubdtype(matrix.dtype, np.integer) or matrix.dtype == bool):
+            raise ConfigError(f"{where}: scores have type {matrix.dtype}; allowed: real numbers")
+        matrix = matrix.astype(np.float64)
+    elif matrix.dtype not in (np.float32, np.float64):
+        matrix = matrix.astype(np.float32)
+    return matrix
+
+
+def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int64]:
+    found = as_array(values)
+    if found.ndim > 1 or (found.ndim == 1 and len(found) != length):
+        raise ConfigError(
+            f"{where}: {name} has shape {found.shape}; allowed: one number or shape ({length},)"
+        )
+    if not (np.issubdtype(found.dtype, np.integer) or np.issubdtype(found.dtype, np.floating)):
+        raise ConfigError(f"{where}: {name} has type {found.dtype}; allowed: whole numbers of at least 0")
+    numbers = found.astype(np.float64)
+    bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers)) | (numbers < 0)
+    if bad.any():
+        worst = found.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
+        raise ConfigError(
+            f"{where}: {name} holds {worst!s}; allowed: whole numbers of at least 0 (round them before)"
+        )
+    return np.array(np.broadcast_to(numbers.astype(np.int64), (length,)))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Scores with capacities, floors, caps, mask and cost of shortfall, all of the right shape and type."""
+
+    scores: NDArray[np.floating]
+    """(n, M) float32 or float64; what a pair is worth. Entries that are not admissible may hold anything."""
+    admissible: NDArray[np.bool_] | None
+    """(n, M) pairs that may be shown; None: all."""
+    capacity: NDArray[np.int64]
+    """(n,) positions of each user, at most M."""
+    floor: NDArray[np.int64]
+    """(M,) required exposures."""
+    cap: NDArray[np.int64]
+    """(M,) largest allowed exposures; n where there is none."""
+    cost: NDArray[np.float64]
+    """(M,) price of one exposure of shortfall; infinite where floors are hard."""
+
+    @classmethod
+    def of(
+        cls,
+        scores: object,
+        capacity: ArrayLike,
+        min_exposure: ArrayLike = 0,
+        max_exposure: ArrayLike | None = None,
+        *,
+        admissible: object | None = None,
+        cost: ArrayLike | None = None,
+        where: str,
+    ) -> Problem:
+        """Check and convert.
+
+        Raises:
+            ConfigError: If a shape, type or value does not fit; the message names the argument.
+        """
+        matrix = _matrix(scores, where)
+        n, m = matrix.shape
+        mask = None
+        if admissible is not None:
+            mask = as_array(admissible).astype(bool)
+            if mask.shape != (n, m):
+                raise ConfigError(
+                    f"{where}: admissible has shape {mask.shape}; allowed: that of the scores, ({n}, {m})"
+                )
+        finite = np.isfinite(matrix)
+        if mask is not None:
+            finite |= ~mask
+        if not finite.all():
+            row, column = (int(index) for index in np.argwhere(~finite)[0])
+            raise ConfigError(
+                f"{where}: the score of user {row} and item {column} is {matrix[row, column]}; "
+                "allowed: finite numbers (exclude a pair by `admissible`)"
+            )
+        positions = np.minimum(_whole(capacity, n, where, "capacity"), m)
+        floor = _whole(min_exposure, m, where, "min_exposure")
+        cap = np.full(m, n, np.int64)
+        if max_exposure is not None:
+            limit = _whole(max_exposure, m, where, "max_exposure")
+            above = np.flatnonzero(floor > limit)
+            if len(above):
+                item = int(above[0])
+                raise ConfigError(
+                    f"{where}: item {item} has min_exposure {floor[item]} above its max_exposure {limit[item]}"
+                )
+            cap = np.minimum(limit, n)
+        price = np.full(m, np.inf)
+        if cost is not None:
+            asked = as_array(cost).astype(np.float64)
+            if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != m) or not (asked >= 0).all():
+                raise ConfigError(
+                    f"{where}: cost is {cost!r}; allowed: a number of at least 0, or one per item ({m},)"
+                )
+            price = np.array(np.broadcast_to(asked, (m,)))
+        return cls(matrix, mask, positions, floor, cap, price)

@@ -1,0 +1,120 @@
+"""Serving at given prices: the top k of s − v, with seeded ties."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import ConfigError
+from rimsim.matching._compiled import compiled
+from rimsim.matching._ties import row_states, tie_rank
+from rimsim.matching.problem import as_array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["price_slates"]
+
+_UNIT = 2.0**-53
+_DROP = np.uint64(11)
+
+
+@compiled
+def _rank_rows(
+    scores: NDArray[np.floating],
+    v: NDArray[np.float64],
+    admissible: NDArray[np.bool_],
+    rows: NDArray[np.uint64],
+    tie_width: float,
+    slates: NDArray[np.int64],
+) -> None:
+    """Insertion into a sorted list of k: nearly every item fails the first comparison."""
+    n, k = slates.shape
+    masked = admissible.shape[0] == n
+    values = np.empty(k + 1, np.float64)
+    ranks = np.empty(k + 1, np.uint64)
+    for row in range(n):
+        size = 0
+        for item in range(len(v)):
+            if masked and not admissible[row, item]:
+                continue
+            value = np.float64(scores[row, item]) - v[item]
+            if value < 0.0 or (size == k and value + tie_width < values[k - 1]):
+                continue
+            rank = tie_rank(rows[row], item)
+            value += tie_width * (np.float64(rank >> _DROP) * _UNIT)
+            if size == k:
+                if value < values[k - 1] or (value == values[k - 1] and rank <= ranks[k - 1]):
+                    continue
+                size -= 1
+            place = size
+            while place > 0 and (
+                values[place - 1] < value or (values[place - 1] == value and ranks[place - 1] < rank)
+            ):
+                values[place] = values[place - 1]
+                ranks[place] = ranks[place - 1]
+                slates[row, place] = slates[row, place - 1]
+                place -= 1
+            values[place] = value
+            ranks[place] = rank
+            slates[row, place] = item
+            size += 1
+        for place in range(size, k):
+            slates[row, place] = -1
+
+
+def price_slates(
+    scores: object,
+    v: ArrayLike,
+    k: int,
+    *,
+    admissible: object | None = None,
+    tie_seed: int = 0,
+    row_keys: ArrayLike | None = None,
+    tie_width: float = 0.0,
+) -> NDArray[np.int64]:
+    """Answer every row with its k items of largest s − v.
+
+    A row's slate depends on its scores, its key and the seed alone, never on the other rows of the batch.
+
+    Args:
+        scores: (n, M) array or torch tensor.
+        v: (M,) item prices; a bonus is negative.
+        k: Positions of a slate.
+        admissible: (n, M) pairs that may be shown; None for all.
+        tie_seed: Seed of the order among ties.
+        row_keys: (n,) whole numbers that identify the rows, such as arrival ids; None: 0 to n − 1 within this batch.
+        tie_width: Values s − v that differ by less may change places by seed (a dither, uniform below this width is
+            added to each): it spreads identical states over the items that the prices leave nearly tied, such as
+            ``DualSolution.resolution``. 0 breaks exact ties only.
+
+    Returns:
+        (n, k) items in descending order; −1 where no admissible item with s − v ≥ 0 is left.
+
+    Raises:
+        ConfigError: If an argument does not fit.
+    """
+    matrix = as_array(scores)
+    if matrix.ndim != 2:
+        raise ConfigError(f"price_slates: scores have shape {matrix.shape}; allowed: (n, M)")
+    if matrix.dtype not in (np.float32, np.float64):
+        matrix = matrix.astype(np.float64)
+    n, m = matrix.shape
+    price = np.ascontiguousarray(np.broadcast_to(as_array(v).astype(np.float64), (m,)))
+    if k < 0:
+        raise ConfigError(f"price_slates: k is {k}; allowed: a number of at least 0")
+    if not tie_width >= 0:
+        raise ConfigError(f"price_slates: tie_width is {tie_width}; allowed: a number of at least 0")
+    mask = np.ones((0, m), bool) if admissible is None else as_array(admissible).astype(bool, copy=False)
+    if admissible is not None and mask.shape != (n, m):
+        raise ConfigError(
+            f"price_slates: admissible has shape {mask.shape}; allowed: that of the scores, ({n}, {m})"
+        )
+    keys = np.arange(n) if row_keys is None else as_array(row_keys)
+    if keys.shape != (n,):
+        raise ConfigError(f"price_slates: row_keys have shape {keys.shape}; allowed: ({n},)")
+    slates = np.full((n, k), -1, np.int64)
+    if k > 0 and n > 0:
+        _rank_rows(matrix, price, mask, row_states(tie_seed, keys), float(tie_width), slates)
+    return slates
