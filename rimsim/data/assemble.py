@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +53,9 @@ def assemble(
     Args:
         events: What was read.
         selection: What to keep of it.
-        users: Attributes of users, one row an ``id``; rows of unknown users are kept only if ``min_user_events`` is 0.
-        items: Attributes of items, likewise: ``id``, ``title``, ``genres``, ``year``, and ``released`` where known.
+        users: Attributes of users, one row an ``id``; rows of unknown users are kept only if
+        ``min_user_events`` is 0. items: Attributes of items, likewise: ``id``, ``title``, ``genres``,
+        ``year``, and ``released`` where known.
 
     Raises:
         DataError: If nothing is left; the message says which step took the last event.
@@ -120,7 +121,7 @@ def _range(events: RawEvents) -> str:
 
 def _date(seconds: float) -> str:
     try:
-        return f"{datetime.datetime.fromtimestamp(float(seconds), datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{dt.datetime.fromtimestamp(float(seconds), dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, ValueError, OSError):
         return f"{seconds:g} s"
 
@@ -135,7 +136,8 @@ def _renumbered(
         used[:] = True
     kept: Ids = ids[used]
     if keep_all and table is not None:
-        extra = [key for key in table["id"].tolist() if key not in set(ids.tolist())]
+        known = set(ids.tolist())
+        extra = [key for key in table["id"].tolist() if key not in known]
         if extra and {type(key) for key in extra} != {type(key) for key in ids.tolist()}:
             kept = np.array([str(key) for key in kept.tolist()] + [str(key) for key in extra], object)
         elif extra:
@@ -187,7 +189,7 @@ def _release(
     items: pd.DataFrame, item: NDArray[np.int64], time: NDArray[np.float64], rule: str
 ) -> NDArray[np.float64]:
     """(M,) release times: never later than the item's first event, and 0 where nothing is known or asked."""
-    if rule == "always":
+    if rule == "given":
         if "release" in items:
             return items["release"].fillna(0.0).to_numpy(np.float64)
         return np.zeros(len(items))
@@ -206,4 +208,4 @@ def _release(
 def _new_year(year: float) -> float:
     if not 1970 <= year <= 9999:  # also false for NaN; films older than the epoch are always there
         return 0.0
-    return datetime.datetime(int(year), 1, 1, tzinfo=datetime.UTC).timestamp()
+    return dt.datetime(int(year), 1, 1, tzinfo=dt.UTC).timestamp()

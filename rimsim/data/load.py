@@ -2,54 +2,264 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from importlib import resources
 from io import BytesIO
+from typing import TYPE_CHECKING, Final, Literal, cast
 
-import pandas as pd
-import pyarrow.parquet as pq
+from pydantic import ValidationError
 
-from rimsim.data.assemble import RawEvents, assemble
-from rimsim.data.log import EventLog
+from rimsim.data.assemble import assemble
+from rimsim.data.attributes import read_items, read_users
+from rimsim.data.collect import Collector, collected
+from rimsim.data.columns import Columns
+from rimsim.data.containers import FileContainer, Stream, ZipContainer, existing, in_memory, open_container
+from rimsim.data.delimited import read_delimited
+from rimsim.data.layouts import find
 from rimsim.data.options import Selection
+from rimsim.data.parquet import read_parquet
+from rimsim.data.report import ReadReport
+from rimsim.data.rows import UNITS, RowProblemError, moment
+from rimsim.errors import ConfigError, nearest
 
-__all__ = ["load"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from rimsim.data.containers import Container
+    from rimsim.data.layouts import Found
+    from rimsim.data.log import EventLog
+    from rimsim.data.rows import Unit
+
+__all__ = ["EMBEDDED", "load"]
+
+EMBEDDED: Final = "ml-latest-small"
+"""The name of the log that ships with rimsim."""
 
 
 def load(
-    source: str = "ml-latest-small",
+    source: str | os.PathLike[str] = EMBEDDED,
     *,
+    columns: Columns | str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
+    items: str | os.PathLike[str] | None = None,
     min_item_events: int = 1,
     min_user_events: int = 1,
     min_value: float | None = None,
+    start: float | str | None = None,
+    stop: float | str | None = None,
+    release: Literal["given", "first-event", "year"] = "given",
+    skip_bad_rows: bool = False,
 ) -> EventLog:
     """Read a log.
 
+    The same events give the same log whatever their order and container: it is sorted by (time, user, item,
+    value), users and items are numbered by their sorted ids (numbers by size, texts by code points), and ids
+    that are all written like whole numbers are whole numbers.
+
     Args:
-        source: ``"ml-latest-small"``, the embedded MovieLens edition of October 2016.
-        min_item_events: Items with fewer events fall out.
-        min_user_events: Users with fewer events fall out; both minima hold in what is returned.
-        min_value: Events with a smaller value fall out; 4 keeps what MovieLens users liked.
+        source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, or the
+        path of a
+            MovieLens folder, any folder with one log, a zip of either, or a CSV, TSV or Parquet file.
+        columns: Which column is which, where the names are not the usual ones:
+        ``"user=visitor,item=sku,time=at"``,
+            or by position ``"user,item,value,time"``.
+        separator: Between fields of a text file; found by itself for comma, tab, semicolon, ``|`` and ``::``.
+        encoding: Of a text file; UTF-8, or what a byte-order mark says.
+        time_unit: Of numeric times; ``"auto"`` takes the one in which most times lie between 1970 and 5138.
+        items: A CSV or Parquet file with a row an item: an id and title, genres, year, release, as far as
+        there. min_item_events: Items with fewer events fall out; 0 keeps items of the item table that were
+        never met. min_user_events: Users with fewer events fall out. Items go first, then users, and both are
+        repeated until
+            nothing more falls out, so that both minima hold in what is returned.
+        min_value: Events with a smaller value fall out, before the minima are counted; 4 keeps what users of
+            MovieLens liked.
+        start: Events before this time fall out: seconds, or an ISO date.
+        stop: Events at or after this time fall out.
+        release: When items come: ``"given"`` as the source says (always there if it says nothing),
+        ``"first-event"``
+            with their first event in the log, ``"year"`` with their year or date, but never after their first
+            event.
+        skip_bad_rows: Leave bad rows out, count them and show the first few in ``log.report``.
 
     Returns:
-        The log, sorted by (time, user, item), users and items numbered by their sorted ids.
+        The log; ``log.report`` tells what was read and noticed.
+
+    Raises:
+        DataError: If something cannot be read; the message names file and line or column, what was found and
+        what is
+            allowed.
+        ConfigError: If an option is none.
     """
-    selection = Selection(
-        min_item_events=min_item_events, min_user_events=min_user_events, min_value=min_value
+    selection = _selection(min_item_events, min_user_events, min_value, start, stop, release)
+    wanted = Columns.parse(columns) if isinstance(columns, str) else columns
+    if time_unit != "auto" and time_unit not in UNITS:
+        raise ConfigError(f"time_unit is {time_unit!r}.{nearest(str(time_unit), ['auto', *UNITS])}")
+    unit = None if time_unit == "auto" else cast("Unit", time_unit)
+    name = _text(source)
+    container: Container = _Embedded() if name == EMBEDDED else open_container(_path(name))
+    try:
+        found = find(
+            container.members(),
+            container.name,
+            container.member if isinstance(container, FileContainer) else None,
+        )
+        read = _Read(container, found, wanted, separator, encoding)
+        collector, unit_found = collected(read.events, unit, skip_bad_rows=skip_bad_rows)
+        users, item_table = read.tables(collector, items)
+    finally:
+        if isinstance(container, ZipContainer):
+            container.close()
+    events = collector.events(name, "s" if read.time_kind == "iso" else unit_found)
+    report = ReadReport(
+        source=name,
+        layout=found.layout.name if found.layout.name != "file" else read.kind,
+        columns=read.columns,
+        time_unit="iso" if read.time_kind == "iso" else unit_found,
+        rows=len(events.user),
+        skipped=collector.skipped,
+        bad_rows=tuple(collector.bad_rows),
+        backwards=collector.backwards,
+        notes=read.notes,
     )
-    folder = resources.files("rimsim.data.embedded")
-    ratings = pq.read_table(BytesIO((folder / "ratings.parquet").read_bytes()), use_threads=False)
-    movies = pq.read_table(BytesIO((folder / "movies.parquet").read_bytes()), use_threads=False)
-    user, user_ids = pd.factorize(ratings["userId"].to_numpy())
-    item, item_ids = pd.factorize(ratings["movieId"].to_numpy())
-    events = RawEvents(
-        source,
-        user.astype("int32"),
-        item.astype("int32"),
-        ratings["timestamp"].to_numpy().astype("float64"),
-        ratings["rating"].to_numpy(),
-        user_ids.astype("int64"),
-        item_ids.astype("int64"),
-    )
-    table = movies.to_pandas().rename(columns={"movieId": "id"})
-    table["genres"] = table["genres"].replace("(no genres listed)", "")
-    return assemble(events, selection, items=table)
+    return dataclasses.replace(assemble(events, selection, users, item_table), report=report)
+
+
+class _Embedded:
+    """The files inside the package, which may themselves be in a zip."""
+
+    name = EMBEDDED
+
+    def members(self) -> tuple[str, ...]:
+        return ("ratings.parquet", "movies.parquet")
+
+    def open(self, member: str) -> Stream:
+        data = (resources.files("rimsim.data.embedded") / member).read_bytes()
+        return Stream(self.label(member), BytesIO(data), len(data))
+
+    def label(self, member: str) -> str:
+        return f"{EMBEDDED}/{member}"
+
+    def path(self, member: str) -> Path | None:  # noqa: ARG002 (the protocol's signature)
+        return None
+
+
+class _Read:
+    """Reads the files of a log, and remembers what it noticed."""
+
+    def __init__(
+        self,
+        container: Container,
+        found: Found,
+        columns: Columns | None,
+        separator: str | None,
+        encoding: str | None,
+    ) -> None:
+        self._container = container
+        self._found = found
+        self._columns = columns
+        self._separator = separator
+        self._encoding = encoding
+        self.columns: tuple[tuple[str, str], ...] = ()
+        self.notes: tuple[str, ...] = ()
+        self.kind = "text"
+        self.time_kind = "number"
+
+    def events(self, collector: Collector) -> None:
+        """Read the events; may be called again."""
+        member, container = self._found.events, self._container
+        label = container.label(member)
+        with container.open(member) as stream:
+            head = stream.read(4)
+        if head == b"PAR1" or member.lower().endswith((".parquet", ".pq")):
+            self.kind = "Parquet"
+            path = container.path(member)
+            if path is not None and path.suffix.lower() not in (".gz", ".bz2", ".xz"):
+                places, kind = read_parquet(path, label, collector, self._columns)
+            else:
+                with container.open(member) as stream:
+                    places, kind = read_parquet(in_memory(stream), label, collector, self._columns)
+            self.columns, self.time_kind = places.pairs(), kind or "number"
+            return
+        plain = self._columns is None and self._separator is None
+        reading = read_delimited(
+            lambda: container.open(member),
+            collector,
+            dialect=self._found.layout.dialect if plain else None,
+            columns=self._columns,
+            separator=self._separator,
+            encoding=self._encoding,
+        )
+        self.columns, self.notes = reading.dialect.positions.pairs(), reading.notes
+        self.time_kind = reading.dialect.times
+        self.kind = f"text separated by {reading.dialect.separator!r}"
+
+    def tables(
+        self, collector: Collector, items: str | os.PathLike[str] | None
+    ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Read the tables of users and items beside the events."""
+        found, layout, container = self._found, self._found.layout, self._container
+        users = item_table = None
+        if found.users is not None and layout.users_form is not None:
+            users = read_users(container, found.users, layout.users_form, collector)
+        if items is not None:
+            path = existing(_text(items))
+            other = FileContainer(path)
+            item_table = read_items(other, other.member, None, collector)
+        elif found.items is not None:
+            item_table = read_items(container, found.items, layout.items_form, collector, found.genres)
+        return users, item_table
+
+
+def _text(source: str | os.PathLike[str]) -> str:
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    if not isinstance(source, str) or not source:
+        raise ConfigError(f"source is {source!r}; allowed: a name or a path")
+    return source
+
+
+def _path(name: str) -> Path:
+    return existing(name)
+
+
+def _selection(
+    min_item_events: int,
+    min_user_events: int,
+    min_value: float | None,
+    start: float | str | None,
+    stop: float | str | None,
+    release: Literal["given", "first-event", "year"],
+) -> Selection:
+    try:
+        return Selection(
+            min_item_events=min_item_events,
+            min_user_events=min_user_events,
+            min_value=min_value,
+            start=_seconds(start, "start"),
+            stop=_seconds(stop, "stop"),
+            release=release,
+        )
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{field} is {first['input']!r}; {first['msg'][:1].lower()}{first['msg'][1:]}"
+        ) from None
+
+
+def _seconds(time: float | str | None, name: str) -> float | None:
+    if not isinstance(time, str):
+        return time
+    try:
+        return float(time)
+    except ValueError:
+        pass
+    try:
+        return moment(time, name)
+    except RowProblemError as problem:
+        raise ConfigError(str(problem)) from None

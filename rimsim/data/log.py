@@ -14,6 +14,8 @@ from rimsim.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.data.report import ReadReport
+
 __all__ = ["EventLog", "Sessions"]
 
 
@@ -57,10 +59,12 @@ class EventLog:
     users: pd.DataFrame
     """One row a user; column ``id`` holds the id as it stood in the source."""
     items: pd.DataFrame
-    """One row an item: ``id``, ``title``, ``genres`` (names joined by ``|``), ``year`` (nullable) and ``release``
-    (seconds since the epoch; 0 = always there)."""
+    """One row an item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown), ``year``
+    (nullable) and ``release`` (seconds since the epoch; 0 = always there)."""
     target: NDArray[np.bool_] | None = None
     """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
+    report: ReadReport | None = None
+    """What was read and noticed, where the log was read by :func:`rimsim.data.load`."""
 
     def __len__(self) -> int:
         return len(self.user)

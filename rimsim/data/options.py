@@ -14,22 +14,27 @@ __all__ = ["Selection"]
 class Selection:
     """Which events, users and items of a source become the log.
 
-    The order is fixed: value, then time, then the two minima. Of the minima, items go first, then users, and both are
-    repeated until nothing more falls out, so that both hold in the log that is returned.
+    The order is fixed: value, then time, then the two minima. Of the minima, items go first, then users, and
+    both are repeated until nothing more falls out, so that both hold in the log that is returned.
     """
 
     min_item_events: int = Field(
-        1, ge=0, description="items with fewer events fall out; 0 keeps items never met"
+        default=1, ge=0, description="items with fewer events fall out; 0 keeps items never met"
     )
     min_user_events: int = Field(
-        1, ge=0, description="users with fewer events fall out; 0 keeps users without events"
+        default=1, ge=0, description="users with fewer events fall out; 0 keeps users without events"
     )
-    min_value: float | None = Field(None, allow_inf_nan=False, description="events below this value fall out")
+    min_value: float | None = Field(
+        default=None, allow_inf_nan=False, description="events below this value fall out"
+    )
     start: float | None = Field(
-        None, allow_inf_nan=False, description="events before this time (seconds) fall out"
+        default=None, allow_inf_nan=False, description="events before this time (seconds) fall out"
     )
-    stop: float | None = Field(None, allow_inf_nan=False, description="events at or after this time fall out")
-    release: Literal["always", "first-event", "year"] = Field(
-        "always",
-        description="items are always there, or from their first event in the log on, or from their year on",
+    stop: float | None = Field(
+        default=None, allow_inf_nan=False, description="events at or after this time (seconds) fall out"
+    )
+    release: Literal["given", "first-event", "year"] = Field(
+        default="given",
+        description="when items come: as the source says (always there if it says nothing), with their first event "
+        "in the log, or with their year (never later than their first event)",
     )

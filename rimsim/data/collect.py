@@ -1,0 +1,139 @@
+"""Where readers put the events they read, and the rows they cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from rimsim.data.assemble import RawEvents
+from rimsim.data.ids import Vocabulary
+from rimsim.data.report import BadRow
+from rimsim.data.rows import LATEST, UNITS
+from rimsim.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.rows import Unit
+
+__all__ = ["Collector", "collected"]
+
+BAD_ROWS_KEPT: Final = 10
+"""Bad rows that a report shows."""
+_BOUNDS: Final[tuple[tuple[Unit, float], ...]] = (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", np.inf))
+"""Below 1e11 a number is taken for seconds (until the year 5138), and so on up by thousands."""
+
+
+class Collector:
+    """Grows by blocks of events; times stay in the file's unit until the end.
+
+    Args:
+        unit: Unit of numeric times if it is known.
+        skip_bad_rows: Count bad rows instead of raising at the first.
+    """
+
+    def __init__(self, unit: Unit | None = None, *, skip_bad_rows: bool = False) -> None:
+        self.users = Vocabulary("user")
+        self.items = Vocabulary("item")
+        self.unit = unit
+        self.skip_bad_rows = skip_bad_rows
+        self.rows = 0
+        self.backwards = 0
+        self.skipped = 0
+        self.bad_rows: list[BadRow] = []
+        self._parts: list[
+            tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float32]]
+        ] = []
+        self._last = -np.inf
+        self._votes = dict.fromkeys(UNITS, 0)
+        self._latest = 0.0
+
+    @property
+    def largest_time(self) -> float:
+        """The largest number that may stand for a time."""
+        return np.nextafter(LATEST * UNITS[self.unit or "ns"], 0.0)
+
+    def add(
+        self,
+        user: NDArray[np.int32],
+        item: NDArray[np.int32],
+        time: NDArray[np.float64],
+        value: NDArray[np.float32],
+    ) -> None:
+        """Take a block of events: codes of ``users`` and ``items``, times in the file's unit, values."""
+        if not len(user):
+            return
+        self._parts.append((user, item, time, value))
+        self.rows += len(user)
+        self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
+        self._last = float(time[-1])
+        self._latest = max(self._latest, float(time.max()))
+        low = 0
+        for unit, bound in _BOUNDS:
+            below = int((time < bound).sum())
+            self._votes[unit] += below - low
+            low = below
+
+    def bad(self, file: str, line: int, problem: str) -> None:
+        """A row that cannot be read.
+
+        Raises:
+            DataError: Unless bad rows are to be skipped.
+        """
+        row = BadRow(file, line, problem)
+        if not self.skip_bad_rows:
+            raise DataError(str(row))
+        self.skipped += 1
+        if len(self.bad_rows) < BAD_ROWS_KEPT:
+            self.bad_rows.append(row)
+
+    def likely_unit(self) -> Unit:
+        """The unit in which most times are between 1970 and 5138; seconds if in doubt."""
+        return max(self._votes, key=lambda unit: self._votes[unit])
+
+    def beyond(self, unit: Unit) -> bool:
+        """Whether a time lies after the year 9999 in this unit."""
+        return self._latest >= LATEST * UNITS[unit]
+
+    def events(self, source: str, unit: Unit) -> RawEvents:
+        """All events; empties the collector, block by block, so that nothing is held twice for long."""
+        if not self.rows:
+            first = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
+            raise DataError(f"{source}: no events; a log needs at least one row of data{first}")
+        user, item = np.empty(self.rows, np.int32), np.empty(self.rows, np.int32)
+        time, value = np.empty(self.rows, np.float64), np.empty(self.rows, np.float32)
+        at = 0
+        self._parts.reverse()
+        while self._parts:
+            part = self._parts.pop()
+            span = slice(at, at + len(part[0]))
+            user[span], item[span], time[span], value[span] = part
+            at = span.stop
+        if UNITS[unit] > 1:
+            time /= UNITS[unit]
+        return RawEvents(source, user, item, time, value, self.users.ids(), self.items.ids())
+
+
+def collected(
+    read: Callable[[Collector], None], unit: Unit | None, *, skip_bad_rows: bool
+) -> tuple[Collector, Unit]:
+    """Read into a collector; read once more if a time turns out to be beyond the calendar, to name its row.
+
+    Args:
+        read: Reads the whole source into a collector.
+        unit: Unit of numeric times, or None to find it: the one most times fit.
+        skip_bad_rows: Count bad rows instead of raising at the first.
+
+    Returns:
+        The collector and the unit of its times.
+    """
+    collector = Collector(unit, skip_bad_rows=skip_bad_rows)
+    read(collector)
+    found = unit or collector.likely_unit()
+    if collector.beyond(found):
+        collector = Collector(found, skip_bad_rows=skip_bad_rows)
+        read(collector)
+    return collector, found

@@ -1,0 +1,235 @@
+"""Which column is the user, the item, the time, the value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from rimsim.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Columns", "Positions", "Role", "missing_roles", "plain", "resolve"]
+
+Role: TypeAlias = Literal["user", "item", "time", "value"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+USUAL: Final[dict[Role, tuple[str, ...]]] = {
+    "user": (
+        *(
+            "userid",
+            "user",
+            "uid",
+            "customerid",
+            "customer",
+            "visitorid",
+            "visitor",
+            "memberid",
+            "reviewerid",
+        ),
+        *(
+            "profileid",
+            "accountid",
+            "clientid",
+            "client",
+            "useridx",
+            "msno",
+            "readerid",
+            "personid",
+            "person",
+        ),
+    ),
+    "item": (
+        *(
+            "itemid",
+            "item",
+            "iid",
+            "movieid",
+            "movie",
+            "productid",
+            "product",
+            "asin",
+            "parentasin",
+            "articleid",
+        ),
+        *(
+            "article",
+            "sku",
+            "trackid",
+            "track",
+            "songid",
+            "song",
+            "bookid",
+            "book",
+            "isbn",
+            "videoid",
+            "video",
+        ),
+        *("newsid", "news", "businessid", "contentid", "content", "gameid", "game", "animeid", "recipeid"),
+        *("postid", "listingid", "offerid", "hotelid", "venueid", "artistid", "itemidx", "title"),
+    ),
+    "time": (
+        *(
+            "timestamp",
+            "time",
+            "ts",
+            "unixtime",
+            "unixreviewtime",
+            "eventtime",
+            "eventtimestamp",
+            "timestampms",
+        ),
+        *("timems", "datetime", "date", "createdat", "created", "ratedat", "clicktime", "when", "at", "t"),
+    ),
+    "value": (
+        *(
+            "rating",
+            "ratings",
+            "value",
+            "score",
+            "stars",
+            "overall",
+            "preference",
+            "weight",
+            "strength",
+            "vote",
+        ),
+        *("playcount", "plays", "count"),
+    ),
+}
+"""Usual names in order of preference, in small letters and digits alone."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column to read for each role: a name from the header, or a position from 1."""
+
+    user: str | int
+    """Column of user ids."""
+    item: str | int
+    """Column of item ids."""
+    time: str | int
+    """Column of times."""
+    value: str | int | None = None
+    """Column of values, if any."""
+
+    @classmethod
+    def parse(cls, text: str) -> Columns:
+        """Read ``user=visitor,item=sku,time=at`` (names or positions), or ``user,item,-,time`` (by position).
+
+        Raises:
+            ConfigError: If a role is unknown, doubled or missing.
+        """
+        found: dict[Role, str | int] = {}
+        for position, part in enumerate(text.split(","), start=1):
+            left, equals, right = (piece.strip() for piece in part.partition("="))
+            if not equals and left in ("", "-", "_"):
+                continue
+            role = next((known for known in ROLES if known == left), None)
+            if role is None or (equals and not right):
+                raise ConfigError(f"columns: {part.strip()!r} is not understood.{nearest(left, ROLES)}")
+            if role in found:
+                raise ConfigError(f"columns: {role} is given twice in {text!r}")
+            found[role] = (int(right) if right.isdecimal() else right) if equals else position
+        if lacking := [role for role in ROLES[:3] if role not in found]:
+            raise ConfigError(
+                f"columns: {text!r} says nothing of {', '.join(lacking)}; user, item and time are needed"
+            )
+        return cls(found["user"], found["item"], found["time"], found.get("value"))
+
+    def positional(self) -> bool:
+        """Whether all columns are given by position."""
+        return all(not isinstance(column, str) for column in (self.user, self.item, self.time, self.value))
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the roles stand in a row, from 0."""
+
+    user: int
+    item: int
+    time: int
+    value: int | None
+    names: tuple[str, ...]
+    """The header, or ``column 1`` … where there is none; as many as a row has fields."""
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Roles and the names of their columns."""
+        roles = (("user", self.user), ("item", self.item), ("time", self.time), ("value", self.value))
+        return tuple((role, self.names[place]) for role, place in roles if place is not None)
+
+
+def plain(name: str) -> str:
+    """A column name as it is compared: without a type after a colon, small letters and digits alone."""
+    return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
+
+
+def _place(names: Sequence[str], role: Role) -> int | None:
+    known = [plain(name) for name in names]
+    for usual in USUAL[role]:
+        if usual in known:
+            return known.index(usual)
+    return None
+
+
+def missing_roles(names: Sequence[str]) -> tuple[Role, ...]:
+    """The roles among user, item and time for which no usual name is there."""
+    return tuple(role for role in ROLES[:3] if _place(names, role) is None)
+
+
+def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positions:
+    """Find the columns in a header.
+
+    Args:
+        names: The header.
+        wanted: What the caller said, or None for the usual names.
+        where: File and line for messages.
+
+    Raises:
+        DataError: If a column is missing, doubled, or used for two roles.
+    """
+    names = tuple(name.strip() for name in names)
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise DataError(f"{where}: column {twice[0]!r} is there twice; allowed: different names")
+    if wanted is None:
+        lacking = missing_roles(names)
+        if lacking:
+            raise DataError(_nothing_for(names, lacking, where))
+        found = {role: _place(names, role) for role in ROLES}
+    else:
+        given = {"user": wanted.user, "item": wanted.item, "time": wanted.time, "value": wanted.value}
+        found = {
+            role: None if given[role] is None else _named(names, given[role], role, where) for role in ROLES
+        }
+    places = [place for place in found.values() if place is not None]
+    if len(set(places)) < len(places):
+        doubled = next(names[place] for place in places if places.count(place) > 1)
+        raise DataError(f"{where}: column {doubled!r} is taken for two roles; allowed: one role a column")
+    user, item, time = found["user"], found["item"], found["time"]
+    if user is None or item is None or time is None:  # pragma: no cover (excluded above)
+        raise DataError(f"{where}: user, item and time need a column each")
+    return Positions(user, item, time, found["value"], names)
+
+
+def _nothing_for(names: Sequence[str], lacking: Sequence[Role], where: str) -> str:
+    role = lacking[0]
+    usual = ", ".join(USUAL[role][:6])
+    shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    return (
+        f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for the {role} are "
+        f"{usual}; or say columns='user=...,item=...,time=...'"
+    )
+
+
+def _named(names: Sequence[str], column: str | int | None, role: str, where: str) -> int:
+    if isinstance(column, int):
+        if not 1 <= column <= len(names):
+            raise DataError(
+                f"{where}: column {column} for the {role} is not there; allowed: 1 to {len(names)}"
+            )
+        return column - 1
+    if column not in names:
+        raise DataError(f"{where}: no column {column!r} for the {role}.{nearest(str(column), names)}")
+    return names.index(str(column))
