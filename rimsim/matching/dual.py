@@ -21,6 +21,7 @@ __all__ = ["DualSolution", "solve_dual"]
 
 _STEP = 5.0  # ε shrinks by this factor from phase to phase
 _PHASES = 40
+_SHIFT = 2.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +174,8 @@ def _solve(
         gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
         if gap <= tol:
             break
+        lower = w - _SHIFT * epsilon
+        w = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))
         epsilon /= _STEP
     dual = dual_value(*by_user, best_w, problem.capacity, problem.floor, problem.cap, user_price)
     slates = np.where(slot >= 0, graph.uitem[np.maximum(slot, 0)], -1).astype(np.int64)

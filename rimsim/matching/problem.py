@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "as_array"]
 
 
-def as_array(values: object) -> NDArray[np.generic]:
+def as_array(values: object) -> NDArray[Any]:
     """A NumPy view (or copy from the device) of an array, a nested list or a torch tensor; torch is not imported."""
     detach = getattr(values, "detach", None)
     if detach is not None:
