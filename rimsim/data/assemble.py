@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,10 @@ from rimsim.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.data.ids import Ids
     from rimsim.data.options import Selection
 
 __all__ = ["RawEvents", "assemble"]
-
-Ids = np.ndarray[tuple[int], np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,23 +48,24 @@ def assemble(
     users: pd.DataFrame | None = None,
     items: pd.DataFrame | None = None,
 ) -> EventLog:
-    """Make the log: select, number users and items by their sorted ids, sort events by (time, user, item, value).
+    """Make the log: select, number users and items by their sorted ids, sort by (time, user, item, value).
 
     Args:
         events: What was read.
         selection: What to keep of it.
-        users: Attributes of users, one row an ``id``; rows of unknown users are kept only if
-        ``min_user_events`` is 0. items: Attributes of items, likewise: ``id``, ``title``, ``genres``,
-        ``year``, and ``released`` where known.
+        users: Attributes of users, one row an ``id``; rows of unknown users are kept only if ``min_user_events``
+            is 0.
+        items: Attributes of items, likewise: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
+            ``released`` where known (the latter counts only where the selection asks for years).
 
     Raises:
         DataError: If nothing is left; the message says which step took the last event.
     """
-    user, item, time, value = _selected(events, selection)
-    user_ids, user = _renumbered(events.user_ids, user, users, keep_all=selection.min_user_events == 0)
-    item_ids, item = _renumbered(events.item_ids, item, items, keep_all=selection.min_item_events == 0)
-    order = _order(user, item, time, value, len(item_ids))
-    user, item, time, value = user[order], item[order], time[order], value[order]
+    chosen = _selected(events, selection)
+    user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=selection.min_user_events == 0)
+    item_ids, item = _renumbered(events.item_ids, chosen.item, items, keep_all=selection.min_item_events == 0)
+    order = _order(user * len(item_ids) + item, chosen.time, chosen.value)
+    user, item, time, value = user[order], item[order], chosen.time[order], chosen.value[order]
     item_table = _items(item_ids, items)
     item_table["release"] = _release(item_table, item, time, selection.release)
     return EventLog(
@@ -77,45 +78,52 @@ def assemble(
     )
 
 
-def _selected(
-    events: RawEvents, selection: Selection
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float32]]:
-    user, item, time, value = events.user, events.item, events.time, events.value
-    if not len(user):
+def _selected(events: RawEvents, selection: Selection) -> RawEvents:
+    if not len(events.user):
         raise DataError(f"{events.source}: no events; a log needs at least one row of data")
-
-    def keep(rows: NDArray[np.bool_], step: str) -> None:
-        nonlocal user, item, time, value
-        if rows.all():
-            return
-        if not rows.any():
-            raise DataError(f"{events.source}: {step} leaves none of {len(rows):,} events; {_range(events)}")
-        user, item, time, value = user[rows], item[rows], time[rows], value[rows]
-
+    left = events
     if selection.min_value is not None:
-        keep(value >= np.float32(selection.min_value), f"min_value={selection.min_value:g}")
+        least = np.float32(selection.min_value)
+        left = _kept(left, left.value >= least, f"min_value={selection.min_value:g}", events)
     if selection.start is not None:
-        keep(time >= selection.start, f"start={_date(selection.start)}")
+        left = _kept(left, left.time >= selection.start, f"start={_date(selection.start)}", events)
     if selection.stop is not None:
-        keep(time < selection.stop, f"stop={_date(selection.stop)}")
-    least_item, least_user = selection.min_item_events, selection.min_user_events
-    while True:
-        before = len(user)
-        if least_item > 1:
-            enough = np.bincount(item, minlength=len(events.item_ids)) >= least_item
-            keep(enough[item], f"min_item_events={least_item} (with min_user_events={least_user})")
-        if least_user > 1:
-            enough = np.bincount(user, minlength=len(events.user_ids)) >= least_user
-            keep(enough[user], f"min_user_events={least_user} (with min_item_events={least_item})")
-        if len(user) == before:
-            return user, item, time, value
+        left = _kept(left, left.time < selection.stop, f"stop={_date(selection.stop)}", events)
+    both = f"min_item_events={selection.min_item_events} with min_user_events={selection.min_user_events}"
+    before = -1
+    while len(left.user) != before:
+        before = len(left.user)
+        if selection.min_item_events > 1:
+            enough = np.bincount(left.item) >= selection.min_item_events
+            left = _kept(left, enough[left.item], both, events)
+        if selection.min_user_events > 1:
+            enough = np.bincount(left.user) >= selection.min_user_events
+            left = _kept(left, enough[left.user], both, events)
+    return left
+
+
+def _kept(events: RawEvents, rows: NDArray[np.bool_], step: str, source: RawEvents) -> RawEvents:
+    if rows.all():
+        return events
+    if not rows.any():
+        raise DataError(
+            f"{events.source}: {step} leaves none of {len(source.user):,} events; {_range(source)}"
+        )
+    return dataclasses.replace(
+        events,
+        user=events.user[rows],
+        item=events.item[rows],
+        time=events.time[rows],
+        value=events.value[rows],
+    )
 
 
 def _range(events: RawEvents) -> str:
+    most_item, most_user = np.bincount(events.item).max(), np.bincount(events.user).max()
     return (
         f"values run from {events.value.min():g} to {events.value.max():g}, "
         f"times from {_date(events.time.min())} to {_date(events.time.max())}, "
-        f"events per item reach {np.bincount(events.item).max():,}, per user {np.bincount(events.user).max():,}"
+        f"an item has up to {most_item:,} events, a user up to {most_user:,}"
     )
 
 
@@ -151,14 +159,9 @@ def _renumbered(
 
 
 def _order(
-    user: NDArray[np.int64],
-    item: NDArray[np.int64],
-    time: NDArray[np.float64],
-    value: NDArray[np.float32],
-    n: int,
+    pair: NDArray[np.int64], time: NDArray[np.float64], value: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    """Sorting positions by (time, user, item), and by value where all three are equal."""
-    pair = user * n + item
+    """Sorting positions by time, then by (user, item), which ``pair`` numbers, then by value."""
     order = np.lexsort((pair, time))
     twice = (time[order[1:]] == time[order[:-1]]) & (pair[order[1:]] == pair[order[:-1]])
     return np.lexsort((value, pair, time)) if twice.any() else order
@@ -191,7 +194,7 @@ def _release(
     """(M,) release times: never later than the item's first event, and 0 where nothing is known or asked."""
     if rule == "given":
         if "release" in items:
-            return items["release"].fillna(0.0).to_numpy(np.float64)
+            return np.asarray(items["release"].fillna(0.0), np.float64)
         return np.zeros(len(items))
     first = np.full(len(items), np.inf)
     np.minimum.at(first, item, time)
@@ -202,7 +205,9 @@ def _release(
     else:
         years = items["year"].to_numpy(np.float64, na_value=np.nan)
         stated = np.array([_new_year(year) for year in years], np.float64)
-    return np.maximum(np.nan_to_num(np.fmin(stated, np.where(np.isnan(stated), 0.0, first)), nan=0.0), 0.0)
+    known = np.isfinite(stated)
+    release: NDArray[np.float64] = np.where(known, np.minimum(stated, first), 0.0)
+    return release
 
 
 def _new_year(year: float) -> float:

@@ -107,13 +107,8 @@ def read_items(
     found: dict[str, tuple[str, str, int | None, float]] = {}
     for line, fields in rows:
         try:
-            if isinstance(fields, RowProblemError):
-                raise fields
-            if len(fields) != width:
-                raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")
-            key, row = _item(fields, places, flag_names, len(names))
-            if key in found:
-                raise RowProblemError(f"item {short(key)} is there twice; allowed: a row an item")
+            key, row = _item(_checked(fields, width), places, flag_names, len(names))
+            _new(key in found, "item", key)
         except RowProblemError as problem:
             collector.bad(label, line, str(problem))
             continue
@@ -130,6 +125,19 @@ def read_items(
     if "release" in places:
         table["release" if form is None else "released"] = np.array(releases, np.float64)
     return table
+
+
+def _checked(fields: Sequence[str] | RowProblemError, width: int) -> Sequence[str]:
+    if isinstance(fields, RowProblemError):
+        raise fields
+    if len(fields) != width:
+        raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")
+    return fields
+
+
+def _new(known: bool, role: str, key: str) -> None:  # noqa: FBT001 (internal)
+    if known:
+        raise RowProblemError(f"{role} {short(key)} is there twice; allowed: a row each")
 
 
 def _column(ids: list[str]) -> pd.Series:
@@ -253,13 +261,9 @@ def read_users(container: Container, member: str, form: TableFormat, collector: 
     found: dict[str, Sequence[str]] = {}
     for line, fields in rows:
         try:
-            if isinstance(fields, RowProblemError):
-                raise fields
-            if len(fields) != len(form.names):
-                raise RowProblemError(f"has {len(fields)} fields; allowed: {len(form.names)}")
+            fields = _checked(fields, len(form.names))  # noqa: PLW2901 (the same row, checked)
             key = identifier(fields[form.names.index("id")], "user")
-            if key in found:
-                raise RowProblemError(f"user {short(key)} is there twice; allowed: a row a user")
+            _new(key in found, "user", key)
         except RowProblemError as problem:
             collector.bad(label, line, str(problem))
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -54,7 +55,7 @@ class Collector:
     @property
     def largest_time(self) -> float:
         """The largest number that may stand for a time."""
-        return np.nextafter(LATEST * UNITS[self.unit or "ns"], 0.0)
+        return math.nextafter(LATEST * UNITS[self.unit or "ns"], 0.0)
 
     def add(
         self,

@@ -218,8 +218,8 @@ def _nothing_for(names: Sequence[str], lacking: Sequence[Role], where: str) -> s
     usual = ", ".join(USUAL[role][:6])
     shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
     return (
-        f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for the {role} are "
-        f"{usual}; or say columns='user=...,item=...,time=...'"
+        f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for "
+        f"the {role} are {usual}; or say columns='user=...,item=...,time=...'"
     )
 
 

@@ -15,7 +15,7 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
 
 from rimsim.errors import DataError, nearest
 
@@ -51,7 +51,7 @@ _PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
 
 
 class Stream:
-    """Bytes of a member, read once; failures of the container become errors of ours, and swelling is bounded."""
+    """Bytes of a member, read once; failures of the container become errors of ours, swelling is bounded."""
 
     def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
         self.name = name
@@ -72,7 +72,8 @@ class Stream:
         self._read += len(chunk)
         if self._read > self._allowed:
             raise DataError(
-                f"{self.name}: expands to more than {MOST_EXPANSION} times its packed size; refused as a decompression bomb"
+                f"{self.name}: expands to more than {MOST_EXPANSION} times its packed size; refused as a "
+                f"decompression bomb"
             )
         return chunk
 
@@ -85,7 +86,7 @@ class Stream:
         """Let go of the file."""
         self._raw.close()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -274,9 +275,21 @@ def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
         raise DataError(f"{name}: member {entry.filename!r} is encrypted; allowed: zips without a password")
     if entry.file_size > max(FREE_BYTES, entry.compress_size * MOST_EXPANSION):
         raise DataError(
-            f"{name}: member {entry.filename!r} expands from {entry.compress_size:,} to {entry.file_size:,} bytes; "
-            f"allowed: at most {MOST_EXPANSION} times; refused as a decompression bomb"
+            f"{name}: member {entry.filename!r} expands from {entry.compress_size:,} to {entry.file_size:,} "
+            f"bytes; allowed: at most {MOST_EXPANSION} times; refused as a decompression bomb"
         )
+
+
+def inside_zip(source: str) -> tuple[Path, str] | None:
+    """The zip and the member of a path such as ``folder/logs.zip/events.csv``, if it is one."""
+    path = Path(source)
+    try:
+        for parent in path.parents:
+            if parent.suffix.lower() == ".zip" and parent.is_file():
+                return parent, path.relative_to(parent).as_posix()
+    except (OSError, ValueError):
+        return None
+    return None
 
 
 def existing(source: str) -> Path:
@@ -290,7 +303,7 @@ def existing(source: str) -> Path:
         if path.exists():
             return path
         if path.is_symlink():
-            raise DataError(f"{source}: is a link to {os.readlink(path)}, which is not there")
+            raise DataError(f"{source}: is a link to {path.readlink()}, which is not there")
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     except (OSError, ValueError, RuntimeError) as broken:
         raise DataError(f"{source!r}: cannot be looked up ({_reason(broken)})") from broken
@@ -299,7 +312,8 @@ def existing(source: str) -> Path:
     if not hint and (close := _closest(path.name, visible)):
         hint = f" Did you mean {close!r}?"
     where = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
-    raise DataError(f"{source}: no such file or folder{where}.{hint}")
+    shown = source if source.isprintable() else repr(source)
+    raise DataError(f"{shown}: no such file or folder{where}.{hint}")
 
 
 def _closest(name: str, names: list[str]) -> str | None:

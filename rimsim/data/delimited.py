@@ -103,7 +103,7 @@ def sniff(
 
     Args:
         first: The first line that is not blank.
-        name: The file, for messages.
+        where: File and line, for messages.
         wanted: Columns as the caller gave them.
         separator: The separator, or None to find it.
         quoted: Whether ``"`` may enclose a field.
@@ -116,7 +116,6 @@ def sniff(
         (len(separator) != 1 and separator != "::") or separator in '"\r\n\0' or not separator.isascii()
     ):
         raise ConfigError(f"separator is {separator!r}; allowed: one ASCII character, or '::'")
-    where = f"{name}, line 1"
     tried: list[tuple[str, list[str]]] = []
     for candidate in (separator,) if separator else SEPARATORS:
         try:
@@ -138,8 +137,8 @@ def sniff(
         names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
     elif wanted is None and len(missing_roles(names)) == 3 and sum(_numeric(field) for field in names) >= 2:
         raise DataError(
-            f"{where}: {short(first)} looks like data, so there is no header; say which column is which by position, "
-            f"such as columns='user,item,value,time' ('-' for others)"
+            f"{where}: {short(first)} looks like data, so there is no header; say which column is "
+            f"which by position, such as columns='user,item,value,time' ('-' for others)"
         )
     return Dialect(chosen, quoted, resolve(names, wanted, where), header)
 
@@ -201,7 +200,8 @@ def read_delimited(
                     continue
                 first, _, rest = body.partition(b"\n")
                 if dialect is None:
-                    dialect = sniff(_header(first, stream.name), stream.name, columns, separator)
+                    where = f"{stream.name}, line {first_line:,}"
+                    dialect = sniff(_header(first, where), where, columns, separator)
                 text = rest if dialect.header else body
                 first_line += dialect.header
                 dialect = _with_times(dialect, text)
@@ -212,20 +212,20 @@ def read_delimited(
         return Reading(dialect, lines.notes())
 
 
-def _header(first: bytes, name: str) -> str:
+def _header(first: bytes, where: str) -> str:
     try:
         text = first.decode()
     except UnicodeDecodeError as broken:
-        raise DataError(f"{name}, line 1: {_not_utf8(first, broken)}") from None
+        raise DataError(f"{where}: {_not_utf8(first, broken)}") from None
     if "\0" in text:
-        raise DataError(f"{name}, line 1: has a zero byte; allowed: text")
+        raise DataError(f"{where}: has a zero byte; allowed: text")
     return text
 
 
 def _not_utf8(line: bytes, broken: UnicodeDecodeError) -> str:
     return (
-        f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8; allowed: UTF-8, or say the "
-        f"encoding, such as encoding='latin-1'"
+        f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8; allowed: UTF-8, or "
+        f"say the encoding, such as encoding='latin-1'"
     )
 
 
@@ -298,23 +298,10 @@ class _Reader:
 
     def _at_once(self, text: bytes) -> bool:
         """Read a clean block; False if it is not clean, with nothing read."""
-        if b"\0" in text or not _is_utf8(text):
-            return False
-        rows = text.count(b"\n") + (not text.endswith(b"\n"))
-        if len(self._dialect.separator) > 1:
-            if _UNIT_SEPARATOR in text:
-                return False
-            text = text.replace(self._dialect.separator.encode(), _UNIT_SEPARATOR)
-        options = pa.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._names)
-        try:
-            table = pa.csv.read_csv(pa.py_buffer(text), options, self._parse, self._convert)
-        except pa.ArrowInvalid:
-            return False
-        if table.num_rows != rows and table.num_rows + len(re.findall(rb"^\n", text, re.MULTILINE)) != rows:
-            return False
-        times = self._times(table)
-        values = self._values(table)
-        if times is None or values is None:
+        table = self._parsed(text)
+        times = None if table is None else self._times(table)
+        values = None if table is None else self._values(table)
+        if table is None or times is None or values is None:
             return False
         collector = self._collector
         try:
@@ -328,6 +315,24 @@ class _Reader:
             collector.users.codes(user_words)[user], collector.items.codes(item_words)[item], times, values
         )
         return True
+
+    def _parsed(self, text: bytes) -> pa.Table | None:
+        """The columns of a block, or None if its rows do not add up to its lines."""
+        if b"\0" in text or not _is_utf8(text):
+            return None
+        lines = text.count(b"\n") + (not text.endswith(b"\n"))
+        if len(self._dialect.separator) > 1:
+            if _UNIT_SEPARATOR in text:
+                return None
+            text = text.replace(self._dialect.separator.encode(), _UNIT_SEPARATOR)
+        options = pa.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._names)
+        try:
+            table = pa.csv.read_csv(pa.py_buffer(text), options, self._parse, self._convert)
+        except pa.ArrowInvalid:
+            return None
+        rows = table.num_rows
+        fits = rows == lines or rows + len(re.findall(rb"^\n", text, re.MULTILINE)) == lines
+        return table if fits else None
 
     def _times(self, table: pa.Table) -> NDArray[np.float64] | None:
         column = table[self._column["time"]]

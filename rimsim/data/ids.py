@@ -51,7 +51,7 @@ class Vocabulary:
 
 
 def canonical(ids: list[str]) -> Ids:
-    """Whole numbers if every id is written like one (no leading zeros, no plus, 64 bits), else the texts themselves.
+    """Whole numbers if every id is written like one (no leading zeros, no plus, 64 bits), else the texts.
 
     So ``7`` and ``07`` stay two ids, and a log has the same ids whatever container it comes from.
     """

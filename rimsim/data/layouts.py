@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rimsim.data.attributes import TableFormat
 from rimsim.data.columns import Positions
 from rimsim.data.delimited import Dialect
-from rimsim.errors import DataError
+from rimsim.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,6 +100,8 @@ def find(members: Iterable[str], name: str, only: str | None = None) -> Found:
         DataError: If there is no log, or more than one.
     """
     known = set(members)
+    if only is not None and only not in known:
+        raise DataError(f"{name}: no member {only!r}.{nearest(only, known)}")
     found: list[Found] = []
     for member in [only] if only is not None else sorted(known):
         path = PurePosixPath(member)

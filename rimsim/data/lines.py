@@ -45,9 +45,8 @@ class LineReader:
 
     Args:
         stream: The bytes.
-        encoding: What they are written in; None for what a byte-order mark says, or else UTF-8, which is not
-        checked
-            here.
+        encoding: What they are written in; None for what a byte-order mark says, or else UTF-8, which
+            is not checked here.
     """
 
     def __init__(self, stream: Stream, encoding: str | None = None) -> None:
@@ -78,7 +77,7 @@ class LineReader:
                 encoding = name if encoding is None or name != "utf-8" else encoding
                 break
         try:
-            b"".decode(encoding or "utf-8")  # refuses codecs that make no text
+            "a".encode(encoding or "utf-8")  # refuses codecs that make no text
             codec = codecs.lookup(encoding or "utf-8")
             decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
         except (LookupError, TypeError, ValueError):
@@ -97,7 +96,8 @@ class LineReader:
                 yield decoder.decode(chunk, final=done).encode()
             except (ValueError, LookupError, TypeError) as broken:
                 raise DataError(
-                    f"{self._stream.name}, after line {self.lines:,}: not {codec.name} ({broken}); allowed: one encoding"
+                    f"{self._stream.name}, after line {self.lines:,}: not {codec.name} ({broken}); "
+                    f"allowed: one encoding"
                 ) from None
             chunk = self._stream.read(BLOCK_BYTES)
 
@@ -137,5 +137,6 @@ class LineReader:
     def _too_long(self, rest: bytes) -> None:
         line = self.lines + rest.count(b"\n") + 1
         raise DataError(
-            f"{self._stream.name}, line {line:,}: longer than {LONGEST_LINE:,} bytes; is this a text file with a row a line?"
+            f"{self._stream.name}, line {line:,}: longer than {LONGEST_LINE:,} bytes; "
+            f"allowed: text with a row a line"
         )

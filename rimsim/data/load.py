@@ -6,7 +6,7 @@ import dataclasses
 import os
 from importlib import resources
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
 
@@ -14,7 +14,15 @@ from rimsim.data.assemble import assemble
 from rimsim.data.attributes import read_items, read_users
 from rimsim.data.collect import Collector, collected
 from rimsim.data.columns import Columns
-from rimsim.data.containers import FileContainer, Stream, ZipContainer, existing, in_memory, open_container
+from rimsim.data.containers import (
+    FileContainer,
+    Stream,
+    ZipContainer,
+    existing,
+    in_memory,
+    inside_zip,
+    open_container,
+)
 from rimsim.data.delimited import read_delimited
 from rimsim.data.layouts import find
 from rimsim.data.options import Selection
@@ -63,27 +71,23 @@ def load(
 
     Args:
         source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, or the
-        path of a
-            MovieLens folder, any folder with one log, a zip of either, or a CSV, TSV or Parquet file.
+            path of a MovieLens folder, any folder with one log, a zip of either, or a CSV, TSV or Parquet file.
         columns: Which column is which, where the names are not the usual ones:
-        ``"user=visitor,item=sku,time=at"``,
-            or by position ``"user,item,value,time"``.
+            ``"user=visitor,item=sku,time=at"``, or by position ``"user,item,value,time"``.
         separator: Between fields of a text file; found by itself for comma, tab, semicolon, ``|`` and ``::``.
-        encoding: Of a text file; UTF-8, or what a byte-order mark says.
+        encoding: Of a text file; None for UTF-8, or what a byte-order mark says.
         time_unit: Of numeric times; ``"auto"`` takes the one in which most times lie between 1970 and 5138.
-        items: A CSV or Parquet file with a row an item: an id and title, genres, year, release, as far as
-        there. min_item_events: Items with fewer events fall out; 0 keeps items of the item table that were
-        never met. min_user_events: Users with fewer events fall out. Items go first, then users, and both are
-        repeated until
-            nothing more falls out, so that both minima hold in what is returned.
-        min_value: Events with a smaller value fall out, before the minima are counted; 4 keeps what users of
-            MovieLens liked.
+        items: A CSV or Parquet file with a row an item: an id and, where known, title, genres, year, release.
+        min_item_events: Items with fewer events fall out; 0 keeps those of the item table never met.
+        min_user_events: Users with fewer events fall out. Items go first, then users, and both are repeated
+            until nothing more falls out, so that both minima hold in what is returned.
+        min_value: Events with a smaller value fall out, before the minima are counted; 4 keeps what users
+            of MovieLens liked.
         start: Events before this time fall out: seconds, or an ISO date.
         stop: Events at or after this time fall out.
         release: When items come: ``"given"`` as the source says (always there if it says nothing),
-        ``"first-event"``
-            with their first event in the log, ``"year"`` with their year or date, but never after their first
-            event.
+            ``"first-event"`` with their first event in the log, ``"year"`` with their year or date, but never
+            after their first event.
         skip_bad_rows: Leave bad rows out, count them and show the first few in ``log.report``.
 
     Returns:
@@ -99,15 +103,11 @@ def load(
     wanted = Columns.parse(columns) if isinstance(columns, str) else columns
     if time_unit != "auto" and time_unit not in UNITS:
         raise ConfigError(f"time_unit is {time_unit!r}.{nearest(str(time_unit), ['auto', *UNITS])}")
-    unit = None if time_unit == "auto" else cast("Unit", time_unit)
+    unit: Unit | None = None if time_unit == "auto" else time_unit
     name = _text(source)
-    container: Container = _Embedded() if name == EMBEDDED else open_container(_path(name))
+    container, only = _container(name)
     try:
-        found = find(
-            container.members(),
-            container.name,
-            container.member if isinstance(container, FileContainer) else None,
-        )
+        found = find(container.members(), container.name, only)
         read = _Read(container, found, wanted, separator, encoding)
         collector, unit_found = collected(read.events, unit, skip_bad_rows=skip_bad_rows)
         users, item_table = read.tables(collector, items)
@@ -127,6 +127,16 @@ def load(
         notes=read.notes,
     )
     return dataclasses.replace(assemble(events, selection, users, item_table), report=report)
+
+
+def _container(name: str) -> tuple[Container, str | None]:
+    """Where the log is, and which file of it was asked for."""
+    if name == EMBEDDED:
+        return _Embedded(), None
+    if (zipped := inside_zip(name)) is not None:
+        return ZipContainer(zipped[0]), zipped[1]
+    container = open_container(existing(name))
+    return container, container.member if isinstance(container, FileContainer) else None
 
 
 class _Embedded:
@@ -223,11 +233,7 @@ def _text(source: str | os.PathLike[str]) -> str:
     return source
 
 
-def _path(name: str) -> Path:
-    return existing(name)
-
-
-def _selection(
+def _selection(  # noqa: PLR0917 (internal)
     min_item_events: int,
     min_user_events: int,
     min_value: float | None,

@@ -59,8 +59,8 @@ class EventLog:
     users: pd.DataFrame
     """One row a user; column ``id`` holds the id as it stood in the source."""
     items: pd.DataFrame
-    """One row an item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown), ``year``
-    (nullable) and ``release`` (seconds since the epoch; 0 = always there)."""
+    """One row an item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown),
+    ``year`` (nullable) and ``release`` (seconds since the epoch; 0 = always there)."""
     target: NDArray[np.bool_] | None = None
     """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
     report: ReadReport | None = None

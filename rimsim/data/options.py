@@ -35,6 +35,6 @@ class Selection:
     )
     release: Literal["given", "first-event", "year"] = Field(
         default="given",
-        description="when items come: as the source says (always there if it says nothing), with their first event "
-        "in the log, or with their year (never later than their first event)",
+        description="when items come: as the source says (always there if it says nothing), with their first "
+        "event in the log, or with their year (never later than their first event)",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,6 @@ from rimsim.data.rows import LARGEST_VALUE, LATEST, RowProblemError, identifier,
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from io import BytesIO
     from pathlib import Path
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from rimsim.data.ids import Vocabulary
 
 __all__ = ["read_parquet", "table_of"]
+
+_BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
 
 BATCH_ROWS: Final = 2**18
 """Rows that are held at a time beside the events themselves."""
@@ -38,7 +39,7 @@ def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError, ValueError, RuntimeError) as broken:
+    except _BROKEN as broken:
         raise DataError(f"{name}: no readable Parquet ({_first_line(broken)})") from broken
 
 
@@ -68,100 +69,100 @@ def read_parquet(
     parquet = opened(file, name)
     schema = parquet.schema_arrow
     places = resolve(schema.names, columns, name)
-    read = _readers(schema, places, name, collector)
-    wanted = [places.names[place] for place in (places.user, places.item, places.time)]
-    wanted += [places.names[places.value]] if places.value is not None else []
-    row = 1
+    reader = _Reader(schema, places, name, collector)
     try:
-        for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
-            found = {name: batch.column(number) for number, name in enumerate(batch.schema.names)}
-            _take(found, places, read, collector, name, row)
-            row += batch.num_rows
-    except (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError) as broken:
+        batches = parquet.iter_batches(batch_size=BATCH_ROWS, columns=reader.names, use_threads=False)
+        for batch in batches:
+            reader.read(batch)
+    except _BROKEN as broken:
         raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken
-    is_moment = pa.types.is_timestamp(schema.field(places.time).type) or pa.types.is_date(
-        schema.field(places.time).type
-    )
-    return places, "iso" if is_moment else None
+    return places, "iso" if reader.moments else None
 
 
-def _readers(schema: pa.Schema, places: Positions, name: str, collector: Collector) -> dict[str, Any]:
-    def kind(place: int) -> pa.DataType:
-        found = schema.field(place).type
-        return found.value_type if pa.types.is_dictionary(found) else found
+class _Reader:
+    """Reads batches of one file."""
 
-    for role, place in (("user", places.user), ("item", places.item)):
-        if not (pa.types.is_integer(kind(place)) or _is_text(kind(place))):
-            raise DataError(_wrong(name, places.names[place], kind(place), role, "whole numbers or text"))
-    time = kind(places.time)
-    if not (_is_number(time) or pa.types.is_timestamp(time) or pa.types.is_date(time)):
-        raise DataError(_wrong(name, places.names[places.time], time, "time", "numbers, timestamps or dates"))
-    if places.value is not None and not _is_number(kind(places.value)):
-        raise DataError(_wrong(name, places.names[places.value], kind(places.value), "value", "numbers"))
-    return {"moments": pa.types.is_timestamp(time) or pa.types.is_date(time), "collector": collector}
+    def __init__(self, schema: pa.Schema, places: Positions, name: str, collector: Collector) -> None:
+        self._name = name
+        self._collector = collector
+        self._row = 1
+        self._columns = dict(places.pairs())
+        self._labels = {role: f"{role} (column {column!r})" for role, column in self._columns.items()}
+        self.names = list(self._columns.values())
+        """Columns to read."""
+        kinds = {role: _kind(schema.field(column).type) for role, column in self._columns.items()}
+        self.moments = bool(pa.types.is_timestamp(kinds["time"]) or pa.types.is_date(kinds["time"]))
+        """Whether times are timestamps or dates."""
+        for role, fits, allowed in (
+            ("user", _is_id, "whole numbers or text"),
+            ("item", _is_id, "whole numbers or text"),
+            ("time", lambda kind: self.moments or _is_number(kind), "numbers, timestamps or dates"),
+            ("value", _is_number, "numbers"),
+        ):
+            if role in kinds and not fits(kinds[role]):
+                raise DataError(f"{name}: {self._labels[role]} is of type {kinds[role]}; allowed: {allowed}")
+
+    def read(self, batch: pa.RecordBatch) -> None:
+        """Hand a batch to the collector, without the rows that cannot be read."""
+        collector = self._collector
+        columns = {role: batch.column(batch.schema.names.index(name)) for role, name in self._columns.items()}
+        good = _Good(batch.num_rows, every=collector.skip_bad_rows)
+        user, item = _Words(columns["user"]), _Words(columns["item"])
+        good.refuse(user.lacking, self._labels["user"], columns["user"], "any id")
+        good.refuse(item.lacking, self._labels["item"], columns["item"], "any id")
+        if self.moments:
+            time, latest = _seconds(columns["time"]), float(np.nextafter(LATEST, 0.0))
+            allowed = "times from 1970 to 9999"
+        else:
+            time, latest = _floats(columns["time"]), collector.largest_time
+            allowed = f"finite numbers from 0 to {latest:.7g}"
+        good.refuse(~((time >= 0) & (time <= latest)), self._labels["time"], columns["time"], allowed)
+        value = np.ones(batch.num_rows)
+        if "value" in columns:
+            value = _floats(columns["value"])
+            outside = ~((value >= 0) & (value <= LARGEST_VALUE))
+            allowed = f"finite numbers from 0 to {LARGEST_VALUE:.7g}"
+            good.refuse(outside, self._labels["value"], columns["value"], allowed)
+        for place in sorted(good.problems):
+            collector.bad(self._name, self._row + place, good.problems[place])
+        rows = good.rows
+        collector.add(
+            user.codes(rows, collector.users),
+            item.codes(rows, collector.items),
+            time[rows] + 0.0,  # -0 becomes 0
+            (value[rows] + 0.0).astype(np.float32),
+        )
+        self._row += batch.num_rows
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view())
+class _Good:
+    """Which rows of a batch are good, and what is wrong with the others (or with the first one)."""
+
+    def __init__(self, rows: int, *, every: bool) -> None:
+        self.rows: NDArray[np.bool_] = np.ones(rows, bool)
+        self.problems: dict[int, str] = {}
+        self._every = every
+
+    def refuse(self, bad: NDArray[np.bool_], label: str, column: pa.Array, allowed: str) -> None:
+        """Take rows out, unless they are out already."""
+        fresh = np.flatnonzero(bad & self.rows)
+        for place in fresh.tolist() if self._every else fresh[:1].tolist():
+            found = column[place].as_py() if not pa.types.is_timestamp(column.type) else str(column[place])
+            self.problems[place] = f"{label} is {short(str(found))}; allowed: {allowed}"
+        self.rows[fresh] = False
+
+
+def _kind(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
+    return bool(text or pa.types.is_integer(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _wrong(file: str, column: str, kind: pa.DataType, role: str, allowed: str) -> str:
-    return f"{file}: column {column!r} for the {role} is of type {kind}; allowed: {allowed}"
-
-
-def _take(
-    batch: dict[str, pa.Array],
-    places: Positions,
-    read: dict[str, Any],
-    collector: Collector,
-    name: str,
-    row: int,
-) -> None:
-    rows = len(batch[places.names[places.user]])
-    good = np.ones(rows, bool)
-    problems: dict[int, str] = {}
-
-    def refuse(bad: NDArray[np.bool_], role: str, column: pa.Array, allowed: str) -> None:
-        fresh = np.flatnonzero(bad & good)
-        for place in fresh if collector.skip_bad_rows else fresh[:1]:
-            problems[int(place)] = f"{role} is {short(str(column[int(place)].as_py()))}; allowed: {allowed}"
-        good[fresh] = False
-
-    ids = []
-    for role, place in (("user", places.user), ("item", places.item)):
-        column = batch[places.names[place]]
-        ids.append(_Words(column))
-        refuse(ids[-1].lacking, f"{role} (column {places.names[place]!r})", column, "any id")
-    column = batch[places.names[places.time]]
-    time = _seconds(column) if read["moments"] else _floats(column)
-    largest = np.nextafter(LATEST, 0) if read["moments"] else collector.largest_time
-    allowed = "times from 1970 to 9999" if read["moments"] else f"finite numbers from 0 to {largest:.7g}"
-    refuse(
-        ~((time >= 0) & (time <= largest)), f"time (column {places.names[places.time]!r})", column, allowed
-    )
-    value = np.ones(rows, np.float64)
-    if places.value is not None:
-        column = batch[places.names[places.value]]
-        value = _floats(column)
-        refuse(
-            ~((value >= 0) & (value <= LARGEST_VALUE)),
-            f"value (column {places.names[places.value]!r})",
-            column,
-            f"finite numbers from 0 to {LARGEST_VALUE:.7g}",
-        )
-    for place in sorted(problems):
-        collector.bad(name, row + place, problems[place])
-    user, item = ids
-    collector.add(
-        user.codes(good, collector.users),
-        item.codes(good, collector.items),
-        time[good] + 0.0,
-        (value[good] + 0.0).astype(np.float32),
-    )
 
 
 class _Words:
@@ -213,5 +214,5 @@ def table_of(file: Path | BytesIO, name: str) -> pa.Table:
     """A whole small table, such as a catalogue."""
     try:
         return opened(file, name).read(use_threads=False)
-    except (pa.ArrowException, OSError, ValueError, RuntimeError) as broken:
+    except _BROKEN as broken:
         raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken

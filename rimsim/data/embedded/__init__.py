@@ -1,1 +1,1 @@
-"""MovieLens latest-small, edition of October 2016: the log that ships with rimsim (see NOTICE.md for its terms)."""
+"""MovieLens latest-small, edition of October 2016: the log shipped with rimsim; NOTICE.md has its terms."""
