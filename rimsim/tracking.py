@@ -1,0 +1,268 @@
+"""Rounds as TensorBoard event files: a folder per (agent, seed), and one per agent with its bands over seeds.
+
+The folders of a run::
+
+    RUN/events/AGENT/seed-SEED/   every measure by round and by arrivals, histograms, hyperparameters
+    RUN/events/summary/AGENT/     mean and 95 % interval over seeds, as three tags per measure
+
+Tags are ``group/name``; ``docs/tracking.md`` lists them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from rimsim.errors import ConfigError
+from rimsim.event_file import Chart, EventFile, HyperParameter, Point, event_files, read_scalars
+from rimsim.measures import MEASURES, find_measure, mean_interval, tag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = [
+    "LAYOUT",
+    "Point",
+    "RoundRecord",
+    "Tracker",
+    "event_folder",
+    "read_scalars",
+    "summary_folder",
+    "write_summary",
+]
+
+_BY_ARRIVALS = "by_arrivals"
+_BANDS = (
+    "utility",
+    "shortfall",
+    "coverage",
+    "effective_items",
+    "perplexity",
+    "gini",
+    "log_gini",
+    "items_met",
+)
+
+
+def _band(name: str) -> Chart:
+    tags = (f"bands/{name}/mid", f"bands/{name}/low", f"bands/{name}/high")
+    return Chart(f"{MEASURES[name].title} ({MEASURES[name].unit})", tags, band=True)
+
+
+LAYOUT: Mapping[str, tuple[Chart, ...]] = {
+    "Bands over seeds (95 %)": tuple(_band(name) for name in _BANDS),
+    "Guarantees": (
+        Chart("Required and delivered exposure", ("delivery/required", "delivery/delivered")),
+        Chart("Shortfall in exposures and in looks", ("guarantee/shortfall", "guarantee/examined_shortfall")),
+    ),
+    "Prices": (Chart("Item prices v", ("prices/lowest", "prices/median", "prices/highest")),),
+    "Concentration": (Chart("Gini of exposure and of the training log", ("exposure/gini", "loop/log_gini")),),
+    "Allocation": (Chart("Value and its bound", ("allocation/value_model", "allocation/bound")),),
+}
+"""The custom-scalar page: category → charts. Bands are drawn for the runs below ``summary/``."""
+
+
+def event_folder(run: Path, agent: str, seed: int) -> Path:
+    """The folder of the event files of an agent at a seed."""
+    return run / "events" / _folder_name(agent) / f"seed-{seed}"
+
+
+def summary_folder(run: Path, agent: str) -> Path:
+    """The folder of the event files of an agent's bands over seeds."""
+    return run / "events" / "summary" / _folder_name(agent)
+
+
+@dataclass(frozen=True, eq=False)
+class RoundRecord:
+    """What a round of one agent at one seed left behind."""
+
+    round: int
+    """From 0."""
+    arrivals: int
+    """Arrivals served since the run began, this round included."""
+    metrics: Mapping[str, float | None]
+    """Metric name (:data:`rimsim.measures.MEASURES`) → value. None or NaN: the measure has no value in this
+    round, and gets no point. A name with a ``/`` is an agent's own figure and its tag as it stands."""
+    item_price: NDArray[np.float64] | None = None
+    """(M,) prices v at the end of the round; None for an agent without prices."""
+    exposure: NDArray[np.int64] | None = None
+    """(M,) exposures in the round."""
+    required: NDArray[np.int64] | None = None
+    """(M,) required exposures b of the round."""
+
+
+class Tracker:
+    """Writes the event files of one agent at one seed; a context manager.
+
+    Event files carry wall times and the name of the machine: they are for looking at, and no part of what a
+    run reproduces bit for bit. A tracker has a thread of its own: make it in the process that uses it.
+
+    Args:
+        run: The run folder.
+        agent: Name of the agent.
+        seed: Seed of the run.
+        first_round: 0 for a new run, which replaces event files that are there. Otherwise the round at which
+            an interrupted run goes on: earlier points are kept, this and later rounds are dropped.
+        first_arrival: Arrivals served before ``first_round``.
+
+    Raises:
+        ConfigError: If ``first_round`` is negative, or the agent's name cannot be a folder.
+        RunFolderError: If the folder cannot be written to.
+    """
+
+    def __init__(
+        self, run: Path, agent: str, seed: int, *, first_round: int = 0, first_arrival: int = 0
+    ) -> None:
+        if first_round < 0 or first_arrival < 0:
+            found = f"first_round {first_round}, first_arrival {first_arrival}"
+            raise ConfigError(f"tracker of {agent!r}: {found}; allowed: at least 0")
+        self.folder = event_folder(run, agent, seed)
+        """Where the event files are."""
+        self._identity: dict[str, HyperParameter] = {"agent": agent, "seed": seed}
+        self._last_round = max(first_round - 1, 0)
+        older = event_files(self.folder)
+        self._file = EventFile(self.folder)
+        if first_round:
+            # A purge at `first_round` alone would not do: it knows one kind of step, and would hide the
+            # series by arrivals, whose steps are larger than any round. So all is purged, and what stays is
+            # written anew.
+            self._file.copy(older, lambda name, step: _stays(name, step, first_round, first_arrival))
+        self._file.layout(LAYOUT)
+        self._file.flush()
+        for path in older:
+            path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def round(self, record: RoundRecord) -> None:
+        """Write one round and flush it to disk.
+
+        Raises:
+            ConfigError: If a metric is neither registered nor a tag of its own; nothing is written then.
+        """
+        points = {name if "/" in name else tag(name): value for name, value in record.metrics.items()}
+        points |= _delivery(record) | _price_levels(record)
+        for name, value in points.items():
+            if value is None or not math.isfinite(value):
+                continue
+            double = name.startswith("allocation/")  # money-like sums, whose differences matter
+            self._file.scalar(name, value, record.round, double=double)
+            by_arrivals = f"{_BY_ARRIVALS}/{name}"
+            self._file.scalar(by_arrivals, value, record.arrivals, double=double)
+        for name, values in (("item_price", record.item_price), ("exposure", record.exposure)):
+            if values is not None and values.size:
+                self._file.histogram(f"histograms/{name}", values, record.round)
+        self._last_round = record.round
+        self._file.flush()
+
+    def finish(
+        self, hyperparameters: Mapping[str, HyperParameter], final: Mapping[str, float | None]
+    ) -> None:
+        """Write hyperparameters and final figures, once, when the run of this agent and seed is over.
+
+        All registered measures are declared in every run, because TensorBoard's table takes its columns from
+        the first run that it reads.
+
+        Args:
+            hyperparameters: Fields of the scenario, the same names in every run; agent and seed are added.
+            final: Metric name → the figure for the table, such as the mean over the last rounds.
+
+        Raises:
+            ConfigError: If a value is no bool, int, float or string, or a metric is not registered.
+        """
+        for name, value in hyperparameters.items():
+            if not isinstance(value, bool | int | float | str):
+                kind = type(value).__name__
+                raise ConfigError(f"hyperparameter {name!r}: a {kind}; allowed: bool, int, float, str")
+        figures = {f"final/{find_measure(name).name}": value for name, value in final.items()}
+        columns = [(f"final/{name}", measure.title) for name, measure in MEASURES.items()]
+        self._file.hyperparameters({**self._identity, **hyperparameters}, columns)
+        for name, figure in figures.items():
+            if figure is not None and math.isfinite(figure):
+                self._file.scalar(name, figure, self._last_round)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush and close the file; closing twice is harmless."""
+        self._file.close()
+
+
+def write_summary(run: Path, rounds: pd.DataFrame, level: float = 0.95) -> list[Path]:
+    """Write the bands over seeds of every agent, anew, from the table of rounds.
+
+    Args:
+        run: The run folder.
+        rounds: Columns agent, seed, round, metric, value. Metrics that are not registered are left out.
+        level: Confidence level of the band. With one seed the band is the line itself.
+
+    Returns:
+        The folders written, one an agent.
+    """
+    known = rounds[rounds["metric"].isin(list(MEASURES))]
+    folders = []
+    for agent in sorted(known["agent"].unique()):
+        of_agent = known[known["agent"] == agent].sort_values(["metric", "round", "seed"])
+        folder = summary_folder(run, agent)
+        older = event_files(folder)
+        file = EventFile(folder)
+        file.layout(LAYOUT)
+        series = of_agent.groupby(["metric", "round"], sort=True)["value"]
+        for (metric, step), values in series.agg(list).items():
+            band = mean_interval(values, level)
+            if band.mean is not None:
+                low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))
+                file.scalar(f"bands/{metric}/mid", band.mean, int(step))
+                file.scalar(f"bands/{metric}/low", low, int(step))
+                file.scalar(f"bands/{metric}/high", high, int(step))
+        file.close()
+        for path in older:
+            path.unlink()
+        folders.append(folder)
+    return folders
+
+
+def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
+    if name.startswith(("_hparams_/", "custom_scalars", "final/")):
+        return False
+    return step <= first_arrival if name.startswith(f"{_BY_ARRIVALS}/") else step < first_round
+
+
+def _folder_name(agent: str) -> str:
+    forbidden = set('/\\:*?"<>|')
+    if not agent or agent in {".", "..", "summary"} or not agent.isprintable() or set(agent) & forbidden:
+        allowed = "letters, digits, - and _, but not 'summary'"
+        raise ConfigError(f"agent {agent!r} cannot name a folder; allowed: {allowed}")
+    return agent
+
+
+def _delivery(record: RoundRecord) -> dict[str, float | None]:
+    if record.exposure is None or record.required is None:
+        return {}
+    delivered = np.minimum(record.exposure, record.required).sum()
+    return {"delivery/required": float(record.required.sum()), "delivery/delivered": float(delivered)}
+
+
+def _price_levels(record: RoundRecord) -> dict[str, float | None]:
+    price = record.item_price
+    if price is None or not price.size:
+        return {}
+    return {
+        "prices/lowest": float(price.min()),
+        "prices/median": float(np.median(price)),
+        "prices/highest": float(price.max()),
+        "prices/share_bonus": float((price < 0).mean()),
+    }

@@ -1,0 +1,273 @@
+"""Event files: what is written can be read back, also after an interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata
+
+from rimsim import tracking
+from rimsim.errors import ConfigError, RunFolderError
+from rimsim.measures import MEASURES, mean_interval, tag
+
+GROUPS = sorted({measure.group for measure in MEASURES.values()})
+
+
+def _record(number: int, value: float = 0.5, per_round: int = 200) -> tracking.RoundRecord:
+    return tracking.RoundRecord(
+        round=number,
+        arrivals=(number + 1) * per_round,
+        metrics={"shortfall": value + number, "value_model": 1e9 + number / 8, "agent/step": 3.0},
+        item_price=np.array([-0.5, -0.25, 0.0, 0.0]),
+        exposure=np.array([4, 0, 2, 9]),
+        required=np.array([3, 2, 2, 0]),
+    )
+
+
+def _write(run, rounds, **resume) -> tracking.Tracker:
+    with tracking.Tracker(run, "rim-dual", 7, **resume) as tracker:
+        for number in rounds:
+            tracker.round(_record(number))
+    return tracker
+
+
+def _events(folder) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "histograms": 0}).Reload()
+
+
+def test_measures_come_back_by_round_and_by_arrivals(tmp_path):
+    """Each measure is a series over rounds and another over arrivals, under its tag group/name."""
+    folder = _write(tmp_path, range(3)).folder
+    assert folder == tracking.event_folder(tmp_path, "rim-dual", 7)
+    scalars = tracking.read_scalars(folder)
+    assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
+    assert scalars["by_arrivals/guarantee/shortfall"] == [(200, 0.5), (400, 1.5), (600, 2.5)]
+    assert scalars["agent/step"] == [(0, 3.0), (1, 3.0), (2, 3.0)]
+
+
+def test_sums_keep_double_precision(tmp_path):
+    """Values and bounds keep digits that single precision loses."""
+    scalars = tracking.read_scalars(_write(tmp_path, range(3)).folder)
+    assert [point.value for point in scalars["allocation/value_model"]] == [1e9, 1e9 + 1 / 8, 1e9 + 2 / 8]
+
+
+def test_delivery_and_prices_become_series_and_histograms(tmp_path):
+    """Required and delivered exposure, price levels, and histograms of both are written for each round."""
+    folder = _write(tmp_path, range(2)).folder
+    scalars = tracking.read_scalars(folder)
+    assert scalars["delivery/required"][0] == (0, 7)
+    assert scalars["delivery/delivered"][0] == (0, 5)
+    assert scalars["prices/lowest"][0] == (0, -0.5)
+    assert scalars["prices/share_bonus"][0] == (0, 0.5)
+    events = _events(folder)
+    for name, low, high, total in (("item_price", -0.5, 0.0, -0.75), ("exposure", 0.0, 9.0, 15.0)):
+        histograms = events.Histograms(f"histograms/{name}")
+        assert [event.step for event in histograms] == [0, 1]
+        value = histograms[0].histogram_value
+        assert (value.min, value.max, value.sum, value.num) == (low, high, total, 4)
+        assert sum(value.bucket) == 4
+
+
+def test_a_measure_without_value_gets_no_point(tmp_path):
+    """None and NaN leave a gap; an agent without prices leaves no price series."""
+    with tracking.Tracker(tmp_path, "random", 0) as tracker:
+        for number, value in enumerate([0.5, None, float("nan"), 0.25]):
+            tracker.round(tracking.RoundRecord(number, number + 1, {"adoption_median": value}))
+    scalars = tracking.read_scalars(tracker.folder)
+    assert scalars["loop/adoption_median"] == [(0, 0.5), (3, 0.25)]
+    assert not [name for name in scalars if name.startswith(("prices/", "delivery/"))]
+
+
+def test_a_round_is_on_disk_when_it_ends(tmp_path):
+    """A finished round can be read while the tracker is still open."""
+    with tracking.Tracker(tmp_path, "rim-dual", 7) as tracker:
+        tracker.round(_record(0))
+        assert len(tracking.read_scalars(tracker.folder)["guarantee/shortfall"]) == 1
+        tracker.round(_record(1))
+        assert len(tracking.read_scalars(tracker.folder)["guarantee/shortfall"]) == 2
+
+
+def test_a_resumed_run_reads_like_an_uninterrupted_one(tmp_path):
+    """Points after the round of resumption are dropped, earlier ones stay, in every series."""
+    whole = tracking.read_scalars(_write(tmp_path / "whole", range(5)).folder)
+    run = tmp_path / "cut"
+    with tracking.Tracker(run, "rim-dual", 7) as tracker:
+        for number in range(2):
+            tracker.round(_record(number))
+        tracker.round(_record(2, value=99.0))
+        tracker.round(_record(3, value=99.0))
+    folder = _write(run, range(2, 5), first_round=2, first_arrival=400).folder
+    assert tracking.read_scalars(folder) == whole
+    steps = [event.step for event in _events(folder).Histograms("histograms/exposure")]
+    assert steps == [0, 1, 2, 3, 4]
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_resuming_survives_a_file_torn_in_the_middle_of_a_record(tmp_path):
+    """A record cut short by a crash is passed over, everything before it is kept."""
+    folder = _write(tmp_path, range(3)).folder
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-7])
+    _write(tmp_path, [2], first_round=2, first_arrival=400)
+    scalars = tracking.read_scalars(folder)
+    assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
+    assert [point.step for point in scalars["by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
+
+
+def test_a_resumed_file_tells_tensorboard_to_purge(tmp_path):
+    """If a crash left the old file beside the new one, TensorBoard would show the new one's points alone."""
+    folder = _write(tmp_path, range(4)).folder
+    (old,) = folder.iterdir()
+    kept = old.read_bytes()
+    _write(tmp_path, [2], first_round=2, first_arrival=400)
+    (new,) = folder.iterdir()
+    new.rename(folder / "events.out.tfevents.2")
+    (folder / "events.out.tfevents.1").write_bytes(kept)
+    scalars = tracking.read_scalars(folder)
+    assert [point.step for point in scalars["guarantee/shortfall"]] == [0, 1, 2]
+    assert [point.step for point in scalars["by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
+
+
+def test_a_new_run_replaces_old_files(tmp_path):
+    """Starting again from round 0 leaves no point of the earlier run."""
+    _write(tmp_path, range(4))
+    folder = _write(tmp_path, range(1)).folder
+    assert len(tracking.read_scalars(folder)["guarantee/shortfall"]) == 1
+
+
+def test_layout_has_bands_of_three_tags_and_known_tags(tmp_path):
+    """The custom-scalar page is in the file; bands have three tags, lines are tags that get written."""
+    folder = _write(tmp_path, range(1)).folder
+    (event,) = _events(folder).Tensors("custom_scalars__config__")
+    page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert [category.title for category in page.category] == list(tracking.LAYOUT)
+    written = set(tracking.read_scalars(folder)) | {tag(name) for name in MEASURES}
+    for category in page.category:
+        for chart in category.chart:
+            if chart.HasField("margin"):
+                (series,) = chart.margin.series
+                name = series.value.split("/")[1]
+                assert name in MEASURES
+                assert series.lower == f"bands/{name}/low"
+                assert series.upper == f"bands/{name}/high"
+            else:
+                assert set(chart.multiline.tag) <= written
+
+
+def test_hyperparameters_and_final_figures_are_one_row(tmp_path):
+    """One start, one end, and all registered measures as columns; figures without a value get no point."""
+    with tracking.Tracker(tmp_path, "rim-dual", 7) as tracker:
+        tracker.round(_record(0))
+        tracker.finish({"beta": 0.5, "k": 10, "history": True}, {"shortfall": 0.25, "adoption_median": None})
+    events = _events(tracker.folder)
+    content = events.PluginTagToContent("hparams")
+    assert set(content) == {
+        metadata.EXPERIMENT_TAG,
+        metadata.SESSION_START_INFO_TAG,
+        metadata.SESSION_END_INFO_TAG,
+    }
+    experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
+    names = ["agent", "seed", "beta", "k", "history"]
+    assert [info.name for info in experiment.hparam_infos] == names
+    columns = experiment.metric_infos
+    assert {column.name.tag for column in columns} == {f"final/{name}" for name in MEASURES}
+    start = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
+    assert start.hparams["agent"].string_value == "rim-dual"
+    assert start.hparams["seed"].number_value == 7
+    assert start.hparams["beta"].number_value == 0.5
+    assert start.hparams["history"].bool_value
+    scalars = tracking.read_scalars(tracker.folder)
+    assert scalars["final/shortfall"] == [(0, 0.25)]
+    assert "final/adoption_median" not in scalars
+
+
+def test_bands_are_the_intervals_over_seeds(tmp_path):
+    """An agent's summary holds mid, low and high of each measure, and nothing from an earlier call."""
+    values = {("a", 0): [1.0, 2.0, 4.0], ("a", 1): [2.0, 2.5, 3.0], ("b", 0): [5.0]}
+    rows = [
+        {"agent": agent, "seed": seed, "round": number, "metric": "utility", "value": value}
+        for (agent, number), seeds in values.items()
+        for seed, value in enumerate(seeds)
+    ]
+    rows.append({"agent": "a", "seed": 0, "round": 0, "metric": "own figure", "value": 1.0})
+    for _ in range(2):
+        folders = tracking.write_summary(tmp_path, pd.DataFrame(rows))
+    assert folders == [tracking.summary_folder(tmp_path, agent) for agent in "ab"]
+    scalars = tracking.read_scalars(folders[0])
+    assert set(scalars) == {"bands/utility/mid", "bands/utility/low", "bands/utility/high"}
+    for number in (0, 1):
+        band = mean_interval(values["a", number])
+        read = [scalars[f"bands/utility/{part}"][number].value for part in ("low", "mid", "high")]
+        assert read == pytest.approx([band.low, band.mean, band.high])
+    alone = tracking.read_scalars(folders[1])
+    assert {points[0].value for points in alone.values()} == {5.0}
+
+
+def test_an_unknown_metric_writes_nothing(tmp_path):
+    """A metric that is no measure is an error with the nearest name, and the round leaves no point."""
+    with tracking.Tracker(tmp_path, "random", 0) as tracker:
+        with pytest.raises(ConfigError, match="Did you mean 'shortfall'"):
+            tracker.round(tracking.RoundRecord(0, 5, {"utility": 1.0, "shortfal": 0.5}))
+        with pytest.raises(ConfigError, match="unknown"):
+            tracker.finish({}, {"utilty": 1.0})
+    assert tracking.read_scalars(tracker.folder) == {}
+
+
+@pytest.mark.parametrize("agent", ["", "..", "a/b", "summary", "a\nb", "c:"])
+def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
+    """A name that would leave the run folder or clash with the summaries is an error."""
+    with pytest.raises(ConfigError, match="cannot name a folder"):
+        tracking.Tracker(tmp_path, agent, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_use_is_named(tmp_path):
+    """A negative round, a list as hyperparameter, an empty folder and a file in the way are errors."""
+    with pytest.raises(ConfigError, match="first_round -1"):
+        tracking.Tracker(tmp_path, "a", 0, first_round=-1)
+    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas': a list"):
+        tracker.finish({"betas": [1, 2]}, {})
+    with pytest.raises(RunFolderError, match="no event files"):
+        tracking.read_scalars(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        tracking.Tracker(tmp_path / "file", "a", 0)
+
+
+def test_tracking_imports_no_torch():
+    """Writing event files needs neither torch nor TensorFlow."""
+    code = "import sys, rimsim.tracking; print({'torch', 'tensorflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_every_tag_is_documented(tmp_path):
+    """docs/tracking.md names every group of tags, and every tag that is no registered measure."""
+    page = (Path(__file__).parents[1] / "docs" / "tracking.md").read_text(encoding="utf-8")
+    with tracking.Tracker(tmp_path, "rim-dual", 7) as tracker:
+        tracker.round(dataclasses.replace(_record(0), metrics=dict.fromkeys(MEASURES, 0.5)))
+    written = tracking.read_scalars(tracker.folder)
+    own = {name for name in written if name.startswith(("prices/", "delivery/"))}
+    assert own == {name for name in written if name.split("/")[0] not in {*GROUPS, "by_arrivals"}}
+    assert [name for name in own if f"`{name}`" not in page] == []
+    assert [group for group in GROUPS if f"`{group}/…`" not in page] == []
+    for name in MEASURES:
+        assert f"`{tag(name)}`" in page
+
+
+def test_documented_lines_run(tmp_path):
+    """The Python lines of docs/tracking.md run and leave files that can be read."""
+    page = (Path(__file__).parents[1] / "docs" / "tracking.md").read_text(encoding="utf-8")
+    lines = page.split("```python\n")[1].split("```")[0]
+    rounds = pd.DataFrame({"agent": ["rim-dual"], "seed": 0, "round": 0, "metric": "utility", "value": 0.3})
+    exec(lines, {"run": tmp_path, "rounds": rounds})  # noqa: S102 - the documentation is ours
+    read = tracking.read_scalars(tracking.event_folder(tmp_path, "rim-dual", 0))
+    assert read["by_arrivals/guarantee/shortfall"] == [(2000, pytest.approx(0.1))]
