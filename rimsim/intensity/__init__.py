@@ -8,10 +8,10 @@ from rimsim.intensity.decayed import Scales
 from rimsim.intensity.ground import Ground, GroundModel
 from rimsim.intensity.gru import GRU, GRUConfig
 from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
-from rimsim.intensity.persistence import Stored
+from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
-from rimsim.intensity.registry import config_of, load, make, names, register
+from rimsim.intensity.registry import config_of, make, names, register
 from rimsim.intensity.states import UserStates
 
 __all__ = [

@@ -54,8 +54,9 @@ class EMAConfig(UserPopularityConfig):
 class UserPopularity(Ground):
     """λ(x) = c·(n_x + s): a user's events so far, times one fitted factor.
 
-    The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson maximum
-    likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR 2022).
+    The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson
+    maximum likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR
+    2022).
 
     Attributes:
         factor: c; 0 before a fit.
@@ -100,7 +101,7 @@ class UserPopularity(Ground):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Keep the factor: the states move, the scale of λ stays (``rescale`` says what a refit would have changed)."""
+        """Keep the factor: the states move, the scale of λ stays; ``rescale`` is old factor over refitted."""
         examples = self.examples(log)
         if examples.counts.sum():
             kept = self.factor
@@ -112,15 +113,17 @@ class UserPopularity(Ground):
         """Faded count (n, 1), first and last event time (n,), all float64."""
         return decayed.encode(states, np.array([self._rate()]), self.device)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:  # noqa: ARG002 - the contract's
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
         """The count faded to ``times`` and raised by one."""
+        del items
         return decayed.advance(code, times.to(self.device), self._rates)
 
     def _activity(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         sums, _, last = code
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         age = torch.where(torch.isinf(last), 0.0, instant - last)
-        return sums[:, 0] * torch.exp(-age * self._rates[0]) + self.config.smoothing
+        activity: torch.Tensor = sums[:, 0] * torch.exp(-age * self._rates[0]) + self.config.smoothing
+        return activity
 
     def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n,) float32 λ of the coded states at ``now``.
@@ -140,8 +143,9 @@ class UserPopularity(Ground):
         """Factor, last rescaling and catalogue size."""
         return {"n_items": self.n_items, "factor": self.factor, "rescale": self.rescale}
 
-    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the factor."""
+        del tensors
         self.n_items, self.factor = int(extra["n_items"]), float(extra["factor"])
         self.rescale = float(extra["rescale"])
 

@@ -1,8 +1,9 @@
 """Row blocks of one fixed size, so that a row's bits do not depend on which rows it is computed with.
 
-A matrix product picks its kernel by the shapes: one row alone differs in its last bits from the same row among others.
-Everything that a model computes for states therefore runs on exactly :data:`BLOCK` rows, the last block filled up with
-zeros. On one thread the same state then gives the same bits in any batch and at any position of it.
+A matrix product picks its kernel by the shapes: one row alone differs in its last bits from the same row
+among others. Everything that a model computes for states therefore runs on exactly :data:`BLOCK` rows, the
+last block filled up with zeros. On one thread the same state then gives the same bits in any batch and at any
+position of it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def spans(n: int) -> Iterator[tuple[int, int]]:
 
 
 def padded(tensor: torch.Tensor) -> torch.Tensor:
-    """(BLOCK, …) the rows, at most BLOCK of them, followed by rows of zeros; the tensor itself if it is full."""
+    """(BLOCK, …) at most BLOCK rows followed by rows of zeros; the tensor itself if it is full."""
     missing = BLOCK - tensor.shape[0]
     if missing == 0:
         return tensor.contiguous()

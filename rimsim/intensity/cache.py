@@ -39,6 +39,11 @@ class Cacheable(Protocol):
         """Write the fitted model into a folder."""
         ...
 
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> Self:
+        """Read what ``save`` wrote."""
+        ...
+
 
 Model = TypeVar("Model", bound=Cacheable)
 
@@ -50,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def log_digest(log: EventLog) -> str:
-    """A digest of everything in a log that a model may be fitted to: events, targets, item table, number of users."""
+    """A digest of all that a model may be fitted to: events, targets, item table, number of users."""
     digest = hashlib.sha256(f"{log.n_users} {log.n_items} ".encode())
     for array in (log.user, log.item, log.time, log.value, log.targets):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -74,14 +79,14 @@ def _code_digest(module: str) -> str:
     return digest.hexdigest()
 
 
-def model_digest(model: Cacheable) -> str:
+def model_digest(model: object) -> str:
     """A digest of a model's class, config, device, source code and the version of torch.
 
     Raises:
         ModelError: If the model has no config record.
     """
     if isinstance(model, RIM):
-        parts = [model_digest(part) for part in (model.mark, model.ground) if isinstance(part, Cacheable)]
+        parts = [model_digest(part) for part in (model.mark, model.ground)]
         return hashlib.sha256(" ".join(["rim", *parts]).encode()).hexdigest()
     config = getattr(model, "config", None)
     if config is None or not dataclasses.is_dataclass(config) or isinstance(config, type):
@@ -100,19 +105,9 @@ def model_digest(model: Cacheable) -> str:
 
 def _loaded(model: Model, folder: Path) -> Model | None:
     """The cached model, or None where there is none that can be read."""
-    if not folder.is_dir():
-        return None
+    device = getattr(model, "device", None)
     try:
-        if isinstance(model, RIM):
-            mark, ground = (
-                _loaded(part, folder / name)
-                for part, name in ((model.mark, "mark"), (model.ground, "ground"))
-            )
-            if mark is None or ground is None:
-                return None
-            return type(model)(mark=mark, ground=ground)
-        device = getattr(model, "device", None)
-        return type(model).load(folder, None if device is None else str(device))  # type: ignore[attr-defined,no-any-return]
+        return type(model).load(folder, None if device is None else str(device)) if folder.is_dir() else None
     except ModelError:
         return None
 
@@ -120,9 +115,9 @@ def _loaded(model: Model, folder: Path) -> Model | None:
 def fitted(model: Model, log: EventLog, cache_dir: str | Path | None = None) -> Model:
     """A model fitted to a log, read from the cache if it was fitted there before.
 
-    The key is a digest of the log, of the model's class and config, of its source code and of the version of torch.
-    A damaged entry is fitted again. Entries are written to a folder of their own and moved into place, so that
-    processes that fit the same model at once do not disturb each other.
+    The key is a digest of the log, of the model's class and config, of its source code and of the version of
+    torch. A damaged entry is fitted again. Entries are written to a folder of their own and moved into place,
+    so that processes that fit the same model at once do not disturb each other.
 
     Args:
         model: A model that is not fitted yet, such as :func:`rimsim.intensity.make` returns.

@@ -21,8 +21,8 @@ __all__ = ["IntensityModel", "RecurrentModel"]
 class IntensityModel(Protocol):
     """λ(x,y): a mark distribution p(y|x) (rows sum to 1), a ground intensity λ(x), or their product.
 
-    Whatever it is, λ(x) is the sum of a row of :meth:`score` and p(y|x) is the row divided by it. That is all the
-    market uses, so a user's own model needs these three methods and no base class.
+    Whatever it is, λ(x) is the sum of a row of :meth:`score` and p(y|x) is the row divided by it. That is all
+    the market uses, so a user's own model needs these three methods and no base class.
     """
 
     def fit(self, log: EventLog) -> Self:
@@ -40,7 +40,7 @@ class IntensityModel(Protocol):
 
 @runtime_checkable
 class RecurrentModel(IntensityModel, Protocol):
-    """A model whose state takes a new event in O(1): the engine then never encodes a history twice in a round.
+    """A model whose state takes a new event in O(1), so that no history is encoded twice in a round.
 
     A *code* is a tuple of tensors with one row a user. ``score(states)`` must equal
     ``score_codes(encode(states), states.now)`` up to rounding.

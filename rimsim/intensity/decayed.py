@@ -41,8 +41,8 @@ def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device)
     """What the states' events sum to at each state's last event.
 
     Returns:
-        ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state, ``first`` (n,) and
-        ``last`` (n,) float64 times of the first and last event in seconds, −inf where there is none.
+        ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state, ``first``
+        (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf where there is none.
     """
     n = len(states)
     lengths = states.lengths
@@ -51,7 +51,8 @@ def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device)
     first[some] = states.times[states.offsets[some]]
     last[some] = states.times[states.offsets[some + 1] - 1]
     sums = np.zeros((n, len(rates)))
-    # reduceat adds within each row's own segment, so a row's bits do not depend on its neighbours or the chunk.
+    # reduceat adds within each row's own segment, so a row's bits do not depend on its neighbours or the
+    # chunk.
     begin = 0
     while begin < len(some):
         limit = states.offsets[some[begin]] + _CHUNK
@@ -75,8 +76,8 @@ def advance(code: Code, times: torch.Tensor, rates: torch.Tensor) -> Code:
 def features(code: Code, now: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
     """(n, 2S + 2) float64 non-negative features of the coded states at ``now`` (n,).
 
-    In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of the first
-    event, an indicator of a state with events, and one of a state without.
+    In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of
+    the first event, an indicator of a state with events, and one of a state without.
     """
     sums, first, last = code
     own = sums * torch.exp(-(now - last)[:, None] * rates)

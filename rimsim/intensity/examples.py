@@ -30,10 +30,10 @@ class CountExamples:
 
 
 def session_examples(log: EventLog, gap: str | float = "30min") -> CountExamples:
-    """One example for each session of target events: the state strictly before its start, the count within it.
+    """One example a session of target events: the state strictly before its start, the count within.
 
-    Sessions are cut from target events alone; the other events are history only. A session exists because it has an
-    event, so every count is at least one.
+    Sessions are cut from target events alone; the other events are history only. A session exists because it
+    has an event, so every count is at least one.
     """
     sessions = log.rows(log.targets).sessions(gap)
     states = UserStates.of(log, sessions.user, sessions.start)
@@ -43,8 +43,9 @@ def session_examples(log: EventLog, gap: str | float = "30min") -> CountExamples
 def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:
     """Examples at calendar instants: the last ``windows`` stretches of ``horizon`` seconds of the log.
 
-    For j = 1 … windows, every user with an event before T − j·horizon gives one example with the target events in
-    [T − j·horizon, T − (j−1)·horizon), where T is just past the last event. Users not yet seen then give none.
+    For j = 1 … windows, every user with an event before T − j·horizon gives one example with the target
+    events in [T − j·horizon, T − (j−1)·horizon), where T is just past the last event. Users not yet seen then
+    give none.
     """
     if len(log) == 0:
         raise ModelError("fit: the log has no events; allowed: a log with at least one target event")

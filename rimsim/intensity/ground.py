@@ -5,13 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
-import torch
-
 from rimsim.errors import ModelError
 from rimsim.intensity.persistence import Stored
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
@@ -24,7 +23,7 @@ __all__ = ["Ground", "GroundModel"]
 
 @runtime_checkable
 class GroundModel(Protocol):
-    """λ(x), the expected number of events of a state within the next horizon; what ``RIM(ground=…)`` takes."""
+    """λ(x), the expected events of a state within the next horizon; what ``RIM(ground=…)`` takes."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""
@@ -50,7 +49,8 @@ class GroundModel(Protocol):
 class Ground(Stored):
     """Base of the shipped ground intensities.
 
-    On its own a ground intensity says nothing of marks; :meth:`score` then spreads λ(x) evenly over the catalogue.
+    On its own a ground intensity says nothing of marks; :meth:`score` then spreads λ(x) evenly over the
+    catalogue.
     """
 
     n_items: int = 0

@@ -15,7 +15,7 @@ from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.sequences import Batch, Windows, histories, last_events, windows
-from rimsim.intensity.training import Schedule, TrainingRun, dropped, held_out, train
+from rimsim.intensity.training import Schedule, SequenceNetwork, TrainingRun, dropped, held_out, train
 from rimsim.rng import Purpose, derived_seed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class GRUConfig:
             raise ValueError(f"burn is {self.burn}; allowed: less than context, which is {self.context}")
 
 
-class _Network(torch.nn.Module):
+class _Network(SequenceNetwork):
     """Tied item vectors, one GRU layer, and an item bias."""
 
     def __init__(self, n_items: int, width: int, dropout: float) -> None:
@@ -105,14 +105,16 @@ class _Network(torch.nn.Module):
 
 
 class GRU(Stored):
-    """p(y|x) = softmax(W h(x) + b): a GRU (Cho et al., EMNLP 2014) over item ids, as in GRU4Rec (Hidasi et al., 2016).
+    """p(y|x) = softmax(W h(x) + b), h from a GRU over item ids.
 
-    h is the hidden state after the last ``context`` items of a state, zero for a state without history, whose p is
-    softmax(b); b starts at log popularity. Input and output item vectors are the same. The loss is the full softmax
-    cross-entropy at the log's target events; times are no input. λ(x) = 1.
+    After Cho et al. (EMNLP 2014) and GRU4Rec (Hidasi et al., ICLR 2016).
 
-    Inference reads and steps in fixed row blocks (:mod:`rimsim.intensity.blocks`), with the input half of every gate
-    looked up in a table of items.
+    h is the hidden state after the last ``context`` items of a state, zero for a state without history, whose
+    p is softmax(b); b starts at log popularity. Input and output item vectors are the same. The loss is the
+    full softmax cross-entropy at the log's target events; times are no input. λ(x) = 1.
+
+    Inference reads and steps in fixed row blocks (:mod:`rimsim.intensity.blocks`), with the input half of
+    every gate looked up in a table of items.
 
     Attributes:
         last_run: Losses of the last fit or update; None after a load.
@@ -149,7 +151,7 @@ class GRU(Stored):
             config.seed,
             config.patience,
         )
-        self.last_run = train(self.network, cut.take(~aside), schedule, self.device, cut.take(aside))
+        self.last_run = train(self.network, cut.take(~aside), schedule, self.device, check=cut.take(aside))
         self._updates = 0
         self._refresh()
         return self
@@ -157,9 +159,9 @@ class GRU(Stored):
     def update(self, log: EventLog) -> Self:
         """Train a few epochs on the new log's target events, starting from the present parameters.
 
-        The history up to ``update_steps_back`` events before the first target is read once, with the parameters of
-        before; gradients reach no further back (truncated backpropagation through time). So the cost grows with the
-        targets, not with the histories. A log without target events changes nothing.
+        The history up to ``update_steps_back`` events before the first target is read once, with the
+        parameters of before; gradients reach no further back (truncated backpropagation through time). So the
+        cost grows with the targets, not with the histories. A log without target events changes nothing.
 
         Raises:
             ModelError: Before a fit, or if the log has another catalogue.
@@ -210,12 +212,12 @@ class GRU(Stored):
     def _refresh(self) -> None:
         """Recompute what inference looks up, after the parameters changed."""
         network = self.network
-        gru = network.gru
+        weights = {name: weight.detach() for name, weight in network.gru.named_parameters()}
         self._item = network.item.detach().contiguous()
         self._bias = network.bias.detach()
-        self._gates = torch.addmm(gru.bias_ih_l0.detach(), self._item, gru.weight_ih_l0.detach().T)
-        self._recurrent = gru.weight_hh_l0.detach().T.contiguous()
-        self._recurrent_bias = gru.bias_hh_l0.detach()
+        self._gates = torch.addmm(weights["bias_ih_l0"], self._item, weights["weight_ih_l0"].T)
+        self._recurrent = weights["weight_hh_l0"].T.contiguous()
+        self._recurrent_bias = weights["bias_hh_l0"]
 
     def _cell(self, hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """(BLOCK, W) hidden states after one more item each."""
@@ -230,7 +232,8 @@ class GRU(Stored):
         """(n, W) hidden states after left-aligned histories (n, L) of the given lengths."""
         n = len(length)
         out = torch.zeros((n, self.config.width), device=self.device)
-        # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on it.
+        # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on
+        # it.
         order = np.argsort(length, kind="stable")
         every = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)
@@ -250,13 +253,15 @@ class GRU(Stored):
         return (self._read(*last_events(states, self.config.context)),)
 
     @torch.no_grad()
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:  # noqa: ARG002 - the contract's
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
         """One GRU step."""
+        del times
         return (in_blocks(self._cell, code[0], items.to(self.device)),)
 
     @torch.no_grad()
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:  # noqa: ARG002 - the contract's
+    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the coded states; rows sum to 1."""
+        del now
         self.network  # noqa: B018 - raises before a fit
         return in_blocks(
             lambda hidden: torch.softmax(torch.addmm(self._bias, hidden, self._item.T), dim=1), code[0]

@@ -30,6 +30,8 @@ __all__ = ["HawkesPoisson", "HawkesPoissonConfig", "poisson_objective"]
 
 _TINY = 1e-10
 """Keeps log Λ finite where all weights are zero."""
+_RARE = 1e-3
+"""Smallest unit of a term."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -54,7 +56,7 @@ class HawkesPoissonConfig:
 def poisson_objective(
     weights: NDArray[np.float64], features: NDArray[np.float64], counts: NDArray[np.float64], ridge: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """Mean negative Poisson log-likelihood (up to log n!) plus ridge, and its gradient; convex in the weights.
+    """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient; convex.
 
     mean(Λ − n·log(Λ + 1e-10)) + ridge/2·‖w‖² with Λ = Φ w.
 
@@ -73,14 +75,16 @@ def poisson_objective(
 class HawkesPoisson(Ground):
     """λ(x) = w·φ(x) with w ≥ 0: the expected number of events of state x within the horizon.
 
-    φ(x) holds, for fixed log-spaced scales, the sums Σ_i exp(−β_s (now − t_i)) over the state's events and the terms
-    exp(−β_s (now − t_first)), and two constants, for states with and without a history (see
-    :func:`rimsim.intensity.decayed.features`). The counts are taken as Poisson, so the fit is convex; it is solved with
-    L-BFGS-B and the analytic gradient.
+    φ(x) holds, for fixed log-spaced scales, the sums Σ_i exp(−β_s (now − t_i)) over the state's events and
+    the terms exp(−β_s (now − t_first)), and two constants, for states with and without a history (see
+    :func:`rimsim.intensity.decayed.features`). The counts are taken as Poisson, so the fit is convex; it is
+    solved with L-BFGS-B and the analytic gradient.
 
-    The model is HP of Ma, Liu and Deoras (ICLR 2022). Two things differ from their code: a state without a history
-    has a constant of its own (non-negative weights could otherwise never say that a first session is longer), and the
-    ridge acts on weights in units of their term's mean, so that it does not depend on the unit of time.
+    With a session as horizon, a state is looked at no sooner than ``gap`` after its last event: that is where
+    sessions begin, and nothing was learned of shorter silences. The model is HP of Ma, Liu and Deoras (ICLR
+    2022). Two things differ from their code: a state without a history has a constant of its own
+    (non-negative weights could otherwise never say that a first session is longer), and the ridge acts on
+    weights in units of their term's mean, so that it does not depend on the unit of time.
 
     Attributes:
         rescale: The factor that the last :meth:`update` multiplied λ by, to keep its mean; 1 after a fit.
@@ -115,7 +119,7 @@ class HawkesPoisson(Ground):
         return window_examples(log, self.config.horizon, self.config.windows)
 
     def fit(self, log: EventLog) -> Self:
-        """Fit to the sessions of the log's target events, or to its last horizons if the config names a horizon.
+        """Fit to the sessions of the log's target events, or to its last horizons if one is configured.
 
         Raises:
             ModelError: If the log has no target event to fit to.
@@ -135,9 +139,9 @@ class HawkesPoisson(Ground):
             )
         phi = self._features(self.encode(examples.states), examples.states.now).cpu().numpy()
         counts = examples.counts.astype(np.float64)
-        # Every term is brought to mean 1 so that one step length suits all; a term that never occurs gets weight 0.
-        unit = phi.mean(axis=0)
-        unit[unit == 0] = np.inf
+        # Terms are brought to mean 1 so that one step length suits all. A term that hardly ever occurs here
+        # could then get a huge weight and blow up where it does occur: the floor lets the ridge hold it.
+        unit = np.maximum(phi.mean(axis=0), _RARE)
         start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
         solved = minimize(
             poisson_objective,
@@ -156,9 +160,9 @@ class HawkesPoisson(Ground):
     def update(self, log: EventLog) -> Self:
         """Refit to the new log, then scale so that the mean λ over its states stays what it was.
 
-        The horizon of a market is one arrival, and a slate yields fewer consumptions than a session of a log has
-        ratings: a blind refit would shrink λ manyfold. The factor is kept in ``rescale``. A log without target
-        events changes nothing.
+        The horizon of a market is one arrival, and a slate yields fewer consumptions than a session of a log
+        has ratings: a blind refit would shrink λ manyfold. The factor is kept in ``rescale``. A log without
+        target events changes nothing.
         """
         examples = self.examples(log)
         if examples.counts.sum() == 0:
@@ -173,17 +177,19 @@ class HawkesPoisson(Ground):
         return self
 
     def encode(self, states: UserStates) -> Code:
-        """Sums (n, S), first and last event time (n,), all float64; see :func:`rimsim.intensity.decayed.encode`."""
+        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.decayed.encode`."""
         return decayed.encode(states, self.config.scales.rates, self.device)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:  # noqa: ARG002 - the contract's
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
         """The sums faded to ``times`` and raised by one."""
+        del items
         return decayed.advance(code, times.to(self.device), self._rates)
 
     def _features(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        return decayed.features(
-            code, torch.from_numpy(np.asarray(now, np.float64)).to(self.device), self._rates
-        )
+        instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
+        if self.config.horizon is None:
+            instant = torch.maximum(instant, code[2] + self.config.gap)
+        return decayed.features(code, instant, self._rates)
 
     def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n,) float32 λ of the coded states at ``now``: expected events within the horizon."""

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import pydantic
 from safetensors import SafetensorError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Stored", "config_from", "read_record", "write_record"]
+__all__ = ["KINDS", "Stored", "config_from", "load", "read_record", "write_record"]
 
 RECORD = "model.json"
 TENSORS = "model.safetensors"
@@ -72,6 +72,35 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+class Loadable(Protocol):
+    """A class of models that can be read from a folder."""
+
+    def load(self, folder: str | Path, device: str | None = None) -> Any:
+        """Read what the model's ``save`` wrote."""
+        ...
+
+
+KINDS: dict[str, Loadable] = {}
+"""The class of each kind of saved model; a subclass of :class:`Stored` enters itself."""
+
+
+def load(folder: str | Path, device: str | None = None) -> Any:
+    """Read a fitted model of any kind.
+
+    Args:
+        folder: Where a model's ``save`` wrote it.
+        device: Compute there instead of where the saved config says.
+
+    Raises:
+        ModelError: If the folder holds no model of a known kind, or a damaged one. The kind of a model of
+            one's own is known once its class is imported.
+    """
+    kind = read_record(Path(folder))["kind"]
+    if kind not in KINDS:
+        raise ModelError(f"{folder}: found a saved {kind!r}.{nearest(str(kind), KINDS)}")
+    return KINDS[kind].load(folder, device)
+
+
 class Stored(ABC):
     """A model that is saved as one folder with ``model.json`` and ``model.safetensors``.
 
@@ -82,6 +111,11 @@ class Stored(ABC):
     """The model's name in saved folders and in the registry."""
     config: Any
     """The frozen record that the model was built from."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "kind" in cls.__dict__:
+            KINDS[cls.kind] = cls
 
     @abstractmethod
     def __init__(self, config: Any = None) -> None: ...

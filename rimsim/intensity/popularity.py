@@ -42,8 +42,8 @@ class PopularityConfig:
 class Popularity(Stored):
     """p(y|x) = (n_y + s) / Σ_z (n_z + s) for every state x, and λ(x) = 1.
 
-    n_y counts the target events with item y. With s = .01 it is the ``Pop`` baseline of Ma, Liu and Deoras (ICLR
-    2022). :meth:`update` is exact: it equals a fit on the new log.
+    n_y counts the target events with item y. With s = .01 it is the ``Pop`` baseline of Ma, Liu and Deoras
+    (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
     """
 
     kind: ClassVar[str] = "popularity"
@@ -60,8 +60,8 @@ class Popularity(Stored):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Count the target events of the new log alone, as :meth:`fit` does."""
-        return self.fit(log)
+        """Count the target events of the new log alone, as :meth:`fit` does; without any, change nothing."""
+        return self.fit(log) if log.targets.any() else self
 
     @property
     def probability(self) -> torch.Tensor:
@@ -82,18 +82,21 @@ class Popularity(Stored):
         """A tensor of shape (n, 0): popularity knows nothing of a user."""
         return (torch.zeros((len(states), 0), device=self.device),)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:  # noqa: ARG002 - the contract's
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
         """The same code."""
+        del items, times
         return code
 
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:  # noqa: ARG002 - the contract's
+    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) the same row for every code."""
+        del now
         return self.probability.repeat(code[0].shape[0], 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The probabilities."""
         return {} if self._p is None else {"p": self._p}
 
-    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the probabilities."""
+        del extra
         self._p = tensors["p"].to(self.device) if "p" in tensors else None

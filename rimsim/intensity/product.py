@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
 
 from rimsim.errors import ModelError
 from rimsim.intensity.contract import RecurrentModel
 from rimsim.intensity.ground import GroundModel
-from rimsim.intensity.persistence import Stored, write_record
-
+from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write_record
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:
@@ -38,16 +37,16 @@ class RIM:
         ModelError: If one of the two cannot play its part.
     """
 
-    kind = "rim"
+    kind: ClassVar[str] = "rim"
 
     def __init__(self, *, mark: RecurrentModel, ground: GroundModel) -> None:
         if not isinstance(mark, RecurrentModel):
             raise ModelError(
-                f"RIM: mark is a {type(mark).__name__}; allowed: fit, update, score, encode, advance, score_codes"
+                f"RIM: mark is a {type(mark).__name__}; allowed: a model with encode, advance and score_codes"
             )
         if not isinstance(ground, GroundModel):
             raise ModelError(
-                f"RIM: ground is a {type(ground).__name__}; allowed: fit, update, encode, advance, intensity_codes"
+                f"RIM: ground is a {type(ground).__name__}; allowed: one with encode and intensity_codes"
             )
         self.mark = mark
         self.ground = ground
@@ -111,3 +110,20 @@ class RIM:
                 )
             model.save(path / part)
         write_record(path, {"kind": self.kind})
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> Self:
+        """Read what :meth:`save` wrote; ``device`` replaces the saved configs' device.
+
+        Raises:
+            ModelError: If the folder holds no such model, or a damaged one.
+        """
+        path = Path(folder)
+        kind = read_record(path)["kind"]
+        if kind != cls.kind:
+            raise ModelError(f"{path}: found a saved {kind!r}; allowed here: {cls.kind!r}")
+        mark, ground = load(path / "mark", device), load(path / "ground", device)
+        return cls(mark=cast("RecurrentModel", mark), ground=cast("GroundModel", ground))
+
+
+KINDS[RIM.kind] = RIM

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimsim.errors import ConfigError, ModelError, nearest
+from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
 from rimsim.intensity.gru import GRU, GRUConfig
 from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
-from rimsim.intensity.persistence import Stored, config_from, read_record
+from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
 
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.ground import Ground
 
-__all__ = ["config_of", "load", "make", "names", "register"]
+__all__ = ["config_of", "make", "names", "register"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ _OWN: dict[str, Callable[[int, str], IntensityModel]] = {}
 
 
 def names() -> tuple[str, ...]:
-    """All names that :func:`make` knows: marks, grounds (then × item popularity), hybrids, registered models."""
+    """All names that :func:`make` knows: marks, grounds (× item popularity), hybrids, registered models."""
     hybrids = [f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS]
     return tuple(sorted({*_MARKS, *_GROUNDS, *hybrids, *_OWN}))
 
@@ -112,8 +110,8 @@ def make(
     """A model that is not fitted, by name.
 
     Args:
-        name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined by a
-            hyphen (``gru-hp``), or a registered name.
+        name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
+            by a hyphen (``gru-hp``), or a registered name.
         mark: Config record of the mark model, such as ``GRUConfig(width=128)``; None: the defaults.
         ground: Config record of the ground intensity; None: the defaults.
         seed: Replaces the config's seed, where it has one.
@@ -141,26 +139,3 @@ def make(
             )
         return model
     return RIM(mark=_made(first, mark, seed, device), ground=_made(second, ground, seed, device))
-
-
-def load(folder: str | Path, device: str | None = None) -> Stored | RIM:
-    """Read any model that a shipped model's ``save`` wrote.
-
-    Args:
-        folder: Where it was saved.
-        device: Compute there instead of where the saved config says.
-
-    Raises:
-        ModelError: If the folder holds no model of a known kind, or a damaged one.
-    """
-    path = Path(folder)
-    kind = read_record(path)["kind"]
-    if kind == RIM.kind:
-        mark, ground = load(path / "mark", device), load(path / "ground", device)
-        return RIM(mark=mark, ground=ground)  # type: ignore[arg-type]  # RIM checks both and says what is wrong
-    kinds: dict[str, type[Stored | Ground]] = {
-        entry.model.kind: entry.model for entry in (_MARKS | _GROUNDS).values()
-    }
-    if kind not in kinds:
-        raise ModelError(f"{path}: found a saved {kind!r}.{nearest(str(kind), [*kinds, RIM.kind])}")
-    return kinds[kind].load(path, device)

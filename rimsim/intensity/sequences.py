@@ -1,4 +1,4 @@
-"""Training windows of a log: which stretch of a user's history is read, and at which of its positions p is fitted."""
+"""Training windows of a log: what is read of a history, and at which of its positions p is fitted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Batch:
     """b windows, left-aligned."""
 
     items: torch.Tensor
-    """(b, L) int64 items that are read, L the longest window less one; positions past a window's end hold item 0."""
+    """(b, L) int64 items that are read, L the longest window less one; item 0 past a window's end."""
     row: torch.Tensor
     """(p,) the window of each predicted event."""
     step: torch.Tensor
@@ -66,9 +66,9 @@ class Batch:
 def windows(log: EventLog, context: int, burn: int) -> Windows:
     """Cut every user's history into windows of at most ``context`` events that cover each target event once.
 
-    A window begins ``burn`` events before the first target not yet covered (or with the user's first event), so that
-    a prediction in the middle of a history sees at least ``burn`` events of it. Stretches without targets are in no
-    window.
+    A window begins ``burn`` events before the first target not yet covered (or with the user's first event),
+    so that a prediction in the middle of a history sees at least ``burn`` events of it. Stretches without
+    targets are in no window.
 
     Args:
         log: The log.

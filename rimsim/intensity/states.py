@@ -17,7 +17,7 @@ __all__ = ["UserStates"]
 
 @dataclass(frozen=True, eq=False)
 class UserStates:
-    """n user states as ragged arrays: row i holds events ``offsets[i]`` to ``offsets[i + 1]``, oldest first."""
+    """n user states as ragged arrays: row i is events ``offsets[i]`` to ``offsets[i + 1]``, oldest first."""
 
     offsets: NDArray[np.int64]
     """(n + 1,) where each row begins."""
@@ -51,7 +51,8 @@ class UserStates:
         user, item, time = log.user[order], log.item[order], log.time[order]
         begin = np.searchsorted(user, wanted, "left")
         end = np.searchsorted(user, wanted, "right")
-        # Within a user, times ascend: the events before `now` are a prefix, found by bisection on all rows at once.
+        # Within a user, times ascend: the events before `now` are a prefix, found by bisection on all rows at
+        # once.
         low, high = begin.copy(), end.copy()
         while (open_rows := low < high).any():
             middle = (low + high) // 2

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from rimsim.intensity.sequences import Batch, Windows, batches
+from rimsim.intensity.sequences import batches
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from rimsim.intensity.sequences import Batch, Windows
 
 __all__ = ["Schedule", "SequenceNetwork", "TrainingRun", "dropped", "held_out", "mean_loss", "train"]
 
@@ -22,20 +27,12 @@ _CLIP = 1.0
 """Largest norm of a gradient."""
 
 
-class SequenceNetwork(Protocol):
+class SequenceNetwork(torch.nn.Module, ABC):
     """A network that turns read items into a logit for every next item."""
 
-    def logits(self, batch: Batch, generator: torch.Generator | None) -> torch.Tensor:
-        """(p, M) logits at the predicted positions of a batch; ``generator`` draws dropout, None: no dropout."""
-        ...
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The trained parameters."""
-        ...
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The parameters by name."""
-        ...
+    @abstractmethod
+    def logits(self, batch: Batch, draw: torch.Generator | None) -> torch.Tensor:
+        """(p, M) logits at the predicted positions of a batch; ``draw`` draws dropout, None: no dropout."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> 
     return values * kept / (1.0 - rate)
 
 
-def held_out(users: np.ndarray, share: float, seed: int) -> np.ndarray:
+def held_out(users: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
     """(n,) which users are kept from training; the same user always is, whatever else is in the log."""
     return np.asarray(uniform(seed, Purpose.MODEL, 1, users) < share, bool)
 
@@ -89,17 +86,18 @@ def mean_loss(network: SequenceNetwork, cut: Windows, batch_size: int, device: t
 
 
 def train(
-    network: torch.nn.Module,
+    network: SequenceNetwork,
     cut: Windows,
     schedule: Schedule,
     device: torch.device,
+    *,
     check: Windows | None = None,
     logits: Callable[[Batch, torch.Generator | None], torch.Tensor] | None = None,
 ) -> TrainingRun:
     """Train a network in place by AdamW on the mean cross-entropy of the predicted events.
 
-    With ``check`` and patience, the parameters of the epoch with the least held-out loss are kept (the parameters
-    before the first epoch count too).
+    With ``check`` and patience, the parameters of the epoch with the least held-out loss are kept (the
+    parameters before the first epoch count too).
 
     Args:
         network: The network; a :class:`SequenceNetwork`.
@@ -128,7 +126,7 @@ def train(
         for batch in batches(cut, schedule.batch_size, device, order):
             optimizer.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(forward(batch, draw), batch.label)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
             optimizer.step()
             total += float(loss.detach()) * len(batch.label)

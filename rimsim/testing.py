@@ -1,0 +1,254 @@
+"""Tests for models of one's own: subclass, name the model, run pytest.
+
+    from rimsim.testing import IntensityModelTests
+
+    class TestMine(IntensityModelTests):
+        def make(self) -> IntensityModel:
+            return Mine()
+
+Every test states a promise that the market relies on. The log that models are fitted to is small and made
+here, from counter-based random numbers; override :meth:`IntensityModelTests.log` to use another.
+"""
+
+# ruff: noqa: S101 - these are tests, and assert is pytest's language
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rimsim.data.log import EventLog
+from rimsim.intensity import RIM, Ground, IntensityModel, RecurrentModel, UserStates, load
+from rimsim.rng import Purpose, generator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["IntensityModelTests", "random_log"]
+
+_DAY = 86400.0
+
+
+def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events: float = 20.0) -> EventLog:
+    """A random log with skewed popularity, two tastes, bursts of activity and no repeated consumption.
+
+    Args:
+        n_users: Users; one in ten has a single event.
+        n_items: Items; items of even and of odd number please different users.
+        seed: Seed of the draw.
+        mean_events: Mean events of a user before repeats are dropped.
+    """
+    source = generator(seed, Purpose.MEASURE, n_users, n_items)
+    popularity = 1.0 / (1.0 + np.arange(n_items))
+    columns: list[list[NDArray[Any]]] = [[], [], []]
+    for user in range(n_users):
+        count = 1 if user % 10 == 0 else 1 + int(source.poisson(mean_events))
+        taste = popularity * np.where(np.arange(n_items) % 2 == user % 2, 5.0, 1.0)
+        chosen = source.choice(n_items, size=min(count, n_items), replace=False, p=taste / taste.sum())
+        pause = np.where(source.random(len(chosen)) < 0.2, source.exponential(10 * _DAY, len(chosen)), 30.0)
+        columns[0].append(np.full(len(chosen), user))
+        columns[1].append(chosen)
+        columns[2].append(1e9 + source.random() * 100 * _DAY + np.cumsum(pause))
+    who, item, time = (np.concatenate(column) for column in columns)
+    order = np.lexsort((item, who, time))
+    return EventLog(
+        user=who[order].astype(np.int64),
+        item=item[order].astype(np.int64),
+        time=time[order],
+        value=np.ones(len(who), np.float32),
+        users=pd.DataFrame({"id": np.arange(n_users)}),
+        items=pd.DataFrame(
+            {
+                "id": np.arange(n_items),
+                "title": [f"item {i}" for i in range(n_items)],
+                "genres": ["Even" if i % 2 == 0 else "Odd|Drama" for i in range(n_items)],
+                "year": pd.array([1960 + i % 50 for i in range(n_items)], dtype="Int64"),
+                "release": np.zeros(n_items),
+            }
+        ),
+    )
+
+
+class IntensityModelTests:
+    """What any intensity model must do; subclass it in a test module and say how the model is made."""
+
+    tolerance: ClassVar[float] = 1e-5
+    """How far an incremental state may be from a re-encoded one, relative to the largest score."""
+    update_is_refit: ClassVar[bool] = False
+    """Whether ``update`` is exact, so that it must equal a fit on the new log."""
+
+    @abstractmethod
+    def make(self) -> IntensityModel:
+        """A model that is not fitted; small, so that the tests are fast."""
+
+    def log(self) -> EventLog:
+        """The log that models are fitted to."""
+        return random_log()
+
+    def fitted(self) -> IntensityModel:
+        """A model fitted to the log."""
+        return self.make().fit(self.log())
+
+    def states(self, log: EventLog) -> UserStates:
+        """The state of every user just after the log's last event, then of every user before all events."""
+        every = np.arange(log.n_users)
+        now = np.repeat([log.time[-1] + 60.0, log.time[0]], log.n_users)
+        return UserStates.of(log, np.concatenate([every, every]), now)
+
+    def test_follows_the_protocol(self) -> None:
+        """The model has fit, update and score, and fit and update return the model."""
+        model = self.make()
+        assert isinstance(model, IntensityModel)
+        log = self.log()
+        assert model.fit(log) is model
+        assert model.update(log) is model
+
+    def test_scores_are_intensities(self) -> None:
+        """Scores are finite, non-negative float32 (n, M), also without history and for no states at all."""
+        log = self.log()
+        model, states = self.fitted(), self.states(log)
+        scores = model.score(states)
+        assert scores.shape == (len(states), log.n_items)
+        assert scores.dtype == torch.float32
+        assert bool(torch.isfinite(scores).all())
+        assert float(scores.min()) >= 0
+        assert float(scores.sum(1).min()) > 0
+        assert model.score(states.take([])).shape == (0, log.n_items)
+
+    def test_rows_sum_to_the_ground_intensity(self) -> None:
+        """A mark model's rows sum to 1; a product's rows sum to its λ(x)."""
+        log = self.log()
+        model, states = self.fitted(), self.states(log)
+        total = model.score(states).sum(1).cpu()
+        if isinstance(model, RIM | Ground):
+            expected = model.intensity(states).cpu()
+        else:
+            expected = torch.ones(len(states))
+        torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-6)
+
+    def test_the_batch_does_not_matter(self) -> None:
+        """On one thread a state's scores are the same bits alone, among others and in any order."""
+        log = self.log()
+        model, states = self.fitted(), self.states(log)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            scores = model.score(states)
+            order = generator(1, Purpose.MEASURE).permutation(len(states))
+            assert torch.equal(model.score(states.take(order)), scores[torch.from_numpy(order)])
+            for row in order[:7]:
+                assert torch.equal(model.score(states.take([row]))[0], scores[row])
+            assert torch.equal(model.score(states.take(order[:33])), scores[torch.from_numpy(order[:33])])
+        finally:
+            torch.set_num_threads(threads)
+
+    def test_nothing_after_the_clock_is_seen(self) -> None:
+        """Events at or after a state's instant change no score."""
+        log = self.log()
+        model = self.fitted()
+        instant = float(np.median(log.time))
+        early, every = log.before(instant), np.arange(log.n_users)
+        seen = model.score(UserStates.of(log, every, instant))
+        assert torch.equal(seen, model.score(UserStates.of(early, every, instant)))
+
+    def test_a_new_log_moves_the_model(self) -> None:
+        """Update raises the mean probability of items that only the new log has, unless it has no target."""
+        log = self.log()
+        model, states = self.fitted(), self.states(log)
+        before = model.score(states)
+        silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
+        assert torch.equal(model.update(silent).score(states), before)
+        if isinstance(model, Ground):
+            return
+        unusual = log.item >= log.n_items // 2
+        after = model.update(log.rows(unusual)).score(states)
+        chosen = np.unique(log.item[unusual])
+        share = [float((s[:, chosen].sum(1) / s.sum(1)).mean()) for s in (before, after)]
+        assert share[1] > share[0]
+
+    def test_only_target_events_are_fitted_to(self) -> None:
+        """A model fitted to a log differs from one that has half of the events as mere history."""
+        log = self.log()
+        half = dataclasses.replace(log, target=log.item % 2 == 0)
+        states = self.states(log)
+        assert not torch.equal(self.make().fit(half).score(states), self.fitted().score(states))
+
+    def test_update_equals_refit_where_it_should(self) -> None:
+        """A model whose update is exact gives after it what a fit on the new log gives."""
+        if not self.update_is_refit:
+            return
+        log = self.log()
+        later = log.rows(log.time > np.median(log.time))
+        states = self.states(log)
+        assert torch.equal(self.fitted().update(later).score(states), self.make().fit(later).score(states))
+
+    def test_fits_are_reproducible(self) -> None:
+        """Models with one config, fitted and updated alike, give the same bits and leave torch's seed."""
+        log = self.log()
+        later, states = log.rows(log.time > np.median(log.time)), self.states(log)
+        torch.manual_seed(1)
+        first = self.fitted().update(later).score(states)
+        drawn = torch.rand(1)
+        torch.manual_seed(1)
+        assert torch.equal(torch.rand(1), drawn)
+        assert torch.equal(self.fitted().update(later).score(states), first)
+
+    def test_codes_equal_states(self) -> None:
+        """Scores of encoded states equal scores of states, and advancing a code equals re-encoding."""
+        log = self.log()
+        model = self.fitted()
+        if not isinstance(model, RecurrentModel):
+            return
+        states = self.states(log)
+        code = model.encode(states)
+        assert torch.equal(model.score_codes(code, states.now), model.score(states))
+        grown = code
+        longer = states
+        for step in range(3):
+            items = (np.arange(len(states)) * 7 + step) % log.n_items
+            times = states.now + step * 100.0
+            grown = model.advance(grown, torch.from_numpy(items), torch.from_numpy(times))
+            longer = _appended(longer, items, times)
+        now = longer.now + 50.0
+        expected = model.score(dataclasses.replace(longer, now=now))
+        found = model.score_codes(grown, now)
+        assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
+
+    def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:
+        """A model read from disk scores and updates bit for bit like the saved one; no file is a pickle."""
+        model: Any = self.fitted()
+        if not hasattr(model, "save"):
+            return
+        log = self.log()
+        states = self.states(log)
+        model.save(tmp_path / "model")
+        again = load(tmp_path / "model")
+        assert torch.equal(again.score(states), model.score(states))
+        assert torch.equal(again.update(log).score(states), model.update(log).score(states))
+        suffixes = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
+        assert suffixes <= {".json", ".safetensors"}
+
+    def test_scores_are_on_the_models_device(self) -> None:
+        """Scores lie on the device that the model says it is on."""
+        model: Any = self.fitted()
+        scores = model.score(self.states(self.log()))
+        device = getattr(model, "device", scores.device)
+        assert scores.device.type == torch.device(device).type
+
+
+def _appended(states: UserStates, items: NDArray[Any], times: NDArray[Any]) -> UserStates:
+    """The states with one more event each, looked at one second after it."""
+    ends = states.offsets[1:]
+    return UserStates(
+        offsets=states.offsets + np.arange(len(states) + 1),
+        items=np.insert(states.items, ends, items),
+        times=np.insert(states.times, ends, times),
+        now=times + 1.0,
+    )

@@ -1,0 +1,65 @@
+"""Every shipped model keeps the contract."""
+
+from __future__ import annotations
+
+from rimsim.intensity import (
+    EMA,
+    GRU,
+    GRUConfig,
+    HawkesPoisson,
+    IntensityModel,
+    Popularity,
+    UserPopularity,
+    make,
+)
+from rimsim.testing import IntensityModelTests
+
+
+class TestPopularity(IntensityModelTests):
+    """Popularity."""
+
+    update_is_refit = True
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return Popularity()
+
+
+class TestGRU(IntensityModelTests):
+    """GRU; its context holds every history, so that stepping and re-reading agree."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return GRU(GRUConfig(width=8, context=50, epochs=3, learning_rate=0.02, update_learning_rate=0.02))
+
+
+class TestHawkesPoisson(IntensityModelTests):
+    """Hawkes-Poisson."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return HawkesPoisson()
+
+
+class TestUserPopularity(IntensityModelTests):
+    """User popularity."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return UserPopularity()
+
+
+class TestEMA(IntensityModelTests):
+    """Exponential moving average."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return EMA()
+
+
+class TestGRUHawkesPoisson(IntensityModelTests):
+    """A hybrid."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return make("gru-hp", mark=GRUConfig(width=8, context=50, epochs=2, learning_rate=0.02))

@@ -1,0 +1,339 @@
+"""Known answers for the intensity models of the closed loop."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import check_grad
+
+from rimsim.data.log import EventLog
+from rimsim.errors import ConfigError, ModelError
+from rimsim.intensity import (
+    GRU,
+    RIM,
+    GRUConfig,
+    HawkesPoisson,
+    HawkesPoissonConfig,
+    Popularity,
+    PopularityConfig,
+    Scales,
+    UserPopularity,
+    UserStates,
+    config_of,
+    fitted,
+    load,
+    make,
+    names,
+    register,
+)
+from rimsim.intensity.examples import CountExamples, session_examples, window_examples
+from rimsim.intensity.hawkes_poisson import poisson_objective
+from rimsim.intensity.sequences import batches, windows
+from rimsim.testing import random_log
+
+SMALL = GRUConfig(width=8, context=12, burn=4, epochs=3, learning_rate=0.02)
+
+
+def tiny_log(
+    user: list[int], item: list[int], time: list[float], target: list[bool] | None = None
+) -> EventLog:
+    return EventLog(
+        user=np.array(user),
+        item=np.array(item),
+        time=np.array(time, float),
+        value=np.ones(len(user), np.float32),
+        users=pd.DataFrame({"id": range(max(user) + 1)}),
+        items=pd.DataFrame({"id": range(max(item) + 1)}),
+        target=None if target is None else np.array(target),
+    )
+
+
+def test_popularity_is_the_smoothed_share_of_target_events():
+    """Popularity is (count + s) / total over target events only."""
+    log = tiny_log([0, 0, 1, 1], [0, 1, 1, 2], [0, 1, 2, 3], [True, True, True, False])
+    model = Popularity(PopularityConfig(smoothing=0.5)).fit(log)
+    expected = torch.tensor([1.5, 2.5, 0.5]) / 4.5
+    torch.testing.assert_close(model.score(UserStates.of(log, [0, 1], 9.0))[1].cpu(), expected)
+
+
+def test_hawkes_poisson_gradient_is_the_derivative():
+    """The analytic gradient agrees with finite differences."""
+    rng = np.random.default_rng(0)
+    phi, counts = rng.random((50, 6)), rng.poisson(2.0, 50).astype(float)
+    point = rng.random(6) + 0.1
+    off = check_grad(
+        lambda w: poisson_objective(w, phi, counts, 0.1)[0],
+        lambda w: poisson_objective(w, phi, counts, 0.1)[1],
+        point,
+    )
+    assert off < 1e-5
+
+
+def test_hawkes_poisson_features_are_the_sums_they_say():
+    """λ computed event by event in plain Python equals the model's."""
+    scales = Scales(shortest=10, longest=1000, number=3)
+    log = tiny_log([0, 0, 0, 1], [0, 1, 0, 1], [0, 5, 4000, 4100])
+    model = HawkesPoisson(HawkesPoissonConfig(scales=scales)).fit(log)
+    weights = model.weights.cpu().numpy()
+    states = UserStates.of(log, [0, 1, 1], [9150.0, 6150.0, 4000.0])
+    beta = 1.0 / np.array([10.0, 100.0, 1000.0])
+    histories = [([0.0, 5.0, 4000.0], 9150.0), ([4100.0], 6150.0), ([], 4000.0)]
+    for row, (events, now) in enumerate(histories):
+        own = [sum(np.exp(-b * (now - t)) for t in events) for b in beta]
+        start = [np.exp(-b * (now - events[0])) if events else 0.0 for b in beta]
+        expected = np.dot(weights, [*own, *start, float(bool(events)), float(not events)])
+        assert float(model.intensity(states)[row]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_session_begins_after_a_silence():
+    """With sessions as horizon, a state just after its last event is scored as one a gap later."""
+    log = random_log()
+    model = HawkesPoisson().fit(log)
+    last = log.time[-1]
+    user = [int(log.user[-1])]
+    soon, later = (UserStates.of(log, user, last + pause) for pause in (1.0, 1800.0))
+    assert float(model.intensity(soon)) == pytest.approx(float(model.intensity(later)))
+    assert float(model.intensity(UserStates.of(log, user, last + 1e7))) != float(model.intensity(later))
+
+
+def test_hawkes_poisson_recovers_its_own_weights():
+    """On many Poisson counts drawn from known weights the fitted λ is the true λ to within 5 %."""
+    rng = np.random.default_rng(3)
+    n = 4000
+    scales = Scales(shortest=100, longest=10_000, number=2)
+    gaps = rng.exponential(2000, (n, 4))
+    times = np.cumsum(gaps, axis=1)
+    now = times[:, -1] + rng.exponential(500, n) + 1
+    states = UserStates(np.arange(0, 4 * n + 1, 4), np.zeros(4 * n, np.int64), times.ravel(), now)
+    beta = np.array([1 / 100, 1 / 10_000])
+    own = np.exp(-(now[:, None, None] - times[:, :, None]) * beta).sum(1)
+    true = own @ [3.0, 0.5] + 1.0
+    model = HawkesPoisson(HawkesPoissonConfig(horizon=1.0, scales=scales, ridge=0.0))
+    model.fit_examples(CountExamples(states, rng.poisson(true), np.arange(n)))
+    error = np.abs(model.intensity(states).cpu().numpy() / true - 1)
+    assert error.max() < 0.12
+    assert error.mean() < 0.05
+
+
+def test_hawkes_poisson_is_optimal():
+    """At the fitted weights the penalised gradient is zero, or points out of the non-negative range."""
+    log = random_log()
+    config = HawkesPoissonConfig(ridge=1e-2)
+    model = HawkesPoisson(config).fit(log)
+    examples = session_examples(log)
+    phi = model._features(model.encode(examples.states), examples.states.now).cpu().numpy()
+    unit = np.maximum(phi.mean(0), 1e-3)
+    weights = model.weights.cpu().numpy() * unit
+    _, slope = poisson_objective(weights, phi / unit, examples.counts.astype(float), config.ridge)
+    assert slope[weights == 0].min(initial=0) > -1e-3
+    assert np.abs(slope[weights > 0]).max() < 1e-3
+
+
+def test_an_update_keeps_the_mean_intensity():
+    """After an update the mean λ over the new log's states is what it was, and the factor is on record."""
+    log = random_log()
+    model = HawkesPoisson().fit(log)
+    thin = dataclasses.replace(log, target=np.arange(len(log)) % 9 == 0)
+    states = session_examples(thin).states
+    before = float(model.intensity(states).mean())
+    model.update(thin)
+    assert float(model.intensity(states).mean()) == pytest.approx(before, rel=1e-5)
+    assert model.rescale > 1
+
+
+def test_session_examples_count_targets_after_strictly_earlier_states():
+    """A session's example holds what came before it, context included, and counts its target events."""
+    log = tiny_log([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], [False, False, True, True, True])
+    found = session_examples(log)
+    assert found.counts.tolist() == [3]
+    assert found.states.items.tolist() == [0, 1]
+    assert found.states.now.tolist() == [5000.0]
+
+
+def test_window_examples_count_what_falls_into_each_window():
+    """Windows before the end of the log give every known user's state and count."""
+    log = tiny_log([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40])
+    found = window_examples(log, 15.0, 2)
+    assert sorted(zip(found.user.tolist(), found.counts.tolist(), strict=True)) == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 2),
+    ]
+
+
+@pytest.mark.parametrize(("context", "burn"), [(4, 0), (6, 2), (50, 8)])
+def test_windows_predict_every_target_once(context, burn):
+    """Every target event is predicted in exactly one window, from events of its own user that precede it."""
+    log = random_log()
+    log = dataclasses.replace(log, target=(np.arange(len(log)) % 3 == 0) & (log.user % 4 > 0))
+    cut = windows(log, context, burn)
+    hits = np.zeros(len(log), int)
+    for begin, loss, stop, origin in zip(cut.begin, cut.loss, cut.stop, cut.origin, strict=True):
+        assert origin <= begin <= loss < stop <= begin + context
+        assert begin == max(origin, loss - burn)
+        hits[loss:stop] += cut.target[loss:stop]
+    assert (hits == cut.target).all()
+    seen = 0
+    for batch in batches(cut, 7, torch.device("cpu")):
+        for row, step, label in zip(
+            batch.row.tolist(), batch.step.tolist(), batch.label.tolist(), strict=True
+        ):
+            begin = cut.begin[batch.rows[row]]
+            assert label == cut.item[begin + step]
+            assert batch.items[row, :step].tolist() == cut.item[begin : begin + step].tolist()
+            seen += 1
+    assert seen == cut.target.sum()
+
+
+def test_gru_reads_as_torch_does():
+    """Block-wise reading with a gate table equals torch's own GRU on each history alone."""
+    log = random_log()
+    model = GRU(SMALL).fit(log)
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    found = model.encode(states)[0]
+    network = model.network
+    for row in range(0, log.n_users, 7):
+        items = states.items[states.offsets[row] : states.offsets[row + 1]][-SMALL.context :]
+        with torch.no_grad():
+            start = torch.zeros((1, SMALL.width), device=model.device)
+            alone = network.hidden(torch.from_numpy(items)[None].to(model.device), start)[0, -1]
+        torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_gru_learns_an_order_that_popularity_cannot():
+    """On users who walk through the items in order, the GRU puts nearly all mass on the next item."""
+    n_users, n_items = 80, 12
+    start = np.arange(n_users) % n_items
+    item = (start[:, None] + np.arange(10)) % n_items
+    time = np.arange(10)[:, None] * 1000 + np.arange(n_users)
+    log = tiny_log(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
+    model = GRU(GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)).fit(log)
+    scores = model.score(UserStates.of(log, np.arange(n_users), 1e9))
+    assert float(scores[torch.arange(n_users), torch.from_numpy((start + 10) % n_items)].mean()) > 0.8
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    """The kept epoch has the least held-out loss, and training ends `patience` epochs after it."""
+    config = GRUConfig(width=8, epochs=60, learning_rate=0.05, patience=2, held_out=0.3, dropout=0.0)
+    run = GRU(config).fit(random_log()).last_run
+    assert run is not None
+    assert len(run.losses) == run.best_epoch + 2 < 60
+    assert run.best_epoch == 0 or min(run.held_out) == run.held_out[run.best_epoch - 1]
+
+
+def test_gru_update_reads_context_but_fits_targets_only():
+    """An update raises p of the targets and costs no window for users without one."""
+    log = random_log()
+    model = GRU(SMALL).fit(log)
+    target = (log.item == 33) & (log.user < 40)
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    before = model.score(states)[:, 33].mean()
+    marked = dataclasses.replace(log, target=target)
+    assert len(windows(marked, SMALL.context, SMALL.update_steps_back)) == target.sum()
+    assert float(model.update(marked).score(states)[:, 33].mean()) > float(before)
+
+
+def test_the_product_is_the_product():
+    """RIM's score is λ(x) times p(y|x), entry by entry."""
+    log = random_log()
+    mark, ground = Popularity().fit(log), UserPopularity().fit(log)
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    expected = mark.score(states) * ground.intensity(states)[:, None]
+    assert torch.equal(RIM(mark=mark, ground=ground).score(states), expected)
+
+
+def test_user_popularity_counts_events():
+    """User popularity is proportional to the number of events plus the smoothing."""
+    log = random_log()
+    model = UserPopularity().fit(log)
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    ratio = model.intensity(states).cpu().numpy() / (states.lengths + 0.01)
+    np.testing.assert_allclose(ratio, model.factor, rtol=1e-6)
+
+
+def test_every_name_can_be_made():
+    """Every shipped name gives a model, and hybrids are products."""
+    for name in names():
+        assert isinstance(make(name), RIM) == ("-" in name or name in {"hp", "pop", "ema", "hawkes"})
+
+
+def test_an_unknown_name_or_field_is_told_the_nearest():
+    """Names and config fields that do not exist are errors with the nearest valid one."""
+    with pytest.raises(ConfigError, match="Did you mean 'gru-hp'"):
+        make("gru-hpp")
+    with pytest.raises(ConfigError, match="Did you mean 'width'"):
+        config_of("gru", {"widht": 3})
+    with pytest.raises(ConfigError, match="width: found 0"):
+        config_of("gru", {"width": 0})
+    with pytest.raises(ConfigError, match="allowed: GRUConfig"):
+        make("gru", mark=PopularityConfig())
+    assert config_of("gru", {"width": 3}).width == 3
+
+
+def test_a_registered_model_is_made_by_name():
+    """A model of one's own joins by name and gets seed and device; shipped names are protected."""
+    made = []
+
+    def factory(seed, device):
+        made.append((seed, device))
+        return Popularity()
+
+    register("my-own", factory)
+    assert isinstance(make("my-own", seed=4, device="cpu"), Popularity)
+    assert made == [(4, "cpu")]
+    with pytest.raises(ConfigError, match="shipped"):
+        register("gru-hp", factory)
+
+
+def test_scoring_before_a_fit_is_an_error():
+    """A model that is not fitted says so."""
+    log = random_log()
+    states = UserStates.of(log, [0], log.time[-1])
+    for model in (Popularity(), GRU(SMALL), HawkesPoisson(), UserPopularity(), make("gru-hp")):
+        with pytest.raises(ModelError):
+            model.score(states)
+
+
+def test_a_second_fit_comes_from_the_cache(tmp_path):
+    """The second run reads the model; another log, config or a damaged entry is fitted anew."""
+    log = random_log()
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    first = fitted(make("gru-hp", mark=SMALL), log, tmp_path)
+    entries = list((tmp_path / "models").iterdir())
+    assert len(entries) == 1
+    again = make("gru-hp", mark=SMALL)
+    cached = fitted(again, log, tmp_path)
+    assert cached is not again
+    assert torch.equal(cached.score(states), first.score(states))
+    fitted(make("gru-hp", mark=SMALL, seed=1), log, tmp_path)
+    fitted(make("gru-hp", mark=SMALL), log.before(float(np.median(log.time))), tmp_path)
+    assert len(list((tmp_path / "models").iterdir())) == 3
+    (entries[0] / "mark" / "model.safetensors").write_bytes(b"broken")
+    fresh = make("gru-hp", mark=SMALL)
+    assert fitted(fresh, log, tmp_path) is fresh
+    assert torch.equal(fitted(make("gru-hp", mark=SMALL), log, tmp_path).score(states), first.score(states))
+
+
+def test_the_cache_moves_by_an_environment_variable(tmp_path, monkeypatch):
+    """RIMSIM_CACHE says where fitted models are kept."""
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "here"))
+    fitted(Popularity(), random_log())
+    assert len(list((tmp_path / "here" / "models").iterdir())) == 1
+
+
+def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
+    """Loading names the file that is missing, foreign or damaged."""
+    with pytest.raises(ModelError, match=r"model\.json"):
+        load(tmp_path)
+    Popularity().fit(random_log()).save(tmp_path)
+    assert isinstance(load(tmp_path), Popularity)
+    with pytest.raises(ModelError, match="allowed here: 'gru'"):
+        GRU.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(ModelError, match="safetensors"):
+        load(tmp_path)
