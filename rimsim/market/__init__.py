@@ -1,1 +1,19 @@
-"""market."""
+"""The market: who arrives, what is consumed, how the platform learns, and the ledger of it all."""
+
+from rimsim.market.market import ClosedRound, Market
+from rimsim.market.records import Arrivals, Calibration, Feedback, RoundView, SlateLike, Slates
+from rimsim.market.world import World, build_world, initial_model
+
+__all__ = [
+    "Arrivals",
+    "Calibration",
+    "ClosedRound",
+    "Feedback",
+    "Market",
+    "RoundView",
+    "SlateLike",
+    "Slates",
+    "World",
+    "build_world",
+    "initial_model",
+]

@@ -1,0 +1,80 @@
+"""What an agent is: three attributes and two methods; no base class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
+
+__all__ = ["Agent", "LearningAgent", "PricingAgent", "top_k"]
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Answers arrivals with slates.
+
+    An agent may also have:
+
+    * ``learn(feedback)`` (:class:`LearningAgent`), called at its barriers with all feedback since the last,
+    * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
+    * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled.
+    """
+
+    name: str
+    """In tables, pictures and folders."""
+    order_free: bool
+    """A row's slate depends on that row and the round's view alone, so rows may come in any order."""
+    barrier_every: int | None
+    """No batch crosses a multiple of so many arrivals; None: only the round's end is a barrier."""
+
+    def begin_round(self, view: RoundView) -> None:
+        """Get ready for a round: last round's states and scores, required exposures."""
+        ...
+
+    def act(self, arrivals: Arrivals) -> SlateLike:
+        """Answer n arrivals with (n, k) item indices; rows are handled in order.
+
+        Returns:
+            Whole numbers, distinct and admissible in each row, −1 for an empty position; or
+            :class:`rimsim.market.Slates` with prices and propensities beside them.
+        """
+        ...
+
+
+@runtime_checkable
+class LearningAgent(Agent, Protocol):
+    """An agent that learns within a round."""
+
+    def learn(self, feedback: Feedback) -> None:
+        """Learn from what was shown and consumed since the last barrier, in clock order."""
+        ...
+
+
+@runtime_checkable
+class PricingAgent(Agent, Protocol):
+    """An agent that ranks by λ − v."""
+
+    item_price: NDArray[np.float64]
+    """(M,) present item prices v; at most 0 for a bonus."""
+
+
+def top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
+    """The k admissible items of largest score in each row.
+
+    Args:
+        scores: (n, M) finite scores.
+        admissible: (n, M) bool.
+        k: Positions.
+
+    Returns:
+        (n, k) items in descending order of score; −1 where a row has fewer admissible items.
+    """
+    masked = torch.where(admissible, scores, -torch.inf)
+    values, items = masked.topk(k, dim=1)
+    return np.asarray(torch.where(values > -torch.inf, items, -1).cpu().numpy())

@@ -1,0 +1,57 @@
+"""``epsilon-greedy``: relevance, but for a share of arrivals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.agents.contract import top_k
+from rimsim.agents.random import uniform_slates
+from rimsim.errors import ConfigError
+from rimsim.market import Slates
+
+if TYPE_CHECKING:
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["EpsilonGreedy"]
+
+_COIN = -1
+"""Key of the coin, apart from the keys of the uniform slates."""
+
+
+class EpsilonGreedy:
+    """Shows the most relevant items with probability 1 − ε, and a uniform slate with probability ε.
+
+    Args:
+        epsilon: ε, the share of arrivals that get a uniform slate.
+
+    Raises:
+        ConfigError: If ε is no share.
+    """
+
+    name = "epsilon-greedy"
+    order_free = True
+    barrier_every = None
+
+    def __init__(self, epsilon: float = 0.1) -> None:
+        if not 0.0 <= epsilon <= 1.0:
+            raise ConfigError(f"epsilon-greedy: epsilon is {epsilon}; allowed: 0 to 1")
+        self.epsilon = epsilon
+
+    def begin_round(self, view: RoundView) -> None:
+        """Take the slate's length and the round's key."""
+        self._slate, self._key = view.slate, view.key
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Slates with their marginal inclusion probabilities ε·k/admissible + (1 − ε)·[among the k most relevant]."""
+        greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
+        admissible = arrivals.admissible.cpu().numpy()
+        uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
+        explores = rng.uniform(self._key, rng.Purpose.AGENT, arrivals.id, _COIN) < self.epsilon
+        items = np.where(explores[:, None], uniform, greedy)
+        chance = np.minimum(1.0, self._slate / np.maximum(admissible.sum(1), 1))[:, None]
+        among = (items[:, :, None] == greedy[:, None, :]).any(2)
+        propensity = self.epsilon * chance + (1.0 - self.epsilon) * among
+        return Slates(items, propensity=propensity.astype(np.float32))

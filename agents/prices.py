@@ -1,0 +1,53 @@
+"""Dual prices of a round, solved on last round's states (T′) for the coming one (T)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.matching import solve_dual
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import RoundView
+
+__all__ = ["solved_prices"]
+
+
+def solved_prices(
+    view: RoundView, tol: float, warm: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.float64], float]:
+    """Item prices v that the penalised problem of last round's states has at its optimum.
+
+    Floors are scaled to the number of states there are and rounded at random by the round's key, so that their sum
+    keeps its size.
+
+    Args:
+        view: The round.
+        tol: Relative gap at which the solver stops.
+        warm: (M,) prices to start from, such as those of the last round.
+
+    Returns:
+        (M,) prices, between −c and 0, and the width below which the solver left values s − v tied.
+    """
+    chunks = list(view.calibration)
+    if not chunks or not view.required.any():
+        return np.zeros(len(view.required)), 0.0
+    scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
+    admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
+    share = view.required * (len(scores) / view.arrivals)
+    below = np.floor(share)
+    floors = below + (np.random.default_rng(view.key).random(len(share)) < share - below)
+    solution = solve_dual(
+        scores,
+        view.slate,
+        floors.astype(np.int64),
+        admissible=admissible,
+        cost=view.cost,
+        prices=warm,
+        tol=tol,
+        tie_seed=view.key,
+    )
+    return np.clip(solution.item_price, -view.cost, 0.0), solution.resolution

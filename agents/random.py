@@ -1,0 +1,78 @@
+"""``random``: uniform exploration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.market import Slates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["Random", "uniform_slates"]
+
+_TRIES = 4
+"""Candidates drawn for each position before a row falls back on sorting all items."""
+
+
+def uniform_slates(
+    admissible: NDArray[np.bool_], k: int, key: int, arrival: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Slates drawn uniformly without replacement from the admissible items.
+
+    The first k distinct admissible items of a random sequence of items are such a draw. A sequence of a few times k
+    nearly always holds them, so no random number is spent on the other items of the catalogue.
+
+    Args:
+        admissible: (n, M).
+        k: Positions.
+        key: Seed.
+        arrival: (n,) arrival ids, which make a row's draw independent of the batch.
+
+    Returns:
+        (n, k) items; −1 where a row has fewer admissible items.
+    """
+    n, m = admissible.shape
+    width = _TRIES * k
+    draw = rng.uniform(key, rng.Purpose.AGENT, arrival[:, None], np.arange(width))
+    candidate = (draw * m).astype(np.int64)
+    rows = np.arange(n)[:, None]
+    # A stable sort puts equal items side by side with the first drawn in front: later ones are repeats.
+    order = np.argsort(candidate, axis=1, kind="stable")
+    by_item = np.take_along_axis(candidate, order, 1)
+    repeat = np.zeros((n, width), bool)
+    np.put_along_axis(repeat, order[:, 1:], by_item[:, 1:] == by_item[:, :-1], 1)
+    good = admissible[rows, candidate] & ~repeat
+    first = np.argsort(~good, axis=1, kind="stable")[:, :k]
+    slates = np.take_along_axis(candidate, first, 1)
+    for row in np.flatnonzero(good.sum(1) < k).tolist():
+        items = np.flatnonzero(admissible[row])
+        rank = np.argsort(rng.bits(key, rng.Purpose.AGENT, arrival[row], width + items), kind="stable")
+        slates[row] = -1
+        slates[row, : min(k, len(items))] = items[rank[:k]]
+    return slates
+
+
+class Random:
+    """Shows a uniform draw of admissible items, with its exact propensities."""
+
+    name = "random"
+    order_free = True
+    barrier_every = None
+
+    def begin_round(self, view: RoundView) -> None:
+        """Take the slate's length and the round's key."""
+        self._slate, self._key = view.slate, view.key
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """A uniform slate for each row; every admissible item is included with probability k / admissible."""
+        admissible = arrivals.admissible.cpu().numpy()
+        items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
+        chance = np.minimum(1.0, self._slate / np.maximum(admissible.sum(1), 1))
+        propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
+        return Slates(items, propensity=propensity)

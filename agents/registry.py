@@ -1,0 +1,107 @@
+"""Agents by name, and by the place of a user's own class."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from rimsim.agents.contract import Agent
+from rimsim.agents.epsilon_greedy import EpsilonGreedy
+from rimsim.agents.oracle import Oracle
+from rimsim.agents.popularity import Popularity
+from rimsim.agents.random import Random
+from rimsim.agents.relevance import Relevance
+from rimsim.agents.rim_dual import RimDual
+from rimsim.agents.rim_feedback import RimFeedback
+from rimsim.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BUILT_IN", "make_agent"]
+
+BUILT_IN: dict[str, Callable[..., Agent]] = {
+    "random": Random,
+    "popularity": Popularity,
+    "relevance": Relevance,
+    "rim-dual": RimDual,
+    "rim-feedback": RimFeedback,
+    "epsilon-greedy": EpsilonGreedy,
+    "oracle": Oracle,
+}
+"""Name to class."""
+
+
+def make_agent(text: str) -> Agent:
+    """Make an agent from what stands on a command line.
+
+    Args:
+        text: A built-in name, ``module:Class`` or ``path/to/file.py:Class``, with options in brackets if wanted:
+            ``epsilon-greedy(epsilon=0.2)``. With options, the text itself becomes the agent's name.
+
+    Raises:
+        ConfigError: If there is no such agent, module, class or option.
+    """
+    where, bracket, inside = text.partition("(")
+    options = _options(text, inside) if bracket else {}
+    factory = BUILT_IN.get(where)
+    if factory is None:
+        if ":" not in where:
+            raise ConfigError(f"agent {where!r} is unknown.{nearest(where, BUILT_IN)} Your own: file.py:Class.")
+        factory = _imported(where)
+    known = [name for name in inspect.signature(factory).parameters if name != "self"]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"agent {where!r} has no option {name!r}.{nearest(name, known)}")
+    agent = factory(**options)
+    if not isinstance(agent, Agent):
+        missing = [
+            part
+            for part in ("name", "order_free", "barrier_every", "begin_round", "act")
+            if not hasattr(agent, part)
+        ]
+        raise ConfigError(f"agent {where!r} lacks {', '.join(missing)}; allowed: see rimsim.agents.Agent")
+    if options:
+        agent.name = text.replace(" ", "")
+    return agent
+
+
+def _options(text: str, inside: str) -> dict[str, object]:
+    """Keyword options of ``name(option=value, …)``; values are Python literals."""
+    try:
+        call = ast.parse(f"f({inside}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError
+        return {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
+    except (SyntaxError, ValueError):
+        raise ConfigError(
+            f"agent {text!r}: cannot read the options; allowed: name(option=value, …) with plain values"
+        ) from None
+
+
+def _imported(where: str) -> Callable[..., Agent]:
+    """A class of the user's own, from ``module:Class`` or ``file.py:Class``."""
+    place, _, name = where.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            path = Path(place).resolve()
+            module_name = f"rimsim_user_{path.stem}"
+            spec = importlib.util.spec_from_file_location(module_name, path)
+            if spec is None or spec.loader is None or not path.is_file():
+                raise ConfigError(f"agent {where!r}: no file {path}; allowed: a Python file that exists")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[module_name] = module
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except ImportError as error:
+        raise ConfigError(f"agent {where!r}: cannot import {place!r}: {error}") from error
+    if not hasattr(module, name):
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        raise ConfigError(f"agent {where!r}: {place} has no {name!r}.{nearest(name, classes)}")
+    return cast("Callable[..., Agent]", getattr(module, name))

@@ -1,0 +1,52 @@
+"""``rim-dual``: the paper's agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.agents.prices import solved_prices
+from rimsim.market import Slates
+from rimsim.matching import price_slates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["RimDual"]
+
+
+class RimDual:
+    """Ranks by λ(x,y) − v_y with prices frozen for the round (Ma, Liu and Deoras, ICLR 2022, online matching).
+
+    Args:
+        tol: Relative gap at which the price solver stops.
+    """
+
+    name = "rim-dual"
+    order_free = True
+    barrier_every = None
+    item_price: NDArray[np.float64]
+
+    def __init__(self, tol: float = 1e-3) -> None:
+        self.tol = tol
+
+    def begin_round(self, view: RoundView) -> None:
+        """Solve the prices of last round's states."""
+        self._slate, self._key = view.slate, view.key
+        self.item_price, self._tie_width = solved_prices(view, self.tol)
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """The top k of λ − v in each row; near-ties are broken by seed and arrival."""
+        items = price_slates(
+            arrivals.intensity,
+            self.item_price,
+            self._slate,
+            admissible=arrivals.admissible,
+            tie_seed=self._key,
+            row_keys=arrivals.id,
+            tie_width=self._tie_width,
+        )
+        return Slates(items, price=self.item_price[items].astype(np.float32))

@@ -1,0 +1,157 @@
+"""Driving an agent: through the environment one arrival at a time, or through the engine in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from rimsim.agents.contract import LearningAgent
+from rimsim.envs.market import MarketEnv
+from rimsim.errors import AgentError, RimsimError
+from rimsim.market import Feedback
+from rimsim.market.records import as_slates
+
+if TYPE_CHECKING:
+    import gymnasium
+    from collections.abc import Callable
+
+    from rimsim.agents.contract import Agent
+    from rimsim.market import Arrivals, Market, SlateLike
+
+__all__ = ["Episode", "play_round", "rollout"]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What an episode came to."""
+
+    steps: int
+    """Arrivals served."""
+    reward: float
+    """Sum of rewards."""
+
+
+def rollout(env: gymnasium.Env[object, object], agent: Agent, *, seed: int | None = None) -> Episode:
+    """Let an agent act in the environment for one episode.
+
+    The agent sees the same records as in the batch engine, and the outcome is the same to the last bit.
+
+    Args:
+        env: What ``gymnasium.make("RIMMarket-v0")`` returned.
+        agent: The agent.
+        seed: Seed of the reset.
+
+    Raises:
+        AgentError: If the agent raises or answers with something that is no slate.
+    """
+    market_env = cast("MarketEnv", env.unwrapped)
+    market_env.reveal_truth = bool(getattr(agent, "needs_truth", False))
+    market_env.barrier_every = agent.barrier_every
+    env.reset(seed=seed)
+    steps, total = 0, 0.0
+    opened = -1
+    notes = _Notebook(agent, market_env.market)
+    while True:
+        view_round = market_env.market.round
+        if view_round != opened:
+            agent.begin_round(market_env.round_view())
+            opened = view_round
+        arrivals = market_env.arrivals
+        slates = as_slates(_answer(agent, arrivals, view_round))
+        market_env.annotate(slates)
+        _, reward, terminated, truncated, _ = env.step(slates.items[0])
+        notes.enter(market_env.feedback)
+        steps, total = steps + 1, total + float(reward)
+        if terminated or truncated:
+            return Episode(steps, total)
+
+
+def play_round(
+    market: Market, agent: Agent, batch_size: int | None = None, report: Callable[[int], None] | None = None
+) -> None:
+    """Let an agent serve the open round of a market, in batches.
+
+    Args:
+        market: The market; at the end its next round is open, or it is done.
+        agent: The agent.
+        batch_size: Arrivals a batch at most; results do not depend on it. None: as many as can be.
+        report: Called with the arrivals of each batch, for a progress bar.
+
+    Raises:
+        AgentError: If the agent raises or answers with something that is no slate.
+    """
+    number = market.round
+    market.barrier_every = agent.barrier_every
+    agent.begin_round(market.round_view())
+    notes = _Notebook(agent, market)
+    while not market.done and market.round == number:
+        arrivals = market.next_arrivals(batch_size, in_waves=agent.order_free)
+        slates = _answer(agent, arrivals, number)
+        try:
+            feedback = market.serve(arrivals, slates)
+        except AgentError as error:
+            raise AgentError(f"agent {agent.name!r}: {error}") from error
+        notes.enter(feedback)
+        if report is not None:
+            report(len(arrivals))
+
+
+def _answer(agent: Agent, arrivals: Arrivals, number: int) -> SlateLike:
+    try:
+        return agent.act(arrivals)
+    except RimsimError:
+        raise
+    except Exception as error:
+        first = int(arrivals.id[0])
+        raise AgentError(
+            f"agent {agent.name!r} raised {type(error).__name__} in round {number}, at arrival {first} or one of the "
+            f"{len(arrivals) - 1} after it: {error}"
+        ) from error
+
+
+class _Notebook:
+    """Collects feedback for an agent that learns, and hands it over at barriers, in clock order."""
+
+    def __init__(self, agent: Agent, market: Market) -> None:
+        self._learner = agent if isinstance(agent, LearningAgent) else None
+        self._every = agent.barrier_every
+        self._market = market
+        self._pages: list[Feedback] = []
+        self._count = 0
+
+    def enter(self, feedback: Feedback) -> None:
+        """Note what came of a batch; at a barrier, or where the round ended, let the agent learn."""
+        if self._learner is None:
+            return
+        self._pages.append(feedback)
+        self._count += len(feedback.slates)
+        at_barrier = self._every is not None and self._count % self._every == 0
+        if at_barrier or self._market.served == 0 or self._market.done:
+            pages = sorted(
+                ((int(row), page, n) for page in self._pages for n, row in enumerate(page.arrivals.index)),
+                key=lambda entry: entry[0],
+            )
+            for _, page, n in pages:
+                self._learner.learn(_one(page, n))
+            self._pages = []
+            if not at_barrier:
+                self._count = 0
+
+
+def _one(page: Feedback, n: int) -> Feedback:
+    """Row n of a feedback as a feedback of its own, so that what is learnt cannot hang on the batch."""
+    rows = page.arrivals
+    truth = rows.true_intensity
+    single = type(rows)(
+        id=rows.id[n : n + 1],
+        time=rows.time[n : n + 1],
+        user=rows.user[n : n + 1],
+        relevance=rows.relevance[n : n + 1],
+        ground_intensity=rows.ground_intensity[n : n + 1],
+        admissible=rows.admissible[n : n + 1],
+        index=rows.index[n : n + 1],
+        true_intensity=None if truth is None else truth[n : n + 1],
+    )
+    return Feedback(single, np.asarray(page.slates[n : n + 1]), np.asarray(page.consumed[n : n + 1]))

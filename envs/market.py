@@ -1,0 +1,274 @@
+"""``RIMMarket-v0``: the market as a Gymnasium environment, one arrival a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat, TypeAlias, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import EzPickle
+
+from rimsim.config import Seeds, find_scenario, override
+from rimsim.envs.picture import exposure_picture
+from rimsim.errors import ConfigError, MarketError
+from rimsim.market import Market, Slates, build_world
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, Feedback, RoundView
+
+__all__ = ["GROUND_BOUND", "MarketEnv"]
+
+GROUND_BOUND = 10_000.0
+"""Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
+
+Observation: TypeAlias = "dict[str, NDArray[Any]]"
+Action: TypeAlias = "NDArray[np.int64]"
+
+
+class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
+    """One user arrives a step and is answered with a slate of k items; an episode is all rounds of a scenario.
+
+    The observation is a dictionary: ``relevance`` (M,) p(y|x) over admissible items, ``ground_intensity`` (1,) λ(x)
+    in interactions a session, at most :data:`GROUND_BOUND`, ``exposure`` (M,) and ``shortfall`` (M,) of the open
+    round in exposures, ``admissible`` (M,) 0 or 1, ``clock`` (2,) share of the round and of the run that is gone.
+    After the last arrival, nothing is relevant and nothing admissible.
+
+    The action is k items in order. A repeated or inadmissible item leaves its position empty and is counted in
+    ``info["market"]["emptied"]``.
+
+    The reward is consumptions + c × exposures that reduced the shortfall: an exposure counts while its item has had
+    fewer than it requires. Its sum over a round is the realised return plus a constant.
+
+    The platform retrains inside the step that ends a round.
+
+    Args:
+        scenario: Name of a built-in scenario or path of a YAML file.
+        data: Replaces ``data.source``.
+        rounds: Replaces ``rounds``.
+        settings: Other fields to replace, by dotted name: ``{"exposure.beta": 0.3}``.
+        model_seed: Seed of the platform's model, which ``reset(seed=…)`` leaves alone so that a reset need not fit.
+        render_mode: ``ansi`` (text) or ``rgb_array`` (exposure against requirement), or None.
+
+    Example:
+        >>> import gymnasium, rimsim
+        >>> env = gymnasium.make("RIMMarket-v0", settings={"platform.model": "hp", "arrivals.per_round": 5})
+        >>> observation, info = env.reset(seed=1)
+        >>> best = (observation["relevance"]).argsort()[::-1][:10]
+        >>> observation, reward, terminated, truncated, info = env.step(best)
+        >>> info["market"]["emptied"]
+        0
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+
+    def __init__(
+        self,
+        scenario: str = "online-match",
+        *,
+        data: str | None = None,
+        rounds: int | None = None,
+        settings: dict[str, object] | None = None,
+        model_seed: int = 0,
+        render_mode: str | None = None,
+    ) -> None:
+        EzPickle.__init__(
+            self,
+            scenario,
+            data=data,
+            rounds=rounds,
+            settings=settings,
+            model_seed=model_seed,
+            render_mode=render_mode,
+        )
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ConfigError(f"render_mode is {render_mode!r}; allowed: 'ansi', 'rgb_array' or None")
+        changes: dict[str, object] = dict(settings or {})
+        if data is not None:
+            changes["data.source"] = data
+        if rounds is not None:
+            changes["rounds"] = rounds
+        self.config = override(find_scenario(scenario), changes, origin="settings")
+        self.render_mode = render_mode
+        self.model_seed = model_seed
+        self.reveal_truth = False
+        self.barrier_every: int | None = None
+        self._market: Market | None = None
+        self._arrivals: Arrivals | None = None
+        self._feedback: Feedback | None = None
+        self._note: Slates | None = None
+        world = build_world(self.config)
+        m = world.log.n_items
+        arrivals = self.config.arrivals
+        most = arrivals.per_round or 2000 if arrivals.kind == "clones" else max(1, len(world.sessions))
+        one = np.ones(m, np.float32)
+        self.observation_space = spaces.Dict(
+            {
+                "relevance": spaces.Box(0 * one, one),
+                "ground_intensity": spaces.Box(0.0, GROUND_BOUND, (1,), np.float32),
+                "exposure": spaces.Box(0 * one, most * one),
+                "shortfall": spaces.Box(0 * one, most * one),
+                "admissible": spaces.MultiBinary(m),
+                "clock": spaces.Box(0.0, 1.0, (2,), np.float32),
+            }
+        )
+        self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
+
+    # -- what agents and wrappers look at ------------------------------------------------------------------------
+
+    @property
+    def market(self) -> Market:
+        """The running market.
+
+        Raises:
+            MarketError: Before the first reset.
+        """
+        if self._market is None:
+            raise MarketError("the environment has not been reset; allowed: call reset() first")
+        return self._market
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """The arrival that waits for its slate, as a batch of one.
+
+        Raises:
+            MarketError: Before the first reset and after the last arrival.
+        """
+        if self._arrivals is None:
+            raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
+        return self._arrivals
+
+    @property
+    def feedback(self) -> Feedback:
+        """What came of the last step.
+
+        Raises:
+            MarketError: Before the first step.
+        """
+        if self._feedback is None:
+            raise MarketError("no slate has been served; allowed: after step()")
+        return self._feedback
+
+    def round_view(self) -> RoundView:
+        """What an agent may know of the open round: required exposures, last round's states and scores."""
+        return self.market.round_view()
+
+    def annotate(self, slates: Slates) -> None:
+        """Prices and propensities to enter in the ledger beside the items of the next step."""
+        self._note = slates
+
+    # -- Gymnasium -----------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Open the market anew.
+
+        Args:
+            seed: Seed of arrivals, choices and the agent's draws. None: a new one, drawn from the last seed's stream.
+            options: ``{"seeds": {"arrivals": 1, "choice": 2, …}}`` sets seeds one by one.
+
+        Raises:
+            ConfigError: If an option is unknown.
+        """
+        super().reset(seed=seed)
+        drawn = int(self.np_random.integers(2**31))
+        both = drawn if seed is None else seed
+        seeds = {"arrivals": both, "choice": both, "model": self.model_seed, "agent": both}
+        for name, value in (options or {}).items():
+            if name != "seeds" or not isinstance(value, dict) or set(value) - set(seeds):
+                raise ConfigError(
+                    f"reset: option {name!r} is {value!r}; allowed: 'seeds' with some of {', '.join(seeds)}"
+                )
+            seeds |= value
+        self._market = Market(
+            self.config,
+            seeds=Seeds(**seeds),
+            barrier_every=self.barrier_every,
+            reveal_truth=self.reveal_truth,
+        )
+        self._feedback = self._note = None
+        self._arrivals = self._market.next_arrivals(1)
+        return self._observation(), {"market": self._summary(0, 0)}
+
+    def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Show a slate to the arrival that waits, and let the next one come."""
+        market, arrivals = self.market, self.arrivals
+        items = np.asarray(action, np.int64).reshape(1, -1)
+        note, self._note = self._note, None
+        slates = Slates(items) if note is None else Slates(items, note.price, note.propensity)
+        before, required, cost = market.exposure.copy(), market.required, market.cost
+        self._feedback = market.serve(arrivals, slates, invalid="empty")
+        shown = self._feedback.slates[0]
+        real = shown[shown >= 0]
+        consumed = int(self._feedback.consumed.sum())
+        reward = consumed + cost * int((before[real] < required[real]).sum())
+        emptied = int((items[0] != shown).sum())
+        self._arrivals = None if market.done else market.next_arrivals(1)
+        return self._observation(), float(reward), market.done, False, {"market": self._summary(consumed, emptied)}
+
+    def render(self) -> Any:
+        """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
+        if self.render_mode is None:
+            return None
+        market = self.market
+        short = np.maximum(market.required - market.exposure, 0).sum()
+        total = max(1, int(market.required.sum()))
+        text = (
+            f"{self.config.name}: round {min(market.round + 1, self.config.rounds)} of {self.config.rounds}, "
+            f"{market.served} of {market.n_arrivals} arrivals served, "
+            f"{(market.exposure > 0).mean():.0%} of items shown, {short / total:.0%} of guarantees still to deliver"
+        )
+        if self.render_mode == "ansi":
+            return text
+        return exposure_picture(market.exposure, market.required, text)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _observation(self) -> Observation:
+        market, arrivals = self.market, self._arrivals
+        m = market.n_items
+        progress = market.served / market.n_arrivals
+        if arrivals is None:
+            relevance, ground = np.zeros(m, np.float32), np.zeros(1, np.float32)
+            admissible, progress = np.zeros(m, np.int8), 1.0
+        else:
+            relevance = np.array(arrivals.relevance[0].cpu().numpy())
+            ground = np.minimum(arrivals.ground_intensity.cpu().numpy(), np.float32(GROUND_BOUND))
+            admissible = arrivals.admissible[0].cpu().numpy().astype(np.int8)
+        done = min(1.0, (market.round + (0.0 if arrivals is None else progress)) / self.config.rounds)
+        return {
+            "relevance": relevance,
+            "ground_intensity": ground,
+            "exposure": market.exposure.astype(np.float32),
+            "shortfall": np.maximum(market.required - market.exposure, 0).astype(np.float32),
+            "admissible": admissible,
+            "clock": np.array([progress, done], np.float32),
+        }
+
+    def _summary(self, consumed: int, emptied: int) -> dict[str, Any]:
+        market = self.market
+        waiting = self._arrivals
+        return {
+            "round": market.round,
+            "served": market.served,
+            "arrival": -1 if waiting is None else int(waiting.id[0]),
+            "time": 0.0 if waiting is None else float(waiting.time[0]),
+            "consumed": consumed,
+            "emptied": emptied,
+            "shortfall": int(np.maximum(market.required - market.exposure, 0).sum()),
+        }
+
+
+def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:
+    """The market under any number of wrappers.
+
+    Raises:
+        ConfigError: If the environment is another one.
+    """
+    inner = env.unwrapped
+    if not isinstance(inner, MarketEnv):
+        raise ConfigError(f"found a {type(inner).__name__}; allowed: RIMMarket-v0")
+    return cast("MarketEnv", inner)

@@ -1,0 +1,43 @@
+"""The picture that the environment renders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["exposure_picture"]
+
+
+def exposure_picture(exposure: NDArray[np.int64], required: NDArray[np.int64], title: str) -> NDArray[np.uint8]:
+    """Draw exposure against requirement, items sorted by exposure.
+
+    Args:
+        exposure: (M,) exposures so far.
+        required: (M,) required exposures.
+        title: What stands above it.
+
+    Returns:
+        (height, width, 3) pixels.
+    """
+    order = np.argsort(-exposure, kind="stable")
+    rank = np.arange(1, len(exposure) + 1)
+    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.fill_between(rank, exposure[order], step="mid", color="#0072B2", alpha=0.7, label="exposure")
+    axes.plot(rank, required[order], drawstyle="steps-mid", color="#D55E00", linewidth=1.2, label="required by round's end")
+    axes.set_yscale("symlog", linthresh=10)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0.5, len(exposure) + 0.5)
+    axes.set_xlabel("items, most shown first")
+    axes.set_ylabel("exposures in this round")
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.legend(frameon=False, loc="upper right")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,309 @@
+"""Scenarios as typed, frozen records, and how a YAML file becomes one.
+
+Every field has its default, its range and its meaning here and nowhere else; ``docs/scenarios.md`` is made from them.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import pandas as pd
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from rimsim.errors import ConfigError, nearest
+
+__all__ = [
+    "ArrivalsConfig",
+    "ConsumerConfig",
+    "DataConfig",
+    "ExposureConfig",
+    "LogWindow",
+    "PlatformConfig",
+    "ReleasesConfig",
+    "ScenarioConfig",
+    "Seeds",
+    "find_scenario",
+    "override",
+    "read_scenario",
+    "scenario_from",
+    "scenario_names",
+    "to_plain",
+]
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+def _is_duration(text: str) -> str:
+    try:
+        seconds = pd.Timedelta(text).total_seconds()
+    except ValueError as error:
+        message = f"{text!r} is no duration; allowed: such as '30min', '1d', '7d'"
+        raise ValueError(message) from error
+    if not seconds > 0:
+        message = f"{text!r} is not positive"
+        raise ValueError(message)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_is_duration)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Which log, and what of it."""
+
+    source: str = Field("ml-latest-small", description="A built-in name, a folder, a zip, a CSV or Parquet file.")
+    min_item_events: int = Field(1, ge=1, description="Items with fewer events are left out of the catalogue.")
+    min_user_events: int = Field(1, ge=1, description="Users with fewer events are left out.")
+    min_value: float | None = Field(
+        None, description="Events with a lower value (stars) are left out; null keeps all."
+    )
+    session_gap: Duration = Field("30min", description="A silence longer than this starts a new session.")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ArrivalsConfig:
+    """Who arrives, and when."""
+
+    kind: Literal["replay", "clones"] = Field(
+        "clones",
+        description="replay: every session of the log at its own time. clones: copies of the log's users, drawn anew.",
+    )
+    per_round: int | None = Field(
+        2000, ge=1, description="clones: arrivals a round, N. replay: null shares the sessions out evenly."
+    )
+    history: Literal["logged", "none"] = Field(
+        "logged", description="clones: each begins with its logged past, or with none."
+    )
+    max_visits: int = Field(5, ge=1, description="clones: after so many visits a new clone of the user comes instead.")
+    weight: Literal["uniform", "sessions"] = Field(
+        "uniform", description="clones: users are drawn alike, or in proportion to their sessions in the log."
+    )
+    round_length: Duration = Field("7d", description="clones: length of a round on the clock.")
+    warmup_share: float = Field(
+        0.5, gt=0, lt=1, description="replay: share of the calendar that is past when the market opens."
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ReleasesConfig:
+    """Items that are not there from the start; the warm-up log knows nothing of them."""
+
+    share: float = Field(0.0, ge=0, lt=1, description="Share of the catalogue that is released on the way (seeded).")
+    first_round: int = Field(1, ge=0, description="Round in which the first of them comes.")
+    last_round: int = Field(4, ge=0, description="Round in which the last of them comes; times are uniform between.")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ExposureConfig:
+    """What is guaranteed to items."""
+
+    beta: float = Field(0.5, ge=0, le=1, description="β: share of the uniform exposure N·k/M guaranteed to an item.")
+    cost: float = Field(
+        2.0, gt=0, description="Shortfall cost c of one exposure, as a multiple of the round's median k-th score."
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ConsumerConfig:
+    """Who decides what is consumed; agents never see it."""
+
+    kind: Literal["intensity", "replay"] = Field(
+        "intensity",
+        description="intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future.",
+    )
+    position_decay: float = Field(0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1).")
+    attraction: float = Field(1.0, gt=0, description="a: multiplies the intensity of an examined item.")
+    rank: int = Field(16, ge=1, description="intensity: factors of the truth's preferences.")
+    delay: Duration | None = Field(None, description="A consumption becomes known after so long; null: at once.")
+    horizon: Duration | None = Field(
+        None, description="replay: an item hits if consumed within this time of the arrival; null: in the session."
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LogWindow:
+    """On which part of its log the platform retrains."""
+
+    rounds: int | None = Field(3, ge=1, description="The last so many rounds of its own log; null: all rounds.")
+    warmup: Literal["all", "top-up", "none"] = Field(
+        "top-up", description="Warm-up users beside them: all, a seeded sample up to `size` events, or none."
+    )
+    size: int = Field(3000, ge=1, description="top-up: events that the log holds at least.")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PlatformConfig:
+    """The recommender's model and how it is kept up to date."""
+
+    model: str = Field("gru-hp", description="Intensity model λ(x,y), by name.")
+    retrain: bool = Field(True, description="Retrain at the end of every round; false freezes the warm-up model.")
+    retrain_ground: bool = Field(
+        False, description="Refit λ(x) too, rescaled to its old mean; false lets it move with its states alone."
+    )
+    log_window: LogWindow = Field(default_factory=LogWindow, description="What it retrains on.")
+    calibration: Literal["cross-fitted", "seen"] = Field(
+        "cross-fitted",
+        description="Prices are solved on last round's states, scored by a model that has not seen what they did "
+        "next, or by the serving model, which has.",
+    )
+    device: str = Field("auto", description="Where scores are computed: auto, cpu, cuda, …")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Seeds:
+    """Separate seeds for what is random; equal parts of two runs share their random numbers."""
+
+    arrivals: int = Field(0, ge=0, description="Who arrives and when.")
+    choice: int = Field(0, ge=0, description="Latent choices of consumers.")
+    model: int = Field(0, ge=0, description="Initial weights, batches, folds.")
+    agent: int = Field(0, ge=0, description="The agent's own draws and ties.")
+
+    @classmethod
+    def all(cls, seed: int) -> Seeds:
+        """The same seed for everything; purposes keep the streams apart."""
+        return cls(arrivals=seed, choice=seed, model=seed, agent=seed)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ScenarioConfig:
+    """A named experiment: everything that defines a market but its seeds and its agents."""
+
+    name: str = Field("scenario", description="Name of the scenario, used in run folders.")
+    description: str = Field("", description="What it is for, one sentence.")
+    rounds: int = Field(8, ge=1, description="Rounds of N arrivals.")
+    slate: int = Field(10, ge=1, description="k: items shown to an arrival.")
+    data: DataConfig = Field(default_factory=DataConfig, description="Which log.")
+    arrivals: ArrivalsConfig = Field(default_factory=ArrivalsConfig, description="Who arrives.")
+    releases: ReleasesConfig = Field(default_factory=ReleasesConfig, description="Items that come on the way.")
+    exposure: ExposureConfig = Field(default_factory=ExposureConfig, description="What is guaranteed.")
+    consumer: ConsumerConfig = Field(default_factory=ConsumerConfig, description="The truth.")
+    platform: PlatformConfig = Field(default_factory=PlatformConfig, description="The recommender's model.")
+
+    def __post_init__(self) -> None:
+        if self.consumer.kind == "replay" and self.arrivals.kind == "clones" and self.arrivals.history == "logged":
+            raise ConfigError(
+                "consumer.kind is 'replay' with clones of full history, which have no logged future to hit; "
+                "allowed: consumer.kind 'intensity', arrivals.kind 'replay', or arrivals.history 'none'"
+            )
+        if self.releases.share > 0 and self.arrivals.kind == "replay":
+            raise ConfigError("releases.share is for clones; a replay takes release times from the log's item table")
+
+
+_SCENARIO: TypeAdapter[ScenarioConfig] = TypeAdapter(ScenarioConfig)
+
+
+def _fields_at(path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the record that a dotted path leads to (its last part excluded)."""
+    record: Any = ScenarioConfig
+    for part in path[:-1]:
+        if part not in getattr(record, "__dataclass_fields__", {}):
+            return []
+        kind = typing.get_type_hints(record)[str(part)]
+        inner = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+        record = next((one for one in inner if hasattr(one, "__dataclass_fields__")), None)
+    return list(getattr(record, "__dataclass_fields__", {}))
+
+
+def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
+    """Build a scenario from nested mappings.
+
+    Args:
+        plain: What a YAML file holds: a mapping of field names to values.
+        origin: Where it came from, for the error message.
+
+    Raises:
+        ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
+    """
+    if plain is None:
+        plain = {}
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values")
+    try:
+        return _SCENARIO.validate_python(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+            hint = nearest(str(first["loc"][-1]), _fields_at(first["loc"]))
+            raise ConfigError(f"{origin}: unknown field {path!r}.{hint}") from None
+        raise ConfigError(f"{origin}: field {path!r} is {first['input']!r}; {first['msg']}") from None
+
+
+def read_scenario(path: Path) -> ScenarioConfig:
+    """Read a scenario from a YAML file.
+
+    Raises:
+        ConfigError: If the file is missing, is no YAML, or does not describe a scenario.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a scenario: {error}") from None
+    try:
+        plain = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    return scenario_from(plain, origin=str(path))
+
+
+def scenario_names() -> list[str]:
+    """Names of the built-in scenarios."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("rimsim.scenarios").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def find_scenario(name: str) -> ScenarioConfig:
+    """A built-in scenario by name, or one of the user's own by the path of its YAML file.
+
+    Raises:
+        ConfigError: If there is none, with the nearest name; or as :func:`read_scenario`.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_scenario(Path(name))
+    known = scenario_names()
+    if name not in known:
+        raise ConfigError(f"scenario {name!r} is unknown.{nearest(name, known)} Your own: a path to a YAML file.")
+    with resources.as_file(resources.files("rimsim.scenarios") / f"{name}.yaml") as path:
+        return read_scenario(path)
+
+
+def to_plain(config: object) -> dict[str, Any]:
+    """The nested mapping of a config record, as JSON and YAML can hold it."""
+    return cast("dict[str, Any]", TypeAdapter(type(config)).dump_python(config, mode="json"))
+
+
+def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str = "--set") -> ScenarioConfig:
+    """A scenario with some fields changed.
+
+    Args:
+        config: The scenario to start from.
+        changes: Dotted field names, such as ``exposure.beta``, and their new values.
+        origin: Named in errors.
+
+    Raises:
+        ConfigError: As :func:`scenario_from`.
+    """
+    plain = to_plain(config)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split(".")
+        place = plain
+        for depth, name in enumerate(parents):
+            inner = place.get(name)
+            if not isinstance(inner, dict):
+                known = _fields_at((*parents[: depth + 1],))
+                raise ConfigError(f"{origin}: unknown field {dotted!r}.{nearest(name, known)}")
+            place = inner
+        place[last] = value
+    return scenario_from(plain, origin=origin)

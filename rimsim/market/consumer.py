@@ -1,0 +1,215 @@
+"""What is consumed of a slate: one function yields both the probability and the draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from rimsim import rng
+from rimsim.market.clock import ticks
+from rimsim.market.scoring import BLOCK
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.config import ConsumerConfig
+    from rimsim.data.log import EventLog, Sessions
+    from rimsim.market.population import Population
+    from rimsim.market.schedule import Schedule
+    from rimsim.market.truth import Truth
+
+__all__ = ["Consumer", "IntensityConsumer", "ReplayConsumer", "Response", "poisson_response"]
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What n arrivals made of their slates."""
+
+    consumed: NDArray[np.bool_]
+    """(n, k) what was consumed."""
+    probability: NDArray[np.float64]
+    """(n, k) with which probability; 0 at empty positions."""
+    intensity: NDArray[np.float64]
+    """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
+
+
+class Consumer(Protocol):
+    """The truth of a round."""
+
+    def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
+        """What the arrivals ``rows`` of the round make of their slates (n, k)."""
+        ...
+
+    def organic(self, row: int) -> tuple[int, list[int]]:
+        """What an arrival consumes by itself, whatever it is shown: the due tick and the items."""
+        ...
+
+    def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds."""
+        ...
+
+    def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) how many items each arrival would consume if it could: the denominator of recall."""
+        ...
+
+
+def poisson_response(
+    intensity: NDArray[np.float64], draw: NDArray[np.float64], decay: float, attraction: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The Poisson-intensity response: at least one event of a Poisson variable with an examined intensity.
+
+    P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a).
+
+    Args:
+        intensity: (n, k) λ*(x)·p*(y|x).
+        draw: (n, k) uniform in [0, 1).
+        decay: γ.
+        attraction: a.
+
+    Returns:
+        (n, k) probabilities, and (n, k) whether each was consumed: draw < probability.
+    """
+    examined = intensity * decay ** np.arange(intensity.shape[1]) * attraction
+    probability = -np.expm1(-examined)
+    return probability, draw < probability
+
+
+class IntensityConsumer:
+    """Consumers who follow the fitted truth; a latent draw belongs to (arrival, item), whatever else is shown."""
+
+    def __init__(
+        self,
+        truth: Truth,
+        config: ConsumerConfig,
+        population: Population,
+        schedule: Schedule,
+        release: NDArray[np.int64],
+        seed: int,
+    ) -> None:
+        self._truth = truth
+        self._config = config
+        self._population = population
+        self._schedule = schedule
+        self._release = release
+        self._last_release = int(release.max(initial=0))
+        self._seed = seed
+        slots = np.arange(len(population))
+        rows, items = population.past(slots)
+        pairs = np.unique(rows * len(release) + items)  # an item consumed twice leaves the catalogue once
+        rows, items = np.divmod(pairs, len(release))
+        gone = truth.share(population.log_user[rows], items)
+        self._past_mass = np.bincount(rows, weights=gone, minlength=len(population))
+        self._box_share: list[list[float]] = [[] for _ in slots]
+
+    def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
+        """See :class:`Consumer`."""
+        user = self._population.log_user[self._schedule.slot[rows]]
+        shown = slates >= 0
+        share = np.where(shown, self._truth.share(user[:, None], slates), 0.0)
+        scale = self._truth.ground[user] / self._admissible_mass(rows)
+        intensity = share * scale[:, None]
+        draw = rng.uniform(self._seed, rng.Purpose.CHOICE, self._schedule.id[rows][:, None], slates)
+        probability, consumed = poisson_response(
+            intensity, draw, self._config.position_decay, self._config.attraction
+        )
+        return Response(consumed & shown, probability, intensity)
+
+    def organic(self, row: int) -> tuple[int, list[int]]:
+        """Clones consume only what they are shown."""
+        return int(self._schedule.tick[row]), []
+
+    def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """See :class:`Consumer`; rows are computed in blocks of a fixed height."""
+        parts = []
+        for first in range(0, len(rows), BLOCK):
+            mine = rows[first : first + BLOCK]
+            padded = np.concatenate([mine, np.repeat(mine[:1], BLOCK - len(mine))])
+            slots, tick = self._schedule.slot[padded], self._schedule.tick[padded]
+            share = self._truth.rows(self._population.log_user[slots])
+            share[self._release[None, :] > tick[:, None]] = 0.0
+            counts = self._population.visible_at(slots, tick)
+            share[self._population.consumed_pairs(slots, counts)] = 0.0
+            share *= self._truth.ground[self._population.log_user[slots]][:, None]
+            share /= self._admissible_mass(padded)[:, None]
+            parts.append(torch.from_numpy(share[: len(mine)].astype(np.float32)))
+        return torch.cat(parts) if parts else torch.zeros(0, len(self._release))
+
+    def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """λ*(x): what a consumer takes of a catalogue shown whole."""
+        return self._truth.ground[self._population.log_user[self._schedule.slot[rows]]]
+
+    def _admissible_mass(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) Σ p* over the released items that the user has not consumed."""
+        mass = np.empty(len(rows))
+        slots, tick = self._schedule.slot[rows], self._schedule.tick[rows]
+        for n, (slot, at) in enumerate(zip(slots.tolist(), tick.tolist(), strict=True)):
+            box, shares = self._population.box[slot], self._box_share[slot]
+            while len(shares) < len(box):
+                user = self._population.log_user[slot : slot + 1]
+                shares.append(float(self._truth.share(user, np.array([box[len(shares)]]))[0]))
+            mass[n] = 1.0 - self._past_mass[slot] - sum(shares[: self._population.visible(slot, at)])
+        if self._last_release > int(tick.min()):
+            late = np.flatnonzero(self._release > int(tick.min()))
+            users = self._population.log_user[slots]
+            waiting = self._truth.share(users[:, None], late[None, :])
+            mass -= (waiting * (self._release[late][None, :] > tick[:, None])).sum(1)
+        return np.maximum(mass, 1e-9)
+
+
+class ReplayConsumer:
+    """Consumers who do what they did in the log: an item shown is a hit if they consumed it within the horizon.
+
+    What they consumed becomes part of their state at the end of the session, whether it was shown or not: the
+    platform sees its users' organic behaviour, as the log did.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        sessions: Sessions,
+        schedule: Schedule,
+        horizon: float | None,
+    ) -> None:
+        self._schedule = schedule
+        self._n_items = log.n_items
+        order = np.argsort(sessions.of_event, kind="stable")
+        offsets = np.searchsorted(sessions.of_event[order], np.arange(len(sessions) + 1))
+        self._session_items = [log.item[order[a:b]] for a, b in zip(offsets, offsets[1:], strict=False)]
+        self._stop = ticks(sessions.stop)
+        self._future = self._session_items
+        if horizon is not None:
+            by_user = np.lexsort((np.arange(len(log)), log.user))
+            user, time, item = log.user[by_user], log.time[by_user], log.item[by_user]
+            begin = np.searchsorted(user, sessions.user, "left")
+            end = np.searchsorted(user, sessions.user, "right")
+            self._future = [
+                item[a:b][(time[a:b] >= start) & (time[a:b] < start + horizon)]
+                for a, b, start in zip(begin, end, sessions.start, strict=True)
+            ]
+
+    def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
+        """See :class:`Consumer`; the probability is 1 for a hit and 0 else."""
+        hits = np.zeros(slates.shape, bool)
+        for n, session in enumerate(self._schedule.session[rows].tolist()):
+            hits[n] = np.isin(slates[n], self._future[session])
+        hits &= slates >= 0
+        return Response(hits, hits.astype(np.float64), hits.astype(np.float64))
+
+    def organic(self, row: int) -> tuple[int, list[int]]:
+        """The session's own events, due when it ends."""
+        session = int(self._schedule.session[row])
+        return int(self._stop[session]), self._session_items[session].tolist()
+
+    def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """See :class:`Consumer`: the logged future as counts."""
+        future = torch.zeros(len(rows), self._n_items)
+        for n, session in enumerate(self._schedule.session[rows].tolist()):
+            future[n, self._future[session]] = 1.0
+        return future
+
+    def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Items in each arrival's logged future."""
+        return np.array([len(set(self._future[s].tolist())) for s in self._schedule.session[rows]], np.float64)

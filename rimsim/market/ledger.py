@@ -1,0 +1,108 @@
+"""The ledger of a round: every exposure, in preallocated columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market.consumer import Response
+    from rimsim.market.records import Slates
+    from rimsim.market.schedule import Schedule
+
+__all__ = ["LEDGER_COLUMNS", "Ledger"]
+
+LEDGER_COLUMNS = (
+    "agent",
+    "seed",
+    "round",
+    "arrival",
+    "time",
+    "user",
+    "position",
+    "item",
+    "intensity",
+    "price",
+    "propensity",
+    "consumed",
+)
+
+
+class Ledger:
+    """What was shown to the n arrivals of a round and what came of it; rows are arrivals in clock order."""
+
+    def __init__(self, schedule: Schedule, slate: int) -> None:
+        n = len(schedule)
+        self.schedule = schedule
+        self.item: NDArray[np.int32] = np.full((n, slate), -1, np.int32)
+        """(n, k) items shown; −1 where a position stayed empty."""
+        self.consumed: NDArray[np.bool_] = np.zeros((n, slate), bool)
+        """(n, k) what was consumed."""
+        self.intensity: NDArray[np.float32] = np.full((n, slate), np.nan, np.float32)
+        """(n, k) the platform's λ(x,y) at the decision."""
+        self.price: NDArray[np.float32] = np.full((n, slate), np.nan, np.float32)
+        """(n, k) item price at the decision; NaN for an agent without prices."""
+        self.propensity: NDArray[np.float32] = np.full((n, slate), np.nan, np.float32)
+        """(n, k) inclusion probability; NaN for a deterministic agent."""
+        self.probability: NDArray[np.float64] = np.zeros((n, slate))
+        """(n, k) true probability of consumption; not part of the saved table, agents' logs would not have it."""
+        self.true_intensity: NDArray[np.float64] = np.zeros((n, slate))
+        """(n, k) true λ*(x)·p*(y|x) of what was shown; likewise."""
+        self.ground: NDArray[np.float32] = np.zeros(n, np.float32)
+        """(n,) the platform's λ(x) of each arrival."""
+
+    def write(
+        self,
+        rows: NDArray[np.int64],
+        slates: Slates,
+        response: Response,
+        intensity: NDArray[np.float32],
+        ground: NDArray[np.float32],
+    ) -> None:
+        """Enter n served arrivals."""
+        self.item[rows] = slates.items
+        self.consumed[rows] = response.consumed
+        self.intensity[rows] = np.where(slates.items >= 0, intensity, np.nan)
+        self.probability[rows] = response.probability
+        self.true_intensity[rows] = response.intensity
+        self.ground[rows] = ground
+        if slates.price is not None:
+            self.price[rows] = slates.price
+        if slates.propensity is not None:
+            self.propensity[rows] = slates.propensity
+
+    def exposure(self, n_items: int) -> NDArray[np.int64]:
+        """(M,) exposures of each item so far."""
+        return np.bincount(self.item[self.item >= 0], minlength=n_items)
+
+    def consumption(self, n_items: int) -> NDArray[np.int64]:
+        """(M,) consumptions of each item so far."""
+        return np.bincount(self.item[self.consumed], minlength=n_items)
+
+    def table(self, agent: str, seed: int, number: int) -> pd.DataFrame:
+        """The long table of the round, one row an exposure, in (arrival, position) order of the clock."""
+        row, position = np.nonzero(self.item >= 0)
+        shown = (row, position)
+        n = len(row)
+        slot = self.schedule.slot[row]
+        return pd.DataFrame(
+            {
+                "agent": pd.Categorical.from_codes(np.zeros(n, np.int8), categories=[agent]),
+                "seed": np.full(n, seed, np.int64),
+                "round": np.full(n, number, np.int32),
+                "arrival": self.schedule.id[row],
+                "time": self.schedule.tick[row] / 1e6,
+                "user": self.schedule.user[slot],
+                "position": (position + 1).astype(np.int16),
+                "item": self.item[shown],
+                "intensity": self.intensity[shown],
+                "price": self.price[shown],
+                "propensity": self.propensity[shown],
+                "consumed": self.consumed[shown],
+            },
+            columns=list(LEDGER_COLUMNS),
+        )

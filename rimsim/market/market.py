@@ -1,0 +1,505 @@
+"""The market: arrivals come on the clock, slates are served, the platform retrains at the end of a round."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rimsim import rng
+from rimsim.config import ScenarioConfig, Seeds
+from rimsim.errors import AgentError, MarketError
+from rimsim.intensity.states import UserStates
+from rimsim.market.clock import Clock, Rank, seconds, ticks
+from rimsim.market.consumer import Consumer, IntensityConsumer, ReplayConsumer
+from rimsim.market.ledger import Ledger
+from rimsim.market.platform import PastRound, PastStates, StateScores, fold_of, retrained, training_log
+from rimsim.market.population import History, Population
+from rimsim.market.records import Arrivals, Feedback, RoundView, Slates, as_slates
+from rimsim.market.required import required_by_release
+from rimsim.market.schedule import VISIT_BITS, Schedule, clone_schedule, replay_schedules
+from rimsim.market.scoring import ScoreAhead, Scorer
+from rimsim.market.world import World, build_world, initial_model, warm_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Literal
+
+    from numpy.typing import NDArray
+
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.market.clock import Process
+    from rimsim.market.records import SlateLike
+
+__all__ = ["ClosedRound", "Market"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedRound:
+    """A round that is over."""
+
+    number: int
+    """Its number, from 0."""
+    ledger: Ledger
+    """Every exposure of the round."""
+    required: NDArray[np.int64]
+    """(M,) required exposures b_y."""
+    cost: float
+    """c, the shortfall cost of one exposure, in units of intensity."""
+    log_counts: NDArray[np.int64]
+    """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
+    relevant: NDArray[np.float64]
+    """(n,) how many items each arrival would have consumed of a catalogue shown whole."""
+    rescale: float
+    """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
+
+
+class Market:
+    """One arm of an experiment: arrivals, truth, platform and ledger, moved on by a SimPy clock.
+
+    Args:
+        config: The scenario.
+        seeds: Separate seeds for arrivals, choices, model and agent.
+        world: What arms share; None: built from the config (and kept for the next market).
+        model: A fitted model in place of the config's own; it is copied before it is retrained.
+        retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
+        barrier_every: No batch crosses a multiple of so many arrivals, for agents that learn within a round.
+        reveal_truth: Fill ``Arrivals.true_intensity``; for bounds such as the oracle only.
+
+    Example:
+        >>> from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
+        >>> config = ScenarioConfig(
+        ...     rounds=1, slate=3, data=DataConfig(min_item_events=100),
+        ...     arrivals=ArrivalsConfig(per_round=4), platform=PlatformConfig(model="hp"),
+        ... )
+        >>> market = Market(config)
+        >>> while not market.done:
+        ...     arrivals = market.next_arrivals(limit=2)
+        ...     feedback = market.serve(arrivals, arrivals.relevance.topk(3).indices)
+        >>> market.closed[0].ledger.item.shape
+        (4, 3)
+    """
+
+    def __init__(
+        self,
+        config: ScenarioConfig,
+        *,
+        seeds: Seeds | None = None,
+        world: World | None = None,
+        model: IntensityModel | None = None,
+        retrain: bool | None = None,
+        barrier_every: int | None = None,
+        reveal_truth: bool = False,
+    ) -> None:
+        torch.set_num_threads(1)  # bits of a matrix product depend on the number of threads
+        self.config = config
+        self.seeds = Seeds() if seeds is None else seeds
+        self.world = build_world(config) if world is None else world
+        if model is not None:
+            self.model = model
+        elif world is None:
+            self.model = warm_model(config, self.seeds.model)
+        else:
+            self.model = initial_model(config, world.past, self.seeds.model)
+        self.retrain = config.platform.retrain if retrain is None else retrain
+        self.barrier_every = barrier_every
+        self.reveal_truth = reveal_truth
+        self.device = torch.device(getattr(self.model, "device", "cpu"))
+        self.closed: list[ClosedRound] = []
+        self.round = 0
+        self.done = False
+        self._history = History.of(self.world.past, empty=config.arrivals.history == "none")
+        self._past: list[PastRound] = []
+        self._replay: list[Schedule] = []
+        if config.arrivals.kind == "replay":
+            self._replay = replay_schedules(
+                config.arrivals, self.world.log, self.world.sessions, self.world.opening, config.rounds
+            )
+        self._calibration: StateScores = self._first_calibration()
+        self._clock = Clock(int(ticks(self.world.opening)))
+        self._clock.start(self._release_items())
+        self.released = self.world.release <= self._clock.now
+        self._open_round()
+
+    # -- the clock ------------------------------------------------------------------------------------------------
+
+    def _release_items(self) -> Process:
+        """Items come onto the market at their release ticks."""
+        release = self.world.release
+        for item in np.argsort(release, kind="stable").tolist():
+            if release[item] > self._clock.now:
+                yield self._clock.moment(int(release[item]), Rank.RELEASE)
+            if release[item] > 0:
+                self.released[item] = True
+
+    def _arrive(self, schedule: Schedule) -> Process:
+        """The arrivals of a round, each at its tick."""
+        for row, tick in enumerate(schedule.tick.tolist()):
+            yield self._clock.moment(tick, Rank.ARRIVAL)
+            self._arrived.append(row)
+
+    def _retrain_at(self, tick: int) -> Process:
+        """The end of a round."""
+        yield self._clock.moment(tick, Rank.RETRAIN)
+        self._over = True
+
+    # -- rounds ---------------------------------------------------------------------------------------------------
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue, M."""
+        return self.world.log.n_items
+
+    @property
+    def n_arrivals(self) -> int:
+        """Arrivals of the open round, N."""
+        return len(self.schedule)
+
+    @property
+    def served(self) -> int:
+        """Arrivals of the open round that have been served."""
+        return self._n_served
+
+    def _schedule_of(self, number: int) -> Schedule:
+        if self._replay:
+            return self._replay[number]
+        world = self.world
+        return clone_schedule(
+            self.config.arrivals, world.past, world.past_sessions, world.opening, number, self.seeds.arrivals
+        )
+
+    def _open_round(self) -> None:
+        config, world = self.config, self.world
+        self.schedule = self._schedule_of(self.round)
+        if self._replay and self._past:
+            self._population = self._past[-1].population
+        else:
+            self._population = Population(self.schedule, self._history)
+        self._consumer = self._make_consumer()
+        self._scorer = Scorer(self.model, self._population, world.release, self.device)
+        self._scorer.encode(self.schedule.start)
+        self._rows = ScoreAhead(self._scorer, self._population, self.schedule)
+        self.ledger = Ledger(self.schedule, config.slate)
+        self.exposure = np.zeros(self.n_items, np.int64)
+        self.required = required_by_release(
+            config.exposure.beta, self.schedule, config.slate, world.release, self.seeds.arrivals, self.round
+        )
+        self.cost = config.exposure.cost * self._median_kth_score()
+        self.popularity = self._log_counts
+        self._arrived: deque[int] = deque()
+        self._held: list[int] = []
+        self._busy: set[int] = set()
+        self._handed: set[int] = set()
+        self._n_arrived = 0
+        self._n_served = 0
+        self._over = False
+        self._clock.start(self._arrive(self.schedule))
+        self._clock.start(self._retrain_at(self.schedule.stop))
+
+    def _make_consumer(self) -> Consumer:
+        config, world = self.config.consumer, self.world
+        if world.truth is None:
+            horizon = None if config.horizon is None else _seconds(config.horizon)
+            return ReplayConsumer(world.log, world.sessions, self.schedule, horizon)
+        return IntensityConsumer(
+            world.truth, config, self._population, self.schedule, world.release, self.seeds.choice
+        )
+
+    def _close_round(self) -> None:
+        """The platform retrains on its log; the states of the round become those that prices are solved on."""
+        past = PastRound(self.round, self.schedule, self._population)
+        self._past.append(past)
+        self._forget()
+        log = training_log(
+            self.config.platform, self.world.past, self._past, self.schedule.stop, self.seeds.model
+        )
+        self._log_counts = np.bincount(log.item[log.targets], minlength=self.n_items)
+        everyone = np.arange(len(self.schedule))
+        self.closed.append(
+            ClosedRound(
+                number=self.round,
+                ledger=self.ledger,
+                required=self.required,
+                cost=self.cost,
+                log_counts=self._log_counts,
+                relevant=self._consumer.relevant(everyone),
+                rescale=float(getattr(getattr(self.model, "ground", None), "rescale", 1.0)),
+            )
+        )
+        self.round += 1
+        if self.round == self.config.rounds:
+            self.done = True
+            return
+        before = self.model
+        if self.retrain and len(log):
+            self.model = retrained(before, log, ground=self.config.platform.retrain_ground)
+        self._calibration = StateScores(
+            PastStates.of_round(past), self._calibration_models(before), self.world.release, self.device,
+            self.seeds.model,
+        )
+        self._open_round()
+
+    def _forget(self) -> None:
+        """Let go of rounds that neither the log window nor the prices look at."""
+        keep = self.config.platform.log_window.rounds
+        if keep is not None and not self._replay:
+            del self._past[:-keep]
+
+    def _calibration_models(self, before: IntensityModel) -> Callable[[], tuple[IntensityModel, ...]]:
+        """The models that score last round's states for the prices; retrained when first asked for."""
+        serving = self.model
+        platform, world, rounds, stop = self.config.platform, self.world, list(self._past), self.schedule.stop
+        seed = self.seeds.model
+
+        @lru_cache(maxsize=1)
+        def models() -> tuple[IntensityModel, ...]:
+            if not self.retrain or platform.calibration == "seen":
+                return (serving,)
+            return tuple(
+                retrained(
+                    before,
+                    training_log(platform, world.past, rounds, stop, seed, without_fold=fold),
+                    ground=platform.retrain_ground,
+                )
+                for fold in (0, 1)
+            )
+
+        return models
+
+    def _first_calibration(self) -> StateScores:
+        """Warm-up states, for the prices of round 0."""
+        config, world, seed = self.config, self.world, self.seeds.model
+        self._log_counts = np.bincount(world.past.item, minlength=self.n_items)
+        model = self.model
+        if not self._replay:
+            schedule = self._schedule_of(-1)
+            past = PastStates.of_round(PastRound(-1, schedule, Population(schedule, self._history)))
+            return StateScores(past, lambda: (model,), world.release, self.device, seed)
+        sessions = world.past_sessions
+        rows = np.arange(max(0, len(sessions) - len(self._replay[0])), len(sessions))
+        users, starts = sessions.user[rows], sessions.start[rows]
+        past = PastStates(
+            id=(users << VISIT_BITS) + np.arange(len(rows)),
+            tick=ticks(starts),
+            user=users,
+            states=lambda some: UserStates.of(world.past, users[some], starts[some]),
+        )
+
+        @lru_cache(maxsize=1)
+        def models() -> tuple[IntensityModel, ...]:
+            if config.platform.calibration == "seen" or not len(rows):
+                return (model,)
+            recent = world.past.time >= starts[0]
+            held = fold_of(seed, world.past.user)
+            return tuple(
+                initial_model(config, world.past.rows(~(recent & (held == fold))), seed) for fold in (0, 1)
+            )
+
+        return StateScores(past, models, world.release, self.device, seed)
+
+    def _median_kth_score(self) -> float:
+        """Median over last round's states of the k-th largest λ(x,y), scored by the serving model."""
+        model = self.model
+        scores = self._calibration.scored_by(lambda: (model,))
+        parts = [chunk.intensity.topk(self.config.slate, 1).values[:, -1] for chunk in scores]
+        if not parts:
+            return 1.0
+        return float(torch.cat(parts).double().quantile(0.5)) or float(np.finfo(np.float32).tiny)
+
+    def round_view(self) -> RoundView:
+        """What an agent may know of the open round."""
+        return RoundView(
+            round=self.round,
+            arrivals=len(self.schedule),
+            slate=self.config.slate,
+            required=self.required.copy(),
+            exposure=self.exposure.copy(),
+            cost=self.cost,
+            popularity=self.popularity.copy(),
+            calibration=self._calibration,
+            key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
+        )
+
+    # -- arrivals and slates --------------------------------------------------------------------------------------
+
+    def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
+        """Move the clock on and return the next arrivals of the open round.
+
+        Results do not depend on the limit. In clock order a batch ends before a user's second visit, whose state
+        hangs on what comes of the first; in waves such visits are held back and later users go first, which changes
+        nothing for an agent that declares ``order_free``.
+
+        Args:
+            limit: At most so many; None: as many as can be.
+            in_waves: Serve out of clock order.
+
+        Raises:
+            MarketError: If the market is done, the limit is not positive, or all that could come next waits for
+                arrivals that were handed out and not served.
+        """
+        if self.done:
+            raise MarketError("next_arrivals: all rounds are over; allowed: while market.done is false")
+        size = len(self.schedule) if limit is None else limit
+        if size < 1:
+            raise MarketError(f"next_arrivals: limit is {limit}; allowed: at least 1")
+        rows = self._next_rows(size, in_waves)
+        if not rows:
+            raise MarketError(
+                f"next_arrivals: {len(self._handed)} arrivals were handed out and not served; "
+                "allowed: serve them first"
+            )
+        self._handed.update(rows)
+        return self._arrivals(rows)
+
+    def _next_rows(self, size: int, in_waves: bool) -> list[int]:
+        slot = self.schedule.slot
+        barrier = len(self.schedule)
+        if self.barrier_every is not None:
+            barrier = min(barrier, (self._n_served // self.barrier_every + 1) * self.barrier_every)
+        chosen: list[int] = []
+        waiting: list[int] = []
+        held = iter(self._held)
+        while len(chosen) < size:
+            row = next(held, None)
+            if row is None:
+                if self._n_arrived == barrier:
+                    break
+                while not self._arrived:
+                    self._clock.step()
+                row = self._arrived.popleft()
+                self._n_arrived += 1
+            who = int(slot[row])
+            if who not in self._busy:
+                self._busy.add(who)
+                chosen.append(row)
+                continue
+            waiting.append(row)
+            if not in_waves:
+                break
+        self._held = waiting + list(held)
+        return chosen
+
+    def _arrivals(self, rows: list[int]) -> Arrivals:
+        found = [self._rows.row(row) for row in rows]
+        if len(found) == 1:
+            block, at = found[0]
+            relevance = block.relevance[at : at + 1]
+            ground, admissible = block.ground[at : at + 1], block.admissible[at : at + 1]
+        else:
+            runs: list[tuple[object, list[int]]] = []
+            blocks = []
+            for block, at in found:
+                if not runs or runs[-1][0] is not block:
+                    runs.append((block, []))
+                    blocks.append(block)
+                runs[-1][1].append(at)
+            picks = [torch.tensor(at, device=self.device) for _, at in runs]
+            pairs = list(zip(blocks, picks, strict=True))
+            relevance = torch.cat([block.relevance[pick] for block, pick in pairs])
+            ground = torch.cat([block.ground[pick] for block, pick in pairs])
+            admissible = torch.cat([block.admissible[pick] for block, pick in pairs])
+        index = np.array(rows)
+        return Arrivals(
+            id=self.schedule.id[index],
+            time=seconds(self.schedule.tick[index]),
+            user=self.schedule.user[self.schedule.slot[index]],
+            relevance=relevance,
+            ground_intensity=ground,
+            admissible=admissible,
+            index=index,
+            true_intensity=self._consumer.true_intensity(index).to(self.device) if self.reveal_truth else None,
+        )
+
+    def serve(
+        self, arrivals: Arrivals, slates: SlateLike, *, invalid: Literal["error", "empty"] = "error"
+    ) -> Feedback:
+        """Show slates to arrivals that were handed out, and return what came of it.
+
+        The round's last call retrains the platform and opens the next round.
+
+        Args:
+            arrivals: What :meth:`next_arrivals` returned.
+            slates: (n, k) items, −1 for an empty position, or :class:`Slates` with prices and propensities.
+            invalid: What to do with a repeated or inadmissible item: an error, or an empty position.
+
+        Raises:
+            AgentError: If the slates have another shape, or hold what is no admissible item.
+            MarketError: If the arrivals were not handed out or were served before.
+        """
+        rows = arrivals.index
+        if not self._handed.issuperset(rows.tolist()) or len(set(rows.tolist())) != len(rows):
+            raise MarketError("serve: found arrivals that are not waiting; allowed: those of next_arrivals, once")
+        answer = self._checked(arrivals, as_slates(slates), invalid)
+        response = self._consumer.respond(rows, answer.items)
+        shown = np.where(answer.items >= 0, answer.items, 0)
+        pick = torch.from_numpy(shown).to(arrivals.relevance.device)
+        relevance = arrivals.relevance.gather(1, pick).cpu().numpy()
+        ground = arrivals.ground_intensity.cpu().numpy()
+        self.ledger.write(rows, answer, response, relevance * ground[:, None], ground)
+        np.add.at(self.exposure, answer.items[answer.items >= 0], 1)
+        self._post(rows, answer.items, response.consumed)
+        feedback = Feedback(arrivals, answer.items, response.consumed)
+        self._n_served += len(rows)
+        if self._n_served == len(self.schedule):
+            self._finish_round()
+        return feedback
+
+    def _checked(self, arrivals: Arrivals, slates: Slates, invalid: str) -> Slates:
+        """The slates with every invalid position emptied, or an error that names the first."""
+        items, shape = slates.items, (len(arrivals), self.config.slate)
+        if items.shape != shape:
+            raise AgentError(f"slates have shape {items.shape}; allowed: {shape}, a row an arrival")
+        inside = (items >= 0) & (items < self.n_items)
+        pick = torch.from_numpy(np.where(inside, items, 0)).to(arrivals.admissible.device)
+        good = inside & arrivals.admissible.gather(1, pick).cpu().numpy()
+        for position in range(1, shape[1]):
+            good[:, position] &= ~(items[:, :position] == items[:, position : position + 1]).any(1)
+        wrong = ~good & (items != -1)
+        if not wrong.any():
+            return slates
+        if invalid == "empty":
+            return Slates(np.where(wrong, -1, items), slates.price, slates.propensity)
+        row, position = (int(where[0]) for where in np.nonzero(wrong))
+        item = int(items[row, position])
+        kind = "repeated" if inside[row, position] and bool(arrivals.admissible[row, item]) else "inadmissible"
+        raise AgentError(
+            f"slate of arrival {int(arrivals.id[row])} in round {self.round}: position {position + 1} holds "
+            f"{kind} item {item}; allowed: distinct admissible items from 0 to {self.n_items - 1}, or -1 for empty"
+        )
+
+    def _post(self, rows: NDArray[np.int64], items: NDArray[np.int64], consumed: NDArray[np.bool_]) -> None:
+        """Let what was consumed reach the states of its users when it is due."""
+        delay = self.config.consumer.delay
+        later = 0 if delay is None else int(ticks(_seconds(delay)))
+        for n, row in enumerate(rows.tolist()):
+            slot = int(self.schedule.slot[row])
+            self._handed.discard(row)
+            self._busy.discard(slot)
+            self._rows.drop(row)
+            due, taken = self._consumer.organic(row)
+            if not taken:
+                taken, due = items[n][consumed[n]].tolist(), int(self.schedule.tick[row])
+            if taken:
+                self._deliver(slot, due + later, taken)
+
+    def _deliver(self, slot: int, due: int, taken: list[int]) -> None:
+        if due <= self._clock.now:
+            self._population.post(slot, due, taken)
+            return
+        population = self._population
+        self._clock.at(due, Rank.FEEDBACK, lambda: population.post(slot, due, taken))
+
+    def _finish_round(self) -> None:
+        """Let the clock run to the retraining that ends the round."""
+        while not self._over:
+            self._clock.step()
+        self._close_round()
+
+
+def _seconds(duration: str) -> float:
+    return pd.Timedelta(duration).total_seconds()

@@ -1,0 +1,240 @@
+"""The platform: its own log, the model it retrains on it, and the states that prices are solved on."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim import rng
+from rimsim.data.log import EventLog
+from rimsim.intensity import RIM
+from rimsim.market.clock import seconds
+from rimsim.market.records import Arrivals, Calibration
+from rimsim.market.scoring import BLOCK, score_states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+    from numpy.typing import NDArray
+
+    from rimsim.config import PlatformConfig
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.intensity.states import UserStates
+    from rimsim.market.population import Population
+    from rimsim.market.schedule import Schedule
+
+__all__ = ["PastRound", "PastStates", "StateScores", "fold_of", "retrained", "training_log"]
+
+
+@dataclass(frozen=True, eq=False)
+class PastRound:
+    """A round that is over: who arrived and what they had consumed by when."""
+
+    number: int
+    schedule: Schedule
+    population: Population
+
+
+def fold_of(seed: int, users: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) the fold, 0 or 1, of market users: a model of one fold has not seen the last round of the other."""
+    return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)
+
+
+def training_log(
+    config: PlatformConfig,
+    warmup: EventLog,
+    rounds: list[PastRound],
+    now: int,
+    seed: int,
+    without_fold: int | None = None,
+) -> EventLog:
+    """What the platform retrains on: consumptions of the last rounds, and warm-up users as the log window says.
+
+    Args:
+        config: The platform of the scenario.
+        warmup: The warm-up log.
+        rounds: All rounds so far, oldest first; only those within the log window are looked at.
+        now: Tick of the retraining; what is due later is not known yet.
+        seed: Model seed, for the sample of warm-up users and for the folds.
+        without_fold: Leave out what this fold of users did in the last round, for cross-fitted prices.
+
+    Returns:
+        A log whose ``target`` events are what models fit; the other events are history of their users. Its user
+        table numbers the users of this log alone.
+    """
+    window = config.log_window
+    recent = rounds if window.rounds is None else rounds[-window.rounds :]
+    parts = _own_log(recent, now, seed, without_fold)
+    own = sum(int(part.target.sum()) for part in parts)
+    parts.append(_warmup_users(config, warmup, own, seed, len(rounds)))
+    return _joined(parts, warmup.items)
+
+
+@dataclass(frozen=True, eq=False)
+class _Events:
+    """Events of some users, not yet in order; ``user`` is a number of the part's own."""
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    time: NDArray[np.float64]
+    target: NDArray[np.bool_]
+
+
+def _own_log(rounds: list[PastRound], now: int, seed: int, without_fold: int | None) -> list[_Events]:
+    parts = []
+    done: set[int] = set()
+    for past in reversed(rounds):  # a replay has one population for all rounds: take it once, as of now
+        population = past.population
+        if id(population) in done:
+            continue
+        done.add(id(population))
+        since = min(one.schedule.start for one in rounds if one.population is population)
+        last = rounds[-1]
+        hidden_from = last.schedule.start if last.population is population else now + 1
+        everyone = np.arange(len(population))
+        counts = population.visible_at(everyone, np.full(len(population), now))
+        if without_fold is not None:
+            held = np.flatnonzero((counts > 0) & (fold_of(seed, population.user) == without_fold))
+            for slot in held.tolist():
+                counts[slot] = min(int(counts[slot]), population.visible(slot, hidden_from - 1))
+        slots = np.flatnonzero(counts)
+        states = population.states(slots, counts[slots], np.full(len(slots), now))
+        rows = np.repeat(np.arange(len(slots)), states.lengths)
+        from_end = states.offsets[1:][rows] - np.arange(len(rows))
+        in_market = from_end <= counts[slots][rows]
+        target = in_market & (states.times >= seconds(since))
+        parts.append(_Events(rows, states.items, states.times, target))
+    return parts
+
+
+def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int, number: int) -> _Events:
+    window = config.log_window
+    if window.warmup == "all":
+        keep = np.ones(warmup.n_users, bool)
+    elif window.warmup == "none" or own >= window.size:
+        keep = np.zeros(warmup.n_users, bool)
+    else:
+        order = np.argsort(rng.bits(seed, rng.Purpose.MODEL, 8, number, np.arange(warmup.n_users)))
+        filled = np.cumsum(np.bincount(warmup.user, minlength=warmup.n_users)[order])
+        keep = np.zeros(warmup.n_users, bool)
+        keep[order[: int(np.searchsorted(filled, window.size - own)) + 1]] = True
+    rows = keep[warmup.user]
+    return _Events(warmup.user[rows], warmup.item[rows], warmup.time[rows], warmup.targets[rows])
+
+
+def _joined(parts: list[_Events], items: pd.DataFrame) -> EventLog:
+    users, offset = [], 0
+    for part in parts:
+        _, compact = np.unique(part.user, return_inverse=True)
+        users.append(compact.reshape(-1) + offset)
+        offset += int(compact.max(initial=-1)) + 1
+    user = np.concatenate(users).astype(np.int64)
+    item = np.concatenate([part.item for part in parts])
+    time = np.concatenate([part.time for part in parts])
+    target = np.concatenate([part.target for part in parts])
+    order = np.lexsort((np.arange(len(user)), time))
+    return EventLog(
+        user=user[order],
+        item=item[order],
+        time=time[order],
+        value=np.ones(len(user), np.float32),
+        users=pd.DataFrame({"id": np.arange(offset)}),
+        items=items,
+        target=target[order],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PastStates:
+    """n states of a past period, in clock order."""
+
+    id: NDArray[np.int64]
+    """(n,) arrival ids."""
+    tick: NDArray[np.int64]
+    """(n,) instants."""
+    user: NDArray[np.int64]
+    """(n,) market users."""
+    states: Callable[[NDArray[np.int64]], UserStates]
+    """The states of some of the n rows."""
+
+    @classmethod
+    def of_round(cls, past: PastRound) -> PastStates:
+        """The states in which the arrivals of a round came."""
+        schedule, population = past.schedule, past.population
+
+        def states(rows: NDArray[np.int64]) -> UserStates:
+            slots, tick = schedule.slot[rows], schedule.tick[rows]
+            return population.states(slots, population.visible_at(slots, tick), tick)
+
+        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states)
+
+
+class StateScores(Calibration):
+    """Past states, scored in chunks by one model for each fold of users; nothing is scored before it is iterated.
+
+    Args:
+        past: The states.
+        models: A function that yields the model of each fold of users, or one model for all; called when first needed.
+        release: (M,) tick of each item's release.
+        device: Where scores live.
+        seed: Model seed, which makes the folds.
+    """
+
+    def __init__(
+        self,
+        past: PastStates,
+        models: Callable[[], tuple[IntensityModel, ...]],
+        release: NDArray[np.int64],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self._past = past
+        self._models = models
+        self._release = release
+        self._device = device
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._past.id)
+
+    def scored_by(self, models: Callable[[], tuple[IntensityModel, ...]]) -> StateScores:
+        """The same states under other models."""
+        return StateScores(self._past, models, self._release, self._device, self._seed)
+
+    def __iter__(self) -> Iterator[Arrivals]:
+        past = self._past
+        models = self._models()
+        fold = fold_of(self._seed, past.user) % len(models)
+        for number, model in enumerate(models):
+            mine = np.flatnonzero(fold == number)
+            for first in range(0, len(mine), BLOCK):
+                rows = mine[first : first + BLOCK]
+                block = score_states(model, past.states(rows), past.tick[rows], self._release, self._device)
+                yield Arrivals(
+                    id=past.id[rows],
+                    time=seconds(past.tick[rows]),
+                    user=past.user[rows],
+                    relevance=block.relevance[: len(rows)],
+                    ground_intensity=block.ground[: len(rows)],
+                    admissible=block.admissible[: len(rows)],
+                    index=rows,
+                )
+
+
+def retrained(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:
+    """A retrained copy of a model; the original goes on serving.
+
+    Args:
+        model: The serving model.
+        log: What to retrain on.
+        ground: Refit λ(x) too. λ(x) is fitted on warm-up sessions, and a slate yields far fewer consumptions than a
+            logged session has events; a model that refits it must bring it back to its old mean.
+    """
+    if isinstance(model, RIM) and not ground:
+        return RIM(mark=copy.deepcopy(model.mark).update(log), ground=model.ground)
+    return copy.deepcopy(model).update(log)

@@ -1,0 +1,130 @@
+"""The users of the market and what each has consumed: plain arrays and lists, never generators."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.intensity.states import UserStates
+from rimsim.market.clock import seconds
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.market.schedule import Schedule
+
+__all__ = ["History", "Population"]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The events of a log grouped by user, so that a user's past is a slice."""
+
+    offsets: NDArray[np.int64]
+    """(users + 1,) where each user begins."""
+    items: NDArray[np.int64]
+    """(n,) items, by user, then time."""
+    times: NDArray[np.float64]
+    """(n,) times in seconds, by user, ascending."""
+
+    @classmethod
+    def of(cls, log: EventLog, *, empty: bool = False) -> History:
+        """Group a log; ``empty`` gives every user no past at all."""
+        if empty:
+            nothing = np.zeros(0, np.int64)
+            return cls(np.zeros(log.n_users + 1, np.int64), nothing, nothing.astype(np.float64))
+        order = np.lexsort((np.arange(len(log)), log.user))
+        offsets = np.searchsorted(log.user[order], np.arange(log.n_users + 1))
+        return cls(offsets.astype(np.int64), log.item[order], log.time[order])
+
+
+class Population:
+    """The users present in a round, by slot: each a logged past and a mailbox of what it consumed in the market.
+
+    A mailbox holds (due tick, item) in order. What is due by the tick of an arrival is in the arrival's state; what
+    is due later is not, in whatever order the arrivals are served. So waves and batches see the same states.
+    """
+
+    def __init__(self, schedule: Schedule, history: History) -> None:
+        self.history = history
+        self.user = schedule.user
+        self.log_user = schedule.log_user
+        self.shift = schedule.shift
+        self.due: list[list[int]] = [[] for _ in schedule.user]
+        self.box: list[list[int]] = [[] for _ in schedule.user]
+        self._begin = history.offsets[self.log_user]
+        self._length = history.offsets[self.log_user + 1] - self._begin
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def post(self, slot: int, due: int, items: list[int]) -> None:
+        """Put consumed items into a mailbox; they are part of the state from tick ``due`` on."""
+        self.due[slot].extend([due] * len(items))
+        self.box[slot].extend(items)
+
+    def visible(self, slot: int, tick: int) -> int:
+        """How many events of the mailbox are in the state at a tick."""
+        due = self.due[slot]
+        count = len(due)
+        while count and due[count - 1] > tick:
+            count -= 1
+        return count
+
+    def visible_at(self, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) :meth:`visible` of each slot at its tick."""
+        pairs = zip(slots.tolist(), ticks.tolist(), strict=True)
+        return np.fromiter((self.visible(slot, tick) for slot, tick in pairs), np.int64, len(slots))
+
+    def past(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Logged items of some slots.
+
+        Returns:
+            ``rows`` (total,): position in ``slots`` of each event, and ``items`` (total,).
+        """
+        length = self._length[slots]
+        rows = np.repeat(np.arange(len(slots)), length)
+        ends = np.cumsum(length)
+        where = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length - self._begin[slots], length)
+        return rows, self.history.items[where]
+
+    def consumed_pairs(
+        self, slots: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(row, item) pairs of everything consumed by some slots: the past and ``counts`` events of the mailbox."""
+        rows, items = self.past(slots)
+        new = [self.box[slot][:count] for slot, count in zip(slots.tolist(), counts.tolist(), strict=True)]
+        flat = np.fromiter(itertools.chain.from_iterable(new), np.int64)
+        return np.concatenate([rows, np.repeat(np.arange(len(slots)), counts)]), np.concatenate([items, flat])
+
+    def states(
+        self, slots: NDArray[np.int64], counts: NDArray[np.int64], now: NDArray[np.int64]
+    ) -> UserStates:
+        """User states of some slots.
+
+        Args:
+            slots: (n,) who.
+            counts: (n,) how many events of each mailbox are in the state.
+            now: (n,) the instants, ticks.
+        """
+        rows, items = self.past(slots)
+        length = self._length[slots]
+        begin = np.repeat(self._begin[slots] - (np.cumsum(length) - length), length)
+        times = self.history.times[np.arange(len(rows)) + begin] + self.shift[slots][rows]
+        total = length + counts
+        offsets = np.zeros(len(slots) + 1, np.int64)
+        np.cumsum(total, out=offsets[1:])
+        all_items = np.empty(offsets[-1], np.int64)
+        all_times = np.empty(offsets[-1], np.float64)
+        old = offsets[:-1][rows] + (np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length))
+        all_items[old], all_times[old] = items, times
+        for row in np.flatnonzero(counts).tolist():
+            slot, stop = int(slots[row]), int(offsets[row + 1])
+            count = int(counts[row])
+            all_items[stop - count : stop] = self.box[slot][:count]
+            all_times[stop - count : stop] = seconds(self.due[slot][:count])
+        return UserStates(offsets, all_items, all_times, seconds(now))

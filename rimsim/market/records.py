@@ -1,0 +1,128 @@
+"""What passes between the market and an agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+
+from rimsim.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+from numpy.typing import NDArray
+
+__all__ = ["Arrivals", "Calibration", "Feedback", "RoundView", "SlateLike", "Slates", "as_slates"]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrivals:
+    """n user states that ask for a slate, in clock order, with what the platform's model says of them."""
+
+    id: NDArray[np.int64]
+    """(n,) arrival ids, made of user and visit number: the same in every run with the same arrivals."""
+    time: NDArray[np.float64]
+    """(n,) seconds on the market's clock."""
+    user: NDArray[np.int64]
+    """(n,) market users."""
+    relevance: torch.Tensor
+    """(n, M) float32 p(y|x): rows sum to 1 over admissible items, 0 elsewhere."""
+    ground_intensity: torch.Tensor
+    """(n,) float32 λ(x): expected interactions of the state in this session."""
+    admissible: torch.Tensor
+    """(n, M) bool: released and not yet consumed by the user."""
+    index: NDArray[np.int64]
+    """(n,) row of each arrival in its round, in clock order."""
+    true_intensity: torch.Tensor | None = None
+    """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @property
+    def intensity(self) -> torch.Tensor:
+        """(n, M) float32 λ(x,y) = λ(x)·p(y|x)."""
+        return self.relevance * self.ground_intensity[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Slates:
+    """What an agent answers: n slates, and, where it has them, the prices and propensities behind them."""
+
+    items: NDArray[np.int64]
+    """(n, k) distinct admissible items in order; −1 leaves a position empty."""
+    price: NDArray[np.float32] | None = None
+    """(n, k) item prices v_y at the decision."""
+    propensity: NDArray[np.float32] | None = None
+    """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
+
+
+SlateLike: TypeAlias = Slates | NDArray[np.int64] | torch.Tensor
+
+
+def as_slates(answer: SlateLike) -> Slates:
+    """What an agent answered, as a record; plain arrays and tensors of items are slates without prices.
+
+    Raises:
+        AgentError: If it is nothing of the kind.
+    """
+    if isinstance(answer, Slates):
+        return answer
+    items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
+    if items.ndim != 2 or not np.issubdtype(items.dtype, np.integer):
+        raise AgentError(
+            f"slates are an array of shape {items.shape} and type {items.dtype}; allowed: (n, k) whole numbers"
+        )
+    return Slates(items.astype(np.int64, copy=False))
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What came of n slates."""
+
+    arrivals: Arrivals
+    """The arrivals that were served."""
+    slates: NDArray[np.int64]
+    """(n, k) the items shown; −1 where a position stayed empty."""
+    consumed: NDArray[np.bool_]
+    """(n, k) whether each was consumed."""
+
+
+@runtime_checkable
+class Calibration(Protocol):
+    """Last round's states (T′) with the scores that prices for the coming round (T) are solved on."""
+
+    def __len__(self) -> int:
+        """How many states there are."""
+        ...
+
+    def __iter__(self) -> Iterator[Arrivals]:
+        """Chunks of them, at most some hundreds of rows each; scored when asked for."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RoundView:
+    """What an agent may know when a round begins."""
+
+    round: int
+    """Number of the round, from 0."""
+    arrivals: int
+    """Expected arrivals of the round, N."""
+    slate: int
+    """k, positions of a slate."""
+    required: NDArray[np.int64]
+    """(M,) required exposures b_y of the round."""
+    exposure: NDArray[np.int64]
+    """(M,) exposures so far in the round (zeros at its beginning)."""
+    cost: float
+    """c, cost of one missing exposure in units of intensity; the price box is [0, c]."""
+    popularity: NDArray[np.int64]
+    """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
+    calibration: Calibration
+    """Last round's states, scored."""
+    key: int
+    """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""

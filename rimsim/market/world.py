@@ -1,0 +1,156 @@
+"""What all arms of an experiment share: the log, its past, the truth, release times; made once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim import rng
+from rimsim.data import load
+from rimsim.errors import ConfigError
+from rimsim.intensity import cache_folder, fitted, make, names
+from rimsim.intensity.cache import log_digest
+from rimsim.market.clock import ticks
+from rimsim.market.truth import Truth, fit_truth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.data.log import EventLog, Sessions
+    from rimsim.intensity.contract import IntensityModel
+
+__all__ = ["World", "build_world", "initial_model", "warm_model"]
+
+_TRUTH_VERSION = 1
+_RELEASE_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A scenario's log, cut at the opening of the market."""
+
+    log: EventLog
+    """The whole log, its future included; only the truth and the replay look at it."""
+    sessions: Sessions
+    """Sessions of the whole log."""
+    past: EventLog
+    """The warm-up log: what the platform knows when the market opens."""
+    past_sessions: Sessions
+    """Sessions of the warm-up log."""
+    opening: float
+    """Seconds at which the market opens."""
+    release: NDArray[np.int64]
+    """(M,) tick of each item's release; 0 for those that are there from the start."""
+    truth: Truth | None
+    """The fitted truth; None for a replay."""
+
+
+@lru_cache(maxsize=4)
+def build_world(config: ScenarioConfig) -> World:
+    """Read the log of a scenario, cut it and fit the truth (from the cache where it was fitted before).
+
+    Raises:
+        DataError: If the log cannot be read.
+        ConfigError: If the scenario asks for more than the log has.
+    """
+    data = config.data
+    log = load(
+        data.source,
+        min_item_events=data.min_item_events,
+        min_user_events=data.min_user_events,
+        min_value=data.min_value,
+    )
+    if config.slate > log.n_items:
+        raise ConfigError(
+            f"slate: {config.slate} positions, but the catalogue of {data.source!r} has {log.n_items} items; "
+            "allowed: at most as many"
+        )
+    sessions = log.sessions(data.session_gap)
+    replay = config.arrivals.kind == "replay"
+    if replay:
+        first, last = float(log.time[0]), float(log.time[-1])
+        opening = first + config.arrivals.warmup_share * (last - first)
+        # A session that straddles the opening ends there: its later events never happen.
+        started_before = sessions.start[sessions.of_event] < opening
+        whole, past = log, log.rows(started_before & (log.time < opening))
+        release = ticks(log.items["release"].to_numpy(np.float64))
+    else:
+        opening = float(log.time[-1]) + 1.0
+        release = _release_ticks(config, log.n_items, opening)
+        whole, past = log, log.rows(release[log.item] == 0)
+    truth = _truth(whole, sessions, config.consumer.rank) if config.consumer.kind == "intensity" else None
+    return World(log, sessions, past, past.sessions(data.session_gap), opening, release, truth)
+
+
+def _release_ticks(config: ScenarioConfig, n_items: int, opening: float) -> NDArray[np.int64]:
+    """(M,) release ticks of clones' markets: a seeded share of the catalogue comes between two rounds."""
+    plan = config.releases
+    late = int(round(plan.share * n_items))
+    release = np.zeros(n_items, np.int64)
+    if late:
+        order = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(n_items)))
+        length = pd.Timedelta(config.arrivals.round_length).total_seconds()
+        span = (plan.last_round + 1 - plan.first_round) * length
+        share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, order[:late])
+        release[order[:late]] = ticks(opening + plan.first_round * length + span * share)
+    return release
+
+
+def _truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
+    """Fit the truth, or read it from the cache."""
+    described = json.dumps([_TRUTH_VERSION, rank, log_digest(log), len(sessions)])
+    folder = cache_folder() / "truth" / hashlib.sha256(described.encode()).hexdigest()
+    if (folder / "truth.json").is_file():
+        return Truth.load(folder)
+    truth = fit_truth(log, sessions, rank)
+    _move_into_place(truth, folder)
+    return truth
+
+
+def _move_into_place(truth: Truth, folder: Path) -> None:
+    """Write the truth beside its place and rename it, so that no other process reads half of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = tempfile.mkdtemp(prefix=".draft-", dir=folder.parent)
+    truth.save(folder.parent / draft)
+    try:
+        os.replace(draft, folder)
+    except OSError:  # another process was first
+        shutil.rmtree(draft)
+
+
+@lru_cache(maxsize=8)
+def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
+    """The platform's model fitted to a scenario's warm-up log, kept for the next market; never changed in place."""
+    return initial_model(config, build_world(config).past, seed)
+
+
+def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> IntensityModel:
+    """The platform's model fitted to a log, from the cache where it was fitted before.
+
+    Args:
+        config: The scenario.
+        log: What to fit it to, such as ``world.past``.
+        seed: Model seed.
+
+    Raises:
+        ConfigError: If no model has the name.
+    """
+    platform = config.platform
+    if platform.model not in names():
+        make(platform.model)  # raises, with the nearest name
+    model = make(platform.model, seed=rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device=platform.device)
+    return fitted(model, log)
+
+
