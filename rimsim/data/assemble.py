@@ -53,8 +53,8 @@ def assemble(
     Args:
         events: What was read.
         selection: What to keep of it.
-        users: Attributes of users, one row an ``id``; rows of unknown users are kept only if ``min_user_events``
-            is 0.
+        users: Attributes of users, one row an ``id``; rows of users without events are kept only if
+            ``min_user_events`` is 0.
         items: Attributes of items, likewise: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
             ``released`` where known (the latter counts only where the selection asks for years).
 

@@ -254,22 +254,36 @@ def _cut(
         yield line_number, fields
 
 
-def read_users(container: Container, member: str, form: TableFormat, collector: Collector) -> pd.DataFrame:
-    """Read a table of users without a header: ``id`` and the other named columns as text."""
+def read_users(
+    container: Container, member: str, form: TableFormat | None, collector: Collector
+) -> pd.DataFrame:
+    """Read a table of users: ``id``, and the other columns as text (of Parquet: as they are)."""
     label = container.label(member)
-    _, rows = _rows(container, member, form)
+    if form is None and member.lower().endswith(".parquet"):
+        with container.open(member) as stream:
+            table = table_of(in_memory(stream), label)
+        if table.column_names.count("id") != 1:
+            raise DataError(f"{label}: no column 'id'; found {', '.join(table.column_names[:8])}")
+        columns = {
+            name: table[name].to_pandas() for name in dict.fromkeys(table.column_names) if name != "id"
+        }
+        return pd.DataFrame({"id": _column([str(key) for key in table["id"].to_pylist()]), **columns})
+    names, rows = _rows(container, member, form)
+    if "id" not in names:
+        raise DataError(f"{label}: no column 'id'; found {', '.join(names[:8])}")
     found: dict[str, Sequence[str]] = {}
     for line, fields in rows:
         try:
-            fields = _checked(fields, len(form.names))  # noqa: PLW2901 (the same row, checked)
-            key = identifier(fields[form.names.index("id")], "user")
+            fields = _checked(fields, len(names))  # noqa: PLW2901 (the same row, checked)
+            key = identifier(fields[names.index("id")], "user")
             _new(key in found, "user", key)
         except RowProblemError as problem:
             collector.bad(label, line, str(problem))
             continue
         found[key] = fields
-    table = {"id": _column(list(found))}
-    for place, name in enumerate(form.names):
-        if name != "id":
-            table[name] = pd.Series([fields[place].strip() for fields in found.values()], dtype="str")
-    return pd.DataFrame(table)
+    texts = {
+        name: pd.Series([fields[place].strip() for fields in found.values()], dtype="str")
+        for place, name in enumerate(names)
+        if name != "id"
+    }
+    return pd.DataFrame({"id": _column(list(found)), **texts})

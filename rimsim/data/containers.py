@@ -29,6 +29,8 @@ __all__ = [
     "Stream",
     "ZipContainer",
     "existing",
+    "in_memory",
+    "inside_zip",
     "open_container",
 ]
 

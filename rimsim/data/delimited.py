@@ -84,6 +84,8 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
     if not quoted or '"' not in line:
         return line.split(separator)
     one = separator if len(separator) == 1 else "\x1f"
+    if one != separator and one in line:
+        raise RowProblemError("has a unit separator (0x1f) beside quotes; allowed: text")
     text = line.replace(separator, one)
     try:
         return next(csv.reader([text], delimiter=one, strict=True))
@@ -97,7 +99,7 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
 
 
 def sniff(
-    first: str, name: str, wanted: Columns | None, separator: str | None, *, quoted: bool = True
+    first: str, where: str, wanted: Columns | None, separator: str | None, *, quoted: bool = True
 ) -> Dialect:
     """Find separator, header and columns from the first line.
 

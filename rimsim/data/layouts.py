@@ -102,29 +102,8 @@ def find(members: Iterable[str], name: str, only: str | None = None) -> Found:
     known = set(members)
     if only is not None and only not in known:
         raise DataError(f"{name}: no member {only!r}.{nearest(only, known)}")
-    found: list[Found] = []
-    for member in [only] if only is not None else sorted(known):
-        path = PurePosixPath(member)
-        for layout in LAYOUTS:
-            if path.name.lower() != layout.events:
-                continue
-
-            def beside(file: str | None, path: PurePosixPath = path) -> str | None:
-                if file is None:
-                    return None
-                wanted = str(path.with_name(file))
-                return next((other for other in sorted(known) if other.lower() == wanted.lower()), None)
-
-            users = beside(layout.users)
-            found.append(
-                Found(
-                    _named(layout, users is not None),
-                    member,
-                    beside(layout.items),
-                    users,
-                    beside(layout.genres),
-                )
-            )
+    candidates = sorted(known) if only is None else [only]
+    found = [one for member in candidates if (one := _known_layout(member, known)) is not None]
     if only is not None:
         return found[0] if found else Found(Layout("file", only), only)
     if not found:
@@ -141,6 +120,23 @@ def find(members: Iterable[str], name: str, only: str | None = None) -> Found:
             f"{name}: more than one log in it ({names}); say which, such as {name}/{found[0].events}"
         )
     return found[0]
+
+
+def _known_layout(member: str, known: set[str]) -> Found | None:
+    """The layout whose events a file holds by its name, with the files beside it."""
+    path = PurePosixPath(member)
+    layout = next((one for one in LAYOUTS if one.events == path.name.lower()), None)
+    if layout is None:
+        return None
+    names = {other.lower(): other for other in sorted(known, reverse=True)}
+
+    def beside(file: str | None) -> str | None:
+        return None if file is None else names.get(str(path.with_name(file)).lower())
+
+    users = beside(layout.users)
+    return Found(
+        _named(layout, users is not None), member, beside(layout.items), users, beside(layout.genres)
+    )
 
 
 def _may_be_log(member: str) -> bool:

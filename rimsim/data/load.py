@@ -71,7 +71,7 @@ def load(
 
     Args:
         source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, or the
-            path of a MovieLens folder, any folder with one log, a zip of either, or a CSV, TSV or Parquet file.
+            path of a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV or Parquet file.
         columns: Which column is which, where the names are not the usual ones:
             ``"user=visitor,item=sku,time=at"``, or by position ``"user,item,value,time"``.
         separator: Between fields of a text file; found by itself for comma, tab, semicolon, ``|`` and ``::``.
@@ -214,7 +214,7 @@ class _Read:
         """Read the tables of users and items beside the events."""
         found, layout, container = self._found, self._found.layout, self._container
         users = item_table = None
-        if found.users is not None and layout.users_form is not None:
+        if found.users is not None:
             users = read_users(container, found.users, layout.users_form, collector)
         if items is not None:
             path = existing(_text(items))

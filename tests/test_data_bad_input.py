@@ -1,0 +1,327 @@
+"""Bad input ends in an error of ours that says where, what was found and what is allowed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import rimsim.data
+from rimsim.data.lines import BLOCK_BYTES
+from rimsim.errors import ConfigError, DataError
+
+HEADER = "user,item,timestamp,rating\n"
+ROW = "1,2,978300760,5\n"
+
+BAD_ROWS = {
+    "1,2,978300760": "has 3 fields; allowed: 4",
+    "1,2,978300760,5,6": "has 5 fields; allowed: 4",
+    "1,2,soon,5": "time .column 'timestamp'. is 'soon'; allowed",
+    "1,2,978300760,good": "value .column 'rating'. is 'good'; allowed: a finite number",
+    "1,2,nan,5": "time .* is 'nan', that is missing",
+    "1,2,978300760,NaN": "value .* is 'NaN', that is missing",
+    "1,2,inf,5": "time .* is 'inf'; allowed: a finite number",
+    "1,2,978300760,-inf": "value .* is '-inf'; allowed",
+    "1,2,978300760,1e39": "value .* is '1e39'; allowed: finite numbers up to 3.4",
+    "1,2,1e400,5": "time .* is '1e400'; allowed: finite numbers up to",
+    "1,2,-1,5": "time .* is '-1', that is negative",
+    "1,2,978300760,-0.5": "value .* is '-0.5', that is negative",
+    "1,2,,5": "time .* is '', that is missing",
+    ",2,978300760,5": "user .column 'user'. is '', that is missing; allowed: any id",
+    "1, ,978300760,5": "item .* is '', that is missing",
+    "1,NULL,978300760,5": "item .* is 'NULL', that is missing",
+    "1,2,1_000,5": "time .* is '1_000'; allowed",
+    "1,2,0x10,5": "time .* is '0x10'; allowed",
+    "1,2,٣,5": "time .* is '٣'; allowed",
+    '"1,2,978300760,5': "a quoted field does not end on its line",
+    "1,2,978300760000,5": "time .* is '978300760000'; allowed: finite numbers up to 2.53",
+    "1,2\0,978300760,5": "has a zero byte",
+    b"1,\xe9,978300760,5": "byte 0xe9 at position 3 is not UTF-8",
+}
+
+
+@pytest.mark.parametrize("row", BAD_ROWS, ids=repr)
+@pytest.mark.parametrize("place", [0, 57, 300])
+def test_a_bad_row_is_named_by_its_line(tmp_path, row, place):
+    """The error names file and line, what was found and what is allowed, wherever the row stands."""
+    rows = [ROW.encode()] * 300
+    rows.insert(place, (row if isinstance(row, bytes) else row.encode()) + b"\n")
+    (tmp_path / "log.csv").write_bytes(HEADER.encode() + b"".join(rows))
+    with pytest.raises(DataError, match=rf"log.csv, line {place + 2}: {BAD_ROWS[row]}"):
+        rimsim.data.load(tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize("row", BAD_ROWS, ids=repr)
+def test_a_bad_row_is_skipped_and_counted_if_asked(tmp_path, row):
+    """Skipping leaves out exactly the bad row, counts it and shows it."""
+    raw = row if isinstance(row, bytes) else row.encode()
+    (tmp_path / "log.csv").write_bytes(HEADER.encode() + ROW.encode() * 2 + raw + b"\n" + ROW.encode())
+    log = rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+    assert len(log) == 3
+    assert log.report.skipped == 1
+    assert log.report.bad_rows[0].line == 4
+    assert "1 bad rows skipped" in log.report.text()
+    assert log.users["id"].tolist() == [1]
+
+
+def test_lines_are_counted_across_blocks(tmp_path):
+    """The line number holds in a file that is read in several blocks."""
+    lines = BLOCK_BYTES // len(ROW) + 1000
+    (tmp_path / "log.csv").write_text(HEADER + ROW * lines + "1,2,late,3\n" + ROW)
+    with pytest.raises(DataError, match=f"line {lines + 2:,}: time"):
+        rimsim.data.load(tmp_path / "log.csv")
+    log = rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+    assert (len(log), log.report.skipped) == (lines + 1, 1)
+
+
+def test_a_file_of_bad_rows_alone_is_refused_even_if_they_are_skipped(tmp_path):
+    """Nothing left is an error that shows the first bad row."""
+    (tmp_path / "log.csv").write_text(HEADER + "1,2,x,3\n" * 5)
+    with pytest.raises(DataError, match=r"no events.*the first of 5 bad rows.*line 2"):
+        rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+
+
+BAD_FILES = {
+    b"": "is empty",
+    b"\n\n": "is empty",
+    HEADER.encode(): "no events",
+    b"who,what,moment\n1,2,3\n": "line 1: no column for the user and the item and the time; found",
+    b"user,item\n1,2\n": "no column for the time; found .*; usual names for the time are timestamp",
+    b"user,item,time,item\n1,2,3,4\n": "line 1: column 'item' is there twice",
+    b"user^item^time\n1^2^3\n": r"'user\^item\^time' has no known separator; allowed: '::'",
+    b"1,2,978300760,5\n": "looks like data, so there is no header; say which column is which by position",
+    b"user,item,\xe9,time\n1,2,3,4\n": "line 1: byte 0xe9",
+    b"\xff\xfeu\x00s\x00e": "no known separator|not utf-16",
+    bytes(range(256)) * 40: "line 1",
+    b"user,item,time\n" + b"x" * 3_000_000: "line 2: (longer than|has 1 fields)",
+}
+
+
+@pytest.mark.parametrize("content", BAD_FILES, ids=lambda content: repr(content[:20]))
+def test_a_file_that_is_no_log_is_refused(tmp_path, content):
+    """Empty files, unknown columns and separators and files that are no text say so."""
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(DataError, match=BAD_FILES[content]):
+        rimsim.data.load(tmp_path / "log.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_blank_lines_are_no_rows(tmp_path):
+    """Blank lines before, between and after rows change neither the log nor the line numbers."""
+    (tmp_path / "log.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\n" + ROW + "\n")
+    assert len(rimsim.data.load(tmp_path / "log.csv")) == 2
+    (tmp_path / "bad.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\nx\n")
+    with pytest.raises(DataError, match="line 8: has 1 fields"):
+        rimsim.data.load(tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_byte_order_marks_are_read_and_said(tmp_path, encoding):
+    """A byte-order mark decides the encoding, is no part of the first column, and is noted."""
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    (tmp_path / "log.csv").write_bytes((mark + HEADER + "é,2,978300760,5\n").encode(encoding))
+    log = rimsim.data.load(tmp_path / "log.csv")
+    assert log.users["id"].tolist() == ["é"]
+    assert "byte-order mark" in log.report.text()
+
+
+def test_mixed_line_ends_are_read_and_said(tmp_path):
+    """CR LF, CR and LF all end a line, are counted as such, and their mixture is noted."""
+    (tmp_path / "log.csv").write_bytes(b"user,item,time\r\n1,2,3\r4,5,6\n7,8,x")
+    with pytest.raises(DataError, match="line 4: time"):
+        rimsim.data.load(tmp_path / "log.csv")
+    log = rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+    assert len(log) == 2
+    assert "mixed line ends (1 CR LF, 1 CR, 1 LF)" in log.report.text()
+
+
+def test_an_encoding_can_be_said(tmp_path):
+    """Latin-1 is read if it is named, and a name that is no encoding is refused."""
+    (tmp_path / "log.csv").write_bytes((HEADER + "é,2,978300760,5\n").encode("latin-1"))
+    assert rimsim.data.load(tmp_path / "log.csv", encoding="latin-1").users["id"].tolist() == ["é"]
+    for wrong in ("klingon", "hex"):
+        with pytest.raises(ConfigError, match=f"encoding is '{wrong}'"):
+            rimsim.data.load(tmp_path / "log.csv", encoding=wrong)
+
+
+def test_times_that_go_backwards_are_sorted_and_said(tmp_path):
+    """The log is sorted whatever the order of the file, and the report counts the steps back."""
+    (tmp_path / "log.csv").write_text("user,item,time\n1,2,30\n1,3,10\n1,4,20\n")
+    log = rimsim.data.load(tmp_path / "log.csv")
+    assert log.time.tolist() == [10, 20, 30]
+    assert log.report.backwards == 1
+    assert "times go backwards at 1 rows" in log.report.text()
+
+
+def test_columns_that_do_not_fit_are_refused(tmp_path):
+    """A named column must be there, a position within the row, and a column serves one role."""
+    (tmp_path / "log.csv").write_text("who,what,at\n1,2,3\n")
+    for columns, message in (
+        ("user=whom,item=what,time=at", "no column 'whom' for the user. Did you mean 'who'"),
+        ("user=1,item=2,time=4", "column 4 for the time is not there; allowed: 1 to 3"),
+        ("user=who,item=who,time=at", "column 'who' is taken for two roles"),
+    ):
+        with pytest.raises(DataError, match=message):
+            rimsim.data.load(tmp_path / "log.csv", columns=columns)
+    with pytest.raises(ConfigError, match="Did you mean 'user'"):
+        rimsim.data.load(tmp_path / "log.csv", columns="usr=who,item=what,time=at")
+
+
+PARQUET = {"user": [1, 2], "item": ["a", "b"], "time": [5.0, 6.0], "value": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        (
+            "user",
+            pa.array([1.5, 2.0]),
+            "user .column 'user'. is of type double; allowed: whole numbers or text",
+        ),
+        ("item", pa.array([[1], [2]]), "item .* is of type list"),
+        ("time", pa.array(["x", "y"]), "time .* is of type string; allowed: numbers, timestamps or dates"),
+        ("value", pa.array([True, False]), "value .* is of type bool; allowed: numbers"),
+        ("user", pa.array([1, None]), "line 2: user .* is 'None'; allowed: any id"),
+        ("item", pa.array(["a", "nan"]), "line 2: item .* is 'nan'; allowed: any id"),
+        ("time", pa.array([5.0, float("nan")]), "line 2: time .* is 'nan'; allowed: finite numbers"),
+        ("time", pa.array([5, -6]), "line 2: time .* is '-6'"),
+        (
+            "time",
+            pa.array([-1, 6], pa.timestamp("s")),
+            "line 1: time .* is '1969-12-31 23:59:59'; allowed: times from",
+        ),
+        ("value", pa.array([1.0, float("inf")]), "line 2: value .* is 'inf'"),
+        ("value", pa.array([1.0, None]), "line 2: value .* is 'None'"),
+    ],
+)
+def test_parquet_of_the_wrong_types_is_refused(tmp_path, column, values, message):
+    """A type that cannot be an id, a time or a value is named, and so is a row with a bad field."""
+    pq.write_table(pa.table(PARQUET | {column: values}), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=message):
+        rimsim.data.load(tmp_path / "log.parquet")
+
+
+def test_bad_rows_of_parquet_are_skipped_and_counted(tmp_path):
+    """Skipping works for Parquet as for text, and ids of skipped rows alone are forgotten."""
+    frame = pd.DataFrame({"user": ["1", "x", "3"], "item": 7, "time": [1.0, np.nan, 3.0]})
+    frame.to_parquet(tmp_path / "log.parquet")
+    log = rimsim.data.load(tmp_path / "log.parquet", skip_bad_rows=True)
+    assert log.users["id"].tolist() == [1, 3]
+    assert log.report.bad_rows[0].line == 2
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.zip", "log.csv.gz", "log.csv.xz"])
+def test_containers_cut_short_are_refused(tmp_path, name):
+    """A file cut at any of many places is refused, and never crashes or leaves anything behind."""
+    import gzip
+    import lzma
+
+    text = (HEADER + ROW * 500).encode()
+    whole = tmp_path / name
+    if name.endswith(".parquet"):
+        pd.DataFrame(PARQUET).to_parquet(whole)
+    elif name.endswith(".zip"):
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("ratings.csv", text)
+    else:
+        whole.write_bytes({".gz": gzip.compress, ".xz": lzma.compress}[whole.suffix](text))
+    content = whole.read_bytes()
+    for length in range(0, len(content) - 1, 7):
+        whole.write_bytes(content[:length])
+        with pytest.raises(DataError, match="log"):
+            rimsim.data.load(whole)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def _zip(path, *entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry, content in entries:
+            packed.writestr(entry, content)
+
+
+def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path):
+    """A zip is refused as a whole if a member could do harm, before any of it is read."""
+    link = zipfile.ZipInfo("ratings.csv")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    good = HEADER + ROW
+    for number, (entries, message) in enumerate(
+        [
+            ([("ratings.csv", good), ("../x", "")], "member '../x' escapes its folder"),
+            ([("/etc/x", "")], "escapes its folder"),
+            ([("a\\..\\..\\x", "")], "escapes its folder"),
+            ([("C:/x", "")], "escapes its folder"),
+            ([(link, "/etc/passwd")], "is a symbolic link"),
+            ([("ratings.csv", b"0" * 280_000_000)], "refused as a decompression bomb"),
+            ([("readme.md", "")], "no log in it; found readme.md"),
+        ]
+    ):
+        _zip(tmp_path / f"{number}.zip", *entries)
+        with pytest.raises(DataError, match=message):
+            rimsim.data.load(tmp_path / f"{number}.zip")
+
+
+def test_a_packed_file_that_swells_is_refused(tmp_path):
+    """A gzip that expands absurdly is given up on the way, without holding what came out."""
+    import gzip
+
+    with gzip.open(tmp_path / "log.csv.gz", "wb", compresslevel=9) as packed:
+        packed.write(b"user,item,time\n")
+        for _ in range(300):
+            packed.write(b"\n" * 2**20)
+    with pytest.raises(DataError, match="decompression bomb"):
+        rimsim.data.load(tmp_path / "log.csv.gz")
+
+
+def test_links_pipes_and_missing_files_are_refused(tmp_path, monkeypatch):
+    """What is not there is named with the nearest name; links may not lead out; a pipe is not waited for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ratings.csv").write_text(HEADER + ROW)
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "ratings.csv").symlink_to("../ratings.csv")
+    (tmp_path / "gone.csv").symlink_to("nowhere.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, message in (
+        ("rating.csv", "no such file or folder. Did you mean 'ratings.csv'"),
+        ("nowhere/ratings.csv", "nor is the folder nowhere"),
+        ("gone.csv", "is a link to nowhere.csv, which is not there"),
+        ("inside", "is a link that leads out of inside"),
+        ("pipe.csv", "is no regular file"),
+        ("a\0b", "no such file|cannot be looked up"),
+        ("x" * 5000, "cannot be looked up|no such file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            rimsim.data.load(name)
+    assert (
+        len(rimsim.data.load(tmp_path / "inside" / "ratings.csv")) == 1
+    )  # a link that the user names is followed
+
+
+def test_a_log_that_is_filtered_away_says_by_what(tmp_path):
+    """The error names the step that took the last event and what the log holds."""
+    (tmp_path / "log.csv").write_text(HEADER + ROW * 3)
+    for options, message in (
+        ({"min_value": 6}, "min_value=6 leaves none of 3 events; values run from 5 to 5"),
+        ({"start": "2015-01-01"}, "start=2015-01-01 00:00:00 UTC leaves none"),
+        ({"stop": 5.0}, "stop=1970-01-01 00:00:05 UTC leaves none"),
+        ({"min_item_events": 4}, "min_item_events=4 .*an item has up to 3 events"),
+        ({"min_user_events": 4}, "min_user_events=4 .*a user up to 3"),
+    ):
+        with pytest.raises(DataError, match=message):
+            rimsim.data.load(tmp_path / "log.csv", **options)
+
+
+def test_a_bad_row_of_the_item_table_is_named_or_skipped(tmp_path):
+    """Tables beside the events are read with the same care."""
+    (tmp_path / "ratings.csv").write_text(HEADER + ROW)
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n2,A (1990),X\n3,B\n2,C,X\n")
+    with pytest.raises(DataError, match=r"movies.csv, line 3: has 2 fields; allowed: 3"):
+        rimsim.data.load(tmp_path)
+    log = rimsim.data.load(tmp_path, skip_bad_rows=True)
+    assert log.items["title"].tolist() == ["A"]
+    assert [row.line for row in log.report.bad_rows] == [3, 4]

@@ -1,0 +1,286 @@
+"""Every layout of MovieLens, and logs of other people, give the same log."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import rimsim.data
+from rimsim.errors import ConfigError, DataError
+
+# Four users, three films; ties in time between users, and one user's rows out of order.
+EVENTS = [
+    (1, 20, 5, 978300760),
+    (1, 3, 3, 978300100),
+    (2, 20, 4, 978300760),
+    (3, 100, 1, 978300760),
+    (10, 3, 2, 978400000),
+]
+FILMS = [
+    (3, "Café Noir", "Drama|Mystery", 1994),
+    (20, "Big, the Second", "Comedy", 1999),
+    (100, "No Year", "", None),
+    (101, "Never Met", "Drama", 1990),
+]
+SMALL_100K = {
+    "u.data": "".join(f"{user}\t{item}\t{value}\t{time}\n" for user, item, value, time in EVENTS).encode(),
+    "u.genre": b"unknown|0\nComedy|1\nDrama|2\nMystery|3\n\n",
+    "u.item": (
+        "3|Café Noir (1994)|01-Jan-1994||http://x|0|0|1|1\n"
+        "20|Big, the Second (1999)|15-Jan-2001||http://x|0|1|0|0\n"
+        "100|No Year||||1|0|0|0\n"
+        "101|Never Met (1990)|01-Jan-1990||http://x|0|0|1|0\n"
+    ).encode("latin-1"),
+    "u.user": b"1|24|M|technician|85711\n2|53|F|other|94043\n3|23|M|writer|32067\n10|24|M|other|43537\n",
+    "u1.base": b"1\t3\t3\t978300100\n",
+    "README": b"MovieLens",
+}
+
+
+def _title(name, year):
+    return name if year is None else f"{name} ({year})"
+
+
+def _dat(encoding="utf-8"):
+    films = "".join(f"{key}::{_title(name, year)}::{genres}\n" for key, name, genres, year in FILMS)
+    ratings = "".join("::".join(map(str, row)) + "\n" for row in EVENTS)
+    return {"ratings.dat": ratings.encode(), "movies.dat": films.encode(encoding)}
+
+
+def _csv():
+    ratings = "userId,movieId,rating,timestamp\n" + "".join(",".join(map(str, row)) + "\n" for row in EVENTS)
+    films = "movieId,title,genres\n" + "".join(
+        f'{key},"{_title(name, year)}",{genres or "(no genres listed)"}\n'
+        for key, name, genres, year in FILMS
+    )
+    return {
+        "ratings.csv": ratings.encode(),
+        "movies.csv": films.encode(),
+        "tags.csv": b"userId,movieId,tag\n",
+    }
+
+
+LAYOUTS = {
+    "MovieLens 100K": SMALL_100K,
+    "MovieLens 1M": _dat("latin-1") | {"users.dat": b"1::F::1::10::48067\n2::M::56::16::70072\n"},
+    "MovieLens 10M": _dat(),
+    "MovieLens CSV": _csv(),
+}
+
+
+def _folder(path, files):
+    path.mkdir(parents=True)
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    return path
+
+
+def _same(log, other):
+    for name in ("user", "item", "time", "value"):
+        np.testing.assert_array_equal(getattr(log, name), getattr(other, name))
+        assert getattr(log, name).dtype == getattr(other, name).dtype
+    assert log.users["id"].tolist() == other.users["id"].tolist()
+    pd.testing.assert_frame_equal(log.items, other.items)
+
+
+def _check(log):
+    assert log.users["id"].tolist() == [1, 2, 3, 10]
+    assert log.items["id"].tolist() == [3, 20, 100]
+    assert log.items["title"].tolist() == ["Café Noir", "Big, the Second", "No Year"]
+    assert log.items["genres"].tolist() == ["Drama|Mystery", "Comedy", ""]
+    assert log.items["year"].tolist()[:2] == [1994, 1999]
+    assert log.items["year"].isna().tolist() == [False, False, True]
+    assert log.items["release"].tolist() == [0, 0, 0]
+    assert log.user.tolist() == [0, 0, 1, 2, 3]
+    assert log.item.tolist() == [0, 1, 1, 2, 0]
+    assert log.value.tolist() == [3, 5, 4, 1, 2]
+    assert log.time.tolist() == [978300100, 978300760, 978300760, 978300760, 978400000]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_gives_the_same_log(tmp_path, name):
+    """Ids, titles without years, genres, years, values and the order of ties are those of the sources."""
+    log = rimsim.data.load(_folder(tmp_path / "ml", LAYOUTS[name]))
+    _check(log)
+    assert log.report.layout == name
+    assert log.report.backwards == 1
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("inner", ["", "ml/"])
+def test_a_zip_gives_the_same_log_as_its_folder(tmp_path, name, inner):
+    """A zip is read in place, with or without a folder inside, and leaves nothing behind."""
+    with zipfile.ZipFile(tmp_path / "ml.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for member, content in LAYOUTS[name].items():
+            packed.writestr(inner + member, content)
+    _check(rimsim.data.load(tmp_path / "ml.zip"))
+    assert [path.name for path in tmp_path.iterdir()] == ["ml.zip"]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_file_of_events_finds_the_files_beside_it(tmp_path, name):
+    """Naming the ratings file of a layout is as good as naming its folder, also one folder up."""
+    folder = _folder(tmp_path / "data" / "ml", LAYOUTS[name])
+    _check(rimsim.data.load(folder / next(iter(LAYOUTS[name]))))
+    _check(rimsim.data.load(tmp_path / "data"))
+
+
+def test_users_of_100k_and_1m_keep_their_attributes(tmp_path):
+    """The tables of users are read where the layout has them; a user without a row has no attributes."""
+    old = rimsim.data.load(_folder(tmp_path / "old", LAYOUTS["MovieLens 100K"]))
+    assert old.users["occupation"].tolist() == ["technician", "other", "writer", "other"]
+    new = rimsim.data.load(_folder(tmp_path / "new", LAYOUTS["MovieLens 1M"]))
+    assert new.users["gender"].tolist()[:2] == ["F", "M"]
+    assert new.users["gender"].isna().tolist() == [False, False, True, True]
+
+
+def test_items_never_met_stay_if_asked(tmp_path):
+    """With min_item_events=0 the whole catalogue of the source is there."""
+    log = rimsim.data.load(_folder(tmp_path / "ml", _csv()), min_item_events=0)
+    assert log.items["title"].tolist()[-1] == "Never Met"
+    assert np.bincount(log.item, minlength=log.n_items).tolist() == [2, 2, 1, 0]
+
+
+def test_release_times_follow_dates_and_first_events(tmp_path):
+    """An item is released at its stated date if that precedes its first event, else with its first event."""
+    folder = _folder(tmp_path / "ml", SMALL_100K)
+    stated = rimsim.data.load(folder, release="year").items["release"].tolist()
+    assert stated == [757382400, 978300760, 0]  # 1 January 1994; stated later than its first event; unknown
+    first = rimsim.data.load(folder, release="first-event").items["release"].tolist()
+    assert first == [978300100, 978300760, 978300760]
+
+
+OTHERS = {
+    "log.csv": ("visitor_id,SKU,Event Time,score\n", ",", {}),
+    "log.tsv": ("user_id:token\titem_id:token\ttimestamp:float\trating:float\n", "\t", {}),
+    "semicolons.csv": ("uid;article;ts;stars\n", ";", {}),
+    "bars.txt": ("user|item|time|value\n", "|", {}),
+    "colons.txt": ("user::item::time::value\n", "::", {}),
+    "odd.csv": (
+        "who^what^when_^how\n",
+        "^",
+        {"separator": "^", "columns": "user=who,item=what,time=when_,value=how"},
+    ),
+    "bare.csv": ("", ",", {"columns": "user,item,time,value"}),
+    "numbered.csv": ("", ",", {"columns": "time=3,user=1,item=2,value=4"}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_logs_of_other_people_are_read(tmp_path, name):
+    """Usual names in any writing, named columns, positions, and every usual separator give the same log."""
+    header, separator, options = OTHERS[name]
+    rows = "".join(
+        separator.join(map(str, (user, item, time, value))) + "\n" for user, item, value, time in EVENTS
+    )
+    (tmp_path / name).write_text(header + rows)
+    expected = rimsim.data.load(_folder(tmp_path / "ml", {"ratings.csv": _csv()["ratings.csv"]}))
+    _same(rimsim.data.load(tmp_path / name, **options), expected)
+
+
+@pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz"])
+def test_packed_files_are_read(tmp_path, packed):
+    """A file packed by gzip, bzip2 or xz is the file."""
+    import bz2
+    import lzma
+
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packed]
+    (tmp_path / f"log.csv{packed}").write_bytes(pack(_csv()["ratings.csv"]))
+    assert len(rimsim.data.load(tmp_path / f"log.csv{packed}")) == len(EVENTS)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2001-01-01T00:00:00Z", "2001-01-01 00:00:01.5+00:00"],
+        ["2001-01-01", "2001-01-01T00:00:01.5"],
+        ["978307200", "978307201.5"],
+        ["978307200000", "978307201500"],
+        ["978307200000000", "978307201500000"],
+        ["978307200000000000", "978307201500000000"],
+        ["2001-01-01T02:00:00+02:00", "2001-01-01T00:00:01.500000Z"],
+    ],
+)
+def test_times_in_any_unit_are_seconds(tmp_path, times):
+    """Seconds, milli-, micro- and nanoseconds and ISO dates with and without zones name the same instants."""
+    (tmp_path / "a.csv").write_text(
+        "user,item,time\n" + "".join(f"u,{n},{time}\n" for n, time in enumerate(times))
+    )
+    assert rimsim.data.load(tmp_path / "a.csv").time.tolist() == [978307200, 978307201.5]
+
+
+@pytest.mark.parametrize(
+    ("texts", "ids"),
+    [
+        (["7", "10", "-3"], [-3, 7, 10]),
+        (["7", "07", "10"], ["07", "10", "7"]),
+        (["a", "B", "é"], ["B", "a", "é"]),
+        (["9223372036854775807", "1"], [1, 9223372036854775807]),
+        (["9223372036854775808", "1"], ["1", "9223372036854775808"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        ([" x y ", "z"], ["x y", "z"]),
+    ],
+)
+def test_ids_of_any_type_are_kept(tmp_path, texts, ids):
+    """Ids are whole numbers, sorted by size, if all are written so; else the texts, sorted by code points."""
+    (tmp_path / "a.csv").write_text("user,item,time\n" + "".join(f"{text},1,5\n" for text in texts))
+    pd.DataFrame({"user": texts, "item": 1, "time": 5}).to_parquet(tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        assert rimsim.data.load(tmp_path / name).users["id"].tolist() == ids
+
+
+def test_a_table_of_items_can_be_given(tmp_path):
+    """Any log takes titles, genres, years and release times from a file of items."""
+    (tmp_path / "log.csv").write_text("user,item,time\na,x,500\nb,y,600\n")
+    (tmp_path / "items.csv").write_text("id,title,genre,year,release\nx,Ex,Fun,1990,400\ny,Why,,,\n")
+    log = rimsim.data.load(tmp_path / "log.csv", items=tmp_path / "items.csv")
+    assert log.items["title"].tolist() == ["Ex", "Why"]
+    assert log.items["release"].tolist() == [400, 0]
+    assert log.items["genres"].tolist() == ["Fun", ""]
+
+
+def test_a_member_of_a_zip_can_be_named(tmp_path):
+    """A zip with two logs is refused by listing them, and either can be read by its path."""
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as packed:
+        packed.writestr("a/ratings.csv", _csv()["ratings.csv"])
+        packed.writestr("b/ratings.dat", _dat()["ratings.dat"])
+    with pytest.raises(DataError, match=r"more than one log.*a/ratings.csv, b/ratings.dat"):
+        rimsim.data.load(tmp_path / "two.zip")
+    assert len(rimsim.data.load(tmp_path / "two.zip" / "b/ratings.dat")) == len(EVENTS)
+
+
+def test_the_embedded_log_is_complete():
+    """The log that ships with rimsim has the counts of its notice, and films have titles and genres."""
+    log = rimsim.data.load()
+    assert (len(log), log.n_users, log.n_items) == (100_004, 671, 9_066)
+    assert log.items["title"][0] == "Toy Story"
+    assert log.items["year"][0] == 1995
+    assert log.items["genres"][0].split("|")[0] == "Adventure"
+    assert (log.items["title"] == "").sum() == 5
+    assert log.value.min() == 0.5
+
+
+def test_an_option_that_is_none_is_refused():
+    """Options outside their range are named with what they may be."""
+    for options, message in (
+        ({"min_item_events": -1}, "min_item_events is -1"),
+        ({"release": "never"}, "release is 'never'"),
+        ({"time_unit": "hours"}, "time_unit is 'hours'"),
+        ({"start": "yesterday"}, "start is 'yesterday'"),
+        ({"columns": "user,item"}, "says nothing of time"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            rimsim.data.load(**options)
+
+
+@pytest.mark.skipif("RIMSIM_DEV_DATA" not in os.environ, reason="needs a folder of larger logs")
+def test_movielens_1m_positives_are_read():
+    """The development copy of MovieLens 1M has the counts of its own description."""
+    log = rimsim.data.load(Path(os.environ["RIMSIM_DEV_DATA"]) / "ml-1m-positives.zip")
+    assert (len(log), log.n_users, log.n_items) == (575_281, 6_038, 3_533)

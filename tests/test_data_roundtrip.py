@@ -1,0 +1,209 @@
+"""A valid log survives every container and order; a corrupted line is named; mutated input ends well."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rimsim.data
+from rimsim.data.rows import MISSING
+from rimsim.errors import DataError
+
+TEXTS = st.text(
+    st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"), exclude_characters="\x85"),
+    min_size=1,
+    max_size=6,
+).filter(lambda text: text.strip() == text and text not in MISSING)
+IDS = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5),
+    st.lists(TEXTS, min_size=1, max_size=5),
+)
+TIMES = st.one_of(
+    st.integers(0, 2**33), st.floats(0, 2**33, allow_subnormal=False), st.sampled_from([0, 978300760])
+)
+VALUES = st.floats(0, 2.0**120, width=32, allow_subnormal=False)
+
+
+@st.composite
+def frames(draw):
+    """Events with ids of either type, ties, repeats and values of any size."""
+    users, items = draw(IDS), draw(IDS)
+    rows = draw(
+        st.lists(
+            st.tuples(st.sampled_from(users), st.sampled_from(items), TIMES, VALUES), min_size=1, max_size=25
+        )
+    )
+    return pd.DataFrame(rows, columns=["user", "item", "timestamp", "value"])
+
+
+def same(log, other):
+    """Whether two logs are the same to the last bit, tables included."""
+    for name in ("user", "item", "time", "value"):
+        mine, theirs = getattr(log, name), getattr(other, name)
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+    pd.testing.assert_frame_equal(log.users, other.users)
+    pd.testing.assert_frame_equal(log.items, other.items)
+
+
+def _loaded(folder, frame, suffix):
+    path = Path(folder) / f"log{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False, sep={".csv": ",", ".tsv": "\t"}[suffix])
+    return rimsim.data.load(path, time_unit="s")
+
+
+@settings(deadline=None, max_examples=60)
+@given(frames(), st.randoms(use_true_random=False))
+def test_row_order_and_container_do_not_matter(frame, chance):
+    """The same events give the same log from CSV, TSV and Parquet and from any order of rows."""
+    order = list(range(len(frame)))
+    chance.shuffle(order)
+    with tempfile.TemporaryDirectory() as folder:
+        log = _loaded(folder, frame, ".csv")
+        for suffix in (".tsv", ".parquet"):
+            same(log, _loaded(folder, frame, suffix))
+            same(log, _loaded(folder, frame.iloc[order], suffix))
+    assert len(log) == len(frame)
+
+
+@settings(deadline=None, max_examples=60)
+@given(frames())
+def test_a_log_is_sorted_and_complete(frame):
+    """Events stand by (time, user, item, value) and are the rows of the source, ids and all."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = _loaded(folder, frame, ".parquet")
+    rows = list(zip(log.time, log.user, log.item, log.value, strict=True))
+    assert rows == sorted(rows)
+    users, items = log.users["id"].tolist(), log.items["id"].tolist()
+    assert users == sorted(set(users))
+    read = sorted((str(users[u]), str(items[i]), float(t), float(v)) for t, u, i, v in rows)
+    wanted = frame.itertuples(index=False)
+    assert read == sorted((str(u), str(i), float(t), float(np.float32(v))) for u, i, t, v in wanted)
+
+
+@settings(deadline=None, max_examples=40)
+@given(frames())
+def test_write_then_load_gives_the_log_back(frame):
+    """A log comes back from a CSV, TSV and Parquet file, and from a folder with its tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = _loaded(folder, frame, ".csv")
+        log.items["title"] = [f"Title, {number}" for number in range(log.n_items)]
+        log.items["genres"] = "A|B"
+        log.items["year"] = pd.array([1990] * log.n_items, "Int64")
+        log.items["release"] = np.arange(log.n_items) / 2
+        for name in ("a.csv", "a.tsv", "a.parquet", "whole"):
+            rimsim.data.write(log, Path(folder) / name)
+        bare = log.items.assign(
+            title="", genres="", year=pd.array([None] * log.n_items, "Int64"), release=0.0
+        )
+        for name in ("a.csv", "a.tsv", "a.parquet"):
+            same(rimsim.data.load(Path(folder) / name, time_unit="s"), dataclasses.replace(log, items=bare))
+        same(rimsim.data.load(Path(folder) / "whole", time_unit="s"), log)
+        assert sorted(path.name for path in Path(folder).iterdir()) == [
+            "a.csv",
+            "a.parquet",
+            "a.tsv",
+            "log.csv",
+            "whole",
+        ]
+
+
+def test_a_folder_keeps_what_has_no_events(tmp_path):
+    """Items and users without events come back from a folder if they are asked for."""
+    log = rimsim.data.load(min_item_events=30)
+    early = log.before(float(np.median(log.time)))
+    rimsim.data.write(early, tmp_path / "early")
+    same(rimsim.data.load(tmp_path / "early", min_item_events=0, min_user_events=0), early)
+    assert rimsim.data.load(tmp_path / "early").n_users < log.n_users
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path):
+    """A log that could not be read again, or a folder that is there, leaves nothing behind."""
+    (tmp_path / "log.csv").write_text("user,item,time\na,x,1\n")
+    log = rimsim.data.load(tmp_path / "log.csv")
+    bad = dataclasses.replace(log, users=pd.DataFrame({"id": ["two\nlines"]}))
+    with pytest.raises(DataError, match="could not be read again"):
+        rimsim.data.write(bad, tmp_path / "bad.csv")
+    with pytest.raises(DataError, match="is there already"):
+        rimsim.data.write(log, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+CORRUPTIONS = st.sampled_from(
+    [
+        "",
+        "x",
+        "1,2",
+        "1,2,3,4,5",
+        "1,2,when,3",
+        "1,2,3,nan",
+        "1,2,-3,4",
+        "1,2,3,-4",
+        "1,,3,4",
+        ",2,3,4",
+        "1,2,inf,4",
+        "1,2,,4",
+    ]
+).filter(bool)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 400), st.data(), CORRUPTIONS, st.sampled_from(["\n", "\r\n"]))
+def test_any_corrupted_line_is_named_by_its_number(rows, data, corruption, end):
+    """Whatever line is corrupted however, the error says which; skipping loses that line alone."""
+    place = data.draw(st.integers(0, rows - 1))
+    lines = [f"{row},{row % 7},{1_000_000 + row},3" for row in range(rows)]
+    lines[place] = corruption
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.csv"
+        path.write_text(end.join(["user,item,time,value", *lines, ""]), newline="")
+        with pytest.raises(DataError, match=f"log.csv, line {place + 2}: "):
+            rimsim.data.load(path)
+        if rows > 1:
+            assert len(rimsim.data.load(path, skip_bad_rows=True)) == rows - 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(frames(), st.sampled_from([2, 3]), st.sampled_from([2, 3]))
+def test_both_minima_hold_and_nothing_more_is_lost(frame, least_item, least_user):
+    """What is kept is the largest part of the log in which every item and every user has its minimum."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.parquet"
+        frame.to_parquet(path)
+        left = frame.astype({"user": str, "item": str})
+        while True:
+            items, users = left["item"].value_counts(), left["user"].value_counts()
+            kept = left[(left["item"].map(items) >= least_item) & (left["user"].map(users) >= least_user)]
+            if len(kept) == len(left):
+                break
+            left = kept
+        options = {"min_item_events": least_item, "min_user_events": least_user, "time_unit": "s"}
+        if left.empty:
+            with pytest.raises(DataError, match="leaves none"):
+                rimsim.data.load(path, **options)
+            return
+        log = rimsim.data.load(path, **options)
+    assert len(log) == len(left)
+    assert np.bincount(log.item).min() >= least_item
+    assert np.bincount(log.user).min() >= least_user
+
+
+def test_mutated_input_ends_in_a_log_or_in_an_error_of_ours(tmp_path, monkeypatch):
+    """Seeded mutations of every kind of file never end in a foreign traceback or a stray file."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    import fuzz_data
+
+    count = fuzz_data.run(tmp_path, inputs=1_500, seed=1)
+    assert count.logs + count.errors == 1_500
+    assert min(count.logs, count.errors) > 50
+    assert list(tmp_path.iterdir()) == []
