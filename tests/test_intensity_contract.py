@@ -9,6 +9,8 @@ from rimsim.intensity import (
     HawkesPoisson,
     IntensityModel,
     Popularity,
+    Transformer,
+    TransformerConfig,
     UserPopularity,
     make,
 )
@@ -63,3 +65,21 @@ class TestGRUHawkesPoisson(IntensityModelTests):
     def make(self) -> IntensityModel:
         """The model under test."""
         return make("gru-hp", mark=GRUConfig(width=8, context=50, epochs=2, learning_rate=0.02))
+
+
+class TestTransformer(IntensityModelTests):
+    """Transformer; stepping re-reads its window, so that it agrees beyond the context too."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return Transformer(
+            TransformerConfig(
+                width=8,
+                context=12,
+                burn=4,
+                epochs=3,
+                learning_rate=0.02,
+                update_steps_back=8,
+                update_learning_rate=0.01,
+            )
+        )

@@ -13,6 +13,7 @@ from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
 from rimsim.intensity.registry import config_of, make, names, register
 from rimsim.intensity.states import UserStates
+from rimsim.intensity.transformer import Transformer, TransformerConfig
 
 __all__ = [
     "BLOCK",
@@ -31,6 +32,8 @@ __all__ = [
     "RecurrentModel",
     "Scales",
     "Stored",
+    "Transformer",
+    "TransformerConfig",
     "UserPopularity",
     "UserPopularityConfig",
     "UserStates",

@@ -13,6 +13,7 @@ from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
+from rimsim.intensity.transformer import Transformer, TransformerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ class _Entry:
 _MARKS: dict[str, _Entry] = {
     "popularity": _Entry(Popularity, PopularityConfig),
     "gru": _Entry(GRU, GRUConfig),
+    "transformer": _Entry(Transformer, TransformerConfig),
 }
 _GROUNDS: dict[str, _Entry] = {
     "hp": _Entry(HawkesPoisson, HawkesPoissonConfig),

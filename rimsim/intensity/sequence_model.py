@@ -1,0 +1,226 @@
+"""What the models over sequences of item ids share: fit, update, scoring, persistence."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.errors import ModelError
+from rimsim.intensity.blocks import in_blocks
+from rimsim.intensity.cold import fill_cold
+from rimsim.intensity.device import resolved
+from rimsim.intensity.persistence import Stored
+from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.sequences import Batch, windows
+from rimsim.intensity.training import Schedule, SequenceNetwork, TrainingRun, held_out, train
+from rimsim.rng import Purpose, derived_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+    from rimsim.intensity.sequences import Windows
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["SequenceConfig", "SequenceModel", "TiedNetwork"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SequenceConfig:
+    """Size and training of a model over sequences of item ids."""
+
+    width: int = Field(default=64, ge=1, description="Hidden units; items have vectors of the same size.")
+    context: int = Field(default=64, ge=2, description="Last events of a history that are read.")
+    seed: int = Field(
+        default=0, ge=0, description="Seed of initial values, batches, dropout, held-out users."
+    )
+    epochs: int = Field(default=30, ge=1, description="Most passes over the log in a fit.")
+    batch_size: int = Field(default=32, ge=1, description="Windows a batch in a fit.")
+    learning_rate: float = Field(default=4e-3, gt=0, description="Step size of AdamW in a fit.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decoupled weight decay in a fit.")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout on read items and hidden units.")
+    held_out: float = Field(default=0.1, ge=0, lt=1, description="Share of users kept for early stopping.")
+    patience: int = Field(default=2, ge=0, description="Epochs without improvement that end a fit; 0: never.")
+    burn: int = Field(default=16, ge=0, description="Events read before a window's first prediction.")
+    smoothing: float = Field(default=0.5, gt=0, description="Events added to each item for the initial bias.")
+    cold_items: bool = Field(default=True, description="Predict unseen items' vectors from genres and year.")
+    update_epochs: int = Field(default=3, ge=0, description="Passes over the new log in an update.")
+    update_batch_size: int = Field(default=128, ge=1, description="Windows a batch in an update.")
+    update_learning_rate: float = Field(default=4e-3, gt=0, description="Step size of AdamW in an update.")
+    update_steps_back: int = Field(default=8, ge=1, description="Events read with gradients before a target.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+    def __post_init__(self) -> None:
+        """Keep a window longer than what it reads before its first prediction."""
+        for name in ("burn", "update_steps_back"):
+            if getattr(self, name) >= self.context:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; allowed: less than context, which is {self.context}"
+                )
+
+
+class TiedNetwork(SequenceNetwork):
+    """A network whose read and predicted items have the same vectors, and each item a bias."""
+
+    item: torch.nn.Parameter
+    bias: torch.nn.Parameter
+
+    def __init__(self, n_items: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.item = torch.nn.Parameter(torch.empty(n_items, width))
+        self.bias = torch.nn.Parameter(torch.empty(n_items))
+
+    @abstractmethod
+    def draw(self, seed: int) -> None:
+        """Initial values of everything but the item bias, from a generator of the network's own."""
+
+
+Network = TypeVar("Network", bound=TiedNetwork)
+Config = TypeVar("Config", bound=SequenceConfig)
+
+
+class SequenceModel(Stored, Generic[Config, Network]):
+    """Base of the shipped mark models over item ids: p(y|x) = softmax(W h(x) + b), λ(x) = 1.
+
+    Attributes:
+        last_run: Losses of the last fit or update; None after a load.
+    """
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.device = resolved(config.device)
+        self.last_run: TrainingRun | None = None
+        self._updates = 0
+        self._network: Network | None = None
+
+    @abstractmethod
+    def _new_network(self, n_items: int, log: EventLog | None) -> Network:
+        """A network without values, on the CPU."""
+
+    @abstractmethod
+    def encode(self, states: UserStates) -> Code:
+        """The codes of n states; the last tensor is h(x), (n, W)."""
+
+    @abstractmethod
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+        """The codes after one more event each."""
+
+    def fit(self, log: EventLog) -> Self:
+        """Fit from scratch, with early stopping on held-out users.
+
+        Raises:
+            ModelError: If the log has no target event.
+        """
+        config = self.config
+        if not log.targets.any():
+            raise ModelError(f"{self.kind}: found no target event in the log; allowed: at least one")
+        network = self._new_network(log.n_items, log)
+        network.draw(config.seed)
+        with torch.no_grad():
+            network.bias.copy_(torch.from_numpy(log_popularity(log, config.smoothing)))
+        self._network = network.to(self.device)
+        cut = windows(log, config.context, config.burn)
+        aside = held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
+        if aside.all():
+            aside[:] = False
+        schedule = Schedule(
+            config.epochs,
+            config.batch_size,
+            config.learning_rate,
+            config.weight_decay,
+            config.seed,
+            config.patience,
+        )
+        self.last_run = train(network, cut.take(~aside), schedule, self.device, check=cut.take(aside))
+        if config.cold_items:
+            fill_cold(network.item.data, network.bias.data, log)
+        self._updates = 0
+        self._refresh()
+        return self
+
+    def update(self, log: EventLog) -> Self:
+        """Train a few epochs on the new log's target events, starting from the present parameters.
+
+        Gradients reach ``update_steps_back`` events before a target, so the cost grows with the targets, not
+        with the histories. A log without target events changes nothing.
+
+        Raises:
+            ModelError: Before a fit, or if the log has another catalogue.
+        """
+        config, network = self.config, self.network
+        known = len(network.bias)
+        if log.n_items != known:
+            raise ModelError(f"{self.kind}: found a log of {log.n_items} items; allowed: {known}, as fitted")
+        cut = windows(log, config.context, config.update_steps_back)
+        if len(cut):
+            self._updates += 1
+            seed = derived_seed(config.seed, Purpose.MODEL, 5, self._updates)
+            schedule = Schedule(
+                config.update_epochs, config.update_batch_size, config.update_learning_rate, 0.0, seed
+            )
+            self.last_run = train(network, cut, schedule, self.device, logits=self._continued(cut))
+            self._refresh()
+        return self
+
+    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], torch.Tensor]:
+        """The logits of an update's windows; a model with memory starts them from what came before."""
+        del cut
+        return self.network.logits
+
+    @property
+    def network(self) -> Network:
+        """The network.
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        if self._network is None:
+            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+        return self._network
+
+    def _refresh(self) -> None:
+        """Recompute what inference looks up, after the parameters changed."""
+        self._item = self.network.item.detach().contiguous()
+        self._bias = self.network.bias.detach()
+
+    def _probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(torch.addmm(self._bias, hidden, self._item.T), dim=1)
+
+    @torch.no_grad()
+    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 p(y|x) of the coded states; rows sum to 1."""
+        del now
+        self.network  # noqa: B018 - raises before a fit
+        return in_blocks(self._probabilities, code[-1])
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 p(y|x); rows sum to 1."""
+        return self.score_codes(self.encode(states), states.now)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The parameters."""
+        return {} if self._network is None else dict(self._network.state_dict())
+
+    def extra(self) -> dict[str, Any]:
+        """How often the model was updated since its fit, which seeds the next update."""
+        return {"updates": self._updates}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over the parameters."""
+        self._updates = int(extra["updates"])
+        if "bias" in tensors:
+            network = self._new_network(len(tensors["bias"]), None)
+            network.load_state_dict(dict(tensors))
+            self._network = network.to(self.device)
+            self._refresh()

@@ -1,0 +1,190 @@
+"""Transformer: causal self-attention over item ids for p(y|x)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch.nn import functional
+
+from rimsim.intensity.blocks import in_blocks
+from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel, TiedNetwork
+from rimsim.intensity.sequences import Batch, last_events
+from rimsim.intensity.training import dropped
+from rimsim.rng import Purpose, derived_seed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["Transformer", "TransformerConfig", "TransformerNetwork"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TransformerConfig(SequenceConfig):
+    """Size and training of the Transformer."""
+
+    layers: int = Field(default=2, ge=1, description="Blocks of attention and feed-forward network.")
+    heads: int = Field(
+        default=2, ge=1, description="Attention heads; width must be an even multiple of them."
+    )
+    learning_rate: float = Field(default=2e-3, gt=0, description="Step size of AdamW in a fit.")
+    update_learning_rate: float = Field(default=1e-3, gt=0, description="Step size of AdamW in an update.")
+    update_steps_back: int = Field(default=24, ge=1, description="Events read before a target in an update.")
+
+    def __post_init__(self) -> None:
+        """Keep an even number of hidden units a head, which rotary positions need."""
+        super().__post_init__()
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width is {self.width}; allowed: an even multiple of heads, {self.heads}")
+
+
+class _Layer(torch.nn.Module):
+    """Pre-norm attention with rotary positions, then a SwiGLU feed-forward network."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        inner = 2 * width
+        self.heads = heads
+        self.attention_norm = torch.nn.Parameter(torch.ones(width))
+        self.forward_norm = torch.nn.Parameter(torch.ones(width))
+        self.query_key_value = torch.nn.Parameter(torch.empty(3 * width, width))
+        self.output = torch.nn.Parameter(torch.empty(width, width))
+        self.gate_up = torch.nn.Parameter(torch.empty(2 * inner, width))
+        self.down = torch.nn.Parameter(torch.empty(width, inner))
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        turn: tuple[torch.Tensor, torch.Tensor],
+        rate: float,
+        draw: torch.Generator | None,
+    ) -> torch.Tensor:
+        """(b, L, W) → (b, L, W)."""
+        b, length, width = x.shape
+        read = functional.rms_norm(x, (width,), self.attention_norm, 1e-6) @ self.query_key_value.T
+        q, k, v = read.view(b, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(_turned(q, turn), _turned(k, turn), v, is_causal=True)
+        x = x + dropped(mixed.transpose(1, 2).reshape(b, length, width) @ self.output.T, rate, draw)
+        gate, up = (functional.rms_norm(x, (width,), self.forward_norm, 1e-6) @ self.gate_up.T).chunk(
+            2, dim=-1
+        )
+        return x + dropped((functional.silu(gate) * up) @ self.down.T, rate, draw)
+
+
+def _turned(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotary positions (Su et al., 2021): pairs of units turned by position times frequency."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = turn
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+class TransformerNetwork(TiedNetwork):
+    """Tied item vectors, a start vector, causal layers, and an item bias."""
+
+    def __init__(self, n_items: int, config: TransformerConfig) -> None:
+        super().__init__(n_items, config.width, config.dropout)
+        self.start = torch.nn.Parameter(torch.empty(config.width))
+        self.layers = torch.nn.ModuleList(_Layer(config.width, config.heads) for _ in range(config.layers))
+        self.norm = torch.nn.Parameter(torch.ones(config.width))
+        self._pairs = config.width // config.heads // 2
+
+    def draw(self, seed: int) -> None:
+        """Normal values of variance 1/width; what adds to the residual stream starts smaller with depth."""
+        source = torch.Generator()
+        source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
+        width, depth = self.item.shape[1], len(self.layers)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if name == "bias" or name.endswith("norm"):
+                    continue
+                scale = 1.0 / width**0.5
+                if name.endswith(("output", "down")):
+                    scale /= (2 * depth) ** 0.5
+                weight.copy_(torch.randn(weight.shape, generator=source) * scale)
+
+    def hidden(self, items: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
+        """(b, L + 1, W) outputs before and after each of the read items (b, L)."""
+        b, length = items.shape
+        width = self.item.shape[1]
+        x = torch.cat([self.start.expand(b, 1, width), self.item[items]], dim=1) * width**0.5
+        x = dropped(x, self.dropout, draw)
+        position = torch.arange(length + 1, device=items.device, dtype=torch.float32)[:, None]
+        step = torch.arange(self._pairs, device=items.device, dtype=torch.float32)
+        angle = position * 10_000.0 ** (-step / self._pairs)
+        turn = (angle.cos(), angle.sin())
+        for layer in self.layers:
+            x = layer(x, turn, self.dropout, draw)
+        return functional.rms_norm(x, (width,), self.norm, 1e-6)
+
+    def logits(self, batch: Batch, draw: torch.Generator | None) -> torch.Tensor:
+        """(p, M) logits at the predicted positions."""
+        at = self.hidden(batch.items, draw)[batch.row, batch.step]
+        return torch.addmm(self.bias, dropped(at, self.dropout, draw), self.item.T)
+
+
+class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
+    """p(y|x) = softmax(W h(x) + b), h from causal self-attention over item ids.
+
+    After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with
+    RMSNorm (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). h is
+    the output after the last ``context`` items of a state, read behind a start vector. Item vectors are tied,
+    b starts at log popularity, times are no input. λ(x) = 1.
+
+    A code is the last ``context`` items, how many they are, and h. An event costs one reading of them, so a
+    stepped state is exactly a re-encoded one. Histories are padded to a power of two that their own length
+    decides, and read in fixed row blocks, so that a row's bits do not depend on the batch.
+    """
+
+    kind: ClassVar[str] = "transformer"
+
+    def __init__(self, config: TransformerConfig | None = None) -> None:
+        super().__init__(config or TransformerConfig())
+
+    def _new_network(self, n_items: int, log: EventLog | None) -> TransformerNetwork:
+        del log
+        return TransformerNetwork(n_items, self.config)
+
+    @torch.no_grad()
+    def _read(self, items: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """(n, W) outputs after left-aligned histories (n, context) of the given lengths."""
+        network, context = self.network, self.config.context
+        out = torch.zeros((len(length), self.config.width), device=self.device)
+        low, high = -1, 8
+        while low < context:
+            rows = torch.nonzero((length > low) & (length <= high))[:, 0]
+            size = min(high, context)
+
+            def last(block: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+                return network.hidden(block)[torch.arange(len(count), device=count.device), count]
+
+            if len(rows):
+                out[rows] = in_blocks(last, items[rows, :size], length[rows])
+            low, high = high, 2 * high
+        return out
+
+    def encode(self, states: UserStates) -> Code:
+        """``items`` (n, context) int64, ``length`` (n,) int64 and h (n, W)."""
+        self.network  # noqa: B018 - raises before a fit
+        found, count = last_events(states, self.config.context)
+        wide: NDArray[np.int64] = np.zeros((len(count), self.config.context), np.int64)
+        wide[:, : found.shape[1]] = found
+        items, length = torch.from_numpy(wide).to(self.device), torch.from_numpy(count).to(self.device)
+        return items, length, self._read(items, length)
+
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+        """The windows moved on by one item each, and read again."""
+        del times
+        window, length, _ = code
+        full = length == self.config.context
+        moved = torch.where(full[:, None], torch.roll(window, -1, 1), window)
+        position = torch.clamp(length, max=self.config.context - 1)
+        moved[torch.arange(len(length), device=self.device), position] = items.to(self.device)
+        grown = torch.clamp(length + 1, max=self.config.context)
+        return moved, grown, self._read(moved, grown)
