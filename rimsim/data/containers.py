@@ -225,20 +225,13 @@ class ZipContainer:
         self.name = str(path)
         try:
             self._zip = zipfile.ZipFile(path)
-            entries = self._zip.infolist()
         except _BROKEN as broken:
             raise DataError(f"{path}: no readable zip, or cut short ({_reason(broken)})") from broken
-        if len(entries) > MOST_MEMBERS:
-            raise DataError(f"{path}: holds {len(entries):,} members; allowed: at most {MOST_MEMBERS:,}")
-        self._entries: dict[str, zipfile.ZipInfo] = {}
-        for entry in entries:
-            _check_entry(entry, str(path))
-            if not entry.is_dir() and not entry.filename.startswith("__MACOSX/"):
-                if entry.filename in self._entries:
-                    raise DataError(
-                        f"{path}: member {entry.filename!r} is there twice; allowed: different names"
-                    )
-                self._entries[entry.filename] = entry
+        try:
+            self._entries = _checked_entries(self._zip.infolist(), str(path))
+        except DataError:
+            self._zip.close()
+            raise
 
     def members(self) -> tuple[str, ...]:
         """Names of its files."""
@@ -265,7 +258,23 @@ class ZipContainer:
         self._zip.close()
 
 
+def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zipfile.ZipInfo]:
+    if len(entries) > MOST_MEMBERS:
+        raise DataError(f"{name}: holds {len(entries):,} members; allowed: at most {MOST_MEMBERS:,}")
+    files: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        _check_entry(entry, name)
+        if entry.filename.endswith("/") or entry.filename.startswith("__MACOSX/"):
+            continue
+        if entry.filename in files:
+            raise DataError(f"{name}: member {entry.filename!r} is there twice; allowed: different names")
+        files[entry.filename] = entry
+    return files
+
+
 def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
+    if not entry.filename:
+        raise DataError(f"{name}: has a member without a name; allowed: plain relative names")
     parts = PurePosixPath(entry.filename.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in entry.filename or "\0" in entry.filename:
         raise DataError(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rimsim.data.assemble import assemble
 from rimsim.data.attributes import read_items, read_users
+from rimsim.data.catalogue import catalogue
 from rimsim.data.collect import Collector, collected
 from rimsim.data.columns import Columns
 from rimsim.data.containers import (
@@ -24,12 +25,13 @@ from rimsim.data.containers import (
     open_container,
 )
 from rimsim.data.delimited import read_delimited
+from rimsim.data.download import data_folder, downloaded
 from rimsim.data.layouts import find
 from rimsim.data.options import Selection
 from rimsim.data.parquet import read_parquet
 from rimsim.data.report import ReadReport
 from rimsim.data.rows import UNITS, RowProblemError, moment
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,8 +137,22 @@ def _container(name: str) -> tuple[Container, str | None]:
         return _Embedded(), None
     if (zipped := inside_zip(name)) is not None:
         return ZipContainer(zipped[0]), zipped[1]
-    container = open_container(existing(name))
+    container = open_container(_found(name))
     return container, container.member if isinstance(container, FileContainer) else None
+
+
+def _found(name: str) -> Path:
+    """The path of a source; a downloaded log goes by its name."""
+    known = next((one for one in catalogue() if one.name == name), None)
+    if known is None or os.path.lexists(name):
+        return existing(name)
+    fetched = downloaded(name)
+    if fetched is None:
+        raise DataError(
+            f"{name}: {known.title} is not here yet; rimsim.data.download({name!r}), or rimsim data download "
+            f"{name}, fetches {known.size / 1e6:,.0f} MB to {data_folder()}; or give the path of a copy"
+        )
+    return fetched
 
 
 class _Embedded:
