@@ -7,91 +7,121 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.matching._compiled import compiled
+from rimsim.matching._pairs import Pairs, item_range
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ints = NDArray[np.int64]
-    Short = NDArray[np.int32]
     Flags = NDArray[np.uint8]
 
 __all__ = ["violated_items"]
 
 
 @compiled
-def _place_greedily(
-    iptr: Ints, iuser: Short, order: Ints, floor: Ints, room: Ints, given: Flags, lacking: Ints
-) -> None:
-    """Give every item, scarcest first, to the users that have most room left."""
+def _place_greedily(pairs: Pairs, order: Ints, floor: Ints, room: Ints, slot: Ints, given: Flags) -> int:
+    """Give every item, in the given order, to the users that have most room left.
+
+    Returns:
+        How many exposures found no room.
+    """
     deepest = 0
-    for user in range(len(room)):
+    for user in range(pairs.n):
         deepest = max(deepest, room[user])
-    count = np.empty(deepest + 2, np.int64)
+    count = np.empty(deepest + 1, np.int64)
+    lacking = 0
     for item in order:
         need = floor[item]
-        lacking[item] = need
         if need == 0:
             continue
+        first, last = item_range(pairs, item)
         count[:] = 0
-        for place in range(iptr[item], iptr[item + 1]):
-            count[room[iuser[place]]] += 1
+        for place in range(first, last):
+            if pairs.ival[place] > -np.inf:
+                count[room[pairs.iuser[place] if pairs.sparse else place - first]] += 1
         level = deepest  # users with more room than `level` all get it, those at `level` as far as needed
         rest = need
         while level > 0 and count[level] < rest:
             rest -= count[level]
             level -= 1
         if level == 0:
+            lacking += rest
             rest = 0
-        for place in range(iptr[item], iptr[item + 1]):
-            user = iuser[place]
-            if room[user] > level or (room[user] == level and rest > 0):
+        for place in range(first, last):
+            user = pairs.iuser[place] if pairs.sparse else place - first
+            if pairs.ival[place] > -np.inf and (room[user] > level or (room[user] == level and rest > 0)):
                 if room[user] == level:
                     rest -= 1
                 room[user] -= 1
+                slot[user, room[user]] = place
                 given[place] = 1
-                lacking[item] -= 1
+    return lacking
 
 
 @compiled
-def _augment(
-    uptr: Ints, uitem: Short, uplace: Ints, iptr: Ints, iuser: Short, room: Ints, given: Flags, lacking: Ints
-) -> Flags:
+def _flip(pairs: Pairs, start: int, end: int, user_from: Ints, item_from: Ints, holder: Ints, slot: Ints, given: Flags) -> None:
+    """Shift one exposure along the path that ends at a user with room (its free slot is already set to −1)."""
+    user, freed = end, -1
+    while True:
+        place = user_from[user]
+        position = 0
+        while slot[user, position] != freed:
+            position += 1
+        slot[user, position] = place
+        given[place] = 1
+        item = np.searchsorted(pairs.iptr, place, "right") - 1 if pairs.sparse else place // pairs.n
+        if item == start:
+            return
+        freed = item_from[item]
+        given[freed] = 0
+        user = holder[item]
+
+
+@compiled
+def _augment(pairs: Pairs, floor: Ints, capacity: Ints, room: Ints, slot: Ints, given: Flags) -> tuple[Flags, int]:
     """Repair what is lacking along shortest alternating paths.
 
     Returns:
-        Flags of the items that can be reached from an item that stays short: a minimum cut.
+        Flags of the items that can be reached from an item that stays short (a minimum cut), and what is lacking.
     """
-    n, m = len(room), len(lacking)
-    dead_user = np.zeros(n, np.uint8)  # reached in a search that failed: never on a path again (min cut side)
+    n, m = pairs.n, pairs.m
+    dead_user = np.zeros(n, np.uint8)  # reached by a search that failed: on no path ever after
     dead_item = np.zeros(m, np.uint8)
     user_from = np.empty(n, np.int64)
     item_from = np.empty(m, np.int64)
-    queue = np.empty(m, np.int64)
+    holder = np.empty(m, np.int64)
+    queue = np.empty(m + 1, np.int64)
+    total = 0
     for start in range(m):
-        while lacking[start] > 0 and dead_item[start] == 0:
+        first, last = item_range(pairs, start)
+        lacking = floor[start]
+        for place in range(first, last):
+            lacking -= given[place]
+        while lacking > 0 and dead_item[start] == 0:
             user_from[:] = -1
             item_from[:] = -1
             queue[0] = start
-            head, tail = 0, 1
-            end = -1
+            head, tail, end = 0, 1, -1
             while head < tail and end < 0:
                 item = queue[head]
                 head += 1
-                for place in range(iptr[item], iptr[item + 1]):
-                    user = iuser[place]
-                    if given[place] or user_from[user] >= 0 or dead_user[user]:
+                first, last = item_range(pairs, item)
+                for place in range(first, last):
+                    user = pairs.iuser[place] if pairs.sparse else place - first
+                    if given[place] or user_from[user] >= 0 or dead_user[user] or not pairs.ival[place] > -np.inf:
                         continue
                     user_from[user] = place
                     if room[user] > 0:
                         end = user
                         break
-                    for pair in range(uptr[user], uptr[user + 1]):
-                        if given[uplace[pair]]:
-                            other = uitem[pair]
-                            if other != start and item_from[other] < 0 and dead_item[other] == 0:
-                                item_from[other] = uplace[pair]
-                                queue[tail] = other
-                                tail += 1
+                    for position in range(capacity[user]):
+                        back = slot[user, position]
+                        other = np.searchsorted(pairs.iptr, back, "right") - 1 if pairs.sparse else back // n
+                        if other != start and item_from[other] < 0 and dead_item[other] == 0:
+                            item_from[other] = back
+                            holder[other] = user
+                            queue[tail] = other
+                            tail += 1
             if end < 0:
                 for index in range(tail):
                     dead_item[queue[index]] = 1
@@ -100,45 +130,28 @@ def _augment(
                         dead_user[user] = 1
                 break
             room[end] -= 1
-            user = end
-            while True:
-                place = user_from[user]
-                given[place] = 1
-                item = np.searchsorted(iptr, place, "right") - 1
-                if item == start:
-                    break
-                back = item_from[item]
-                given[back] = 0
-                user = iuser[back]
-            lacking[start] -= 1
-    return dead_item
+            _flip(pairs, start, end, user_from, item_from, holder, slot, given)
+            lacking -= 1
+        total += lacking
+    return dead_item, total
 
 
-def violated_items(
-    uptr: Ints, uitem: Short, iptr: Ints, iuser: Short, ipair: Ints, floor: Ints, capacity: Ints
-) -> tuple[Ints, int]:
+def violated_items(pairs: Pairs, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
     """Find out whether floors can be met within the capacities.
 
     Args:
-        uptr: (n+1,) where the pairs of each user begin.
-        uitem: (E,) item of each pair, by user.
-        iptr: (M+1,) where the pairs of each item begin.
-        iuser: (E,) user of each pair, by item.
-        ipair: (E,) index, by user, of each pair by item.
+        pairs: The admissible pairs (value above −inf).
         floor: (M,) required exposures.
         capacity: (n,) positions.
 
     Returns:
         Items whose floors together exceed what can reach them, and by how much; empty and 0 if all can be met.
     """
-    uplace = np.empty_like(ipair)
-    uplace[ipair] = np.arange(len(ipair))
     room = capacity.copy()
-    given = np.zeros(len(ipair), np.uint8)
-    lacking = np.zeros(len(floor), np.int64)
-    order = np.argsort(np.diff(iptr) - floor, kind="stable")
-    _place_greedily(iptr, iuser, order, floor, room, given, lacking)
-    if not lacking.any():
+    slot = np.full((pairs.n, int(capacity.max(initial=0))), -1, np.int64)
+    given = np.zeros(len(pairs.ival), np.uint8)
+    order = np.argsort(-floor, kind="stable")
+    if not _place_greedily(pairs, order, floor, room, slot, given):
         return np.empty(0, np.int64), 0
-    reached = _augment(uptr, uitem, uplace, iptr, iuser, room, given, lacking)
-    return np.flatnonzero(reached), int(lacking.sum())
+    reached, lacking = _augment(pairs, floor, capacity, room, slot, given)
+    return (np.flatnonzero(reached), int(lacking)) if lacking else (np.empty(0, np.int64), 0)

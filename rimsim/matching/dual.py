@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching._auction import dual_value, forward, greedy, reverse
+from rimsim.matching._auction import forward, reverse
 from rimsim.matching._flow import violated_items
-from rimsim.matching._graph import Graph
+from rimsim.matching._greedy import dual_value, greedy
+from rimsim.matching._pairs import Pairs, State, dense_pairs, fresh_state
 from rimsim.matching._ties import row_states
 from rimsim.matching.problem import Problem, as_array
 
@@ -21,7 +22,7 @@ __all__ = ["DualSolution", "solve_dual"]
 
 _STEP = 5.0  # ε shrinks by this factor from phase to phase
 _PHASES = 40
-_SHIFT = 2.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
+_SHIFT = 4.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,8 @@ class DualSolution:
     """ε of the last phase: values s − v closer than this were tied to the solver."""
 
 
-def _refuse_infeasible(graph: Graph, problem: Problem) -> None:
-    items, lacking = violated_items(
-        graph.uptr, graph.uitem, graph.iptr, graph.iuser, graph.ipair, problem.floor, problem.capacity
-    )
+def _refuse_infeasible(pairs: Pairs, problem: Problem) -> None:
+    items, lacking = violated_items(pairs, problem.floor, problem.capacity)
     if not lacking:
         return
     names = ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
@@ -63,13 +62,11 @@ def _refuse_infeasible(graph: Graph, problem: Problem) -> None:
     )
 
 
-def _first_epsilon(graph: Graph, theta: NDArray[np.float64], worth: float) -> float:
+def _first_epsilon(theta: NDArray[np.float64], spread: float) -> float:
     """Where ε-scaling starts: of the size of a typical difference between scores."""
-    if len(graph.uval) == 0:
-        return 1.0
-    typical = float(theta[np.isfinite(theta)].mean()) if np.isfinite(theta).any() else 0.0
-    spread = float(graph.uval.max() - graph.uval.min())
-    return max(typical, 1e-3 * spread, 1e-12 * worth) or 1.0
+    finite = theta[np.isfinite(theta)]
+    typical = float(finite.mean()) if len(finite) else 0.0
+    return max(typical, 1e-3 * spread) or 1.0
 
 
 def solve_dual(
@@ -116,9 +113,9 @@ def solve_dual(
     if not tol > 0:
         raise ConfigError(f"solve_dual: tol is {tol!r}; allowed: a number above 0")
     n, m = problem.scores.shape
-    graph = Graph.of(problem.scores, problem.admissible)
+    pairs = dense_pairs(problem.scores, problem.admissible)
     if np.isinf(problem.cost[problem.floor > 0]).any():
-        _refuse_infeasible(graph, problem)
+        _refuse_infeasible(pairs, problem)
     bonus = np.zeros(m)
     if prices is not None:
         start = as_array(prices).astype(np.float64)
@@ -127,59 +124,41 @@ def solve_dual(
         highest = np.where(problem.floor > 0, problem.cost, 0.0)
         lowest = np.where(problem.cap < n, -np.inf, 0.0)
         bonus = np.clip(-start, lowest, highest)
-    return _solve(graph, problem, bonus, tol, tie_seed)
+    return _solve(pairs, problem, bonus, tol, tie_seed)
 
 
-def _solve(
-    graph: Graph, problem: Problem, bonus: NDArray[np.float64], tol: float, tie_seed: int
-) -> DualSolution:
-    n, m = problem.scores.shape
-    by_user = (graph.uptr, graph.uitem, graph.uval)
-    both = (*by_user, graph.iptr, graph.iuser, graph.ipair)
-    width = int(problem.capacity.max(initial=0))
-    slot = np.full((n, width), -1, np.int64)
-    held = np.zeros(len(graph.uval), np.uint8)
-    exposure = np.zeros(m, np.int64)
-    theta = np.zeros(n)
-    user_price = np.zeros(n)
-    rows = row_states(tie_seed, np.arange(n))
-    w = bonus.copy()
+def _solve(pairs: Pairs, problem: Problem, bonus: NDArray[np.float64], tol: float, tie_seed: int) -> DualSolution:
+    state = fresh_state(pairs, problem.capacity, problem.floor, problem.cap, problem.cost, bonus)
+    user_price = np.zeros(pairs.n)
+    rows = row_states(tie_seed, np.arange(pairs.n))
+    w = state.w
     epsilon = 0.0
-    best_w, best_dual = w, np.inf
+    best_w, best_dual = w.copy(), np.inf
     primal = gap = 0.0
     for phase in range(_PHASES):
-        greedy(*by_user, w, problem.capacity, 0.5 * epsilon, rows, slot, held, exposure, theta)
+        greedy(pairs, state, 0.5 * epsilon, rows)
         if phase == 0:
-            epsilon = _first_epsilon(graph, theta, 1.0)
-        reverse(*both, w, problem.floor, problem.cap, problem.capacity, epsilon, slot, held, exposure, theta)
-        forward(
-            *both,
-            w,
-            problem.floor,
-            problem.cap,
-            problem.cost,
-            problem.capacity,
-            epsilon,
-            slot,
-            held,
-            exposure,
-            theta,
-        )
-        dual = dual_value(*by_user, w, problem.capacity, problem.floor, problem.cap, user_price)
+            spread = float(np.ptp(problem.scores)) if problem.admissible is None else float(
+                np.ptp(problem.scores[problem.admissible])) if problem.admissible.any() else 0.0
+            epsilon = _first_epsilon(state.theta, spread)
+        reverse(pairs, state, epsilon)
+        forward(pairs, state, epsilon)
+        dual = dual_value(pairs, state, w, user_price)
         if dual < best_dual:
             best_w, best_dual = w.copy(), dual
-        missing = np.maximum(problem.floor - exposure, 0)
-        short = missing > 0
-        primal = float(graph.uval[held.view(bool)].sum() - (problem.cost[short] * missing[short]).sum())
+        primal = _primal(pairs, state)
         gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
         if gap <= tol:
             break
         lower = w - _SHIFT * epsilon
-        w = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))
+        w[:] = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))
         epsilon /= _STEP
-    dual = dual_value(*by_user, best_w, problem.capacity, problem.floor, problem.cap, user_price)
-    slates = np.where(slot >= 0, graph.uitem[np.maximum(slot, 0)], -1).astype(np.int64)
-    values = np.where(slot >= 0, graph.uval[np.maximum(slot, 0)] + best_w[np.maximum(slates, 0)], -np.inf)
+    dual = dual_value(pairs, state, best_w, user_price)
+    shown = state.slot >= 0
+    pair = np.maximum(state.slot, 0)
+    items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
+    slates = np.where(shown, items, -1)
+    values = np.where(shown, pairs.uval[pair] + best_w[items], -np.inf)
     order = np.lexsort((slates, -values), axis=1)
     return DualSolution(
         item_price=-best_w + 0.0,
@@ -188,7 +167,15 @@ def _solve(
         primal=primal,
         dual=dual,
         gap=gap,
-        shortfall=int(np.maximum(problem.floor - exposure, 0).sum()),
-        exposure=exposure,
+        shortfall=int(np.maximum(state.floor - state.exposure, 0).sum()),
+        exposure=state.exposure,
         resolution=epsilon,
     )
+
+
+def _primal(pairs: Pairs, state: State) -> float:
+    """V of the slates held."""
+    scores = pairs.uval[state.slot[state.slot >= 0]].sum(dtype=np.float64)
+    missing = np.maximum(state.floor - state.exposure, 0)
+    short = missing > 0
+    return float(scores - (state.ceiling[short] * missing[short]).sum())

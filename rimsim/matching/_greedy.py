@@ -1,0 +1,139 @@
+"""Compiled passes over all pairs: slates at given bonuses, and the dual value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.matching._compiled import compiled
+from rimsim.matching._heap import push_min, replace_min
+from rimsim.matching._pairs import Pairs, State, item_of, place_of, user_range
+from rimsim.matching._ties import tie_rank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["cheapest", "dual_value", "greedy", "refresh"]
+
+
+@compiled
+def cheapest(pairs: Pairs, state: State, user: int) -> tuple[int, float]:
+    """The slot of a user that is worth least, and what it is worth (an empty one: 0; no slot at all: −1, inf)."""
+    best = -1
+    worth = np.inf
+    for position in range(state.capacity[user]):
+        pair = state.slot[user, position]
+        value = 0.0
+        if pair >= 0:
+            value = pairs.uval[pair] + state.w[item_of(pairs, user, pair)]
+        if value < worth:
+            worth = value
+            best = position
+    return best, worth
+
+
+@compiled
+def refresh(pairs: Pairs, state: State) -> None:
+    """Make every ``theta`` exact."""
+    for user in range(pairs.n):
+        state.theta[user] = cheapest(pairs, state, user)[1]
+
+
+@compiled
+def greedy(pairs: Pairs, state: State, sticky: float, rows: NDArray[np.uint64]) -> None:
+    """Give every user the pairs with the largest s + w, not below 0; ties by seed.
+
+    Args:
+        pairs: The pairs.
+        state: Slots, exposures and ``theta`` are set.
+        sticky: A pair that is held already counts for so much more: near ties stay where they are.
+        rows: (n,) random bits of the users.
+    """
+    n, width = state.slot.shape
+    values = np.empty(width + 1, np.float64)
+    ranks = np.empty(width + 1, np.uint64)
+    tags = np.empty(width + 1, np.int64)
+    mine = np.zeros(pairs.m, np.float64)
+    state.exposure[:] = 0
+    for user in range(n):
+        k = state.capacity[user]
+        for position in range(k):
+            pair = state.slot[user, position]
+            if pair >= 0:
+                mine[item_of(pairs, user, pair)] = sticky
+                state.held[place_of(pairs, user, pair)] = 0
+        size = 0
+        threshold = 0.0
+        first, last = user_range(pairs, user)
+        for pair in range(first, last):
+            item = item_of(pairs, user, pair)
+            value = pairs.uval[pair] + state.w[item] + mine[item]
+            if value < threshold or k == 0:
+                continue
+            rank = tie_rank(rows[user], item)
+            if size == k:
+                if value == threshold and rank < ranks[size - 1]:
+                    continue
+                size -= 1
+            place = size
+            while place > 0 and (
+                values[place - 1] < value or (values[place - 1] == value and ranks[place - 1] < rank)
+            ):
+                values[place] = values[place - 1]
+                ranks[place] = ranks[place - 1]
+                tags[place] = tags[place - 1]
+                place -= 1
+            values[place] = value
+            ranks[place] = rank
+            tags[place] = pair
+            size += 1
+            if size == k:
+                threshold = values[k - 1]
+        for position in range(k):
+            pair = state.slot[user, position]
+            if pair >= 0:
+                mine[item_of(pairs, user, pair)] = 0.0
+        for position in range(width):
+            state.slot[user, position] = tags[position] if position < size else -1
+        for position in range(size):
+            state.held[place_of(pairs, user, tags[position])] = 1
+            state.exposure[item_of(pairs, user, tags[position])] += 1
+        state.theta[user] = cheapest(pairs, state, user)[1]
+
+
+@compiled
+def dual_value(pairs: Pairs, state: State, w: NDArray[np.float64], user_price: NDArray[np.float64]) -> float:
+    """D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap; sets the price of a position of every user."""
+    width = state.slot.shape[1]
+    values = np.empty(width + 1, np.float64)
+    tags = np.empty(width + 1, np.int64)
+    total = 0.0
+    for user in range(pairs.n):
+        k = state.capacity[user]
+        size = 0
+        threshold = 0.0
+        first, last = user_range(pairs, user)
+        if k > 0:
+            for pair in range(first, last):
+                value = pairs.uval[pair] + w[item_of(pairs, user, pair)]
+                if value > threshold:
+                    if size < k:
+                        push_min(values, tags, size, value, pair)
+                        size += 1
+                        if size == k:
+                            threshold = values[0]
+                    else:
+                        replace_min(values, tags, size, value, pair)
+                        threshold = values[0]
+        user_price[user] = threshold
+        part = 0.0
+        for index in range(size):
+            part += values[index]
+        total += part
+    for item in range(pairs.m):
+        if w[item] > 0.0:
+            total -= w[item] * state.floor[item]
+        elif w[item] < 0.0:
+            total -= w[item] * state.cap[item]
+    return total

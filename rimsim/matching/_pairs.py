@@ -1,0 +1,159 @@
+"""Pairs of users and items as the kernels see them: a whole matrix, or a sparse selection, in both orders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rimsim.matching._compiled import compiled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Pairs", "State", "dense_pairs", "fresh_state", "item_of", "item_range", "pair_at", "place_of", "user_range"]
+
+_BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the first-level cache
+
+
+class Pairs(NamedTuple):
+    """E pairs. A *pair* indexes the order by user, a *place* the order by item.
+
+    A whole matrix needs no index arrays (they are empty): pair = user·M + item, place = item·n + user; what is not
+    admissible has the value −inf.
+    """
+
+    n: int
+    """Users."""
+    m: int
+    """Items, M."""
+    sparse: bool
+    """Whether the index arrays are in use."""
+    uval: NDArray[np.floating]
+    """(E,) values by user."""
+    ival: NDArray[np.floating]
+    """(E,) the same by item."""
+    uptr: NDArray[np.int64]
+    """(n+1,) where the pairs of each user begin."""
+    uitem: NDArray[np.int32]
+    """(E,) item of each pair."""
+    uplace: NDArray[np.int64]
+    """(E,) place of each pair."""
+    iptr: NDArray[np.int64]
+    """(M+1,) where the places of each item begin."""
+    iuser: NDArray[np.int32]
+    """(E,) user of each place."""
+    ipair: NDArray[np.int64]
+    """(E,) pair of each place."""
+
+
+class State(NamedTuple):
+    """Who holds what. All arrays are changed in place."""
+
+    w: NDArray[np.float64]
+    """(M,) bonuses, w = −v."""
+    slot: NDArray[np.int64]
+    """(n, k) the pairs held by each user, −1 where empty."""
+    held: NDArray[np.uint8]
+    """(E,) by place: 1 where the pair is in a slot."""
+    exposure: NDArray[np.int64]
+    """(M,) users that hold each item."""
+    theta: NDArray[np.float64]
+    """(n,) value s + w of the cheapest slot of each user (0 if one is empty), or a lower bound of it."""
+    capacity: NDArray[np.int64]
+    """(n,) slots in use, at most k."""
+    floor: NDArray[np.int64]
+    """(M,) required exposures."""
+    cap: NDArray[np.int64]
+    """(M,) largest allowed exposures."""
+    ceiling: NDArray[np.float64]
+    """(M,) largest bonus: the cost of one exposure of shortfall."""
+
+
+@compiled
+def user_range(pairs: Pairs, user: int) -> tuple[int, int]:
+    """First pair of a user and the one after its last."""
+    if pairs.sparse:
+        return pairs.uptr[user], pairs.uptr[user + 1]
+    return user * pairs.m, (user + 1) * pairs.m
+
+
+@compiled
+def item_range(pairs: Pairs, item: int) -> tuple[int, int]:
+    """First place of an item and the one after its last."""
+    if pairs.sparse:
+        return pairs.iptr[item], pairs.iptr[item + 1]
+    return item * pairs.n, (item + 1) * pairs.n
+
+
+@compiled
+def item_of(pairs: Pairs, user: int, pair: int) -> int:
+    """The item of a pair of a user."""
+    if pairs.sparse:
+        return np.int64(pairs.uitem[pair])
+    return pair - user * pairs.m
+
+
+@compiled
+def place_of(pairs: Pairs, user: int, pair: int) -> int:
+    """The place of a pair of a user."""
+    if pairs.sparse:
+        return pairs.uplace[pair]
+    return (pair - user * pairs.m) * pairs.n + user
+
+
+@compiled
+def pair_at(pairs: Pairs, item: int, user: int, place: int) -> int:
+    """The pair at a place of an item that belongs to a user."""
+    if pairs.sparse:
+        return pairs.ipair[place]
+    return user * pairs.m + item
+
+
+@compiled
+def _transpose(matrix: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+    n, m = matrix.shape
+    for row in range(0, n, _BLOCK):
+        for column in range(0, m, _BLOCK):
+            for i in range(row, min(row + _BLOCK, n)):
+                for j in range(column, min(column + _BLOCK, m)):
+                    out[j, i] = matrix[i, j]
+
+
+_NO_INT64 = np.empty(0, np.int64)
+_NO_INT32 = np.empty(0, np.int32)
+
+
+def dense_pairs(scores: NDArray[np.floating], admissible: NDArray[np.bool_] | None) -> Pairs:
+    """All pairs of a matrix; one transposed copy is made, and one more where there is a mask."""
+    n, m = scores.shape
+    matrix = np.ascontiguousarray(scores) if admissible is None else np.where(admissible, scores, -np.inf)
+    matrix = matrix.astype(scores.dtype, copy=False)
+    turned = np.empty((m, n), matrix.dtype)
+    _transpose(matrix, turned)
+    return Pairs(
+        n, m, False, matrix.reshape(-1), turned.reshape(-1), _NO_INT64, _NO_INT32, _NO_INT64, _NO_INT64, _NO_INT32, _NO_INT64
+    )
+
+
+def fresh_state(
+    pairs: Pairs,
+    capacity: NDArray[np.int64],
+    floor: NDArray[np.int64],
+    cap: NDArray[np.int64],
+    ceiling: NDArray[np.float64],
+    bonus: NDArray[np.float64],
+) -> State:
+    """Nobody holds anything yet."""
+    width = int(capacity.max(initial=0))
+    return State(
+        w=bonus.copy(),
+        slot=np.full((pairs.n, width), -1, np.int64),
+        held=np.zeros(len(pairs.uval), np.uint8),
+        exposure=np.zeros(pairs.m, np.int64),
+        theta=np.zeros(pairs.n),
+        capacity=capacity,
+        floor=floor,
+        cap=cap,
+        ceiling=ceiling,
+    )
