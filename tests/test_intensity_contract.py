@@ -6,6 +6,7 @@ from rimsim.intensity import (
     EMA,
     GRU,
     GRUConfig,
+    Hawkes,
     HawkesPoisson,
     IntensityModel,
     Popularity,
@@ -83,3 +84,11 @@ class TestTransformer(IntensityModelTests):
                 update_learning_rate=0.01,
             )
         )
+
+
+class TestHawkes(IntensityModelTests):
+    """Hawkes."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return Hawkes()

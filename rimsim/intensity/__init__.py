@@ -7,6 +7,7 @@ from rimsim.intensity.contract import IntensityModel, RecurrentModel
 from rimsim.intensity.decayed import Scales
 from rimsim.intensity.ground import Ground, GroundModel
 from rimsim.intensity.gru import GRU, GRUConfig
+from rimsim.intensity.hawkes import Hawkes, HawkesConfig
 from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
 from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.popularity import Popularity, PopularityConfig
@@ -24,6 +25,8 @@ __all__ = [
     "GRUConfig",
     "Ground",
     "GroundModel",
+    "Hawkes",
+    "HawkesConfig",
     "HawkesPoisson",
     "HawkesPoissonConfig",
     "IntensityModel",

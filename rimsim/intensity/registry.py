@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
 from rimsim.intensity.gru import GRU, GRUConfig
+from rimsim.intensity.hawkes import Hawkes, HawkesConfig
 from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity, PopularityConfig
@@ -35,6 +36,7 @@ _MARKS: dict[str, _Entry] = {
     "transformer": _Entry(Transformer, TransformerConfig),
 }
 _GROUNDS: dict[str, _Entry] = {
+    "hawkes": _Entry(Hawkes, HawkesConfig),
     "hp": _Entry(HawkesPoisson, HawkesPoissonConfig),
     "pop": _Entry(UserPopularity, UserPopularityConfig),
     "ema": _Entry(EMA, EMAConfig),
