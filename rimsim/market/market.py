@@ -55,6 +55,10 @@ class ClosedRound:
     """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
     relevant: NDArray[np.float64]
     """(n,) how many items each arrival would have consumed of a catalogue shown whole."""
+    counts_items: bool
+    """``relevant`` counts items (a replay); otherwise it is λ*(x), an expectation that need not be a whole number."""
+    states: StateScores
+    """The states in which the arrivals came, under the model that served them; scored when iterated."""
     rescale: float
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
 
@@ -228,6 +232,10 @@ class Market:
                 cost=self.cost,
                 log_counts=self._log_counts,
                 relevant=self._consumer.relevant(everyone),
+                counts_items=bool(self._replay) and self.world.truth is None,
+                states=StateScores(
+                    PastStates.of_round(past), _always(self.model), self.world.release, self.device, self.seeds.model
+                ),
                 rescale=float(getattr(getattr(self.model, "ground", None), "rescale", 1.0)),
             )
         )
@@ -279,7 +287,7 @@ class Market:
         if not self._replay:
             schedule = self._schedule_of(-1)
             past = PastStates.of_round(PastRound(-1, schedule, Population(schedule, self._history)))
-            return StateScores(past, lambda: (model,), world.release, self.device, seed)
+            return StateScores(past, _always(model), world.release, self.device, seed)
         sessions = world.past_sessions
         rows = np.arange(max(0, len(sessions) - len(self._replay[0])), len(sessions))
         users, starts = sessions.user[rows], sessions.start[rows]
@@ -304,8 +312,7 @@ class Market:
 
     def _median_kth_score(self) -> float:
         """Median over last round's states of the k-th largest λ(x,y), scored by the serving model."""
-        model = self.model
-        scores = self._calibration.scored_by(lambda: (model,))
+        scores = self._calibration.scored_by(_always(self.model))
         parts = [chunk.intensity.topk(self.config.slate, 1).values[:, -1] for chunk in scores]
         if not parts:
             return 1.0
@@ -499,6 +506,10 @@ class Market:
         while not self._over:
             self._clock.step()
         self._close_round()
+
+
+def _always(model: IntensityModel) -> Callable[[], tuple[IntensityModel, ...]]:
+    return lambda: (model,)
 
 
 def _seconds(duration: str) -> float:

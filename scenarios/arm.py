@@ -1,0 +1,180 @@
+"""One arm of a comparison: an agent, a seed, all rounds, and the tables it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim.agents import make_agent, play_round
+from rimsim.config import ScenarioConfig, Seeds
+from rimsim.market import Market, build_world
+from rimsim.market.world import warm_model
+from rimsim.scenarios.round_metrics import MeasureContext, certified, round_metrics
+from rimsim.scenarios.run_folder import write_table
+from rimsim.tracking import RoundRecord, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rimsim.agents import Agent
+    from rimsim.market import ClosedRound
+
+__all__ = ["FROZEN", "Arm", "agent_name", "prepare", "run_arm", "safe_name"]
+
+FROZEN = "-frozen"
+"""Ends the name of an arm whose model is not retrained."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a worker is told; plain data, so that it can cross to another process."""
+
+    config: ScenarioConfig
+    agent: str
+    """Text for :func:`rimsim.agents.make_agent`."""
+    name: str
+    """In tables: the agent's name, with ``-frozen`` where its model is not retrained."""
+    frozen: bool
+    seed: int
+    folder: Path
+    batch_size: int | None
+    """Arrivals a batch at most; results do not depend on it."""
+    certify: bool
+    """Compute certificates, which score every state of a round once more."""
+    ledger: bool
+    """Write the ledger."""
+
+
+def safe_name(name: str) -> str:
+    """An arm's name as part of a file name."""
+    return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
+
+
+def prepare(config: ScenarioConfig, seed: int) -> None:
+    """Fit what the arms of a seed share, so that they find it in the cache."""
+    build_world(config)
+    warm_model(config, seed)
+
+
+def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
+    """Play all rounds of an arm and write its tables and event files.
+
+    Args:
+        arm: What to do.
+        report: Called with numbers of arrivals served, for a progress bar.
+    """
+    config, folder = arm.config, arm.folder
+    agent = make_agent(arm.agent)
+    market = Market(
+        config,
+        seeds=Seeds.all(arm.seed),
+        retrain=False if arm.frozen else None,
+        reveal_truth=bool(getattr(agent, "needs_truth", False)),
+    )
+    context = MeasureContext.of(market.world, config, arm.seed)
+    part = f"{safe_name(arm.name)}-{arm.seed}"
+    figures: list[pd.DataFrame] = []
+    first: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+    served = 0
+    with Tracker(folder, arm.name, arm.seed) as tracker:
+        while not market.done:
+            play_round(market, agent, arm.batch_size, report)
+            closed = market.closed.pop()
+            served += len(closed.ledger.schedule)
+            exposure = closed.ledger.exposure(market.n_items)
+            first = exposure if first is None else first
+            price = getattr(agent, "item_price", None)
+            proof = certified(closed, price) if arm.certify else None
+            values = round_metrics(closed, context, first, proof)
+            figures.append(_long(arm, closed.number, values))
+            _write_round(arm, closed, part)
+            write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
+            tracker.round(
+                RoundRecord(
+                    round=closed.number,
+                    arrivals=served,
+                    metrics=values | {"platform/rescale": closed.rescale, "platform/cost": closed.cost},
+                    item_price=price,
+                    exposure=exposure,
+                    required=closed.required,
+                )
+            )
+        tracker.finish(_hyperparameters(config), _finals(figures))
+
+
+def _long(arm: Arm, number: int, values: dict[str, float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "agent": arm.name,
+            "seed": np.int64(arm.seed),
+            "round": np.int64(number),
+            "metric": list(values),
+            "value": list(values.values()),
+        }
+    )
+
+
+def _write_round(arm: Arm, closed: ClosedRound, part: str) -> None:
+    folder, number, ledger = arm.folder, closed.number, closed.ledger
+    name = f"{part}-{number:03d}.parquet"
+    if arm.ledger:
+        table = ledger.table(arm.name, arm.seed, number)
+        write_table(folder / "ledger" / name, table.assign(agent=table["agent"].astype(str)))
+    schedule = ledger.schedule
+    write_table(
+        folder / "arrivals" / name,
+        pd.DataFrame(
+            {
+                "agent": arm.name,
+                "seed": np.int64(arm.seed),
+                "round": np.int64(number),
+                "arrival": schedule.id,
+                "time": schedule.tick / 1e6,
+                "user": schedule.user[schedule.slot],
+                "ground_intensity": ledger.ground,
+            }
+        ),
+    )
+    needed = np.flatnonzero(closed.required)
+    write_table(
+        folder / "required" / f"{arm.seed}-{number:03d}.parquet",
+        pd.DataFrame(
+            {
+                "seed": np.int64(arm.seed),
+                "round": np.int64(number),
+                "item": needed,
+                "required": closed.required[needed],
+            }
+        ),
+    )
+
+
+def _hyperparameters(config: ScenarioConfig) -> dict[str, float | str | bool]:
+    window = config.platform.log_window
+    return {
+        "scenario": config.name,
+        "rounds": config.rounds,
+        "slate": config.slate,
+        "beta": config.exposure.beta,
+        "cost": config.exposure.cost,
+        "model": config.platform.model,
+        "log_rounds": -1 if window.rounds is None else window.rounds,
+        "retrain": config.platform.retrain,
+    }
+
+
+def _finals(figures: list[pd.DataFrame]) -> dict[str, float | None]:
+    """Means over the last half of the rounds, for the hyper-parameter table."""
+    late = pd.concat(figures[len(figures) // 2 :], ignore_index=True)
+    means = late.groupby("metric")["value"].mean()
+    return {name: float(means[name]) for name in ("utility", "shortfall", "coverage", "perplexity") if name in means}
+
+
+def agent_name(text: str) -> str:
+    """The name that an agent goes by in tables."""
+    agent: Agent = make_agent(text)
+    return agent.name

@@ -1,0 +1,175 @@
+"""The command ``rimsim``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from rich.console import Console
+
+from rimsim import __version__
+from rimsim.config import find_scenario, scenario_names
+from rimsim.errors import ConfigError, RimsimError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says the nearest option for an unknown one."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in message.split():
+            if word.startswith("--"):
+                message += "." + nearest(word, known)
+                break
+        super().error(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="rimsim", description="Simulate a recommendation market with guaranteed exposure.")
+    parser.add_argument("--version", action="version", version=f"rimsim {__version__}")
+    commands = parser.add_subparsers(dest="job", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    compare = commands.add_parser("compare", help="compare agents in the closed loop: the main job")
+    compare.add_argument("scenario", nargs="?", default="closed-loop", help="name (rimsim scenarios) or YAML file")
+    _compare_options(compare)
+
+    demo = commands.add_parser("demo", help="the main job and the replay on the embedded data, in some minutes")
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs; replaced if it is a demo")
+
+    report = commands.add_parser("report", help="print the tables of a run and draw its pictures again")
+    report.add_argument("run", type=Path, help="run folder")
+    report.add_argument("--digest", action="store_true", help="print a digest of the tables' content and nothing else")
+
+    commands.add_parser("scenarios", help="list the built-in scenarios")
+    return parser
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--agents", help="comma-separated names, or file.py:Class, with options in brackets")
+    parser.add_argument("--rounds", type=int, help="rounds, in place of the scenario's")
+    parser.add_argument("--seeds", default="2", help="how many seeds, or which: 0,3,7 (default: 2)")
+    parser.add_argument("--data", help="name, folder, zip, CSV or Parquet file, in place of the scenario's")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another field: exposure.beta=0.3")
+    parser.add_argument("--frozen", help="agents that also get an arm without retraining ('none' for no such arm)")
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/<scenario>-<time>)")
+    parser.add_argument("--batch-size", type=int, help="arrivals a batch at most; changes no result")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core); changes no result")
+    parser.add_argument("--no-ledger", action="store_true", help="do not write the ledger")
+    parser.add_argument("--no-certificate", action="store_true", help="do not compute V, D(w) and the gap")
+
+
+def _split(text: str) -> list[str]:
+    """Comma-separated parts; commas within brackets do not count."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for pair in pairs:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: {pair!r}; allowed: FIELD=VALUE, such as exposure.beta=0.3")
+        found[field.strip()] = yaml.safe_load(value)
+    return found
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds: {text!r}; allowed: how many seeds (5), or which (0,3,7)") from None
+    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
+
+
+def _compare(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.scenarios.comparison import DEFAULT_AGENTS, compare  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.report import print_results  # noqa: PLC0415
+
+    frozen = None
+    if options.frozen is not None:
+        frozen = [] if options.frozen == "none" else _split(options.frozen)
+    run = compare(
+        options.scenario,
+        agents=_split(options.agents) if options.agents else DEFAULT_AGENTS,
+        rounds=options.rounds,
+        seeds=_seeds(options.seeds),
+        data=options.data,
+        settings=_settings(options.set),
+        frozen=frozen,
+        out=options.out,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        certify=not options.no_certificate,
+        ledger=not options.no_ledger,
+        command="rimsim " + shlex.join(sys.argv[1:]),
+        console=console,
+    )
+    print_results(run, console)
+
+
+def _demo(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.scenarios.demo import demo  # noqa: PLC0415  # torch loads only for work
+
+    demo(options.out, console)
+
+
+def _report(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.scenarios.report import digest, draw_pictures, print_results  # noqa: PLC0415
+    from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
+
+    run = load_run(options.run)
+    if options.digest:
+        console.print(digest(run), highlight=False)
+        return
+    draw_pictures(run)
+    print_results(run, console)
+
+
+def _scenarios(console: Console) -> None:
+    for name in scenario_names():
+        console.print(f"{name:22} {find_scenario(name).description}", highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status: 0, or 2 for an error of ours, told in one sentence."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    try:
+        if options.job == "compare":
+            _compare(options, console)
+        elif options.job == "demo":
+            _demo(options, console)
+        elif options.job == "report":
+            _report(options, console)
+        else:
+            _scenarios(console)
+    except RimsimError as error:
+        Console(stderr=True, soft_wrap=True).print(f"rimsim: {error}", highlight=False, markup=False)
+        return 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("rimsim: interrupted; finished rounds are in the run folder")
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

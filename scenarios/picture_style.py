@@ -1,0 +1,257 @@
+"""How pictures look: one colour and marker an agent, a frame with a message, labels that avoid each other."""
+
+from __future__ import annotations
+
+import textwrap
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+
+from rimsim.measures import MEASURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "FROZEN",
+    "AgentStyle",
+    "frame",
+    "integer_rounds",
+    "label_points",
+    "legend",
+    "metric_axis",
+    "style",
+    "styles",
+]
+
+FROZEN = "-frozen"
+"""Ends the name of an arm that is not retrained."""
+
+WIDTH, DPI = 10.0, 120  # inches and dots an inch: 1,200 pixels wide
+_INK = "#333333"
+
+
+@dataclass(frozen=True)
+class AgentStyle:
+    """Colour and marker of an agent: either tells it apart without the other."""
+
+    colour: str
+    marker: str
+
+
+# Seaborn's colour-blind palette and Okabe and Ito's black; blue and vermilion, the safest pair, for the main
+# contrast.
+_KNOWN: Mapping[str, AgentStyle] = {
+    "relevance": AgentStyle("#0173b2", "o"),
+    "rim-dual": AgentStyle("#de8f05", "s"),
+    "rim-feedback": AgentStyle("#d55e00", "D"),
+    "rim-resolve": AgentStyle("#ca9161", "v"),
+    "entropic-dual": AgentStyle("#cc78bc", "P"),
+    "epsilon-greedy": AgentStyle("#56b4e9", "^"),
+    "popularity": AgentStyle("#029e73", "X"),
+    "random": AgentStyle("#949494", "<"),
+    "oracle": AgentStyle("#000000", "*"),
+    "hindsight": AgentStyle("#555555", "p"),
+    "ppo": AgentStyle("#b8a800", "h"),
+}
+_OWN = (
+    AgentStyle("#7b4ba6", "d"),
+    AgentStyle("#a50f4a", ">"),
+    AgentStyle("#3f6b1f", "H"),
+    AgentStyle("#00798c", "p"),
+    AgentStyle("#8c564b", "X"),
+    AgentStyle("#e377a2", "P"),
+)
+
+
+def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
+    """The style of each agent, in the order of drawing; a frozen arm looks like its agent.
+
+    rimsim's own agents have fixed styles. Another name takes one of six by its checksum, or the next free
+    one.
+    """
+    names = {name.removesuffix(FROZEN) for name in agents}
+    chosen = {name: _KNOWN[name] for name in _KNOWN if name in names}
+    taken: set[int] = set()
+    for name in sorted(names - set(_KNOWN)):
+        start = zlib.crc32(name.encode())
+        free = [(start + step) % len(_OWN) for step in range(len(_OWN))]
+        place = next((index for index in free if index not in taken), free[0])
+        taken.add(place)
+        chosen[name] = _OWN[place]
+    return chosen
+
+
+_LOOK: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 11,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.linewidth": 0.6,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all pictures, without touching the caller's settings."""
+    with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
+        yield
+
+
+def frame(message: str, caption: str, height: float) -> Figure:
+    """An empty figure, 1,200 pixels wide, with a message as title and a line that says what is drawn.
+
+    Args:
+        message: A sentence; long ones are broken.
+        caption: What lines, points and bands are.
+        height: Inches below the title.
+    """
+    title = _balanced(message, 84)
+    below = textwrap.wrap(caption, 128)
+    head = 0.3 + 0.27 * len(title) + 0.2 * len(below)
+    total = height + head
+    engine = ConstrainedLayoutEngine(rect=(0.005, 0.005, 0.99, 1 - head / total - 0.005))
+    figure = Figure(figsize=(WIDTH, total), dpi=DPI, layout=engine)
+    figure.text(0.012, 1 - 0.14 / total, "\n".join(title), fontsize=14, fontweight="bold", va="top")
+    under = 1 - (0.22 + 0.27 * len(title)) / total
+    figure.text(0.012, under, "\n".join(below), fontsize=10, va="top", color="#666666")
+    return figure
+
+
+def _balanced(text: str, width: int) -> list[str]:
+    """Lines of about equal length, as few as the width allows."""
+    lines = textwrap.wrap(text, width)
+    while width > 1 and len(narrower := textwrap.wrap(text, width - 1)) == len(lines):
+        lines, width = narrower, width - 1
+    return lines
+
+
+def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] | None = None) -> None:
+    """Fill an axes of its own with the legend, so that it never covers data.
+
+    Args:
+        ax: Becomes the legend.
+        looks: Agent → style.
+        extra: Agent → what to write behind its name.
+    """
+    ax.set_axis_off()
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, markersize=7, linewidth=2)
+        for look in looks.values()
+    ]
+    labels = [f"{name}  {extra[name]}" if extra and name in extra else name for name in looks]
+    crowded = len(labels) > 9
+    ax.legend(
+        handles,
+        labels,
+        loc="center left",
+        frameon=False,
+        labelspacing=0.35 if crowded else 0.8,
+        handlelength=2.4,
+        fontsize=10 if crowded else 11,
+    )
+
+
+def metric_axis(ax: Axes, metric: str, *, difference: bool = False) -> None:
+    """Title and y axis of a panel that shows a metric: its title, its unit, shares in per cent.
+
+    Args:
+        ax: The panel, with its data.
+        metric: Which metric.
+        difference: Whether it shows differences of the metric: shares in percentage points, 0 anywhere.
+    """
+    measure = MEASURES[metric]
+    ax.set_title(measure.title, loc="left")
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    if measure.unit == "share":
+        ax.yaxis.set_major_formatter(lambda value, _: _number(100 * value) + ("" if difference else " %"))
+        unit = "percentage points" if difference else ""
+    else:
+        ax.yaxis.set_major_formatter(lambda value, _: _number(value))
+        unit = measure.unit
+    ax.set_ylabel("\n".join(textwrap.wrap(unit, 24)))
+    if not difference and measure.unit != "index":
+        ax.set_ylim(0, 1.06 * ax.dataLim.y1 or 1)
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 10):g}".replace("-", "−")
+
+
+def integer_rounds(ax: Axes) -> None:
+    """Whole numbers of rounds on the x axis."""
+    ax.set_xlabel("round")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def label_points(
+    ax: Axes,
+    points: Mapping[str, tuple[float, float]],
+    looks: Mapping[str, AgentStyle],
+    avoid: Sequence[Bbox] = (),
+) -> dict[str, Bbox]:
+    """Write each agent's name beside its point, off other points, labels and error bars if possible.
+
+    Args:
+        ax: With its final limits.
+        points: Agent → position in data.
+        looks: Agent → style.
+        avoid: Boxes in pixels that labels should stay off, such as error bars.
+
+    Returns:
+        Agent → box of its label in pixels.
+    """
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        return {}
+    figure.draw_without_rendering()
+    spots = {name: ax.transData.transform(position) for name, position in points.items()}
+    busy = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in spots.values()] + list(avoid)
+    inside = ax.get_window_extent()
+    ways = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28), (20, 22), (-20, 22)]
+    boxes: dict[str, Bbox] = {}
+    for name in points:
+        text = ax.annotate(
+            name,
+            points[name],
+            xytext=(0, 0),
+            textcoords="offset points",
+            fontsize=11,
+            color=looks[name].colour,
+            fontweight="bold",
+        )
+        scored = []
+        for order, (dx, dy) in enumerate(ways):
+            text.set_position((dx, dy))
+            text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
+            box = text.get_window_extent()
+            clashes = sum(box.overlaps(other) for other in [*busy, *boxes.values()])
+            outside = not (
+                inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            )
+            scored.append((clashes + 2 * outside, order))
+        dx, dy = ways[min(scored)[1]]
+        text.set_position((dx, dy))
+        text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
+        boxes[name] = text.get_window_extent()
+    return boxes

@@ -1,0 +1,114 @@
+"""The figures of one round of one arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import measures
+from rimsim.matching import certificate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.market import ClosedRound, World
+    from rimsim.matching import Certificate
+
+__all__ = ["MeasureContext", "certified", "round_metrics"]
+
+_PAIRS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class MeasureContext:
+    """What measures need beside the round itself."""
+
+    popularity: NDArray[np.int64]
+    """(M,) events of each item in the warm-up log: frozen at round 0, so that a trend is not one of its ruler."""
+    genres: NDArray[np.float64]
+    """(M, G) share of each genre in each item."""
+    decay: float
+    """γ of examination."""
+    seed: int
+    """Seed of the sample of pairs; arrivals are the same for all agents, so the pairs are too."""
+
+    @classmethod
+    def of(cls, world: World, config: ScenarioConfig, seed: int) -> MeasureContext:
+        """The context of all arms of a scenario and seed."""
+        weights, _ = measures.genre_weights([str(text) for text in world.log.items["genres"]])
+        popularity = np.bincount(world.past.item, minlength=world.log.n_items)
+        return cls(popularity, weights, config.consumer.position_decay, seed)
+
+
+def certified(closed: ClosedRound, price: NDArray[np.float64] | None) -> Certificate:
+    """V, D(w) and the gap of a round's slates under the scores of the model that served it.
+
+    The scores are computed anew from the states in which the arrivals came, so the certificate owes nothing to the
+    agent but a price vector, and any price gives a valid bound.
+
+    Args:
+        closed: The round.
+        price: (M,) item prices v; None takes zero, the bound of an agent that has no prices.
+    """
+    chunks = list(closed.states)
+    order = np.concatenate([chunk.index for chunk in chunks])
+    scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
+    admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
+    slates = closed.ledger.item[order].astype(np.int64)
+    v = np.zeros(scores.shape[1]) if price is None else price
+    return certificate(
+        scores, slates, slates.shape[1], closed.required, v, closed.cost, admissible=admissible
+    )
+
+
+def round_metrics(
+    closed: ClosedRound,
+    context: MeasureContext,
+    first: NDArray[np.int64],
+    proof: Certificate | None,
+) -> dict[str, float]:
+    """Every metric of a round by its name in :data:`rimsim.measures.MEASURES`.
+
+    Args:
+        closed: The round.
+        context: Popularity, genres and pairs.
+        first: (M,) exposures of round 0 of the same arm, for genre drift.
+        proof: The round's certificate; None leaves its metrics out.
+    """
+    ledger = closed.ledger
+    m = len(closed.required)
+    slates, required = ledger.item, closed.required
+    exposure = ledger.exposure(m)
+    user = ledger.schedule.user[ledger.schedule.slot]
+    pairs = measures.sample_pairs(len(slates), _PAIRS, context.seed, user)
+    values: dict[str, float] = {
+        "precision": measures.precision(ledger.consumed),
+        "recall": measures.recall(ledger.consumed, closed.relevant),
+        "utility": measures.per_slate(ledger.probability),
+        "consumptions": measures.per_slate(ledger.consumed),
+        "coverage": measures.coverage(exposure),
+        "gini": measures.gini(exposure),
+        "perplexity": measures.perplexity(exposure),
+        "average_popularity": measures.average_popularity(exposure, context.popularity),
+        "shortfall": measures.shortfall(exposure, required),
+        "examined_shortfall": measures.examined_shortfall(slates, required, context.decay),
+        "items_met": measures.items_met(exposure, required),
+        "worst_ratio": measures.worst_ratio(exposure, required),
+        "effective_items": measures.effective_items(ledger.consumption(m)),
+        "log_gini": measures.gini(closed.log_counts),
+        "jaccard": measures.jaccard(slates, pairs),
+        "genre_drift": measures.genre_drift(exposure, first, context.genres),
+        "sessions_per_user": measures.sessions_per_user(user),
+        "value_true": measures.penalised_value(ledger.true_intensity, exposure, required, closed.cost),
+        "return": measures.penalised_value(ledger.consumed, exposure, required, closed.cost),
+    }
+    if closed.counts_items:
+        values["ndcg"] = measures.ndcg(ledger.consumed, closed.relevant)
+    if proof is not None:
+        values |= {"value_model": proof.value, "bound": proof.bound, "gap": proof.gap}
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
