@@ -27,7 +27,7 @@ class Measure:
     group: str
     """First half of the TensorBoard tag ``group/name``."""
     unit: str
-    """Unit, or ``share`` for what lies between 0 and 1."""
+    """Unit; ``share`` = a part of 1, written in per cent; ``index`` = from 0 to 1, but no part."""
     better: Better
     """Which direction is good, if one is."""
     function: str
@@ -49,7 +49,7 @@ _ALL = (
     Measure("consumptions", "Consumptions", "relevance", "consumptions per slate", "higher", "per_slate",
         "mean over arrivals of Σ_r consumed"),
     Measure("coverage", "Catalogue coverage", "exposure", "share", "higher", "coverage", "#{y: E_y > 0} / M"),
-    Measure("gini", "Gini of exposure", "exposure", "share", "lower", "gini",
+    Measure("gini", "Gini of exposure", "exposure", "index", "lower", "gini",
         "Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending, zeros included"),
     Measure("perplexity", "Exposure perplexity", "exposure", "items", "higher", "perplexity",
         "exp(−Σ p ln p), p = E/ΣE"),
@@ -66,9 +66,9 @@ _ALL = (
         "min E/b over b > 0"),
     Measure("effective_items", "Effective consumed items", "loop", "items", "higher", "effective_items",
         "N(N−1) / Σ n(n−1), n = consumptions per item in the round, N = Σ n"),
-    Measure("log_gini", "Gini of the training log", "loop", "share", "lower", "gini",
+    Measure("log_gini", "Gini of the training log", "loop", "index", "lower", "gini",
         "Gini of events per item in the log that the platform trains on"),
-    Measure("jaccard", "Likeness of slates", "loop", "share", "lower", "jaccard",
+    Measure("jaccard", "Likeness of slates", "loop", "index", "lower", "jaccard",
         "mean of |A ∩ B| / |A ∪ B| over a fixed sample of pairs of arrivals"),
     Measure("genre_drift", "Genre drift", "loop", "bits", "neither", "genre_drift",
         "Jensen-Shannon divergence (base 2) of genre shares of exposure, now and in round 0"),

@@ -1,0 +1,328 @@
+"""Pictures of a run: drawn from tables, saying what the data say."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from rimsim import measures
+from rimsim.scenarios import picture_messages, picture_style, picture_tables, pictures
+
+AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
+
+
+def _shown(agent: str, seed: int, number: int, *, n: int, k: int, m: int):
+    """Slates, prices and true worth of a made-up market: heads deepen by retraining, prices lift the tail."""
+    rows = np.random.default_rng([seed, number])
+    taste = rows.gumbel(size=(n, m))
+    intensity = rows.lognormal(0, 0.8, n)
+    slope = 0.9 + (0 if agent.endswith("-frozen") else 0.09 * number)
+    kind = agent.removesuffix("-frozen")
+    worth = np.exp(1.2 * taste - 0.7 * np.log1p(np.arange(m)))
+    worth = 0.9 * worth / worth.max(axis=1, keepdims=True)
+    noise = np.random.default_rng([seed, number, len(agent)]).gumbel(size=(n, m))
+    score = 0.9 * taste - slope * np.log1p(np.arange(m)) + 0.8 * noise
+    price = np.zeros(m)
+    if kind.startswith("rim"):
+        price = -np.linspace(0, 2.2 if kind == "rim-dual" else 2.6, m)
+        score = score - price * (1.6 - 0.4 * np.log(intensity))[:, None]
+    elif kind == "random":
+        score = noise
+    elif kind == "oracle":
+        score = worth
+    slates = np.argsort(-score, axis=1)[:, :k]
+    return slates, price, intensity, np.take_along_axis(worth, slates, axis=1) * 0.85 ** np.arange(k)
+
+
+def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> pictures.PictureTables:
+    metric_rows, ledgers, arrivals = [], [], []
+    required = {
+        (seed, number): np.full(m, n * k // (2 * m)) for seed in range(seeds) for number in range(rounds)
+    }
+    for agent in agents:
+        for seed in range(seeds):
+            log = np.zeros(m)
+            for number in range(rounds):
+                slates, price, intensity, worth = _shown(agent, seed, number, n=n, k=k, m=m)
+                counts = measures.exposure_counts(slates, m)
+                log += counts
+                key = {"agent": agent, "seed": seed, "round": number}
+                values = {
+                    "utility": measures.per_slate(worth),
+                    "shortfall": measures.shortfall(counts, required[seed, number]),
+                    "coverage": measures.coverage(counts),
+                    "effective_items": measures.effective_items(counts),
+                    "log_gini": measures.gini(log),
+                    "perplexity": measures.perplexity(counts),
+                }
+                metric_rows += [{**key, "metric": name, "value": value} for name, value in values.items()]
+                arrivals.append(pd.DataFrame({**key, "arrival": np.arange(n), "ground_intensity": intensity}))
+                ledgers.append(
+                    pd.DataFrame(
+                        {
+                            **key,
+                            "arrival": np.repeat(np.arange(n), k),
+                            "position": np.tile(np.arange(1, k + 1), n),
+                            "item": slates.ravel(),
+                            "price": price[slates.ravel()],
+                        }
+                    )
+                )
+    return pictures.PictureTables(
+        rounds=pd.DataFrame(metric_rows),
+        n_items=m,
+        ledger=pd.concat(ledgers, ignore_index=True),
+        required=required,
+        arrivals=pd.concat(arrivals, ignore_index=True),
+    )
+
+
+@pytest.fixture(scope="module")
+def market() -> pictures.PictureTables:
+    return _market()
+
+
+def _texts(figure) -> str:
+    return " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def _curves(ax) -> dict[str, np.ndarray]:
+    return {
+        line.get_color(): np.asarray(line.get_ydata(), float) for line in ax.lines if len(line.get_xdata())
+    }
+
+
+def test_all_pictures_are_drawn_1200_pixels_wide(market, tmp_path):
+    """Every picture becomes a PNG of 1,200 pixels width, and no warning is raised on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = pictures.draw_all(market, tmp_path / "new" / "pictures")
+    assert [path.stem for path in paths] == list(pictures.PICTURES)
+    for path in paths:
+        height, width = imread(path).shape[:2]
+        assert width == 1200
+        assert 400 < height < 1600
+
+
+def test_the_same_tables_give_the_same_bytes(market, tmp_path):
+    """Drawing twice gives identical files."""
+    rounds = replace(market, ledger=None)
+    first, second = (pictures.draw_all(rounds, tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_drawing_leaves_the_callers_settings_alone(market, tmp_path):
+    """Matplotlib's settings are what they were."""
+    before = dict(mpl.rcParams)
+    pictures.draw_all(
+        replace(market, rounds=market.rounds[market.rounds["seed"] == 0], ledger=None), tmp_path
+    )
+    assert dict(mpl.rcParams) == before
+
+
+def test_pictures_without_data_are_left_out(market, tmp_path):
+    """Without ledger, requirement and frozen arms, only pictures of the table of rounds remain."""
+    rounds = market.rounds[~market.rounds["agent"].str.endswith("-frozen")]
+    bare = pictures.PictureTables(rounds=rounds, n_items=market.n_items)
+    assert [path.stem for path in pictures.draw_all(bare, tmp_path)] == ["rounds", "front"]
+    nothing = pictures.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
+    assert pictures.draw_all(nothing, tmp_path) == []
+
+
+def test_one_seed_has_no_bands_and_says_so(tmp_path):
+    """With one seed every picture is drawn, without warning, and none promises an interval."""
+    tables = _market(agents=("relevance", "relevance-frozen", "rim-dual"), seeds=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(pictures.draw_all(tables, tmp_path)) == len(pictures.PICTURES)
+    for draw in (pictures.over_rounds, pictures.front, pictures.who_pays):
+        assert "One seed: no b" in _texts(draw(tables))
+    assert "one seed: no interval" in _texts(pictures.retraining(tables))
+
+
+def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
+    """The line of an agent is the mean of its seeds; its band is the interval of mean_interval."""
+    figure = pictures.over_rounds(market)
+    (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered guarantees"]
+    rows = market.rounds.query("agent == 'rim-dual' and metric == 'shortfall'")
+    wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
+    colour = picture_style.styles(AGENTS)["rim-dual"].colour
+    assert _curves(panel)[colour] == pytest.approx([interval.mean for interval in wanted])
+    names = list(picture_style.styles(AGENTS))
+    band = panel.collections[names.index("rim-dual")].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(max(interval.high for interval in wanted))
+    assert band.min() == pytest.approx(min(interval.low for interval in wanted))
+
+
+def test_lorenz_curves_and_gini_come_from_the_ledger(market):
+    """The curve of an agent is the mean of its seeds' Lorenz curves; the legend tells their Gini."""
+    number = picture_tables.last_round(market.rounds)
+    rows = market.ledger[market.ledger["agent"].eq("relevance") & market.ledger["round"].eq(number)]
+    counts = [np.bincount(items, minlength=market.n_items) for _, items in rows.groupby("seed")["item"]]
+    figure = pictures.lorenz_curves(market)
+    colour = picture_style.styles(AGENTS)["relevance"].colour
+    expected = np.mean([measures.lorenz(count) for count in counts], axis=0)
+    assert _curves(figure.axes[0])[colour] == pytest.approx(expected)
+    gini = np.mean([measures.gini(count) for count in counts])
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert f"relevance  (Gini {gini:.2f})" in labels
+
+
+def test_retraining_effect_is_the_paired_difference(market):
+    """Each row is retrained minus frozen at one round, paired by seed whatever the order of the rows."""
+    effect = picture_tables.retraining_effect(market.rounds.sample(frac=1, random_state=0), "log_gini")
+    assert sorted(effect["agent"].unique()) == ["relevance", "rim-dual"]
+    value = market.rounds.query("metric == 'log_gini'").set_index(["agent", "round", "seed"])["value"]
+    value = value.sort_index()
+    for row in effect.itertuples():
+        own, frozen = value[row.agent, row.round], value[f"{row.agent}-frozen", row.round]
+        expected = measures.paired_difference(own, frozen)
+        assert (row.mean, row.low, row.high) == pytest.approx((expected.mean, expected.low, expected.high))
+
+
+def test_guarantees_by_decile_count_what_relevance_left_short():
+    """Two arrivals a decile, three items: only the item that relevance leaves below b counts."""
+    arrivals = np.arange(20)
+    key = {"seed": 0, "round": 0}
+
+    def ledger(agent, items):
+        rows = {"agent": agent, **key, "arrival": arrivals, "position": 1, "item": items, "price": 0.0}
+        return pd.DataFrame(rows)
+
+    low_first = pd.concat(
+        [ledger("relevance", np.arange(20) % 2), ledger("mine", np.where(arrivals < 10, 2, 0))]
+    )
+    intensity = [
+        pd.DataFrame({"agent": agent, **key, "arrival": arrivals, "ground_intensity": arrivals + 1.0})
+        for agent in ("relevance", "mine")
+    ]
+    tables = pictures.PictureTables(
+        rounds=pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"]),
+        n_items=3,
+        ledger=low_first.sample(frac=1, random_state=1),
+        required={(0, 0): np.array([5, 5, 5])},
+        arrivals=pd.concat(intensity),
+    )
+    paid = picture_tables.guaranteed_by_decile(tables).set_index(["agent", "decile"])["value"]
+    assert paid["mine"].tolist() == [1] * 5 + [0] * 5
+    assert paid["relevance"].tolist() == [0] * 10
+
+
+def test_without_relevance_a_negative_price_marks_the_guaranteed_items(market):
+    """All agents are measured on the items that any of them showed with a bonus."""
+    keep = ["rim-dual", "random"]
+    tables = replace(
+        market,
+        ledger=market.ledger[market.ledger["agent"].isin(keep)],
+        arrivals=market.arrivals[market.arrivals["agent"].isin(keep)],
+    )
+    paid = picture_tables.guaranteed_by_decile(tables)
+    assert set(paid["agent"]) == set(keep)
+    assert (paid["value"] > 0).all()
+    assert "with a bonus" in _texts(pictures.who_pays(tables))
+
+
+def test_titles_say_what_the_data_say():
+    """The sentence about the cost of guarantees has the agent's figures, and turns with them."""
+    rows = [("relevance", 0.72, 0.4), ("rim-feedback", 0.01, 0.376), ("random", 0.0, 0.07)]
+    rounds = pd.DataFrame(
+        [
+            {"agent": agent, "seed": seed, "round": 0, "metric": metric, "value": value}
+            for agent, short, utility in rows
+            for seed in range(2)
+            for metric, value in (("shortfall", short), ("utility", utility))
+        ]
+    )
+    said = picture_messages.cost_of_guarantees(rounds)
+    assert said == (
+        "rim-feedback leaves 1.0 % of the guaranteed exposure undelivered, relevance 72 %; "
+        "its utility is 6.0 % lower"
+    )
+    rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.44
+    assert picture_messages.cost_of_guarantees(rounds).endswith("10 % higher")
+    assert picture_messages.cost_of_guarantees(rounds[rounds["agent"] == "random"]).startswith(
+        "random leaves 0 %"
+    )
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ([-0.30, -0.40], "no clear effect on the catalogue coverage of relevance by round 3"),
+        (
+            [-0.36, -0.37, -0.38],
+            "costs relevance 37 points of catalogue coverage by round 3 (95 % interval 35 to 39)",
+        ),
+        ([0.36, 0.37, 0.38], "gives relevance 37 points of catalogue coverage"),
+    ],
+)
+def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(differences, said):
+    """A wide interval is reported as no clear effect, a narrow one with its size, sign and bounds."""
+    rounds = pd.DataFrame(
+        [
+            {"agent": agent, "seed": seed, "round": 3, "metric": "coverage", "value": value}
+            for seed, difference in enumerate(differences)
+            for agent, value in (("relevance", 0.5 + difference), ("relevance-frozen", 0.5))
+        ]
+    )
+    effects = {"coverage": picture_tables.retraining_effect(rounds, "coverage")}
+    assert said in picture_messages.effect_of_retraining(effects)
+
+
+def test_agents_keep_their_colour_whoever_else_takes_part():
+    """Known agents have fixed, distinct looks; others get distinct ones; a frozen arm looks like its agent."""
+    alone, together = (
+        picture_style.styles(["rim-dual"]),
+        picture_style.styles([*AGENTS, "mine", "yours", "theirs"]),
+    )
+    assert alone["rim-dual"] == together["rim-dual"]
+    assert "rim-dual-frozen" not in together
+    assert len({look.colour for look in together.values()}) == len(together)
+    assert picture_style.styles(["mine"])["mine"] == picture_style.styles(["mine", "relevance"])["mine"]
+
+
+def _contrast(first: str, second: str) -> float:
+    def luminance(colour):
+        channel = np.array(mpl.colors.to_rgb(colour))
+        linear = np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_look_stands_out_from_white():
+    """Lines and labels of all agents have enough contrast to be seen on white."""
+    looks = picture_style.styles(
+        [*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"]
+    )
+    assert min(_contrast(look.colour, "white") for look in looks.values()) > 2.0
+
+
+def test_labels_of_the_front_do_not_overlap(market):
+    """Names beside points keep off each other, off all points, and inside the axes."""
+    figure = pictures.front(market)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 5
+    frame = ax.get_window_extent()
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
+        assert frame.x0 <= box.x0
+        assert box.x1 <= frame.x1
+
+
+def test_legends_never_cover_data(market):
+    """A legend stands in axes of its own, which hold no line."""
+    for draw in pictures.PICTURES.values():
+        for ax in draw(market).axes:
+            if ax.get_legend() is not None:
+                assert not ax.lines
+                assert not ax.axison
