@@ -190,7 +190,8 @@ def test_who_pays_adds_up_to_the_exposure_of_binding_items(seed, n):
         (lambda: measures.exposure_counts([[0, 5]], 5), "0 to 4"),
         (lambda: measures.examined_exposure([[0]], 1.5, 1), r"gamma: 1\.5"),
         (lambda: measures.precision([True]), "hits"),
-        (lambda: measures.recall([[True, True]], [1]), r"relevant\[0\]: 1"),
+        (lambda: measures.ndcg([[True, True]], [1.5]), r"relevant\[0\]: 1\.5"),
+        (lambda: measures.recall([[True]], [1, 1]), "1 and 2 rows"),
         (lambda: measures.per_slate([1.0]), "values"),
         (lambda: measures.sessions_per_user([[1]]), "user"),
     ],
@@ -210,6 +211,11 @@ def test_relevance_by_hand():
     first = (1 + 1 / 2) / (1 + 1 / np.log2(3))
     second = (1 / np.log2(3)) / (1 + 1 / np.log2(3) + 1 / 2)
     assert measures.ndcg(hits, relevant) == pytest.approx((first + second) / 2)
+
+
+def test_recall_takes_expected_numbers():
+    """With expected numbers of relevant items, hits beyond the expectation count in full."""
+    assert measures.recall([[True, True], [False, False]], [1.6, 0.5]) == pytest.approx(2 / 1.6 / 2)
 
 
 def test_ndcg_is_one_only_for_the_ideal_order():

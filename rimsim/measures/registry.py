@@ -39,7 +39,7 @@ class Measure:
 _ALL = (
     Measure("precision", "Precision", "relevance", "share", "higher", "precision", "Σ hits / (n·k)"),
     Measure("recall", "Recall", "relevance", "share", "higher", "recall",
-        "mean of hits / relevant, over arrivals with a relevant item"),
+        "mean of hits / relevant (counted, or λ*(x)), over arrivals with a relevant item"),
     Measure("ndcg", "NDCG", "relevance", "share", "higher", "ndcg",
         "mean of Σ_hits 1/log₂(r+1) / the same of the ideal slate, over arrivals with a relevant item"),
     Measure("utility", "Utility", "relevance", "expected consumptions per slate", "higher", "per_slate",

@@ -43,12 +43,14 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
 
     Args:
         hits: (n, k) bool.
-        relevant: (n,) relevant items of each arrival, shown or not.
+        relevant: (n,) relevant items of each arrival, shown or not; or how many are expected, such as λ*(x).
 
     Returns:
-        Between 0 and 1; 0 if no arrival has a relevant item.
+        Between 0 and 1 where relevant items are counted; with expectations it may exceed 1 by chance. 0 if no
+        arrival has a relevant item.
     """
-    found, number = _hits_and_relevant(hits, relevant)
+    found, number = _hits(hits), as_counts(relevant, "relevant")
+    same_length(found, number, "hits and relevant")
     some = number > 0
     return float((found.sum(axis=1)[some] / number[some]).mean()) if some.any() else 0.0
 
@@ -65,7 +67,11 @@ def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
     Returns:
         Between 0 and 1; 0 if no arrival has a relevant item.
     """
-    found, number = _hits_and_relevant(hits, relevant)
+    found, number = _hits(hits), as_counts(relevant, "relevant")
+    same_length(found, number, "hits and relevant")
+    if (over := found.sum(axis=1) > number).any():
+        row = int(np.flatnonzero(over)[0])
+        raise DataError(f"relevant[{row}]: {number[row]:g}; allowed: at least its {found[row].sum()} hits")
     some = number > 0
     k = found.shape[1]
     if not some.any() or k == 0:
@@ -122,12 +128,3 @@ def _hits(hits: ArrayLike) -> NDArray[np.bool_]:
     if found.ndim != 2:
         raise DataError(f"hits: an array of shape {found.shape}; allowed: (arrivals, positions)")
     return found
-
-
-def _hits_and_relevant(hits: ArrayLike, relevant: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    found, number = _hits(hits), as_counts(relevant, "relevant")
-    same_length(found, number, "hits and relevant")
-    if (over := found.sum(axis=1) > number).any():
-        row = int(np.flatnonzero(over)[0])
-        raise DataError(f"relevant[{row}]: {number[row]:.0f}; allowed: at least its {found[row].sum()} hits")
-    return found, number
