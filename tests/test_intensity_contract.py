@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rimsim.intensity import (
     EMA,
     GRU,
+    GraphConvolution,
+    GraphConvolutionConfig,
     GRUConfig,
     Hawkes,
     HawkesPoisson,
     IntensityModel,
+    MatrixFactorizationConfig,
     Popularity,
     Transformer,
     TransformerConfig,
@@ -92,3 +97,33 @@ class TestHawkes(IntensityModelTests):
     def make(self) -> IntensityModel:
         """The model under test."""
         return Hawkes()
+
+
+class TestALS(IntensityModelTests):
+    """Matrix factorization by ALS."""
+
+    update_is_refit = True
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        pytest.importorskip("implicit")
+        return make("als", mark=MatrixFactorizationConfig(factors=6))
+
+
+class TestBPR(IntensityModelTests):
+    """Matrix factorization by BPR."""
+
+    update_is_refit = True
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        pytest.importorskip("implicit")
+        return make("bpr", mark=MatrixFactorizationConfig(factors=6))
+
+
+class TestGraphConvolution(IntensityModelTests):
+    """Graph convolution."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return GraphConvolution(GraphConvolutionConfig(width=8, epochs=3, learning_rate=0.02))

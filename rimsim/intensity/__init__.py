@@ -3,12 +3,16 @@
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
 from rimsim.intensity.blocks import BLOCK
 from rimsim.intensity.cache import cache_folder, fitted
+from rimsim.intensity.calibration import Calibration, calibration, count_calibration
 from rimsim.intensity.contract import IntensityModel, RecurrentModel
 from rimsim.intensity.decayed import Scales
+from rimsim.intensity.examples import CountExamples, count_examples, session_examples, window_examples
+from rimsim.intensity.graph_convolution import GraphConvolution, GraphConvolutionConfig
 from rimsim.intensity.ground import Ground, GroundModel
 from rimsim.intensity.gru import GRU, GRUConfig
 from rimsim.intensity.hawkes import Hawkes, HawkesConfig
 from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
+from rimsim.intensity.matrix_factorization import MatrixFactorization, MatrixFactorizationConfig
 from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
@@ -21,8 +25,12 @@ __all__ = [
     "EMA",
     "GRU",
     "RIM",
+    "Calibration",
+    "CountExamples",
     "EMAConfig",
     "GRUConfig",
+    "GraphConvolution",
+    "GraphConvolutionConfig",
     "Ground",
     "GroundModel",
     "Hawkes",
@@ -30,6 +38,8 @@ __all__ = [
     "HawkesPoisson",
     "HawkesPoissonConfig",
     "IntensityModel",
+    "MatrixFactorization",
+    "MatrixFactorizationConfig",
     "Popularity",
     "PopularityConfig",
     "RecurrentModel",
@@ -41,10 +51,15 @@ __all__ = [
     "UserPopularityConfig",
     "UserStates",
     "cache_folder",
+    "calibration",
     "config_of",
+    "count_calibration",
+    "count_examples",
     "fitted",
     "load",
     "make",
     "names",
     "register",
+    "session_examples",
+    "window_examples",
 ]

@@ -28,7 +28,7 @@ def item_features(items: pd.DataFrame) -> NDArray[np.float64]:
     columns = [np.ones((n, 1))]
     if "genres" in items:
         genres = items["genres"].fillna("").astype(str).str.get_dummies("|")
-        columns.append(genres.to_numpy(np.float64))
+        columns.append(genres.drop(columns="", errors="ignore").to_numpy(np.float64))
     if "year" in items:
         year = pd.to_numeric(items["year"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         known = np.isfinite(year)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
+from rimsim.intensity.graph_convolution import GraphConvolution, GraphConvolutionConfig
 from rimsim.intensity.gru import GRU, GRUConfig
 from rimsim.intensity.hawkes import Hawkes, HawkesConfig
 from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
+from rimsim.intensity.matrix_factorization import MatrixFactorization, MatrixFactorizationConfig
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
@@ -28,11 +30,15 @@ __all__ = ["config_of", "make", "names", "register"]
 class _Entry:
     model: type[Any]
     config: type[Any]
+    fixed: tuple[tuple[str, object], ...] = ()
 
 
 _MARKS: dict[str, _Entry] = {
     "popularity": _Entry(Popularity, PopularityConfig),
     "gru": _Entry(GRU, GRUConfig),
+    "als": _Entry(MatrixFactorization, MatrixFactorizationConfig, (("algorithm", "als"),)),
+    "bpr": _Entry(MatrixFactorization, MatrixFactorizationConfig, (("algorithm", "bpr"),)),
+    "graph": _Entry(GraphConvolution, GraphConvolutionConfig),
     "transformer": _Entry(Transformer, TransformerConfig),
 }
 _GROUNDS: dict[str, _Entry] = {
@@ -95,7 +101,7 @@ def _made(part: str, given: object | None, seed: int | None, device: str | None)
         )
     config = entry.config() if given is None else given
     fields = {field.name for field in dataclasses.fields(config)}
-    changed: dict[str, object] = {}
+    changed: dict[str, object] = dict(entry.fixed)
     if seed is not None and "seed" in fields:
         changed["seed"] = seed
     if device is not None:

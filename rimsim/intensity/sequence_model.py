@@ -45,6 +45,7 @@ class SequenceConfig:
     epochs: int = Field(default=30, ge=1, description="Most passes over the log in a fit.")
     batch_size: int = Field(default=32, ge=1, description="Windows a batch in a fit.")
     learning_rate: float = Field(default=4e-3, gt=0, description="Step size of AdamW in a fit.")
+    final_rate: float = Field(default=0.1, gt=0, le=1, description="Share of the step size left at the end.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decoupled weight decay in a fit.")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout on read items and hidden units.")
     held_out: float = Field(default=0.1, ge=0, lt=1, description="Share of users kept for early stopping.")
@@ -141,6 +142,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
             config.weight_decay,
             config.seed,
             config.patience,
+            config.final_rate,
         )
         self.last_run = train(network, cut.take(~aside), schedule, self.device, check=cut.take(aside))
         if config.cold_items:

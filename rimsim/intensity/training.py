@@ -46,6 +46,8 @@ class Schedule:
     seed: int
     patience: int = 0
     """Epochs without a better held-out loss before training stops; 0: no early stopping."""
+    final_rate: float = 1.0
+    """Share of the learning rate that is left after the last epoch; it falls linearly, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,16 @@ def train(
     if stopping and check is not None:
         best, best_epoch = mean_loss(network, check, schedule.batch_size, device), 0
         kept = copy.deepcopy(network.state_dict())
+    steps = schedule.epochs * -(-len(cut) // schedule.batch_size)
+    done = 0
     losses: list[float] = []
     checks: list[float] = []
     for epoch in range(1, schedule.epochs + 1):
         total, count = 0.0, 0
         for batch in batches(cut, schedule.batch_size, device, order):
+            left = 1.0 - (1.0 - schedule.final_rate) * done / steps
+            optimizer.param_groups[0]["lr"] = schedule.learning_rate * left
+            done += 1
             optimizer.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(forward(batch, draw), batch.label)
             torch.autograd.backward(loss)

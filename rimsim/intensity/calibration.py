@@ -1,0 +1,196 @@
+"""Is λ(x) a count and p(y|x) a probability? A report per factor, so that the one at fault can be seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from rimsim.errors import ModelError
+from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.examples import session_examples
+from rimsim.intensity.states import UserStates
+from rimsim.rng import Purpose, generator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.intensity.examples import CountExamples
+
+__all__ = [
+    "Calibration",
+    "Decile",
+    "GroundCalibration",
+    "MarkCalibration",
+    "calibration",
+    "count_calibration",
+]
+
+
+@dataclass(frozen=True)
+class Decile:
+    """A tenth of the examples, by predicted λ."""
+
+    examples: int
+    """How many."""
+    predicted: float
+    """Mean λ(x)."""
+    realised: float
+    """Mean count that followed."""
+
+
+@dataclass(frozen=True)
+class GroundCalibration:
+    """λ(x) against the counts n that followed."""
+
+    examples: int
+    """States compared."""
+    predicted: float
+    """Σ λ."""
+    realised: int
+    """Σ n."""
+    deciles: tuple[Decile, ...]
+    """From the smallest to the largest λ."""
+    deviance: float
+    """Mean Poisson deviance 2·mean(n log(n/λ) − (n − λ)); 0 is perfect."""
+    deviance_constant: float
+    """The same for the constant mean(n)."""
+    dispersion: float
+    """Σ (n − λ)² / Σ λ; 1 under Poisson."""
+    rank_correlation: float
+    """Spearman correlation of λ and n, which decides user recommendation."""
+
+    @property
+    def ratio(self) -> float:
+        """Σ n / Σ λ; 1 is calibrated in total."""
+        return self.realised / self.predicted
+
+
+@dataclass(frozen=True)
+class MarkCalibration:
+    """p(y|x) against the items that came."""
+
+    events: int
+    """Target events scored."""
+    nll: float
+    """Mean −log p(y|x) over the whole catalogue, nats."""
+    nll_admissible: float
+    """The same with p renormalised over the items that the user has not consumed, as the market uses it."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nll): items that an evenly undecided model would hesitate between."""
+        return float(np.exp(self.nll))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Both factors of an intensity model."""
+
+    ground: GroundCalibration
+    mark: MarkCalibration
+
+    def lines(self) -> tuple[str, ...]:
+        """The report for a person."""
+        ground, mark = self.ground, self.mark
+        tenths = " ".join(f"{d.predicted:.2f}/{d.realised:.2f}" for d in ground.deciles)
+        fit = f"deviance {ground.deviance:.3f} against {ground.deviance_constant:.3f} of a constant"
+        loss = f"{mark.nll:.3f} nats (perplexity {mark.perplexity:.0f})"
+        return (
+            f"λ: {ground.realised} events, {ground.predicted:.1f} predicted (ratio {ground.ratio:.3f})",
+            f"λ: {fit}, dispersion {ground.dispersion:.2f}, rank correlation {ground.rank_correlation:.3f}",
+            f"λ by decile, predicted/realised: {tenths}",
+            f"p: {loss}, {mark.nll_admissible:.3f} over unconsumed items, on {mark.events} events",
+        )
+
+
+def _deviance(count: NDArray[np.float64], rate: NDArray[np.float64]) -> float:
+    some = np.maximum(count, 1e-300)
+    return float(2 * np.mean(count * np.log(some / rate) - (count - rate)))
+
+
+def count_calibration(predicted: NDArray[np.float64], counts: NDArray[np.int64]) -> GroundCalibration:
+    """Compare predicted λ (n,) with the counts (n,) that followed.
+
+    Raises:
+        ModelError: If there is nothing to compare, or a λ is not positive.
+    """
+    rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
+    if not len(rate) or rate.min() <= 0:
+        raise ModelError("calibration: found no examples or a λ that is not positive; allowed: λ > 0")
+    order = np.argsort(rate, kind="stable")
+    tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
+    varied = len(rate) > 1 and rate.std() > 0 and count.std() > 0
+    return GroundCalibration(
+        examples=len(rate),
+        predicted=float(rate.sum()),
+        realised=int(count.sum()),
+        deciles=tuple(Decile(len(r), float(rate[r].mean()), float(count[r].mean())) for r in tenths),
+        deviance=_deviance(count, rate),
+        deviance_constant=_deviance(count, np.full(len(count), max(count.mean(), 1e-12))),
+        dispersion=float(((count - rate) ** 2).sum() / rate.sum()),
+        rank_correlation=float(stats.spearmanr(rate, count).statistic) if varied else 0.0,
+    )
+
+
+def _score(model: IntensityModel, states: UserStates) -> NDArray[np.float64]:
+    return model.score(states).double().cpu().numpy()
+
+
+def calibration(
+    model: IntensityModel,
+    log: EventLog,
+    examples: CountExamples | None = None,
+    *,
+    events: int = 5000,
+    seed: int = 0,
+) -> Calibration:
+    """Compare a fitted model with the target events of a log.
+
+    On the log that the model was fitted to this says how well it fits; pass held-out users or later events as
+    targets (with their histories as other events) to learn how well it predicts.
+
+    Args:
+        model: Any fitted intensity model.
+        log: Histories and target events.
+        examples: States and counts for λ(x); None: the log's sessions.
+        events: How many target events at most p is scored on, drawn by ``seed``.
+        seed: Seed of that draw.
+
+    Raises:
+        ModelError: If the log has no target event.
+    """
+    goal = np.flatnonzero(log.targets)
+    if not len(goal):
+        raise ModelError("calibration: found no target event in the log; allowed: at least one")
+    pairs = examples or session_examples(log)
+    blocks = [np.arange(a, min(a + BLOCK, len(pairs.counts))) for a in range(0, len(pairs.counts), BLOCK)]
+    rate = np.concatenate([_score(model, pairs.states.take(rows)).sum(1) for rows in blocks])
+    if len(goal) > events:
+        goal = np.sort(generator(seed, Purpose.MEASURE, 7).choice(goal, events, replace=False))
+    losses, admissible = [], []
+    for first in range(0, len(goal), BLOCK):
+        rows = goal[first : first + BLOCK]
+        states = UserStates.of(log, log.user[rows], log.time[rows])
+        p = _score(model, states)
+        p /= p.sum(1, keepdims=True)
+        hit = p[np.arange(len(rows)), log.item[rows]]
+        owner = np.repeat(np.arange(len(rows)), states.lengths)
+        again = log.item[rows][owner] == states.items
+        p[owner, states.items] = 0.0
+        # A repeated item is not admissible; its loss is counted over the catalogue alone.
+        fresh = np.ones(len(rows), bool)
+        fresh[owner[again]] = False
+        losses.append(-np.log(np.maximum(hit, 1e-300)))
+        admissible.append(-np.log(np.maximum(hit / np.maximum(p.sum(1), 1e-300), 1e-300))[fresh])
+    over = np.concatenate(admissible)
+    mark = MarkCalibration(
+        events=len(goal),
+        nll=float(np.concatenate(losses).mean()),
+        nll_admissible=float(over.mean()) if len(over) else float("nan"),
+    )
+    return Calibration(count_calibration(rate, pairs.counts), mark)

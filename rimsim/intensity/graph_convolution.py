@@ -1,0 +1,138 @@
+"""Graph convolution for p(y|x): item vectors smoothed over the user-item graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.intensity.blocks import in_blocks
+from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel, TiedNetwork
+from rimsim.intensity.training import dropped
+from rimsim.rng import Purpose, derived_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+    from rimsim.intensity.sequences import Batch
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["GraphConvolution", "GraphConvolutionConfig", "GraphNetwork"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class GraphConvolutionConfig(SequenceConfig):
+    """Size and training of the graph convolution."""
+
+    layers: int = Field(default=2, ge=0, description="Hops from item to item through users.")
+    context: int = Field(default=256, ge=2, description="Longest stretch of a history that is trained on.")
+    burn: int = Field(default=64, ge=0, description="Events read before a window's first prediction.")
+    update_steps_back: int = Field(default=128, ge=1, description="Events read before a target in an update.")
+
+
+class GraphNetwork(TiedNetwork):
+    """Item vectors, the graph they are smoothed over, and an item bias."""
+
+    graph: torch.Tensor
+
+    def __init__(self, n_items: int, config: GraphConvolutionConfig, graph: torch.Tensor) -> None:
+        super().__init__(n_items, config.width, config.dropout)
+        self.hops = config.layers
+        self.register_buffer("graph", graph)
+
+    def draw(self, seed: int) -> None:
+        """Small normal item vectors."""
+        source = torch.Generator()
+        source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
+        with torch.no_grad():
+            self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
+
+    def smoothed(self) -> torch.Tensor:
+        """(M, W) mean of the item vectors and their values one hop, two hops … away."""
+        if not self.hops or not self.graph.shape[1]:
+            return self.item
+        user, item = self.graph
+        users = int(user.max()) + 1
+        user_degree = torch.bincount(user, minlength=users).float()
+        item_degree = torch.bincount(item, minlength=len(self.item)).float()
+        weight = (user_degree[user] * item_degree[item]).rsqrt()
+        over = torch.sparse_coo_tensor(
+            self.graph, weight, (users, len(self.item)), check_invariants=False
+        ).coalesce()
+        layer, total = self.item, self.item
+        for _ in range(self.hops):
+            layer = torch.sparse.mm(over.t(), torch.sparse.mm(over, layer))
+            total = total + layer
+        return total / (self.hops + 1)
+
+    def logits(self, batch: Batch, draw: torch.Generator | None) -> torch.Tensor:
+        """(p, M) logits at the predicted positions."""
+        vectors = self.smoothed()
+        read = vectors[batch.items]
+        sums = torch.cat([read.new_zeros((len(read), 1, read.shape[2])), read.cumsum(1)], dim=1)
+        count = batch.step.clamp(min=1).to(read.dtype)
+        at = sums[batch.row, batch.step] * count.rsqrt()[:, None]
+        return torch.addmm(self.bias, dropped(at, self.dropout, draw), vectors.T)
+
+
+class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
+    """p(y|x) = softmax(E' h(x) + b) with h(x) = Σ_{i ∈ x} e'_i / √|x| and smoothed item vectors E', λ(x) = 1.
+
+    E' = mean_l (SᵀS)^l E with S = D_u^{-1/2} R D_i^{-1/2}, the linear propagation of LightGCN (He et al.,
+    SIGIR 2020) from item to item through the users of the log. Unlike there, users have no vectors of their
+    own, so that a state can be anyone's, and each event is predicted from the events before it with the full
+    softmax. The graph is the fit's; an update trains the vectors on it.
+    """
+
+    kind: ClassVar[str] = "graph"
+
+    def __init__(self, config: GraphConvolutionConfig | None = None) -> None:
+        super().__init__(config or GraphConvolutionConfig())
+
+    def _new_network(self, n_items: int, log: EventLog | None) -> GraphNetwork:
+        graph = np.zeros((2, 0), np.int64)
+        if log is not None:
+            goal = log.targets
+            graph = np.unique(np.stack([log.user[goal], log.item[goal]]), axis=1)
+        return GraphNetwork(n_items, self.config, torch.from_numpy(graph.astype(np.int64)))
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over the parameters and the graph."""
+        self._updates = int(extra["updates"])
+        if "bias" in tensors:
+            network = GraphNetwork(len(tensors["bias"]), self.config, tensors["graph"].clone())
+            network.load_state_dict(dict(tensors))
+            self._network = network.to(self.device)
+            self._refresh()
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        super()._refresh()
+        self._item = self.network.smoothed().detach().contiguous()
+
+    def encode(self, states: UserStates) -> Code:
+        """Sums (n, W) of the items' vectors, their number (n,), and h (n, W)."""
+        self.network  # noqa: B018 - raises before a fit
+        vectors = self._item.cpu().numpy()
+        lengths = states.lengths
+        sums = np.zeros((len(states), vectors.shape[1]), np.float32)
+        some = np.flatnonzero(lengths)
+        if len(some):
+            sums[some] = np.add.reduceat(vectors[states.items], states.offsets[some], axis=0)
+        total = torch.from_numpy(sums).to(self.device)
+        return self._code(total, torch.from_numpy(lengths.astype(np.float32)).to(self.device))
+
+    @staticmethod
+    def _code(total: torch.Tensor, count: torch.Tensor) -> Code:
+        hidden = in_blocks(lambda s, c: s * c.clamp(min=1.0).rsqrt()[:, None], total, count)
+        return total, count, hidden
+
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+        """One vector added each."""
+        del times
+        return self._code(code[0] + self._item[items.to(self.device)], code[1] + 1.0)

@@ -1,0 +1,223 @@
+"""Matrix factorization for p(y|x): implicit-feedback ALS and BPR."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+
+from rimsim.errors import ConfigError, ModelError
+from rimsim.intensity.blocks import in_blocks
+from rimsim.intensity.device import resolved
+from rimsim.intensity.persistence import Stored
+from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.states import UserStates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Code
+
+__all__ = ["MatrixFactorization", "MatrixFactorizationConfig"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class MatrixFactorizationConfig:
+    """Which factorization, and how large."""
+
+    algorithm: Literal["als", "bpr"] = Field(default="als", description="als or bpr.")
+    factors: int = Field(default=32, ge=1, description="Length of user and item vectors.")
+    iterations: int = Field(
+        default=15, ge=1, description="Sweeps (ALS) or tenths of the passes over events (BPR)."
+    )
+    regularization: float = Field(default=0.05, ge=0, description="Penalty on squared vectors.")
+    confidence: float = Field(default=10.0, gt=0, description="Extra weight of an event over a non-event.")
+    learning_rate: float = Field(default=0.05, gt=0, description="Step size of BPR.")
+    smoothing: float = Field(default=0.5, gt=0, description="Events added to every item's popularity.")
+    seed: int = Field(default=0, ge=0, description="Seed of initial values and sampling.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+class MatrixFactorization(Stored):
+    """p(y|x) = softmax(τ u(x)·v_y + κ log popularity_y), λ(x) = 1.
+
+    Item vectors v come from ALS on implicit feedback (Hu, Koren and Volinsky, ICDM 2008) or BPR (Rendle et
+    al., UAI 2009), as in the package ``implicit``. A state's vector is folded in from its items, as ALS would
+    solve for it,
+
+        u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i,
+
+    so users need not be known, and one more event is a rank-one change. Scores of either algorithm are no
+    probabilities; τ ≥ 0 and κ ≥ 0 make them so by maximum likelihood on every user's last target event.
+    """
+
+    kind: ClassVar[str] = "matrix-factorization"
+
+    def __init__(self, config: MatrixFactorizationConfig | None = None) -> None:
+        self.config = config or MatrixFactorizationConfig()
+        self.device = resolved(self.config.device)
+        self.temperature = self.popularity_weight = 1.0
+        self._v: torch.Tensor | None = None
+
+    def fit(self, log: EventLog) -> Self:
+        """Factorise the users' target events.
+
+        Raises:
+            ModelError: If the log has no target event.
+            ConfigError: If the package ``implicit`` is not installed.
+        """
+        if not log.targets.any():
+            raise ModelError("matrix-factorization: found no target event in the log; allowed: at least one")
+        goal = log.rows(log.targets)
+        ones = np.ones(len(goal), np.float32)
+        matrix = csr_matrix((ones, (goal.user, goal.item)), shape=(log.n_users, log.n_items))
+        matrix.data[:] = 1.0
+        self._take(self._factors(matrix), log_popularity(log, self.config.smoothing))
+        self._scale(log)
+        return self
+
+    def _factors(self, matrix: csr_matrix[np.float32]) -> NDArray[np.float64]:
+        try:
+            from implicit.als import AlternatingLeastSquares  # noqa: PLC0415 - an optional dependency
+            from implicit.bpr import BayesianPersonalizedRanking  # noqa: PLC0415 - the same
+        except ImportError as error:
+            raise ConfigError(
+                "matrix-factorization: package 'implicit' is not installed; allowed: pip install 'rimsim[mf]'"
+            ) from error
+        config = self.config
+        model: Any
+        if config.algorithm == "als":
+            model = AlternatingLeastSquares(
+                factors=config.factors,
+                regularization=config.regularization,
+                alpha=config.confidence,
+                iterations=config.iterations,
+                random_state=config.seed,
+                num_threads=1,
+                use_gpu=False,
+            )
+        else:
+            model = BayesianPersonalizedRanking(
+                factors=config.factors,
+                regularization=config.regularization,
+                learning_rate=config.learning_rate,
+                iterations=10 * config.iterations,
+                random_state=config.seed,
+                num_threads=1,
+                use_gpu=False,
+            )
+        model.fit(matrix, show_progress=False)
+        found = np.asarray(model.item_factors, np.float64)
+        # BPR keeps its item bias as a last column; popularity does that work here.
+        return found[:, : config.factors]
+
+    def _take(self, vectors: NDArray[np.float64], log_p: NDArray[np.float64]) -> None:
+        self._v = torch.from_numpy(vectors.copy()).to(self.device)
+        self._log_p = torch.from_numpy(log_p.copy()).to(self.device)
+        identity = torch.eye(vectors.shape[1], dtype=torch.float64, device=self.device)
+        self._gram = self._v.T @ self._v + max(self.config.regularization, 1e-6) * identity
+
+    def _scale(self, log: EventLog) -> None:
+        """Fit τ and κ on every user's last target event, given what came before it."""
+        goal = log.rows(log.targets)
+        last = np.zeros(log.n_users, np.int64)
+        last[goal.user] = np.arange(len(goal))
+        rows = last[np.unique(goal.user)]
+        states = UserStates.of(log, goal.user[rows], goal.time[rows])
+        score = (self._users(self.encode(states)) @ self.vectors.T).cpu()
+        base, label = self._log_p.cpu(), torch.from_numpy(goal.item[rows])
+
+        def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            logits = point[0] * score + point[1] * base
+            log_p = torch.log_softmax(logits, 1)
+            p = log_p.exp()
+            gain = [
+                (p * score).sum(1) - score.gather(1, label[:, None])[:, 0],
+                (p * base).sum(1) - base[label],
+            ]
+            value = -log_p.gather(1, label[:, None]).mean()
+            return float(value), np.array([float(g.mean()) for g in gain])
+
+        found = minimize(
+            loss, np.array([1.0, 0.5]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None)]
+        )
+        self.temperature, self.popularity_weight = float(found.x[0]), float(found.x[1])
+
+    def update(self, log: EventLog) -> Self:
+        """Factorise the new log's target events, as :meth:`fit` does; without any, change nothing."""
+        return self.fit(log) if log.targets.any() else self
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """(M, d) float64 item vectors.
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        if self._v is None:
+            raise ModelError("matrix-factorization: not fitted yet; allowed: score after fit or load")
+        return self._v
+
+    def encode(self, states: UserStates) -> Code:
+        """(n, d, d) and (n, d) float64: the matrix and right-hand side that u(x) solves."""
+        vectors, confidence = self.vectors, self.config.confidence
+        known = vectors.cpu().numpy()
+        gram = np.tile(self._gram.cpu().numpy(), (len(states), 1, 1))
+        right = np.zeros((len(states), known.shape[1]))
+        for row in np.flatnonzero(states.lengths):
+            own = known[states.items[states.offsets[row] : states.offsets[row + 1]]]
+            gram[row] += confidence * (own.T @ own)
+            right[row] = (1.0 + confidence) * own.sum(0)
+        return torch.from_numpy(gram).to(self.device), torch.from_numpy(right).to(self.device)
+
+    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+        """A rank-one change each."""
+        del times
+        own = self.vectors[items.to(self.device)]
+        confidence = self.config.confidence
+        return code[0] + confidence * own[:, :, None] * own[:, None, :], code[1] + (1.0 + confidence) * own
+
+    @staticmethod
+    def _users(code: Code) -> torch.Tensor:
+        found: torch.Tensor = torch.linalg.solve(code[0], code[1])
+        return found
+
+    def _probabilities(self, gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        # Rows that only fill up a block have no matrix; any regular one does.
+        spare = (gram.diagonal(dim1=1, dim2=2) == 0).all(1)
+        regular = torch.where(spare[:, None, None], self._gram, gram)
+        score = torch.linalg.solve(regular, right) @ self.vectors.T
+        return torch.softmax(self.temperature * score + self.popularity_weight * self._log_p, 1).float()
+
+    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 p(y|x) of the coded states; rows sum to 1."""
+        del now
+        self.vectors  # noqa: B018 - raises before a fit
+        return in_blocks(self._probabilities, *code)
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 p(y|x); rows sum to 1."""
+        return self.score_codes(self.encode(states), states.now)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Item vectors and log popularity."""
+        return {} if self._v is None else {"v": self._v, "log_p": self._log_p}
+
+    def extra(self) -> dict[str, Any]:
+        """τ and κ."""
+        return {"temperature": self.temperature, "popularity_weight": self.popularity_weight}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over vectors and weights."""
+        if "v" in tensors:
+            self._take(tensors["v"].numpy(), tensors["log_p"].numpy())
+        self.temperature = float(extra["temperature"])
+        self.popularity_weight = float(extra["popularity_weight"])
