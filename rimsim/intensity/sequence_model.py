@@ -42,12 +42,12 @@ class SequenceConfig:
     seed: int = Field(
         default=0, ge=0, description="Seed of initial values, batches, dropout, held-out users."
     )
-    epochs: int = Field(default=30, ge=1, description="Most passes over the log in a fit.")
-    batch_size: int = Field(default=32, ge=1, description="Windows a batch in a fit.")
-    learning_rate: float = Field(default=4e-3, gt=0, description="Step size of AdamW in a fit.")
+    epochs: int = Field(default=14, ge=1, description="Most passes over the log in a fit.")
+    batch_size: int = Field(default=64, ge=1, description="Windows a batch in a fit.")
+    learning_rate: float = Field(default=0.016, gt=0, description="Step size of AdamW in a fit.")
     final_rate: float = Field(default=0.1, gt=0, le=1, description="Share of the step size left at the end.")
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decoupled weight decay in a fit.")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout on read items and hidden units.")
+    weight_decay: float = Field(default=0.1, ge=0, description="AdamW's decoupled weight decay in a fit.")
+    dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout on read items and hidden units.")
     held_out: float = Field(default=0.1, ge=0, lt=1, description="Share of users kept for early stopping.")
     patience: int = Field(default=2, ge=0, description="Epochs without improvement that end a fit; 0: never.")
     burn: int = Field(default=16, ge=0, description="Events read before a window's first prediction.")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.sequences import batches
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
@@ -113,9 +114,7 @@ def train(
     order = generator(schedule.seed, Purpose.MODEL, 2)
     draw = torch.Generator(device)
     draw.manual_seed(derived_seed(schedule.seed, Purpose.MODEL, 3))
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-    )
+    optimizer = AdamW(network.parameters(), weight_decay=schedule.weight_decay, largest=_CLIP)
     stopping = check is not None and len(check) > 0 and schedule.patience > 0
     best, best_epoch, kept = np.inf, schedule.epochs, None
     if stopping and check is not None:
@@ -129,13 +128,10 @@ def train(
         total, count = 0.0, 0
         for batch in batches(cut, schedule.batch_size, device, order):
             left = 1.0 - (1.0 - schedule.final_rate) * done / steps
-            optimizer.param_groups[0]["lr"] = schedule.learning_rate * left
             done += 1
-            optimizer.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(forward(batch, draw), batch.label)
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
-            optimizer.step()
+            optimizer.step(schedule.learning_rate * left)
             total += float(loss.detach()) * len(batch.label)
             count += len(batch.label)
         losses.append(total / max(count, 1))

@@ -34,7 +34,7 @@ class TransformerConfig(SequenceConfig):
     heads: int = Field(
         default=2, ge=1, description="Attention heads; width must be an even multiple of them."
     )
-    learning_rate: float = Field(default=2e-3, gt=0, description="Step size of AdamW in a fit.")
+    learning_rate: float = Field(default=6e-3, gt=0, description="Step size of AdamW in a fit.")
     update_learning_rate: float = Field(default=1e-3, gt=0, description="Step size of AdamW in an update.")
     update_steps_back: int = Field(default=24, ge=1, description="Events read before a target in an update.")
 
