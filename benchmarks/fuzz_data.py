@@ -2,8 +2,8 @@
 
 Each input is a small valid source of some kind (every layout, container and encoding) with a few bytes
 changed, removed, doubled, swapped or replaced by tokens that readers stumble over. It must end in a log that
-keeps the rules of a log or in an error of rimsim, within seconds, and leave the folder as it was. Anything else
-stops the run and says which seed does it again.
+keeps the rules of a log or in an error of rimsim, within seconds, and leave the folder as it was. Anything
+else stops the run and says which seed does it again.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rimsim.data.columns import plain
 from rimsim.data.containers import in_memory
-from rimsim.data.delimited import SEPARATORS, fields_of
+from rimsim.data.dialect import SEPARATORS, fields_of
 from rimsim.data.ids import canonical
 from rimsim.data.lines import LineReader
 from rimsim.data.parquet import table_of

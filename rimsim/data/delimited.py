@@ -7,7 +7,6 @@ is named by its line, and costs no more than a few more parses of its block.
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from rimsim.data.columns import missing_roles, resolve
+from rimsim.data.dialect import decoded, fields_of, sniff, with_times
 from rimsim.data.lines import Block, LineReader
 from rimsim.data.rows import (
     LARGEST_VALUE,
@@ -26,9 +25,8 @@ from rimsim.data.rows import (
     identifier,
     moment,
     number,
-    short,
 )
-from rimsim.errors import ConfigError, DataError
+from rimsim.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,35 +34,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.collect import Collector
-    from rimsim.data.columns import Columns, Positions
+    from rimsim.data.columns import Columns
     from rimsim.data.containers import Stream
-    from rimsim.data.rows import TimeKind
+    from rimsim.data.dialect import Dialect
 
-__all__ = ["Dialect", "Reading", "fields_of", "read_delimited", "sniff"]
+__all__ = ["Reading", "read_delimited"]
 
-SEPARATORS: Final = ("::", "\t", ",", ";", "|")
-"""Those that are found without being told, in the order in which they are tried."""
 ONE_BY_ONE: Final = 64
 """Lines of a block that are read one by one."""
-LOOKED_AT: Final = 200
-"""Lines that are looked at to find out what times are."""
 _UNIT_SEPARATOR: Final = b"\x1f"
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a row is cut into fields, and what its fields are."""
-
-    separator: str
-    """One character, or ``::``."""
-    quoted: bool
-    """Whether ``"`` may enclose a field."""
-    positions: Positions
-    """Where the roles stand."""
-    header: bool
-    """Whether the first line is a header."""
-    times: TimeKind = "number"
-    """Whether times are numbers or ISO dates."""
 
 
 @dataclass(frozen=True)
@@ -73,98 +51,6 @@ class Reading:
 
     dialect: Dialect
     notes: tuple[str, ...]
-
-
-def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
-    """Cut a line into fields.
-
-    Raises:
-        RowProblemError: If a quoted field does not end on the line.
-    """
-    if not quoted or '"' not in line:
-        return line.split(separator)
-    one = separator if len(separator) == 1 else "\x1f"
-    if one != separator and one in line:
-        raise RowProblemError("has a unit separator (0x1f) beside quotes; allowed: text")
-    text = line.replace(separator, one)
-    try:
-        return next(csv.reader([text], delimiter=one, strict=True))
-    except csv.Error as broken:
-        if "end of data" in str(broken):
-            raise RowProblemError("a quoted field does not end on its line; allowed: a row a line") from None
-    try:
-        return next(csv.reader([text], delimiter=one))
-    except csv.Error as broken:
-        raise RowProblemError(f"cannot be cut into fields ({broken})") from None
-
-
-def sniff(
-    first: str, where: str, wanted: Columns | None, separator: str | None, *, quoted: bool = True
-) -> Dialect:
-    """Find separator, header and columns from the first line.
-
-    Args:
-        first: The first line that is not blank.
-        where: File and line, for messages.
-        wanted: Columns as the caller gave them.
-        separator: The separator, or None to find it.
-        quoted: Whether ``"`` may enclose a field.
-
-    Raises:
-        DataError: If the separator is unknown or a column is missing.
-        ConfigError: If the given separator is none.
-    """
-    if separator is not None and (
-        (len(separator) != 1 and separator != "::") or separator in '"\r\n\0' or not separator.isascii()
-    ):
-        raise ConfigError(f"separator is {separator!r}; allowed: one ASCII character, or '::'")
-    tried: list[tuple[str, list[str]]] = []
-    for candidate in (separator,) if separator else SEPARATORS:
-        try:
-            cut = fields_of(first, candidate, quoted=quoted)
-        except RowProblemError as problem:
-            raise DataError(f"{where}: {problem}") from None
-        if len(cut) > 1:
-            tried.append((candidate, [field.strip() for field in cut]))
-    if not tried:
-        expected = repr(separator) if separator else ", ".join(repr(known) for known in SEPARATORS)
-        raise DataError(
-            f"{where}: {short(first)} has no known separator; allowed: {expected}, or say separator=..."
-        )
-    best = min(tried, key=lambda found: (len(missing_roles(found[1])), -len(found[1])))
-    chosen, names = best if wanted is None else max(tried, key=lambda found: len(found[1]))
-    header = True
-    if wanted is not None and wanted.positional():
-        header = not _is_data(names, wanted)
-        names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
-    elif wanted is None and len(missing_roles(names)) == 3 and sum(_numeric(field) for field in names) >= 2:
-        raise DataError(
-            f"{where}: {short(first)} looks like data, so there is no header; say which column is "
-            f"which by position, such as columns='user,item,value,time' ('-' for others)"
-        )
-    return Dialect(chosen, quoted, resolve(names, wanted, where), header)
-
-
-def _numeric(text: str) -> bool:
-    try:
-        number(text, "", np.inf)
-    except RowProblemError:
-        return False
-    return True
-
-
-def _is_data(names: list[str], wanted: Columns) -> bool:
-    """Whether the time of a first line is one."""
-    place = wanted.time
-    if not isinstance(place, int) or not 1 <= place <= len(names):
-        return False
-    if _numeric(names[place - 1]):
-        return True
-    try:
-        moment(names[place - 1], "")
-    except RowProblemError:
-        return False
-    return True
 
 
 def read_delimited(
@@ -203,49 +89,15 @@ def read_delimited(
                 first, _, rest = body.partition(b"\n")
                 if dialect is None:
                     where = f"{stream.name}, line {first_line:,}"
-                    dialect = sniff(_header(first, where), where, columns, separator)
+                    dialect = sniff(first, where, columns, separator)
                 text = rest if dialect.header else body
                 first_line += dialect.header
-                dialect = _with_times(dialect, text)
+                dialect = with_times(dialect, text)
                 reader = _Reader(dialect, stream.name, collector)
             reader.read(Block(text, first_line))
         if reader is None or dialect is None:
             raise DataError(f"{stream.name}: is empty; a log needs at least one row of data")
         return Reading(dialect, lines.notes())
-
-
-def _header(first: bytes, where: str) -> str:
-    try:
-        text = first.decode()
-    except UnicodeDecodeError as broken:
-        raise DataError(f"{where}: {_not_utf8(first, broken)}") from None
-    if "\0" in text:
-        raise DataError(f"{where}: has a zero byte; allowed: text")
-    return text
-
-
-def _not_utf8(line: bytes, broken: UnicodeDecodeError) -> str:
-    return (
-        f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8; allowed: UTF-8, or "
-        f"say the encoding, such as encoding='latin-1'"
-    )
-
-
-def _with_times(dialect: Dialect, text: bytes) -> Dialect:
-    """The dialect with the kind of times that most of the first lines have."""
-    dates = numbers = 0
-    for line in text.split(b"\n", LOOKED_AT)[:LOOKED_AT]:
-        try:
-            field = fields_of(line.decode(), dialect.separator, quoted=dialect.quoted)[dialect.positions.time]
-            if _numeric(field):
-                numbers += 1
-            else:
-                moment(field, "")
-                dates += 1
-        except (RowProblemError, IndexError, UnicodeDecodeError):
-            continue
-    kind: TimeKind = "iso" if dates > numbers else "number"
-    return Dialect(dialect.separator, dialect.quoted, dialect.positions, dialect.header, kind)
 
 
 class _Reader:
@@ -369,13 +221,7 @@ class _Reader:
         )
 
     def _row(self, line: bytes) -> tuple[str, str, float, float]:
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as broken:
-            raise RowProblemError(_not_utf8(line, broken)) from None
-        if "\0" in text:
-            raise RowProblemError("has a zero byte; allowed: text")
-        fields = fields_of(text, self._dialect.separator, quoted=self._dialect.quoted)
+        fields = fields_of(decoded(line), self._dialect.separator, quoted=self._dialect.quoted)
         if len(fields) != self._width:
             raise RowProblemError(f"has {len(fields)} fields; allowed: {self._width}, as in the first line")
         places, label = self._dialect.positions, self._label

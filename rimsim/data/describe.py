@@ -69,7 +69,8 @@ class LogDescription:
         values = (
             f"{distinct[0]:g} throughout"
             if len(distinct) == 1
-            else f"{distinct[0]:g} to {distinct[-1]:g}, {len(distinct):,} different, mean {log.value.mean():.3g}"
+            else f"{distinct[0]:g} to {distinct[-1]:g}, {len(distinct):,} different, "
+            f"mean {log.value.mean(dtype=np.float64):.3g}"
         )
         users_text = f"median {np.median(users):g} events, most {users.max():,}"
         items_text = f"median {np.median(self.popularity):g} events, most {self.popularity[0]:,}"

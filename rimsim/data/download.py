@@ -100,7 +100,7 @@ class _Fetch:
         problem: OSError | None = None
         for attempt in range(ATTEMPTS):
             if attempt:
-                time.sleep(min(self._patience, 0.5 * 2**attempt) / 10)
+                time.sleep(min(self._patience / 15, 2.0**attempt / 2))
             try:
                 if self._once(url):
                     self._part.replace(output_file)
@@ -128,7 +128,7 @@ class _Fetch:
             sink = _Sink(file, have, self._wanted.size, self._progress)
             headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
             pooch.HTTPDownloader(
-                chunk_size=2**16, timeout=self._patience, headers=headers, hooks={"response": sink.answered}
+                chunk_size=2**14, timeout=self._patience, headers=headers, hooks={"response": sink.answered}
             )(url, sink, None)
             return sink.complete()
 

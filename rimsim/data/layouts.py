@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rimsim.data.attributes import TableFormat
 from rimsim.data.columns import Positions
-from rimsim.data.delimited import Dialect
+from rimsim.data.dialect import Dialect
 from rimsim.errors import DataError, nearest
 
 if TYPE_CHECKING:

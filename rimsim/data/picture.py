@@ -82,15 +82,15 @@ def _silences(axes: Axes, log: EventLog) -> None:
     user, time = log.user[order], log.time[order]
     gaps = np.diff(time)[user[1:] == user[:-1]]
     positive = gaps[gaps > 0]
-    axes.set(title="Silences between a user's events", xlabel="seconds", ylabel="silences")
+    tied = len(gaps) - len(positive)
+    axes.set(title=f"Silences between a user's events ({tied:,} ties left out)", xlabel="seconds")
+    axes.set_ylabel("silences")
     if len(positive):
         low, high = positive.min(), max(positive.max(), positive.min() * 10)
         axes.hist(positive, bins=np.geomspace(low, high, 50).tolist(), color=_INK)
         axes.set_xscale("log")
         axes.axvline(1800, color=_SECOND, label="30 minutes: a new session")
         axes.legend(frameon=False)
-    tied = len(gaps) - len(positive)
-    axes.text(0.02, 0.95, f"{tied:,} ties not shown", transform=axes.transAxes, va="top")
 
 
 def _values(axes: Axes, log: EventLog) -> None:

@@ -1,0 +1,265 @@
+"""Downloads from a server that tells the truth, breaks off, is silent, lies, goes on for ever or refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import io
+import threading
+import time
+import zipfile
+
+import pytest
+
+import rimsim.data
+from rimsim.data.catalogue import Entry
+from rimsim.errors import ConfigError, DataError
+
+
+def _content():
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000)
+    return packed.getvalue()
+
+
+CONTENT = _content()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """Answers each request by the next of ``answers``; the last one stays."""
+
+    def __init__(self, answers):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers = list(answers)
+        self.asked = []
+
+    def handle_error(self, *_):
+        """A client that hangs up is part of the tests."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        """Quiet."""
+
+    def do_GET(self):
+        self.server.asked.append(self.headers.get("Range"))
+        answers = self.server.answers
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        answer(self)
+
+
+def _send(handler, body, *, status=200, length=None, headers=()):
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    for name, value in headers:
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def whole(handler):
+    """The file, or the rest of it if that is asked for."""
+    asked = handler.headers.get("Range")
+    if asked is None:
+        _send(handler, CONTENT)
+        return
+    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    told = [("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")]
+    _send(handler, CONTENT[start:], status=206, headers=told)
+
+
+def truncated(handler):
+    """Half of what is announced."""
+    _send(handler, CONTENT[: len(CONTENT) // 2], length=len(CONTENT))
+
+
+def ignorant(handler):
+    """The whole file whatever is asked for."""
+    _send(handler, CONTENT)
+
+
+def wrong(handler):
+    """A page of some portal."""
+    _send(handler, b"<html>log in</html>")
+
+
+def changed(handler):
+    """As many bytes, but others."""
+    _send(handler, bytes(len(CONTENT)))
+
+
+def endless(handler):
+    """More than there is."""
+    _send(handler, CONTENT * 2)
+
+
+def silent(handler):
+    """Nothing for longer than anybody waits."""
+    time.sleep(1.5)
+    handler.close_connection = True
+
+
+def _status(status):
+    return lambda handler: _send(handler, b"no", status=status)
+
+
+def misplaced(handler):
+    """A rest that begins elsewhere."""
+    _send(handler, CONTENT[5:], status=206, headers=[("Content-Range", "bytes 5-9/10")])
+
+
+@pytest.fixture
+def serve():
+    """Starts servers, and stops them after the test."""
+    running = []
+
+    def start(*answers):
+        server = _Server(answers)
+        running.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        known = Entry(
+            name="made-up",
+            title="a made-up log",
+            users=1,
+            items=1,
+            events=20_000,
+            url=f"http://127.0.0.1:{server.server_address[1]}/made-up.zip",
+            size=len(CONTENT),
+            checksum=f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}",
+            terms="none",
+        )
+        return server, known
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_download_is_whole_and_loads(serve, tmp_path):
+    """What comes back is the server's file, it loads, progress ends at its size, and nothing else is there."""
+    _, known = serve(whole)
+    seen = []
+    path = rimsim.data.download(
+        known, tmp_path / "new", progress=lambda have, total: seen.append((have, total))
+    )
+    assert path.read_bytes() == CONTENT
+    assert len(rimsim.data.load(path)) == 20_000
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert _names(tmp_path / "new") == ["made-up.zip"]
+
+
+def test_a_file_that_is_there_is_not_fetched_again(serve, tmp_path):
+    """A second call asks the server nothing."""
+    server, known = serve(whole)
+    rimsim.data.download(known, tmp_path)
+    rimsim.data.download(known, tmp_path)
+    assert len(server.asked) == 1
+
+
+def test_a_broken_transfer_goes_on_where_it_broke_off(serve, tmp_path):
+    """The second request asks for the rest alone, save a chunk that was not whole."""
+    server, known = serve(truncated, whole)
+    assert rimsim.data.download(known, tmp_path, patience=1.0).read_bytes() == CONTENT
+    first, second = server.asked
+    assert first is None
+    assert 0 <= len(CONTENT) // 2 - int(second.removeprefix("bytes=").removesuffix("-")) < 2**14
+
+
+def test_a_later_call_goes_on_too(serve, tmp_path):
+    """What a failed call fetched is kept beside, under another name, and used by the next."""
+    server, known = serve(truncated, _status(503), _status(503), _status(503), whole)
+    with pytest.raises(
+        DataError, match=r"broke off 4 times after .* of .* bytes: answered 503.*call again to go on"
+    ):
+        rimsim.data.download(known, tmp_path)
+    assert _names(tmp_path) == ["made-up.zip.part"]
+    assert rimsim.data.download(known, tmp_path, patience=1.0).read_bytes() == CONTENT
+    assert int(server.asked[-1].removeprefix("bytes=").removesuffix("-")) > len(CONTENT) // 3
+    assert _names(tmp_path) == ["made-up.zip"]
+
+
+@pytest.mark.parametrize("second", [ignorant, misplaced, _status(416)], ids=["ignorant", "misplaced", "416"])
+def test_a_server_that_cannot_go_on_begins_again(serve, tmp_path, second):
+    """A server that knows no ranges, or answers with another one, never leads to a mixed file."""
+    _, known = serve(truncated, second, ignorant)
+    assert rimsim.data.download(known, tmp_path, patience=1.0).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (wrong, "sent something else than a made-up log"),
+        (changed, "sent something else than a made-up log"),
+        (endless, "sent more than the"),
+        (_status(404), "answered 404"),
+        (_status(403), "answered 403"),
+        (_status(500), "answered 500"),
+        (silent, "broke off 4 times after 0"),
+        (truncated, None),
+    ],
+    ids=["wrong", "changed", "endless", "404", "403", "500", "silent", "truncated"],
+)
+def test_a_server_that_does_not_deliver_is_an_error(serve, tmp_path, answer, message):
+    """The error says what happened, and no file has the log's name."""
+    _, known = serve(answer)
+    if message is None:  # from the second request on, this server gets the range that it ignores
+        known = dataclasses.replace(known, size=len(CONTENT) + 10)
+        message = "broke off 4 times"
+    with pytest.raises(DataError, match=message):
+        rimsim.data.download(known, tmp_path, patience=0.3)
+    assert "made-up.zip" not in _names(tmp_path)
+
+
+def test_a_refused_connection_is_an_error(serve, tmp_path):
+    """No server at all is an error of ours too."""
+    server, known = serve(whole)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DataError, match="cannot be fetched"):
+        rimsim.data.download(known, tmp_path, patience=0.3)
+
+
+def test_a_folder_that_cannot_be_is_an_error(serve, tmp_path):
+    """A file where the folder should be is said."""
+    _, known = serve(whole)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be fetched to"):
+        rimsim.data.download(known, tmp_path / "file")
+
+
+def test_names_that_are_unknown_or_embedded_are_refused():
+    """An unknown name gets the nearest one, and the embedded log needs no download."""
+    with pytest.raises(ConfigError, match=r"Did you mean 'ml-10m'|Did you mean 'ml-1m'"):
+        rimsim.data.download("ml-1om")
+    with pytest.raises(DataError, match="ships with rimsim"):
+        rimsim.data.download("ml-latest-small")
+
+
+def test_a_downloaded_log_goes_by_its_name(tmp_path, monkeypatch):
+    """Loading finds a downloaded file by name, never fetches by itself, and says how to."""
+    monkeypatch.setenv("RIMSIM_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"not here yet; .*rimsim data download ml-1m, fetches 6 MB"):
+        rimsim.data.load("ml-1m")
+    (tmp_path / "ml-1m.zip").write_bytes(CONTENT)
+    assert len(rimsim.data.load("ml-1m")) == 20_000
+
+
+def test_the_catalogue_is_sound():
+    """Names are distinct, terms are stated, and what can be fetched has an address, a size and a checksum."""
+    known = rimsim.data.catalogue()
+    assert len({one.name for one in known}) == len(known)
+    for one in known:
+        assert "GroupLens" in one.terms
+        assert one.name in one.text()
+        if one.url is not None:
+            assert one.url.startswith("https://")
+            assert one.size > 10**6
+            assert len(one.checksum) == len("md5:") + 32
