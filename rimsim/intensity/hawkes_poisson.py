@@ -137,8 +137,14 @@ class HawkesPoisson(Ground):
             raise ModelError(
                 f"hp: found {len(examples.counts)} examples with 0 events in all; allowed: at least one event"
             )
-        phi = self._features(self.encode(examples.states), examples.states.now).cpu().numpy()
-        counts = examples.counts.astype(np.float64)
+        self._solve(self._numbers(examples.states), examples.counts)
+        return self
+
+    def _numbers(self, states: UserStates) -> NDArray[np.float64]:
+        return self._features(self.encode(states), states.now).cpu().numpy()
+
+    def _solve(self, phi: NDArray[np.float64], events: NDArray[np.int64]) -> None:
+        counts = events.astype(np.float64)
         # Terms are brought to mean 1 so that one step length suits all. A term that hardly ever occurs here
         # could then get a huge weight and blow up where it does occur: the floor lets the ridge hold it.
         unit = np.maximum(phi.mean(axis=0), _RARE)
@@ -155,7 +161,6 @@ class HawkesPoisson(Ground):
         self.iterations = int(solved.nit)
         self._weights = torch.from_numpy(np.asarray(solved.x / unit)).to(self.device)
         self.rescale = 1.0
-        return self
 
     def update(self, log: EventLog) -> Self:
         """Refit to the new log, then scale so that the mean λ over its states stays what it was.
@@ -168,9 +173,10 @@ class HawkesPoisson(Ground):
         if examples.counts.sum() == 0:
             self.rescale = 1.0
             return self
-        before = float(self.intensity(examples.states).double().mean())
-        self.fit_examples(examples)
-        after = float(self.intensity(examples.states).double().mean())
+        phi = self._numbers(examples.states)
+        before = float((phi @ self.weights.cpu().numpy()).mean())
+        self._solve(phi, examples.counts)
+        after = float((phi @ self.weights.cpu().numpy()).mean())
         self.rescale = before / after if after > 0 else 1.0
         self._weights = self.weights * self.rescale
         self.n_items = log.n_items

@@ -55,7 +55,7 @@ class SequenceConfig:
     cold_items: bool = Field(default=True, description="Predict unseen items' vectors from genres and year.")
     update_epochs: int = Field(default=3, ge=0, description="Passes over the new log in an update.")
     update_batch_size: int = Field(default=128, ge=1, description="Windows a batch in an update.")
-    update_learning_rate: float = Field(default=4e-3, gt=0, description="Step size of AdamW in an update.")
+    update_learning_rate: float = Field(default=6e-3, gt=0, description="Step size of AdamW in an update.")
     update_steps_back: int = Field(default=8, ge=1, description="Events read with gradients before a target.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
