@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Flags = NDArray[np.uint8]
 
-__all__ = ["violated_items"]
+__all__ = ["violated_items", "violated_items_of_all"]
 
 
 @compiled
@@ -134,6 +134,20 @@ def _augment(pairs: Pairs, floor: Ints, capacity: Ints, room: Ints, slot: Ints, 
             lacking -= 1
         total += lacking
     return dead_item, total
+
+
+def violated_items_of_all(m: int, n: int, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
+    """The same where every pair is admissible, in closed form (Gale and Ryser, 1957).
+
+    The t largest floors can be met for every t exactly if Σ of them ≤ Σ_users min(capacity, t).
+    """
+    order = np.argsort(-floor, kind="stable")
+    users_with = n - np.searchsorted(np.sort(capacity), np.arange(1, m + 1), "left")  # capacity ≥ t
+    excess = np.cumsum(floor[order]) - np.cumsum(users_with)
+    worst = int(np.argmax(excess)) if m else 0
+    if not m or excess[worst] <= 0:
+        return np.empty(0, np.int64), 0
+    return np.sort(order[: worst + 1]), int(excess[worst])
 
 
 def violated_items(pairs: Pairs, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
