@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from rich.table import Table
 
 from rimsim import measures
 from rimsim.scenarios.arm import FROZEN
-
-if TYPE_CHECKING:
-    from rimsim.measures import Interval, PairedDifference
 
 __all__ = ["SHOWN", "baseline_of", "differences", "loop_effects", "results_table", "summary", "to_markdown"]
 
@@ -72,7 +67,7 @@ def _paired(rounds: pd.DataFrame, pairs: list[tuple[str, str]], metrics: tuple[s
                 found = measures.paired_difference(
                     both[agent].to_numpy(np.float64), both[other].to_numpy(np.float64)
                 )
-                rows.append((agent, metric, found.mean, found.low, found.high, found.effect_size, found.n))
+                rows.append((agent, metric, found.mean, found.low, found.high, found.dz, found.n))
     return pd.DataFrame(rows, columns=["agent", "metric", "mean", "low", "high", "effect", "n"])
 
 

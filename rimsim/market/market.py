@@ -491,8 +491,8 @@ class Market:
             due, taken = self._consumer.organic(row)
             if not taken:
                 taken, due = items[n][consumed[n]].tolist(), int(self.schedule.tick[row])
-            if taken:
-                self._deliver(slot, due + later, taken)
+            if taken:  # a consumption follows its arrival: one tick at least, so that no state sees its own future
+                self._deliver(slot, due + 1 + later, taken)
 
     def _deliver(self, slot: int, due: int, taken: list[int]) -> None:
         if due <= self._clock.now:
