@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -28,6 +29,7 @@ __all__ = [
     "AgentStyle",
     "frame",
     "integer_rounds",
+    "keep_lines_in_view",
     "label_points",
     "legend",
     "metric_axis",
@@ -182,7 +184,7 @@ def metric_axis(ax: Axes, metric: str, *, difference: bool = False) -> None:
     """
     measure = MEASURES[metric]
     ax.set_title(measure.title, loc="left")
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     if measure.unit == "share":
         ax.yaxis.set_major_formatter(lambda value, _: _number(100 * value) + ("" if difference else " %"))
         unit = "percentage points" if difference else ""
@@ -190,8 +192,22 @@ def metric_axis(ax: Axes, metric: str, *, difference: bool = False) -> None:
         ax.yaxis.set_major_formatter(lambda value, _: _number(value))
         unit = measure.unit
     ax.set_ylabel("\n".join(textwrap.wrap(unit, 24)))
+    keep_lines_in_view(ax)
     if not difference and measure.unit != "index":
-        ax.set_ylim(0, 1.06 * ax.dataLim.y1 or 1)
+        top = ax.get_ylim()[1]
+        ax.set_ylim(0, min(top, 1.05) if measure.unit == "share" else top)
+    elif not difference:
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, 0), min(high, 1))
+
+
+def keep_lines_in_view(ax: Axes) -> None:
+    """Let bands take at most the lines' own height above and below them: two seeds have bands without end."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), np.float64).ravel() for line in ax.lines])
+    least, most = float(np.nanmin(heights)), float(np.nanmax(heights))
+    room = most - least or abs(most) or 1.0
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, least - room), min(high, most + room))
 
 
 def _number(value: float) -> str:

@@ -53,7 +53,8 @@ class PictureTables:
 
 def retrained(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of agents that are retrained: without the frozen arms."""
-    return table[~table["agent"].astype(str).str.endswith(FROZEN)]
+    keep = [name for name in table["agent"].unique() if not str(name).endswith(FROZEN)]
+    return table[table["agent"].isin(keep)]
 
 
 def last_round(rounds: pd.DataFrame) -> int:

@@ -23,6 +23,7 @@ from rimsim.scenarios.picture_style import (
     FROZEN,
     frame,
     integer_rounds,
+    keep_lines_in_view,
     label_points,
     legend,
     metric_axis,
@@ -99,7 +100,11 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     if not present:
         return None
     looks = styles(rounds["agent"].unique())
-    figure = frame(cost_of_guarantees(rounds), f"By round. {seeds_caption(rounds)}", 6.2)
+    figure = frame(
+        cost_of_guarantees(rounds),
+        f"By round; the title's figures are means over rounds. {seeds_caption(rounds)}",
+        6.2,
+    )
     panels = figure.subplots(2, 3).ravel()
     for ax, metric in zip(panels, present, strict=False):
         _lines(ax, rounds[rounds["metric"] == metric], "round", looks)
@@ -217,6 +222,7 @@ def who_pays(tables: PictureTables) -> Figure | None:
     ax.set_xticks(range(1, 11))
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
+    keep_lines_in_view(ax)
     ax.set_ylim(bottom=0)
     legend(side, looks)
     return figure
@@ -241,7 +247,7 @@ def retraining(tables: PictureTables) -> Figure | None:
             ax.plot(
                 own["round"], own["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5
             )
-            ax.fill_between(own["round"], own["low"], own["high"], color=look.colour, alpha=0.18, linewidth=0)
+            ax.fill_between(own["round"], own["low"], own["high"], color=look.colour, alpha=0.15, linewidth=0)
         metric_axis(ax, metric, difference=True)
         integer_rounds(ax)
     legend(panels[len(effects)], looks)
@@ -265,7 +271,7 @@ def requirement(tables: PictureTables) -> Figure | None:
     columns = min(4, len(looks))
     lines = -(-len(looks) // columns)
     caption = "Every guaranteed item, least served first; shaded: what is missing. Mean of"
-    figure = frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 0.6 + 2.7 * lines)
+    figure = frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(panels, looks.items(), strict=False):
         curve = _mean(ratios[name])
@@ -305,7 +311,7 @@ def _lines(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle
             markersize=6,
             markeredgewidth=0,
             linewidth=2,
-            err_kws={"alpha": 0.18, "linewidth": 0},
+            err_kws={"alpha": 0.15, "linewidth": 0},
             ax=ax,
         )
 

@@ -351,3 +351,15 @@ def test_measures_are_light():
     code = "import sys, rimsim.measures; print({'torch', 'pandas', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_guarantee_that_is_just_kept_does_not_bind():
+    """An item that has exactly what it must have needs no help."""
+    assert measures.binding_items([3, 2, 0], [3, 3, 0]).tolist() == [False, True, False]
+
+
+def test_ties_of_intensity_keep_the_order_of_arrival():
+    """Arrivals of one intensity are cut into groups in their own order."""
+    slates = np.repeat(np.arange(10), 10)[:, None]
+    binding = np.isin(np.arange(10), [2, 7])
+    assert measures.who_pays(slates, binding, np.ones(100)).tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
