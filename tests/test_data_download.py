@@ -143,7 +143,7 @@ def _names(folder):
 
 
 def test_a_download_is_whole_and_loads(serve, tmp_path):
-    """What comes back is the server's file, it loads, progress ends at its size, and nothing else is there."""
+    """What comes back is the server's file, it loads, progress ends at its size; nothing else is there."""
     _, known = serve(whole)
     seen = []
     path = rimsim.data.download(

@@ -245,6 +245,23 @@ def test_a_table_of_items_can_be_given(tmp_path):
     assert log.items["genres"].tolist() == ["Fun", ""]
 
 
+def test_columns_of_the_events_can_name_the_items(tmp_path):
+    """Titles, genres and years that stand beside each event make the item table, in any order of rows."""
+    rows = ["a,1,x,Ex (1990),Fun", "b,2,y,,", "c,3,x,Ex (1990),Fun", "c,4,y,Why,Sad"]
+    for number, order in enumerate((rows, rows[::-1])):
+        path = tmp_path / f"{number}.csv"
+        path.write_text("user,time,item,title,genres\n" + "\n".join(order) + "\n")
+        pd.read_csv(path).to_parquet(path.with_suffix(".parquet"))
+        for name in (path, path.with_suffix(".parquet")):
+            log = rimsim.data.load(name)
+            assert log.items["title"].tolist() == ["Ex", "Why"]
+            assert log.items["genres"].tolist() == ["Fun", "Sad"]
+            assert log.items["year"].tolist()[0] == 1990
+    (tmp_path / "bad.csv").write_text("user,time,item,year\na,1,x,soon\n")
+    with pytest.raises(DataError, match="item 'x': year is 'soon'"):
+        rimsim.data.load(tmp_path / "bad.csv")
+
+
 def test_a_member_of_a_zip_can_be_named(tmp_path):
     """A zip with two logs is refused by listing them, and either can be read by its path."""
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as packed:

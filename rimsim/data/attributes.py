@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from rimsim.data.collect import Collector
     from rimsim.data.containers import Container
 
-__all__ = ["TableFormat", "read_items", "read_users"]
+__all__ = ["TableFormat", "items_of_events", "read_items", "read_users"]
 
 _TITLE = re.compile(
     r"(?P<title>.*\S)\s*\((?P<year>\d{4})(?:[-–]\s?\d{0,4})?\)(?P<rest>(?:\s*\([A-Z]+\))?)\s*"
@@ -127,6 +128,34 @@ def read_items(
     return table
 
 
+def items_of_events(collector: Collector, source: str) -> pd.DataFrame | None:
+    """The table of items that columns of the events themselves make up; None if there are no such columns.
+
+    Raises:
+        DataError: If the year of an item is none.
+    """
+    if not collector.attributes:
+        return None
+    names = list(collector.attributes)
+    places = {"id": 0} | {name: number for number, name in enumerate(names, start=1)}
+    rows = []
+    for code, key in enumerate(collector.items.texts()):
+        fields = [key, *(collector.attributes[name].get(code, "") for name in names)]
+        try:
+            rows.append(_item(fields, places, (), len(fields))[1])
+        except RowProblemError as problem:
+            raise DataError(f"{source}, item {short(key)}: {problem}") from None
+    titles, genres, years, _ = zip(*rows, strict=True)
+    return pd.DataFrame(
+        {
+            "id": _column(collector.items.texts()),
+            "title": pd.Series(titles, dtype="str"),
+            "genres": pd.Series(genres, dtype="str"),
+            "year": pd.array(list(years), "Int64"),
+        }
+    )
+
+
 def _checked(fields: Sequence[str] | RowProblemError, width: int) -> Sequence[str]:
     if isinstance(fields, RowProblemError):
         raise fields
@@ -177,6 +206,7 @@ def _item(
     return key, (title, "" if genres in _NO_GENRES else genres, year, release)
 
 
+@lru_cache(maxsize=4096)
 def _release(text: str) -> float:
     """Seconds of a release time: a number, an ISO date, or ``01-Jan-1995``; NaN where there is none."""
     if not text:

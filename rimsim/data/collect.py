@@ -10,7 +10,7 @@ import numpy as np
 from rimsim.data.assemble import RawEvents
 from rimsim.data.ids import Vocabulary
 from rimsim.data.report import BadRow
-from rimsim.data.rows import LATEST, UNITS
+from rimsim.data.rows import LATEST, MISSING, UNITS
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Collector:
         self.backwards = 0
         self.skipped = 0
         self.bad_rows: list[BadRow] = []
+        self.attributes: dict[str, dict[int, str]] = {}  # texts of item codes; see learn
         self._parts: list[
             tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float32]]
         ] = []
@@ -77,6 +78,24 @@ class Collector:
             below = int((time < bound).sum())
             self._votes[unit] += below - low
             low = below
+
+    def learn(
+        self, attribute: str, item: NDArray[np.int32], word: NDArray[np.int64], words: list[str]
+    ) -> None:
+        """Take what events say of their items; of several texts the smallest counts, in any order of rows.
+
+        Args:
+            attribute: ``title``, ``genres`` or ``year``.
+            item: (n,) codes of ``items``.
+            word: (n,) positions in ``words``.
+            words: Distinct texts; empty ones say nothing.
+        """
+        known = self.attributes.setdefault(attribute, {})
+        for pair in np.unique(item.astype(np.int64) * len(words) + word).tolist():
+            code, place = divmod(pair, len(words))
+            text = words[place].strip()
+            if text not in MISSING and not known.get(code, text) < text:
+                known[code] = text
 
     def bad(self, file: str, line: int, problem: str) -> None:
         """A row that cannot be read.

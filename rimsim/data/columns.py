@@ -102,6 +102,14 @@ USUAL: Final[dict[Role, tuple[str, ...]]] = {
 """Usual names in order of preference, in small letters and digits alone."""
 
 
+ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
+    "title": ("title", "movietitle", "itemtitle", "itemname", "productname"),
+    "genres": ("genres", "genre", "categories", "category"),
+    "year": ("year", "releaseyear", "movieyear"),
+}
+"""Usual names of columns that say something of the item of each event."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which column to read for each role: a name from the header, or a position from 1."""
@@ -154,6 +162,8 @@ class Positions:
     value: int | None
     names: tuple[str, ...]
     """The header, or ``column 1`` … where there is none; as many as a row has fields."""
+    attributes: tuple[tuple[str, int], ...] = ()
+    """What columns beside the roles say of the item (title, genres, year), and where they stand."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Roles and the names of their columns."""
@@ -210,7 +220,17 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
     user, item, time = found["user"], found["item"], found["time"]
     if user is None or item is None or time is None:  # pragma: no cover (excluded above)
         raise DataError(f"{where}: user, item and time need a column each")
-    return Positions(user, item, time, found["value"], names)
+    return Positions(user, item, time, found["value"], names, _attributes(names, places))
+
+
+def _attributes(names: Sequence[str], taken: Sequence[int]) -> tuple[tuple[str, int], ...]:
+    known = [plain(name) for name in names]
+    found = []
+    for attribute, all_of in ATTRIBUTES.items():
+        place = next((known.index(usual) for usual in all_of if usual in known), None)
+        if place is not None and place not in taken:
+            found.append((attribute, place))
+    return tuple(found)
 
 
 def _nothing_for(names: Sequence[str], lacking: Sequence[Role], where: str) -> str:

@@ -112,6 +112,7 @@ class _Reader:
         roles = {"user": places.user, "item": places.item, "time": places.time, "value": places.value}
         self._names = [f"c{place}" for place in range(self._width)]
         self._column = {role: f"c{place}" for role, place in roles.items() if place is not None}
+        self._attributes = {attribute: f"c{place}" for attribute, place in places.attributes}
         self._label = {role: f"{role} (column {name!r})" for role, name in places.pairs()}
         text, words = pa.string(), pa.dictionary(pa.int32(), pa.string())
         kinds = {"user": words, "item": words, "time": text, "value": pa.float64()}
@@ -125,8 +126,9 @@ class _Reader:
         )
         self._convert = pa.csv.ConvertOptions(
             check_utf8=False,
-            column_types={name: kinds[role] for role, name in self._column.items()},
-            include_columns=list(self._column.values()),
+            column_types={name: kinds[role] for role, name in self._column.items()}
+            | dict.fromkeys(self._attributes.values(), words),
+            include_columns=[*self._column.values(), *self._attributes.values()],
             null_values=[""],
             strings_can_be_null=False,
         )
@@ -165,9 +167,11 @@ class _Reader:
             item_words = collector.items.check(item_words)
         except RowProblemError:
             return False
-        collector.add(
-            collector.users.codes(user_words)[user], collector.items.codes(item_words)[item], times, values
-        )
+        items = collector.items.codes(item_words)[item]
+        collector.add(collector.users.codes(user_words)[user], items, times, values)
+        for attribute, column in self._attributes.items():
+            place, texts = _words(table[column])
+            collector.learn(attribute, items, place, texts)
         return True
 
     def _parsed(self, text: bytes) -> pa.Table | None:
@@ -201,7 +205,7 @@ class _Reader:
         return None if found is None else found.astype(np.float32)
 
     def _one_by_one(self, block: Block) -> None:
-        found: list[tuple[str, str, float, float]] = []
+        found: list[tuple[str, str, float, float, list[str]]] = []
         for line_number, line in enumerate(block.text.split(b"\n"), start=block.first_line):
             if not line:
                 continue
@@ -211,16 +215,16 @@ class _Reader:
                 self._collector.bad(self._name, line_number, str(problem))
         if not found:
             return
-        users, items, times, values = zip(*found, strict=True)
+        users, items, times, values, texts = zip(*found, strict=True)
         collector = self._collector
+        codes = collector.items.codes(items)
         collector.add(
-            collector.users.codes(users),
-            collector.items.codes(items),
-            np.array(times, np.float64),
-            np.array(values, np.float32),
+            collector.users.codes(users), codes, np.array(times, np.float64), np.array(values, np.float32)
         )
+        for attribute, words in zip(self._attributes, zip(*texts, strict=True), strict=True):
+            collector.learn(attribute, codes, np.arange(len(words)), list(words))
 
-    def _row(self, line: bytes) -> tuple[str, str, float, float]:
+    def _row(self, line: bytes) -> tuple[str, str, float, float, list[str]]:
         fields = fields_of(decoded(line), self._dialect.separator, quoted=self._dialect.quoted)
         if len(fields) != self._width:
             raise RowProblemError(f"has {len(fields)} fields; allowed: {self._width}, as in the first line")
@@ -232,7 +236,7 @@ class _Reader:
         else:
             time = number(fields[places.time], label["time"], self._collector.largest_time)
         value = 1.0 if places.value is None else number(fields[places.value], label["value"], LARGEST_VALUE)
-        return user, item, time, value
+        return user, item, time, value, [fields[place] for _, place in places.attributes]
 
 
 def _is_utf8(text: bytes) -> bool:

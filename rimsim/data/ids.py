@@ -45,9 +45,13 @@ class Vocabulary:
         known = self._codes
         return np.array([known.setdefault(text, len(known)) for text in checked], np.int32)
 
+    def texts(self) -> list[str]:
+        """The distinct ids as texts in the order of their codes."""
+        return list(self._codes)
+
     def ids(self) -> Ids:
         """The distinct ids in the order of their codes; see :func:`canonical`."""
-        return canonical(list(self._codes))
+        return canonical(self.texts())
 
 
 def canonical(ids: list[str]) -> Ids:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ValidationError
 
 from rimsim.data.assemble import assemble
-from rimsim.data.attributes import read_items, read_users
+from rimsim.data.attributes import items_of_events, read_items, read_users
 from rimsim.data.catalogue import catalogue
 from rimsim.data.collect import Collector, collected
 from rimsim.data.columns import Columns
@@ -238,6 +238,8 @@ class _Read:
             item_table = read_items(other, other.member, None, collector)
         elif found.items is not None:
             item_table = read_items(container, found.items, layout.items_form, collector, found.genres)
+        else:
+            item_table = items_of_events(collector, container.label(found.events))
         return users, item_table
 
 

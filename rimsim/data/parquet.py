@@ -88,7 +88,12 @@ class _Reader:
         self._row = 1
         self._columns = dict(places.pairs())
         self._labels = {role: f"{role} (column {column!r})" for role, column in self._columns.items()}
-        self.names = list(self._columns.values())
+        self._attributes = {
+            attribute: places.names[place]
+            for attribute, place in places.attributes
+            if _is_id(kind := _kind(schema.field(place).type)) or _is_number(kind)
+        }
+        self.names = [*self._columns.values(), *self._attributes.values()]
         """Columns to read."""
         kinds = {role: _kind(schema.field(column).type) for role, column in self._columns.items()}
         self.moments = bool(pa.types.is_timestamp(kinds["time"]) or pa.types.is_date(kinds["time"]))
@@ -126,9 +131,13 @@ class _Reader:
         for place in sorted(good.problems):
             collector.bad(self._name, self._row + place, good.problems[place])
         rows = good.rows
+        items = item.codes(rows, collector.items)
+        for attribute, name in self._attributes.items():
+            texts = _Words(batch.column(batch.schema.names.index(name)))
+            collector.learn(attribute, items, *texts.texts(rows))
         collector.add(
             user.codes(rows, collector.users),
-            item.codes(rows, collector.items),
+            items,
             time[rows] + 0.0,  # -0 becomes 0
             (value[rows] + 0.0).astype(np.float32),
         )
@@ -188,6 +197,10 @@ class _Words:
         """Codes of some of the rows; only their ids become known."""
         used, place = np.unique(self._places[rows], return_inverse=True)
         return vocabulary.codes(self._words[number] for number in used.tolist())[place]
+
+    def texts(self, rows: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
+        """Positions of some of the rows in a list of texts, in which a missing one is empty."""
+        return self._places[rows] % (len(self._words) + 1), [*self._words, ""]
 
 
 def _floats(column: pa.Array) -> NDArray[np.float64]:
