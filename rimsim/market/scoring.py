@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,6 +23,10 @@ __all__ = ["BLOCK", "ScoreAhead", "ScoreRows", "Scorer", "score_states"]
 
 BLOCK = 128
 """Rows of a scoring block. Always so many, padded: a matrix product of another height differs in its last bits."""
+
+
+_LOOK_AHEAD = 8 * BLOCK
+"""How many coming arrivals are looked through to fill a block."""
 
 
 class ScoreRows:
@@ -206,8 +209,10 @@ class ScoreAhead:
         self._slot = schedule.slot.tolist()
         self._tick = schedule.tick.tolist()
         self._rows: dict[int, tuple[ScoreRows, int, int]] = {}
-        self._served = np.zeros(len(schedule), bool)
-        self._coming: deque[int] = deque(range(len(schedule)))
+        self._next_visit = _next_of_same(schedule.slot).tolist()
+        self._open = [-1] * len(population)
+        for row in range(len(schedule) - 1, -1, -1):
+            self._open[self._slot[row]] = row
 
     def row(self, arrival: int) -> tuple[ScoreRows, int]:
         """The block and the row in it that hold the scores of an arrival."""
@@ -219,27 +224,30 @@ class ScoreAhead:
 
     def drop(self, arrival: int) -> None:
         """Forget an arrival that was served."""
-        self._served[arrival] = True
+        self._open[self._slot[arrival]] = self._next_visit[arrival]
         self._rows.pop(arrival, None)
 
     def _fill(self, first: int) -> None:
-        """Score ``first`` and the next arrivals that have no row yet, at most one a user."""
-        while self._coming and self._served[self._coming[0]]:
-            self._coming.popleft()
+        """Score ``first`` and coming arrivals that have no row yet, each its user's next."""
         chosen = [first]
-        users = {self._slot[first]}
-        for looked, arrival in enumerate(self._coming):
-            if len(chosen) == BLOCK or looked == 8 * BLOCK:
-                break
-            slot = self._slot[arrival]
-            if slot in users:
-                continue
-            users.add(slot)  # only the user's next arrival: what comes after it depends on it
-            if not self._served[arrival] and arrival not in self._rows:
+        for arrival in range(first + 1, min(first + 1 + _LOOK_AHEAD, len(self._slot))):
+            # What comes after a user's next arrival depends on it.
+            if self._open[self._slot[arrival]] == arrival and arrival not in self._rows:
                 chosen.append(arrival)
+                if len(chosen) == BLOCK:
+                    break
         rows = np.array(chosen)
         slots, ticks = self._schedule.slot[rows], self._schedule.tick[rows]
         counts = self._population.visible_at(slots, ticks)
         block = self._scorer.score(slots, ticks, counts)
         for row, (arrival, count) in enumerate(zip(chosen, counts.tolist(), strict=True)):
             self._rows[arrival] = (block, row, count)
+
+
+def _next_of_same(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) the next place at which each value occurs again; −1 where there is none."""
+    order = np.argsort(values, kind="stable")
+    following = np.full(len(values), -1, np.int64)
+    same = values[order][1:] == values[order][:-1]
+    following[order[:-1][same]] = order[1:][same]
+    return following
