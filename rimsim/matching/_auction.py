@@ -1,4 +1,4 @@
-"""The kernels of the price solver: a forward and a reverse auction between items for the positions of users.
+"""The forward pass of the auction between items for the positions of users, and what both passes share.
 
 Each item has a *bonus* w = −v; a user holds the k pairs with the largest s + w. The state is kept within ε of
 complementary slackness:
@@ -6,11 +6,11 @@ complementary slackness:
 * a pair not held is worth at most ε more than the cheapest position of its user;
 * an item with w > 0 holds no more than its floor, one with w < 0 no less than its cap.
 
-The *reverse* pass lets items that hold too much lower their bonus until their least attached users leave for their
-next best pair; the *forward* pass lets items that hold too little raise it and take positions where that costs
-least. Each step moves a bonus to the level at which the next user would be indifferent, and ε beyond, so the price
-of a position moves by at least ε and the passes end (Bertsekas and Castañon, "A forward/reverse auction algorithm
-for asymmetric assignment problems", 1992; ε-scaling is the caller's loop).
+The *reverse* pass (``_reverse.py``) lets items that hold too much lower their bonus until their least
+attached users leave for their next best pair; the *forward* pass lets items that hold too little raise it and
+take positions where that costs least. Each step moves a bonus to the level at which the next user would be
+indifferent, and ε beyond, so the price of a position moves by at least ε and the passes end (Bertsekas and Castañon, "A forward/reverse auction
+algorithm for asymmetric assignment problems", 1992; ε-scaling is the caller's loop).
 
 Within a pass, bonuses move one way only. So a looked-up "cheapest position" (forward) or "next best pair" (reverse)
 of a user stays a bound, and is computed anew only for the few users whom a step would choose.
@@ -27,7 +27,8 @@ import numpy as np
 from rimsim.matching._compiled import compiled
 from rimsim.matching._greedy import cheapest, refresh
 from rimsim.matching._heap import push_min, replace_min
-from rimsim.matching._pairs import Pairs, State, item_of, item_range, pair_at, place_of, user_range
+from rimsim.matching._pairs import Pairs, State, item_of, item_range, pair_at, place_of
+from rimsim.matching._queue import Queue, dequeue, enqueue, new_queue
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,189 +36,27 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
-__all__ = ["forward", "reverse"]
-
-_SPARES = 16  # pairs on file per user in the reverse pass
-
-
-@compiled
-def _most(state: State, item: int) -> int:
-    """The largest exposure that fits the sign of the bonus."""
-    return state.floor[item] if state.w[item] > 0.0 else state.cap[item]
+__all__ = ["forward"]
 
 
 @compiled
 def _least(state: State, item: int) -> int:
-    """The smallest exposure that fits the sign of the bonus."""
+    """The smallest exposure that fits the sign of an item's bonus."""
     return state.cap[item] if state.w[item] < 0.0 else state.floor[item]
 
 
 @compiled
-def _look_up(pairs: Pairs, state: State, user: int, marks: Ints, mark: int, spare: Ints, cut: Floats) -> None:
-    """File the best pairs that a user does not hold, and a bound on the value of all others (at least 0)."""
-    for position in range(state.capacity[user]):
-        pair = state.slot[user, position]
-        if pair >= 0:
-            marks[item_of(pairs, user, pair)] = mark
-    values = np.empty(_SPARES, np.float64)
-    tags = np.empty(_SPARES, np.int64)
-    size = 0
-    threshold = 0.0
-    first, last = user_range(pairs, user)
-    for pair in range(first, last):
-        item = item_of(pairs, user, pair)
-        value = pairs.uval[pair] + state.w[item]
-        if value > threshold and marks[item] != mark:
-            if size < _SPARES:
-                push_min(values, tags, size, value, pair)
-                size += 1
-            else:
-                replace_min(values, tags, size, value, pair)
-            if size == _SPARES:
-                threshold = values[0]
-    for index in range(_SPARES):
-        spare[user, index] = tags[index] if index < size else -1
-    cut[user] = threshold
-
-
-@compiled
-def _best_on_file(pairs: Pairs, state: State, user: int, spare: Ints) -> tuple[int, float]:
-    """The best pair on file of a user and its value; −1 and 0 if an empty position is better."""
-    best = -1
-    worth = 0.0
-    for index in range(_SPARES):
-        pair = spare[user, index]
-        if pair >= 0:
-            value = pairs.uval[pair] + state.w[item_of(pairs, user, pair)]
-            if value > worth:
-                worth = value
-                best = index
-    return best, worth
-
-
-@compiled
-def _release(pairs: Pairs, state: State, user: int, pair: int, spare: Ints, cut: Floats) -> int:
-    """Let a user exchange a pair for its best pair on file; the pair goes on file, the worst one there off it.
-
-    Returns:
-        The pair taken, or −1 for an empty position.
-    """
-    best = _best_on_file(pairs, state, user, spare)[0]
-    joins = spare[user, best] if best >= 0 else -1
-    if best >= 0:
-        spare[user, best] = -1
-    worst = 0
-    worth = np.inf
-    for index in range(_SPARES):
-        value = 0.0
-        if spare[user, index] >= 0:
-            value = max(0.0, pairs.uval[spare[user, index]] + state.w[item_of(pairs, user, spare[user, index])])
-        if value < worth:
-            worth = value
-            worst = index
-    cut[user] = max(cut[user], worth)
-    spare[user, worst] = pair
-    position = 0
-    while state.slot[user, position] != pair:
-        position += 1
-    state.slot[user, position] = joins
-    state.held[place_of(pairs, user, pair)] = 0
-    state.exposure[item_of(pairs, user, pair)] -= 1
-    if joins >= 0:
-        state.held[place_of(pairs, user, joins)] = 1
-        state.exposure[item_of(pairs, user, joins)] += 1
-    return joins
-
-
-@compiled
-def reverse(pairs: Pairs, state: State, epsilon: float) -> int:
-    """Let items that hold too much lower their bonus until they hold what they may; bonuses only fall.
-
-    Returns:
-        How often the pairs of a user were searched.
-    """
-    n, m = pairs.n, pairs.m
-    queue = np.empty(m + 1, np.int64)
-    waiting = np.zeros(m, np.uint8)
-    head = tail = 0
-    for item in range(m):
-        if state.exposure[item] > _most(state, item):
-            queue[tail] = item
-            tail += 1
-            waiting[item] = 1
-    if tail == 0:
-        return 0
-    spare = np.full((n, _SPARES), -1, np.int64)
-    cut = np.full(n, np.inf)  # no pair that is neither held nor on file is worth more
-    bound = np.full(n, np.inf)  # no pair that is not held is worth more
-    marks = np.full(m, -1, np.int64)
-    places = np.empty(n, np.int64)
-    margins = np.empty(n, np.float64)
-    searches = 0
-    while head != tail:
-        item = queue[head]
-        head = (head + 1) % (m + 1)
-        waiting[item] = 0
-        while state.exposure[item] > _most(state, item):
-            first, last = item_range(pairs, item)
-            count = 0
-            for place in range(first, last):
-                if state.held[place]:
-                    user = pairs.iuser[place] if pairs.sparse else place - first
-                    places[count] = place
-                    margins[count] = pairs.ival[place] + state.w[item] - bound[user]
-                    count += 1
-            surplus = state.exposure[item] - _most(state, item)
-            order = np.argsort(margins[:count], kind="mergesort")
-            while True:  # the users that would leave, and the next one, must be known exactly
-                changed = False
-                for index in range(min(surplus + 1, count)):
-                    place = places[order[index]]
-                    user = pairs.iuser[place] if pairs.sparse else place - first
-                    worth = _best_on_file(pairs, state, user, spare)[1]
-                    if worth < cut[user]:
-                        searches += 1
-                        _look_up(pairs, state, user, marks, searches, spare, cut)
-                        worth = _best_on_file(pairs, state, user, spare)[1]
-                    if worth != bound[user]:
-                        bound[user] = worth
-                        margins[order[index]] = pairs.ival[place] + state.w[item] - worth
-                        changed = True
-                if not changed:
-                    break
-                order = np.argsort(margins[:count], kind="mergesort")
-            level = margins[order[min(surplus, count - 1)]]
-            leaving = surplus
-            lowered = state.w[item] - max(level, 0.0) - epsilon
-            if state.w[item] > 0.0:
-                lowered = max(lowered, 0.0)
-                if margins[order[surplus - 1]] > state.w[item]:
-                    leaving = 0  # without a bonus some would still stay: from there on the cap decides
-                    while margins[order[leaving]] <= state.w[item]:
-                        leaving += 1
-                    lowered = 0.0
-            state.w[item] = lowered
-            for index in range(leaving):
-                place = places[order[index]]
-                user = pairs.iuser[place] if pairs.sparse else place - first
-                joins = _release(pairs, state, user, pair_at(pairs, item, user, place), spare, cut)
-                bound[user] = max(bound[user], pairs.ival[place] + lowered)
-                if joins >= 0:
-                    other = item_of(pairs, user, joins)
-                    if waiting[other] == 0 and state.exposure[other] > _most(state, other):
-                        waiting[other] = 1
-                        queue[tail] = other
-                        tail = (tail + 1) % (m + 1)
-    refresh(pairs, state)
-    return searches
+def _wants(state: State, item: int) -> bool:
+    """Whether an item holds too little and may still raise its bonus."""
+    return state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item]
 
 
 @compiled
 def _best_places(pairs: Pairs, state: State, item: int, keep: int, values: Floats, places: Ints) -> int:
-    """The up to ``keep`` places of an item, not held, with the largest margin s − theta; theta exact for them all.
+    """The places of an item, not held, with the largest margin s − theta; theta is made exact for them all.
 
     Returns:
-        How many there are; they stand in a min-heap of margins.
+        How many there are, at most ``keep``; they stand in a min-heap of margins.
     """
     first, last = item_range(pairs, item)
     while True:
@@ -247,77 +86,85 @@ def _best_places(pairs: Pairs, state: State, item: int, keep: int, values: Float
 
 
 @compiled
+def _bid(state: State, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
+    """How many of the places offered an item takes, and the bonus it pays.
+
+    Args:
+        state: Who holds what.
+        item: An item that wants more.
+        margins: Margins of the places offered, descending: what is wanted and one more, if there are so many.
+        epsilon: How far beyond indifference to go.
+    """
+    size = len(margins)
+    needed = state.floor[item] - state.exposure[item]
+    wanted = _least(state, item) - state.exposure[item]
+    take = 0
+    if state.w[item] < 0.0:  # below the cap: take what is worth it without a bonus
+        while take < min(wanted, size) and margins[take] > 0.0:
+            take += 1
+        if take >= needed:
+            level = max(margins[take], 0.0) if take < size else 0.0
+            return take, min(0.0, epsilon - level) if take == wanted else 0.0
+    ceiling = state.ceiling[item]
+    take = 0  # below the floor: take what is needed, as far as the ceiling goes
+    while take < min(needed, size) and margins[take] >= -ceiling:
+        take += 1
+    if take < needed:
+        return take, ceiling
+    level = -ceiling
+    if take < size:
+        level = max(level, margins[take])
+    elif level == -np.inf:  # every pair is held: the last one taken sets the price
+        level = margins[take - 1]
+    return take, min(ceiling, max(epsilon - level, 0.0))
+
+
+@compiled
+def _take(pairs: Pairs, state: State, queue: Queue, item: int, place: int) -> None:
+    """Put an item into the cheapest position of a user; whoever loses it may queue up."""
+    user = pairs.iuser[place] if pairs.sparse else place - item_range(pairs, item)[0]
+    position = cheapest(pairs, state, user)[0]
+    out = state.slot[user, position]
+    state.slot[user, position] = pair_at(pairs, item, user, place)
+    state.held[place] = 1
+    state.exposure[item] += 1
+    if out >= 0:
+        state.held[place_of(pairs, user, out)] = 0
+        loser = item_of(pairs, user, out)
+        state.exposure[loser] -= 1
+        if _wants(state, loser):
+            enqueue(queue, loser)
+    state.theta[user] = cheapest(pairs, state, user)[1]
+
+
+@compiled
 def forward(pairs: Pairs, state: State, epsilon: float) -> int:
     """Let items that hold too little raise their bonus, up to its ceiling, until they hold what they need.
 
     Returns:
         How often a bonus was raised.
     """
-    n, m = pairs.n, pairs.m
-    w, floor, cap, ceiling = state.w, state.floor, state.cap, state.ceiling
-    queue = np.empty(m + 1, np.int64)
-    waiting = np.zeros(m, np.uint8)
-    head = tail = 0
-    for item in range(m):
-        if state.exposure[item] < _least(state, item) and w[item] < ceiling[item]:
-            queue[tail] = item
-            tail += 1
-            waiting[item] = 1
-    values = np.empty(n + 1, np.float64)
-    places = np.empty(n + 1, np.int64)
+    queue = new_queue(pairs.m)
+    for item in range(pairs.m):
+        if _wants(state, item):
+            enqueue(queue, item)
+    values = np.empty(pairs.n + 1, np.float64)
+    places = np.empty(pairs.n + 1, np.int64)
     steps = 0
-    while head != tail:
-        item = queue[head]
-        head = (head + 1) % (m + 1)
-        waiting[item] = 0
-        first = item_range(pairs, item)[0]
-        while state.exposure[item] < _least(state, item) and w[item] < ceiling[item]:
+    item = dequeue(queue)
+    while item >= 0:
+        while _wants(state, item):
             steps += 1
-            needed = floor[item] - state.exposure[item]
             wanted = _least(state, item) - state.exposure[item]
-            size = _best_places(pairs, state, item, min(wanted + 1, n), values, places)
+            size = _best_places(pairs, state, item, min(wanted + 1, pairs.n), values, places)
             order = np.argsort(-values[:size], kind="mergesort")
-            take = 0
-            settled = False
-            raised = 0.0
-            if w[item] < 0.0:  # below the cap: take what is worth it without a bonus
-                while take < min(wanted, size) and values[order[take]] > 0.0:
-                    take += 1
-                if take >= needed:
-                    settled = True
-                    if take == wanted:
-                        level = max(values[order[take]], 0.0) if take < size else 0.0
-                        raised = min(0.0, epsilon - level)
-            if not settled:  # below the floor: take what is needed, as far as the ceiling goes
-                take = 0
-                while take < min(needed, size) and values[order[take]] >= -ceiling[item]:
-                    take += 1
-                level = -ceiling[item]
-                if take < size:
-                    level = max(level, values[order[take]])
-                elif level == -np.inf:  # every pair is held: the last one taken sets the price
-                    level = values[order[take - 1]] if take > 0 else -w[item]
-                raised = min(ceiling[item], max(epsilon - level, 0.0)) if take == needed else ceiling[item]
-            stuck = take == 0 and raised <= w[item]
-            w[item] = max(raised, w[item])
+            take, raised = _bid(state, item, values[:size][order], epsilon)
+            stuck = take == 0 and raised <= state.w[item]
+            state.w[item] = max(raised, state.w[item])
             for index in range(take):
-                place = places[order[index]]
-                user = pairs.iuser[place] if pairs.sparse else place - first
-                position = cheapest(pairs, state, user)[0]
-                out = state.slot[user, position]
-                state.slot[user, position] = pair_at(pairs, item, user, place)
-                state.held[place] = 1
-                state.exposure[item] += 1
-                if out >= 0:
-                    state.held[place_of(pairs, user, out)] = 0
-                    left = item_of(pairs, user, out)
-                    state.exposure[left] -= 1
-                    if waiting[left] == 0 and state.exposure[left] < _least(state, left) and w[left] < ceiling[left]:
-                        waiting[left] = 1
-                        queue[tail] = left
-                        tail = (tail + 1) % (m + 1)
-                state.theta[user] = cheapest(pairs, state, user)[1]
+                _take(pairs, state, queue, item, places[order[index]])
             if stuck:
                 break  # no admissible user is left; the caller has checked feasibility
+        item = dequeue(queue)
     refresh(pairs, state)
     return steps

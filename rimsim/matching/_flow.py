@@ -59,7 +59,16 @@ def _place_greedily(pairs: Pairs, order: Ints, floor: Ints, room: Ints, slot: In
 
 
 @compiled
-def _flip(pairs: Pairs, start: int, end: int, user_from: Ints, item_from: Ints, holder: Ints, slot: Ints, given: Flags) -> None:
+def _flip(
+    pairs: Pairs,
+    start: int,
+    end: int,
+    user_from: Ints,
+    item_from: Ints,
+    holder: Ints,
+    slot: Ints,
+    given: Flags,
+) -> None:
     """Shift one exposure along the path that ends at a user with room (its free slot is already set to −1)."""
     user, freed = end, -1
     while True:
@@ -78,11 +87,14 @@ def _flip(pairs: Pairs, start: int, end: int, user_from: Ints, item_from: Ints, 
 
 
 @compiled
-def _augment(pairs: Pairs, floor: Ints, capacity: Ints, room: Ints, slot: Ints, given: Flags) -> tuple[Flags, int]:
+def _augment(
+    pairs: Pairs, floor: Ints, capacity: Ints, room: Ints, slot: Ints, given: Flags
+) -> tuple[Flags, int]:
     """Repair what is lacking along shortest alternating paths.
 
     Returns:
-        Flags of the items that can be reached from an item that stays short (a minimum cut), and what is lacking.
+        Flags of the items that can be reached from an item that stays short (a minimum cut), and what is
+        lacking.
     """
     n, m = pairs.n, pairs.m
     dead_user = np.zeros(n, np.uint8)  # reached by a search that failed: on no path ever after
@@ -108,7 +120,12 @@ def _augment(pairs: Pairs, floor: Ints, capacity: Ints, room: Ints, slot: Ints, 
                 first, last = item_range(pairs, item)
                 for place in range(first, last):
                     user = pairs.iuser[place] if pairs.sparse else place - first
-                    if given[place] or user_from[user] >= 0 or dead_user[user] or not pairs.ival[place] > -np.inf:
+                    if (
+                        given[place]
+                        or user_from[user] >= 0
+                        or dead_user[user]
+                        or not pairs.ival[place] > -np.inf
+                    ):
                         continue
                     user_from[user] = place
                     if room[user] > 0:
@@ -159,7 +176,8 @@ def violated_items(pairs: Pairs, floor: Ints, capacity: Ints) -> tuple[Ints, int
         capacity: (n,) positions.
 
     Returns:
-        Items whose floors together exceed what can reach them, and by how much; empty and 0 if all can be met.
+        Items whose floors together exceed what can reach them, and by how much; empty and 0 if all can be
+        met.
     """
     room = capacity.copy()
     slot = np.full((pairs.n, int(capacity.max(initial=0))), -1, np.int64)

@@ -29,7 +29,9 @@ def push_min(values: NDArray[np.float64], tags: NDArray[np.int64], size: int, va
 
 
 @compiled
-def replace_min(values: NDArray[np.float64], tags: NDArray[np.int64], size: int, value: float, tag: int) -> None:
+def replace_min(
+    values: NDArray[np.float64], tags: NDArray[np.int64], size: int, value: float, tag: int
+) -> None:
     """Replace the root of a min-heap of ``size`` entries."""
     place = 0
     while True:

@@ -11,7 +11,17 @@ from rimsim.matching._compiled import compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Pairs", "State", "dense_pairs", "fresh_state", "item_of", "item_range", "pair_at", "place_of", "user_range"]
+__all__ = [
+    "Pairs",
+    "State",
+    "dense_pairs",
+    "fresh_state",
+    "item_of",
+    "item_range",
+    "pair_at",
+    "place_of",
+    "user_range",
+]
 
 _BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the first-level cache
 
@@ -132,7 +142,17 @@ def dense_pairs(scores: NDArray[np.floating], admissible: NDArray[np.bool_] | No
     turned = np.empty((m, n), matrix.dtype)
     _transpose(matrix, turned)
     return Pairs(
-        n, m, False, matrix.reshape(-1), turned.reshape(-1), _NO_INT64, _NO_INT32, _NO_INT64, _NO_INT64, _NO_INT32, _NO_INT64
+        n,
+        m,
+        False,
+        matrix.reshape(-1),
+        turned.reshape(-1),
+        _NO_INT64,
+        _NO_INT32,
+        _NO_INT64,
+        _NO_INT64,
+        _NO_INT32,
+        _NO_INT64,
     )
 
 

@@ -1,13 +1,13 @@
 """The certificate: how far from the best possible a set of slates can be at most.
 
-It knows nothing of how slates or prices came about: plain NumPy in float64, from scores, slates and prices alone. For
-bonuses w = −v in the box [0, c] (field notation: required exposures b, caps C)
+It knows nothing of how slates or prices came about: plain NumPy in float64, from scores, slates and prices
+alone. For bonuses w = −v in the box [0, c] (field notation: required exposures b, caps C)
 
     D(w) = Σ_users (sum of the k largest (s + w)₊) − Σ w₊·b + Σ (−w)₊·C   ≥   max V,
     V    = Σ s over the slates − c · Σ_items (b − E)₊,
 
-by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is valid for
-any slates and any w in the box.
+by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is
+valid for any slates and any w in the box.
 """
 
 from __future__ import annotations
@@ -131,13 +131,13 @@ def certificate(
     """Certify slates: their value V, the bound D(w) on any slates' value, and the gap between the two.
 
     Args:
-        scores: (n, M) array or tensor: what showing item y to user x is worth. Say whose scores they are: those of
-            a model and the true ones give two different certificates.
+        scores: (n, M) array or tensor: what showing item y to user x is worth. Say whose scores they are:
+            those of a model and the true ones give two different certificates.
         slates: (n, k) item indices, −1 for an empty position.
         capacity: Scalar or (n,) largest number of items a user may be shown.
         min_exposure: Scalar or (M,) required exposures b, whole numbers.
-        price: (M,) item prices v (a bonus is negative), from whatever source. Clipped to [−cost, 0], and for items
-            with a cap to [−cost, ∞), before the bound is taken.
+        price: (M,) item prices v (a bonus is negative), from whatever source. Clipped to [−cost, 0], and for
+            items with a cap to [−cost, ∞), before the bound is taken.
         cost: Price c of one exposure of shortfall, scalar or (M,); None for hard floors.
         max_exposure: Scalar or (M,) caps, whole numbers; None for none.
         admissible: (n, M) pairs that may be shown; None for all.
@@ -146,7 +146,8 @@ def certificate(
         The certificate, in float64.
 
     Raises:
-        AgentError: If ``slates`` are none: wrong shape, repeated or inadmissible items, more than the capacity.
+        AgentError: If ``slates`` are none: wrong shape, repeated or inadmissible items, more than the
+            capacity.
         ConfigError: If another argument does not fit.
     """
     problem = Problem.of(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching._auction import forward, reverse
+from rimsim.matching._auction import forward
 from rimsim.matching._flow import violated_items, violated_items_of_all
 from rimsim.matching._greedy import dual_value, greedy
 from rimsim.matching._pairs import Pairs, State, dense_pairs, fresh_state
+from rimsim.matching._reverse import reverse
 from rimsim.matching._ties import row_states
 from rimsim.matching.problem import Problem, as_array
 
@@ -110,10 +111,10 @@ def solve_dual(
 ) -> DualSolution:
     """Choose slates of largest total score under floors and caps of items and capacities of users.
 
-    Maximises Σ s·x over x in {0, 1} with Σ_y x ≤ capacity of each user and floor ≤ Σ_x x ≤ cap of each item, or,
-    with ``cost``, Σ s·x − cost · Σ (floor − E)₊. The polytope is a transportation polytope, so whole slates lose
-    nothing against fractions. An ε-scaling forward and reverse auction (see ``_auction.py``) keeps slates that meet
-    every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
+    Maximises Σ s·x over x in {0, 1} with Σ_y x ≤ capacity of each user and floor ≤ Σ_x x ≤ cap of each item,
+    or, with ``cost``, Σ s·x − cost · Σ (floor − E)₊. The polytope is a transportation polytope, so whole
+    slates lose nothing against fractions. An ε-scaling forward and reverse auction (see ``_auction.py``)
+    keeps slates that meet every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
 
     Args:
         scores: (n, M) array or torch tensor, what showing item y to user x is worth.
@@ -132,7 +133,8 @@ def solve_dual(
 
     Raises:
         ConfigError: If an argument does not fit.
-        InfeasibleError: If floors cannot be met and no ``cost`` is given; it names a set of items and the shortfall.
+        InfeasibleError: If floors cannot be met and no ``cost`` is given; it names a set of items and the
+            shortfall.
     """
     problem = Problem.of(
         scores, capacity, min_exposure, max_exposure, admissible=admissible, cost=cost, where="solve_dual"

@@ -18,8 +18,8 @@ __all__ = ["required_exposure"]
 def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> NDArray[np.int64]:
     """Guarantee every released item a share β of the uniform exposure, b = β·n·k/M, in whole exposures.
 
-    Rounded by largest remainder: the total is β·n·k rounded to the nearest whole number (half up), every item gets
-    b rounded down, and the rest goes to items drawn by seed, since all remainders are equal.
+    Rounded by largest remainder: the total is β·n·k rounded to the nearest whole number (half up), every item
+    gets b rounded down, and the rest goes to items drawn by seed, since all remainders are equal.
 
     Args:
         share: β, between 0 and 1.

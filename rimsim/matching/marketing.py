@@ -94,7 +94,8 @@ def online_match(
     tie_seed: int = 0,
     row_keys: ArrayLike | None = None,
 ) -> NDArray[np.int64]:
-    """Online matching as in the paper: prices learned on past states, frozen, answer present arrivals one by one.
+    """Online matching as in the paper: prices learned on past states, frozen, answer present arrivals one by
+    one.
 
     Args:
         past: (n′, M) intensities of past states.
@@ -109,7 +110,8 @@ def online_match(
         row_keys: (n,) whole numbers that identify the arrivals.
 
     Returns:
-        (n, k) slates, −1 for an empty position. They need not meet the floors: that is the price of frozen prices.
+        (n, k) slates, −1 for an empty position. They need not meet the floors: that is the price of frozen
+        prices.
     """
     prices = solve_dual(past, k, b, admissible=past_admissible, cost=cost, tol=tol).item_price
     return price_slates(scores, prices, k, admissible=admissible, tie_seed=tie_seed, row_keys=row_keys)

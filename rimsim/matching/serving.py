@@ -84,10 +84,11 @@ def price_slates(
         k: Positions of a slate.
         admissible: (n, M) pairs that may be shown; None for all.
         tie_seed: Seed of the order among ties.
-        row_keys: (n,) whole numbers that identify the rows, such as arrival ids; None: 0 to n − 1 within this batch.
-        tie_width: Values s − v that differ by less may change places by seed (a dither, uniform below this width is
-            added to each): it spreads identical states over the items that the prices leave nearly tied, such as
-            ``DualSolution.resolution``. 0 breaks exact ties only.
+        row_keys: (n,) whole numbers that identify the rows, such as arrival ids; None: 0 to n − 1 within this
+            batch.
+        tie_width: Values s − v that differ by less may change places by seed (a dither, uniform below this
+            width is added to each): it spreads identical states over the items that the prices leave nearly
+            tied, such as ``DualSolution.resolution``. 0 breaks exact ties only.
 
     Returns:
         (n, k) items in descending order; −1 where no admissible item with s − v ≥ 0 is left.

@@ -1,0 +1,154 @@
+"""The certificate: a bound that holds for any slates and any prices."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rimsim.errors import AgentError, ConfigError
+from rimsim.matching import certificate
+
+
+@st.composite
+def cases(draw):
+    """A small problem with arbitrary admissible slates and arbitrary prices."""
+    n, m = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    k = draw(st.integers(1, m))
+    number = st.floats(-10, 10, allow_nan=False, width=32)
+    scores = np.array(draw(st.lists(number, min_size=n * m, max_size=n * m))).reshape(n, m)
+    flags = st.lists(st.booleans(), min_size=n * m, max_size=n * m)
+    admissible = np.array(draw(flags), bool).reshape(n, m)
+    slates = np.full((n, k), -1)
+    for row in range(n):
+        items = draw(st.permutations(list(np.flatnonzero(admissible[row]))))
+        size = draw(st.integers(0, min(k, len(items))))
+        slates[row, :size] = items[:size]
+    floor = np.array(draw(st.lists(st.integers(0, n), min_size=m, max_size=m)))
+    price = np.array(draw(st.lists(number, min_size=m, max_size=m)))
+    cost = draw(st.floats(0, 20, allow_nan=False))
+    return scores, admissible, slates, k, floor, price, cost
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
+def test_bound_holds_for_any_slates_and_prices(case):
+    """V of any admissible slates is at most D at any prices, which are clipped into the box."""
+    scores, admissible, slates, k, floor, price, cost = case
+    proof = certificate(scores, slates, k, floor, price, cost, admissible=admissible)
+    assert proof.value <= proof.bound + 1e-9 * max(1.0, abs(proof.bound))
+    assert (proof.price <= 0).all()
+    assert (proof.price >= -cost).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases(), st.integers(0, 2))
+def test_bound_holds_under_caps(case, room):
+    """With caps that the slates keep, prices of either sign give a bound."""
+    scores, admissible, slates, k, floor, price, cost = case
+    shown = np.bincount(slates[slates >= 0], minlength=scores.shape[1])
+    cap = np.maximum(shown, floor) + room
+    proof = certificate(scores, slates, k, floor, price, cost, max_exposure=cap, admissible=admissible)
+    assert proof.excess == 0
+    assert proof.value <= proof.bound + 1e-9 * max(1.0, abs(proof.bound))
+
+
+def test_value_and_bound_by_hand():
+    """V charges the shortfall, D is the top sum at s − v less w·b."""
+    scores = np.array([[3.0, 1.0], [2.0, 1.5]])
+    proof = certificate(scores, [[0], [0]], 1, [0, 1], [0.0, -0.25], 0.5)
+    assert proof.score == 5.0
+    assert proof.shortfall == 1
+    assert proof.value == 4.5
+    assert proof.bound == 3.0 + 2.0 - 0.25
+    assert proof.gap == pytest.approx((4.75 - 4.5) / 4.75)
+    assert (proof.items_met, proof.items_required, proof.worst_ratio) == (0, 1, 0.0)
+    assert proof.exposure.tolist() == [2, 0]
+    assert proof.shortfall_share == 1.0
+
+
+def test_best_of_all_slates_is_below_every_bound():
+    """On an instance small enough to enumerate, no bound on a grid of prices is below the best V."""
+    scores = np.array([[3.0, 1.0, 0.2], [2.0, 1.5, 0.1], [1.0, 0.9, 0.8]])
+    floor, cost = [0, 2, 1], 1.0
+    choices = [list(c) for size in range(3) for c in itertools.combinations(range(3), size)]
+    best = -np.inf
+    for rows in itertools.product(choices, repeat=3):
+        slates = [row + [-1] * (2 - len(row)) for row in rows]
+        best = max(best, certificate(scores, slates, 2, floor, 0.0, cost).value)
+    grid = np.linspace(-1, 0, 5)
+    bounds = [
+        certificate(scores, [[-1, -1]] * 3, 2, floor, [0, a, b], cost).bound for a in grid for b in grid
+    ]
+    assert min(bounds) >= best - 1e-12
+
+
+def test_broken_hard_constraint_is_worth_nothing():
+    """Without a cost a shortfall is infinitely bad, and so is an exposure above a cap."""
+    scores = np.ones((2, 2))
+    assert certificate(scores, [[0], [0]], 1, [0, 1], 0.0, None).value == -np.inf
+    capped = certificate(scores, [[0], [0]], 1, 0, 0.0, None, max_exposure=[1, 2])
+    assert capped.excess == 1
+    assert capped.gap == np.inf
+
+
+def test_mask_hides_what_scores_hold():
+    """Scores of pairs that are not admissible count nowhere, whatever they are."""
+    scores = np.array([[np.nan, 1.0], [1e9, 2.0]])
+    mask = np.array([[False, True], [False, True]])
+    proof = certificate(scores, [[1], [1]], 1, 0, 0.0, None, admissible=mask)
+    assert proof.value == proof.bound == 3.0
+
+
+@pytest.mark.parametrize(
+    ("slates", "message"),
+    [
+        ([[0, 0], [1, -1]], "row 0 shows item 0 twice"),
+        ([[0, 2], [1, -1]], "row 0 shows item 2"),
+        ([[0, -2], [1, -1]], "row 0 shows item -2"),
+        ([[0, 1], [0, 1]], "row 0 shows item 1, which is not admissible"),
+        ([[0, -1]], r"shape \(1, 2\)"),
+    ],
+)
+def test_what_is_no_slate(slates, message):
+    """Repeated, unknown and inadmissible items are named with their row."""
+    mask = np.array([[True, False], [True, True]])
+    with pytest.raises(AgentError, match=message):
+        certificate(np.ones((2, 2)), slates, 2, 0, 0.0, None, admissible=mask)
+
+
+def test_more_items_than_capacity():
+    """A row that shows more than its user's capacity is named."""
+    with pytest.raises(AgentError, match="row 1 shows 2 items; its capacity is 1"):
+        certificate(np.ones((2, 3)), [[0, 1], [0, 1]], [2, 1], 0, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"min_exposure": 1.5}, "min_exposure holds 1.5"),
+        ({"min_exposure": [1, -1]}, "min_exposure holds -1"),
+        ({"min_exposure": [1, 2, 3]}, r"min_exposure has shape \(3,\)"),
+        ({"capacity": float("nan")}, "capacity holds nan"),
+        ({"cost": -1.0}, "cost is -1.0"),
+        ({"max_exposure": 0, "min_exposure": 1}, "item 0 has min_exposure 1 above its max_exposure 0"),
+        ({"scores": np.ones(3)}, r"scores have shape \(3,\)"),
+        ({"scores": np.array([[1.0, np.nan]])}, "the score of user 0 and item 1 is nan"),
+        ({"admissible": np.ones((3, 3))}, r"admissible has shape \(3, 3\)"),
+    ],
+)
+def test_bad_arguments(change, message):
+    """A wrong argument is named with what was found."""
+    given_arguments = {
+        "scores": np.ones((1, 2)),
+        "slates": [[0]],
+        "capacity": 1,
+        "min_exposure": 0,
+        "price": 0.0,
+        "cost": 1.0,
+    }
+    with pytest.raises(ConfigError, match=message):
+        certificate(**(given_arguments | change))

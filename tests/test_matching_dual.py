@@ -1,0 +1,194 @@
+"""The price solver beyond its optimum: invariances, warm starts, clones, arguments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rimsim.errors import ConfigError, InfeasibleError
+from rimsim.matching import certificate, offline_match, online_match, solve_dual, user_rec
+from rimsim.matching._flow import violated_items, violated_items_of_all
+from rimsim.matching._pairs import dense_pairs
+
+
+def skewed(seed=0, n=120, m=60):
+    """Scores λ(x)·p(y|x) with heavy popularity skew."""
+    draw = np.random.default_rng(seed)
+    logit = 0.3 * draw.standard_normal((n, 8)) @ draw.standard_normal((8, m)) + 2 * draw.standard_normal(m)
+    marks = np.exp(logit)
+    return np.exp(draw.standard_normal((n, 1))) * marks / marks.sum(axis=1, keepdims=True)
+
+
+def test_scaling_scores_scales_prices():
+    """Twice the scores give the same slates at twice the prices and value."""
+    scores = skewed()
+    one, two = solve_dual(scores, 5, 4, tol=1e-6), solve_dual(2 * scores, 5, 4, tol=1e-6)
+    assert np.array_equal(one.slates, two.slates)
+    assert np.array_equal(2 * one.item_price, two.item_price)
+    assert two.primal == 2 * one.primal
+    assert two.gap == pytest.approx(one.gap)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_permuting_users_or_items_keeps_the_value(axis):
+    """The order of users and items does not matter for the optimum."""
+    scores = skewed(1)
+    floor = np.random.default_rng(2).integers(0, 8, scores.shape[1])
+    order = np.random.default_rng(3).permutation(scores.shape[axis])
+    permuted = scores[order] if axis == 0 else scores[:, order]
+    one = solve_dual(scores, 5, floor, tol=1e-8)
+    two = solve_dual(permuted, 5, floor if axis == 0 else floor[order], tol=1e-8)
+    assert two.primal == pytest.approx(one.primal, rel=2e-8)
+
+
+def test_a_constant_per_user_changes_no_slate():
+    """What a user adds to all its scores is no reason to show anything else, as long as positions are full."""
+    scores = skewed(4)
+    constant = np.random.default_rng(5).random((len(scores), 1))
+    one, two = solve_dual(scores, 5, 4, tol=1e-8), solve_dual(scores + constant, 5, 4, tol=1e-8)
+    filled = (two.slates >= 0).sum(axis=1)
+    assert (filled == 5).all()
+    assert two.primal - float((5 * constant).sum()) == pytest.approx(one.primal, rel=1e-6)
+
+
+@pytest.mark.parametrize("cost", [None, 0.01])
+def test_gap_is_certified_and_floors_met_on_skewed_scores(cost):
+    """The returned gap is within the tolerance and is what the independent certificate finds."""
+    scores = skewed(6, 400, 150).astype(np.float32)
+    mask = np.random.default_rng(7).random(scores.shape) < 0.85
+    solution = solve_dual(scores, 6, 8, admissible=mask, cost=cost, tol=1e-3)
+    proof = certificate(scores, solution.slates, 6, 8, solution.item_price, cost, admissible=mask)
+    assert proof.gap <= 1e-3
+    assert proof.gap == pytest.approx(solution.gap, abs=1e-9)
+    assert solution.shortfall == proof.shortfall
+    assert np.array_equal(solution.exposure, proof.exposure)
+    assert cost is not None or proof.items_met == 150
+    assert (solution.user_price >= 0).all()
+
+
+def test_cost_prices_shortfall():
+    """No bonus exceeds the cost, and an item short of its floor has exactly that bonus."""
+    scores = skewed(8)
+    solution = solve_dual(scores, 5, 10, cost=1e-3, tol=1e-6)
+    assert solution.shortfall > 0
+    assert solution.item_price.min() == -1e-3
+    short = solution.exposure < 10
+    assert np.allclose(solution.item_price[short], -1e-3, atol=1e-3 * 0.05)
+
+
+def test_identical_rows_are_spread():
+    """Clones are one state; every floor is met, and slates differ among them."""
+    scores = np.repeat(skewed(9)[:1], 300, axis=0)
+    solution = solve_dual(scores, 5, 12, tol=1e-3)
+    assert solution.gap <= 1e-3
+    assert solution.exposure.min() >= 12
+    assert len(np.unique(np.sort(solution.slates, axis=1), axis=0)) > 10
+
+
+def test_equal_scores_do_not_favour_low_indices():
+    """Where all scores are equal, ties are broken by seed, not by position in the catalogue."""
+    solution = solve_dual(np.ones((200, 20)), 5, 0)
+    assert solution.exposure[:10].sum() < 0.6 * solution.exposure.sum()
+    assert not np.array_equal(solution.slates, solve_dual(np.ones((200, 20)), 5, 0, tie_seed=1).slates)
+
+
+def test_positions_are_empty_only_where_nothing_is_worth_showing():
+    """A user with free positions has no admissible item with s − v > 0 that it is not shown."""
+    scores = np.random.default_rng(10).standard_normal((40, 12))
+    solution = solve_dual(scores, 8, 3, 10, tol=1e-9)
+    values = scores - solution.item_price
+    for row, slate in enumerate(solution.slates):
+        shown = slate[slate >= 0]
+        assert (np.diff(values[row, shown]) <= 1e-12).all()
+        if len(shown) < 8:
+            assert np.delete(values[row], shown).max(initial=-1.0) <= 1e-6
+
+
+def test_warm_start_gives_the_same_optimum():
+    """Prices of another problem, even absurd ones, are only a start."""
+    scores = skewed(11)
+    best = solve_dual(scores, 5, 4, tol=1e-8).primal
+    for start in (solve_dual(skewed(12), 5, 4).item_price, np.full(60, -5.0), np.full(60, 5.0)):
+        assert solve_dual(scores, 5, 4, prices=start, tol=1e-8).primal == pytest.approx(best, rel=2e-8)
+
+
+def test_same_call_same_bytes():
+    """The solver is deterministic."""
+    scores = skewed(13)
+    one, two = solve_dual(scores, 5, 4), solve_dual(scores, 5, 4)
+    assert one.item_price.tobytes() == two.item_price.tobytes()
+    assert one.slates.tobytes() == two.slates.tobytes()
+
+
+def test_torch_tensor_is_as_good_as_an_array():
+    """Scores and mask may be tensors."""
+    scores = skewed(14).astype(np.float32)
+    mask = np.random.default_rng(15).random(scores.shape) < 0.9
+    one = solve_dual(scores, 5, 3, admissible=mask)
+    two = solve_dual(torch.tensor(scores), 5, 3, admissible=torch.tensor(mask))
+    assert np.array_equal(one.slates, two.slates)
+
+
+def test_infeasible_floors_name_a_set_and_the_shortfall():
+    """Three items that only two users may see cannot have three exposures each."""
+    mask = np.ones((6, 5), bool)
+    mask[2:, :3] = False
+    with pytest.raises(InfeasibleError, match="floors of 3 items") as caught:
+        solve_dual(np.ones((6, 5)), 2, [2, 2, 2, 0, 0], admissible=mask)
+    assert caught.value.items == (0, 1, 2)
+    assert caught.value.shortfall == 2
+
+
+def test_closed_form_of_feasibility_agrees_with_the_flow():
+    """Without a mask, the Gale-Ryser condition and the maximum flow lack the same number of exposures."""
+    draw = np.random.default_rng(16)
+    for _ in range(200):
+        n, m = draw.integers(1, 7, 2)
+        capacity = draw.integers(0, m + 1, n)
+        floor = draw.integers(0, n + 2, m)
+        items, lacking = violated_items_of_all(m, n, floor, capacity)
+        assert lacking == violated_items(dense_pairs(np.zeros((n, m)), None), floor, capacity)[1]
+        reach = np.minimum(capacity, len(items)).sum()
+        assert floor[items].sum() - reach == lacking
+
+
+def test_empty_problems():
+    """No users, no items and no positions are problems too."""
+    assert solve_dual(np.empty((0, 3)), 2).slates.shape == (0, 0)
+    assert solve_dual(np.empty((3, 0)), 2).primal == 0.0
+    assert solve_dual(np.ones((3, 2)), 0).exposure.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tol": 0.0}, "tol is 0.0"),
+        ({"prices": np.zeros(3)}, r"prices have shape \(3,\)"),
+        ({"min_exposure": 0.5}, "min_exposure holds 0.5"),
+        ({"max_exposure": [[1]]}, r"max_exposure has shape \(1, 1\)"),
+    ],
+)
+def test_bad_arguments(change, message):
+    """A wrong argument is named with what was found."""
+    with pytest.raises(ConfigError, match=message):
+        solve_dual(np.ones((2, 2)), 1, **change)
+
+
+def test_user_rec_finds_the_users_of_an_item():
+    """For every item the c users of largest intensity, in order."""
+    scores = np.random.default_rng(17).random((30, 4))
+    users = user_rec(scores, 3)
+    assert np.array_equal(users, np.argsort(-scores, axis=0)[:3].T)
+    assert np.array_equal(user_rec(scores[:, 0], 3), users[0])
+    assert user_rec(scores[:, 0], 3, admissible=np.arange(30) < 2).tolist()[-1] == -1
+
+
+def test_offline_and_online_matching_agree_where_prices_decide():
+    """Frozen prices of the same states give back the offline slates, up to near ties."""
+    scores = skewed(18)
+    offline = offline_match(scores, 5, 4, tol=1e-7)
+    online = online_match(scores, scores, 5, 4, tol=1e-7)
+    same = (np.sort(offline.slates, axis=1) == np.sort(online, axis=1)).all(axis=1)
+    assert same.mean() > 0.8
+    assert offline.exposure.min() >= 4

@@ -1,0 +1,124 @@
+"""Serving at prices, seeded ties, and required exposures in whole numbers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import rimsim.matching
+from rimsim.errors import ConfigError
+from rimsim.matching import price_slates, required_exposure
+from rimsim.matching._ties import row_states, tie_rank
+from rimsim.rng import Purpose, bits
+
+
+def test_top_k_of_score_minus_price():
+    """Without ties, a slate is the head of the descending order of s − v."""
+    draw = np.random.default_rng(0)
+    scores, v = draw.random((50, 30)), -draw.random(30)
+    assert np.array_equal(price_slates(scores, v, 7), np.argsort(-(scores - v), axis=1)[:, :7])
+
+
+def test_mask_and_negative_values_leave_positions_empty():
+    """Only admissible items with s − v ≥ 0 are shown."""
+    scores = np.array([[0.5, 0.2, 0.0], [0.5, 0.2, 0.9]])
+    mask = np.array([[True, True, True], [True, False, False]])
+    assert price_slates(scores, [0.0, 0.3, 0.0], 3, admissible=mask).tolist() == [[0, 2, -1], [0, -1, -1]]
+
+
+def test_ties_follow_the_seed_and_the_row_key_alone():
+    """A row's slate is the same in any batch, differs between keys and between seeds."""
+    scores = np.ones((40, 25))
+    keys = np.arange(100, 140)
+    whole = price_slates(scores, 0.0, 5, tie_seed=3, row_keys=keys)
+    parts = [price_slates(scores[i : i + 1], 0.0, 5, tie_seed=3, row_keys=keys[i : i + 1]) for i in range(40)]
+    assert np.array_equal(whole, np.concatenate(parts))
+    assert len(np.unique(whole, axis=0)) == 40
+    assert not np.array_equal(whole, price_slates(scores, 0.0, 5, tie_seed=4, row_keys=keys))
+
+
+def test_ties_are_broken_fairly():
+    """Over many rows every tied item is shown about equally often."""
+    shown = np.bincount(price_slates(np.ones((4000, 20)), 0.0, 5).ravel(), minlength=20)
+    assert abs(shown - 1000).max() < 5 * np.sqrt(1000)
+
+
+def test_tie_width_mixes_near_ties_only():
+    """A dither spreads identical rows over items that are nearly tied, and over no others."""
+    scores = np.repeat([[1.0, 1.0 + 1e-6, 1.0 - 1e-6, 0.5]], 200, axis=0)
+    assert len(np.unique(price_slates(scores, 0.0, 2), axis=0)) == 1
+    mixed = price_slates(scores, 0.0, 2, tie_width=1e-3)
+    assert set(np.unique(mixed)) == {0, 1, 2}
+
+
+def test_compiled_bits_are_those_of_the_package():
+    """Ties use the same counter-based draws as everything else."""
+    keys = np.array([0, 5, -7, 2**40])
+    expected = bits(11, Purpose.TIES, keys[:, None], np.arange(6)[None, :])
+    states = row_states(11, keys)
+    found = [[int(tie_rank(state, item)) for item in range(6)] for state in states]
+    assert np.array_equal(np.array(found, np.uint64), expected)
+
+
+def test_tensors_and_single_precision():
+    """A float32 tensor gives the slates of its values."""
+    scores = np.random.default_rng(1).random((5, 9)).astype(np.float32)
+    v = -np.random.default_rng(2).random(9)
+    assert np.array_equal(price_slates(torch.tensor(scores), v, 3), price_slates(scores.astype(float), v, 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": -1}, "k is -1"),
+        ({"tie_width": -0.1}, "tie_width is -0.1"),
+        ({"admissible": np.ones((1, 1))}, r"admissible has shape \(1, 1\)"),
+        ({"row_keys": np.arange(3)}, r"row_keys have shape \(3,\)"),
+        ({"scores": np.ones(2)}, r"scores have shape \(2,\)"),
+    ],
+)
+def test_bad_arguments(change, message):
+    """A wrong argument is named with what was found."""
+    with pytest.raises(ConfigError, match=message):
+        price_slates(**({"scores": np.ones((2, 2)), "v": 0.0, "k": 1} | change))
+
+
+def test_required_exposure_is_whole_and_adds_up():
+    """β·n·k is shared out in whole exposures that differ by one at most, among released items only."""
+    released = np.arange(50) % 5 != 0
+    required = required_exposure(0.5, 203, 10, released, seed=1)
+    assert required.sum() == 1015
+    assert set(required[released]) == {25, 26}
+    assert (required[~released] == 0).all()
+    assert not np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=2))
+    assert np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=1))
+
+
+def test_required_exposure_at_the_ends():
+    """β = 0 asks for nothing, β = 1 for the uniform exposure; without items nothing can be asked."""
+    assert required_exposure(0.0, 10, 3, np.ones(5, bool), 0).sum() == 0
+    assert required_exposure(1.0, 10, 3, np.ones(5, bool), 0).tolist() == [6] * 5
+    assert required_exposure(1.0, 10, 3, np.zeros(5, bool), 0).sum() == 0
+    with pytest.raises(ConfigError, match="share is 1.5"):
+        required_exposure(1.5, 10, 3, np.ones(5, bool), 0)
+    with pytest.raises(ConfigError, match="n is -1"):
+        required_exposure(0.5, -1, 3, np.ones(5, bool), 0)
+
+
+def test_public_names():
+    """All public names resolve to what they say, `certificate` to the function and not to its module."""
+    for name in rimsim.matching.__all__:
+        assert getattr(rimsim.matching, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        rimsim.matching.nothing_like_it  # noqa: B018  # the access is the test
+
+
+def test_import_is_light():
+    """Importing the room loads neither the compiler nor torch."""
+    code = "import sys, rimsim.matching; print('numba' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
