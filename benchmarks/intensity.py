@@ -1,0 +1,262 @@
+"""Speed and quality of the intensity models.
+
+    python benchmarks/intensity.py speed                    fits, updates, encoding, scoring; embedded data
+    python benchmarks/intensity.py loss                     held-out loss and calibration; embedded data
+    python benchmarks/intensity.py quality --data FOLDER    item and user recommendation, user-relative time
+
+CPU seconds are of this process, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rimsim.data import load
+from rimsim.intensity import (
+    GRU,
+    RIM,
+    EMAConfig,
+    Ground,
+    GRUConfig,
+    HawkesConfig,
+    HawkesPoissonConfig,
+    Transformer,
+    TransformerConfig,
+    UserPopularityConfig,
+    UserStates,
+    calibration,
+    count_calibration,
+    count_examples,
+    make,
+    session_examples,
+)
+from rimsim.rng import Purpose, generator, uniform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from rimsim.data import EventLog
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """CPU seconds that a piece of work takes."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def clones(log: EventLog, arrivals: int, each: int, seed: int) -> EventLog:
+    """A round as the closed loop logs it: users with their history as context, and a few new target events."""
+    source = generator(seed, Purpose.MEASURE, 1)
+    end = float(log.time[-1]) + 86400.0
+    states = UserStates.of(log, source.integers(0, log.n_users, arrivals), end)
+    counts = source.integers(1, each + 1, arrivals)
+    fresh = [source.choice(log.n_items, count, replace=False) for count in counts]
+    who = np.arange(arrivals)
+    user = np.concatenate([np.repeat(who, states.lengths), np.repeat(who, counts)])
+    item = np.concatenate([states.items, *fresh])
+    when = np.concatenate([states.times, np.repeat(end + np.arange(arrivals) * 10.0, counts)])
+    target = np.arange(len(user)) >= len(states.items)
+    order = np.lexsort((item, user, when))
+    return replace(
+        log,
+        user=user[order],
+        item=item[order],
+        time=when[order],
+        value=np.ones(len(user), np.float32),
+        target=target[order],
+        users=log.users.iloc[np.zeros(arrivals, int)].reset_index(drop=True),
+    )
+
+
+def speed() -> None:
+    """Print CPU seconds of every step, on the embedded data and on states of MovieLens-1M's size."""
+    log = load("ml-latest-small", min_item_events=30)
+    print(f"{len(log)} events, {log.n_users} users x {log.n_items} items")
+    states = UserStates.of(log, np.arange(log.n_users), float(log.time[-1]) + 1e6)
+    for name in ("popularity", "hp", "popularity-hawkes", "gru", "transformer", "als", "graph"):
+        model = make(name)
+        fit = cpu(partial(model.fit, log))
+        code = model.encode(states)
+        encode = cpu(partial(model.encode, states))
+        items = torch.arange(log.n_users) % log.n_items
+        times = torch.from_numpy(states.now + 1.0)
+        step = cpu(partial(model.advance, code, items, times))
+        score = cpu(partial(model.score_codes, code, states.now))
+        parts = [
+            f"{name:18s} fit {fit:6.2f}",
+            f"encode {encode:.3f}",
+            f"advance {step:.4f}",
+            f"score {score:.4f}",
+        ]
+        for arrivals, each in ((1500, 3), (3000, 5)):
+            seen = clones(log, arrivals, each, 0)
+            took = cpu(partial(model.update, seen))
+            parts.append(f"update {int(seen.targets.sum())} targets {took:.2f}")
+        print("  ".join(parts), flush=True)
+    wide = replace(
+        log, item=np.arange(len(log)) % 3706, items=log.items.iloc[np.zeros(3706, int)].reset_index(drop=True)
+    )
+    rows = UserStates.of(wide, np.arange(6040) % log.n_users, float(log.time[-1]) + 1.0)
+    short = wide.before(float(np.quantile(wide.time, 0.1)))
+    for large in (GRU(GRUConfig(epochs=1, patience=0)), Transformer(TransformerConfig(epochs=1, patience=0))):
+        code = large.fit(short).encode(rows)
+        encode = cpu(partial(large.encode, rows))
+        score = cpu(partial(_in_blocks, large, code, rows.now))
+        rate = f"score {score:.2f} ({6040 / score:.0f} users/s)"
+        print(f"{large.kind}: 6040 states x 3706 items: encode {encode:.2f}, {rate}")
+
+
+def _in_blocks(model: GRU | Transformer, code: tuple[torch.Tensor, ...], now: NDArray[np.float64]) -> None:
+    for first in range(0, len(now), 128):
+        rows = slice(first, first + 128)
+        model.score_codes(tuple(part[rows] for part in code), now[rows])
+
+
+def loss() -> None:
+    """Print held-out losses: models are fitted to 80 % of the users and judged on the others."""
+    log = load("ml-latest-small", min_item_events=30)
+    test = uniform(11, Purpose.MEASURE, log.user) < 0.2
+    fit, held = log.rows(~test), log.rows(test)
+    marks = ("popularity", "als", "bpr", "graph", "gru", "transformer")
+    for name in (*marks, "hp", "popularity-hawkes", "popularity-ema"):
+        model = make(name)
+        took = cpu(partial(model.fit, fit))
+        print(f"{name} (fit {took:.1f} CPU s)")
+        for line in calibration(model, held, session_examples(held)).lines():
+            print("   " + line)
+
+
+@dataclass(frozen=True)
+class Split:
+    """User-relative split: half of the users give up their future."""
+
+    train: EventLog
+    """What models are fitted to."""
+    test: UserStates
+    """States of the test users."""
+    hits: NDArray[np.int64]
+    """(n, M) target events."""
+    known: NDArray[np.bool_]
+    """(M,) items with a training event."""
+    horizon: float
+    """Seconds."""
+    ground_users: NDArray[np.int64]
+    """Users whose future λ is fitted to."""
+    ground_now: NDArray[np.float64]
+    """Their instants."""
+
+
+def split(log: EventLog, seed: int) -> Split:
+    """Second halves of users' events; test users at first event + T, T the median lifetime and horizon."""
+    order = np.lexsort((generator(seed, Purpose.MEASURE, 2).random(len(log)), log.time, log.user))
+    begin = np.r_[True, np.diff(log.user[order]) != 0]
+    size = np.bincount(log.user, minlength=log.n_users)
+    rank = np.arange(len(log)) - np.flatnonzero(begin)[np.cumsum(begin) - 1] + 1
+    keep = np.zeros(len(log), bool)
+    keep[order] = rank / size[log.user[order]] >= 0.5
+    log = log.rows(keep)
+    first, last = np.full(log.n_users, np.inf), np.full(log.n_users, -np.inf)
+    np.minimum.at(first, log.user, log.time)
+    np.maximum.at(last, log.user, log.time)
+    present = np.flatnonzero(np.isfinite(first))
+    horizon = float(np.median((last - first)[present]))
+    in_a = generator(seed, Purpose.MEASURE, 3).permutation(log.n_users) % 2 == 0
+    start = first + horizon
+    train = log.rows(in_a[log.user] | (log.time < start[log.user]))
+    known = np.bincount(train.item, minlength=log.n_items) > 0
+    test = present[~in_a[present]]
+    place = np.full(log.n_users, -1)
+    place[test] = np.arange(len(test))
+    future = (place[log.user] >= 0) & (log.time >= start[log.user]) & (log.time < start[log.user] + horizon)
+    future &= known[log.item]
+    hits = np.zeros((len(test), log.n_items), np.int64)
+    np.add.at(hits, (place[log.user[future]], log.item[future]), 1)
+    group_a = present[in_a[present]]
+    return Split(train, UserStates.of(log, test, start[test]), hits, known, horizon, group_a, start[group_a])
+
+
+def precision(score: NDArray[np.float32], cut: Split) -> tuple[float, float, float]:
+    """ItemRec precision at 1 % of the items, its item perplexity, UserRec precision at 1 % of the users."""
+    score = score.copy()
+    score[:, ~cut.known] = -1.0
+    score[np.repeat(np.arange(len(cut.test)), cut.test.lengths), cut.test.items] = -1.0
+    n, items = len(score), int(cut.known.sum())
+    k, c = -(-items // 100), -(-n // 100)
+    chosen = np.argpartition(-score, k, axis=1)[:, :k]
+    share = np.bincount(chosen.ravel(), minlength=score.shape[1]) / chosen.size
+    spread = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
+    item_hits = np.take_along_axis(cut.hits, chosen, 1).sum() / (n * k)
+    columns = np.flatnonzero(cut.known)
+    users = np.argpartition(-score[:, columns], c, axis=0)[:c]
+    return item_hits, spread, np.take_along_axis(cut.hits[:, columns], users, 0).sum() / (items * c)
+
+
+def quality(data: str, marks: list[str], grounds: list[str], seeds: int) -> None:
+    """Print precision of every mark model alone and times every ground intensity."""
+    for seed in range(seeds):
+        cut = split(load(data), seed)
+        n, items = len(cut.test), int(cut.known.sum())
+        print(
+            f"seed {seed}: {n} states x {items} items, {len(cut.train)} events, horizon {cut.horizon:.0f} s"
+        )
+        configs = {
+            "hp": HawkesPoissonConfig(horizon=cut.horizon),
+            "pop": UserPopularityConfig(horizon=cut.horizon),
+            "ema": EMAConfig(horizon=cut.horizon, scale=cut.horizon),
+            "hawkes": HawkesConfig(horizon=cut.horizon),
+        }
+        rates: dict[str, NDArray[np.float32]] = {"-": np.ones(n, np.float32)}
+        counts = cut.hits.sum(1)
+        for name in grounds:
+            model = make(name, ground=configs[name])
+            ground = model.ground if isinstance(model, RIM) else None
+            if not isinstance(ground, Ground):
+                continue
+            examples = count_examples(cut.train, cut.ground_users, cut.ground_now, cut.horizon)
+            took = cpu(partial(ground.fit, cut.train)) + cpu(partial(ground.fit_examples, examples))
+            rates[name] = ground.intensity(cut.test).cpu().numpy()
+            found = count_calibration(rates[name], counts)
+            fit = f"deviance {found.deviance:.2f} against {found.deviance_constant:.2f}"
+            rank = f"Spearman {found.rank_correlation:.3f}"
+            print(f"  {name}: fit {took:.2f} CPU s, count ratio {found.ratio:.3f}, {rank}, {fit}", flush=True)
+        for name in marks:
+            model = make(name, seed=seed)
+            took = cpu(partial(model.fit, cut.train))
+            p = model.score(cut.test).cpu().numpy()
+            for ground_name, rate in rates.items():
+                item, spread, user = precision(p * rate[:, None], cut)
+                label = f"{name} x {ground_name}"
+                found = f"ItemRec {item:.4f} / {spread:.0f}  UserRec {user:.4f}"
+                print(f"  {label:22s} {found}  fit {took:.0f} CPU s", flush=True)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("speed", "loss", "quality"))
+    parser.add_argument("--data", default="ml-latest-small", help="what rimsim.data.load reads")
+    parser.add_argument("--marks", default="popularity,gru,transformer")
+    parser.add_argument("--grounds", default="hp,pop,ema,hawkes")
+    parser.add_argument("--seeds", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.what == "quality":
+        quality(given.data, given.marks.split(","), given.grounds.split(","), given.seeds)
+    else:
+        {"speed": speed, "loss": loss}[given.what]()
+
+
+if __name__ == "__main__":
+    main()
