@@ -32,5 +32,7 @@ class Oracle:
             AgentError: If the market does not reveal its truth.
         """
         if arrivals.true_intensity is None:
-            raise AgentError("oracle: the market does not reveal its truth; allowed: Market(reveal_truth=True)")
+            raise AgentError(
+                "oracle: the market does not reveal its truth; allowed: Market(reveal_truth=True)"
+            )
         return top_k(arrivals.true_intensity, arrivals.admissible, self._slate)

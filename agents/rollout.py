@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rimsim.agents.contract import LearningAgent
-from rimsim.envs.market import MarketEnv
+from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, RimsimError
 from rimsim.market import Feedback
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
-    import gymnasium
     from collections.abc import Callable
+
+    import gymnasium
 
     from rimsim.agents.contract import Agent
     from rimsim.market import Arrivals, Market, SlateLike
@@ -33,7 +34,7 @@ class Episode:
     """Sum of rewards."""
 
 
-def rollout(env: gymnasium.Env[object, object], agent: Agent, *, seed: int | None = None) -> Episode:
+def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = None) -> Episode:
     """Let an agent act in the environment for one episode.
 
     The agent sees the same records as in the batch engine, and the outcome is the same to the last bit.
@@ -46,23 +47,23 @@ def rollout(env: gymnasium.Env[object, object], agent: Agent, *, seed: int | Non
     Raises:
         AgentError: If the agent raises or answers with something that is no slate.
     """
-    market_env = cast("MarketEnv", env.unwrapped)
-    market_env.reveal_truth = bool(getattr(agent, "needs_truth", False))
-    market_env.barrier_every = agent.barrier_every
+    inner = market_env(env)
+    inner.reveal_truth = bool(getattr(agent, "needs_truth", False))
+    inner.barrier_every = agent.barrier_every
     env.reset(seed=seed)
     steps, total = 0, 0.0
     opened = -1
-    notes = _Notebook(agent, market_env.market)
+    notes = _Notebook(agent, inner.market)
     while True:
-        view_round = market_env.market.round
+        view_round = inner.market.round
         if view_round != opened:
-            agent.begin_round(market_env.round_view())
+            agent.begin_round(inner.round_view())
             opened = view_round
-        arrivals = market_env.arrivals
+        arrivals = inner.arrivals
         slates = as_slates(_answer(agent, arrivals, view_round))
-        market_env.annotate(slates)
+        inner.annotate(slates)
         _, reward, terminated, truncated, _ = env.step(slates.items[0])
-        notes.enter(market_env.feedback)
+        notes.enter(inner.feedback)
         steps, total = steps + 1, total + float(reward)
         if terminated or truncated:
             return Episode(steps, total)

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["BonusAction"]
 
 
-class BonusAction(
-    gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs
-):
+class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Turns a bonus per item, genre or popularity group into the slate of the top k of λ(x,y) + bonus.
 
     The action is a Box in [−1, 1]: −1 is no bonus, 1 is a bonus of c, the shortfall cost of one exposure, above which
@@ -62,14 +60,16 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> NDArray[np.float64]:
     world = build_world(inner.config)
     m = world.log.n_items
     if by == "item":
-        return np.eye(m)
+        return np.eye(m, dtype=np.float64)
     if by == "popularity":
         if not 1 <= groups <= m:
-            raise ConfigError(f"BonusAction: groups is {groups}; allowed: 1 to {m}, the size of the catalogue")
+            raise ConfigError(
+                f"BonusAction: groups is {groups}; allowed: 1 to {m}, the size of the catalogue"
+            )
         counts = np.bincount(world.past.item, minlength=m)
         group = np.empty(m, np.int64)
         group[np.argsort(counts, kind="stable")] = np.arange(m) * groups // m
-        return (np.arange(groups)[:, None] == group).astype(np.float64)
+        return np.asarray(np.arange(groups)[:, None] == group, np.float64)
     if by == "genre":
         names = [str(text).split("|") if str(text) else ["(none)"] for text in world.log.items["genres"]]
         known = sorted({name for item in names for name in item})

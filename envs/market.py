@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -62,7 +62,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         0
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    # Gymnasium declares it an instance attribute.
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         arrivals = self.config.arrivals
         most = arrivals.per_round or 2000 if arrivals.kind == "clones" else max(1, len(world.sessions))
         one = np.ones(m, np.float32)
-        self.observation_space = spaces.Dict(
+        self.observation_space: spaces.Space[Observation] = spaces.Dict(  # type: ignore[assignment]  # dict[str, Any]
             {
                 "relevance": spaces.Box(0 * one, one),
                 "ground_intensity": spaces.Box(0.0, GROUND_BOUND, (1,), np.float32),
@@ -207,7 +208,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         reward = consumed + cost * int((before[real] < required[real]).sum())
         emptied = int((items[0] != shown).sum())
         self._arrivals = None if market.done else market.next_arrivals(1)
-        return self._observation(), float(reward), market.done, False, {"market": self._summary(consumed, emptied)}
+        return (
+            self._observation(),
+            float(reward),
+            market.done,
+            False,
+            {"market": self._summary(consumed, emptied)},
+        )
 
     def render(self) -> Any:
         """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
@@ -271,4 +278,4 @@ def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:
     inner = env.unwrapped
     if not isinstance(inner, MarketEnv):
         raise ConfigError(f"found a {type(inner).__name__}; allowed: RIMMarket-v0")
-    return cast("MarketEnv", inner)
+    return inner

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["exposure_picture"]
 
 
-def exposure_picture(exposure: NDArray[np.int64], required: NDArray[np.int64], title: str) -> NDArray[np.uint8]:
+def exposure_picture(
+    exposure: NDArray[np.int64], required: NDArray[np.int64], title: str
+) -> NDArray[np.uint8]:
     """Draw exposure against requirement, items sorted by exposure.
 
     Args:
@@ -31,7 +33,14 @@ def exposure_picture(exposure: NDArray[np.int64], required: NDArray[np.int64], t
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.fill_between(rank, exposure[order], step="mid", color="#0072B2", alpha=0.7, label="exposure")
-    axes.plot(rank, required[order], drawstyle="steps-mid", color="#D55E00", linewidth=1.2, label="required by round's end")
+    axes.plot(
+        rank,
+        required[order],
+        drawstyle="steps-mid",
+        color="#D55E00",
+        linewidth=1.2,
+        label="required by round's end",
+    )
     axes.set_yscale("symlog", linthresh=10)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0.5, len(exposure) + 0.5)
@@ -39,5 +48,5 @@ def exposure_picture(exposure: NDArray[np.int64], required: NDArray[np.int64], t
     axes.set_ylabel("exposures in this round")
     axes.set_title(title, fontsize=9, loc="left")
     axes.legend(frameon=False, loc="upper right")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib

@@ -58,13 +58,19 @@ Duration = Annotated[str, AfterValidator(_is_duration)]
 class DataConfig:
     """Which log, and what of it."""
 
-    source: str = Field("ml-latest-small", description="A built-in name, a folder, a zip, a CSV or Parquet file.")
-    min_item_events: int = Field(1, ge=1, description="Items with fewer events are left out of the catalogue.")
-    min_user_events: int = Field(1, ge=1, description="Users with fewer events are left out.")
-    min_value: float | None = Field(
-        None, description="Events with a lower value (stars) are left out; null keeps all."
+    source: str = Field(
+        default="ml-latest-small", description="A built-in name, a folder, a zip, a CSV or Parquet file."
     )
-    session_gap: Duration = Field("30min", description="A silence longer than this starts a new session.")
+    min_item_events: int = Field(
+        default=1, ge=1, description="Items with fewer events are left out of the catalogue."
+    )
+    min_user_events: int = Field(default=1, ge=1, description="Users with fewer events are left out.")
+    min_value: float | None = Field(
+        default=None, description="Events with a lower value (stars) are left out; null keeps all."
+    )
+    session_gap: Duration = Field(
+        default="30min", description="A silence longer than this starts a new session."
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -72,22 +78,30 @@ class ArrivalsConfig:
     """Who arrives, and when."""
 
     kind: Literal["replay", "clones"] = Field(
-        "clones",
+        default="clones",
         description="replay: every session of the log at its own time. clones: copies of the log's users, drawn anew.",
     )
     per_round: int | None = Field(
-        2000, ge=1, description="clones: arrivals a round, N. replay: null shares the sessions out evenly."
+        default=2000,
+        ge=1,
+        description="clones: arrivals a round, N. replay: null shares the sessions out evenly.",
     )
     history: Literal["logged", "none"] = Field(
-        "logged", description="clones: each begins with its logged past, or with none."
+        default="logged", description="clones: each begins with its logged past, or with none."
     )
-    max_visits: int = Field(5, ge=1, description="clones: after so many visits a new clone of the user comes instead.")
+    max_visits: int = Field(
+        default=5, ge=1, description="clones: after so many visits a new clone of the user comes instead."
+    )
     weight: Literal["uniform", "sessions"] = Field(
-        "uniform", description="clones: users are drawn alike, or in proportion to their sessions in the log."
+        default="uniform",
+        description="clones: users are drawn alike, or in proportion to their sessions in the log.",
     )
-    round_length: Duration = Field("7d", description="clones: length of a round on the clock.")
+    round_length: Duration = Field(default="7d", description="clones: length of a round on the clock.")
     warmup_share: float = Field(
-        0.5, gt=0, lt=1, description="replay: share of the calendar that is past when the market opens."
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="replay: share of the calendar that is past when the market opens.",
     )
 
 
@@ -95,18 +109,26 @@ class ArrivalsConfig:
 class ReleasesConfig:
     """Items that are not there from the start; the warm-up log knows nothing of them."""
 
-    share: float = Field(0.0, ge=0, lt=1, description="Share of the catalogue that is released on the way (seeded).")
-    first_round: int = Field(1, ge=0, description="Round in which the first of them comes.")
-    last_round: int = Field(4, ge=0, description="Round in which the last of them comes; times are uniform between.")
+    share: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the catalogue that is released on the way (seeded)."
+    )
+    first_round: int = Field(default=1, ge=0, description="Round in which the first of them comes.")
+    last_round: int = Field(
+        default=4, ge=0, description="Round in which the last of them comes; times are uniform between."
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)
 class ExposureConfig:
     """What is guaranteed to items."""
 
-    beta: float = Field(0.5, ge=0, le=1, description="β: share of the uniform exposure N·k/M guaranteed to an item.")
+    beta: float = Field(
+        default=0.5, ge=0, le=1, description="β: share of the uniform exposure N·k/M guaranteed to an item."
+    )
     cost: float = Field(
-        2.0, gt=0, description="Shortfall cost c of one exposure, as a multiple of the round's median k-th score."
+        default=2.0,
+        gt=0,
+        description="Shortfall cost c of one exposure, as a multiple of the round's median k-th score.",
     )
 
 
@@ -115,15 +137,22 @@ class ConsumerConfig:
     """Who decides what is consumed; agents never see it."""
 
     kind: Literal["intensity", "replay"] = Field(
-        "intensity",
+        default="intensity",
         description="intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future.",
     )
-    position_decay: float = Field(0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1).")
-    attraction: float = Field(1.0, gt=0, description="a: multiplies the intensity of an examined item.")
-    rank: int = Field(16, ge=1, description="intensity: factors of the truth's preferences.")
-    delay: Duration | None = Field(None, description="A consumption becomes known after so long; null: at once.")
+    position_decay: float = Field(
+        default=0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1)."
+    )
+    attraction: float = Field(
+        default=1.0, gt=0, description="a: multiplies the intensity of an examined item."
+    )
+    rank: int = Field(default=16, ge=1, description="intensity: factors of the truth's preferences.")
+    delay: Duration | None = Field(
+        default=None, description="A consumption becomes known after so long; null: at once."
+    )
     horizon: Duration | None = Field(
-        None, description="replay: an item hits if consumed within this time of the arrival; null: in the session."
+        default=None,
+        description="replay: an item hits if consumed within this time of the arrival; null: in the session.",
     )
 
 
@@ -131,39 +160,45 @@ class ConsumerConfig:
 class LogWindow:
     """On which part of its log the platform retrains."""
 
-    rounds: int | None = Field(3, ge=1, description="The last so many rounds of its own log; null: all rounds.")
-    warmup: Literal["all", "top-up", "none"] = Field(
-        "top-up", description="Warm-up users beside them: all, a seeded sample up to `size` events, or none."
+    rounds: int | None = Field(
+        default=3, ge=1, description="The last so many rounds of its own log; null: all rounds."
     )
-    size: int = Field(3000, ge=1, description="top-up: events that the log holds at least.")
+    warmup: Literal["all", "top-up", "none"] = Field(
+        default="top-up",
+        description="Warm-up users beside them: all, a seeded sample up to `size` events, or none.",
+    )
+    size: int = Field(default=3000, ge=1, description="top-up: events that the log holds at least.")
 
 
 @dataclass(frozen=True, config=_STRICT)
 class PlatformConfig:
     """The recommender's model and how it is kept up to date."""
 
-    model: str = Field("gru-hp", description="Intensity model λ(x,y), by name.")
-    retrain: bool = Field(True, description="Retrain at the end of every round; false freezes the warm-up model.")
-    retrain_ground: bool = Field(
-        False, description="Refit λ(x) too, rescaled to its old mean; false lets it move with its states alone."
+    model: str = Field(default="gru-hp", description="Intensity model λ(x,y), by name.")
+    retrain: bool = Field(
+        default=True, description="Retrain at the end of every round; false freezes the warm-up model."
     )
-    log_window: LogWindow = Field(default_factory=LogWindow, description="What it retrains on.")
+    retrain_ground: bool = Field(
+        default=False,
+        description="Refit λ(x) too, rescaled to its old mean; false lets it move with its states alone.",
+    )
+    log_window: LogWindow = Field(default=LogWindow(), description="What it retrains on.")
     calibration: Literal["cross-fitted", "seen"] = Field(
-        "cross-fitted",
+        default="cross-fitted",
         description="Prices are solved on last round's states, scored by a model that has not seen what they did "
         "next, or by the serving model, which has.",
     )
-    device: str = Field("auto", description="Where scores are computed: auto, cpu, cuda, …")
+    device: str = Field(default="auto", description="Where scores are computed: auto, cpu, cuda, …")
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Seeds:
     """Separate seeds for what is random; equal parts of two runs share their random numbers."""
 
-    arrivals: int = Field(0, ge=0, description="Who arrives and when.")
-    choice: int = Field(0, ge=0, description="Latent choices of consumers.")
-    model: int = Field(0, ge=0, description="Initial weights, batches, folds.")
-    agent: int = Field(0, ge=0, description="The agent's own draws and ties.")
+    arrivals: int = Field(default=0, ge=0, description="Who arrives and when.")
+    choice: int = Field(default=0, ge=0, description="Latent choices of consumers.")
+    model: int = Field(default=0, ge=0, description="Initial weights, batches, folds.")
+    agent: int = Field(default=0, ge=0, description="The agent's own draws and ties.")
 
     @classmethod
     def all(cls, seed: int) -> Seeds:
@@ -175,25 +210,33 @@ class Seeds:
 class ScenarioConfig:
     """A named experiment: everything that defines a market but its seeds and its agents."""
 
-    name: str = Field("scenario", description="Name of the scenario, used in run folders.")
-    description: str = Field("", description="What it is for, one sentence.")
-    rounds: int = Field(8, ge=1, description="Rounds of N arrivals.")
-    slate: int = Field(10, ge=1, description="k: items shown to an arrival.")
-    data: DataConfig = Field(default_factory=DataConfig, description="Which log.")
-    arrivals: ArrivalsConfig = Field(default_factory=ArrivalsConfig, description="Who arrives.")
-    releases: ReleasesConfig = Field(default_factory=ReleasesConfig, description="Items that come on the way.")
-    exposure: ExposureConfig = Field(default_factory=ExposureConfig, description="What is guaranteed.")
-    consumer: ConsumerConfig = Field(default_factory=ConsumerConfig, description="The truth.")
-    platform: PlatformConfig = Field(default_factory=PlatformConfig, description="The recommender's model.")
+    name: str = Field(default="scenario", description="Name of the scenario, used in run folders.")
+    description: str = Field(default="", description="What it is for, one sentence.")
+    rounds: int = Field(default=8, ge=1, description="Rounds of N arrivals.")
+    slate: int = Field(default=10, ge=1, description="k: items shown to an arrival.")
+    data: DataConfig = Field(default=DataConfig(), description="Which log.")
+    arrivals: ArrivalsConfig = Field(default=ArrivalsConfig(), description="Who arrives.")
+    releases: ReleasesConfig = Field(
+        default_factory=ReleasesConfig, description="Items that come on the way."
+    )
+    exposure: ExposureConfig = Field(default=ExposureConfig(), description="What is guaranteed.")
+    consumer: ConsumerConfig = Field(default=ConsumerConfig(), description="The truth.")
+    platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
 
     def __post_init__(self) -> None:
-        if self.consumer.kind == "replay" and self.arrivals.kind == "clones" and self.arrivals.history == "logged":
+        if (
+            self.consumer.kind == "replay"
+            and self.arrivals.kind == "clones"
+            and self.arrivals.history == "logged"
+        ):
             raise ConfigError(
                 "consumer.kind is 'replay' with clones of full history, which have no logged future to hit; "
                 "allowed: consumer.kind 'intensity', arrivals.kind 'replay', or arrivals.history 'none'"
             )
         if self.releases.share > 0 and self.arrivals.kind == "replay":
-            raise ConfigError("releases.share is for clones; a replay takes release times from the log's item table")
+            raise ConfigError(
+                "releases.share is for clones; a replay takes release times from the log's item table"
+            )
 
 
 _SCENARIO: TypeAdapter[ScenarioConfig] = TypeAdapter(ScenarioConfig)
@@ -224,7 +267,9 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     if plain is None:
         plain = {}
     if not isinstance(plain, dict):
-        raise ConfigError(f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values")
+        raise ConfigError(
+            f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values"
+        )
     try:
         return _SCENARIO.validate_python(plain)
     except ValidationError as error:
@@ -274,7 +319,9 @@ def find_scenario(name: str) -> ScenarioConfig:
         return read_scenario(Path(name))
     known = scenario_names()
     if name not in known:
-        raise ConfigError(f"scenario {name!r} is unknown.{nearest(name, known)} Your own: a path to a YAML file.")
+        raise ConfigError(
+            f"scenario {name!r} is unknown.{nearest(name, known)} Your own: a path to a YAML file."
+        )
     with resources.as_file(resources.files("rimsim.scenarios") / f"{name}.yaml") as path:
         return read_scenario(path)
 

@@ -8,9 +8,12 @@ word of the key; its output passes the usual statistical tests for this use, and
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Purpose", "bits", "derived_seed", "exponential", "generator", "uniform"]
 

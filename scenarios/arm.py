@@ -171,7 +171,11 @@ def _finals(figures: list[pd.DataFrame]) -> dict[str, float | None]:
     """Means over the last half of the rounds, for the hyper-parameter table."""
     late = pd.concat(figures[len(figures) // 2 :], ignore_index=True)
     means = late.groupby("metric")["value"].mean()
-    return {name: float(means[name]) for name in ("utility", "shortfall", "coverage", "perplexity") if name in means}
+    return {
+        name: float(means[name])
+        for name in ("utility", "shortfall", "coverage", "perplexity")
+        if name in means
+    }
 
 
 def agent_name(text: str) -> str:

@@ -40,15 +40,23 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="job", required=True, metavar="COMMAND", parser_class=_Parser)
 
     compare = commands.add_parser("compare", help="compare agents in the closed loop: the main job")
-    compare.add_argument("scenario", nargs="?", default="closed-loop", help="name (rimsim scenarios) or YAML file")
+    compare.add_argument(
+        "scenario", nargs="?", default="closed-loop", help="name (rimsim scenarios) or YAML file"
+    )
     _compare_options(compare)
 
-    demo = commands.add_parser("demo", help="the main job and the replay on the embedded data, in some minutes")
-    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs; replaced if it is a demo")
+    demo = commands.add_parser(
+        "demo", help="the main job and the replay on the embedded data, in some minutes"
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="folder of the runs; replaced if it is a demo"
+    )
 
     report = commands.add_parser("report", help="print the tables of a run and draw its pictures again")
     report.add_argument("run", type=Path, help="run folder")
-    report.add_argument("--digest", action="store_true", help="print a digest of the tables' content and nothing else")
+    report.add_argument(
+        "--digest", action="store_true", help="print a digest of the tables' content and nothing else"
+    )
 
     commands.add_parser("scenarios", help="list the built-in scenarios")
     return parser
@@ -59,8 +67,12 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="rounds, in place of the scenario's")
     parser.add_argument("--seeds", default="2", help="how many seeds, or which: 0,3,7 (default: 2)")
     parser.add_argument("--data", help="name, folder, zip, CSV or Parquet file, in place of the scenario's")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another field: exposure.beta=0.3")
-    parser.add_argument("--frozen", help="agents that also get an arm without retraining ('none' for no such arm)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="another field: exposure.beta=0.3"
+    )
+    parser.add_argument(
+        "--frozen", help="agents that also get an arm without retraining ('none' for no such arm)"
+    )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<scenario>-<time>)")
     parser.add_argument("--batch-size", type=int, help="arrivals a batch at most; changes no result")
     parser.add_argument("--workers", type=int, help="processes (default: one a core); changes no result")

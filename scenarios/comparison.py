@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
@@ -84,7 +91,9 @@ def compare(
     arms = _arms(config, agents, frozen)
     _check_workers(batch_size, workers)
     build_world(config)  # a bad log or slate is told before anything is written
-    folder = Path(out) if out is not None else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = (
+        Path(out) if out is not None else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
     if (folder / "config.yaml").exists():
         raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder")
     with locked(folder):
@@ -128,7 +137,9 @@ def _resolved(
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
     numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
-        raise ConfigError(f"seeds: {seeds!r}; allowed: a positive number of seeds, or distinct seeds from 0 up")
+        raise ConfigError(
+            f"seeds: {seeds!r}; allowed: a positive number of seeds, or distinct seeds from 0 up"
+        )
     return numbers
 
 
@@ -141,9 +152,13 @@ def _arms(
     names = {text: agent_name(text) for text in agents}
     for text, name in names.items():
         if name.endswith(FROZEN):
-            raise ConfigError(f"agent {text!r} is called {name!r}; allowed: a name that does not end in {FROZEN!r}")
+            raise ConfigError(
+                f"agent {text!r} is called {name!r}; allowed: a name that does not end in {FROZEN!r}"
+            )
     if len(set(names.values())) != len(agents):
-        raise ConfigError(f"agents: two are called alike among {', '.join(names.values())}; allowed: distinct names")
+        raise ConfigError(
+            f"agents: two are called alike among {', '.join(names.values())}; allowed: distinct names"
+        )
     if frozen is None:
         usual = [text for text in agents if names[text] == "relevance"] or [agents[0]]
         frozen = usual if config.platform.retrain and config.rounds > 1 else []

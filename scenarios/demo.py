@@ -33,11 +33,21 @@ def demo(folder: Path, console: Console) -> None:
     if folder.exists():
         strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in _PARTS)
         if strange:
-            raise RunFolderError(f"{folder}: holds {strange[0]!r}, which is no demo; allowed: an empty or new folder")
+            raise RunFolderError(
+                f"{folder}: holds {strange[0]!r}, which is no demo; allowed: an empty or new folder"
+            )
         shutil.rmtree(folder)
-    console.print("[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was shown.")
-    loop = compare("closed-loop", _AGENTS, 8, 2, out=folder / "closed-loop", command="rimsim demo", console=console)
+    console.print(
+        "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was shown."
+    )
+    loop = compare(
+        "closed-loop", _AGENTS, 8, 2, out=folder / "closed-loop", command="rimsim demo", console=console
+    )
     print_results(loop, console)
-    console.print("\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round.")
-    replay = compare("online-match", _AGENTS, None, 2, out=folder / "online-match", command="rimsim demo", console=console)
+    console.print(
+        "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
+    )
+    replay = compare(
+        "online-match", _AGENTS, None, 2, out=folder / "online-match", command="rimsim demo", console=console
+    )
     print_results(replay, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,13 +37,21 @@ def print_results(run: Run, console: Console) -> None:
     console.print(results_table(summary(rounds, agents), f"{run.scenario.name}: {late}, {spread}"))
     apart = differences(rounds, agents)
     if len(apart):
-        console.print(results_table(apart, "Minus relevance, at the same seeds" if "relevance" in agents else f"Minus {agents[0]}"))
+        console.print(
+            results_table(
+                apart, "Minus relevance, at the same seeds" if "relevance" in agents else f"Minus {agents[0]}"
+            )
+        )
     effects = loop_effects(rounds, agents)
     if len(effects):
         console.print(results_table(effects, "What the loop does: retrained minus frozen, at the same seeds"))
     pictures = sorted((run.folder / "pictures").glob("*.png"))
     console.print(f"tables     {run.folder}/*.parquet", soft_wrap=True, highlight=False)
-    console.print(f"pictures   {run.folder}/pictures/ ({', '.join(p.name for p in pictures)})", soft_wrap=True, highlight=False)
+    console.print(
+        f"pictures   {run.folder}/pictures/ ({', '.join(p.name for p in pictures)})",
+        soft_wrap=True,
+        highlight=False,
+    )
     console.print(f"events     tensorboard --logdir {run.folder}/events", soft_wrap=True, highlight=False)
 
 
@@ -65,10 +74,12 @@ def draw_pictures(run: Run) -> list[Path]:
 
 def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]]:
     found: dict[tuple[int, int], NDArray[np.int64]] = {}
-    for (seed, number), group in run.required.groupby(["seed", "round"]):
+    table = run.required
+    for seed, number in table[["seed", "round"]].drop_duplicates().to_numpy().tolist():
+        group = table[(table["seed"] == seed) & (table["round"] == number)]
         row = np.zeros(n_items, np.int64)
         row[group["item"].to_numpy()] = group["required"].to_numpy()
-        found[int(seed), int(number)] = row
+        found[seed, number] = row
     return found
 
 
@@ -80,10 +91,8 @@ def digest(run: Run) -> str:
         ("arrivals", run.arrivals, ["agent", "seed", "round", "time", "arrival"]),
         ("required", run.required, ["seed", "round", "item"]),
     ]
-    try:
+    with suppress(RunFolderError):
         tables.append(("ledger", run.ledger, ["agent", "seed", "round", "time", "arrival", "position"]))
-    except RunFolderError:
-        pass
     for name, table, keys in tables:
         ordered = table.sort_values(keys, kind="stable").reset_index(drop=True)
         hashed = pd.util.hash_pandas_object(ordered, index=False).to_numpy()

@@ -114,5 +114,8 @@ def to_markdown(table: pd.DataFrame) -> str:
     wide = _wide(table)
     lines = ["| agent | " + " | ".join(str(name).replace("_", " ") for name in wide.columns) + " |"]
     lines.append("|---|" + "---:|" * len(wide.columns))
-    lines += [f"| `{agent}` | " + " | ".join(row) + " |" for agent, row in zip(wide.index, wide.to_numpy(), strict=True)]
+    lines += [
+        f"| `{agent}` | " + " | ".join(row) + " |"
+        for agent, row in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
     return "\n".join(lines) + "\n"

@@ -110,5 +110,3 @@ def round_metrics(
     if proof is not None:
         values |= {"value_model": proof.value, "bound": proof.bound, "gap": proof.gap}
     return {name: float(value) for name, value in values.items() if value is not None}
-
-

@@ -66,7 +66,9 @@ def locked(folder: Path) -> Iterator[None]:
         pass  # nobody, or one that died
     else:
         if holder != os.getpid():
-            raise RunFolderError(f"{folder}: in use by process {holder}; allowed: another folder, or wait for it")
+            raise RunFolderError(
+                f"{folder}: in use by process {holder}; allowed: another folder, or wait for it"
+            )
     lock.write_text(str(os.getpid()))
     try:
         yield
@@ -142,7 +144,9 @@ class Run:
             return pd.read_parquet(self.folder / whole)
         found = sorted(self.folder.glob(parts))
         if not found:
-            raise RunFolderError(f"{self.folder}: holds neither {whole} nor {parts}; this run made no such table")
+            raise RunFolderError(
+                f"{self.folder}: holds neither {whole} nor {parts}; this run made no such table"
+            )
         tables = [pd.read_parquet(part) for part in found]
         for table in tables:
             if "agent" in table:

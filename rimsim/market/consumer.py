@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -177,7 +178,7 @@ class ReplayConsumer:
         self._n_items = log.n_items
         order = np.argsort(sessions.of_event, kind="stable")
         offsets = np.searchsorted(sessions.of_event[order], np.arange(len(sessions) + 1))
-        self._session_items = [log.item[order[a:b]] for a, b in zip(offsets, offsets[1:], strict=False)]
+        self._session_items = [log.item[order[a:b]] for a, b in itertools.pairwise(offsets)]
         self._stop = ticks(sessions.stop)
         self._future = self._session_items
         if horizon is not None:
@@ -212,4 +213,6 @@ class ReplayConsumer:
 
     def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Items in each arrival's logged future."""
-        return np.array([len(set(self._future[s].tolist())) for s in self._schedule.session[rows]], np.float64)
+        return np.array(
+            [len(set(self._future[s].tolist())) for s in self._schedule.session[rows]], np.float64
+        )

@@ -91,7 +91,7 @@ class Ledger:
         slot = self.schedule.slot[row]
         return pd.DataFrame(
             {
-                "agent": pd.Categorical.from_codes(np.zeros(n, np.int8), categories=[agent]),
+                "agent": pd.Categorical([agent] * n, categories=[agent]),
                 "seed": np.full(n, seed, np.int64),
                 "round": np.full(n, number, np.int32),
                 "arrival": self.schedule.id[row],

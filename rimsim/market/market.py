@@ -27,7 +27,7 @@ from rimsim.market.scoring import ScoreAhead, Scorer
 from rimsim.market.world import World, build_world, initial_model, warm_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Literal
 
     from numpy.typing import NDArray
@@ -234,7 +234,11 @@ class Market:
                 relevant=self._consumer.relevant(everyone),
                 counts_items=bool(self._replay) and self.world.truth is None,
                 states=StateScores(
-                    PastStates.of_round(past), _always(self.model), self.world.release, self.device, self.seeds.model
+                    PastStates.of_round(past),
+                    _always(self.model),
+                    self.world.release,
+                    self.device,
+                    self.seeds.model,
                 ),
                 rescale=float(getattr(getattr(self.model, "ground", None), "rescale", 1.0)),
             )
@@ -247,7 +251,10 @@ class Market:
         if self.retrain and len(log):
             self.model = retrained(before, log, ground=self.config.platform.retrain_ground)
         self._calibration = StateScores(
-            PastStates.of_round(past), self._calibration_models(before), self.world.release, self.device,
+            PastStates.of_round(past),
+            self._calibration_models(before),
+            self.world.release,
+            self.device,
             self.seeds.model,
         )
         self._open_round()
@@ -313,7 +320,7 @@ class Market:
     def _median_kth_score(self) -> float:
         """Median over last round's states of the k-th largest λ(x,y), scored by the serving model."""
         scores = self._calibration.scored_by(_always(self.model))
-        parts = [chunk.intensity.topk(self.config.slate, 1).values[:, -1] for chunk in scores]
+        parts = [chunk.intensity.topk(self.config.slate, 1)[0][:, -1] for chunk in scores]
         if not parts:
             return 1.0
         return float(torch.cat(parts).double().quantile(0.5)) or float(np.finfo(np.float32).tiny)
@@ -354,7 +361,7 @@ class Market:
         size = len(self.schedule) if limit is None else limit
         if size < 1:
             raise MarketError(f"next_arrivals: limit is {limit}; allowed: at least 1")
-        rows = self._next_rows(size, in_waves)
+        rows = self._next_rows(size, in_waves=in_waves)
         if not rows:
             raise MarketError(
                 f"next_arrivals: {len(self._handed)} arrivals were handed out and not served; "
@@ -363,7 +370,7 @@ class Market:
         self._handed.update(rows)
         return self._arrivals(rows)
 
-    def _next_rows(self, size: int, in_waves: bool) -> list[int]:
+    def _next_rows(self, size: int, *, in_waves: bool) -> list[int]:
         slot = self.schedule.slot
         barrier = len(self.schedule)
         if self.barrier_every is not None:
@@ -419,7 +426,9 @@ class Market:
             ground_intensity=ground,
             admissible=admissible,
             index=index,
-            true_intensity=self._consumer.true_intensity(index).to(self.device) if self.reveal_truth else None,
+            true_intensity=self._consumer.true_intensity(index).to(self.device)
+            if self.reveal_truth
+            else None,
         )
 
     def serve(
@@ -440,7 +449,9 @@ class Market:
         """
         rows = arrivals.index
         if not self._handed.issuperset(rows.tolist()) or len(set(rows.tolist())) != len(rows):
-            raise MarketError("serve: found arrivals that are not waiting; allowed: those of next_arrivals, once")
+            raise MarketError(
+                "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
+            )
         answer = self._checked(arrivals, as_slates(slates), invalid)
         response = self._consumer.respond(rows, answer.items)
         shown = np.where(answer.items >= 0, answer.items, 0)
@@ -473,7 +484,9 @@ class Market:
             return Slates(np.where(wrong, -1, items), slates.price, slates.propensity)
         row, position = (int(where[0]) for where in np.nonzero(wrong))
         item = int(items[row, position])
-        kind = "repeated" if inside[row, position] and bool(arrivals.admissible[row, item]) else "inadmissible"
+        kind = (
+            "repeated" if inside[row, position] and bool(arrivals.admissible[row, item]) else "inadmissible"
+        )
         raise AgentError(
             f"slate of arrival {int(arrivals.id[row])} in round {self.round}: position {position + 1} holds "
             f"{kind} item {item}; allowed: distinct admissible items from 0 to {self.n_items - 1}, or -1 for empty"
@@ -491,7 +504,9 @@ class Market:
             due, taken = self._consumer.organic(row)
             if not taken:
                 taken, due = items[n][consumed[n]].tolist(), int(self.schedule.tick[row])
-            if taken:  # a consumption follows its arrival: one tick at least, so that no state sees its own future
+            if (
+                taken
+            ):  # a consumption follows its arrival: one tick at least, so that no state sees its own future
                 self._deliver(slot, due + 1 + later, taken)
 
     def _deliver(self, slot: int, due: int, taken: list[int]) -> None:

@@ -89,7 +89,9 @@ class Population:
         length = self._length[slots]
         rows = np.repeat(np.arange(len(slots)), length)
         ends = np.cumsum(length)
-        where = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length - self._begin[slots], length)
+        where = np.arange(ends[-1] if len(ends) else 0) - np.repeat(
+            ends - length - self._begin[slots], length
+        )
         return rows, self.history.items[where]
 
     def consumed_pairs(

@@ -93,7 +93,9 @@ class Scorer:
         raw = self._raw_scores(slots, ticks, counts, now)
         rows, items = self._population.consumed_pairs(slots, counts)
         mask = _admissible(rows, items, ticks, self._release, raw.shape[1])
-        return _normalised(raw, torch.from_numpy(mask).to(self._device), len(slots), type(self._model).__name__)
+        return _normalised(
+            raw, torch.from_numpy(mask).to(self._device), len(slots), type(self._model).__name__
+        )
 
     def _raw_scores(
         self,

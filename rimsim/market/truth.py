@@ -163,7 +163,7 @@ def _factors(
     user, item = torch.from_numpy(log.user[order]), torch.from_numpy(log.item[order])
     totals = torch.bincount(user, minlength=log.n_users).to(torch.float32)
     height = max(1, _CHUNK // log.n_items)
-    edges = list(range(0, log.n_users, height)) + [log.n_users]
+    edges = [*range(0, log.n_users, height), log.n_users]
     cuts = torch.searchsorted(user, torch.tensor(edges)).tolist()
     for _ in range(_STEPS):
         optimiser.zero_grad()
@@ -171,8 +171,8 @@ def _factors(
             u, y = user[begin:end], item[begin:end]
             normaliser = torch.logsumexp(a[first:last] @ c.T + d, 1)
             observed = (a[u] * c[y]).sum() + d[y].sum()
-            ((normaliser * totals[first:last]).sum() - observed).backward()
-        (0.5 * ridge * (a.square().sum() + c.square().sum())).backward()
+            ((normaliser * totals[first:last]).sum() - observed).backward()  # type: ignore[no-untyped-call]  # torch
+        (0.5 * ridge * (a.square().sum() + c.square().sum())).backward()  # type: ignore[no-untyped-call]  # torch
         optimiser.step()
         schedule.step()
     return (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -18,13 +18,11 @@ from rimsim import rng
 from rimsim.data import load
 from rimsim.errors import ConfigError
 from rimsim.intensity import cache_folder, fitted, make, names
-from rimsim.intensity.cache import log_digest
+from rimsim.intensity.cache import Cacheable, log_digest
 from rimsim.market.clock import ticks
 from rimsim.market.truth import Truth, fit_truth
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from rimsim.config import ScenarioConfig
@@ -97,7 +95,7 @@ def build_world(config: ScenarioConfig) -> World:
 def _release_ticks(config: ScenarioConfig, n_items: int, opening: float) -> NDArray[np.int64]:
     """(M,) release ticks of clones' markets: a seeded share of the catalogue comes between two rounds."""
     plan = config.releases
-    late = int(round(plan.share * n_items))
+    late = round(plan.share * n_items)
     release = np.zeros(n_items, np.int64)
     if late:
         order = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(n_items)))
@@ -122,10 +120,10 @@ def _truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
 def _move_into_place(truth: Truth, folder: Path) -> None:
     """Write the truth beside its place and rename it, so that no other process reads half of it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = tempfile.mkdtemp(prefix=".draft-", dir=folder.parent)
-    truth.save(folder.parent / draft)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+    truth.save(draft)
     try:
-        os.replace(draft, folder)
+        draft.replace(folder)
     except OSError:  # another process was first
         shutil.rmtree(draft)
 
@@ -150,7 +148,9 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     platform = config.platform
     if platform.model not in names():
         make(platform.model)  # raises, with the nearest name
-    model = make(platform.model, seed=rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device=platform.device)
-    return fitted(model, log)
-
-
+    model = make(
+        platform.model, seed=rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device=platform.device
+    )
+    if not isinstance(model, Cacheable):  # a user's own model that cannot be saved is fitted each time
+        return model.fit(log)
+    return cast("IntensityModel", fitted(model, log))
