@@ -95,6 +95,16 @@ def sources() -> dict[str, bytes]:
         "ratings.csv": text.encode(),
         "movies.csv": b'movieId,title,genres\n10,"A, b (1990)",X\n3,B,Y\n20,C,\n',
     }
+    titled = "user,time,item,title,genres,year\n" + "".join(
+        f"{u},{t},{i},Film {i} (1990),A|B,{1990 + v}\n" for u, i, v, t in rows
+    )
+    titles = io.BytesIO()
+    pd.read_csv(io.StringIO(titled)).to_parquet(titles, index=False)
+    tables = {
+        "events.parquet": parquet.getvalue(),
+        "items.parquet": _parquet({"id": [10, 3, 20], "title": ["A", "B", ""], "year": [1990, None, 2000]}),
+        "users.parquet": _parquet({"id": [1, 2, 12], "age": [20, None, 30]}),
+    }
     whole = {"events.parquet": parquet.getvalue(), "items.csv": b"", "note.txt": b""}
     return {
         "log.csv": text.encode(),
@@ -102,6 +112,9 @@ def sources() -> dict[str, bytes]:
         "quoted.csv": quoted.encode(),
         "many.csv": (header + "".join(",".join(map(str, rows[n % 4])) + "\n" for n in range(300))).encode(),
         "wide.csv": text.encode("utf-16"),
+        "titled.csv": titled.encode(),
+        "titled.parquet": titles.getvalue(),
+        "tables/": zipped(tables, zipfile.ZIP_STORED),
         "log.tsv": text.replace(",", "\t").encode(),
         "log.parquet": parquet.getvalue(),
         "text.parquet": texts.getvalue(),
@@ -115,6 +128,12 @@ def sources() -> dict[str, bytes]:
         "csv/": zipped(csv, zipfile.ZIP_STORED),
         "parquet.zip": zipped(whole, zipfile.ZIP_DEFLATED),
     }
+
+
+def _parquet(columns: dict[str, list[object]]) -> bytes:
+    made = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(made, index=False)
+    return made.getvalue()
 
 
 def zipped(files: dict[str, bytes], method: int) -> bytes:
@@ -184,7 +203,11 @@ def one(folder: Path, number: int, seed: int, all_sources: dict[str, bytes], cou
     began = time.monotonic()
     try:
         log = rimsim.data.load(
-            source, skip_bad_rows=chance.random() < 0.3, release=chance.choice(["given", "year"])
+            source,
+            skip_bad_rows=chance.random() < 0.3,
+            release=chance.choice(["given", "year"]),
+            min_item_events=chance.choice([0, 1, 1, 2]),
+            min_user_events=chance.choice([0, 1, 1]),
         )
         check(log)
         count.logs += 1

@@ -144,8 +144,8 @@ def _renumbered(
         used[:] = True
     kept: Ids = ids[used]
     if keep_all and table is not None:
-        known = set(ids.tolist())
-        extra = [key for key in table["id"].tolist() if key not in known]
+        known = {str(key) for key in ids.tolist()}
+        extra = [key for key in table["id"].tolist() if str(key) not in known]
         if extra and {type(key) for key in extra} != {type(key) for key in ids.tolist()}:
             kept = np.array([str(key) for key in kept.tolist()] + [str(key) for key in extra], object)
         elif extra:

@@ -23,6 +23,8 @@ from rimsim.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pyarrow as pa
+
     from rimsim.data.collect import Collector
     from rimsim.data.containers import Container
 
@@ -284,6 +286,19 @@ def _cut(
         yield line_number, fields
 
 
+def _plain_users(table: pa.Table, label: str) -> pd.DataFrame:
+    keys: dict[str, None] = {}
+    for row, found in enumerate(table["id"].to_pylist(), start=1):
+        try:
+            key = identifier(str(found), "user")
+            _new(key in keys, "user", key)
+        except RowProblemError as problem:
+            raise DataError(f"{label}, line {row}: {problem}") from None
+        keys[key] = None
+    names = [name for name in dict.fromkeys(table.column_names) if name != "id"]
+    return pd.DataFrame({"id": _column(list(keys)), **{name: table[name].to_pandas() for name in names}})
+
+
 def read_users(
     container: Container, member: str, form: TableFormat | None, collector: Collector
 ) -> pd.DataFrame:
@@ -294,10 +309,7 @@ def read_users(
             table = table_of(in_memory(stream), label)
         if table.column_names.count("id") != 1:
             raise DataError(f"{label}: no column 'id'; found {', '.join(table.column_names[:8])}")
-        columns = {
-            name: table[name].to_pandas() for name in dict.fromkeys(table.column_names) if name != "id"
-        }
-        return pd.DataFrame({"id": _column([str(key) for key in table["id"].to_pylist()]), **columns})
+        return _plain_users(table, label)
     names, rows = _rows(container, member, form)
     if "id" not in names:
         raise DataError(f"{label}: no column 'id'; found {', '.join(names[:8])}")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "read_delimited"]
 
-ONE_BY_ONE: Final = 64
+ONE_BY_ONE: Final = 1000
 """Lines of a block that are read one by one."""
 _UNIT_SEPARATOR: Final = b"\x1f"
 

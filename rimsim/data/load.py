@@ -251,7 +251,7 @@ def _text(source: str | os.PathLike[str]) -> str:
     return source
 
 
-def _selection(  # noqa: PLR0917 (internal)
+def _selection(
     min_item_events: int,
     min_user_events: int,
     min_value: float | None,
