@@ -47,7 +47,7 @@ def random_instance(seed):
 
 
 def linear_programme(scores, capacity, floor, cap, admissible, cost):
-    """The optimum of the problem by HiGHS, None if there is none; shortfall is a variable where it has a price."""
+    """The optimum by HiGHS, None if infeasible; shortfall is a variable where it has a price."""
     n, m = scores.shape
     users = sparse.kron(sparse.eye(n), np.ones((1, m)))
     items = sparse.kron(np.ones((1, n)), sparse.eye(m))
@@ -71,7 +71,7 @@ def linear_programme(scores, capacity, floor, cap, admissible, cost):
 
 @pytest.mark.parametrize("seed", range(INSTANCES))
 def test_optimum_of_highs(seed):
-    """Slates are worth the optimum of the linear programme, D never falls below it, and every constraint holds."""
+    """Slates are worth the optimum of the linear programme, D never falls below it, and constraints hold."""
     scores, capacity, floor, cap, admissible, cost = random_instance(seed)
     best = linear_programme(scores, capacity, floor, cap, admissible, cost)
     if best is None:

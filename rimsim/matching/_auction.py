@@ -6,10 +6,10 @@ complementary slackness:
 * a pair not held is worth at most ε more than the cheapest position of its user;
 * an item with w > 0 holds no more than its floor, one with w < 0 no less than its cap.
 
-The *reverse* pass (``_reverse.py``) lets items that hold too much lower their bonus until their least
-attached users leave for their next best pair; the *forward* pass lets items that hold too little raise it and
-take positions where that costs least. Each step moves a bonus to the level at which the next user would be
-indifferent, and ε beyond, so the price of a position moves by at least ε and the passes end (Bertsekas and Castañon, "A forward/reverse auction
+The *reverse* pass (``_reverse.py``) lets items that hold too much lower their bonus until their least attached users
+leave for their next best pair; the *forward* pass lets items that hold too little raise it and take positions where
+that costs least. Each step moves a bonus to the level at which the next user would be indifferent, and ε beyond, so
+the price of a position moves by at least ε and the passes end (Bertsekas and Castañon, "A forward/reverse auction
 algorithm for asymmetric assignment problems", 1992; ε-scaling is the caller's loop).
 
 Within a pass, bonuses move one way only. So a looked-up "cheapest position" (forward) or "next best pair" (reverse)
@@ -42,13 +42,13 @@ __all__ = ["forward"]
 @compiled
 def _least(state: State, item: int) -> int:
     """The smallest exposure that fits the sign of an item's bonus."""
-    return state.cap[item] if state.w[item] < 0.0 else state.floor[item]
+    return int(state.cap[item] if state.w[item] < 0.0 else state.floor[item])
 
 
 @compiled
 def _wants(state: State, item: int) -> bool:
     """Whether an item holds too little and may still raise its bonus."""
-    return state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item]
+    return bool(state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item])
 
 
 @compiled

@@ -15,5 +15,5 @@ F = TypeVar("F", bound="Callable[..., object]")
 
 
 def compiled(function: F) -> F:
-    """Compile a function on its first call; the machine code is cached beside its file (or in Numba's cache)."""
+    """Compile a function on its first call; the machine code is cached on disk."""
     return cast("F", numba.njit(cache=True)(function))

@@ -19,7 +19,9 @@ __all__ = ["violated_items", "violated_items_of_all"]
 
 
 @compiled
-def _place_greedily(pairs: Pairs, order: Ints, floor: Ints, room: Ints, slot: Ints, given: Flags) -> int:
+def _place_greedily(  # noqa: C901  # one compiled loop, read as a whole
+    pairs: Pairs, order: Ints, floor: Ints, room: Ints, slot: Ints, given: Flags
+) -> int:
     """Give every item, in the given order, to the users that have most room left.
 
     Returns:
@@ -69,7 +71,7 @@ def _flip(
     slot: Ints,
     given: Flags,
 ) -> None:
-    """Shift one exposure along the path that ends at a user with room (its free slot is already set to −1)."""
+    """Shift one exposure along the path that ends at a user with room (a free slot is −1)."""
     user, freed = end, -1
     while True:
         place = user_from[user]
@@ -87,7 +89,7 @@ def _flip(
 
 
 @compiled
-def _augment(
+def _augment(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     pairs: Pairs, floor: Ints, capacity: Ints, room: Ints, slot: Ints, given: Flags
 ) -> tuple[Flags, int]:
     """Repair what is lacking along shortest alternating paths.

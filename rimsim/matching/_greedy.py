@@ -19,7 +19,7 @@ __all__ = ["cheapest", "dual_value", "greedy", "refresh"]
 
 @compiled
 def cheapest(pairs: Pairs, state: State, user: int) -> tuple[int, float]:
-    """The slot of a user that is worth least, and what it is worth (an empty one: 0; no slot at all: −1, inf)."""
+    """The slot of a user that is worth least, and what it is worth (empty: 0; no slot: −1, inf)."""
     best = -1
     worth = np.inf
     for position in range(state.capacity[user]):
@@ -41,7 +41,9 @@ def refresh(pairs: Pairs, state: State) -> None:
 
 
 @compiled
-def greedy(pairs: Pairs, state: State, sticky: float, rows: NDArray[np.uint64]) -> None:
+def greedy(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
+    pairs: Pairs, state: State, sticky: float, rows: NDArray[np.uint64]
+) -> None:
     """Give every user the pairs with the largest s + w, not below 0; ties by seed.
 
     Args:
@@ -103,8 +105,10 @@ def greedy(pairs: Pairs, state: State, sticky: float, rows: NDArray[np.uint64]) 
 
 
 @compiled
-def dual_value(pairs: Pairs, state: State, w: NDArray[np.float64], user_price: NDArray[np.float64]) -> float:
-    """D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap; sets the price of a position of every user."""
+def dual_value(  # noqa: C901  # one compiled loop, read as a whole
+    pairs: Pairs, state: State, w: NDArray[np.float64], user_price: NDArray[np.float64]
+) -> float:
+    """D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap; sets user prices."""
     width = state.slot.shape[1]
     values = np.empty(width + 1, np.float64)
     tags = np.empty(width + 1, np.int64)

@@ -100,7 +100,7 @@ def item_range(pairs: Pairs, item: int) -> tuple[int, int]:
 def item_of(pairs: Pairs, user: int, pair: int) -> int:
     """The item of a pair of a user."""
     if pairs.sparse:
-        return np.int64(pairs.uitem[pair])
+        return int(pairs.uitem[pair])
     return pair - user * pairs.m
 
 
@@ -108,7 +108,7 @@ def item_of(pairs: Pairs, user: int, pair: int) -> int:
 def place_of(pairs: Pairs, user: int, pair: int) -> int:
     """The place of a pair of a user."""
     if pairs.sparse:
-        return pairs.uplace[pair]
+        return int(pairs.uplace[pair])
     return (pair - user * pairs.m) * pairs.n + user
 
 
@@ -116,7 +116,7 @@ def place_of(pairs: Pairs, user: int, pair: int) -> int:
 def pair_at(pairs: Pairs, item: int, user: int, place: int) -> int:
     """The pair at a place of an item that belongs to a user."""
     if pairs.sparse:
-        return pairs.ipair[place]
+        return int(pairs.ipair[place])
     return user * pairs.m + item
 
 
@@ -142,17 +142,17 @@ def dense_pairs(scores: NDArray[np.floating], admissible: NDArray[np.bool_] | No
     turned = np.empty((m, n), matrix.dtype)
     _transpose(matrix, turned)
     return Pairs(
-        n,
-        m,
-        False,
-        matrix.reshape(-1),
-        turned.reshape(-1),
-        _NO_INT64,
-        _NO_INT32,
-        _NO_INT64,
-        _NO_INT64,
-        _NO_INT32,
-        _NO_INT64,
+        n=n,
+        m=m,
+        sparse=False,
+        uval=matrix.reshape(-1),
+        ival=turned.reshape(-1),
+        uptr=_NO_INT64,
+        uitem=_NO_INT32,
+        uplace=_NO_INT64,
+        iptr=_NO_INT64,
+        iuser=_NO_INT32,
+        ipair=_NO_INT64,
     )
 
 

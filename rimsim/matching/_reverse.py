@@ -33,13 +33,13 @@ class File(NamedTuple):
     bound: NDArray[np.float64]
     """(n,) no pair that is not held is worth more."""
     marks: NDArray[np.int64]
-    """(M+1,) scratch: the number of the last search that marked an item as held; the number itself stands last."""
+    """(M+1,) scratch: last search that marked an item as held; the last search itself stands last."""
 
 
 @compiled
 def most(state: State, item: int) -> int:
     """The largest exposure that fits the sign of an item's bonus."""
-    return state.floor[item] if state.w[item] > 0.0 else state.cap[item]
+    return int(state.floor[item] if state.w[item] > 0.0 else state.cap[item])
 
 
 @compiled
@@ -74,7 +74,7 @@ def _look_up(pairs: Pairs, state: State, file: File, user: int) -> None:
 
 @compiled
 def _best_on_file(pairs: Pairs, state: State, file: File, user: int) -> tuple[int, float]:
-    """Where the best pair on file of a user stands, and its value; −1 and 0 if an empty position is better."""
+    """Where the best pair on file of a user stands, and its value; −1 and 0 for none."""
     best = -1
     worth = 0.0
     for index in range(_SPARES):
@@ -99,8 +99,7 @@ def _next_best(pairs: Pairs, state: State, file: File, user: int) -> float:
 
 @compiled
 def _release(pairs: Pairs, state: State, file: File, user: int, pair: int) -> int:
-    """Let a user exchange a pair for its best pair on file; the pair goes on file, the worst one there off
-    it.
+    """Let a user exchange a pair for its best pair on file; the pair goes on file, the worst one there off it.
 
     Returns:
         The item that gains an exposure, or −1 where the position stays empty.
@@ -179,7 +178,7 @@ def _least_attached(
 
 
 @compiled
-def reverse(pairs: Pairs, state: State, epsilon: float) -> int:
+def reverse(pairs: Pairs, state: State, epsilon: float) -> int:  # noqa: C901  # one step of the auction, read as a whole
     """Let items that hold too much lower their bonus until they hold what they may; bonuses only fall.
 
     Returns:

@@ -27,7 +27,7 @@ def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
 
 @compiled
 def tie_rank(row: np.uint64, item: int) -> np.uint64:
-    """The bits of ``bits(seed, TIES, key, item)``, given those of ``bits(seed, TIES, key)``: larger wins a tie."""
+    """``bits(seed, TIES, key, item)``, given ``bits(seed, TIES, key)``; the larger wins a tie."""
     word = np.uint64(item) + _GOLDEN
     word = (word ^ (word >> _30)) * _MIX_1
     word = (word ^ (word >> _27)) * _MIX_2

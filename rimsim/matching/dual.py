@@ -82,7 +82,7 @@ def _first_epsilon(pairs: Pairs, theta: NDArray[np.float64]) -> float:
 
 
 def _last_epsilon(state: State, worth: float, tol: float) -> float:
-    """The ε that about reaches the tolerance: measured gaps are .02 to .4 of the worst case, ε per position."""
+    """The ε that about reaches the tolerance: gaps are .02 to .4 of ε per position (measured)."""
     return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
 
 

@@ -1,4 +1,4 @@
-"""The three marketing scenarios of recurrent intensity modelling (Ma, Liu and Deoras, ICLR 2022) as functions."""
+"""The three marketing scenarios of Ma, Liu and Deoras (ICLR 2022) as functions."""
 
 from __future__ import annotations
 
@@ -94,8 +94,7 @@ def online_match(
     tie_seed: int = 0,
     row_keys: ArrayLike | None = None,
 ) -> NDArray[np.int64]:
-    """Online matching as in the paper: prices learned on past states, frozen, answer present arrivals one by
-    one.
+    """Online matching as in the paper: prices learned on past states, frozen, answer present arrivals one by one.
 
     Args:
         past: (n′, M) intensities of past states.

@@ -16,7 +16,7 @@ __all__ = ["Problem", "as_array"]
 
 
 def as_array(values: object) -> NDArray[Any]:
-    """A NumPy view (or copy from the device) of an array, a nested list or a torch tensor; torch is not imported."""
+    """A NumPy view (or copy) of an array, a nested list or a torch tensor, without importing torch."""
     detach = getattr(values, "detach", None)
     if detach is not None:
         return np.asarray(detach().cpu().numpy())
