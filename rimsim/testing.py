@@ -125,12 +125,11 @@ class IntensityModelTests:
     def test_rows_sum_to_the_ground_intensity(self) -> None:
         """A mark model's rows sum to 1; a product's rows sum to its λ(x)."""
         log = self.log()
-        model, states = self.fitted(), self.states(log)
+        model: Any = self.fitted()
+        states = self.states(log)
         total = model.score(states).sum(1).cpu()
-        if isinstance(model, RIM | Ground):
-            expected = model.intensity(states).cpu()
-        else:
-            expected = torch.ones(len(states))
+        whole = isinstance(model, RIM | Ground)
+        expected = model.intensity(states).cpu() if whole else torch.ones(len(states))
         torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-6)
 
     def test_the_batch_does_not_matter(self) -> None:
