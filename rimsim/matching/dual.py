@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ _PHASES = 40
 _AIM = 0.7  # the gap shrinks about as ε does: the last phase aims at this share of the tolerance
 _WARM = 2.0  # ... and given prices are taken this many first ε lower
 _SAMPLE = 256
+_EXACT = 2.0**-46  # ε is kept above this share of the prices, so that float64 can tell them apart
 _SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
 
 
@@ -71,9 +72,13 @@ def _refuse_infeasible(pairs: Pairs, problem: Problem) -> None:
     )
 
 
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(values[np.isfinite(values)], np.float64)
+
+
 def _first_epsilon(pairs: Pairs, theta: NDArray[np.float64]) -> float:
     """Where ε-scaling starts cold: the mean value of the cheapest position, or what the scores differ by."""
-    finite = theta[np.isfinite(theta)]
+    finite = _finite(theta)
     typical = float(finite.mean()) if len(finite) else 0.0
     if typical > 0.0:
         return typical
@@ -81,7 +86,7 @@ def _first_epsilon(pairs: Pairs, theta: NDArray[np.float64]) -> float:
     return float(np.ptp(values)) / 10.0 or 1.0 if len(values) else 1.0
 
 
-def _last_epsilon(state: State, worth: float, tol: float) -> float:
+def last_epsilon(state: State, worth: float, tol: float) -> float:
     """The ε that about reaches the tolerance: gaps are .02 to .4 of ε per position (measured)."""
     return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
 
@@ -153,18 +158,43 @@ def solve_dual(
         highest = np.where(problem.floor > 0, problem.cost, 0.0)
         lowest = np.where(problem.cap < n, -np.inf, 0.0)
         bonus = np.clip(-start, lowest, highest)
-    return _solve(pairs, problem, bonus, tol, tie_seed, warm=prices is not None)
-
-
-def _solve(
-    pairs: Pairs, problem: Problem, bonus: NDArray[np.float64], tol: float, tie_seed: int, *, warm: bool
-) -> DualSolution:
     state = fresh_state(pairs, problem.capacity, problem.floor, problem.cap, problem.cost, bonus)
+    epsilon = last_epsilon(state, _sampled_worth(pairs, state), tol) if prices is not None else 0.0
+    end = run_phases(pairs, state, tol, tie_seed, epsilon)
+    return packed(pairs, state, end)
+
+
+class End(NamedTuple):
+    """Where the phases ended."""
+
+    w: NDArray[np.float64]
+    """(M,) the bonuses with the smallest D that was seen."""
+    user_price: NDArray[np.float64]
+    """(n,) prices of positions at these bonuses."""
+    primal: float
+    """V of the slates held."""
+    dual: float
+    """D(w)."""
+    gap: float
+    """(D − V) / |D|."""
+    epsilon: float
+    """The last ε."""
+
+
+def run_phases(pairs: Pairs, state: State, tol: float, tie_seed: int, epsilon: float) -> End:
+    """Let ε shrink from phase to phase until the gap is certified.
+
+    Args:
+        pairs: The pairs.
+        state: Who holds what; changed in place.
+        tol: Relative gap at which to stop.
+        tie_seed: Seed of the order among equal scores.
+        epsilon: ε of the first phase if the bonuses are a guess; 0 to start cold.
+    """
     w, user_price, best_price = state.w, np.zeros(pairs.n), np.zeros(pairs.n)
     rows = row_states(tie_seed, np.arange(pairs.n))
     best_w, best_dual = w.copy(), np.inf
     primal = gap = 0.0
-    epsilon = _last_epsilon(state, _sampled_worth(pairs, state), tol) if warm else 0.0
     _lower(w, _WARM * epsilon)
     for phase in range(_PHASES):
         greedy(pairs, state, 0.5 * epsilon, rows)
@@ -174,33 +204,39 @@ def _solve(
         forward(pairs, state, epsilon)
         primal = _primal(pairs, state)
         shrink = 1.0 / _STEP
-        if epsilon <= _NEAR * _last_epsilon(state, _score(pairs, state), tol) or phase > _BLIND:
+        smallest = _EXACT * max(float(np.abs(w).max(initial=0.0)), float(np.abs(_finite(state.theta)).max(initial=0.0)))
+        if epsilon <= _NEAR * last_epsilon(state, score_of(pairs, state), tol) or phase > _BLIND:
             dual = dual_value(pairs, state, w, user_price)
             if dual < best_dual:
                 best_w, best_dual = w.copy(), dual
                 user_price, best_price = best_price, user_price
             gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
-            if gap <= tol:
+            if gap <= tol or epsilon * shrink <= smallest:
                 break
             shrink = max(shrink, min(_AIM * tol / gap, 0.5))
         _lower(w, _SHIFT * epsilon)
         epsilon *= shrink
+    return End(best_w, best_price, primal, best_dual, gap, epsilon)
+
+
+def packed(pairs: Pairs, state: State, end: End) -> DualSolution:
+    """Slates and prices as users get them."""
     shown = state.slot >= 0
     pair = np.maximum(state.slot, 0)
     items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
     slates = np.where(shown, items, -1)
-    values = np.where(shown, pairs.uval[pair] + best_w[items], -np.inf)
+    values = np.where(shown, pairs.uval[pair] + end.w[items], -np.inf)
     order = np.lexsort((slates, -values), axis=1)
     return DualSolution(
-        item_price=-best_w + 0.0,
-        user_price=best_price,
+        item_price=-end.w + 0.0,
+        user_price=end.user_price,
         slates=np.take_along_axis(slates, order, axis=1),
-        primal=primal,
-        dual=best_dual,
-        gap=gap,
+        primal=end.primal,
+        dual=end.dual,
+        gap=end.gap,
         shortfall=int(np.maximum(state.floor - state.exposure, 0).sum()),
         exposure=state.exposure,
-        resolution=epsilon,
+        resolution=end.epsilon,
     )
 
 
@@ -210,7 +246,7 @@ def _lower(w: NDArray[np.float64], by: float) -> None:
     w[:] = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))
 
 
-def _score(pairs: Pairs, state: State) -> float:
+def score_of(pairs: Pairs, state: State) -> float:
     """Σ s of the slates held."""
     return float(pairs.uval[state.slot[state.slot >= 0]].sum(dtype=np.float64))
 
@@ -219,4 +255,4 @@ def _primal(pairs: Pairs, state: State) -> float:
     """V of the slates held."""
     missing = np.maximum(state.floor - state.exposure, 0)
     short = missing > 0
-    return _score(pairs, state) - float((state.ceiling[short] * missing[short]).sum())
+    return score_of(pairs, state) - float((state.ceiling[short] * missing[short]).sum())
