@@ -140,6 +140,16 @@ def test_users_of_100k_and_1m_keep_their_attributes(tmp_path):
     assert new.users["gender"].isna().tolist() == [False, False, True, True]
 
 
+def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
+    """Rows of a user 0, which MovieLens 100K never had, are left out and said; other logs keep a user 0."""
+    stray = SMALL_100K | {"u.data": b"0\t50\t5\t881250949\n" + SMALL_100K["u.data"]}
+    log = rimsim.data.load(_folder(tmp_path / "ml", stray))
+    _check(log)
+    assert "left out 1 rows of user 0" in log.report.text()
+    (tmp_path / "own.csv").write_text("user,item,time\n0,1,5\n1,1,6\n")
+    assert rimsim.data.load(tmp_path / "own.csv").users["id"].tolist() == [0, 1]
+
+
 def test_items_never_met_stay_if_asked(tmp_path):
     """With min_item_events=0 the whole catalogue of the source is there."""
     log = rimsim.data.load(_folder(tmp_path / "ml", _csv()), min_item_events=0)

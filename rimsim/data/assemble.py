@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rimsim.data.ids import Ids
     from rimsim.data.options import Selection
 
-__all__ = ["RawEvents", "assemble"]
+__all__ = ["RawEvents", "assemble", "kept"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,25 +84,36 @@ def _selected(events: RawEvents, selection: Selection) -> RawEvents:
     left = events
     if selection.min_value is not None:
         least = np.float32(selection.min_value)
-        left = _kept(left, left.value >= least, f"min_value={selection.min_value:g}", events)
+        left = kept(left, left.value >= least, f"min_value={selection.min_value:g}", events)
     if selection.start is not None:
-        left = _kept(left, left.time >= selection.start, f"start={_date(selection.start)}", events)
+        left = kept(left, left.time >= selection.start, f"start={_date(selection.start)}", events)
     if selection.stop is not None:
-        left = _kept(left, left.time < selection.stop, f"stop={_date(selection.stop)}", events)
+        left = kept(left, left.time < selection.stop, f"stop={_date(selection.stop)}", events)
     both = f"min_item_events={selection.min_item_events} with min_user_events={selection.min_user_events}"
     before = -1
     while len(left.user) != before:
         before = len(left.user)
         if selection.min_item_events > 1:
             enough = np.bincount(left.item) >= selection.min_item_events
-            left = _kept(left, enough[left.item], both, events)
+            left = kept(left, enough[left.item], both, events)
         if selection.min_user_events > 1:
             enough = np.bincount(left.user) >= selection.min_user_events
-            left = _kept(left, enough[left.user], both, events)
+            left = kept(left, enough[left.user], both, events)
     return left
 
 
-def _kept(events: RawEvents, rows: NDArray[np.bool_], step: str, source: RawEvents) -> RawEvents:
+def kept(events: RawEvents, rows: NDArray[np.bool_], step: str, source: RawEvents) -> RawEvents:
+    """Some of the events.
+
+    Args:
+        events: What is left so far.
+        rows: (n,) which of them stay.
+        step: What takes the others, for the message.
+        source: What there was at first, for the message.
+
+    Raises:
+        DataError: If none stays.
+    """
     if rows.all():
         return events
     if not rows.any():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
 
-from rimsim.data.assemble import assemble
+from rimsim.data.assemble import assemble, kept
 from rimsim.data.attributes import items_of_events, read_items, read_users
 from rimsim.data.catalogue import catalogue
 from rimsim.data.collect import Collector, collected
@@ -97,8 +97,7 @@ def load(
 
     Raises:
         DataError: If something cannot be read; the message names file and line or column, what was found and
-        what is
-            allowed.
+            what is allowed.
         ConfigError: If an option is none.
     """
     selection = _selection(min_item_events, min_user_events, min_value, start, stop, release)
@@ -117,6 +116,13 @@ def load(
         if isinstance(container, ZipContainer):
             container.close()
     events = collector.events(name, "s" if read.time_kind == "iso" else unit_found)
+    notes = read.notes
+    if found.layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
+        # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
+        notes += (
+            f"{container.label(found.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
+        )
+        events = kept(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(
         source=name,
         layout=found.layout.name if found.layout.name != "file" else read.kind,
@@ -126,7 +132,7 @@ def load(
         skipped=collector.skipped,
         bad_rows=tuple(collector.bad_rows),
         backwards=collector.backwards,
-        notes=read.notes,
+        notes=notes,
     )
     return dataclasses.replace(assemble(events, selection, users, item_table), report=report)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class EventLog:
         Raises:
             DataError: If the gap is not positive.
         """
-        seconds = pd.Timedelta(gap).total_seconds() if isinstance(gap, str) else float(gap)
+        seconds = duration_seconds(gap) if isinstance(gap, str) else float(gap)
         if not seconds > 0:
             raise DataError(f"sessions: gap is {gap!r}; allowed: a positive duration such as '30min'")
         n = len(self)

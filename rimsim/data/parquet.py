@@ -63,8 +63,7 @@ def read_parquet(
 
     Raises:
         DataError: If a column is missing or has a type that cannot be an id, a time or a value, or at the
-        first row
-            that cannot be read (unless the collector skips).
+            first row that cannot be read (unless the collector skips).
     """
     parquet = opened(file, name)
     schema = parquet.schema_arrow
