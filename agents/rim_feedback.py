@@ -45,7 +45,7 @@ class RimFeedback:
     order_free = False
     barrier_every = None
 
-    def __init__(self, gain: float = 0.2, tol: float = 1e-3) -> None:
+    def __init__(self, gain: float = 1.0, tol: float = 1e-3) -> None:
         if not gain > 0:
             raise ConfigError(f"rim-feedback: gain is {gain}; allowed: a positive number")
         self.gain = gain

@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import pandas as pd
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest
 
 __all__ = [
@@ -40,14 +40,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 def _is_duration(text: str) -> str:
-    try:
-        seconds = pd.Timedelta(text).total_seconds()
-    except ValueError as error:
-        message = f"{text!r} is no duration; allowed: such as '30min', '1d', '7d'"
-        raise ValueError(message) from error
-    if not seconds > 0:
-        message = f"{text!r} is not positive"
-        raise ValueError(message)
+    duration_seconds(text)
     return text
 
 

@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 
 from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds
+from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, MarketError
 from rimsim.intensity.states import UserStates
 from rimsim.market.clock import Clock, Rank, seconds, ticks
@@ -208,7 +208,7 @@ class Market:
     def _make_consumer(self) -> Consumer:
         config, world = self.config.consumer, self.world
         if world.truth is None:
-            horizon = None if config.horizon is None else _seconds(config.horizon)
+            horizon = None if config.horizon is None else duration_seconds(config.horizon)
             return ReplayConsumer(world.log, world.sessions, self.schedule, horizon)
         return IntensityConsumer(
             world.truth, config, self._population, self.schedule, world.release, self.seeds.choice
@@ -495,7 +495,7 @@ class Market:
     def _post(self, rows: NDArray[np.int64], items: NDArray[np.int64], consumed: NDArray[np.bool_]) -> None:
         """Let what was consumed reach the states of its users when it is due."""
         delay = self.config.consumer.delay
-        later = 0 if delay is None else int(ticks(_seconds(delay)))
+        later = 0 if delay is None else int(ticks(duration_seconds(delay)))
         for n, row in enumerate(rows.tolist()):
             slot = int(self.schedule.slot[row])
             self._handed.discard(row)
@@ -525,7 +525,3 @@ class Market:
 
 def _always(model: IntensityModel) -> Callable[[], tuple[IntensityModel, ...]]:
     return lambda: (model,)
-
-
-def _seconds(duration: str) -> float:
-    return pd.Timedelta(duration).total_seconds()

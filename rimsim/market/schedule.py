@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from rimsim import rng
+from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 from rimsim.market.clock import ticks
 
@@ -82,7 +82,7 @@ def clone_schedule(
         seed: Seed of arrivals.
     """
     n = config.per_round or 2000
-    length = pd.Timedelta(config.round_length).total_seconds()
+    length = duration_seconds(config.round_length)
     weight = np.bincount(sessions.user, minlength=past.n_users).astype(np.float64)
     if config.weight == "uniform":
         weight = (weight > 0).astype(np.float64)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import pandas as pd
 
 from rimsim import rng
 from rimsim.data import load
+from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity import cache_folder, fitted, make, names
 from rimsim.intensity.cache import Cacheable, log_digest
@@ -99,7 +99,7 @@ def _release_ticks(config: ScenarioConfig, n_items: int, opening: float) -> NDAr
     release = np.zeros(n_items, np.int64)
     if late:
         order = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(n_items)))
-        length = pd.Timedelta(config.arrivals.round_length).total_seconds()
+        length = duration_seconds(config.arrivals.round_length)
         span = (plan.last_round + 1 - plan.first_round) * length
         share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, order[:late])
         release[order[:late]] = ticks(opening + plan.first_round * length + span * share)

@@ -1,0 +1,26 @@
+"""Durations as people write them: ``30min``, ``1d``, ``7d``."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+__all__ = ["duration_seconds"]
+
+
+def duration_seconds(text: str) -> float:
+    """Seconds in a duration that :class:`pandas.Timedelta` reads; ``d`` for days is read as ``D``, its new name.
+
+    Raises:
+        ValueError: If it is no duration, or not a positive one.
+    """
+    try:
+        seconds = pd.Timedelta(re.sub(r"(?<=[\d\s])d\b", "D", text)).total_seconds()
+    except ValueError as error:
+        message = f"{text!r} is no duration; allowed: such as '30min', '1d', '7d'"
+        raise ValueError(message) from error
+    if not seconds > 0:
+        message = f"{text!r} is not positive; allowed: a positive duration"
+        raise ValueError(message)
+    return seconds

@@ -1,0 +1,391 @@
+"""The market: what must hold whatever the agent, the batches and the order of serving."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_markets import small_cold_start, small_replay, small_scenario
+
+from rimsim import measures
+from rimsim.agents import BUILT_IN, make_agent, play_round
+from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig, Seeds
+from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.market import Market, Slates
+from rimsim.market.clock import Clock, Rank
+from rimsim.market.consumer import poisson_response
+from rimsim.market.schedule import VISIT_BITS
+
+
+def played(config, name="relevance", batch_size=None, **options):
+    """All rounds of a market under an agent."""
+    agent = make_agent(name)
+    market = Market(config, reveal_truth=getattr(agent, "needs_truth", False), **options)
+    while not market.done:
+        play_round(market, agent, batch_size)
+    return market
+
+
+def ledgers(market):
+    """The whole ledger of a market as one table."""
+    return pd.concat(
+        [closed.ledger.table("a", 0, closed.number) for closed in market.closed], ignore_index=True
+    )
+
+
+# -- the clock ----------------------------------------------------------------------------------------------------
+
+
+def test_events_at_one_tick_happen_by_rank():
+    """Release goes before retraining, retraining before feedback, feedback before an arrival of the same tick."""
+    clock, log = Clock(0), []
+    for rank in (Rank.ARRIVAL, Rank.FEEDBACK, Rank.RETRAIN, Rank.RELEASE):
+        clock.at(5, rank, lambda rank=rank: log.append((clock.now, rank.name)))
+    clock.at(4, Rank.ARRIVAL, lambda: log.append((clock.now, "ARRIVAL")))
+    while clock.next_tick() < float("inf"):
+        clock.step()
+    assert log == [(4, "ARRIVAL"), (5, "RELEASE"), (5, "RETRAIN"), (5, "FEEDBACK"), (5, "ARRIVAL")]
+
+
+def test_whole_ticks_never_round():
+    """An event at a large odd tick happens at exactly that tick."""
+    tick, seen = 1_478_455_045_000_001, []
+    clock = Clock(1_478_455_044_999_999)
+    clock.at(tick, Rank.ARRIVAL, lambda: seen.append(clock.now))
+    clock.step()
+    assert seen == [tick]
+
+
+# -- exposure and ledger ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_ledger_holds_each_exposure_once_and_only_admissible_ones(scenario, name):
+    """Every filled position is one row; no item is shown twice to a user that consumed it, nor before its release."""
+    market = played(scenario, name)
+    for closed in market.closed:
+        ledger, schedule = closed.ledger, closed.ledger.schedule
+        table = ledger.table("a", 0, closed.number)
+        assert len(table) == (ledger.item >= 0).sum() == ledger.exposure(market.n_items).sum()
+        assert not table.duplicated(["arrival", "item"]).any()
+        assert not table.duplicated(["arrival", "position"]).any()
+        tick = np.rint(table["time"].to_numpy() * 1e6).astype(np.int64)
+        assert (market.world.release[table["item"]] <= tick).all()
+        past = market.world.past
+        consumed = {(u, i) for u, i in zip(past.user.tolist(), past.item.tolist(), strict=True)}
+        eaten: set[tuple[int, int]] = set()
+        log_user = dict(zip(schedule.user.tolist(), schedule.log_user.tolist(), strict=True))
+        for row in table.itertuples():
+            assert (log_user[row.user], row.item) not in consumed
+            assert (row.user, row.item) not in eaten
+            if row.consumed and scenario.consumer.kind == "intensity":
+                eaten.add((row.user, row.item))
+
+
+def test_figures_recomputed_from_the_ledger_agree():
+    """Coverage, Gini, perplexity and shortfall follow from the ledger's rows alone."""
+    market = played(small_scenario(), "rim-feedback")
+    for closed in market.closed:
+        table = closed.ledger.table("a", 0, closed.number)
+        counts = table["item"].value_counts().reindex(range(market.n_items), fill_value=0).sort_index()
+        exposure = closed.ledger.exposure(market.n_items)
+        assert (counts.to_numpy() == exposure).all()
+        short = np.maximum(closed.required - counts.to_numpy(), 0).sum() / closed.required.sum()
+        assert short == pytest.approx(measures.shortfall(exposure, closed.required))
+
+
+def test_required_exposures_add_up():
+    """Floors are whole exposures that add up to β·N·k and differ by at most one."""
+    market = Market(small_scenario())
+    assert market.required.sum() == 0.5 * 120 * 5
+    assert np.ptp(market.required) <= 1
+
+
+def test_late_items_are_guaranteed_a_share_of_what_is_left_of_the_round():
+    """An item released within a round gets no more than one that was there, and nothing before its round."""
+    market = Market(small_cold_start())
+    there = market.world.release <= market.schedule.start
+    now = ~there & (market.world.release < market.schedule.stop)
+    later = market.world.release >= market.schedule.stop
+    assert now.any()
+    assert later.any()
+    assert market.required[now].max() <= market.required[there].max()
+    assert market.required[later].sum() == 0
+
+
+# -- exactness ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_results_do_not_depend_on_the_batch_size(scenario, name):
+    """Batches of 1, 7 and 1,000 leave the same ledger to the last bit."""
+    whole = ledgers(played(scenario, name, 1000))
+    for size in (1, 7):
+        pd.testing.assert_frame_equal(ledgers(played(scenario, name, size)), whole, check_exact=True)
+
+
+def test_waves_change_nothing():
+    """Serving out of clock order in waves gives the same ledger as serving in clock order."""
+    agent = make_agent("relevance")
+    agent.order_free = False
+    market = Market(small_scenario())
+    while not market.done:
+        play_round(market, agent, 50)
+    pd.testing.assert_frame_equal(ledgers(market), ledgers(played(small_scenario())), check_exact=True)
+
+
+def test_delayed_consumption_changes_states_late_and_not_the_batches():
+    """With a delay the ledger differs from that without, and is the same for every batch size."""
+    slow = small_scenario(consumer=ConsumerConfig(delay="2d", attraction=5.0))
+    fast = small_scenario(consumer=ConsumerConfig(attraction=5.0))
+    whole = ledgers(played(slow, batch_size=1000))
+    pd.testing.assert_frame_equal(ledgers(played(slow, batch_size=1)), whole, check_exact=True)
+    assert not whole["item"].equals(ledgers(played(fast))["item"])
+
+
+def test_agents_meet_the_same_arrivals_and_latent_choices():
+    """Two agents see the same arrivals, and where they show an item at the same position its outcome is the same."""
+    one, other = (ledgers(played(small_scenario(rounds=1), name)) for name in ("relevance", "random"))
+    assert one["arrival"].unique().tolist() == other["arrival"].unique().tolist()
+    first = one.merge(other, on=["arrival", "position", "item"])
+    fresh = (
+        first["arrival"] & ((1 << VISIT_BITS) - 1) == 0
+    )  # on a first visit both agents meet the same state
+    assert fresh.any()
+    assert (first[fresh]["consumed_x"] == first[fresh]["consumed_y"]).all()
+
+
+def test_seeds_are_apart():
+    """The agent's seed changes no arrival; the arrivals' seed does; the choice seed changes consumption alone."""
+    base = ledgers(played(small_scenario(rounds=1), "random"))
+    agent = ledgers(played(small_scenario(rounds=1), "random", seeds=Seeds(agent=1)))
+    choice = ledgers(played(small_scenario(rounds=1), "relevance", seeds=Seeds(choice=1)))
+    arrivals = ledgers(played(small_scenario(rounds=1), "random", seeds=Seeds(arrivals=1)))
+    assert base["arrival"].equals(agent["arrival"])
+    assert not base["item"].equals(agent["item"])
+    assert not base["arrival"].equals(arrivals["arrival"])
+    plain = ledgers(played(small_scenario(rounds=1), "relevance"))
+    assert not plain["consumed"].equals(choice["consumed"])
+    assert plain["arrival"].equals(choice["arrival"])
+
+
+def test_the_same_run_twice_is_the_same():
+    """Same config and seeds, same ledger."""
+    config = small_scenario(platform=PlatformConfig(model="gru-hp"), rounds=2)
+    pd.testing.assert_frame_equal(ledgers(played(config)), ledgers(played(config)), check_exact=True)
+
+
+def test_no_state_sees_its_own_future():
+    """Scrambling what happens after the market opens changes no score and no slate of a replay's round 0."""
+    config = small_replay(rounds=1)
+    market = Market(config)
+    log, opening = market.world.log, market.world.opening
+    future = np.flatnonzero(log.time >= opening)
+    item = log.item.copy()
+    item[future] = np.random.default_rng(0).permutation(item[future])
+    scrambled = dataclasses.replace(market.world, log=dataclasses.replace(log, item=item))
+    one, other = Market(config), Market(config, world=scrambled)
+    seen: set[int] = set()
+    while not one.done:
+        a, b = one.next_arrivals(1), other.next_arrivals(1)
+        if (
+            int(a.user[0]) not in seen
+        ):  # a returning user's state holds what the scrambled log made it consume
+            assert (a.intensity == b.intensity).all()
+        seen.add(int(a.user[0]))
+        for where, arrivals in ((one, a), (other, b)):
+            where.serve(arrivals, arrivals.relevance.topk(config.slate).indices)
+
+
+def test_scrambled_truth_changes_no_slate_of_a_first_visit():
+    """Agents never see the truth: with other truth parameters a frozen market shows first visits the same slates."""
+    config = small_scenario(rounds=1)
+    market = Market(config)
+    truth = market.world.truth
+    order = np.random.default_rng(0).permutation(market.n_items)
+    other = dataclasses.replace(
+        market.world,
+        truth=dataclasses.replace(
+            truth, item_factors=truth.item_factors[order], item_bias=truth.item_bias[order]
+        ),
+    )
+    one, two = ledgers(played(config)), ledgers(played(config, world=other))
+    first = (one["arrival"] & ((1 << VISIT_BITS) - 1)) == 0
+    assert one[first]["item"].tolist() == two[first]["item"].tolist()
+    assert not one["consumed"].equals(two["consumed"])
+
+
+# -- response -----------------------------------------------------------------------------------------------------
+
+
+def test_poisson_response_is_the_closed_form():
+    """P = 1 − exp(−λγ^(r−1)a), and a draw below it consumes."""
+    intensity, draw = np.array([[0.5, 0.5, 2.0]]), np.array([[0.39, 0.35, 0.99]])
+    probability, consumed = poisson_response(intensity, draw, 0.85, 1.0)
+    expected = 1 - np.exp(-np.array([0.5, 0.5 * 0.85, 2.0 * 0.85**2]))
+    assert probability[0] == pytest.approx(expected, rel=1e-12)
+    assert consumed.tolist() == [[True, False, False]]
+
+
+def test_consumption_is_as_frequent_as_its_probability():
+    """Realised consumptions match the sum of their probabilities within four standard errors."""
+    market = played(small_scenario(), "random")
+    probability = np.concatenate([closed.ledger.probability.ravel() for closed in market.closed])
+    consumed = np.concatenate([closed.ledger.consumed.ravel() for closed in market.closed])
+    spread = np.sqrt((probability * (1 - probability)).sum())
+    assert abs(consumed.sum() - probability.sum()) < 4 * spread
+
+
+def test_true_intensities_add_up_to_the_calibrated_ground():
+    """λ*·p* summed over admissible items is λ*, and λ* averages to the log's events per session."""
+    market = Market(small_scenario(), reveal_truth=True)
+    arrivals = market.next_arrivals(50)
+    truth = market.world.truth
+    expected = truth.ground[arrivals.user % market.world.past.n_users]
+    masked = arrivals.true_intensity * arrivals.admissible
+    assert masked.sum(1).numpy() == pytest.approx(expected, rel=1e-5)
+    assert truth.report.expected_per_session == pytest.approx(truth.report.events_per_session)
+    assert truth.report.perplexity < truth.report.popularity_perplexity
+
+
+def test_replay_hits_are_the_sessions_own_items():
+    """In a replay an item is consumed if and only if the log's session holds it."""
+    market = played(small_replay(), "popularity")
+    sessions, log = market.world.sessions, market.world.log
+    for closed in market.closed:
+        for row, session in enumerate(closed.ledger.schedule.session.tolist()):
+            held = set(log.item[sessions.of_event == session].tolist())
+            shown = closed.ledger.item[row]
+            assert closed.ledger.consumed[row].tolist() == [int(item) in held for item in shown]
+
+
+def test_relevance_sums_to_one_over_admissible_items(scenario):
+    """p(y|x) is a distribution over what may be shown, and 0 elsewhere."""
+    arrivals = Market(scenario).next_arrivals(20)
+    assert arrivals.relevance.sum(1).numpy() == pytest.approx(np.ones(len(arrivals)), abs=1e-5)
+    assert float(arrivals.relevance[~arrivals.admissible].abs().sum()) == 0.0
+    assert (arrivals.ground_intensity > 0).all()
+
+
+# -- arrivals -----------------------------------------------------------------------------------------------------
+
+
+def test_clones_make_at_most_max_visits():
+    """No clone comes more often than max_visits, visits are numbered from 0, and N arrive."""
+    market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=500, max_visits=2)))
+    schedule = market.schedule
+    assert len(schedule) == 500
+    assert np.bincount(schedule.slot).max() == 2
+    visit = schedule.id & ((1 << VISIT_BITS) - 1)
+    assert set(visit.tolist()) == {0, 1}
+    assert (np.diff(schedule.tick) >= 0).all()
+
+
+def test_clones_without_history_are_all_alike_at_first():
+    """With no history every first visit has the same scores and every item is admissible."""
+    market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=60, history="none")))
+    arrivals = market.next_arrivals(40)
+    assert (arrivals.relevance == arrivals.relevance[0]).all()
+    assert arrivals.admissible.all()
+
+
+def test_replay_brings_every_session_at_its_own_time():
+    """A replay's arrivals are the log's sessions after the warm-up, in order."""
+    market = Market(small_replay())
+    sessions = market.world.sessions
+    late = np.flatnonzero(sessions.start >= market.world.opening)[:80]
+    assert (market.schedule.session == late).all()
+    assert market.schedule.tick / 1e6 == pytest.approx(sessions.start[late])
+
+
+# -- retraining ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("window", "grows"),
+    [(LogWindow(rounds=1, warmup="none"), False), (LogWindow(rounds=None, warmup="all"), True)],
+)
+def test_log_window_decides_what_is_retrained_on(window, grows):
+    """One round without warm-up is that round's consumptions; everything is the warm-up and all consumptions."""
+    market = played(
+        small_scenario(platform=PlatformConfig(model="popularity-hp", log_window=window)), "random"
+    )
+    warm = len(market.world.past)
+    eaten = [int(closed.ledger.consumed.sum()) for closed in market.closed]
+    sizes = [int(closed.log_counts.sum()) for closed in market.closed]
+    assert sizes == ((warm + np.cumsum(eaten)).tolist() if grows else eaten)
+
+
+def test_frozen_market_keeps_its_model():
+    """Without retraining the model of the last round is that of the first."""
+    config = small_scenario()
+    market = Market(config, retrain=False)
+    model = market.model
+    agent = make_agent("relevance")
+    while not market.done:
+        play_round(market, agent)
+    assert market.model is model
+    assert played(config).model is not model
+
+
+def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_future():
+    """Each state of last round is scored by the model of its own fold, which lacks that fold's last round."""
+    market = Market(small_scenario())
+    play_round(market, make_agent("popularity"))
+    seen = Market(small_scenario(platform=PlatformConfig(model="popularity-hp", calibration="seen")))
+    play_round(seen, make_agent("popularity"))
+    crossed = {
+        int(i): row
+        for chunk in market.round_view().calibration
+        for i, row in zip(chunk.id, chunk.relevance, strict=True)
+    }
+    direct = {
+        int(i): row
+        for chunk in seen.round_view().calibration
+        for i, row in zip(chunk.id, chunk.relevance, strict=True)
+    }
+    assert crossed.keys() == direct.keys()
+    assert any(not (crossed[i] == direct[i]).all() for i in crossed)
+
+
+# -- faults -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slates", "message"),
+    [
+        (lambda a, m: np.zeros((len(a), 2), np.int64), r"shape \(3, 2\); allowed: \(3, 5\)"),
+        (lambda a, m: np.full((len(a), 5), 0.5), "whole numbers"),
+        (lambda a, m: np.full((len(a), 5), m.n_items), "inadmissible item"),
+        (lambda a, m: np.repeat(a.relevance.argmax(1).numpy()[:, None], 5, 1), "repeated item"),
+        (
+            lambda a, m: np.tile(np.flatnonzero(~a.admissible[0].numpy())[:5], (len(a), 1)),
+            "inadmissible item",
+        ),
+    ],
+)
+def test_slates_that_are_none_are_refused(slates, message):
+    """Wrong shapes, types, repeats and inadmissible items are errors that name arrival and position."""
+    market = Market(small_scenario())
+    arrivals = market.next_arrivals(3)
+    with pytest.raises(AgentError, match=message):
+        market.serve(arrivals, slates(arrivals, market))
+
+
+def test_arrivals_are_served_once():
+    """Serving the same arrivals twice, or asking for more than can come before they are served, is an error."""
+    market = Market(small_scenario())
+    arrivals = market.next_arrivals(3)
+    market.serve(arrivals, Slates(np.full((len(arrivals), 5), -1)))
+    with pytest.raises(MarketError, match="not waiting"):
+        market.serve(arrivals, Slates(np.full((len(arrivals), 5), -1)))
+    with pytest.raises(MarketError, match="at least 1"):
+        market.next_arrivals(0)
+
+
+def test_replay_of_clones_with_history_is_refused():
+    """Clones of full history have no logged future to hit."""
+    with pytest.raises(ConfigError, match="no logged future"):
+        small_scenario(consumer=ConsumerConfig(kind="replay"))
