@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rimsim.matching.certificate import Certificate, certificate
-    from rimsim.matching.dual import DualSolution, solve_dual
+    from rimsim.matching.dual import solve_dual
     from rimsim.matching.floors import required_exposure
     from rimsim.matching.marketing import offline_match, online_match, user_rec
+    from rimsim.matching.scorer import ChunkedScores, FactorScores
     from rimsim.matching.serving import price_slates
+    from rimsim.matching.solution import DualSolution
 
 __all__ = [
     "Certificate",
+    "ChunkedScores",
     "DualSolution",
+    "FactorScores",
     "certificate",
     "offline_match",
     "online_match",
@@ -29,7 +33,9 @@ __all__ = [
 
 _HOMES = {
     "Certificate": "certificate",
-    "DualSolution": "dual",
+    "ChunkedScores": "scorer",
+    "DualSolution": "solution",
+    "FactorScores": "scorer",
     "certificate": "certificate",
     "offline_match": "marketing",
     "online_match": "marketing",

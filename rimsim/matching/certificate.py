@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.errors import AgentError
+from rimsim.errors import AgentError, ConfigError
 from rimsim.matching.problem import Problem, as_array
 
 if TYPE_CHECKING:
@@ -58,23 +58,23 @@ class Certificate:
     """(M,) the prices v = −w that the bound was taken at."""
 
 
-def _exposure(slates: NDArray[np.int64], problem: Problem) -> tuple[NDArray[np.int64], float]:
-    """Exposures and the sum of scores; refuses what are no slates."""
-    n, m = problem.scores.shape
+def _refuse_no_slates(slates: NDArray[np.int64], problem: Problem) -> None:
+    """Refuse what are no slates, naming the row."""
+    n, m = problem.shape
     if slates.ndim != 2 or slates.shape[0] != n:
         raise AgentError(f"certificate: slates have shape {slates.shape}; allowed: ({n}, k), one row a user")
-    shown = slates >= 0
     wrong = np.argwhere((slates < -1) | (slates >= m))
     if len(wrong):
         row, position = wrong[0]
         raise AgentError(
             f"certificate: row {row} shows item {slates[row, position]}; allowed: 0 to {m - 1}, or −1 for none"
         )
-    many = np.flatnonzero(shown.sum(axis=1) > problem.capacity)
+    counts = (slates >= 0).sum(axis=1)
+    many = np.flatnonzero(counts > problem.capacity)
     if len(many):
         row = many[0]
         raise AgentError(
-            f"certificate: row {row} shows {shown[row].sum()} items; its capacity is {problem.capacity[row]}"
+            f"certificate: row {row} shows {counts[row]} items; its capacity is {problem.capacity[row]}"
         )
     ordered = np.sort(slates, axis=1)
     twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
@@ -83,38 +83,33 @@ def _exposure(slates: NDArray[np.int64], problem: Problem) -> tuple[NDArray[np.i
         raise AgentError(
             f"certificate: row {row} shows item {ordered[row, position]} twice; allowed: distinct items"
         )
-    rows = np.nonzero(shown)[0]
-    items = slates[shown]
-    if problem.admissible is not None:
-        banned = np.flatnonzero(~problem.admissible[rows, items])
+
+
+def _score_and_top(
+    problem: Problem, slates: NDArray[np.int64], bonus: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Σ s over the slates, and Σ over users of the k largest (s + w)₊, block by block of rows."""
+    n, m = problem.shape
+    step = max(1, _CELLS // max(m, 1))
+    score = top = 0.0
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        values = problem.block(start, stop)
+        rows, positions = np.nonzero(slates[start:stop] >= 0)
+        items = slates[start:stop][rows, positions]
+        shown = values[rows, items]
+        banned = np.flatnonzero(shown == -np.inf)
         if len(banned):
-            raise AgentError(
-                f"certificate: row {rows[banned[0]]} shows item {items[banned[0]]}, which is not admissible there"
-            )
-    total = float(problem.scores[rows, items].astype(np.float64).sum())
-    return np.bincount(items, minlength=m).astype(np.int64), total
-
-
-def _bound(problem: Problem, bonus: NDArray[np.float64]) -> float:
-    """D(w), block by block of rows."""
-    n, m = problem.scores.shape
-    block = max(1, _CELLS // max(m, 1))
-    total = 0.0
-    for start in range(0, n, block):
-        rows = slice(start, min(start + block, n))
-        values = problem.scores[rows].astype(np.float64) + bonus
-        if problem.admissible is not None:
-            values[~problem.admissible[rows]] = 0.0
+            row, item = start + rows[banned[0]], items[banned[0]]
+            raise AgentError(f"certificate: row {row} shows item {item}, which is not admissible there")
+        score += float(shown.sum())
+        values += bonus
         np.maximum(values, 0.0, out=values)
-        for k in np.unique(problem.capacity[rows]):
-            if k == 0:
-                continue
-            same = values[problem.capacity[rows] == k]
-            top = same if k >= m else np.partition(same, m - k, axis=1)[:, m - k :]
-            total += float(top.sum())
-    return (
-        total - float(np.maximum(bonus, 0.0) @ problem.floor) + float(np.maximum(-bonus, 0.0) @ problem.cap)
-    )
+        for k in np.unique(problem.capacity[start:stop]):
+            if k > 0:
+                same = values[problem.capacity[start:stop] == k]
+                top += float((same if k >= m else np.partition(same, m - k, axis=1)[:, m - k :]).sum())
+    return score, top
 
 
 def certificate(
@@ -131,8 +126,9 @@ def certificate(
     """Certify slates: their value V, the bound D(w) on any slates' value, and the gap between the two.
 
     Args:
-        scores: (n, M) array or tensor: what showing item y to user x is worth. Say whose scores they are:
-            those of a model and the true ones give two different certificates.
+        scores: (n, M) array, tensor or :class:`~rimsim.matching.scorer.ChunkedScores`: what showing item y to
+            user x is worth. Say whose scores they are: those of a model and the true ones give two
+            different certificates.
         slates: (n, k) item indices, −1 for an empty position.
         capacity: Scalar or (n,) largest number of items a user may be shown.
         min_exposure: Scalar or (M,) required exposures b, whole numbers.
@@ -154,11 +150,18 @@ def certificate(
         scores, capacity, min_exposure, max_exposure, admissible=admissible, cost=cost, where="certificate"
     )
     shown = as_array(slates).astype(np.int64)
-    exposure, score = _exposure(shown, problem)
-    m = problem.scores.shape[1]
+    _refuse_no_slates(shown, problem)
+    m = problem.shape[1]
+    asked = as_array(price).astype(np.float64)
+    if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != m) or not np.isfinite(asked).all():
+        raise ConfigError(
+            f"certificate: price has shape {asked.shape}; allowed: finite numbers, one or ({m},)"
+        )
+    exposure = np.bincount(shown[shown >= 0], minlength=m).astype(np.int64)
     highest = np.full(m, 0.0) if max_exposure is None else np.full(m, np.inf)
-    prices = np.clip(np.broadcast_to(as_array(price).astype(np.float64), (m,)), -problem.cost, highest)
-    bound = _bound(problem, -prices)
+    prices = np.clip(np.broadcast_to(asked, (m,)), -problem.cost, highest)
+    score, top = _score_and_top(problem, shown, -prices)
+    bound = top + float(np.minimum(prices, 0.0) @ problem.floor + np.maximum(prices, 0.0) @ problem.cap)
     missing = np.maximum(problem.floor - exposure, 0)
     excess = int(np.maximum(exposure - problem.cap, 0).sum())
     short = missing > 0

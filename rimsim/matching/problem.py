@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim.errors import ConfigError
+from rimsim.matching.scorer import ChunkedScores
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,6 +35,28 @@ def _matrix(scores: object, where: str) -> NDArray[np.floating]:
     elif matrix.dtype not in (np.float32, np.float64):
         matrix = matrix.astype(np.float32)
     return matrix
+
+
+def _mask(admissible: object, matrix: NDArray[np.floating], where: str) -> NDArray[np.bool_]:
+    mask = as_array(admissible).astype(bool, copy=False)
+    if mask.shape != matrix.shape:
+        n, m = matrix.shape
+        raise ConfigError(
+            f"{where}: admissible has shape {mask.shape}; allowed: that of the scores, ({n}, {m})"
+        )
+    return mask
+
+
+def _refuse_infinite(matrix: NDArray[np.floating], mask: NDArray[np.bool_] | None, where: str) -> None:
+    finite = np.isfinite(matrix)
+    if mask is not None:
+        finite |= ~mask
+    if not finite.all():
+        row, column = (int(index) for index in np.argwhere(~finite)[0])
+        raise ConfigError(
+            f"{where}: the score of user {row} and item {column} is {matrix[row, column]}; "
+            "allowed: finite numbers (exclude a pair by `admissible`)"
+        )
 
 
 def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int64]:
@@ -70,6 +93,22 @@ class Problem:
     """(M,) largest allowed exposures; n where there is none."""
     cost: NDArray[np.float64]
     """(M,) price of one exposure of shortfall; infinite where floors are hard."""
+    chunks: ChunkedScores | None = None
+    """Scores computed on demand; ``scores`` is empty then."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), users and items."""
+        return len(self.capacity), len(self.floor)
+
+    def block(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Scores of users ``start`` to ``stop`` − 1 in float64; −inf for pairs that are not admissible."""
+        if self.chunks is not None:
+            return np.array(self.chunks.rows(start, stop), np.float64)
+        values = np.array(self.scores[start:stop], np.float64)
+        if self.admissible is not None:
+            values[~self.admissible[start:stop]] = -np.inf
+        return values
 
     @classmethod
     def of(
@@ -88,24 +127,16 @@ class Problem:
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.
         """
-        matrix = _matrix(scores, where)
-        n, m = matrix.shape
-        mask = None
-        if admissible is not None:
-            mask = as_array(admissible).astype(bool)
-            if mask.shape != (n, m):
-                raise ConfigError(
-                    f"{where}: admissible has shape {mask.shape}; allowed: that of the scores, ({n}, {m})"
-                )
-        finite = np.isfinite(matrix)
-        if mask is not None:
-            finite |= ~mask
-        if not finite.all():
-            row, column = (int(index) for index in np.argwhere(~finite)[0])
+        chunks = scores if isinstance(scores, ChunkedScores) else None
+        if chunks is not None and admissible is not None:
             raise ConfigError(
-                f"{where}: the score of user {row} and item {column} is {matrix[row, column]}; "
-                "allowed: finite numbers (exclude a pair by `admissible`)"
+                f"{where}: admissible was given with scores in chunks; there, rows() returns −inf for such pairs"
             )
+        matrix = np.empty((0, 0)) if chunks is not None else _matrix(scores, where)
+        n, m = matrix.shape if chunks is None else chunks.shape
+        mask = None if admissible is None else _mask(admissible, matrix, where)
+        if chunks is None:
+            _refuse_infinite(matrix, mask, where)
         positions = np.minimum(_whole(capacity, n, where, "capacity"), m)
         floor = _whole(min_exposure, m, where, "min_exposure")
         cap = np.full(m, n, np.int64)
@@ -126,4 +157,4 @@ class Problem:
                     f"{where}: cost is {cost!r}; allowed: a number of at least 0, or one per item ({m},)"
                 )
             price = np.array(np.broadcast_to(asked, (m,)))
-        return cls(matrix, mask, positions, floor, cap, price)
+        return cls(matrix, mask, positions, floor, cap, price, chunks)

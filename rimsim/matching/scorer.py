@@ -47,7 +47,8 @@ class FactorScores:
     def __post_init__(self) -> None:
         if self.users.ndim != 2 or self.items.ndim != 2 or self.users.shape[1] != self.items.shape[1]:
             raise ConfigError(
-                f"FactorScores: users have shape {self.users.shape} and items {self.items.shape}; allowed: (n, r), (M, r)"
+                f"FactorScores: users have shape {self.users.shape} and items {self.items.shape}; "
+                "allowed: (n, r) and (M, r)"
             )
         if not (np.isfinite(self.users).all() and np.isfinite(self.items).all()):
             raise ConfigError("FactorScores: users or items hold a number that is not finite")
@@ -61,7 +62,9 @@ class FactorScores:
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
         """(stop − start, M) scores in float32."""
-        block = self.users[start:stop].astype(np.float32, copy=False) @ self.items.T.astype(np.float32, copy=False)
+        block = self.users[start:stop].astype(np.float32, copy=False) @ self.items.T.astype(
+            np.float32, copy=False
+        )
         if self.link == "exp":
             np.exp(block, out=block)
         return np.asarray(block, np.float32)

@@ -1,0 +1,61 @@
+"""What the price solver returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.matching._pairs import Pairs, State
+    from rimsim.matching._phases import End
+
+__all__ = ["DualSolution", "packed"]
+
+
+@dataclass(frozen=True, eq=False)
+class DualSolution:
+    """Slates and prices of n users and M items."""
+
+    item_price: NDArray[np.float64]
+    """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does. Rank by s − v."""
+    user_price: NDArray[np.float64]
+    """(n,) u: what one more position of the user would be worth, at least 0."""
+    slates: NDArray[np.int64]
+    """(n, k) items in descending order of s − v; −1 for an empty position."""
+    primal: float
+    """V = Σ scores − cost · shortfall of these slates."""
+    dual: float
+    """D at these prices: no slates are worth more."""
+    gap: float
+    """(dual − primal) / |dual|."""
+    shortfall: int
+    """Σ (b − E)₊ in exposures; 0 unless ``cost`` was given."""
+    exposure: NDArray[np.int64]
+    """(M,) exposures, E."""
+    resolution: float
+    """ε of the last phase: values s − v closer than this were tied to the solver."""
+
+
+def packed(pairs: Pairs, state: State, end: End) -> DualSolution:
+    """Slates and prices as users get them."""
+    shown = state.slot >= 0
+    pair = np.maximum(state.slot, 0)
+    items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
+    slates = np.where(shown, items, -1)
+    values = np.where(shown, pairs.uval[pair] + end.w[items], -np.inf)
+    order = np.lexsort((slates, -values), axis=1)
+    return DualSolution(
+        item_price=-end.w + 0.0,
+        user_price=end.user_price,
+        slates=np.take_along_axis(slates, order, axis=1),
+        primal=end.primal,
+        dual=end.dual,
+        gap=end.gap,
+        shortfall=int(np.maximum(state.floor - state.exposure, 0).sum()),
+        exposure=state.exposure,
+        resolution=end.epsilon,
+    )
