@@ -93,7 +93,8 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], torch.Tensor]:
         network = self.network
-        room = self.config.context - self.config.update_steps_back
+        # Half the context is enough for a state that training is about to move anyway, and halves the cost.
+        room = max(self.config.context // 2 - self.config.update_steps_back, 0)
         start = self._read(*histories(cut.item, cut.origin, cut.begin, room))
         return lambda batch, draw: network.logits(batch, draw, start[torch.from_numpy(batch.rows)])
 

@@ -35,6 +35,7 @@ class TransformerConfig(SequenceConfig):
         default=2, ge=1, description="Attention heads; width must be an even multiple of them."
     )
     learning_rate: float = Field(default=6e-3, gt=0, description="Step size of AdamW in a fit.")
+    epochs: int = Field(default=20, ge=1, description="Most passes over the log in a fit.")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Dropout on read items and layer outputs.")
     update_learning_rate: float = Field(default=1e-3, gt=0, description="Step size of AdamW in an update.")
     update_steps_back: int = Field(default=24, ge=1, description="Events read before a target in an update.")
