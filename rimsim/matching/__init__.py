@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rimsim.matching.certificate import Certificate, certificate
+    from rimsim.matching.certify import Certificate, certificate
     from rimsim.matching.dual import solve_dual
     from rimsim.matching.floors import required_exposure
     from rimsim.matching.marketing import offline_match, online_match, user_rec
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Certificate": "certificate",
+    "Certificate": "certify",
     "ChunkedScores": "scorer",
     "DualSolution": "solution",
     "FactorScores": "scorer",
-    "certificate": "certificate",
+    "certificate": "certify",
     "offline_match": "marketing",
     "online_match": "marketing",
     "price_slates": "serving",

@@ -87,7 +87,7 @@ def solve_in_chunks(
     best_w, best_price, best_dual = w, np.zeros(n), np.inf
     solution: DualSolution | None = None
     epsilon = 0.0
-    for _ in range(_LOOKS):
+    for number in range(_LOOKS):
         look = sweep(scores, w, problem.capacity, per_user, per_item)
         dual = look.top - float(np.maximum(w, 0.0) @ problem.floor) + float(np.maximum(-w, 0.0) @ problem.cap)
         if dual < best_dual:
@@ -98,8 +98,8 @@ def solve_in_chunks(
                 solution, item_price=-best_w + 0.0, user_price=best_price, dual=best_dual, gap=gap
             )
             hard = np.isinf(problem.cost) & (solution.exposure < problem.floor)
-            if gap <= tol and not hard.any():
-                return solution
+            if (gap <= tol and not hard.any()) or number == _LOOKS - 1:
+                break
         keys, first = np.unique(np.concatenate([keys, look.keys]), return_index=True)
         values = np.concatenate([values, look.values])[first]
         pairs = sparse_pairs(n, m, keys, values)
@@ -110,14 +110,14 @@ def solve_in_chunks(
         epsilon = last_epsilon(state, score_of(pairs, state), tol)
         w = end.w
         solution = packed(pairs, state, end)
-    if solution is not None and (np.isinf(problem.cost) & (solution.exposure < problem.floor)).any():
-        short = np.flatnonzero(solution.exposure < problem.floor)
+    if solution is None:
+        raise ModelError("solve_dual: no look at the scores was made")
+    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
+    if len(short):
         raise InfeasibleError(
             f"solve_dual: {len(short)} items stay {solution.shortfall} exposures short of their floors after "
             f"{_LOOKS} looks at all scores; lower min_exposure or give `cost`",
             tuple(int(item) for item in short),
             solution.shortfall,
         )
-    if solution is None:
-        raise ModelError("solve_dual: no look at the scores was made")
     return solution
