@@ -132,8 +132,9 @@ def loss() -> None:
         model = make(name)
         took = cpu(partial(model.fit, fit))
         print(f"{name} (fit {took:.1f} CPU s)")
-        for line in calibration(model, held, session_examples(held)).lines():
-            print("   " + line)
+        lines = calibration(model, held, session_examples(held)).lines()
+        for line in lines if isinstance(model, RIM) else lines[-1:]:
+            print("   " + line, flush=True)
 
 
 @dataclass(frozen=True)

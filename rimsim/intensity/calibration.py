@@ -169,7 +169,8 @@ def calibration(
         raise ModelError("calibration: found no target event in the log; allowed: at least one")
     pairs = examples or session_examples(log)
     blocks = [np.arange(a, min(a + BLOCK, len(pairs.counts))) for a in range(0, len(pairs.counts), BLOCK)]
-    rate = np.concatenate([_score(model, pairs.states.take(rows)).sum(1) for rows in blocks])
+    # Scores are float32: what differs by rounding alone must not be ranked.
+    rate = np.concatenate([_score(model, pairs.states.take(rows)).sum(1) for rows in blocks]).round(5)
     if len(goal) > events:
         goal = np.sort(generator(seed, Purpose.MEASURE, 7).choice(goal, events, replace=False))
     losses, admissible = [], []

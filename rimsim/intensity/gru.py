@@ -78,8 +78,8 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     Inference reads and steps in fixed row blocks (:mod:`rimsim.intensity.blocks`), with the input half of
     every gate looked up in a table of items. In an update, what lies further back than ``update_steps_back``
-    events before the first target is read once, with the parameters of before (truncated backpropagation
-    through time).
+    events before the first target is read once, half the context far, with the parameters of before
+    (truncated backpropagation through time).
     """
 
     kind: ClassVar[str] = "gru"
