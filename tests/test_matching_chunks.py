@@ -1,0 +1,111 @@
+"""Scores that are computed in blocks instead of held in a matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rimsim.errors import ConfigError, InfeasibleError, ModelError
+from rimsim.matching import FactorScores, certificate, solve_dual
+from rimsim.matching import _large as large
+from rimsim.matching import _sweep as sweeps
+
+
+class Rows:
+    """A matrix behind the protocol of a scorer; −inf hides a pair."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+        self.shape = matrix.shape
+
+    def rows(self, start, stop):
+        """Some rows."""
+        return self.matrix[start:stop]
+
+
+def factors(seed=0, n=700, m=90, link="exp"):
+    """Scores of rank 6 with skewed popularity."""
+    draw = np.random.default_rng(seed)
+    users, items = draw.standard_normal((n, 6)) * 0.6, draw.standard_normal((m, 6)) * 0.6
+    users[:, 0], items[:, 0] = 1.0, draw.standard_normal(m)
+    return FactorScores(users.astype(np.float32), items.astype(np.float32), link)
+
+
+def test_factors_give_the_optimum_of_their_matrix():
+    """Few pairs, fed by looks at all scores, reach the value that the whole matrix gives."""
+    scores = factors()
+    matrix = scores.rows(0, 700)
+    floor = np.random.default_rng(1).integers(0, 30, 90)
+    chunked = solve_dual(scores, 5, floor, tol=1e-5)
+    whole = solve_dual(matrix, 5, floor, tol=1e-7)
+    assert chunked.gap <= 1e-5
+    assert whole.primal * (1 - 1e-5) <= chunked.primal <= whole.dual * (1 + 1e-6)
+    proof = certificate(matrix, chunked.slates, 5, floor, chunked.item_price, None)
+    assert proof.items_met == proof.items_required
+    assert proof.bound == pytest.approx(chunked.dual, rel=1e-6)
+
+
+def test_sample_and_blocks_do_not_change_the_promise(monkeypatch):
+    """A first guess from a small sample and tiny blocks still end in a certified optimum, with caps and cost."""
+    monkeypatch.setattr(large, "_SAMPLE", 64)
+    monkeypatch.setattr(sweeps, "_CELLS", 1000)
+    scores = factors(2)
+    cost = 0.5
+    end = solve_dual(scores, 4, 20, 60, cost=cost, tol=1e-4)
+    proof = certificate(scores, end.slates, 4, 20, end.item_price, cost, max_exposure=60)
+    assert proof.gap <= 1.01e-4
+    assert proof.excess == 0
+    whole = solve_dual(scores.rows(0, 700), 4, 20, 60, cost=cost, tol=1e-6)
+    assert proof.value == pytest.approx(whole.primal, rel=2e-4)
+
+
+def test_certificate_of_chunks_is_that_of_the_matrix():
+    """Blocks or matrix, the certificate is the same."""
+    scores = factors(3, link="identity")
+    matrix = scores.rows(0, 700)
+    slates = np.argsort(-matrix, axis=1)[:, :5]
+    one = certificate(scores, slates, 5, 3, -0.1, 1.0)
+    two = certificate(matrix, slates, 5, 3, -0.1, 1.0)
+    assert (one.value, one.bound, one.shortfall) == (two.value, two.bound, two.shortfall)
+
+
+def test_minus_infinity_hides_a_pair():
+    """A scorer excludes pairs by −inf; the solver never shows them."""
+    matrix = np.random.default_rng(4).random((60, 12)).astype(np.float32)
+    mask = np.random.default_rng(5).random(matrix.shape) < 0.7
+    hidden = Rows(np.where(mask, matrix, -np.inf).astype(np.float32))
+    end = solve_dual(hidden, 3, 8, tol=1e-5)
+    rows, positions = np.nonzero(end.slates >= 0)
+    assert mask[rows, end.slates[rows, positions]].all()
+    assert end.primal == pytest.approx(solve_dual(matrix, 3, 8, admissible=mask, tol=1e-7).primal, rel=1e-5)
+    with pytest.raises(ConfigError, match="rows\\(\\) returns"):
+        solve_dual(hidden, 3, 8, admissible=mask)
+
+
+def test_floors_that_cannot_be_met_in_chunks():
+    """The closed form refuses at once; a mask that only the scorer knows, after looking."""
+    with pytest.raises(InfeasibleError, match="more than can reach them"):
+        solve_dual(factors(), 1, 700)
+    blocked = np.ones((20, 4), np.float32)
+    blocked[:, 0] = -np.inf
+    blocked[:2, 0] = 1.0
+    with pytest.raises(InfeasibleError, match="short of their floors") as caught:
+        solve_dual(Rows(blocked), 2, [3, 0, 0, 0])
+    assert caught.value.items == (0,)
+    assert caught.value.shortfall == 1
+
+
+def test_a_scorer_that_returns_no_number():
+    """NaN from a scorer is an error of the model."""
+    with pytest.raises(ModelError, match="not a number"):
+        solve_dual(Rows(np.full((4, 3), np.nan, np.float32)), 1, 1)
+
+
+def test_bad_factors():
+    """Factors of different rank, infinite ones and unknown links are named."""
+    with pytest.raises(ConfigError, match=r"users have shape \(2, 3\)"):
+        FactorScores(np.ones((2, 3)), np.ones((2, 2)))
+    with pytest.raises(ConfigError, match="not finite"):
+        FactorScores(np.full((2, 2), np.inf), np.ones((2, 2)))
+    with pytest.raises(ConfigError, match="link is 'log'"):
+        FactorScores(np.ones((2, 2)), np.ones((2, 2)), "log")
