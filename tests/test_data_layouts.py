@@ -225,6 +225,27 @@ def test_times_in_any_unit_are_seconds(tmp_path, times):
     assert rimsim.data.load(tmp_path / "a.csv").time.tolist() == [978307200, 978307201.5]
 
 
+def test_dates_written_as_numbers_are_dates(tmp_path):
+    """20150131 is the last of January 2015, not a second of August 1970; seconds of 1970 stay seconds."""
+    text = "user,item,time\na,x,20150131\nb,y,20160229\n"
+    (tmp_path / "a.csv").write_text(text)
+    pd.read_csv(tmp_path / "a.csv").to_parquet(tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        log = rimsim.data.load(tmp_path / name)
+        assert log.time.tolist() == [1422662400, 1456704000]
+        assert log.report.time_unit == "yyyymmdd"
+    assert rimsim.data.load(tmp_path / "a.csv", time_unit="s").time.tolist() == [20150131, 20160229]
+    (tmp_path / "b.csv").write_text(text + "c,z,20150230\n")
+    with pytest.raises(
+        DataError, match=r"2 times are dates such as 20150131, but 1 are not, such as 20150230"
+    ):
+        rimsim.data.load(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_text(
+        "user,item,time\n" + "".join(f"a,{n},{19_700_000 + n}\n" for n in range(500))
+    )
+    assert rimsim.data.load(tmp_path / "c.csv").time[0] == 19_700_000
+
+
 @pytest.mark.parametrize(
     ("texts", "ids"),
     [
@@ -301,6 +322,7 @@ def test_an_option_that_is_none_is_refused():
         ({"time_unit": "hours"}, "time_unit is 'hours'"),
         ({"start": "yesterday"}, "start is 'yesterday'"),
         ({"columns": "user,item"}, "says nothing of time"),
+        ({"columns": ["user", "item"]}, "columns is .'user', 'item'.; allowed: text"),
     ):
         with pytest.raises(ConfigError, match=message):
             rimsim.data.load(**options)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.rows import Unit
 
-__all__ = ["Collector", "collected"]
+__all__ = ["Collector", "collected", "written_dates"]
 
 BAD_ROWS_KEPT: Final = 10
 """Bad rows that a report shows."""
@@ -135,6 +135,37 @@ class Collector:
         if UNITS[unit] > 1:
             time /= UNITS[unit]
         return RawEvents(source, user, item, time, value, self.users.ids(), self.items.ids())
+
+
+def written_dates(source: str, time: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Seconds of times that are dates written as numbers, such as 20150131; None if they are not.
+
+    As seconds such numbers would all lie within two weeks of August 1970, without any sign that they were misread.
+    A number of that size is a date by chance in one of twenty-five cases, so a majority of dates is no chance.
+
+    Raises:
+        DataError: If most times are dates, but not all.
+    """
+    day = np.floor(time) % 100
+    month = np.floor(time / 100) % 100
+    year = np.floor(time / 10_000)
+    fits = (time == np.floor(time)) & (year >= 1970) & (year < 2100) & (month >= 1) & (month <= 12)
+    if fits.sum() * 2 <= len(time):
+        return None
+    months = np.where(fits, (year - 1970) * 12 + month - 1, 0).astype(np.int64)
+    first = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    after = (months + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    fits &= (day >= 1) & (day <= after - first)
+    if not fits.all():
+        if fits.sum() * 2 <= len(time):
+            return None
+        wrong = time[np.flatnonzero(~fits)[0]]
+        raise DataError(
+            f"{source}: {fits.sum():,} times are dates such as {time[fits][0]:.0f}, but {(~fits).sum():,} are not, "
+            f"such as {wrong:.0f}; allowed: one kind; time_unit='s' reads all as seconds"
+        )
+    seconds: NDArray[np.float64] = (first + day - 1) * 86_400.0
+    return seconds
 
 
 def collected(

@@ -98,7 +98,10 @@ def sniff(
         ConfigError: If the given separator is none.
     """
     if separator is not None and (
-        (len(separator) != 1 and separator != "::") or separator in '"\r\n\0' or not separator.isascii()
+        not isinstance(separator, str)
+        or (len(separator) != 1 and separator != "::")
+        or separator in '"\r\n\0'
+        or not separator.isascii()
     ):
         raise ConfigError(f"separator is {separator!r}; allowed: one ASCII character, or '::'")
     try:

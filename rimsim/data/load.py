@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rimsim.data.assemble import assemble, kept
 from rimsim.data.attributes import items_of_events, read_items, read_users
 from rimsim.data.catalogue import catalogue
-from rimsim.data.collect import Collector, collected
+from rimsim.data.collect import Collector, collected, written_dates
 from rimsim.data.columns import Columns
 from rimsim.data.containers import (
     FileContainer,
@@ -78,7 +78,8 @@ def load(
             ``"user=visitor,item=sku,time=at"``, or by position ``"user,item,value,time"``.
         separator: Between fields of a text file; found by itself for comma, tab, semicolon, ``|`` and ``::``.
         encoding: Of a text file; None for UTF-8, or what a byte-order mark says.
-        time_unit: Of numeric times; ``"auto"`` takes the one in which most times lie between 1970 and 5138.
+        time_unit: Of numeric times; ``"auto"`` takes the one in which most times lie between 1970 and 5138, and
+            dates written as numbers such as 20150131 for dates.
         items: A CSV or Parquet file with a row an item: an id and, where known, title, genres, year, release.
         min_item_events: Items with fewer events fall out; 0 keeps those of the item table never met.
         min_user_events: Users with fewer events fall out. Items go first, then users, and both are repeated
@@ -102,6 +103,10 @@ def load(
     """
     selection = _selection(min_item_events, min_user_events, min_value, start, stop, release)
     wanted = Columns.parse(columns) if isinstance(columns, str) else columns
+    if wanted is not None and not isinstance(wanted, Columns):
+        raise ConfigError(
+            f"columns is {wanted!r}; allowed: text such as 'user=visitor,item=sku,time=at', or Columns"
+        )
     if time_unit != "auto" and time_unit not in UNITS:
         raise ConfigError(f"time_unit is {time_unit!r}.{nearest(str(time_unit), ['auto', *UNITS])}")
     unit: Unit | None = None if time_unit == "auto" else time_unit
@@ -116,6 +121,9 @@ def load(
         if isinstance(container, ZipContainer):
             container.close()
     events = collector.events(name, "s" if read.time_kind == "iso" else unit_found)
+    time_unit_found = "iso" if read.time_kind == "iso" else str(unit_found)
+    if unit is None and time_unit_found == "s" and (dates := written_dates(name, events.time)) is not None:
+        events, time_unit_found = dataclasses.replace(events, time=dates), "yyyymmdd"
     notes = read.notes
     if found.layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
@@ -127,7 +135,7 @@ def load(
         source=name,
         layout=found.layout.name if found.layout.name != "file" else read.kind,
         columns=read.columns,
-        time_unit="iso" if read.time_kind == "iso" else unit_found,
+        time_unit=time_unit_found,
         rows=len(events.user),
         skipped=collector.skipped,
         bad_rows=tuple(collector.bad_rows),

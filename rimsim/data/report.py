@@ -33,7 +33,7 @@ class ReadReport:
     columns: tuple[tuple[str, str], ...]
     """Pairs of a role (user, item, time, value) and the column that was read for it."""
     time_unit: str
-    """``s``, ``ms``, ``us``, ``ns``, or ``iso`` for dates."""
+    """``s``, ``ms``, ``us``, ``ns``, ``yyyymmdd`` for dates written as numbers, or ``iso``."""
     rows: int
     """Rows read into the log, before any selection."""
     skipped: int = 0
