@@ -186,8 +186,8 @@ def split(log: EventLog, seed: int) -> Split:
     return Split(train, UserStates.of(log, test, start[test]), hits, known, horizon, group_a, start[group_a])
 
 
-def precision(score: NDArray[np.float32], cut: Split) -> tuple[float, float, float]:
-    """ItemRec precision at 1 % of the items, its item perplexity, UserRec precision at 1 % of the users."""
+def quality_of(score: NDArray[np.float32], cut: Split) -> str:
+    """Precision, recall and item perplexity at 1 % of the items, precision and recall at 1 % of the users."""
     score = score.copy()
     score[:, ~cut.known] = -1.0
     score[np.repeat(np.arange(len(cut.test)), cut.test.lengths), cut.test.items] = -1.0
@@ -196,10 +196,15 @@ def precision(score: NDArray[np.float32], cut: Split) -> tuple[float, float, flo
     chosen = np.argpartition(-score, k, axis=1)[:, :k]
     share = np.bincount(chosen.ravel(), minlength=score.shape[1]) / chosen.size
     spread = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
-    item_hits = np.take_along_axis(cut.hits, chosen, 1).sum() / (n * k)
+    item_hits = np.take_along_axis(cut.hits, chosen, 1)
     columns = np.flatnonzero(cut.known)
     users = np.argpartition(-score[:, columns], c, axis=0)[:c]
-    return item_hits, spread, np.take_along_axis(cut.hits[:, columns], users, 0).sum() / (items * c)
+    user_hits = np.take_along_axis(cut.hits[:, columns], users, 0)
+    wanted = cut.hits.sum(1)
+    some = wanted > 0
+    recall = float((item_hits.sum(1)[some] / wanted[some]).mean())
+    item = f"ItemRec@{k} {item_hits.sum() / (n * k):.4f} (recall {recall:.3f}, perplexity {spread:.0f})"
+    return f"{item}  UserRec@{c} {user_hits.sum() / (items * c):.4f} (recall {user_hits.sum() / wanted.sum():.3f})"
 
 
 def quality(data: str, marks: list[str], grounds: list[str], seeds: int) -> None:
@@ -208,7 +213,7 @@ def quality(data: str, marks: list[str], grounds: list[str], seeds: int) -> None
         cut = split(load(data), seed)
         n, items = len(cut.test), int(cut.known.sum())
         print(
-            f"seed {seed}: {n} states x {items} items, {len(cut.train)} events, horizon {cut.horizon:.0f} s"
+            f"seed {seed}: {n} states x {items} items, {len(cut.train)} events, {cut.hits.sum()} targets, horizon {cut.horizon:.0f} s"
         )
         configs = {
             "hp": HawkesPoissonConfig(horizon=cut.horizon),
@@ -235,10 +240,8 @@ def quality(data: str, marks: list[str], grounds: list[str], seeds: int) -> None
             took = cpu(partial(model.fit, cut.train))
             p = model.score(cut.test).cpu().numpy()
             for ground_name, rate in rates.items():
-                item, spread, user = precision(p * rate[:, None], cut)
-                label = f"{name} x {ground_name}"
-                found = f"ItemRec {item:.4f} / {spread:.0f}  UserRec {user:.4f}"
-                print(f"  {label:22s} {found}  fit {took:.0f} CPU s", flush=True)
+                found = quality_of(p * rate[:, None], cut)
+                print(f"  {name} x {ground_name}: {found}  fit {took:.0f} CPU s", flush=True)
 
 
 def main() -> None:
