@@ -212,9 +212,8 @@ def quality(data: str, marks: list[str], grounds: list[str], seeds: int) -> None
     for seed in range(seeds):
         cut = split(load(data), seed)
         n, items = len(cut.test), int(cut.known.sum())
-        print(
-            f"seed {seed}: {n} states x {items} items, {len(cut.train)} events, {cut.hits.sum()} targets, horizon {cut.horizon:.0f} s"
-        )
+        sizes = f"{n} states x {items} items, {len(cut.train)} events, {cut.hits.sum()} targets"
+        print(f"seed {seed}: {sizes}, horizon {cut.horizon:.0f} s", flush=True)
         configs = {
             "hp": HawkesPoissonConfig(horizon=cut.horizon),
             "pop": UserPopularityConfig(horizon=cut.horizon),

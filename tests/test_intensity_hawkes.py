@@ -131,3 +131,27 @@ def test_only_targets_are_scored():
     order = np.lexsort((log.time, log.user))
     first = np.r_[True, np.diff(log.user[order]) != 0]
     assert len(model.terms(late).at_event) == (late.targets[order] & ~first).sum()
+
+
+def test_likelihood_equals_ticks():
+    """The package tick gives the same likelihood, up to its convention of subtracting 1 from every intensity."""
+    model = pytest.importorskip("tick.hawkes.model")
+    kind = model.ModelHawkesSumExpKernLogLik
+    for base in kind.__mro__[:-1]:
+        # tick finds its settable attributes in docstrings, which current versions of numpydoc no longer
+        # yield.
+        if "__setattr__" in vars(base):
+            base.__setattr__ = object.__setattr__
+    times, offsets = simulate(TRUE, RATES, 20.0, 3, seed=3)
+    point, other = np.array([0.4, 0.2, 0.3, 0.1, 0.2]), 0.7
+    for a, b in pairwise(offsets):
+        own = times[a:b]
+        terms = hawkes_terms(own, np.array([0, len(own)]), np.array([20.0]), RATES)
+        found = negative_log_likelihood(point, terms.at_event, terms.total)[0] * (len(own) - 1)
+        # The first event is a node of its own that excites the others and has a constant intensity.
+        theirs = kind(RATES, n_threads=1)
+        theirs.fit([own[1:], own[:1] + 1e-12], end_times=20.0)
+        kernels = np.zeros((2, 2, 2))
+        kernels[0, 0], kernels[0, 1] = point[1:3], point[3:]
+        value = theirs.loss(np.concatenate([[point[0], other], kernels.ravel()])) * len(own)
+        assert found == pytest.approx(value - (other * 20.0 - np.log(other)) + 2 * 20.0, rel=1e-9)
