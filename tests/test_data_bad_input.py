@@ -94,6 +94,8 @@ BAD_FILES = {
     b"who,what,moment\n1,2,3\n": "line 1: no column for the user and the item and the time; found",
     b"user,item\n1,2\n": "no column for the time; found .*; usual names for the time are timestamp",
     b"user,item,time,item\n1,2,3,4\n": "line 1: column 'item' is there twice",
+    b'{"user": 1, "item": 2, "time": 3}\n': "line 1: .* looks like JSON; allowed: CSV",
+    b"user,item,time\n1,2,01/31/2015\n": "line 2: time .* is '01/31/2015'; allowed: .* ISO 8601 dates",
     b"user^item^time\n1^2^3\n": r"'user\^item\^time' has no known separator; allowed: '::'",
     b"1,2,978300760,5\n": "looks like data, so there is no header; say which column is which by position",
     b"user,item,\xe9,time\n1,2,3,4\n": "line 1: byte 0xe9",

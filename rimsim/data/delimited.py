@@ -42,6 +42,7 @@ __all__ = ["Reading", "read_delimited"]
 
 ONE_BY_ONE: Final = 1000
 """Lines of a block that are read one by one."""
+_OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
 _UNIT_SEPARATOR: Final = b"\x1f"
 
 
@@ -234,7 +235,7 @@ class _Reader:
         if self._dialect.times == "iso":
             time = moment(fields[places.time], label["time"])
         else:
-            time = number(fields[places.time], label["time"], self._collector.largest_time)
+            time = number(fields[places.time], label["time"], self._collector.largest_time, _OR_DATES)
         value = 1.0 if places.value is None else number(fields[places.value], label["value"], LARGEST_VALUE)
         return user, item, time, value, [fields[place] for _, place in places.attributes]
 

@@ -111,6 +111,10 @@ def sniff(
         ]
     except RowProblemError as problem:
         raise DataError(f"{where}: {problem}") from None
+    if text.lstrip().startswith(("{", "[")):
+        raise DataError(
+            f"{where}: {short(text)} looks like JSON; allowed: CSV, TSV, other separated text, Parquet"
+        )
     tried = [(one, [field.strip() for field in cut]) for one, cut in cuts if len(cut) > 1]
     if not tried:
         expected = repr(separator) if separator else ", ".join(repr(known) for known in SEPARATORS)

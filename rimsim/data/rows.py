@@ -66,15 +66,15 @@ def identifier(text: str, name: str) -> str:
     return found
 
 
-def number(text: str, name: str, largest: float) -> float:
-    """A finite number from 0 to ``largest``."""
+def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
+    """A finite number from 0 to ``largest``; ``otherwise`` ends the message of a word in its place."""
     found = text.strip()
     if found in MISSING:
         raise RowProblemError(
             f"{name} is {short(found)}, that is missing; allowed: a finite number of at least 0"
         )
     if not _NUMBER.fullmatch(found):
-        raise RowProblemError(f"{name} is {short(found)}; allowed: a finite number of at least 0")
+        raise RowProblemError(f"{name} is {short(found)}; allowed: a finite number of at least 0{otherwise}")
     value = float(found)
     if not math.isfinite(value) or value > largest:
         raise RowProblemError(f"{name} is {short(found)}; allowed: finite numbers up to {largest:.7g}")
