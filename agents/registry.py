@@ -60,7 +60,10 @@ def make_agent(text: str) -> Agent:
     for name in options:
         if name not in known:
             raise ConfigError(f"agent {where!r} has no option {name!r}.{nearest(name, known)}")
-    agent = factory(**options)
+    try:
+        agent = factory(**options)
+    except TypeError as error:
+        raise ConfigError(f"agent {where!r} cannot be made from {options or 'no options'}: {error}") from error
     if not isinstance(agent, Agent):
         missing = [
             part

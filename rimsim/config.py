@@ -209,9 +209,7 @@ class ScenarioConfig:
     slate: int = Field(default=10, ge=1, description="k: items shown to an arrival.")
     data: DataConfig = Field(default=DataConfig(), description="Which log.")
     arrivals: ArrivalsConfig = Field(default=ArrivalsConfig(), description="Who arrives.")
-    releases: ReleasesConfig = Field(
-        default_factory=ReleasesConfig, description="Items that come on the way."
-    )
+    releases: ReleasesConfig = Field(default=ReleasesConfig(), description="Items that come on the way.")
     exposure: ExposureConfig = Field(default=ExposureConfig(), description="What is guaranteed.")
     consumer: ConsumerConfig = Field(default=ConsumerConfig(), description="The truth.")
     platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")

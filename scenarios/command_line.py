@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import yaml
 from rich.console import Console
@@ -25,13 +25,20 @@ __all__ = ["main"]
 class _Parser(argparse.ArgumentParser):
     """Says the nearest option for an unknown one."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
-        known = [option for action in self._actions for option in action.option_strings]
-        for word in message.split():
-            if word.startswith("--"):
-                message += "." + nearest(word, known)
-                break
+    def error(self, message: str) -> NoReturn:
+        """End with status 2; an unknown option of any command is answered with the nearest."""
+        unknown = [word for word in message.split() if word.startswith("--")]
+        if "unrecognized" in message and unknown:
+            message += "." + nearest(unknown[0], self._options())
         super().error(message)
+
+    def _options(self) -> list[str]:
+        """Option strings of this parser and of all its commands."""
+        found = [option for action in self._actions for option in action.option_strings]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # argparse offers no other way
+                found += [o for parser in action.choices.values() for o in parser._options()]  # noqa: SLF001
+        return [option for option in found if option.startswith("--")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0, or 2 for an error of ours, told in one sentence."""
     options = _parser().parse_args(arguments)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # a file or a pipe: wide enough for the tables
     try:
         if options.job == "compare":
             _compare(options, console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.table import Table
 
 from rimsim import measures
@@ -86,7 +87,7 @@ def _cell(row: pd.Series) -> str:
     text = _number(row["mean"])
     if pd.isna(row["low"]) or pd.isna(row["high"]):
         return text
-    return f"{text} ± {_number((row['high'] - row['low']) / 2)}"
+    return f"{text} ±{_number((row['high'] - row['low']) / 2)}"
 
 
 def _wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +101,7 @@ def _wide(table: pd.DataFrame) -> pd.DataFrame:
 def results_table(table: pd.DataFrame, title: str) -> Table:
     """A table of :func:`summary`, :func:`differences` or :func:`loop_effects` for the terminal."""
     wide = _wide(table)
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     shown.add_column("agent", no_wrap=True)
     for metric in wide.columns:
         shown.add_column(str(metric).replace("_", " "), justify="right")

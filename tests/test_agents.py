@@ -1,0 +1,222 @@
+"""Agents: that each does what its name says, against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_markets import small_scenario
+
+from rimsim import measures
+from rimsim.agents import (
+    Agent,
+    EpsilonGreedy,
+    PricingAgent,
+    Random,
+    RimFeedback,
+    make_agent,
+    play_round,
+    top_k,
+)
+from rimsim.agents.random import uniform_slates
+from rimsim.config import ArrivalsConfig
+from rimsim.errors import AgentError, ConfigError
+from rimsim.market import Market
+
+PRICING = ("rim-dual", "rim-feedback")
+
+
+def test_top_k_is_a_sort_of_the_admissible_items():
+    """The k best admissible items come in descending order, and too short a row ends in −1."""
+    scores = torch.tensor([[3.0, 1.0, 2.0, 5.0], [1.0, 2.0, 3.0, 4.0]])
+    admissible = torch.tensor([[True, True, True, False], [False, True, False, False]])
+    assert top_k(scores, admissible, 2).tolist() == [[0, 2], [1, -1]]
+
+
+def test_uniform_slates_are_uniform():
+    """Each admissible item is included in a share k/A of the rows, within four standard errors; the others never."""
+    admissible = np.ones((20_000, 12), bool)
+    admissible[:, [3, 7]] = False
+    slates = uniform_slates(admissible, 4, 1, np.arange(20_000))
+    included = np.bincount(slates.ravel(), minlength=12) / 20_000
+    spread = np.sqrt(0.4 * 0.6 / 20_000)
+    assert included[[3, 7]].tolist() == [0, 0]
+    assert np.abs(np.delete(included, [3, 7]) - 0.4).max() < 4 * spread
+    assert (np.diff(np.sort(slates, 1)) > 0).all()
+
+
+def test_uniform_slates_fill_a_row_of_few_admissible_items():
+    """A row with fewer admissible items than positions shows them all."""
+    admissible = np.zeros((1, 500), bool)
+    admissible[0, [5, 250]] = True
+    slates = uniform_slates(admissible, 3, 0, np.array([9]))
+    assert sorted(slates[0].tolist()) == [-1, 5, 250]
+
+
+@pytest.mark.parametrize("agent", [Random(), EpsilonGreedy(0.4)])
+def test_propensities_are_the_shares_with_which_items_are_shown(agent):
+    """Over many keys, an item's share of slates matches its stated propensity within four standard errors."""
+    market = Market(small_scenario(rounds=1))
+    arrivals = market.next_arrivals(1)
+    view = market.round_view()
+    draws = 3_000
+    shown, stated = np.zeros(market.n_items), np.full(market.n_items, np.nan)
+    for key in range(draws):
+        agent.begin_round(type(view)(**{**vars(view), "key": key}))
+        slates = agent.act(arrivals)
+        shown[slates.items[0]] += 1
+        stated[slates.items[0]] = slates.propensity[0]
+    seen = ~np.isnan(stated)
+    spread = np.sqrt(np.maximum(stated * (1 - stated), 1e-9) / draws)
+    assert (np.abs(shown / draws - stated)[seen] < 4 * spread[seen] + 1e-9).all()
+
+
+def test_epsilon_zero_is_relevance_and_one_is_uniform():
+    """At ε = 0 the slates are those of relevance, at ε = 1 those of uniform draws."""
+    market = Market(small_scenario(rounds=1))
+    arrivals, view = market.next_arrivals(30), market.round_view()
+    relevance = make_agent("relevance")
+    relevance.begin_round(view)
+    greedy, uniform = EpsilonGreedy(0.0), EpsilonGreedy(1.0)
+    for agent in (greedy, uniform):
+        agent.begin_round(view)
+    assert (greedy.act(arrivals).items == relevance.act(arrivals)).all()
+    drawn = uniform_slates(arrivals.admissible.numpy(), 5, view.key, arrivals.id)
+    assert (uniform.act(arrivals).items == drawn).all()
+
+
+def test_feedback_follows_its_formula():
+    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E), 0, c)."""
+    market = Market(small_scenario(rounds=1))
+    agent = RimFeedback()
+    view = market.round_view()
+    agent.begin_round(view)
+    start = -agent.item_price
+    exposure = np.zeros(market.n_items)
+    time = 0
+    while not market.done:
+        arrivals = market.next_arrivals(7)
+        slates = agent.act(arrivals)
+        for row in range(len(arrivals)):
+            error = view.required * time / view.arrivals - exposure
+            step = np.where(
+                view.required > 0, agent.gain * view.cost / np.sqrt(np.maximum(view.required, 1)), 0.0
+            )
+            bonus = np.clip(start + step * error, 0.0, view.cost)
+            value = np.where(arrivals.admissible[row], arrivals.intensity[row].numpy() + bonus, -np.inf)
+            shown = slates.items[row][slates.items[row] >= 0]
+            assert len(shown) == min(5, int(arrivals.admissible[row].sum()))
+            assert value[shown] == pytest.approx(np.sort(value)[::-1][: len(shown)])
+            np.testing.assert_allclose(slates.price[row][: len(shown)], -bonus[shown], rtol=1e-6)
+            exposure[shown] += 1
+            time += 1
+        market.serve(arrivals, slates)
+
+
+@pytest.mark.parametrize("name", PRICING)
+def test_prices_stay_in_their_box(name):
+    """Every price lies between −c and 0, and pricing agents show their prices."""
+    market = Market(small_scenario())
+    agent = make_agent(name)
+    assert isinstance(agent, Agent)
+    while not market.done:
+        cost = market.cost
+        play_round(market, agent)
+        assert isinstance(agent, PricingAgent)
+        price = market.closed[-1].ledger.price
+        assert np.nanmax(price) <= 0
+        assert np.nanmin(price) >= -cost * (1 + 1e-6)
+
+
+def test_guarantees_are_kept_in_order_of_what_is_paid_for_them():
+    """Shortfall: relevance has most, frozen prices less, feedback at most a tenth of relevance's."""
+    short = {}
+    for name in ("relevance", *PRICING):
+        market = Market(small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3)))
+        agent = make_agent(name)
+        while not market.done:
+            play_round(market, agent)
+        rounds = market.closed
+        short[name] = np.mean(
+            [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in rounds]
+        )
+    assert short["rim-dual"] < short["relevance"]
+    assert short["rim-feedback"] <= 0.1 * short["relevance"]
+
+
+def test_identical_states_are_spread_over_the_items():
+    """Clones without history get many different slates from frozen prices, not all one."""
+    market = Market(
+        small_scenario(rounds=1, arrivals=ArrivalsConfig(per_round=300, max_visits=1, history="none"))
+    )
+    agent = make_agent("rim-dual")
+    play_round(market, agent)
+    ledger = market.closed[0].ledger
+    assert measures.coverage(ledger.exposure(market.n_items)) > 3 * 5 / market.n_items
+    assert len(np.unique(np.sort(ledger.item, 1), axis=0)) > 30
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("relevence", "'relevance'"),
+        ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
+        ("epsilon-greedy(epsilon=2)", "0 to 1"),
+        ("epsilon-greedy(0.2)", "option=value"),
+        ("nowhere.py:Mine", "no file"),
+        ("rimsim.agents:Randm", "'Random'"),
+        ("argparse:Namespace", "lacks"),
+        ("rimsim.agents:Episode", "cannot be made"),
+    ],
+)
+def test_agents_that_are_none_are_refused(text, message):
+    """A misspelt name, option or class is an error with the nearest valid name."""
+    with pytest.raises(ConfigError, match=message):
+        make_agent(text)
+
+
+def test_options_become_part_of_the_name():
+    """An agent with options is told apart from the plain one in tables."""
+    assert make_agent("epsilon-greedy(epsilon=0.3)").name == "epsilon-greedy(epsilon=0.3)"
+    assert make_agent("epsilon-greedy").name == "epsilon-greedy"
+
+
+def test_an_agent_that_raises_is_named():
+    """The error names the agent, the round and the arrival."""
+
+    class Broken(Random):
+        name = "broken"
+
+        def act(self, arrivals):
+            raise ZeroDivisionError("oops")
+
+    with pytest.raises(AgentError, match="'broken' raised ZeroDivisionError in round 0, at arrival .*oops"):
+        play_round(Market(small_scenario(rounds=1)), Broken())
+
+
+def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
+    """Feedback comes once for each arrival, in clock order, at multiples of barrier_every, for any batch size."""
+
+    class Learner(Random):
+        barrier_every = 40
+
+        def __init__(self):
+            self.learnt = []
+            self.acted = 0
+            self.known_when_acting = []
+
+        def act(self, arrivals):
+            self.known_when_acting += [len(self.learnt)] * len(arrivals)
+            return super().act(arrivals)
+
+        def learn(self, feedback):
+            self.learnt += feedback.arrivals.index.tolist()
+
+    seen = []
+    for size in (1, 7, 1000):
+        agent, market = Learner(), Market(small_scenario(rounds=1))
+        play_round(market, agent, size)
+        assert agent.learnt == list(range(120))
+        assert agent.known_when_acting == [0] * 40 + [40] * 40 + [80] * 40
+        seen.append(market.closed[0].ledger.item.tolist())
+    assert seen[0] == seen[1] == seen[2]

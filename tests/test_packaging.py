@@ -1,0 +1,82 @@
+"""The installed package is built from four sibling folders; these keep pyproject.toml in step with them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAPPED = ("agents", "envs", "scenarios")
+needs_checkout = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a source checkout")
+
+
+def packages_on_disk():
+    """Dotted names of all packages in the four folders."""
+    found = set()
+    for top in ("rimsim", *MAPPED):
+        prefix = "rimsim" if top == "rimsim" else f"rimsim.{top}"
+        for init in (ROOT / top).rglob("__init__.py"):
+            parts = init.parent.relative_to(ROOT / top).parts
+            if top == "rimsim" and parts and parts[0] in MAPPED:
+                continue
+            found.add(".".join((prefix, *parts)))
+    return found
+
+
+@needs_checkout
+def test_every_package_on_disk_is_listed():
+    """No package is missing from the wheel."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert packages_on_disk() <= set(config["tool"]["setuptools"]["packages"])
+
+
+@needs_checkout
+@pytest.mark.parametrize("name", MAPPED)
+def test_source_folder_is_not_importable_by_its_bare_name(name, monkeypatch):
+    """A second copy of every class can never be made by accident."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    with pytest.raises(ImportError, match=f"rimsim.{name}"):
+        importlib.import_module(name)
+
+
+@needs_checkout
+@pytest.mark.parametrize("name", MAPPED)
+def test_link_into_the_package_is_present(name):
+    """The checkout looks like the installed package to type checkers."""
+    link = ROOT / "rimsim" / name
+    if link.is_file():
+        pytest.skip("this checkout has no symbolic links")
+    assert link.resolve() == (ROOT / name).resolve()
+    assert link.is_dir()
+
+
+@needs_checkout
+def test_every_test_says_its_behaviour():
+    """Each test function has a docstring, which ends in a full stop."""
+    silent = []
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                told = ast.get_docstring(node) or ""
+                if not told.rstrip().endswith("."):
+                    silent.append(f"{path.name}:{node.lineno} {node.name}")
+    assert not silent
+
+
+@needs_checkout
+def test_public_names_are_exported_and_exist():
+    """__all__ of every package lists names that are there."""
+    for name in (
+        "rimsim.data",
+        "rimsim.intensity",
+        "rimsim.matching",
+        "rimsim.market",
+        "rimsim.agents",
+        "rimsim.envs",
+    ):
+        package = importlib.import_module(name)
+        assert all(hasattr(package, public) for public in package.__all__)

@@ -1,0 +1,329 @@
+"""Scenarios, the comparison, its run folder, and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from small_markets import small_cold_start, small_replay, small_scenario
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rimsim import measures
+from rimsim.config import ScenarioConfig, find_scenario, override, read_scenario, scenario_names, to_plain
+from rimsim.errors import AgentError, ConfigError, DataError, RunFolderError
+from rimsim.market.ledger import LEDGER_COLUMNS
+from rimsim.scenarios import compare, load_run
+from rimsim.scenarios.command_line import main
+from rimsim.scenarios.report import digest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+AGENTS = ("relevance", "rim-dual", "rim-feedback", "random", "oracle")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small comparison with everything in it."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return compare(small_scenario(), AGENTS, seeds=2, out=folder, workers=1)
+
+
+# -- scenarios ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_built_in_scenarios_say_what_they_are(name):
+    """Every built-in scenario reads, carries its own name and a description, and survives a round trip."""
+    config = find_scenario(name)
+    assert config.name == name
+    assert config.description
+    assert override(config, {}) == config
+
+
+def test_every_field_is_documented():
+    """Each field of each config record has a description, and stands in the documentation."""
+    page = (DOCS / "scenarios.md").read_text(encoding="utf-8") if DOCS.is_dir() else None
+
+    def walk(record):
+        for field in dataclasses.fields(record):
+            kind = record.__dataclass_fields__[field.name].default
+            described = record.__pydantic_fields__[field.name].description
+            assert described, f"{record.__name__}.{field.name}"
+            assert page is None or f"`{field.name}`" in page, field.name
+            inner = getattr(kind, "default", None)
+            if dataclasses.is_dataclass(inner):
+                walk(type(inner))
+
+    walk(ScenarioConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rouns: 3", "unknown field 'rouns'.*'rounds'"),
+        ("platform: {log_window: {round: 3}}", "unknown field 'platform.log_window.round'.*'rounds'"),
+        ("rounds: 0", "field 'rounds' is 0"),
+        ("slate: ten", "field 'slate' is 'ten'"),
+        ("exposure: {beta: 1.5}", "field 'exposure.beta' is 1.5"),
+        ("arrivals: {round_length: soon}", "no duration"),
+        ("arrivals: {kind: swarm}", "'replay' or 'clones'"),
+        ("[1, 2]", "a mapping"),
+        ("a: b: c", "line 1: not valid YAML"),
+    ],
+)
+def test_bad_scenarios_are_refused_with_field_and_allowed_values(tmp_path, text, message):
+    """A wrong field, type, range or syntax is an error that names file and field."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_scenario(path)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_unknown_scenario_names_the_nearest():
+    """A misspelt scenario is refused with the nearest name."""
+    with pytest.raises(ConfigError, match="'closed-loop'"):
+        find_scenario("closed-lop")
+
+
+# -- the comparison -----------------------------------------------------------------------------------------------
+
+
+def test_run_folder_holds_config_tables_pictures_and_events(run):
+    """Everything that a run promises is there and can be read back."""
+    assert run.scenario == small_scenario()
+    assert run.config["versions"]["rimsim"]
+    assert run.agents == [*AGENTS, "relevance-frozen"]
+    assert list(run.rounds.columns) == ["agent", "seed", "round", "metric", "value"]
+    assert list(run.ledger.columns) == list(LEDGER_COLUMNS)
+    assert set(run.rounds["metric"]) <= set(measures.MEASURES)
+    assert np.isfinite(run.rounds["value"]).all()
+    pictures = {path.name for path in (run.folder / "pictures").glob("*.png")}
+    assert {"rounds.png", "front.png", "lorenz.png", "who-pays.png", "retraining.png"} <= pictures
+    assert not list(run.folder.rglob(".*draft*"))
+    assert not (run.folder / ".lock").exists()
+
+
+def test_rounds_table_follows_from_the_ledger(run):
+    """Coverage, Gini, perplexity, shortfall and consumptions recomputed from the saved ledger are those saved."""
+    checked = 0
+    n_items = int(run.required["item"].max()) + 1  # every item of the catalogue has a floor
+    for (agent, seed, number), part in run.ledger.groupby(["agent", "seed", "round"]):
+        counts = np.bincount(part["item"], minlength=n_items)
+        need = np.zeros(n_items, np.int64)
+        rows = run.required[(run.required["seed"] == seed) & (run.required["round"] == number)]
+        need[rows["item"]] = rows["required"]
+        saved = run.rounds[
+            (run.rounds["agent"] == agent) & (run.rounds["seed"] == seed) & (run.rounds["round"] == number)
+        ].set_index("metric")["value"]
+        assert saved["coverage"] == pytest.approx(measures.coverage(counts))
+        assert saved["gini"] == pytest.approx(measures.gini(counts))
+        assert saved["perplexity"] == pytest.approx(measures.perplexity(counts))
+        assert saved["shortfall"] == pytest.approx(measures.shortfall(counts, need))
+        assert saved["consumptions"] == pytest.approx(part["consumed"].sum() / 120)
+        checked += 1
+    assert checked == 6 * 2 * 3
+
+
+def test_certificates_bound_values(run):
+    """The model's value never exceeds its certified bound, and pricing agents come closer to it than relevance."""
+    wide = run.rounds.pivot_table(index=["agent", "seed", "round"], columns="metric", values="value")
+    assert (wide["value_model"] <= wide["bound"] + 1e-6).all()
+    gap = wide["gap"].groupby("agent").mean()
+    assert gap["rim-feedback"] < gap["relevance"]
+
+
+def test_random_and_oracle_are_the_ends(run):
+    """The oracle's utility is highest and random's lowest, at every seed."""
+    utility = run.rounds[run.rounds["metric"] == "utility"].pivot_table(
+        index="seed", columns="agent", values="value"
+    )
+    assert (utility["oracle"] == utility.max(axis=1)).all()
+    assert (utility["random"] == utility.min(axis=1)).all()
+
+
+def test_events_read_back_as_the_table(run):
+    """TensorBoard's scalars are those of the table, by round."""
+    events = EventAccumulator(str(run.folder / "events" / "relevance" / "seed-0"))
+    events.Reload()
+    scalars = {event.step: event.value for event in events.Scalars("exposure/coverage")}
+    table = run.rounds.query("agent == 'relevance' and seed == 0 and metric == 'coverage'").set_index(
+        "round"
+    )["value"]
+    assert scalars == pytest.approx(table.to_dict())
+
+
+def test_workers_and_batches_change_nothing(run, tmp_path):
+    """Two processes with batches of 13 leave tables of the same digest as one process with large batches."""
+    other = compare(small_scenario(), AGENTS, seeds=2, out=tmp_path / "other", workers=2, batch_size=13)
+    assert digest(other) == digest(run)
+
+
+@pytest.mark.parametrize("config", [small_replay(), small_cold_start()])
+def test_other_markets_compare_too(config, tmp_path):
+    """A replay and a market with releases go through the comparison."""
+    found = compare(config, ("popularity", "rim-feedback"), seeds=1, out=tmp_path / "run", workers=1)
+    assert found.rounds["round"].nunique() == config.rounds
+    assert load_run(found.folder).rounds.equals(found.rounds)
+
+
+def test_a_failing_agent_leaves_the_others_complete(tmp_path):
+    """The error names the arm; the other arm's figures are saved."""
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        "from rimsim.agents import Random\n\n\nclass Broken(Random):\n    name = 'broken'\n\n"
+        "    def act(self, arrivals):\n        raise ValueError('no idea')\n"
+    )
+    with pytest.raises(AgentError, match="1 of 2 arms failed.*broken, seed 0.*no idea"):
+        compare(
+            small_scenario(rounds=1),
+            ("random", f"{broken}:Broken"),
+            seeds=1,
+            out=tmp_path / "run",
+            workers=1,
+            frozen=[],
+        )
+    assert set(load_run(tmp_path / "run").rounds["agent"]) == {"random"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"agents": ()}, "at least one"),
+        ({"agents": ("random", "random")}, "distinct names"),
+        ({"seeds": 0}, "positive number of seeds"),
+        ({"seeds": [1, 1]}, "distinct seeds"),
+        ({"workers": 0}, "workers is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"frozen": ["oracle"]}, "not among the agents"),
+        ({"settings": {"slate": 5000}}, "5000 positions"),
+    ],
+)
+def test_bad_comparisons_are_refused_before_anything_is_written(tmp_path, options, message):
+    """Wrong agents, seeds and sizes are errors, and no folder appears."""
+    with pytest.raises(ConfigError, match=message):
+        compare(small_scenario(), **({"agents": ("random",), "out": tmp_path / "run"} | options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_or_is_in_use_is_refused(run, tmp_path):
+    """A run never overwrites another, nor a folder that a living process holds."""
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        compare(small_scenario(), ("random",), out=run.folder)
+    folder = tmp_path / "held"
+    folder.mkdir()
+    (folder / ".lock").write_text(str(os.getppid()))
+    with pytest.raises(RunFolderError, match=f"in use by process {os.getppid()}"):
+        compare(small_scenario(), ("random",), out=folder)
+
+
+# -- the user's own -----------------------------------------------------------------------------------------------
+
+
+def example(name):
+    """A code block of the documentation, by the file name in its first line."""
+    text = (DOCS / "your-own.md").read_text(encoding="utf-8")
+    return text.split(f"# {name}\n", 1)[1].split("```", 1)[0]
+
+
+@pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
+def test_the_documented_agent_and_log_go_through_compare(tmp_path, capsys):
+    """The 20-line agent and the user's own CSV of the documentation run through the command line."""
+    agent = example("my_agent.py")
+    assert len(agent.strip().splitlines()) <= 20
+    (tmp_path / "my_agent.py").write_text(agent)
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {
+            "user": [f"u{n}" for n in rng.integers(0, 60, 3000)],
+            "item": [f"film-{n}" for n in (40 * rng.random(3000) ** 2).astype(int)],
+            "timestamp": 1_600_000_000 + np.sort(rng.integers(0, 90 * 86_400, 3000)),
+        }
+    )
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    status = main(
+        [
+            "compare", "closed-loop", "--data", str(tmp_path / "mine.csv"), "--rounds", "2", "--seeds", "1",
+            "--agents", f"relevance,{tmp_path / 'my_agent.py'}:FreshFirst", "--set", "arrivals.per_round=100",
+            "--set", "slate=5", "--set", "platform.model=popularity-hp", "--workers", "1", "--out", str(tmp_path / "run"),
+        ]
+    )  # fmt: skip
+    assert status == 0, capsys.readouterr().err
+    assert "fresh-first" in set(load_run(tmp_path / "run").rounds["agent"])
+
+
+# -- the command line ---------------------------------------------------------------------------------------------
+
+
+def test_command_line_compares_reports_and_digests(tmp_path, capsys):
+    """Compare prints the table and where things are; report prints it again; --digest is the digest."""
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=1))))
+    folder = tmp_path / "run"
+    assert (
+        main(
+            [
+                "compare",
+                str(scenario),
+                "--agents",
+                "random,relevance",
+                "--seeds",
+                "3,5",
+                "--workers",
+                "1",
+                "--out",
+                str(folder),
+            ]
+        )
+        == 0
+    )
+    told = capsys.readouterr().out
+    assert "utility" in told
+    assert "tensorboard --logdir" in told
+    assert load_run(folder).seeds == [3, 5]
+    assert main(["report", str(folder)]) == 0
+    assert "utility" in capsys.readouterr().out
+    assert main(["report", str(folder), "--digest"]) == 0
+    assert capsys.readouterr().out.strip() == digest(load_run(folder))
+
+
+def test_errors_are_one_sentence_and_status_two(capsys):
+    """An error of ours ends with status 2 and no traceback."""
+    assert main(["compare", "closed-lop"]) == 2
+    told = capsys.readouterr().err
+    assert "closed-loop" in told
+    assert "Traceback" not in told
+
+
+def test_unknown_options_name_the_nearest(capsys):
+    """A misspelt option ends with status 2 and the nearest option."""
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "--sedes", "3"])
+    assert caught.value.code == 2
+    assert "--seeds" in capsys.readouterr().err
+
+
+def test_scenarios_are_listed(capsys):
+    """Rimsim scenarios prints every name with its description."""
+    assert main(["scenarios"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in scenario_names())
+
+
+def test_command_line_starts_without_torch():
+    """--help answers without loading torch."""
+    code = "import sys; from rimsim.scenarios.command_line import _parser; _parser(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_bad_log_is_told_before_a_folder_is_made(tmp_path):
+    """A missing file is an error that names it, and nothing is written."""
+    with pytest.raises(DataError, match="nowhere"):
+        compare("closed-loop", ("random",), data=str(tmp_path / "nowhere.csv"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
