@@ -173,9 +173,19 @@ def _order(
     pair: NDArray[np.int64], time: NDArray[np.float64], value: NDArray[np.float32]
 ) -> NDArray[np.int64]:
     """Sorting positions by time, then by (user, item), which ``pair`` numbers, then by value."""
-    order = np.lexsort((pair, time))
+    order = _by_time_and(pair, time)
     twice = (time[order[1:]] == time[order[:-1]]) & (pair[order[1:]] == pair[order[:-1]])
     return np.lexsort((value, pair, time)) if twice.any() else order
+
+
+def _by_time_and(pair: NDArray[np.int64], time: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Sorting positions by time, then by pair; by one number where both fit into it, which is much faster."""
+    if not len(time):
+        return np.empty(0, np.int64)
+    low, high, pairs = time.min(), time.max(), int(pair.max()) + 1
+    if (high - low + 1) * pairs < 2.0**62 and bool((time == np.floor(time)).all()):
+        return np.argsort((time - low).astype(np.int64) * pairs + pair)
+    return np.lexsort((pair, time))
 
 
 def _attributes(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:

@@ -146,12 +146,12 @@ def written_dates(source: str, time: NDArray[np.float64]) -> NDArray[np.float64]
     Raises:
         DataError: If most times are dates, but not all.
     """
+    if ((time >= 19_700_101) & (time < 21_000_101)).sum() * 2 <= len(time):
+        return None
     day = np.floor(time) % 100
     month = np.floor(time / 100) % 100
     year = np.floor(time / 10_000)
     fits = (time == np.floor(time)) & (year >= 1970) & (year < 2100) & (month >= 1) & (month <= 12)
-    if fits.sum() * 2 <= len(time):
-        return None
     months = np.where(fits, (year - 1970) * 12 + month - 1, 0).astype(np.int64)
     first = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     after = (months + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
