@@ -2,6 +2,7 @@
 
     python benchmarks/intensity.py speed                    fits, updates, encoding, scoring; embedded data
     python benchmarks/intensity.py loss                     held-out loss and calibration; embedded data
+    python benchmarks/intensity.py cold                     p of items that no user has met; embedded data
     python benchmarks/intensity.py quality --data FOLDER    item and user recommendation, user-relative time
 
 CPU seconds are of this process, on one thread.
@@ -137,6 +138,23 @@ def loss() -> None:
             print("   " + line, flush=True)
 
 
+def cold() -> None:
+    """Print what p says of a tenth of the items, taken out of the log, at events with them."""
+    log = load("ml-latest-small", min_item_events=30)
+    unmet = uniform(5, Purpose.MEASURE, np.arange(log.n_items)) < 0.1
+    warm, items = log.rows(~unmet[log.item]), np.flatnonzero(unmet)
+    rows = np.flatnonzero(unmet[log.item])
+    rows = generator(5, Purpose.MEASURE, 1).choice(rows, 3000, replace=False)
+    states = UserStates.of(warm, log.user[rows], log.time[rows])
+    print(f"{len(items)} items are unmet; {unmet[log.item].mean():.3f} of the events are with them")
+    for known in (False, True):
+        p = GRU(GRUConfig(cold_items=known)).fit(warm).score(states).cpu().numpy()
+        hit, rest = p[np.arange(len(rows)), log.item[rows]][:, None], p[:, items]
+        ranked = float(((rest < hit).mean(1) + 0.5 * (rest == hit).mean(1)).mean())
+        found = f"share of p {rest.sum(1).mean():.4f}, nats {-np.log(hit).mean():.2f}, AUC among unmet {ranked:.3f}"
+        print(f"genres and year {'on ' if known else 'off'}: {found}", flush=True)
+
+
 @dataclass(frozen=True)
 class Split:
     """User-relative split: half of the users give up their future."""
@@ -248,7 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("speed", "loss", "quality"))
+    parser.add_argument("what", choices=("speed", "loss", "cold", "quality"))
     parser.add_argument("--data", default="ml-latest-small", help="what rimsim.data.load reads")
     parser.add_argument("--marks", default="popularity,gru,transformer")
     parser.add_argument("--grounds", default="hp,pop,ema,hawkes")
@@ -258,7 +276,7 @@ def main() -> None:
     if given.what == "quality":
         quality(given.data, given.marks.split(","), given.grounds.split(","), given.seeds)
     else:
-        {"speed": speed, "loss": loss}[given.what]()
+        {"speed": speed, "loss": loss, "cold": cold}[given.what]()
 
 
 if __name__ == "__main__":
