@@ -117,7 +117,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
 
     def encode(self, states: UserStates) -> Code:
         """Sums (n, W) of the items' vectors, their number (n,), and h (n, W)."""
-        self.network  # noqa: B018 - raises before a fit
+        _ = self.network  # raises before a fit
         vectors = self._item.cpu().numpy()
         lengths = states.lengths
         sums = np.zeros((len(states), vectors.shape[1]), np.float32)

@@ -135,7 +135,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     def encode(self, states: UserStates) -> Code:
         """One tensor (n, W): the hidden states after the last ``context`` events of each state."""
-        self.network  # noqa: B018 - raises before a fit
+        _ = self.network  # raises before a fit
         return (self._read(*last_events(states, self.config.context)),)
 
     @torch.no_grad()

@@ -200,7 +200,7 @@ class MatrixFactorization(Stored):
     def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the coded states; rows sum to 1."""
         del now
-        self.vectors  # noqa: B018 - raises before a fit
+        _ = self.vectors  # raises before a fit
         return in_blocks(self._probabilities, *code)
 
     def score(self, states: UserStates) -> torch.Tensor:

@@ -203,7 +203,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
     def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the coded states; rows sum to 1."""
         del now
-        self.network  # noqa: B018 - raises before a fit
+        _ = self.network  # raises before a fit
         return in_blocks(self._probabilities, code[-1])
 
     def score(self, states: UserStates) -> torch.Tensor:

@@ -173,7 +173,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
 
     def encode(self, states: UserStates) -> Code:
         """``items`` (n, context) int64, ``length`` (n,) int64 and h (n, W)."""
-        self.network  # noqa: B018 - raises before a fit
+        _ = self.network  # raises before a fit
         found, count = last_events(states, self.config.context)
         wide: NDArray[np.int64] = np.zeros((len(count), self.config.context), np.int64)
         wide[:, : found.shape[1]] = found
