@@ -12,8 +12,8 @@ from small_markets import small_cold_start, small_replay, small_scenario
 from rimsim import measures
 from rimsim.agents import BUILT_IN, make_agent, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig, Seeds
-from rimsim.errors import AgentError, ConfigError, MarketError
-from rimsim.market import Market, Slates
+from rimsim.errors import AgentError, ConfigError, MarketError, RunFolderError
+from rimsim.market import Market, MarketState, Slates
 from rimsim.market.clock import Clock, Rank
 from rimsim.market.consumer import poisson_response
 from rimsim.market.schedule import VISIT_BITS
@@ -389,3 +389,36 @@ def test_replay_of_clones_with_history_is_refused():
     """Clones of full history have no logged future to hit."""
     with pytest.raises(ConfigError, match="no logged future"):
         small_scenario(consumer=ConsumerConfig(kind="replay"))
+
+
+# -- between rounds -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["relevance", "rim-feedback"])
+@pytest.mark.parametrize("delay", [None, "5d"])
+def test_a_market_goes_on_from_its_saved_state(scenario, name, delay, tmp_path):
+    """Saved to disk between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
+    config = dataclasses.replace(scenario, consumer=dataclasses.replace(scenario.consumer, delay=delay))
+    whole = ledgers(played(config, name))
+    first, agent = Market(config), make_agent(name)
+    play_round(first, agent)
+    first.state.save(tmp_path / "state")
+    again, other = Market(config), make_agent(name)
+    again.load_state(MarketState.load(tmp_path / "state"))
+    while not again.done:
+        play_round(again, other)
+    again.closed.insert(0, first.closed[0])
+    pd.testing.assert_frame_equal(ledgers(again), whole, check_exact=True)
+
+
+def test_state_is_only_taken_between_rounds(tmp_path):
+    """In the middle of a round there is no state to save, and a foreign or damaged one is refused."""
+    market = Market(small_scenario())
+    state = market.state
+    market.next_arrivals(3)
+    with pytest.raises(MarketError, match="under way"):
+        _ = market.state
+    with pytest.raises(MarketError, match="round 7"):
+        Market(small_scenario()).load_state(dataclasses.replace(state, round=7))
+    with pytest.raises(RunFolderError, match="no readable state"):
+        MarketState.load(tmp_path)

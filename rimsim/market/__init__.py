@@ -2,6 +2,7 @@
 
 from rimsim.market.market import ClosedRound, Market
 from rimsim.market.records import Arrivals, Calibration, Feedback, RoundView, SlateLike, Slates
+from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "ClosedRound",
     "Feedback",
     "Market",
+    "MarketState",
     "RoundView",
     "SlateLike",
     "Slates",

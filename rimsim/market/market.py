@@ -24,6 +24,7 @@ from rimsim.market.records import Arrivals, Feedback, RoundView, Slates, as_slat
 from rimsim.market.required import required_by_release
 from rimsim.market.schedule import VISIT_BITS, Schedule, clone_schedule, replay_schedules
 from rimsim.market.scoring import ScoreAhead, Scorer
+from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model, warm_model
 
 if TYPE_CHECKING:
@@ -124,13 +125,89 @@ class Market:
             self._replay = replay_schedules(
                 config.arrivals, self.world.log, self.world.sessions, self.world.opening, config.rounds
             )
+        self._before: IntensityModel | None = None
         self._calibration: StateScores = self._first_calibration()
-        self._clock = Clock(int(ticks(self.world.opening)))
-        self._clock.start(self._release_items())
-        self.released = self.world.release <= self._clock.now
+        self._start_clock(int(ticks(self.world.opening)))
+        self._open_round()
+
+    # -- between rounds ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> MarketState:
+        """The state between two rounds, for :meth:`load_state`.
+
+        Raises:
+            MarketError: If a round is under way, or all are over.
+        """
+        if self.done or self._n_arrived or self._held:
+            raise MarketError(
+                "state: a round is under way or all are over; allowed: at the beginning of a round"
+            )
+        populations = {0 if self._replay else past.number: past.population for past in self._past}
+        posts = [
+            (number, slot, due, item)
+            for number, population in populations.items()
+            for slot in range(len(population))
+            for due, item in zip(population.due[slot], population.box[slot], strict=True)
+        ]
+        pending = [
+            (number, slot, due, item)
+            for number, slot, due, taken in self._scheduled.values()
+            if number in populations
+            for item in taken
+        ]
+        return MarketState(
+            round=self.round,
+            model=self.model,
+            before=self._before,
+            log_counts=self._log_counts,
+            past=np.array([past.number for past in self._past], np.int64),
+            posts=np.array(posts, np.int64).reshape(-1, 4),
+            pending=np.array(pending, np.int64).reshape(-1, 4),
+        )
+
+    def load_state(self, state: MarketState) -> None:
+        """Go on from a state of a market with the same config and seeds; what follows is the same to the last bit.
+
+        Args:
+            state: What :attr:`state` gave.
+
+        Raises:
+            MarketError: If the state is not of such a market.
+        """
+        if not 0 <= state.round < self.config.rounds or len(state.log_counts) != self.n_items:
+            raise MarketError(
+                f"load_state: found round {state.round} over {len(state.log_counts)} items; "
+                f"allowed: a round below {self.config.rounds} over {self.n_items} items"
+            )
+        self.round, self.model, self._before = state.round, state.model, state.before
+        self.closed, self.done, self._log_counts = [], False, state.log_counts
+        populations: dict[int, Population] = {}
+        self._past = []
+        for number in state.past.tolist():
+            schedule = self._schedule_of(number)
+            key = 0 if self._replay else number
+            if key not in populations:
+                populations[key] = Population(schedule, self._history)
+            self._past.append(PastRound(number, schedule, populations[key]))
+        for number, slot, due, item in state.posts.tolist():
+            populations[number].post(slot, due, [item])
+        if self._past:
+            self._start_clock(self._past[-1].schedule.stop)
+            for number, slot, due, item in state.pending.tolist():
+                self._schedule_post(number, populations[number], slot, due, [item])
+            self._calibration = self._scored_past()
         self._open_round()
 
     # -- the clock ------------------------------------------------------------------------------------------------
+
+    def _start_clock(self, tick: int) -> None:
+        """A clock at a tick, with the releases that are still to come."""
+        self._clock = Clock(tick)
+        self._scheduled: dict[int, tuple[int, int, int, list[int]]] = {}
+        self._n_posted = 0
+        self.released = self.world.release <= tick
+        self._clock.start(self._release_items())
 
     def _release_items(self) -> Process:
         """Items come onto the market at their release ticks."""
@@ -138,8 +215,7 @@ class Market:
         for item in np.argsort(release, kind="stable").tolist():
             if release[item] > self._clock.now:
                 yield self._clock.moment(int(release[item]), Rank.RELEASE)
-            if release[item] > 0:
-                self.released[item] = True
+            self.released[item] = True
 
     def _arrive(self, schedule: Schedule) -> Process:
         """The arrivals of a round, each at its tick."""
@@ -247,17 +323,21 @@ class Market:
         if self.round == self.config.rounds:
             self.done = True
             return
-        before = self.model
+        self._before = self.model
         if self.retrain and len(log):
-            self.model = retrained(before, log, ground=self.config.platform.retrain_ground)
-        self._calibration = StateScores(
-            PastStates.of_round(past),
-            self._calibration_models(before),
+            self.model = retrained(self.model, log, ground=self.config.platform.retrain_ground)
+        self._calibration = self._scored_past()
+        self._open_round()
+
+    def _scored_past(self) -> StateScores:
+        """The states of the last round, with the models that score them for prices."""
+        return StateScores(
+            PastStates.of_round(self._past[-1]),
+            self._calibration_models(),
             self.world.release,
             self.device,
             self.seeds.model,
         )
-        self._open_round()
 
     def _forget(self) -> None:
         """Let go of rounds that neither the log window nor the prices look at."""
@@ -265,10 +345,10 @@ class Market:
         if keep is not None and not self._replay:
             del self._past[:-keep]
 
-    def _calibration_models(self, before: IntensityModel) -> Callable[[], tuple[IntensityModel, ...]]:
+    def _calibration_models(self) -> Callable[[], tuple[IntensityModel, ...]]:
         """The models that score last round's states for the prices; retrained when first asked for."""
-        serving = self.model
-        platform, world, rounds, stop = self.config.platform, self.world, list(self._past), self.schedule.stop
+        serving, before, past = self.model, self._before or self.model, list(self._past)
+        platform, world, stop = self.config.platform, self.world, past[-1].schedule.stop
         seed = self.seeds.model
 
         @lru_cache(maxsize=1)
@@ -278,7 +358,7 @@ class Market:
             return tuple(
                 retrained(
                     before,
-                    training_log(platform, world.past, rounds, stop, seed, without_fold=fold),
+                    training_log(platform, world.past, past, stop, seed, without_fold=fold),
                     ground=platform.retrain_ground,
                 )
                 for fold in (0, 1)
@@ -513,8 +593,22 @@ class Market:
         if due <= self._clock.now:
             self._population.post(slot, due, taken)
             return
-        population = self._population
-        self._clock.at(due, Rank.FEEDBACK, lambda: population.post(slot, due, taken))
+        number = 0 if self._replay else self.round
+        self._schedule_post(number, self._population, slot, due, taken)
+
+    def _schedule_post(
+        self, number: int, population: Population, slot: int, due: int, taken: list[int]
+    ) -> None:
+        """A consumption that reaches its user's state later."""
+        key = len(self._scheduled) + self._n_posted
+        self._scheduled[key] = (number, slot, due, taken)
+
+        def arrive() -> None:
+            del self._scheduled[key]
+            self._n_posted += 1
+            population.post(slot, due, taken)
+
+        self._clock.at(due, Rank.FEEDBACK, arrive)
 
     def _finish_round(self) -> None:
         """Let the clock run to the retraining that ends the round."""
