@@ -80,7 +80,7 @@ def sources() -> dict[str, bytes]:
     parquet, texts = io.BytesIO(), io.BytesIO()
     frame.to_parquet(parquet, index=False)
     frame.astype({"user": str, "item": str}).to_parquet(texts, index=False, compression="gzip")
-    latin = "id::Caf\xe9 (1994)::Drama".encode("latin-1")
+    latin = "id::Ren\xe9 (1994)::Drama".encode("latin-1")
     old = {
         "u.data": "".join("\t".join(map(str, row)) + "\n" for row in rows).encode(),
         "u.item": b"10|A (1990)|01-Jan-1990||x|0|1\n3|B\xe9 (1994)|||x|1|0\n20|C|||x|0|0\n",
