@@ -12,6 +12,8 @@ from rimsim.agents import make_agent, play_round
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.market import Market, build_world
 from rimsim.market.world import warm_model
+from rimsim.scenarios.adoption import AdoptionCount
+from rimsim.scenarios.progress_state import is_done, latest, mark_done, save
 from rimsim.scenarios.round_metrics import MeasureContext, certified, round_metrics
 from rimsim.scenarios.run_folder import write_table
 from rimsim.tracking import RoundRecord, Tracker
@@ -19,6 +21,8 @@ from rimsim.tracking import RoundRecord, Tracker
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from rimsim.agents import Agent
     from rimsim.market import ClosedRound
@@ -61,13 +65,15 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
 
 
 def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
-    """Play all rounds of an arm and write its tables and event files.
+    """Play all rounds of an arm and write its tables and event files; go on where an interrupted run left it.
 
     Args:
         arm: What to do.
         report: Called with numbers of arrivals served, for a progress bar.
     """
     config, folder = arm.config, arm.folder
+    if is_done(folder, f"{safe_name(arm.name)}-{arm.seed}"):
+        return
     agent = make_agent(arm.agent)
     market = Market(
         config,
@@ -76,11 +82,18 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
         reveal_truth=bool(getattr(agent, "needs_truth", False)),
     )
     context = MeasureContext.of(market.world, config, arm.seed)
+    adoption = AdoptionCount(market.world.release)
     part = f"{safe_name(arm.name)}-{arm.seed}"
     figures: list[pd.DataFrame] = []
-    first: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+    first: NDArray[np.int64] | None = None
     served = 0
-    with Tracker(folder, arm.name, arm.seed) as tracker:
+    if (left := latest(folder, part, market.world.release)) is not None:
+        market.load_state(left.market)
+        first, adoption, served = left.first, left.adoption, left.served
+        before = pd.read_parquet(folder / "rounds" / f"{part}.parquet")
+        figures = [before[before["round"] == number] for number in range(market.round)]
+        report(served)
+    with Tracker(folder, arm.name, arm.seed, first_round=market.round, first_arrival=served) as tracker:
         while not market.done:
             play_round(market, agent, arm.batch_size, report)
             closed = market.closed.pop()
@@ -90,6 +103,9 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
             price = getattr(agent, "item_price", None)
             proof = certified(closed, price) if arm.certify else None
             values = round_metrics(closed, context, first, proof)
+            adoption.enter(closed)
+            if (median := adoption.median()) is not None:
+                values["adoption_median"] = median
             figures.append(_long(arm, closed.number, values))
             _write_round(arm, closed, part)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
@@ -103,7 +119,13 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
                     required=closed.required,
                 )
             )
+            if not market.done:
+                save(folder, part, market, first, adoption, served)
         tracker.finish(_hyperparameters(config), _finals(figures))
+    adopted = adoption.table(arm.name, arm.seed)
+    if adopted is not None:
+        write_table(folder / "adoption" / f"{part}.parquet", adopted)
+    mark_done(folder, part)
 
 
 def _long(arm: Arm, number: int, values: dict[str, float]) -> pd.DataFrame:

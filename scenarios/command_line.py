@@ -14,7 +14,7 @@ from rich.console import Console
 
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
-from rimsim.errors import ConfigError, RimsimError, nearest
+from rimsim.errors import ConfigError, RimsimError, RunFolderError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agents", help="comma-separated names, or file.py:Class, with options in brackets")
     parser.add_argument("--rounds", type=int, help="rounds, in place of the scenario's")
-    parser.add_argument("--seeds", default="2", help="how many seeds, or which: 0,3,7 (default: 2)")
+    parser.add_argument("--seeds", help="how many seeds, or which: 0,3,7 (default: 2)")
     parser.add_argument("--data", help="name, folder, zip, CSV or Parquet file, in place of the scenario's")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="another field: exposure.beta=0.3"
@@ -81,6 +81,10 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
         "--frozen", help="agents that also get an arm without retraining ('none' for no such arm)"
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<scenario>-<time>)")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="RUN", help="repeat a run and say whether it is equal"
+    )
     parser.add_argument("--batch-size", type=int, help="arrivals a batch at most; changes no result")
     parser.add_argument("--workers", type=int, help="processes (default: one a core); changes no result")
     parser.add_argument("--no-ledger", action="store_true", help="do not write the ledger")
@@ -117,7 +121,26 @@ def _seeds(text: str) -> int | list[int]:
     return numbers[0] if len(numbers) == 1 and "," not in text else numbers
 
 
+_IN_FOLDER = ("scenario", "agents", "rounds", "seeds", "data", "set", "frozen", "no_ledger", "no_certificate")
+"""Options whose values a run folder holds."""
+
+
 def _compare(options: argparse.Namespace, console: Console) -> None:
+    if options.resume or options.source is not None:
+        given = [name.replace("_", "-") for name in _IN_FOLDER if getattr(options, name)]
+        if given:
+            raise ConfigError(
+                f"found {', '.join(given)} beside a run folder, which holds them; allowed: leave them out"
+            )
+    if options.resume:
+        _resume(options, console)
+    elif options.source is not None:
+        _repeat(options, console)
+    else:
+        _compare_anew(options, console)
+
+
+def _compare_anew(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.comparison import DEFAULT_AGENTS, compare  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.report import print_results  # noqa: PLC0415
 
@@ -125,10 +148,10 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
     if options.frozen is not None:
         frozen = [] if options.frozen == "none" else _split(options.frozen)
     run = compare(
-        options.scenario,
+        options.scenario or "closed-loop",
         agents=_split(options.agents) if options.agents else DEFAULT_AGENTS,
         rounds=options.rounds,
-        seeds=_seeds(options.seeds),
+        seeds=_seeds(options.seeds or "2"),
         data=options.data,
         settings=_settings(options.set),
         frozen=frozen,
@@ -137,10 +160,51 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
         workers=options.workers,
         certify=not options.no_certificate,
         ledger=not options.no_ledger,
-        command="rimsim " + shlex.join(sys.argv[1:]),
+        command=_command(),
         console=console,
     )
     print_results(run, console)
+
+
+def _resume(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.scenarios.comparison import resume  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.report import print_results  # noqa: PLC0415
+
+    if options.out is None or options.source is not None:
+        raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+    run = resume(options.out, batch_size=options.batch_size, workers=options.workers, console=console)
+    print_results(run, console)
+
+
+def _repeat(options: argparse.Namespace, console: Console) -> None:
+    """Run again what a run folder describes, and compare the content of the tables."""
+    from rimsim.scenarios.comparison import compare  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.report import digest, print_results  # noqa: PLC0415
+    from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
+
+    source = load_run(options.source)
+    run = compare(
+        source.scenario,
+        agents=source.config["agents"],
+        seeds=source.seeds,
+        frozen=source.config["frozen"],
+        out=options.out,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        certify=source.config["certify"],
+        ledger=source.config["ledger"],
+        command=_command(),
+        console=console,
+    )
+    print_results(run, console)
+    one, other = digest(source), digest(run)
+    if one != other:
+        raise RunFolderError(f"{run.folder} differs from {options.source}: digests {other} and {one}")
+    console.print(f"equal to {options.source}: {one}", highlight=False, soft_wrap=True)
+
+
+def _command() -> str:
+    return "rimsim " + shlex.join(sys.argv[1:])
 
 
 def _demo(options: argparse.Namespace, console: Console) -> None:

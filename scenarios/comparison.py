@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -29,14 +30,14 @@ from rimsim.errors import AgentError, ConfigError, RimsimError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios.arm import FROZEN, Arm, agent_name, prepare, run_arm
 from rimsim.scenarios.report import draw_pictures
-from rimsim.scenarios.run_folder import Run, load_run, locked, versions, write_table, write_text
+from rimsim.scenarios.run_folder import CONFIG, Run, load_run, locked, versions, write_table, write_text
 from rimsim.tracking import write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from queue import Queue
 
-__all__ = ["DEFAULT_AGENTS", "compare"]
+__all__ = ["DEFAULT_AGENTS", "compare", "resume"]
 
 DEFAULT_AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 
@@ -90,32 +91,77 @@ def compare(
     numbers = _seeds(seeds)
     arms = _arms(config, agents, frozen)
     _check_workers(batch_size, workers)
-    build_world(config)  # a bad log or slate is told before anything is written
-    folder = (
-        Path(out) if out is not None else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    )
-    if (folder / "config.yaml").exists():
-        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder")
+    truth = build_world(config).truth  # a bad log or slate is told before anything is written
+    folder = Path(out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if (folder / CONFIG).exists():
+        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder, or to resume it")
+    described = {
+        "command": command or "rimsim.scenarios.compare",
+        "arms": [name for _, name, _ in arms],
+        "agents": [text for text, _, is_frozen in arms if not is_frozen],
+        "frozen": [text for text, _, is_frozen in arms if is_frozen],
+        "seeds": numbers,
+        "certify": certify,
+        "ledger": ledger,
+        "scenario": to_plain(config),
+        "truth": None if truth is None else dataclasses.asdict(truth.report),
+        "versions": versions(),
+    }
     with locked(folder):
-        described = {
-            "command": command or "rimsim.scenarios.compare",
-            "arms": [name for _, name, _ in arms],
-            "agents": [text for text, _, is_frozen in arms if not is_frozen],
-            "frozen": [text for text, _, is_frozen in arms if is_frozen],
-            "seeds": numbers,
-            "scenario": to_plain(config),
-            "versions": versions(),
-        }
-        write_text(folder / "config.yaml", yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
-        tasks = [
-            Arm(config, text, name, is_frozen, seed, folder, batch_size, certify, ledger)
-            for seed in numbers
-            for text, name, is_frozen in arms
-        ]
-        failures = _run_all(config, numbers, tasks, workers, console)
-        finished = [arm for arm in tasks if (arm.name, arm.seed) not in failures]
-        if finished:
-            _gather(folder, [name for _, name, _ in arms])
+        write_text(folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+        return _play(folder, batch_size, workers, console)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Go on with an interrupted run; it ends with the same tables as one that was never interrupted.
+
+    Arms that are complete stay; the others go on from the last round that they finished.
+
+    Args:
+        folder: The run folder.
+        batch_size: As in :func:`compare`; may differ from the interrupted run's.
+        workers: Likewise.
+        console: Where progress is shown; None: nowhere.
+
+    Raises:
+        RunFolderError: If it is no run folder, in use, or was made with other versions.
+        AgentError: If arms failed.
+    """
+    run = load_run(folder)
+    _check_workers(batch_size, workers)
+    made, here = run.config["versions"], versions()
+    apart = [
+        f"{name} {made.get(name)} there, {here[name]} here" for name in here if made.get(name) != here[name]
+    ]
+    if apart:
+        raise RunFolderError(
+            f"{folder}: made with other versions ({'; '.join(apart)}); allowed: the same, or a new run"
+        )
+    if (run.folder / "rounds.parquet").exists():
+        return run
+    with locked(run.folder):
+        return _play(run.folder, batch_size, workers, console)
+
+
+def _play(folder: Path, batch_size: int | None, workers: int | None, console: Console | None) -> Run:
+    """Run what is left of the arms that a folder's config describes, then join their tables."""
+    run = load_run(folder)
+    config, about = run.scenario, run.config
+    arms = _arms(config, about["agents"], about["frozen"])
+    tasks = [
+        Arm(config, text, name, is_frozen, seed, folder, batch_size, about["certify"], about["ledger"])
+        for seed in run.seeds
+        for text, name, is_frozen in arms
+    ]
+    failures = _run_all(config, run.seeds, tasks, workers, console)
+    if len(failures) < len(tasks):
+        _gather(folder, [name for _, name, _ in arms], keep_parts=bool(failures))
     if failures:
         told = "; ".join(f"{name}, seed {seed}: {text}" for (name, seed), text in sorted(failures.items()))
         raise AgentError(f"{len(failures)} of {len(tasks)} arms failed, the others are in {folder}: {told}")
@@ -256,7 +302,14 @@ def _run_apart(
 
 
 def _in_worker(arm: Arm, news: Queue[int]) -> None:
-    run_arm(arm, news.put)
+    parent = os.getppid()
+
+    def report(served: int) -> None:
+        if os.getppid() != parent:  # the run was killed: leave its folder to the one that resumes it
+            os._exit(1)
+        news.put(served)
+
+    run_arm(arm, report)
 
 
 def _follow(
@@ -280,7 +333,7 @@ def _follow(
 # -- afterwards ---------------------------------------------------------------------------------------------------
 
 
-def _gather(folder: Path, names: list[str]) -> None:
+def _gather(folder: Path, names: list[str], *, keep_parts: bool) -> None:
     """Join the arms' tables, sorted so that equal runs have equal tables, and draw."""
     parts = defaultdict(list)
     for path in sorted((folder / "rounds").glob("*.parquet")):
@@ -290,7 +343,10 @@ def _gather(folder: Path, names: list[str]) -> None:
     rounds = pd.concat(ordered, ignore_index=True)
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
-    write_table(folder / "rounds.parquet", rounds.drop(columns="_rank").reset_index(drop=True))
-    shutil.rmtree(folder / "rounds")
+    rounds = rounds.drop(columns="_rank").reset_index(drop=True)
     write_summary(folder, rounds)
-    draw_pictures(load_run(folder))
+    draw_pictures(Run(folder))
+    if not keep_parts:  # with arms missing, the run can still be resumed
+        write_table(folder / "rounds.parquet", rounds)
+        shutil.rmtree(folder / "rounds")
+        shutil.rmtree(folder / "state")

@@ -21,9 +21,9 @@ from rimsim.errors import RunFolderError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Run", "load_run", "locked", "versions", "write_table", "write_text"]
+__all__ = ["CONFIG", "Run", "load_run", "locked", "versions", "write_table", "write_text"]
 
-_CONFIG = "config.yaml"
+CONFIG = "config.yaml"
 _LOCK = ".lock"
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 
@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
+    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
@@ -45,7 +45,7 @@ def write_text(path: Path, text: str) -> None:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet table whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
+    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
     table.to_parquet(draft, index=False, compression="zstd")
     draft.replace(path)
 
@@ -86,9 +86,9 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """``config.yaml``: scenario, agents, seeds, command, versions."""
-        path = self.folder / _CONFIG
+        path = self.folder / CONFIG
         if not path.is_file():
-            raise RunFolderError(f"{self.folder}: no {_CONFIG}; allowed: a folder that rimsim compare made")
+            raise RunFolderError(f"{self.folder}: no {CONFIG}; allowed: a folder that rimsim compare made")
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise RunFolderError(f"{path}: holds a {type(found).__name__}; allowed: a mapping")
@@ -97,7 +97,7 @@ class Run:
     @property
     def scenario(self) -> ScenarioConfig:
         """The resolved scenario."""
-        return scenario_from(self.config.get("scenario"), origin=str(self.folder / _CONFIG))
+        return scenario_from(self.config.get("scenario"), origin=str(self.folder / CONFIG))
 
     @property
     def agents(self) -> list[str]:
@@ -128,6 +128,11 @@ class Run:
     def required(self) -> pd.DataFrame:
         """Columns seed, round, item, required."""
         return self._table("required.parquet", "required/*.parquet").drop_duplicates(ignore_index=True)
+
+    @cached_property
+    def adoption(self) -> pd.DataFrame:
+        """Columns agent, seed, item, duration (arrivals from release to first consumption), observed."""
+        return self._table("adoption.parquet", "adoption/*.parquet")
 
     @cached_property
     def sweep(self) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from rimsim.errors import AgentError, ConfigError, DataError, RunFolderError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.command_line import main
+from rimsim.scenarios.comparison import resume
 from rimsim.scenarios.report import digest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -327,3 +328,60 @@ def test_a_bad_log_is_told_before_a_folder_is_made(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         compare("closed-loop", ("random",), data=str(tmp_path / "nowhere.csv"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+# -- interruption -------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in between may catch it."""
+
+
+@pytest.mark.parametrize("point", range(8))
+def test_an_interrupted_run_resumes_to_the_same_content(tmp_path, monkeypatch, point):
+    """Killed at any of its file replacements and resumed with other batches, a run ends with the same digest."""
+    config = small_scenario(rounds=3)
+    whole = compare(
+        config, ("rim-feedback", "relevance"), seeds=1, out=tmp_path / "whole", workers=1, certify=False
+    )
+    count, replace = 0, Path.replace
+
+    def counting(self, target):
+        nonlocal count
+        count += 1
+        if count == 2 + 5 * point:
+            raise Killed
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", counting)
+        compare(
+            config, ("rim-feedback", "relevance"), seeds=1, out=tmp_path / "cut", workers=1, certify=False
+        )
+    resumed = resume(tmp_path / "cut", batch_size=11, workers=1)
+    assert digest(resumed) == digest(whole)
+    events = EventAccumulator(str(resumed.folder / "events" / "relevance" / "seed-0"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("exposure/coverage")] == [0, 1, 2]
+
+
+def test_a_run_of_other_versions_is_not_resumed(run, tmp_path):
+    """The error names what differs."""
+    described = dict(run.config)
+    described["versions"] = described["versions"] | {"torch": "0.1"}
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.yaml").write_text(yaml.safe_dump(described))
+    with pytest.raises(RunFolderError, match="torch 0.1 there"):
+        resume(tmp_path / "old")
+
+
+def test_a_run_is_repeated_from_its_folder(tmp_path, capsys):
+    """compare --from says that the repetition is equal, and refuses options that the folder holds."""
+    compare(small_scenario(rounds=1), ("random",), seeds=1, out=tmp_path / "one", workers=1, frozen=[])
+    assert (
+        main(["compare", "--from", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--workers", "1"])
+        == 0
+    )
+    assert "equal to" in capsys.readouterr().out
+    assert main(["compare", "--from", str(tmp_path / "one"), "--rounds", "2"]) == 2
+    assert "rounds" in capsys.readouterr().err

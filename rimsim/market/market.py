@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +12,22 @@ import torch
 from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.durations import duration_seconds
-from rimsim.errors import AgentError, MarketError
-from rimsim.intensity.states import UserStates
+from rimsim.errors import MarketError
+from rimsim.market.calibration import PastStates, StateScores, always, cross_fitted, session_scores
 from rimsim.market.clock import Clock, Rank, seconds, ticks
 from rimsim.market.consumer import Consumer, IntensityConsumer, ReplayConsumer
 from rimsim.market.ledger import Ledger
-from rimsim.market.platform import PastRound, PastStates, StateScores, fold_of, retrained, training_log
+from rimsim.market.platform import PastRound, retrained, training_log
 from rimsim.market.population import History, Population
-from rimsim.market.records import Arrivals, Feedback, RoundView, Slates, as_slates
+from rimsim.market.records import Arrivals, Feedback, RoundView, as_slates
 from rimsim.market.required import required_by_release
-from rimsim.market.schedule import VISIT_BITS, Schedule, clone_schedule, replay_schedules
+from rimsim.market.schedule import Schedule, clone_schedule, replay_schedules
 from rimsim.market.scoring import ScoreAhead, Scorer
+from rimsim.market.slates import checked_slates
 from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model, warm_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Literal
 
     from numpy.typing import NDArray
@@ -126,7 +125,8 @@ class Market:
                 config.arrivals, self.world.log, self.world.sessions, self.world.opening, config.rounds
             )
         self._before: IntensityModel | None = None
-        self._calibration: StateScores = self._first_calibration()
+        self._log_counts = np.bincount(self.world.past.item, minlength=self.n_items)
+        self._calibration: StateScores = self._first_scores()
         self._start_clock(int(ticks(self.world.opening)))
         self._open_round()
 
@@ -196,7 +196,7 @@ class Market:
             self._start_clock(self._past[-1].schedule.stop)
             for number, slot, due, item in state.pending.tolist():
                 self._schedule_post(number, populations[number], slot, due, [item])
-            self._calibration = self._scored_past()
+            self._calibration = self._past_scores()
         self._open_round()
 
     # -- the clock ------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ class Market:
                 counts_items=bool(self._replay) and self.world.truth is None,
                 states=StateScores(
                     PastStates.of_round(past),
-                    _always(self.model),
+                    always(self.model),
                     self.world.release,
                     self.device,
                     self.seeds.model,
@@ -326,17 +326,32 @@ class Market:
         self._before = self.model
         if self.retrain and len(log):
             self.model = retrained(self.model, log, ground=self.config.platform.retrain_ground)
-        self._calibration = self._scored_past()
+        self._calibration = self._past_scores()
         self._open_round()
 
-    def _scored_past(self) -> StateScores:
-        """The states of the last round, with the models that score them for prices."""
+    def _first_scores(self) -> StateScores:
+        """Warm-up states, for the prices of round 0."""
+        if self._replay:
+            return session_scores(self.config, self.world, self.model, len(self._replay[0]), self.seeds.model)
+        schedule = self._schedule_of(-1)
+        past = PastRound(-1, schedule, Population(schedule, self._history))
         return StateScores(
-            PastStates.of_round(self._past[-1]),
-            self._calibration_models(),
-            self.world.release,
-            self.device,
-            self.seeds.model,
+            PastStates.of_round(past), always(self.model), self.world.release, self.device, self.seeds.model
+        )
+
+    def _past_scores(self) -> StateScores:
+        """The states of the last round, with the models that score them for the prices of the next."""
+        models = always(self.model)
+        if self.retrain and self.config.platform.calibration == "cross-fitted":
+            models = cross_fitted(
+                self.config.platform,
+                self.world.past,
+                self._past,
+                self._before or self.model,
+                self.seeds.model,
+            )
+        return StateScores(
+            PastStates.of_round(self._past[-1]), models, self.world.release, self.device, self.seeds.model
         )
 
     def _forget(self) -> None:
@@ -345,61 +360,9 @@ class Market:
         if keep is not None and not self._replay:
             del self._past[:-keep]
 
-    def _calibration_models(self) -> Callable[[], tuple[IntensityModel, ...]]:
-        """The models that score last round's states for the prices; retrained when first asked for."""
-        serving, before, past = self.model, self._before or self.model, list(self._past)
-        platform, world, stop = self.config.platform, self.world, past[-1].schedule.stop
-        seed = self.seeds.model
-
-        @lru_cache(maxsize=1)
-        def models() -> tuple[IntensityModel, ...]:
-            if not self.retrain or platform.calibration == "seen":
-                return (serving,)
-            return tuple(
-                retrained(
-                    before,
-                    training_log(platform, world.past, past, stop, seed, without_fold=fold),
-                    ground=platform.retrain_ground,
-                )
-                for fold in (0, 1)
-            )
-
-        return models
-
-    def _first_calibration(self) -> StateScores:
-        """Warm-up states, for the prices of round 0."""
-        config, world, seed = self.config, self.world, self.seeds.model
-        self._log_counts = np.bincount(world.past.item, minlength=self.n_items)
-        model = self.model
-        if not self._replay:
-            schedule = self._schedule_of(-1)
-            past = PastStates.of_round(PastRound(-1, schedule, Population(schedule, self._history)))
-            return StateScores(past, _always(model), world.release, self.device, seed)
-        sessions = world.past_sessions
-        rows = np.arange(max(0, len(sessions) - len(self._replay[0])), len(sessions))
-        users, starts = sessions.user[rows], sessions.start[rows]
-        past = PastStates(
-            id=(users << VISIT_BITS) + np.arange(len(rows)),
-            tick=ticks(starts),
-            user=users,
-            states=lambda some: UserStates.of(world.past, users[some], starts[some]),
-        )
-
-        @lru_cache(maxsize=1)
-        def models() -> tuple[IntensityModel, ...]:
-            if config.platform.calibration == "seen" or not len(rows):
-                return (model,)
-            recent = world.past.time >= starts[0]
-            held = fold_of(seed, world.past.user)
-            return tuple(
-                initial_model(config, world.past.rows(~(recent & (held == fold))), seed) for fold in (0, 1)
-            )
-
-        return StateScores(past, models, world.release, self.device, seed)
-
     def _median_kth_score(self) -> float:
         """Median over last round's states of the k-th largest λ(x,y), scored by the serving model."""
-        scores = self._calibration.scored_by(_always(self.model))
+        scores = self._calibration.scored_by(always(self.model))
         parts = [chunk.intensity.topk(self.config.slate, 1)[0][:, -1] for chunk in scores]
         if not parts:
             return 1.0
@@ -532,7 +495,9 @@ class Market:
             raise MarketError(
                 "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
             )
-        answer = self._checked(arrivals, as_slates(slates), invalid)
+        answer = checked_slates(
+            arrivals, as_slates(slates), self.config.slate, self.n_items, self.round, empty=invalid == "empty"
+        )
         response = self._consumer.respond(rows, answer.items)
         shown = np.where(answer.items >= 0, answer.items, 0)
         pick = torch.from_numpy(shown).to(arrivals.relevance.device)
@@ -546,31 +511,6 @@ class Market:
         if self._n_served == len(self.schedule):
             self._finish_round()
         return feedback
-
-    def _checked(self, arrivals: Arrivals, slates: Slates, invalid: str) -> Slates:
-        """The slates with every invalid position emptied, or an error that names the first."""
-        items, shape = slates.items, (len(arrivals), self.config.slate)
-        if items.shape != shape:
-            raise AgentError(f"slates have shape {items.shape}; allowed: {shape}, a row an arrival")
-        inside = (items >= 0) & (items < self.n_items)
-        pick = torch.from_numpy(np.where(inside, items, 0)).to(arrivals.admissible.device)
-        good = inside & arrivals.admissible.gather(1, pick).cpu().numpy()
-        for position in range(1, shape[1]):
-            good[:, position] &= ~(items[:, :position] == items[:, position : position + 1]).any(1)
-        wrong = ~good & (items != -1)
-        if not wrong.any():
-            return slates
-        if invalid == "empty":
-            return Slates(np.where(wrong, -1, items), slates.price, slates.propensity)
-        row, position = (int(where[0]) for where in np.nonzero(wrong))
-        item = int(items[row, position])
-        kind = (
-            "repeated" if inside[row, position] and bool(arrivals.admissible[row, item]) else "inadmissible"
-        )
-        raise AgentError(
-            f"slate of arrival {int(arrivals.id[row])} in round {self.round}: position {position + 1} holds "
-            f"{kind} item {item}; allowed: distinct admissible items from 0 to {self.n_items - 1}, or -1 for empty"
-        )
 
     def _post(self, rows: NDArray[np.int64], items: NDArray[np.int64], consumed: NDArray[np.bool_]) -> None:
         """Let what was consumed reach the states of its users when it is due."""
@@ -615,7 +555,3 @@ class Market:
         while not self._over:
             self._clock.step()
         self._close_round()
-
-
-def _always(model: IntensityModel) -> Callable[[], tuple[IntensityModel, ...]]:
-    return lambda: (model,)

@@ -13,22 +13,17 @@ from rimsim import rng
 from rimsim.data.log import EventLog
 from rimsim.intensity import RIM
 from rimsim.market.clock import seconds
-from rimsim.market.records import Arrivals, Calibration
-from rimsim.market.scoring import BLOCK, score_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
-    import torch
     from numpy.typing import NDArray
 
     from rimsim.config import PlatformConfig
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.states import UserStates
     from rimsim.market.population import Population
     from rimsim.market.schedule import Schedule
 
-__all__ = ["PastRound", "PastStates", "StateScores", "fold_of", "retrained", "training_log"]
+__all__ = ["PastRound", "fold_of", "retrained", "training_log"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,83 +142,6 @@ def _joined(parts: list[_Events], items: pd.DataFrame) -> EventLog:
         items=items,
         target=target[order],
     )
-
-
-@dataclass(frozen=True, eq=False)
-class PastStates:
-    """n states of a past period, in clock order."""
-
-    id: NDArray[np.int64]
-    """(n,) arrival ids."""
-    tick: NDArray[np.int64]
-    """(n,) instants."""
-    user: NDArray[np.int64]
-    """(n,) market users."""
-    states: Callable[[NDArray[np.int64]], UserStates]
-    """The states of some of the n rows."""
-
-    @classmethod
-    def of_round(cls, past: PastRound) -> PastStates:
-        """The states in which the arrivals of a round came."""
-        schedule, population = past.schedule, past.population
-
-        def states(rows: NDArray[np.int64]) -> UserStates:
-            slots, tick = schedule.slot[rows], schedule.tick[rows]
-            return population.states(slots, population.visible_at(slots, tick), tick)
-
-        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states)
-
-
-class StateScores(Calibration):
-    """Past states, scored in chunks by one model for each fold of users; nothing is scored before it is iterated.
-
-    Args:
-        past: The states.
-        models: A function that yields the model of each fold of users, or one model for all; called when first needed.
-        release: (M,) tick of each item's release.
-        device: Where scores live.
-        seed: Model seed, which makes the folds.
-    """
-
-    def __init__(
-        self,
-        past: PastStates,
-        models: Callable[[], tuple[IntensityModel, ...]],
-        release: NDArray[np.int64],
-        device: torch.device,
-        seed: int,
-    ) -> None:
-        self._past = past
-        self._models = models
-        self._release = release
-        self._device = device
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return len(self._past.id)
-
-    def scored_by(self, models: Callable[[], tuple[IntensityModel, ...]]) -> StateScores:
-        """The same states under other models."""
-        return StateScores(self._past, models, self._release, self._device, self._seed)
-
-    def __iter__(self) -> Iterator[Arrivals]:
-        past = self._past
-        models = self._models()
-        fold = fold_of(self._seed, past.user) % len(models)
-        for number, model in enumerate(models):
-            mine = np.flatnonzero(fold == number)
-            for first in range(0, len(mine), BLOCK):
-                rows = mine[first : first + BLOCK]
-                block = score_states(model, past.states(rows), past.tick[rows], self._release, self._device)
-                yield Arrivals(
-                    id=past.id[rows],
-                    time=seconds(past.tick[rows]),
-                    user=past.user[rows],
-                    relevance=block.relevance[: len(rows)],
-                    ground_intensity=block.ground[: len(rows)],
-                    admissible=block.admissible[: len(rows)],
-                    index=rows,
-                )
 
 
 def retrained(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:

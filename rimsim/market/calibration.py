@@ -1,0 +1,174 @@
+"""The states that prices are solved on, and the models that score them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rimsim.intensity.states import UserStates
+from rimsim.market.clock import seconds, ticks
+from rimsim.market.platform import fold_of, retrained, training_log
+from rimsim.market.records import Arrivals, Calibration
+from rimsim.market.schedule import VISIT_BITS
+from rimsim.market.scoring import BLOCK, score_states
+from rimsim.market.world import initial_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
+    from rimsim.config import PlatformConfig, ScenarioConfig
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.market.platform import PastRound
+    from rimsim.market.world import World
+
+    FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
+
+__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "session_scores"]
+
+
+@dataclass(frozen=True, eq=False)
+class PastStates:
+    """n states of a past period, in clock order."""
+
+    id: NDArray[np.int64]
+    """(n,) arrival ids."""
+    tick: NDArray[np.int64]
+    """(n,) instants."""
+    user: NDArray[np.int64]
+    """(n,) market users."""
+    states: Callable[[NDArray[np.int64]], UserStates]
+    """The states of some of the n rows."""
+
+    @classmethod
+    def of_round(cls, past: PastRound) -> PastStates:
+        """The states in which the arrivals of a round came."""
+        schedule, population = past.schedule, past.population
+
+        def states(rows: NDArray[np.int64]) -> UserStates:
+            slots, tick = schedule.slot[rows], schedule.tick[rows]
+            return population.states(slots, population.visible_at(slots, tick), tick)
+
+        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states)
+
+
+class StateScores(Calibration):
+    """Past states, scored in chunks by one model for each fold of users; nothing is scored before it is iterated.
+
+    Args:
+        past: The states.
+        models: A function that yields the model of each fold of users, or one model for all; called when first needed.
+        release: (M,) tick of each item's release.
+        device: Where scores live.
+        seed: Model seed, which makes the folds.
+    """
+
+    def __init__(
+        self,
+        past: PastStates,
+        models: Callable[[], tuple[IntensityModel, ...]],
+        release: NDArray[np.int64],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self._past = past
+        self._models = models
+        self._release = release
+        self._device = device
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._past.id)
+
+    def scored_by(self, models: Callable[[], tuple[IntensityModel, ...]]) -> StateScores:
+        """The same states under other models."""
+        return StateScores(self._past, models, self._release, self._device, self._seed)
+
+    def __iter__(self) -> Iterator[Arrivals]:
+        past = self._past
+        models = self._models()
+        fold = fold_of(self._seed, past.user) % len(models)
+        for number, model in enumerate(models):
+            mine = np.flatnonzero(fold == number)
+            for first in range(0, len(mine), BLOCK):
+                rows = mine[first : first + BLOCK]
+                block = score_states(model, past.states(rows), past.tick[rows], self._release, self._device)
+                yield Arrivals(
+                    id=past.id[rows],
+                    time=seconds(past.tick[rows]),
+                    user=past.user[rows],
+                    relevance=block.relevance[: len(rows)],
+                    ground_intensity=block.ground[: len(rows)],
+                    admissible=block.admissible[: len(rows)],
+                    index=rows,
+                )
+
+
+def always(model: IntensityModel) -> FoldModels:
+    """One model for the states of all users."""
+    return lambda: (model,)
+
+
+def cross_fitted(
+    platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
+) -> FoldModels:
+    """A model for each fold of users that has not seen what that fold did in the last round.
+
+    Both are retrained, when first asked for, from the model that served that round.
+    """
+    kept, stop = list(past), past[-1].schedule.stop
+
+    @lru_cache(maxsize=1)
+    def models() -> tuple[IntensityModel, ...]:
+        return tuple(
+            retrained(
+                before,
+                training_log(platform, warmup, kept, stop, seed, without_fold=fold),
+                ground=platform.retrain_ground,
+            )
+            for fold in (0, 1)
+        )
+
+    return models
+
+
+def session_scores(
+    config: ScenarioConfig, world: World, model: IntensityModel, most: int, seed: int
+) -> StateScores:
+    """The states at the last sessions of a replay's warm-up.
+
+    Args:
+        config: The scenario.
+        world: Its log.
+        model: The model that will serve; it has seen those sessions.
+        most: At most so many sessions.
+        seed: Model seed.
+    """
+    sessions, past_log = world.past_sessions, world.past
+    rows = np.arange(max(0, len(sessions) - most), len(sessions))
+    users, starts = sessions.user[rows], sessions.start[rows]
+    past = PastStates(
+        id=(users << VISIT_BITS) + np.arange(len(rows)),
+        tick=ticks(starts),
+        user=users,
+        states=lambda some: UserStates.of(past_log, users[some], starts[some]),
+    )
+
+    @lru_cache(maxsize=1)
+    def models() -> tuple[IntensityModel, ...]:
+        recent = past_log.time >= starts[0]
+        held = fold_of(seed, past_log.user)
+        return tuple(
+            initial_model(config, past_log.rows(~(recent & (held == fold))), seed) for fold in (0, 1)
+        )
+
+    device = torch.device(getattr(model, "device", "cpu"))
+    seen = config.platform.calibration == "seen" or not len(rows)
+    return StateScores(past, always(model) if seen else models, world.release, device, seed)

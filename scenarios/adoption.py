@@ -1,0 +1,71 @@
+"""When released items were adopted: consumptions of an arm counted over all its rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim import measures
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import ClosedRound
+    from rimsim.measures import AdoptionTimes
+
+__all__ = ["AdoptionCount"]
+
+
+@dataclass
+class AdoptionCount:
+    """Collects, round by round, when items that came onto the market were first consumed."""
+
+    release: NDArray[np.int64]
+    """(M,) release ticks; 0 for items that were always there, which are not counted."""
+    ticks: list[NDArray[np.int64]] = field(default_factory=list)
+    items: list[NDArray[np.int64]] = field(default_factory=list)
+    arrivals: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def enter(self, closed: ClosedRound) -> None:
+        """Count a round."""
+        before = sum(len(part) for part in self.ticks)
+        row, position = np.nonzero(closed.ledger.consumed)
+        self.items.append(closed.ledger.item[row, position].astype(np.int64))
+        self.arrivals.append(row + before)
+        self.ticks.append(closed.ledger.schedule.tick)
+
+    def times(self) -> tuple[NDArray[np.int64], AdoptionTimes] | None:
+        """Released items (J,) and their times to the first consumption; None where none has been released."""
+        ticks = np.concatenate(self.ticks)
+        late = np.flatnonzero((self.release > 0) & (self.release <= ticks[-1]))
+        if not len(late):
+            return None
+        place = np.full(len(self.release), -1)
+        place[late] = np.arange(len(late))
+        items, arrivals = place[np.concatenate(self.items)], np.concatenate(self.arrivals)
+        start = np.searchsorted(ticks, self.release[late], "left")
+        return late, measures.adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
+
+    def table(self, agent: str, seed: int) -> pd.DataFrame | None:
+        """Columns agent, seed, item, duration, observed; None where no item has been released."""
+        found = self.times()
+        if found is None:
+            return None
+        late, times = found
+        return pd.DataFrame(
+            {
+                "agent": agent,
+                "seed": np.int64(seed),
+                "item": late,
+                "duration": times.duration,
+                "observed": times.observed,
+            }
+        )
+
+    def median(self) -> float | None:
+        """Kaplan-Meier median of arrivals to the first consumption; None where fewer than half were adopted."""
+        found = self.times()
+        return None if found is None else measures.adoption_median(found[1])

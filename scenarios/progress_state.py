@@ -1,0 +1,94 @@
+"""How far an arm has come, on disk between rounds, so that an interrupted run can go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import MarketError
+from rimsim.market import Market, MarketState
+from rimsim.scenarios.adoption import AdoptionCount
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ArmProgress", "is_done", "latest", "mark_done", "save"]
+
+_FOLDER = "state"
+
+
+@dataclass(frozen=True, eq=False)
+class ArmProgress:
+    """What an arm needs to go on beside its tables."""
+
+    market: MarketState
+    """The market at the beginning of the next round."""
+    first: NDArray[np.int64]
+    """(M,) exposures of round 0."""
+    adoption: AdoptionCount
+    """Consumptions counted so far."""
+    served: int
+    """Arrivals served so far."""
+
+
+def _place(folder: Path, part: str) -> Path:
+    return folder / _FOLDER / part
+
+
+def mark_done(folder: Path, part: str) -> None:
+    """Note that an arm is complete; its states go."""
+    place = _place(folder, part)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "done").touch()
+    for old in place.glob("round-*"):
+        shutil.rmtree(old)
+
+
+def is_done(folder: Path, part: str) -> bool:
+    """Whether an arm is complete."""
+    return (_place(folder, part) / "done").is_file()
+
+
+def save(
+    folder: Path, part: str, market: Market, first: NDArray[np.int64], adoption: AdoptionCount, served: int
+) -> None:
+    """Keep the state at the beginning of the market's next round; the one before it goes.
+
+    A market whose model cannot be saved keeps none: its arm begins anew when the run is resumed.
+    """
+    place = _place(folder, part)
+    name = f"round-{market.round:04d}"
+    draft = place / f".draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        market.state.save(draft)
+    except MarketError:
+        shutil.rmtree(draft, ignore_errors=True)
+        return
+    np.savez(
+        draft / "arm.npz",
+        first=first,
+        served=np.int64(served),
+        ticks=np.concatenate(adoption.ticks),
+        items=np.concatenate(adoption.items),
+        arrivals=np.concatenate(adoption.arrivals),
+    )
+    old = sorted(place.glob("round-*"))
+    draft.replace(place / name)
+    for path in old:
+        shutil.rmtree(path)
+
+
+def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress | None:
+    """The last state that an arm left, or None."""
+    found = sorted(_place(folder, part).glob("round-*"))
+    if not found:
+        return None
+    with np.load(found[-1] / "arm.npz", allow_pickle=False) as arrays:
+        adoption = AdoptionCount(release, [arrays["ticks"]], [arrays["items"]], [arrays["arrivals"]])
+        return ArmProgress(MarketState.load(found[-1]), arrays["first"], adoption, int(arrays["served"]))
