@@ -23,7 +23,12 @@ def records(record: type[Any], path: str = "") -> list[tuple[str, type[Any]]]:
 
 def page() -> str:
     """The page as Markdown."""
-    lines = ["# Scenarios", "", "A scenario is a YAML file with the fields below; what is left out has its default.", ""]
+    lines = [
+        "# Scenarios",
+        "",
+        "A scenario is a YAML file with the fields below; what is left out has its default.",
+        "",
+    ]
     lines += ["| scenario | what it is |", "|---|---|"]
     lines += [f"| `{name}` | {find_scenario(name).description} |" for name in scenario_names()]
     for path, record in records(ScenarioConfig):

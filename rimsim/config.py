@@ -61,6 +61,17 @@ class DataConfig:
     min_value: float | None = Field(
         default=None, description="Events with a lower value (stars) are left out; null keeps all."
     )
+    columns: str | None = Field(
+        default=None,
+        description="Which columns to read: 'user=uid,item=sku,time=at'; null finds the usual names.",
+    )
+    release: Literal["given", "first-event", "year"] = Field(
+        default="given",
+        description="Release times: as the log gives them, an item's first event, or its year.",
+    )
+    skip_bad_rows: bool = Field(
+        default=False, description="Leave bad rows out, counted, in place of an error."
+    )
     session_gap: Duration = Field(
         default="30min", description="A silence longer than this starts a new session."
     )

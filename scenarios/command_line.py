@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = commands.add_parser("compare", help="compare agents in the closed loop: the main job")
     compare.add_argument(
-        "scenario", nargs="?", default="closed-loop", help="name (rimsim scenarios) or YAML file"
+        "scenario", nargs="?", help="name (rimsim scenarios) or YAML file (default: closed-loop)"
     )
     _compare_options(compare)
 
@@ -65,8 +65,24 @@ def _parser() -> argparse.ArgumentParser:
         "--digest", action="store_true", help="print a digest of the tables' content and nothing else"
     )
 
+    _data_parser(commands)
     commands.add_parser("scenarios", help="list the built-in scenarios")
     return parser
+
+
+def _data_parser(commands: argparse._SubParsersAction[_Parser]) -> None:
+    jobs = commands.add_parser("data", help="list, check or download logs").add_subparsers(
+        dest="data_job", required=True, metavar="JOB", parser_class=_Parser
+    )
+    jobs.add_parser("list", help="the logs that can be had by name")
+    check = jobs.add_parser("check", help="describe a log and say what can be done with it")
+    check.add_argument("path", help="name, folder, zip, CSV, TSV or Parquet file")
+    check.add_argument("--columns", help="such as user=uid,item=sku,time=at")
+    check.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, counted")
+    check.add_argument("--picture", type=Path, help="draw the log into this PNG file")
+    download = jobs.add_parser("download", help="fetch a log, with its checksum")
+    download.add_argument("name", help="a name of rimsim data list")
+    download.add_argument("--folder", type=Path, help="where to (default: the data folder)")
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +137,10 @@ def _seeds(text: str) -> int | list[int]:
     return numbers[0] if len(numbers) == 1 and "," not in text else numbers
 
 
-_IN_FOLDER = ("scenario", "agents", "rounds", "seeds", "data", "set", "frozen", "no_ledger", "no_certificate")
+_IN_FOLDER = (
+    "scenario", "agents", "rounds", "seeds", "data", "columns", "skip_bad_rows", "set", "frozen", "no_ledger",
+    "no_certificate",
+)  # fmt: skip
 """Options whose values a run folder holds."""
 
 
@@ -144,6 +163,11 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.comparison import DEFAULT_AGENTS, compare  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.report import print_results  # noqa: PLC0415
 
+    settings = _settings(options.set)
+    if options.columns:
+        settings["data.columns"] = options.columns
+    if options.skip_bad_rows:
+        settings["data.skip_bad_rows"] = True
     frozen = None
     if options.frozen is not None:
         frozen = [] if options.frozen == "none" else _split(options.frozen)
@@ -153,7 +177,7 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
         rounds=options.rounds,
         seeds=_seeds(options.seeds or "2"),
         data=options.data,
-        settings=_settings(options.set),
+        settings=settings,
         frozen=frozen,
         out=options.out,
         batch_size=options.batch_size,
@@ -225,6 +249,22 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     print_results(run, console)
 
 
+def _data(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.data import catalogue, check, download  # noqa: PLC0415  # pandas loads only for work
+
+    if options.data_job == "list":
+        for entry in catalogue():
+            console.print(entry.text(), highlight=False, soft_wrap=True)
+    elif options.data_job == "check":
+        described = check(options.path, columns=options.columns, skip_bad_rows=options.skip_bad_rows)
+        console.print(described.text(), highlight=False, soft_wrap=True, markup=False)
+        if options.picture is not None:
+            described.picture(options.picture)
+            console.print(f"picture     {options.picture}", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"saved to {download(options.name, options.folder)}", highlight=False, soft_wrap=True)
+
+
 def _scenarios(console: Console) -> None:
     for name in scenario_names():
         console.print(f"{name:22} {find_scenario(name).description}", highlight=False, soft_wrap=True)
@@ -241,6 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _compare(options, console)
         elif options.job == "demo":
             _demo(options, console)
+        elif options.job == "data":
+            _data(options, console)
         elif options.job == "report":
             _report(options, console)
         else:

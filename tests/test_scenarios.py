@@ -353,11 +353,12 @@ def test_an_interrupted_run_resumes_to_the_same_content(tmp_path, monkeypatch, p
             raise Killed
         return replace(self, target)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Path, "replace", counting)
+    monkeypatch.setattr(Path, "replace", counting)
+    with pytest.raises(Killed):
         compare(
             config, ("rim-feedback", "relevance"), seeds=1, out=tmp_path / "cut", workers=1, certify=False
         )
+    monkeypatch.setattr(Path, "replace", replace)
     resumed = resume(tmp_path / "cut", batch_size=11, workers=1)
     assert digest(resumed) == digest(whole)
     events = EventAccumulator(str(resumed.folder / "events" / "relevance" / "seed-0"))
@@ -376,7 +377,7 @@ def test_a_run_of_other_versions_is_not_resumed(run, tmp_path):
 
 
 def test_a_run_is_repeated_from_its_folder(tmp_path, capsys):
-    """compare --from says that the repetition is equal, and refuses options that the folder holds."""
+    """Compare --from says that the repetition is equal, and refuses options that the folder holds."""
     compare(small_scenario(rounds=1), ("random",), seeds=1, out=tmp_path / "one", workers=1, frozen=[])
     assert (
         main(["compare", "--from", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--workers", "1"])
@@ -385,3 +386,60 @@ def test_a_run_is_repeated_from_its_folder(tmp_path, capsys):
     assert "equal to" in capsys.readouterr().out
     assert main(["compare", "--from", str(tmp_path / "one"), "--rounds", "2"]) == 2
     assert "rounds" in capsys.readouterr().err
+
+
+# -- logs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("u,a,0\n", "1 event"),
+        ("u,a,0\nu,b,5000\nu,c,9000\nu,d,20000\nu,e,50000\n", "1 user"),
+        ("u,a,0\nv,a,5000\nu,a,9000\nw,a,20000\n", "1 item"),
+        ("u,a,7\nv,b,7\nw,a,7\nx,b,7\nu,b,7\n", "time"),
+    ],
+)
+def test_degenerate_logs_are_refused_before_any_fit(tmp_path, rows, message):
+    """One event, one user, one item or one instant: refused with the reason, and nothing is written."""
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,timestamp\n" + rows)
+    settings = {"data.min_item_events": 1, "slate": 1}
+    with pytest.raises(DataError, match=message):
+        compare("closed-loop", ("random",), data=str(log), settings=settings, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_log_with_gaps_of_years_goes_through(tmp_path):
+    """Years of silence between the sessions of a small log change nothing about its being simulated."""
+    rng = np.random.default_rng(1)
+    years = rng.integers(0, 4, 600) * 5 * 365 * 86_400
+    rows = pd.DataFrame(
+        {
+            "user": rng.integers(0, 30, 600),
+            "item": rng.integers(0, 20, 600),
+            "timestamp": 900_000_000 + years + rng.integers(0, 86_400, 600),
+        }
+    ).drop_duplicates(["user", "item"])
+    path = tmp_path / "log.csv"
+    rows.to_csv(path, index=False)
+    settings = {
+        "data.min_item_events": 1,
+        "slate": 3,
+        "arrivals.per_round": 50,
+        "platform.model": "popularity-hp",
+    }
+    out = tmp_path / "run"
+    found = compare("closed-loop", ("rim-dual",), 2, 1, data=str(path), settings=settings, out=out, workers=1)
+    assert found.rounds["round"].nunique() == 2
+
+
+def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
+    """List names the embedded log, check describes it with a picture, a missing file ends with status 2."""
+    assert main(["data", "list"]) == 0
+    assert "ml-latest-small" in capsys.readouterr().out
+    assert main(["data", "check", "ml-latest-small", "--picture", str(tmp_path / "log.png")]) == 0
+    assert "100,004" in capsys.readouterr().out
+    assert (tmp_path / "log.png").stat().st_size > 10_000
+    assert main(["data", "check", str(tmp_path / "nowhere.csv")]) == 2
+    assert "nowhere.csv" in capsys.readouterr().err

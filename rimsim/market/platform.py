@@ -15,7 +15,6 @@ from rimsim.intensity import RIM
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
-
     from numpy.typing import NDArray
 
     from rimsim.config import PlatformConfig

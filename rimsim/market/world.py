@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from rimsim import rng
-from rimsim.data import load
+from rimsim.data import Needs, load, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity import cache_folder, fitted, make, names
@@ -69,12 +69,18 @@ def build_world(config: ScenarioConfig) -> World:
         min_item_events=data.min_item_events,
         min_user_events=data.min_user_events,
         min_value=data.min_value,
+        columns=data.columns,
+        release=data.release,
+        skip_bad_rows=data.skip_bad_rows,
     )
     if config.slate > log.n_items:
         raise ConfigError(
             f"slate: {config.slate} positions, but the catalogue of {data.source!r} has {log.n_items} items; "
             "allowed: at most as many"
         )
+    require_usable(
+        log, Needs(items=config.slate, gap=duration_seconds(data.session_gap)), use="run the market"
+    )
     sessions = log.sessions(data.session_gap)
     replay = config.arrivals.kind == "replay"
     if replay:
