@@ -65,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         "--digest", action="store_true", help="print a digest of the tables' content and nothing else"
     )
 
+    report.add_argument(
+        "--markdown", action="store_true", help="print the tables as Markdown and nothing else"
+    )
+
     _data_parser(commands)
     commands.add_parser("scenarios", help="list the built-in scenarios")
     return parser
@@ -90,6 +94,8 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="rounds, in place of the scenario's")
     parser.add_argument("--seeds", help="how many seeds, or which: 0,3,7 (default: 2)")
     parser.add_argument("--data", help="name, folder, zip, CSV or Parquet file, in place of the scenario's")
+    parser.add_argument("--columns", help="columns of the log: user=uid,item=sku,time=at")
+    parser.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows of the log out, counted")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="another field: exposure.beta=0.3"
     )
@@ -238,12 +244,15 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.scenarios.report import digest, draw_pictures, print_results  # noqa: PLC0415
+    from rimsim.scenarios.report import digest, draw_pictures, markdown, print_results  # noqa: PLC0415
     from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
 
     run = load_run(options.run)
     if options.digest:
         console.print(digest(run), highlight=False)
+        return
+    if options.markdown:
+        sys.stdout.write(markdown(run))
         return
     draw_pictures(run)
     print_results(run, console)
@@ -275,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)  # a file or a pipe: wide enough for the tables
+        console = Console(width=140)  # a file or a pipe: wide enough for the tables
     try:
         if options.job == "compare":
             _compare(options, console)

@@ -13,7 +13,14 @@ from rimsim.errors import RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios.picture_tables import PictureTables
 from rimsim.scenarios.pictures import draw_all
-from rimsim.scenarios.results import differences, loop_effects, results_table, summary
+from rimsim.scenarios.results import (
+    baseline_of,
+    differences,
+    loop_effects,
+    results_table,
+    summary,
+    to_markdown,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,36 +30,40 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.run_folder import Run
 
-__all__ = ["digest", "draw_pictures", "print_results"]
+__all__ = ["digest", "draw_pictures", "markdown", "print_results"]
+
+
+def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
+    """The tables of a run that have rows, with their titles."""
+    agents, seeds, rounds = run.agents, len(run.seeds), run.rounds
+    count = int(rounds["round"].max()) + 1
+    late = f"mean of rounds {count - max(1, count // 2)}–{count - 1}" if count > 1 else "round 0"
+    spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
+    tables = [
+        (f"{run.scenario.name}: {late}, {spread}", summary(rounds, agents)),
+        (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents)),
+        ("What the loop does: retrained minus frozen, at the same seeds", loop_effects(rounds, agents)),
+    ]
+    return [(title, table) for title, table in tables if len(table)]
 
 
 def print_results(run: Run, console: Console) -> None:
     """Print the tables of a run and say where everything is."""
-    agents, seeds = run.agents, len(run.seeds)
-    rounds = run.rounds
-    count = int(rounds["round"].max()) + 1
-    late = f"mean of rounds {count - max(1, count // 2)}–{count - 1}" if count > 1 else "round 0"
-    spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
     console.print()
-    console.print(results_table(summary(rounds, agents), f"{run.scenario.name}: {late}, {spread}"))
-    apart = differences(rounds, agents)
-    if len(apart):
-        console.print(
-            results_table(
-                apart, "Minus relevance, at the same seeds" if "relevance" in agents else f"Minus {agents[0]}"
-            )
-        )
-    effects = loop_effects(rounds, agents)
-    if len(effects):
-        console.print(results_table(effects, "What the loop does: retrained minus frozen, at the same seeds"))
-    pictures = sorted((run.folder / "pictures").glob("*.png"))
-    console.print(f"tables     {run.folder}/*.parquet", soft_wrap=True, highlight=False)
-    console.print(
-        f"pictures   {run.folder}/pictures/ ({', '.join(p.name for p in pictures)})",
-        soft_wrap=True,
-        highlight=False,
-    )
-    console.print(f"events     tensorboard --logdir {run.folder}/events", soft_wrap=True, highlight=False)
+    for title, table in _titled(run):
+        console.print(results_table(table, title))
+    pictures = ", ".join(path.name for path in sorted((run.folder / "pictures").glob("*.png")))
+    for name, where in (
+        ("tables", f"{run.folder}/*.parquet"),
+        ("pictures", f"{run.folder}/pictures/ ({pictures})"),
+        ("events", f"tensorboard --logdir {run.folder}/events"),
+    ):
+        console.print(f"{name:10} {where}", soft_wrap=True, highlight=False)
+
+
+def markdown(run: Run) -> str:
+    """The tables of a run as Markdown."""
+    return "\n".join(f"**{title}**\n\n{to_markdown(table)}" for title, table in _titled(run))
 
 
 def draw_pictures(run: Run) -> list[Path]:
