@@ -63,7 +63,9 @@ def make_agent(text: str) -> Agent:
     try:
         agent = factory(**options)
     except TypeError as error:
-        raise ConfigError(f"agent {where!r} cannot be made from {options or 'no options'}: {error}") from error
+        raise ConfigError(
+            f"agent {where!r} cannot be made from {options or 'no options'}: {error}"
+        ) from error
     if not isinstance(agent, Agent):
         missing = [
             part

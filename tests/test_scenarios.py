@@ -252,7 +252,8 @@ def test_the_documented_agent_and_log_go_through_compare(tmp_path, capsys):
         [
             "compare", "closed-loop", "--data", str(tmp_path / "mine.csv"), "--rounds", "2", "--seeds", "1",
             "--agents", f"relevance,{tmp_path / 'my_agent.py'}:FreshFirst", "--set", "arrivals.per_round=100",
-            "--set", "slate=5", "--set", "platform.model=popularity-hp", "--workers", "1", "--out", str(tmp_path / "run"),
+            "--set", "slate=5", "--set", "platform.model=popularity-hp", "--workers", "1",
+            "--out", str(tmp_path / "run"),
         ]
     )  # fmt: skip
     assert status == 0, capsys.readouterr().err
