@@ -337,3 +337,15 @@ def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(ModelError, match="safetensors"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_gru_fits_a_log_whose_users_were_seen_once(seed):
+    """A batch of first events alone, which have nothing to read, trains the bias and does not fail."""
+    log = random_log(n_users=8, n_items=4, seed=seed, mean_events=1.0)
+    scores = (
+        GRU(GRUConfig(seed=seed, epochs=2))
+        .fit(log)
+        .score(UserStates.of(log, np.arange(2), log.time[-1] + 1.0))
+    )
+    assert torch.isfinite(scores).all()

@@ -55,6 +55,8 @@ class GRUNetwork(TiedNetwork):
     ) -> torch.Tensor:
         """(b, L + 1, W) hidden states before and after each of the read items (b, L)."""
         read = dropped(self.item[items], self.dropout, draw)
+        if not read.shape[1]:  # a batch of first events: nothing has been read
+            return start[:, None]
         after, _ = self.gru(read, start[None].contiguous())
         return torch.cat([start[:, None], after], dim=1)
 

@@ -79,7 +79,7 @@ def build_world(config: ScenarioConfig) -> World:
             "allowed: at most as many"
         )
     require_usable(
-        log, Needs(items=config.slate, gap=duration_seconds(data.session_gap)), use="run the market"
+        log, Needs(items=max(2, config.slate), gap=duration_seconds(data.session_gap)), use="run the market"
     )
     sessions = log.sessions(data.session_gap)
     replay = config.arrivals.kind == "replay"
