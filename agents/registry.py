@@ -18,7 +18,7 @@ from rimsim.agents.random import Random
 from rimsim.agents.relevance import Relevance
 from rimsim.agents.rim_dual import RimDual
 from rimsim.agents.rim_feedback import RimFeedback
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, RimsimError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,9 @@ def make_agent(text: str) -> Agent:
             raise ConfigError(f"agent {where!r} has no option {name!r}.{nearest(name, known)}")
     try:
         agent = factory(**options)
-    except TypeError as error:
+    except RimsimError:
+        raise
+    except Exception as error:  # whatever a user's constructor does
         raise ConfigError(
             f"agent {where!r} cannot be made from {options or 'no options'}: {error}"
         ) from error
@@ -73,6 +75,10 @@ def make_agent(text: str) -> Agent:
             if not hasattr(agent, part)
         ]
         raise ConfigError(f"agent {where!r} lacks {', '.join(missing)}; allowed: see rimsim.agents.Agent")
+    if agent.barrier_every is not None and agent.barrier_every < 1:
+        raise ConfigError(
+            f"agent {where!r}: barrier_every is {agent.barrier_every}; allowed: None, or at least 1"
+        )
     if options:
         agent.name = text.replace(" ", "")
     return agent
@@ -106,8 +112,11 @@ def _imported(where: str) -> Callable[..., Any]:
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(place)
-    except ImportError as error:
-        raise ConfigError(f"agent {where!r}: cannot import {place!r}: {error}") from error
+    except Exception as error:  # whatever a user's file does when it is imported
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ConfigError(
+            f"agent {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, name):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         raise ConfigError(f"agent {where!r}: {place} has no {name!r}.{nearest(name, classes)}")

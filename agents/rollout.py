@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from rimsim.market import Feedback
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import gymnasium
 
@@ -57,7 +58,8 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
     while True:
         view_round = inner.market.round
         if view_round != opened:
-            agent.begin_round(inner.round_view())
+            with _named(agent, f"before round {view_round}"):
+                agent.begin_round(inner.round_view())
             opened = view_round
         arrivals = inner.arrivals
         slates = as_slates(_answer(agent, arrivals, view_round))
@@ -85,7 +87,8 @@ def play_round(
     """
     number = market.round
     market.barrier_every = agent.barrier_every
-    agent.begin_round(market.round_view())
+    with _named(agent, f"before round {number}"):
+        agent.begin_round(market.round_view())
     notes = _Notebook(agent, market)
     while not market.done and market.round == number:
         arrivals = market.next_arrivals(batch_size, in_waves=agent.order_free)
@@ -100,16 +103,21 @@ def play_round(
 
 
 def _answer(agent: Agent, arrivals: Arrivals, number: int) -> SlateLike:
+    first = int(arrivals.id[0])
+    where = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
+    with _named(agent, where):
+        return as_slates(agent.act(arrivals))
+
+
+@contextmanager
+def _named(agent: Agent, where: str) -> Iterator[None]:
+    """Let an agent's error say whose it is; ours pass as they are."""
     try:
-        return agent.act(arrivals)
-    except RimsimError:
-        raise
+        yield
+    except RimsimError as error:
+        raise type(error)(*(f"agent {agent.name!r} {where}: {error}", *error.args[1:])) from error
     except Exception as error:
-        first = int(arrivals.id[0])
-        raise AgentError(
-            f"agent {agent.name!r} raised {type(error).__name__} in round {number}, at arrival {first} or one of the "
-            f"{len(arrivals) - 1} after it: {error}"
-        ) from error
+        raise AgentError(f"agent {agent.name!r} raised {type(error).__name__} {where}: {error}") from error
 
 
 class _Notebook:
@@ -135,7 +143,8 @@ class _Notebook:
                 key=lambda entry: entry[0],
             )
             for _, page, n in pages:
-                self._learner.learn(_one(page, n))
+                with _named(self._learner, f"learning in round {self._market.round}"):
+                    self._learner.learn(_one(page, n))
             self._pages = []
             if not at_barrier:
                 self._count = 0

@@ -186,7 +186,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             seeds |= value
         self._market = Market(
             self.config,
-            seeds=Seeds(**seeds),
+            seeds=_seeds(seeds),
             barrier_every=self.barrier_every,
             reveal_truth=self.reveal_truth,
         )
@@ -267,6 +267,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             "emptied": emptied,
             "shortfall": int(np.maximum(market.required - market.exposure, 0).sum()),
         }
+
+
+def _seeds(values: dict[str, int]) -> Seeds:
+    try:
+        return Seeds(**values)
+    except ValueError as error:
+        raise ConfigError(f"reset: seeds are {values}; allowed: whole numbers from 0 up") from error
 
 
 def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:

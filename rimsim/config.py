@@ -226,14 +226,15 @@ class ScenarioConfig:
     platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
 
     def __post_init__(self) -> None:
-        if (
-            self.consumer.kind == "replay"
-            and self.arrivals.kind == "clones"
-            and self.arrivals.history == "logged"
-        ):
+        if self.consumer.kind == "replay" and self.arrivals.kind == "clones":
             raise ConfigError(
-                "consumer.kind is 'replay' with clones of full history, which have no logged future to hit; "
-                "allowed: consumer.kind 'intensity', arrivals.kind 'replay', or arrivals.history 'none'"
+                "consumer.kind is 'replay' with clones, which have no logged future to hit; "
+                "allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
+            )
+        if self.releases.last_round < self.releases.first_round:
+            raise ConfigError(
+                f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
+                f"{self.releases.first_round}; allowed: the same round or a later one"
             )
         if self.releases.share > 0 and self.arrivals.kind == "replay":
             raise ConfigError(

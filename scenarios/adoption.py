@@ -24,7 +24,7 @@ class AdoptionCount:
     """Collects, round by round, when items that came onto the market were first consumed."""
 
     release: NDArray[np.int64]
-    """(M,) release ticks; 0 for items that were always there, which are not counted."""
+    """(M,) release ticks; items that were there when the first arrival came are not counted."""
     ticks: list[NDArray[np.int64]] = field(default_factory=list)
     items: list[NDArray[np.int64]] = field(default_factory=list)
     arrivals: list[NDArray[np.int64]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class AdoptionCount:
     def times(self) -> tuple[NDArray[np.int64], AdoptionTimes] | None:
         """Released items (J,) and their times to the first consumption; None where none has been released."""
         ticks = np.concatenate(self.ticks)
-        late = np.flatnonzero((self.release > 0) & (self.release <= ticks[-1]))
+        late = np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
         if not len(late):
             return None
         place = np.full(len(self.release), -1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.errors import MarketError
+from rimsim.errors import MarketError, ModelError
 from rimsim.market import Market, MarketState
 from rimsim.scenarios.adoption import AdoptionCount
 
@@ -68,7 +68,7 @@ def save(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         market.state.save(draft)
-    except MarketError:
+    except (MarketError, ModelError):
         shutil.rmtree(draft, ignore_errors=True)
         return
     np.savez(

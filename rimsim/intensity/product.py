@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
+import torch
 
 from rimsim.errors import ModelError
 from rimsim.intensity.contract import RecurrentModel
@@ -14,7 +15,6 @@ from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
@@ -51,6 +51,11 @@ class RIM:
         self.mark = mark
         self.ground = ground
         self._width: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where scores are computed: the mark model's device."""
+        return torch.device(getattr(self.mark, "device", "cpu"))
 
     @property
     def rescale(self) -> float:

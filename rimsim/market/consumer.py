@@ -52,6 +52,10 @@ class Consumer(Protocol):
         """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds."""
         ...
 
+    def take(self, slot: int, items: list[int]) -> None:
+        """Note what a user has consumed before the round."""
+        ...
+
     def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n,) how many items each arrival would consume if it could: the denominator of recall."""
         ...
@@ -103,12 +107,25 @@ class IntensityConsumer:
         rows, items = np.divmod(pairs, len(release))
         gone = truth.share(population.log_user[rows], items)
         self._past_mass = np.bincount(rows, weights=gone, minlength=len(population))
-        self._box_share: list[list[float]] = [[] for _ in slots]
+        self._eaten: list[list[int]] = [[] for _ in slots]
+        self._eaten_share: list[list[float]] = [[] for _ in slots]
+        for slot, box in enumerate(population.box):
+            self.take(slot, box)
+
+    def take(self, slot: int, items: list[int]) -> None:
+        """Note what a user has consumed, which it does not consume again even before the platform knows of it."""
+        user = np.full(len(items), self._population.log_user[slot])
+        self._eaten[slot].extend(items)
+        self._eaten_share[slot].extend(self._truth.share(user, np.array(items, np.int64)).tolist())
 
     def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
         """See :class:`Consumer`."""
         user = self._population.log_user[self._schedule.slot[rows]]
+        slots = self._schedule.slot[rows].tolist()
         shown = slates >= 0
+        for n, slot in enumerate(slots):
+            if self._eaten[slot]:
+                shown[n] &= ~np.isin(slates[n], self._eaten[slot])
         share = np.where(shown, self._truth.share(user[:, None], slates), 0.0)
         scale = self._truth.ground[user] / self._admissible_mass(rows)
         intensity = share * scale[:, None]
@@ -116,7 +133,10 @@ class IntensityConsumer:
         probability, consumed = poisson_response(
             intensity, draw, self._config.position_decay, self._config.attraction
         )
-        return Response(consumed & shown, probability, intensity)
+        consumed &= shown
+        for n in np.flatnonzero(consumed.any(1)).tolist():
+            self.take(slots[n], slates[n][consumed[n]].tolist())
+        return Response(consumed, probability, intensity)
 
     def organic(self, row: int) -> tuple[int, list[int]]:
         """Clones consume only what they are shown."""
@@ -131,8 +151,9 @@ class IntensityConsumer:
             slots, tick = self._schedule.slot[padded], self._schedule.tick[padded]
             share = self._truth.rows(self._population.log_user[slots])
             share[self._release[None, :] > tick[:, None]] = 0.0
-            counts = self._population.visible_at(slots, tick)
-            share[self._population.consumed_pairs(slots, counts)] = 0.0
+            share[self._population.past(slots)] = 0.0
+            for n, slot in enumerate(slots.tolist()):
+                share[n, self._eaten[slot]] = 0.0
             share *= self._truth.ground[self._population.log_user[slots]][:, None]
             share /= self._admissible_mass(padded)[:, None]
             parts.append(torch.from_numpy(share[: len(mine)].astype(np.float32)))
@@ -146,12 +167,8 @@ class IntensityConsumer:
         """(n,) Σ p* over the released items that the user has not consumed."""
         mass = np.empty(len(rows))
         slots, tick = self._schedule.slot[rows], self._schedule.tick[rows]
-        for n, (slot, at) in enumerate(zip(slots.tolist(), tick.tolist(), strict=True)):
-            box, shares = self._population.box[slot], self._box_share[slot]
-            while len(shares) < len(box):
-                user = self._population.log_user[slot : slot + 1]
-                shares.append(float(self._truth.share(user, np.array([box[len(shares)]]))[0]))
-            mass[n] = 1.0 - self._past_mass[slot] - sum(shares[: self._population.visible(slot, at)])
+        for n, slot in enumerate(slots.tolist()):
+            mass[n] = 1.0 - self._past_mass[slot] - sum(self._eaten_share[slot])
         if self._last_release > int(tick.min()):
             late = np.flatnonzero(self._release > int(tick.min()))
             users = self._population.log_user[slots]
@@ -198,6 +215,9 @@ class ReplayConsumer:
             hits[n] = np.isin(slates[n], self._future[session])
         hits &= slates >= 0
         return Response(hits, hits.astype(np.float64), hits.astype(np.float64))
+
+    def take(self, slot: int, items: list[int]) -> None:
+        """What users consume is written in the log."""
 
     def organic(self, row: int) -> tuple[int, list[int]]:
         """The session's own events, due when it ends."""

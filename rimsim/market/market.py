@@ -192,8 +192,10 @@ class Market:
             self._past.append(PastRound(number, schedule, populations[key]))
         for number, slot, due, item in state.posts.tolist():
             populations[number].post(slot, due, [item])
-        if self._past:
-            self._start_clock(self._past[-1].schedule.stop)
+        self._start_clock(self._past[-1].schedule.stop if self._past else int(ticks(self.world.opening)))
+        if not self._past:
+            self._calibration = self._first_scores()
+        else:
             for number, slot, due, item in state.pending.tolist():
                 self._schedule_post(number, populations[number], slot, due, [item])
             self._calibration = self._past_scores()
@@ -261,6 +263,8 @@ class Market:
         else:
             self._population = Population(self.schedule, self._history)
         self._consumer = self._make_consumer()
+        for _, slot, _, taken in (entry for entry in self._scheduled.values() if self._replay):
+            self._consumer.take(slot, taken)
         self._scorer = Scorer(self.model, self._population, world.release, self.device)
         self._scorer.encode(self.schedule.start)
         self._rows = ScoreAhead(self._scorer, self._population, self.schedule)
@@ -362,11 +366,21 @@ class Market:
 
     def _median_kth_score(self) -> float:
         """Median over last round's states of the k-th largest λ(x,y), scored by the serving model."""
-        scores = self._calibration.scored_by(always(self.model))
-        parts = [chunk.intensity.topk(self.config.slate, 1)[0][:, -1] for chunk in scores]
-        if not parts:
-            return 1.0
-        return float(torch.cat(parts).double().quantile(0.5)) or float(np.finfo(np.float32).tiny)
+        k, parts = self.config.slate, []
+        for chunk in self._calibration.scored_by(always(self.model)):
+            best = chunk.intensity.topk(k, 1)[0]
+            count = chunk.admissible.sum(1).clamp_max(k)  # a row with fewer than k has its last for its k-th
+            parts.append(best.gather(1, (count - 1).clamp_min(0)[:, None])[:, 0][count > 0])
+        scores = torch.cat(parts) if parts else torch.zeros(0)
+        if not len(scores):
+            return 1.0  # no past at all: any cost is as good
+        median = float(scores.double().quantile(0.5))
+        if not median > 0:
+            raise MarketError(
+                f"the median k-th score of {len(scores)} past states is {median}: shortfall would cost nothing; "
+                "allowed: a model that gives more than half of the states k items of positive intensity"
+            )
+        return median
 
     def round_view(self) -> RoundView:
         """What an agent may know of the open round."""

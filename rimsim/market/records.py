@@ -69,14 +69,28 @@ def as_slates(answer: SlateLike) -> Slates:
     Raises:
         AgentError: If it is nothing of the kind.
     """
-    if isinstance(answer, Slates):
-        return answer
-    items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
+    if not isinstance(answer, Slates):
+        return Slates(_whole_items(answer))
+    items = _whole_items(answer.items)
+    for name in ("price", "propensity"):
+        value = getattr(answer, name)
+        if value is not None and np.shape(value) != items.shape:
+            raise AgentError(
+                f"{name} has shape {np.shape(value)}; allowed: that of the slates, {items.shape}"
+            )
+    return Slates(items, answer.price, answer.propensity)
+
+
+def _whole_items(answer: object) -> NDArray[np.int64]:
+    try:
+        items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
+    except ValueError as error:
+        raise AgentError(f"slates are no array ({error}); allowed: (n, k) whole numbers") from error
     if items.ndim != 2 or not np.issubdtype(items.dtype, np.integer):
         raise AgentError(
             f"slates are an array of shape {items.shape} and type {items.dtype}; allowed: (n, k) whole numbers"
         )
-    return Slates(items.astype(np.int64, copy=False))
+    return items.astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,10 +20,11 @@ __all__ = ["required_by_release"]
 def required_by_release(
     beta: float, schedule: Schedule, slate: int, release: NDArray[np.int64], seed: int, number: int
 ) -> NDArray[np.int64]:
-    """b_y = β·N·k/M in whole exposures; an item released within the round gets its share of what is left of it.
+    """b_y in whole exposures; an item released within the round counts for what is left of the round after it.
 
-    Items released by the round's start share out β·N·k by largest remainder. A later item gets the floor that such an
-    item has on average, times the share of the round's arrivals that come after its release, rounded down.
+    Σ b = β·N·k, shared out in proportion to the share of the round's arrivals that an item is there for, by largest
+    remainder with seeded ties: b_y = β·N·k/M where all items are there. No item is promised more exposures than
+    arrivals come after its release.
 
     Args:
         beta: β.
@@ -36,12 +37,17 @@ def required_by_release(
     Returns:
         (M,) required exposures.
     """
-    there = release <= schedule.start
     ties = rng.derived_seed(seed, rng.Purpose.FLOORS, number)
-    required = required_exposure(beta, len(schedule), slate, there, ties)
-    coming = np.flatnonzero(~there & (release < schedule.stop))
-    if len(coming) and there.any():
-        left = len(schedule) - np.searchsorted(schedule.tick, release[coming], "left")
-        each = beta * len(schedule) * slate / there.sum()
-        required[coming] = np.floor(each * left / len(schedule)).astype(np.int64)
-    return required
+    n = len(schedule)
+    there = release <= schedule.start
+    coming = ~there & (release < schedule.stop)
+    if not coming.any():
+        return required_exposure(beta, n, slate, there, ties)
+    left = np.where(there, n, 0)
+    left[coming] = n - np.searchsorted(schedule.tick, release[coming], "left")
+    exact = beta * n * slate * left / left.sum()
+    required = np.floor(exact).astype(np.int64)
+    rest = round(beta * n * slate) - int(required.sum())
+    order = np.lexsort((rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(left))), -(exact - required)))
+    required[order[:rest]] += 1
+    return np.asarray(np.minimum(required, left), np.int64)

@@ -152,6 +152,11 @@ def replay_schedules(
         raise DataError(
             f"replay: {len(rows)} sessions start after the warm-up; allowed: at least one a round, here {rounds}"
         )
+    if config.per_round is not None and len(rows) <= (rounds - 1) * config.per_round:
+        raise DataError(
+            f"replay: {len(rows)} sessions for {rounds} rounds of arrivals.per_round {config.per_round} leave a round "
+            f"without any; allowed: fewer rounds, or null, which shares the sessions out evenly"
+        )
     bounds = np.linspace(0, len(rows), rounds + 1).round().astype(np.int64)
     if config.per_round is not None:
         bounds = np.minimum(np.arange(rounds + 1) * config.per_round, len(rows))

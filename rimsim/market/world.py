@@ -19,7 +19,7 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity import cache_folder, fitted, make, names
 from rimsim.intensity.cache import Cacheable, log_digest
-from rimsim.market.clock import ticks
+from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.truth import Truth, fit_truth
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class World:
     opening: float
     """Seconds at which the market opens."""
     release: NDArray[np.int64]
-    """(M,) tick of each item's release; 0 for those that are there from the start."""
+    """(M,) tick of each item's release; ALWAYS for those that are there from the start."""
     truth: Truth | None
     """The fitted truth; None for a replay."""
 
@@ -89,11 +89,12 @@ def build_world(config: ScenarioConfig) -> World:
         # A session that straddles the opening ends there: its later events never happen.
         started_before = sessions.start[sessions.of_event] < opening
         whole, past = log, log.rows(started_before & (log.time < opening))
-        release = ticks(log.items["release"].to_numpy(np.float64))
+        given = log.items["release"].to_numpy(np.float64)
+        release = np.where(given == 0, ALWAYS, ticks(given))
     else:
         opening = float(log.time[-1]) + 1.0
         release = _release_ticks(config, log.n_items, opening)
-        whole, past = log, log.rows(release[log.item] == 0)
+        whole, past = log, log.rows(release[log.item] == ALWAYS)
     truth = _truth(whole, sessions, config.consumer.rank) if config.consumer.kind == "intensity" else None
     return World(log, sessions, past, past.sessions(data.session_gap), opening, release, truth)
 
@@ -102,7 +103,7 @@ def _release_ticks(config: ScenarioConfig, n_items: int, opening: float) -> NDAr
     """(M,) release ticks of clones' markets: a seeded share of the catalogue comes between two rounds."""
     plan = config.releases
     late = round(plan.share * n_items)
-    release = np.zeros(n_items, np.int64)
+    release = np.full(n_items, ALWAYS)
     if late:
         order = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(n_items)))
         length = duration_seconds(config.arrivals.round_length)
