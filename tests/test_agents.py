@@ -220,3 +220,34 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
         assert agent.known_when_acting == [0] * 40 + [40] * 40 + [80] * 40
         seen.append(market.closed[0].ledger.item.tolist())
     assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "message"),
+    [
+        ("begin_round", None, "'faulty' raised KeyError before round 0"),
+        ("act", None, "'faulty' raised KeyError in round 0, at arrival"),
+        ("act", [[1, 2], [3]], "'faulty' in round 0.*no array"),
+        ("act", [[0.5] * 5], "'faulty' in round 0.*whole numbers"),
+        ("learn", None, "'faulty' raised KeyError learning in round"),
+    ],
+)
+def test_every_call_of_an_agent_is_guarded(method, answer, message):
+    """Whichever method fails, and however, the error is ours and names agent and round."""
+
+    class Faulty(Random):
+        name = "faulty"
+        barrier_every = 40
+
+        def learn(self, feedback):
+            pass
+
+    def fail(*_):
+        if answer is None:
+            raise KeyError("lost")
+        return answer
+
+    agent = Faulty()
+    setattr(agent, method, fail)
+    with pytest.raises(AgentError, match=message):
+        play_round(Market(small_scenario(rounds=1)), agent)

@@ -11,8 +11,16 @@ from small_markets import small_cold_start, small_replay, small_scenario
 
 from rimsim import measures
 from rimsim.agents import BUILT_IN, make_agent, play_round
-from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig, Seeds
-from rimsim.errors import AgentError, ConfigError, MarketError, RunFolderError
+from rimsim.config import (
+    ArrivalsConfig,
+    ConsumerConfig,
+    DataConfig,
+    LogWindow,
+    PlatformConfig,
+    ReleasesConfig,
+    Seeds,
+)
+from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Slates
 from rimsim.market.clock import Clock, Rank
 from rimsim.market.consumer import poisson_response
@@ -422,3 +430,84 @@ def test_state_is_only_taken_between_rounds(tmp_path):
         Market(small_scenario()).load_state(dataclasses.replace(state, round=7))
     with pytest.raises(RunFolderError, match="no readable state"):
         MarketState.load(tmp_path)
+
+
+# -- what a review found ------------------------------------------------------------------------------------------
+
+
+def test_a_product_model_lives_where_its_mark_does():
+    """The market takes the model's device, so RIM has to tell it."""
+    model = Market(small_scenario()).model
+    assert model.device == model.mark.device
+
+
+def test_a_state_of_round_zero_can_be_loaded():
+    """Loaded into a fresh market or one that has moved on, the first round is played as if for the first time."""
+    config = small_scenario(rounds=2)
+    whole = ledgers(played(config))
+    market, agent = Market(config), make_agent("relevance")
+    state = market.state
+    play_round(market, agent)
+    market.load_state(state)
+    while not market.done:
+        play_round(market, agent)
+    pd.testing.assert_frame_equal(ledgers(market), whole, check_exact=True)
+
+
+def test_a_log_that_begins_at_zero_is_like_one_that_begins_later(tmp_path):
+    """Items that were always there are there before 1970 too: moving a log in time moves nothing else."""
+    rng = np.random.default_rng(0)
+    time = np.sort(rng.integers(0, 30 * 86_400, 2_000))
+    rows = pd.DataFrame(
+        {"user": rng.integers(0, 80, 2_000), "item": rng.integers(0, 40, 2_000), "timestamp": time}
+    )
+    shown = []
+    for shift in (0, 1_500_000_000):
+        path = tmp_path / f"{shift}.csv"
+        rows.assign(timestamp=time + shift).to_csv(path, index=False)
+        market = Market(small_scenario(data=DataConfig(source=str(path)), rounds=1))
+        cost = market.cost
+        play_round(market, make_agent("rim-feedback"))
+        shown.append((cost, market.closed[0].ledger.item))
+    assert shown[0][0] == pytest.approx(shown[1][0], rel=1e-3)
+    assert (shown[0][1] == shown[1][1]).mean() > 0.95  # λ(x) sees times whose floating digits differ
+
+
+def test_nobody_consumes_an_item_twice_while_the_platform_does_not_know(tmp_path):
+    """With a delay the platform may show what was consumed again, but it is not consumed again."""
+    config = small_scenario(consumer=ConsumerConfig(delay="30d", attraction=10.0), rounds=1)
+    table = ledgers(played(config, "popularity"))
+    eaten = table[table["consumed"]]
+    assert table.duplicated(["user", "item"]).any()
+    assert not eaten.duplicated(["user", "item"]).any()
+
+
+def test_more_replay_rounds_than_sessions_are_refused():
+    """Rounds that would have no arrivals are an error that names both figures."""
+    arrivals = ArrivalsConfig(kind="replay", per_round=400, warmup_share=0.95)
+    with pytest.raises(DataError, match="9 rounds of arrivals.per_round 400"):
+        Market(small_replay(rounds=9, arrivals=arrivals))
+
+
+def test_floors_never_promise_more_than_the_guaranteed_share():
+    """However many items come in a round, floors add up to β·N·k at most, and none exceeds the arrivals left."""
+    config = small_cold_start(releases=ReleasesConfig(share=0.9, first_round=0, last_round=0))
+    market = Market(config)
+    left = 120 - np.searchsorted(market.schedule.tick, market.world.release)
+    assert market.required.sum() <= 0.5 * 120 * 5
+    assert (market.required <= left).all()
+
+
+def test_releases_that_end_before_they_begin_are_refused():
+    """The last round of releases is not before the first."""
+    with pytest.raises(ConfigError, match="first_round"):
+        small_cold_start(releases=ReleasesConfig(share=0.2, first_round=2, last_round=1))
+
+
+def test_cost_counts_the_last_item_of_a_short_row():
+    """Where most states have fewer than k admissible items, a missing exposure still has a price."""
+    config = small_scenario(slate=95, arrivals=ArrivalsConfig(per_round=60))
+    market = Market(config)
+    short = [int(chunk.admissible.sum(1).min()) for chunk in market.round_view().calibration]
+    assert min(short) < 95
+    assert market.cost > 1e-9
