@@ -97,7 +97,7 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     """Utility, shortfall, coverage, effective items and Gini of the log by round, with bands over seeds."""
     rounds = retrained(tables.rounds)
     present = [metric for metric in _OVER_ROUNDS if (rounds["metric"] == metric).any()]
-    if not present:
+    if not present or last_round(rounds) == 0:  # one round has no course
         return None
     looks = styles(rounds["agent"].unique())
     figure = frame(
