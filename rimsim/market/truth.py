@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Truth", "TruthReport", "fit_truth"]
 
-_STEPS = 200
+_STEPS = 150
 _LEARNING_RATE = 0.05
-_RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
+_RIDGES = (0.1, 1.0, 10.0)
 _HELD_OUT = 0.1
 _CHUNK = 4_000_000
 _SHRINKAGE = 2.0
@@ -113,7 +113,7 @@ def fit_truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
         raise ModelError("the truth is fitted to an empty log; allowed: at least one event")
     held_out = rng.uniform(0, rng.Purpose.MODEL, np.arange(len(log))) < _HELD_OUT
     counts = np.bincount(log.item, minlength=log.n_items).astype(np.float64)
-    ridge, perplexity = _RIDGES[2], float("nan")
+    ridge, perplexity = _RIDGES[1], float("nan")
     if 0 < held_out.sum() < len(log):
         train, test = log.rows(~held_out), log.rows(held_out)
         losses = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import torch
 
 from rimsim import rng
 from rimsim.data import Needs, load, require_usable
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["World", "build_world", "initial_model", "warm_model"]
 
-_TRUTH_VERSION = 1
 _RELEASE_SEED = 0
 
 
@@ -63,6 +64,7 @@ def build_world(config: ScenarioConfig) -> World:
         DataError: If the log cannot be read.
         ConfigError: If the scenario asks for more than the log has.
     """
+    torch.set_num_threads(1)  # the bits of a fit depend on the number of threads, and workers share the cores
     data = config.data
     log = load(
         data.source,
@@ -115,7 +117,8 @@ def _release_ticks(config: ScenarioConfig, n_items: int, opening: float) -> NDAr
 
 def _truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
     """Fit the truth, or read it from the cache."""
-    described = json.dumps([_TRUTH_VERSION, rank, log_digest(log), len(sessions)])
+    code = hashlib.sha256(Path(inspect.getfile(Truth)).read_bytes()).hexdigest()
+    described = json.dumps([code, torch.__version__, rank, log_digest(log), len(sessions)])
     folder = cache_folder() / "truth" / hashlib.sha256(described.encode()).hexdigest()
     if (folder / "truth.json").is_file():
         return Truth.load(folder)
@@ -152,6 +155,7 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     Raises:
         ConfigError: If no model has the name.
     """
+    torch.set_num_threads(1)  # as in build_world
     platform = config.platform
     if platform.model not in names():
         make(platform.model)  # raises, with the nearest name
