@@ -50,6 +50,12 @@ def demo(folder: Path, console: Console) -> None:
         "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
     )
     replay = compare(
-        "online-match", _AGENTS, None, 2, out=folder / "online-match", command="rimsim demo", console=console
+        "online-match",
+        _AGENTS,
+        seeds=2,
+        settings=_SMALLER,
+        out=folder / "online-match",
+        command="rimsim demo",
+        console=console,
     )
     print_results(replay, console)
