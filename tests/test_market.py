@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from small_markets import small_cold_start, small_replay, small_scenario
 
 from rimsim import measures
@@ -511,3 +512,14 @@ def test_cost_counts_the_last_item_of_a_short_row():
     short = [int(chunk.admissible.sum(1).min()) for chunk in market.round_view().calibration]
     assert min(short) < 95
     assert market.cost > 1e-9
+
+
+def test_a_model_that_is_handed_in_scores_a_replays_first_prices():
+    """Round 0 of a replay with an own model takes its cost and its prices from that model alone."""
+    config = small_replay()
+    model = Market(config).model
+    market = Market(config, model=model)
+    rows = torch.cat([chunk.ground_intensity for chunk in market.round_view().calibration])
+    plain = dataclasses.replace(config, platform=PlatformConfig(model="popularity-hp", calibration="seen"))
+    seen = torch.cat([chunk.ground_intensity for chunk in Market(plain).round_view().calibration])
+    assert (rows == seen).all()

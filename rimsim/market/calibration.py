@@ -140,7 +140,7 @@ def cross_fitted(
 
 
 def session_scores(
-    config: ScenarioConfig, world: World, model: IntensityModel, most: int, seed: int
+    config: ScenarioConfig, world: World, model: IntensityModel, most: int, seed: int, *, crossed: bool
 ) -> StateScores:
     """The states at the last sessions of a replay's warm-up.
 
@@ -150,6 +150,7 @@ def session_scores(
         model: The model that will serve; it has seen those sessions.
         most: At most so many sessions.
         seed: Model seed.
+        crossed: Score each fold of users by a model that has not seen what it did in those sessions.
     """
     sessions, past_log = world.past_sessions, world.past
     rows = np.arange(max(0, len(sessions) - most), len(sessions))
@@ -170,5 +171,5 @@ def session_scores(
         )
 
     device = torch.device(getattr(model, "device", "cpu"))
-    seen = config.platform.calibration == "seen" or not len(rows)
-    return StateScores(past, always(model) if seen else models, world.release, device, seed)
+    fold_models = models if crossed and len(rows) else always(model)
+    return StateScores(past, fold_models, world.release, device, seed)

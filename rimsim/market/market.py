@@ -70,7 +70,8 @@ class Market:
         config: The scenario.
         seeds: Separate seeds for arrivals, choices, model and agent.
         world: What arms share; None: built from the config (and kept for the next market).
-        model: A fitted model in place of the config's own; it is copied before it is retrained.
+        model: A fitted model in place of the config's own; it is copied before it is retrained. In a replay it also
+            scores the states of the warm-up, which it may have seen.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
         barrier_every: No batch crosses a multiple of so many arrivals, for agents that learn within a round.
         reveal_truth: Fill ``Arrivals.true_intensity``; for bounds such as the oracle only.
@@ -104,6 +105,7 @@ class Market:
         self.config = config
         self.seeds = Seeds() if seeds is None else seeds
         self.world = build_world(config) if world is None else world
+        self._handed_in = model is not None
         if model is not None:
             self.model = model
         elif world is None:
@@ -336,7 +338,11 @@ class Market:
     def _first_scores(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
         if self._replay:
-            return session_scores(self.config, self.world, self.model, len(self._replay[0]), self.seeds.model)
+            crossed = self.config.platform.calibration == "cross-fitted" and not self._handed_in
+            most = len(self._replay[0])
+            return session_scores(
+                self.config, self.world, self.model, most, self.seeds.model, crossed=crossed
+            )
         schedule = self._schedule_of(-1)
         past = PastRound(-1, schedule, Population(schedule, self._history))
         return StateScores(
