@@ -9,6 +9,7 @@ import shutil
 import time
 from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from rich.progress import (
 from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
 from rimsim.errors import AgentError, ConfigError, RimsimError, RunFolderError
+from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
 from rimsim.scenarios.arm import FROZEN, Arm, agent_name, prepare, run_arm
 from rimsim.scenarios.report import draw_pictures
@@ -36,6 +38,8 @@ from rimsim.tracking import write_summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from queue import Queue
+
+    from rimsim.data import EventLog
 
 __all__ = ["DEFAULT_AGENTS", "compare", "resume"]
 
@@ -91,7 +95,7 @@ def compare(
     numbers = _seeds(seeds)
     arms = _arms(config, agents, frozen)
     _check_workers(batch_size, workers)
-    truth = build_world(config).truth  # a bad log or slate is told before anything is written
+    world = build_world(config)  # a bad log or slate is told before anything is written
     folder = Path(out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     if (folder / CONFIG).exists():
         raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder, or to resume it")
@@ -104,7 +108,8 @@ def compare(
         "certify": certify,
         "ledger": ledger,
         "scenario": to_plain(config),
-        "truth": None if truth is None else dataclasses.asdict(truth.report),
+        "truth": None if world.truth is None else dataclasses.asdict(world.truth.report),
+        "digests": _digests(world.log, agents),
         "versions": versions(),
     }
     with locked(folder):
@@ -143,10 +148,22 @@ def resume(
         raise RunFolderError(
             f"{folder}: made with other versions ({'; '.join(apart)}); allowed: the same, or a new run"
         )
+    found = _digests(build_world(run.scenario).log, run.config["agents"])
+    changed = [name for name, digest in run.config["digests"].items() if found.get(name) != digest]
+    if changed:
+        raise RunFolderError(
+            f"{folder}: changed since the run began: {', '.join(changed)}; allowed: what it began with"
+        )
     if (run.folder / "rounds.parquet").exists():
         return run
     with locked(run.folder):
         return _play(run.folder, batch_size, workers, console)
+
+
+def _digests(log: EventLog, agents: Sequence[str]) -> dict[str, str]:
+    """What a run hangs on beside its config: the content of the log and of the files that agents come from."""
+    files = sorted({text.partition(".py:")[0] + ".py" for text in agents if ".py:" in text})
+    return {"log": log_digest(log)} | {file: sha256(Path(file).read_bytes()).hexdigest() for file in files}
 
 
 def _play(folder: Path, batch_size: int | None, workers: int | None, console: Console | None) -> Run:

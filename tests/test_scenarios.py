@@ -16,8 +16,17 @@ from small_markets import small_cold_start, small_replay, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import measures
-from rimsim.config import ScenarioConfig, find_scenario, override, read_scenario, scenario_names, to_plain
+from rimsim.config import (
+    DataConfig,
+    ScenarioConfig,
+    find_scenario,
+    override,
+    read_scenario,
+    scenario_names,
+    to_plain,
+)
 from rimsim.errors import AgentError, ConfigError, DataError, RunFolderError
+from rimsim.market import build_world
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.command_line import main
@@ -444,3 +453,23 @@ def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
     assert (tmp_path / "log.png").stat().st_size > 10_000
     assert main(["data", "check", str(tmp_path / "nowhere.csv")]) == 2
     assert "nowhere.csv" in capsys.readouterr().err
+
+
+def test_a_run_whose_log_changed_is_not_resumed(tmp_path):
+    """Resuming after the log's file has changed would mix two experiments: the error says what changed."""
+    rng = np.random.default_rng(2)
+    path = tmp_path / "log.csv"
+    rows = pd.DataFrame(
+        {
+            "user": rng.integers(0, 40, 900),
+            "item": rng.integers(0, 30, 900),
+            "timestamp": 1_500_000_000 + 600 * np.arange(900),
+        }
+    )
+    rows.to_csv(path, index=False)
+    config = small_scenario(rounds=1, data=DataConfig(source=str(path)))
+    compare(config, ("random",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+    rows.iloc[:-1].to_csv(path, index=False)
+    build_world.cache_clear()
+    with pytest.raises(RunFolderError, match="changed since the run began: log"):
+        resume(tmp_path / "run")
