@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import gymnasium
 
     from rimsim.agents.contract import Agent
-    from rimsim.market import Arrivals, Market, SlateLike
+    from rimsim.market import Arrivals, Market, Slates
 
 __all__ = ["Episode", "play_round", "rollout"]
 
@@ -62,7 +62,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
                 agent.begin_round(inner.round_view())
             opened = view_round
         arrivals = inner.arrivals
-        slates = as_slates(_answer(agent, arrivals, view_round))
+        slates = _answer(agent, arrivals, view_round)
         inner.annotate(slates)
         _, reward, terminated, truncated, _ = env.step(slates.items[0])
         notes.enter(inner.feedback)
@@ -102,7 +102,7 @@ def play_round(
             report(len(arrivals))
 
 
-def _answer(agent: Agent, arrivals: Arrivals, number: int) -> SlateLike:
+def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
     first = int(arrivals.id[0])
     where = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
     with _named(agent, where):
@@ -111,7 +111,7 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> SlateLike:
 
 @contextmanager
 def _named(agent: Agent, where: str) -> Iterator[None]:
-    """Let an agent's error say whose it is; ours pass as they are."""
+    """Let an agent's error say whose it is and where it came up; one of ours keeps its kind."""
     try:
         yield
     except RimsimError as error:

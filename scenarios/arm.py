@@ -72,7 +72,8 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
         report: Called with numbers of arrivals served, for a progress bar.
     """
     config, folder = arm.config, arm.folder
-    if is_done(folder, f"{safe_name(arm.name)}-{arm.seed}"):
+    part = f"{safe_name(arm.name)}-{arm.seed}"
+    if is_done(folder, part):
         return
     agent = make_agent(arm.agent)
     market = Market(
@@ -83,7 +84,6 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
     )
     context = MeasureContext.of(market.world, config, arm.seed)
     adoption = AdoptionCount(market.world.release)
-    part = f"{safe_name(arm.name)}-{arm.seed}"
     figures: list[pd.DataFrame] = []
     first: NDArray[np.int64] | None = None
     served = 0

@@ -11,7 +11,7 @@ import torch
 
 from rimsim import rng
 from rimsim.market.clock import ticks
-from rimsim.market.scoring import BLOCK
+from rimsim.market.scoring import BLOCK, padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +110,8 @@ class IntensityConsumer:
         self._eaten: list[list[int]] = [[] for _ in slots]
         self._eaten_share: list[list[float]] = [[] for _ in slots]
         for slot, box in enumerate(population.box):
-            self.take(slot, box)
+            if box:  # nearly all are empty when a round of clones opens
+                self.take(slot, box)
 
     def take(self, slot: int, items: list[int]) -> None:
         """Note what a user has consumed, which it does not consume again even before the platform knows of it."""
@@ -147,15 +148,15 @@ class IntensityConsumer:
         parts = []
         for first in range(0, len(rows), BLOCK):
             mine = rows[first : first + BLOCK]
-            padded = np.concatenate([mine, np.repeat(mine[:1], BLOCK - len(mine))])
-            slots, tick = self._schedule.slot[padded], self._schedule.tick[padded]
+            block = padded(mine)
+            slots, tick = self._schedule.slot[block], self._schedule.tick[block]
             share = self._truth.rows(self._population.log_user[slots])
             share[self._release[None, :] > tick[:, None]] = 0.0
             share[self._population.past(slots)] = 0.0
             for n, slot in enumerate(slots.tolist()):
                 share[n, self._eaten[slot]] = 0.0
             share *= self._truth.ground[self._population.log_user[slots]][:, None]
-            share /= self._admissible_mass(padded)[:, None]
+            share /= self._admissible_mass(block)[:, None]
             parts.append(torch.from_numpy(share[: len(mine)].astype(np.float32)))
         return torch.cat(parts) if parts else torch.zeros(0, len(self._release))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -209,7 +210,7 @@ class Market:
         """A clock at a tick, with the releases that are still to come."""
         self._clock = Clock(tick)
         self._scheduled: dict[int, tuple[int, int, int, list[int]]] = {}
-        self._n_posted = 0
+        self._post_numbers = itertools.count()
         self.released = self.world.release <= tick
         self._clock.start(self._release_items())
 
@@ -560,12 +561,11 @@ class Market:
         self, number: int, population: Population, slot: int, due: int, taken: list[int]
     ) -> None:
         """A consumption that reaches its user's state later."""
-        key = len(self._scheduled) + self._n_posted
+        key = next(self._post_numbers)
         self._scheduled[key] = (number, slot, due, taken)
 
         def arrive() -> None:
             del self._scheduled[key]
-            self._n_posted += 1
             population.post(slot, due, taken)
 
         self._clock.at(due, Rank.FEEDBACK, arrive)

@@ -52,7 +52,8 @@ def training_log(
     Args:
         config: The platform of the scenario.
         warmup: The warm-up log.
-        rounds: All rounds so far, oldest first; only those within the log window are looked at.
+        rounds: The rounds that are kept, oldest first; only those within the log window are looked at. Their number
+            keys the sample of warm-up users, so the sample stays once the window is full.
         now: Tick of the retraining; what is due later is not known yet.
         seed: Model seed, for the sample of warm-up users and for the folds.
         without_fold: Leave out what this fold of users did in the last round, for cross-fitted prices.

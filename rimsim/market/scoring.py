@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rimsim.market.population import Population
     from rimsim.market.schedule import Schedule
 
-__all__ = ["BLOCK", "ScoreAhead", "ScoreRows", "Scorer", "score_states"]
+__all__ = ["BLOCK", "ScoreAhead", "ScoreRows", "Scorer", "padded", "score_states"]
 
 BLOCK = 128
 """Rows of a scoring block. Always so many, padded: a matrix product of another height differs in its last bits."""
@@ -89,7 +89,7 @@ class Scorer:
         Raises:
             ModelError: If a score is negative or no number.
         """
-        now = _padded(seconds(ticks))
+        now = padded(seconds(ticks))
         raw = self._raw_scores(slots, ticks, counts, now)
         rows, items = self._population.consumed_pairs(slots, counts)
         mask = _admissible(rows, items, ticks, self._release, raw.shape[1])
@@ -106,7 +106,7 @@ class Scorer:
     ) -> torch.Tensor:
         if self._recurrent is None:
             states = self._population.states(slots, counts, ticks)
-            return self._model.score(states.take(_padded(np.arange(len(slots))))).to(torch.float32)
+            return self._model.score(states.take(padded(np.arange(len(slots))))).to(torch.float32)
         rows = torch.zeros(BLOCK, dtype=torch.int64, device=self._device)
         rows[: len(slots)] = torch.from_numpy(np.ascontiguousarray(slots)).to(self._device)
         code = tuple(part[rows] for part in self._code)
@@ -155,7 +155,7 @@ def score_states(
 ) -> ScoreRows:
     """Score at most ``BLOCK`` states of their own, without codes kept from before; see :meth:`Scorer.score`."""
     n = len(states)
-    raw = model.score(states.take(_padded(np.arange(n)))).to(torch.float32)
+    raw = model.score(states.take(padded(np.arange(n)))).to(torch.float32)
     rows = np.repeat(np.arange(n), states.lengths)
     mask = _admissible(rows, states.items, ticks, release, raw.shape[1])
     return _normalised(raw, torch.from_numpy(mask).to(device), n, type(model).__name__)
@@ -164,7 +164,7 @@ def score_states(
 _Number = TypeVar("_Number", np.int64, np.float64)
 
 
-def _padded(values: NDArray[_Number]) -> NDArray[_Number]:
+def padded(values: NDArray[_Number]) -> NDArray[_Number]:
     """Values filled up to ``BLOCK`` with the first of them."""
     return np.concatenate([values, np.repeat(values[:1], BLOCK - len(values))])
 
