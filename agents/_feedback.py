@@ -1,91 +1,280 @@
-"""The inner loop of ``rim-feedback``, compiled: rank one arrival, then move the prices, row after row."""
+"""The inner loop of agents whose prices follow delivery: rank one arrival, then move the prices, row after row."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim import rng
 from rimsim.matching._compiled import compiled
 from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["rank_with_feedback"]
+    from rimsim.market import Arrivals
+
+__all__ = ["Pacing", "best_items", "serve_with_feedback", "tie_base"]
+
+_BLOCK = 16  # values that are compared with the threshold at once
+_PARTS = 16  # values of which one maximum is taken for a first threshold
+
+
+class Pacing(NamedTuple):
+    """How bonuses follow delivery: w = clip(start + step·(pace·t − E), 0, cost) before arrival t."""
+
+    start: NDArray[np.float64]
+    """(M,) bonus before arrival 0."""
+    pace: NDArray[np.float64]
+    """(M,) required exposures per arrival."""
+    step: NDArray[np.float64]
+    """(M,) bonus per exposure of delivery error."""
+    cost: float
+    """c, upper end of the price box."""
+    required: NDArray[np.float64]
+    """(M,) required exposures, for the guard; empty where there is no guard."""
+    arrivals: int
+    """Arrivals in which they are due, N."""
+
+    def bonus(self, time: int, exposure: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(M,) w before arrival ``time``, after ``exposure``."""
+        moved = self.start + self.step * (self.pace * time - exposure)
+        return np.asarray(np.clip(moved, 0.0, self.cost), np.float64)
+
+
+def tie_base(key: int) -> np.uint64:
+    """The random bits of a round from which those of its rows are made."""
+    return np.uint64(rng.bits(key, rng.Purpose.TIES))
+
+
+def serve_with_feedback(
+    arrivals: Arrivals,
+    ties: np.uint64,
+    time: int,
+    pacing: Pacing,
+    exposure: NDArray[np.float64],
+    slate: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Answer the rows in order, each with the top k of λ − v at the delivery so far.
+
+    Args:
+        arrivals: n rows.
+        ties: What :func:`tie_base` gave.
+        time: Number t of the first row since the pacing began.
+        pacing: How prices move.
+        exposure: (M,) exposures since the pacing began, whole numbers; changed in place.
+        slate: k.
+
+    Returns:
+        (n, k) items, −1 for an empty position, and (n, k) item prices v at the decision.
+    """
+    shape = (len(arrivals.id), slate)
+    items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
+    _rank(
+        arrivals.relevance.cpu().numpy(),
+        arrivals.ground_intensity.cpu().numpy(),
+        arrivals.admissible.cpu().numpy(),
+        arrivals.id,
+        ties,
+        time,
+        pacing.start,
+        pacing.pace,
+        pacing.step,
+        pacing.cost,
+        pacing.required,
+        pacing.arrivals,
+        exposure,
+        items,
+        price,
+    )
+    return items, price
 
 
 @compiled
-def rank_with_feedback(
-    score: NDArray[np.float32],
+def _bound(value: NDArray[np.float64], k: int) -> float:
+    """A number that at least k values reach; close to the largest such number.
+
+    It is the k-th largest among the maxima of strided parts of the values: with it, nearly all items fail the first
+    comparison, in whatever order they come.
+    """
+    width = -(-len(value) // _PARTS)
+    if width < 2 * k:
+        return -np.inf
+    highest = np.full(width, -np.inf)
+    for first in range(0, len(value), width):
+        for place in range(min(width, len(value) - first)):
+            highest[place] = max(highest[place], value[first + place])
+    best = np.full(k, -np.inf)
+    for new in highest:
+        if new > best[k - 1]:
+            place = k - 1
+            while place > 0 and best[place - 1] < new:
+                best[place] = best[place - 1]
+                place -= 1
+            best[place] = new
+    return float(best[k - 1])
+
+
+@compiled
+def best_items(
+    value: NDArray[np.float64],
+    row: np.uint64,
+    items: NDArray[np.int64],
+    best: NDArray[np.float64],
+) -> int:
+    """The items of largest value in descending order; ties go to the larger seeded rank.
+
+    Args:
+        value: (M,); −inf for what may not be shown.
+        row: Random bits of the row, for ties.
+        items: (k,) filled in place.
+        best: (k,) their values, filled in place.
+
+    Returns:
+        How many were found, at most k.
+    """
+    m, k = len(value), len(items)
+    size = 0
+    lowest = _bound(value, k)  # what a value must reach
+    for block in range(0, m, _BLOCK):
+        stop = min(block + _BLOCK, m)
+        hit = False
+        for item in range(block, stop):
+            hit |= value[item] >= lowest
+        if not hit:
+            continue
+        for item in range(block, stop):
+            new = value[item]
+            if new < lowest or new == -np.inf:
+                continue
+            if size == k:
+                if new == lowest and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
+                    continue
+                size -= 1
+            place = size
+            while place > 0 and (
+                best[place - 1] < new
+                or (best[place - 1] == new and tie_rank(row, items[place - 1]) < tie_rank(row, item))
+            ):
+                best[place] = best[place - 1]
+                items[place] = items[place - 1]
+                place -= 1
+            best[place] = new
+            items[place] = item
+            size += 1
+            if size == k:
+                lowest = best[k - 1]
+    return size
+
+
+@compiled
+def _guarded(
+    value: NDArray[np.float64],
+    row: np.uint64,
+    left: int,
+    required: NDArray[np.float64],
+    exposure: NDArray[np.float64],
+    items: NDArray[np.int64],
+    best: NDArray[np.float64],
+) -> int:
+    """:func:`best_items`, but what can only be met by serving it now comes first.
+
+    An item that lacks as many exposures as arrivals are left must be shown at each of them. And where all items
+    together lack more than fits into the slates after this one, the excess must be shown now: the lacking items of
+    largest value.
+
+    Args:
+        value: (M,); −inf for what may not be shown.
+        row: Random bits of the row, for ties.
+        left: Arrivals left, this one included.
+        required: (M,) required exposures.
+        exposure: (M,) exposures so far.
+        items: (k,) filled in place.
+        best: (k,) their values, filled in place.
+
+    Returns:
+        How many were found, at most k.
+    """
+    m, k = len(value), len(items)
+    due, now = 0.0, 0
+    for item in range(m):
+        lacking = required[item] - exposure[item]
+        if lacking > 0.0:
+            due += min(lacking, np.float64(left))
+            if lacking >= left and value[item] > -np.inf:
+                now += 1
+    forced = int(min(np.float64(k), max(np.float64(now), due - np.float64(k * (left - 1)))))
+    if forced <= 0:
+        return best_items(value, row, items, best)
+    chosen = np.full(m, -np.inf)
+    pool = np.empty(m, np.float64)
+    shown = 0
+    for stage in range(
+        3
+    ):  # what is due at every arrival left; what fits nowhere later; what is left of the slate
+        room = (k if stage != 1 else forced) - shown
+        if room <= 0:
+            continue
+        for item in range(m):
+            lacking = required[item] - exposure[item]
+            allowed = chosen[item] == -np.inf and (
+                stage == 2 or (lacking > 0.0 and (stage == 1 or lacking >= left))
+            )
+            pool[item] = value[item] if allowed else -np.inf
+        found = best_items(pool, row, items[:room], best[:room])
+        for place in range(found):
+            chosen[items[place]] = value[items[place]]
+        shown += found
+    return best_items(chosen, row, items, best)
+
+
+@compiled
+def _rank(
+    relevance: NDArray[np.float32],
+    ground: NDArray[np.float32],
     admissible: NDArray[np.bool_],
-    row_bits: NDArray[np.uint64],
+    ids: NDArray[np.int64],
+    ties: np.uint64,
     first: int,
     start: NDArray[np.float64],
     pace: NDArray[np.float64],
     step: NDArray[np.float64],
     cost: float,
-    exposure: NDArray[np.int64],
+    required: NDArray[np.float64],
+    arrivals: int,
+    exposure: NDArray[np.float64],
     slates: NDArray[np.int64],
     price: NDArray[np.float32],
 ) -> None:
-    """Answer n rows in order, each with the top k of score + bonus at the delivery so far.
+    """The rows in order; arguments as in :func:`serve_with_feedback` and :class:`Pacing`.
 
-    The bonus of an item before arrival t is clip(start + step·(pace·t − E), 0, cost). It is computed from whole
-    counts each time, so rounding cannot accumulate and the cut into batches cannot matter.
-
-    Args:
-        score: (n, M) λ(x,y).
-        admissible: (n, M).
-        row_bits: (n,) random bits of the rows, for ties.
-        first: Number t of the first row in its round.
-        start: (M,) bonus at the round's beginning.
-        pace: (M,) required exposures per arrival.
-        step: (M,) bonus per exposure of delivery error.
-        cost: c, upper end of the price box.
-        exposure: (M,) exposures of the round so far; changed in place.
-        slates: (n, k) filled in place; −1 for an empty position.
-        price: (n, k) item prices v at the decision; filled in place.
+    A bonus is computed from whole counts each time, so rounding cannot accumulate and the cut into batches cannot
+    matter. The scores are λ(x)·p(y|x) in single precision, as :attr:`Arrivals.intensity` has them.
     """
     n, k = slates.shape
     m = len(start)
     bonus = np.empty(m, np.float64)
-    values = np.empty(k, np.float64)
+    value = np.empty(m, np.float64)
+    best = np.empty(k, np.float64)
     for row in range(n):
         time = first + row
         for item in range(m):
             moved = start[item] + step[item] * (pace[item] * time - exposure[item])
             bonus[item] = min(max(moved, 0.0), cost)
-        size = 0
         for item in range(m):
-            if not admissible[row, item]:
-                continue
-            value = np.float64(score[row, item]) + bonus[item]
-            if size == k:
-                worst = slates[row, k - 1]
-                if value < values[k - 1] or (
-                    value == values[k - 1] and tie_rank(row_bits[row], item) <= tie_rank(row_bits[row], worst)
-                ):
-                    continue
-                size -= 1
-            place = size
-            while place > 0 and (
-                values[place - 1] < value
-                or (
-                    values[place - 1] == value
-                    and tie_rank(row_bits[row], slates[row, place - 1]) < tie_rank(row_bits[row], item)
-                )
-            ):
-                values[place] = values[place - 1]
-                slates[row, place] = slates[row, place - 1]
-                place -= 1
-            values[place] = value
-            slates[row, place] = item
-            size += 1
+            score = np.float64(relevance[row, item] * ground[row]) + bonus[item]
+            value[item] = score if admissible[row, item] else -np.inf
+        bits = tie_rank(ties, ids[row])
+        if len(required):
+            left = max(arrivals - time, 1)
+            size = _guarded(value, bits, left, required, exposure, slates[row], best)
+        else:
+            size = best_items(value, bits, slates[row], best)
         for place in range(k):
             if place < size:
                 item = slates[row, place]
-                exposure[item] += 1
+                exposure[item] += 1.0
                 price[row, place] = -bonus[item]
             else:
                 slates[row, place] = -1

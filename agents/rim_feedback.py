@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim import rng
-from rimsim.agents._feedback import rank_with_feedback
+from rimsim.agents._feedback import Pacing, serve_with_feedback, tie_base
 from rimsim.agents.prices import solved_prices
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
@@ -36,54 +35,52 @@ class RimFeedback:
     Args:
         gain: g, relative step.
         tol: Relative gap at which the price solver stops.
+        guard: Serve an item whatever its value once what is left of its requirement can only be met by serving it
+            now: when it lacks as many exposures as arrivals are left, or when all items together lack more than fits
+            into the slates after this one.
 
     Raises:
-        ConfigError: If the gain is not positive.
+        ConfigError: If the gain is not positive, or the guard is neither true nor false.
     """
 
     name = "rim-feedback"
     order_free = False
     barrier_every = None
 
-    def __init__(self, gain: float = 1.0, tol: float = 1e-3) -> None:
+    def __init__(self, gain: float = 1.0, tol: float = 1e-3, *, guard: bool = False) -> None:
         if not gain > 0:
             raise ConfigError(f"rim-feedback: gain is {gain}; allowed: a positive number")
+        if guard not in (True, False):
+            raise ConfigError(f"rim-feedback: guard is {guard!r}; allowed: True or False")
         self.gain = gain
         self.tol = tol
+        self.guard = guard
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states and set the pace of delivery."""
-        self._slate, self._key, self._cost = view.slate, view.key, view.cost
         price, _ = solved_prices(view, self.tol)
         required = view.required.astype(np.float64)
-        self._start = np.where(required > 0, -price, 0.0)
-        self._pace = required / view.arrivals
-        self._step = np.where(required > 0, self.gain * view.cost / np.sqrt(np.maximum(required, 1.0)), 0.0)
-        self._exposure = view.exposure.copy()
+        self._pacing = Pacing(
+            start=np.where(required > 0, -price, 0.0),
+            pace=required / view.arrivals,
+            step=np.where(required > 0, self.gain * view.cost / np.sqrt(np.maximum(required, 1.0)), 0.0),
+            cost=view.cost,
+            required=required if self.guard else np.empty(0),
+            arrivals=view.arrivals,
+        )
+        self._slate, self._ties = view.slate, tie_base(view.key)
+        self._exposure = view.exposure.astype(np.float64)
         self._time = 0
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
-        error = self._pace * self._time - self._exposure
-        return np.asarray(-np.clip(self._start + self._step * error, 0.0, self._cost), np.float64)
+        return -self._pacing.bonus(self._time, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order, moving prices after each."""
-        items = np.empty((len(arrivals), self._slate), np.int64)
-        price = np.empty((len(arrivals), self._slate), np.float32)
-        rank_with_feedback(
-            arrivals.intensity.cpu().numpy(),
-            arrivals.admissible.cpu().numpy(),
-            rng.bits(self._key, rng.Purpose.TIES, arrivals.id),
-            self._time,
-            self._start,
-            self._pace,
-            self._step,
-            self._cost,
-            self._exposure,
-            items,
-            price,
+        items, price = serve_with_feedback(
+            arrivals, self._ties, self._time, self._pacing, self._exposure, self._slate
         )
-        self._time += len(arrivals)
+        self._time += len(items)
         return Slates(items, price=price)
