@@ -91,12 +91,11 @@ def play_round(
         agent.begin_round(market.round_view())
     notes = _Notebook(agent, market)
     while not market.done and market.round == number:
-        arrivals = market.next_arrivals(batch_size, in_waves=agent.order_free)
+        with _told(agent, f"in round {number}"):
+            arrivals = market.next_arrivals(batch_size, in_waves=agent.order_free)
         slates = _answer(agent, arrivals, number)
-        try:
+        with _told(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)
-        except AgentError as error:
-            raise AgentError(f"agent {agent.name!r}: {error}") from error
         notes.enter(feedback)
         if report is not None:
             report(len(arrivals))
@@ -110,12 +109,22 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 
 @contextmanager
-def _named(agent: Agent, where: str) -> Iterator[None]:
-    """Let an agent's error say whose it is and where it came up; one of ours keeps its kind."""
+def _told(agent: Agent, where: str) -> Iterator[None]:
+    """Let an error of ours say with which agent and where it came up; it keeps its kind."""
     try:
         yield
     except RimsimError as error:
         raise type(error)(*(f"agent {agent.name!r} {where}: {error}", *error.args[1:])) from error
+
+
+@contextmanager
+def _named(agent: Agent, where: str) -> Iterator[None]:
+    """Let whatever an agent raises say whose it is and where it came up."""
+    try:
+        with _told(agent, where):
+            yield
+    except RimsimError:
+        raise
     except Exception as error:
         raise AgentError(f"agent {agent.name!r} raised {type(error).__name__} {where}: {error}") from error
 

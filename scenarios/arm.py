@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +12,13 @@ import pandas as pd
 
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ScenarioConfig, Seeds
+from rimsim.errors import RunFolderError
 from rimsim.market import Market, build_world
 from rimsim.market.world import warm_model
 from rimsim.scenarios.adoption import AdoptionCount
 from rimsim.scenarios.progress_state import is_done, latest, mark_done, save
 from rimsim.scenarios.round_metrics import MeasureContext, certified, round_metrics
-from rimsim.scenarios.run_folder import write_table
+from rimsim.scenarios.run_folder import write_table, write_text
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
@@ -67,14 +70,35 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
 def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
     """Play all rounds of an arm and write its tables and event files; go on where an interrupted run left it.
 
+    If something goes wrong, the traceback is in ``failures/`` of the run folder.
+
     Args:
         arm: What to do.
         report: Called with numbers of arrivals served, for a progress bar.
+
+    Raises:
+        RimsimError: Whatever went wrong in the market, the model or the agent.
+        RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
-    config, folder = arm.config, arm.folder
     part = f"{safe_name(arm.name)}-{arm.seed}"
-    if is_done(folder, part):
+    if is_done(arm.folder, part):
         return
+    trouble = arm.folder / "failures" / f"{part}.txt"
+    trouble.unlink(missing_ok=True)
+    try:
+        _play_rounds(arm, part, report)
+    except OSError as error:
+        raise RunFolderError(
+            f"{arm.folder}: cannot be written to ({error}); finished rounds are kept and the run can be resumed"
+        ) from error
+    except Exception:
+        with suppress(OSError):
+            write_text(trouble, traceback.format_exc())
+        raise
+
+
+def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
+    config, folder = arm.config, arm.folder
     agent = make_agent(arm.agent)
     market = Market(
         config,

@@ -15,6 +15,7 @@ from rich.console import Console
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
 from rimsim.errors import ConfigError, RimsimError, RunFolderError, nearest
+from rimsim.scenarios.interruption import stopping_on_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -286,25 +287,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console = Console(width=140)  # a file or a pipe: wide enough for the tables
     try:
-        if options.job == "compare":
-            _compare(options, console)
-        elif options.job == "demo":
-            _demo(options, console)
-        elif options.job == "data":
-            _data(options, console)
-        elif options.job == "report":
-            _report(options, console)
-        else:
-            _scenarios(console)
+        with stopping_on_request():
+            _do(options, console)
     except RimsimError as error:
-        Console(stderr=True, soft_wrap=True).print(f"rimsim: {error}", highlight=False, markup=False)
+        _complain(str(error))
         return 2
-    except KeyboardInterrupt:
-        Console(stderr=True).print("rimsim: interrupted; finished rounds are in the run folder")
-        return 130
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # such as a full disk
+        _complain(f"{error}; what was finished is kept")
+        return 2
+    except KeyboardInterrupt:
+        _complain(
+            "interrupted; finished rounds are in the run folder, and compare --resume --out RUN goes on"
+        )
+        return 130
     return 0
+
+
+def _do(options: argparse.Namespace, console: Console) -> None:
+    if options.job == "compare":
+        _compare(options, console)
+    elif options.job == "demo":
+        _demo(options, console)
+    elif options.job == "data":
+        _data(options, console)
+    elif options.job == "report":
+        _report(options, console)
+    else:
+        _scenarios(console)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"rimsim: {text}", highlight=False, markup=False)
 
 
 if __name__ == "__main__":

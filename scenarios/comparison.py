@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import shutil
 import time
 from collections import defaultdict
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 import yaml
@@ -31,18 +29,29 @@ from rimsim.errors import AgentError, ConfigError, RimsimError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
 from rimsim.scenarios.arm import FROZEN, Arm, agent_name, prepare, run_arm
+from rimsim.scenarios.interruption import stop_if_asked
 from rimsim.scenarios.report import draw_pictures
-from rimsim.scenarios.run_folder import CONFIG, Run, load_run, locked, versions, write_table, write_text
+from rimsim.scenarios.run_folder import (
+    BEGUN,
+    CONFIG,
+    Run,
+    load_run,
+    locked,
+    versions,
+    write_table,
+    write_text,
+)
+from rimsim.scenarios.workers import run_here, run_on_workers
 from rimsim.tracking import write_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from queue import Queue
+    from collections.abc import Callable, Sequence
 
     from rimsim.data import EventLog
 
 __all__ = ["DEFAULT_AGENTS", "compare", "resume"]
 
+Task = TypeVar("Task")
 DEFAULT_AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 
 
@@ -113,7 +122,9 @@ def compare(
         "versions": versions(),
     }
     with locked(folder):
-        write_text(folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+        text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+        write_text(folder / BEGUN, text)
+        write_text(folder / CONFIG, text)
         return _play(folder, batch_size, workers, console)
 
 
@@ -135,29 +146,62 @@ def resume(
         console: Where progress is shown; None: nowhere.
 
     Raises:
-        RunFolderError: If it is no run folder, in use, or was made with other versions.
+        RunFolderError: If it is no run folder, in use, or began with another version, config, log or agent.
         AgentError: If arms failed.
     """
     run = load_run(folder)
     _check_workers(batch_size, workers)
-    made, here = run.config["versions"], versions()
-    apart = [
-        f"{name} {made.get(name)} there, {here[name]} here" for name in here if made.get(name) != here[name]
-    ]
-    if apart:
-        raise RunFolderError(
-            f"{folder}: made with other versions ({'; '.join(apart)}); allowed: the same, or a new run"
-        )
-    found = _digests(build_world(run.scenario).log, run.config["agents"])
-    changed = [name for name, digest in run.config["digests"].items() if found.get(name) != digest]
-    if changed:
-        raise RunFolderError(
-            f"{folder}: changed since the run began: {', '.join(changed)}; allowed: what it began with"
-        )
     if (run.folder / "rounds.parquet").exists():
         return run
+    _require_unchanged(run)
     with locked(run.folder):
         return _play(run.folder, batch_size, workers, console)
+
+
+def _require_unchanged(run: Run) -> None:
+    """Refuse to go on where another version, config, log or agent would: the tables would mix two experiments.
+
+    Raises:
+        RunFolderError: If something has changed; it names what.
+    """
+    begun = run.folder / BEGUN
+    if not begun.is_file():
+        raise RunFolderError(
+            f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
+        )
+    before, now = _flat(yaml.safe_load(begun.read_text(encoding="utf-8"))), _flat(run.config)
+    edited = [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in before | now
+        if before.get(name) != now.get(name)
+    ]
+    here = versions()
+    other = [
+        f"{name} {made} there, {here.get(name)} here"
+        for name, made in run.config["versions"].items()
+        if here.get(name) != made
+    ]
+    found = _digests(build_world(run.scenario).log, run.config["agents"])
+    changed = [name for name, value in run.config["digests"].items() if found.get(name) != value]
+    for what, names in (
+        ("its config was edited", edited),
+        ("made with other versions", other),
+        ("changed since the run began", changed),
+    ):
+        if names:
+            raise RunFolderError(
+                f"{run.folder}: {what}: {'; '.join(names)}; allowed: as it began, or a new run"
+            )
+
+
+def _flat(plain: object, name: str = "") -> dict[str, object]:
+    """Dotted names and values of nested mappings."""
+    if not isinstance(plain, dict):
+        return {name: plain}
+    found: dict[str, object] = {}
+    for key, value in plain.items():
+        found |= _flat(value, f"{name}.{key}" if name else str(key))
+    return found
 
 
 def _digests(log: EventLog, agents: Sequence[str]) -> dict[str, str]:
@@ -180,7 +224,7 @@ def _play(folder: Path, batch_size: int | None, workers: int | None, console: Co
     if len(failures) < len(tasks):
         _gather(folder, [name for _, name, _ in arms], keep_parts=bool(failures))
     if failures:
-        told = "; ".join(f"{name}, seed {seed}: {text}" for (name, seed), text in sorted(failures.items()))
+        told = "; ".join(f"{name}, seed {seed}: {error}" for (name, seed), error in sorted(failures.items()))
         raise AgentError(f"{len(failures)} of {len(tasks)} arms failed, the others are in {folder}: {told}")
     return load_run(folder)
 
@@ -246,7 +290,7 @@ def _check_workers(batch_size: int | None, workers: int | None) -> None:
 
 def _run_all(
     config: ScenarioConfig, seeds: list[int], tasks: list[Arm], workers: int | None, console: Console | None
-) -> dict[tuple[str, int], str]:
+) -> dict[tuple[str, int], RimsimError]:
     """Fit what seeds share, then run all arms; returns what went wrong by (arm, seed)."""
     n_workers = min(workers or os.cpu_count() or 1, len(tasks))
     progress = Progress(
@@ -258,13 +302,42 @@ def _run_all(
         console=console or Console(quiet=True),
         disable=console is None,
     )
-    expected = _expected_arrivals(config)
     with progress:
         fitting = progress.add_task("fitting the platform's model", total=len(seeds))
-        serving = progress.add_task("arrivals served", total=expected * len(tasks))
-        if n_workers == 1:
-            return _run_here(config, seeds, tasks, progress, fitting, serving)
-        return _run_apart(config, seeds, tasks, n_workers, progress, fitting, serving)
+        serving = progress.add_task("arrivals served", total=_expected_arrivals(config) * len(tasks))
+        fits = [_Fit(config, seed) for seed in seeds]
+        for error in _run(_fit, fits, n_workers, lambda n: progress.advance(fitting, n)).values():
+            raise error
+        failures = _run(run_arm, tasks, n_workers, lambda n: progress.advance(serving, n))
+    return {(tasks[number].name, tasks[number].seed): error for number, error in failures.items()}
+
+
+def _run(
+    job: Callable[[Task, Callable[[int], None]], None],
+    tasks: Sequence[Task],
+    workers: int,
+    report: Callable[[int], None],
+) -> dict[int, RimsimError]:
+    def told(count: int) -> None:
+        stop_if_asked()
+        report(count)
+
+    failures = run_here(job, tasks, told) if workers == 1 else run_on_workers(job, tasks, workers, told)
+    stop_if_asked()
+    return failures
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """What the arms of a seed share."""
+
+    config: ScenarioConfig
+    seed: int
+
+
+def _fit(fit: _Fit, report: Callable[[int], None]) -> None:
+    prepare(fit.config, fit.seed)
+    report(1)
 
 
 def _expected_arrivals(config: ScenarioConfig) -> int:
@@ -274,77 +347,6 @@ def _expected_arrivals(config: ScenarioConfig) -> int:
     later = int((world.sessions.start >= world.opening).sum())
     most = config.arrivals.per_round
     return later if most is None else min(later, most * config.rounds)
-
-
-def _run_here(
-    config: ScenarioConfig, seeds: list[int], tasks: list[Arm], progress: Progress, fitting: int, serving: int
-) -> dict[tuple[str, int], str]:
-    failures: dict[tuple[str, int], str] = {}
-    for seed in seeds:
-        prepare(config, seed)
-        progress.advance(fitting)  # type: ignore[arg-type]
-    for arm in tasks:
-        try:
-            run_arm(arm, lambda n: progress.advance(serving, n))  # type: ignore[arg-type]
-        except RimsimError as error:
-            failures[arm.name, arm.seed] = str(error)
-    return failures
-
-
-def _run_apart(
-    config: ScenarioConfig,
-    seeds: list[int],
-    tasks: list[Arm],
-    workers: int,
-    progress: Progress,
-    fitting: int,
-    serving: int,
-) -> dict[tuple[str, int], str]:
-    context = multiprocessing.get_context("spawn")  # a forked torch hangs where its threads were
-    failures: dict[tuple[str, int], str] = {}
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
-        news = manager.Queue()
-        fits = [pool.submit(prepare, config, seed) for seed in seeds]
-        _follow(fits, lambda _: progress.advance(fitting), news, None)  # type: ignore[arg-type]
-        running: dict[Future[None], Arm] = {pool.submit(_in_worker, arm, news): arm for arm in tasks}
-
-        def settled(future: Future[None]) -> None:
-            error = future.exception()
-            if error is not None:
-                arm = running[future]
-                failures[arm.name, arm.seed] = str(error) or type(error).__name__
-
-        _follow(running, settled, news, lambda n: progress.advance(serving, n))  # type: ignore[arg-type]
-    return failures
-
-
-def _in_worker(arm: Arm, news: Queue[int]) -> None:
-    parent = os.getppid()
-
-    def report(served: int) -> None:
-        if os.getppid() != parent:  # the run was killed: leave its folder to the one that resumes it
-            os._exit(1)
-        news.put(served)
-
-    run_arm(arm, report)
-
-
-def _follow(
-    futures: Iterable[Future[None]],
-    settled: Callable[[Future[None]], None],
-    news: Queue[int],
-    advance: Callable[[int], None] | None,
-) -> None:
-    """Wait for futures, passing on what their workers report meanwhile."""
-    open_ones = set(futures)
-    while open_ones:
-        done, open_ones = wait(open_ones, timeout=0.2, return_when=FIRST_COMPLETED)
-        while advance is not None and not news.empty():
-            advance(news.get())
-        for future in done:
-            if advance is None:
-                future.result()  # a fit that fails ends the run
-            settled(future)
 
 
 # -- afterwards ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from rimsim.errors import MarketError, ModelError
 from rimsim.market import Market, MarketState
 from rimsim.scenarios.adoption import AdoptionCount
+from rimsim.scenarios.run_folder import draft_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,26 +63,24 @@ def save(
     A market whose model cannot be saved keeps none: its arm begins anew when the run is resumed.
     """
     place = _place(folder, part)
-    name = f"round-{market.round:04d}"
-    draft = place / f".draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        market.state.save(draft)
-    except (MarketError, ModelError):
-        shutil.rmtree(draft, ignore_errors=True)
-        return
-    np.savez(
-        draft / "arm.npz",
-        first=first,
-        served=np.int64(served),
-        ticks=np.concatenate(adoption.ticks),
-        items=np.concatenate(adoption.items),
-        arrivals=np.concatenate(adoption.arrivals),
-    )
     old = sorted(place.glob("round-*"))
-    draft.replace(place / name)
+    new = place / f"round-{market.round:04d}"
+    try:
+        with draft_folder(new) as draft:
+            market.state.save(draft)
+            np.savez(
+                draft / "arm.npz",
+                first=first,
+                served=np.int64(served),
+                ticks=np.concatenate(adoption.ticks),
+                items=np.concatenate(adoption.items),
+                arrivals=np.concatenate(adoption.arrivals),
+            )
+    except (MarketError, ModelError):
+        return
     for path in old:
-        shutil.rmtree(path)
+        if path != new:
+            shutil.rmtree(path)
 
 
 def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
+from filelock import FileLock, Timeout
 
 from rimsim import __version__
 from rimsim.config import ScenarioConfig, scenario_from
@@ -21,10 +23,13 @@ from rimsim.errors import RunFolderError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CONFIG", "Run", "load_run", "locked", "versions", "write_table", "write_text"]
+__all__ = ["BEGUN", "CONFIG", "Run", "draft_folder", "load_run", "locked", "versions", "write_table", "write_text"]
 
 CONFIG = "config.yaml"
+BEGUN = "state/begun.yaml"
+"""The config as it was when the run began, while the run is not finished."""
 _LOCK = ".lock"
+_DRAFT = ".draft"
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 
 
@@ -36,18 +41,48 @@ def versions() -> dict[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with _draft_of(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet table whole or not at all."""
+    with _draft_of(path) as draft:
+        table.to_parquet(draft, index=False, compression="zstd")
+
+
+@contextmanager
+def _draft_of(path: Path) -> Iterator[Path]:
+    """A file to write to, which becomes ``path`` if all goes well and goes away if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
-    table.to_parquet(draft, index=False, compression="zstd")
-    draft.replace(path)
+    draft = path.with_name(f"{_DRAFT}-{os.getpid()}-{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``path`` if all goes well and goes away if not."""
+    draft = path.with_name(f"{_DRAFT}-{os.getpid()}-{path.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        yield draft
+        shutil.rmtree(path, ignore_errors=True)
+        draft.replace(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Clear away what a process that was killed was writing."""
+    for draft in folder.glob(f"**/{_DRAFT}-*"):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -58,22 +93,18 @@ def locked(folder: Path) -> Iterator[None]:
         RunFolderError: If a process that is still alive holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / _LOCK
+    lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
     try:
-        holder = int(lock.read_text())
-        os.kill(holder, 0)
-    except (OSError, ValueError):
-        pass  # nobody, or one that died
-    else:
-        if holder != os.getpid():
-            raise RunFolderError(
-                f"{folder}: in use by process {holder}; allowed: another folder, or wait for it"
-            )
-    lock.write_text(str(os.getpid()))
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(
+            f"{folder}: in use by another process; allowed: another folder, or wait for it"
+        ) from None
     try:
+        _remove_drafts(folder)
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        lock.release()
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,12 +133,19 @@ class Stored(ABC):
         return {}
 
     def save(self, folder: str | Path) -> None:
-        """Write the fitted model into a folder, which is made if need be."""
+        """Write the fitted model into a folder, which is made if need be.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
         path = Path(folder)
         write_record(
             path, {"kind": self.kind, "config": dataclasses.asdict(self.config), "extra": self.extra()}
         )
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
+        except SafetensorError as error:  # such as a full disk, which safetensors tells in a way of its own
+            raise OSError(f"{path / TENSORS}: {error}") from error
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:

@@ -99,7 +99,9 @@ class StateScores(Calibration):
             mine = np.flatnonzero(fold == number)
             for first in range(0, len(mine), BLOCK):
                 rows = mine[first : first + BLOCK]
-                block = score_states(model, past.states(rows), past.tick[rows], self._release, self._device)
+                block = score_states(
+                    model, past.states(rows), past.id[rows], past.tick[rows], self._release, self._device
+                )
                 yield Arrivals(
                     id=past.id[rows],
                     time=seconds(past.tick[rows]),

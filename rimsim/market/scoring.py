@@ -77,11 +77,16 @@ class Scorer:
         self._coded = counts
 
     def score(
-        self, slots: NDArray[np.int64], ticks: NDArray[np.int64], counts: NDArray[np.int64]
+        self,
+        ids: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        ticks: NDArray[np.int64],
+        counts: NDArray[np.int64],
     ) -> ScoreRows:
         """Score at most ``BLOCK`` states.
 
         Args:
+            ids: (n,) arrivals that the states are of, for errors.
             slots: (n,) distinct slots.
             ticks: (n,) instants.
             counts: (n,) events of each mailbox that are in the state; at least those already encoded.
@@ -93,9 +98,7 @@ class Scorer:
         raw = self._raw_scores(slots, ticks, counts, now)
         rows, items = self._population.consumed_pairs(slots, counts)
         mask = _admissible(rows, items, ticks, self._release, raw.shape[1])
-        return _normalised(
-            raw, torch.from_numpy(mask).to(self._device), len(slots), type(self._model).__name__
-        )
+        return _normalised(raw, torch.from_numpy(mask).to(self._device), ids, self._model)
 
     def _raw_scores(
         self,
@@ -149,6 +152,7 @@ class Scorer:
 def score_states(
     model: IntensityModel,
     states: UserStates,
+    ids: NDArray[np.int64],
     ticks: NDArray[np.int64],
     release: NDArray[np.int64],
     device: torch.device,
@@ -158,7 +162,7 @@ def score_states(
     raw = model.score(states.take(padded(np.arange(n)))).to(torch.float32)
     rows = np.repeat(np.arange(n), states.lengths)
     mask = _admissible(rows, states.items, ticks, release, raw.shape[1])
-    return _normalised(raw, torch.from_numpy(mask).to(device), n, type(model).__name__)
+    return _normalised(raw, torch.from_numpy(mask).to(device), ids, model)
 
 
 _Number = TypeVar("_Number", np.int64, np.float64)
@@ -184,15 +188,19 @@ def _admissible(
     return mask
 
 
-def _normalised(raw: torch.Tensor, admissible: torch.Tensor, n: int, name: str) -> ScoreRows:
+def _normalised(
+    raw: torch.Tensor, admissible: torch.Tensor, ids: NDArray[np.int64], model: IntensityModel
+) -> ScoreRows:
     """Split raw intensities into p(y|x) over admissible items and λ(x)."""
     ground = raw.sum(1)
-    kept = torch.where(admissible, raw, 0.0)
-    if not bool(torch.isfinite(ground[:n]).all()) or bool((raw[:n] < 0).any()):
+    n = len(ids)
+    wrong = ~torch.isfinite(ground[:n]) | (raw[:n] < 0).any(1)
+    if bool(wrong.any()):
         raise ModelError(
-            f"{name}.score: found a negative intensity or one that is no number; "
-            "allowed: finite intensities of at least 0"
+            f"{type(model).__name__}.score: found a negative intensity or one that is no number in the state of "
+            f"arrival {int(ids[int(wrong.nonzero()[0])])}; allowed: finite intensities of at least 0"
         )
+    kept = torch.where(admissible, raw, 0.0)
     relevance = kept / kept.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows(relevance, ground, admissible)
 
@@ -241,7 +249,7 @@ class ScoreAhead:
         rows = np.array(chosen)
         slots, ticks = self._schedule.slot[rows], self._schedule.tick[rows]
         counts = self._population.visible_at(slots, ticks)
-        block = self._scorer.score(slots, ticks, counts)
+        block = self._scorer.score(self._schedule.id[rows], slots, ticks, counts)
         for row, (arrival, count) in enumerate(zip(chosen, counts.tolist(), strict=True)):
             self._rows[arrival] = (block, row, count)
 

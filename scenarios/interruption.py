@@ -1,0 +1,44 @@
+"""A request to stop: SIGINT and SIGTERM as KeyboardInterrupt, which is never lost."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["stop_if_asked", "stopping_on_request"]
+
+_asked = False  # a signal is for the whole process, and so is this
+
+
+@contextmanager
+def stopping_on_request() -> Iterator[None]:
+    """Let SIGTERM end the work within as the keyboard does, so that workers end with it."""
+    global _asked  # noqa: PLW0603
+    _asked = False
+
+    def interrupt(*_: object) -> NoReturn:
+        global _asked  # noqa: PLW0603
+        _asked = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        _asked = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_if_asked() -> None:
+    """Stop if it was asked for. Python drops an interrupt that falls into a finaliser; this finds it again.
+
+    Raises:
+        KeyboardInterrupt: If a signal has come and work is still going on.
+    """
+    if _asked:
+        raise KeyboardInterrupt

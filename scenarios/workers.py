@@ -1,0 +1,194 @@
+"""Tasks on worker processes: a worker that dies is named by its task, which another takes up once more."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from rimsim.errors import RimsimError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.context import SpawnProcess
+
+    Report: TypeAlias = Callable[[int], None]
+
+__all__ = ["run_here", "run_on_workers"]
+
+Task = TypeVar("Task")
+_ATTEMPTS = 2
+"""How often a task is begun before a death of its worker counts as its failure."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a worker says at the end of a task."""
+
+    failure: RimsimError | None
+    """None if all went well."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, its end of the line, and the task that it is at."""
+
+    process: SpawnProcess
+    line: Connection
+    task: int | None = None
+
+
+def run_here(
+    job: Callable[[Task, Report], None], tasks: Sequence[Task], report: Report
+) -> dict[int, RimsimError]:
+    """Do the tasks one after another in this process.
+
+    Args:
+        job: Does one task; is given a function to call with numbers of what it has got through.
+        tasks: The tasks.
+        report: Called with those numbers.
+
+    Returns:
+        Position of a failed task → what went wrong. Errors that are not ours end the run.
+    """
+    failures: dict[int, RimsimError] = {}
+    for number, task in enumerate(tasks):
+        try:
+            job(task, report)
+        except RimsimError as error:
+            failures[number] = error
+    return failures
+
+
+def run_on_workers(
+    job: Callable[[Task, Report], None], tasks: Sequence[Task], workers: int, report: Report
+) -> dict[int, RimsimError]:
+    """Do the tasks on other processes, each of which lives for as many tasks as it can.
+
+    A worker ends when this process does, however that ends: its line breaks. A worker that dies (killed, out of
+    memory, a crash in native code) leaves its task to a fresh one, once.
+
+    Args:
+        job: As in :func:`run_here`; a function of a module, which another process can import.
+        tasks: Plain data, one for each call of the job.
+        workers: Processes at most.
+        report: Called in this process with the numbers that jobs report.
+
+    Returns:
+        Position of a failed task → what went wrong; an error that is not ours is told in words by one of ours.
+    """
+    crew = _Crew(job, tasks)
+    try:
+        while crew.busy(workers):
+            for news in crew.news():
+                report(news)
+    finally:
+        crew.dismiss()
+    return crew.failures
+
+
+class _Crew(Generic[Task]):
+    """The workers of a run, and who is at which task."""
+
+    def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
+        self.failures: dict[int, RimsimError] = {}
+        self._job = job
+        self._tasks = tasks
+        self._waiting = deque(range(len(tasks)))
+        self._begun = [0] * len(tasks)
+        self._workers: list[_Worker] = []
+        self._context = multiprocessing.get_context("spawn")  # a forked torch hangs where its threads were
+
+    def busy(self, most: int) -> bool:
+        """Put at most so many workers to work; false if there is nothing left to do."""
+        while self._waiting and sum(worker.task is not None for worker in self._workers) < most:
+            self._assign(next((idle for idle in self._workers if idle.task is None), None) or self._hired())
+        return any(worker.task is not None for worker in self._workers)
+
+    def news(self) -> Iterator[int]:
+        """Wait for news, and yield what jobs report; ends of tasks and of workers are entered in the books."""
+        lines = {worker.line: worker for worker in self._workers}
+        for line in wait(list(lines)):
+            worker = lines[line]  # type: ignore[index]  # only our lines were waited for
+            try:
+                told = worker.line.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+                continue
+            if not isinstance(told, _Done):
+                yield told
+                continue
+            if told.failure is not None and worker.task is not None:
+                self.failures[worker.task] = told.failure
+            worker.task = None
+
+    def dismiss(self) -> None:
+        """End all workers, whatever they are at."""
+        for worker in self._workers:
+            worker.process.terminate()
+            worker.process.join()
+            worker.line.close()
+
+    def _hired(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(self._job, theirs), daemon=True)
+        process.start()
+        theirs.close()  # so that the death of the worker ends the line
+        self._workers.append(_Worker(process, ours))
+        return self._workers[-1]
+
+    def _assign(self, worker: _Worker) -> None:
+        worker.task = task = self._waiting.popleft()
+        self._begun[task] += 1
+        with suppress(OSError):  # it is dead already; the line will tell
+            worker.line.send(self._tasks[task])
+
+    def _bury(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.line.close()
+        worker.process.join()
+        if (task := worker.task) is None:
+            return
+        if self._begun[task] < _ATTEMPTS:
+            self._waiting.appendleft(task)
+            return
+        ending = _ending(worker.process.exitcode)
+        self.failures[task] = RimsimError(f"the worker process {ending}, {_ATTEMPTS} times over")
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with status {code}"
+
+
+def _work(job: Callable[[Task, Report], None], line: Connection) -> None:
+    """A worker's life: tasks off the line until it breaks."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the keyboard reaches every process; the first one ends the rest
+
+    def tell(news: int | _Done) -> None:
+        try:
+            line.send(news)
+        except OSError:
+            os._exit(1)  # nobody waits any more: leave the folder to the one that resumes the run
+
+    while True:
+        try:
+            task = line.recv()
+        except (EOFError, OSError):
+            return
+        failure: RimsimError | None = None
+        try:
+            job(task, tell)
+        except RimsimError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other tasks go on
+            failure = RimsimError(f"{type(error).__name__}: {error}")
+        tell(_Done(failure))

@@ -1,0 +1,87 @@
+"""Agents that do what no agent should, for tests; made by the comparison from this file."""
+# ruff: noqa: D101, D102  # each name says what is wrong
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+
+from rimsim.agents import Random
+
+
+class _Faulty(Random):
+    """Right until the second round's arrivals."""
+
+    def begin_round(self, view):
+        self.number = view.round
+        super().begin_round(view)
+
+    def act(self, arrivals):
+        slates = super().act(arrivals)
+        return self.wrong(slates.items, arrivals) if self.number == 1 else slates
+
+
+class Raises(_Faulty):
+    name = "raises"
+
+    def wrong(self, items, arrivals):
+        raise ValueError("no idea")
+
+
+class WrongShape(_Faulty):
+    name = "wrong-shape"
+
+    def wrong(self, items, arrivals):
+        return items[:, :-1]
+
+
+class Repeats(_Faulty):
+    name = "repeats"
+
+    def wrong(self, items, arrivals):
+        items[-1] = items[-1, 0]
+        return items
+
+
+class OutOfRange(_Faulty):
+    name = "out-of-range"
+
+    def wrong(self, items, arrivals):
+        items[-1, -1] = 10**6
+        return items
+
+
+class Inadmissible(_Faulty):
+    name = "inadmissible"
+
+    def wrong(self, items, arrivals):
+        items[-1, -1] = int(np.flatnonzero(~arrivals.admissible[-1].numpy())[0])
+        return items
+
+
+class NotANumber(_Faulty):
+    name = "not-a-number"
+
+    def wrong(self, items, arrivals):
+        return np.where(items == items[0, 0], np.nan, items)
+
+
+class Dies(_Faulty):
+    name = "dies"
+
+    def wrong(self, items, arrivals):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesOnce(Random):
+    """Kills its process in the second round, but only once; otherwise as random."""
+
+    def begin_round(self, view):
+        mark = Path(os.environ["RIMSIM_CACHE"]) / "died"
+        if view.round == 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().begin_round(view)

@@ -1,0 +1,90 @@
+"""What goes wrong inside a run: it is named by agent, seed, round and arrival, and the other arms are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from small_markets import small_scenario
+
+from rimsim.agents import Random, play_round
+from rimsim.errors import AgentError, ModelError
+from rimsim.intensity import Popularity
+from rimsim.market import Market
+from rimsim.scenarios import compare, load_run
+from rimsim.scenarios.report import digest
+
+FAULTY = Path(__file__).with_name("faulty_agents.py")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "Raises",
+            r"raises, seed 3: agent 'raises' raised ValueError in round 1, at arrival \d+ .*: no idea",
+        ),
+        ("WrongShape", r"wrong-shape, seed 3: .* in round 1: slates have shape \(\d+, 4\)"),
+        ("Repeats", r"repeats, seed 3: .* in round 1: slate of arrival \d+ .*position 2 holds repeated item"),
+        (
+            "OutOfRange",
+            r"seed 3: .*'out-of-range' in round 1: slate of arrival \d+ .*inadmissible item 1000000",
+        ),
+        ("Inadmissible", r"seed 3: .*'inadmissible' in round 1: slate of arrival \d+ .*inadmissible item"),
+        ("NotANumber", r"seed 3: agent 'not-a-number' in round 1, at arrival \d+ .*type float64"),
+    ],
+)
+def test_an_agent_that_answers_nonsense_is_named_and_the_others_are_kept(tmp_path, kind, message):
+    """The error says which agent, seed, round and arrival; all that went well before is kept."""
+    config = small_scenario(rounds=2)
+    with pytest.raises(AgentError, match=message):
+        compare(config, ("random", f"{FAULTY}:{kind}"), seeds=[3], out=tmp_path, workers=1, frozen=[])
+    left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
+    assert left["random"] == 2
+    assert left.drop("random").tolist() == [1]
+    told = next((tmp_path / "failures").glob("*.txt")).read_text()
+    assert "Traceback" in told
+
+
+def test_a_worker_that_dies_is_named_and_the_others_are_kept(tmp_path):
+    """An agent that kills its process fails after a second try; the other arms are complete."""
+    config = small_scenario(rounds=2)
+    agents = ("random", f"{FAULTY}:Dies", "popularity")
+    with pytest.raises(AgentError, match="1 of 3 arms failed.*dies, seed 0: .*killed by SIGKILL, 2 times"):
+        compare(config, agents, seeds=1, out=tmp_path, workers=2, frozen=[])
+    left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
+    assert left.to_dict() == {"random": 2, "popularity": 2, "dies": 1}
+
+
+def test_a_worker_that_dies_once_changes_nothing(tmp_path):
+    """Its arm goes on in another process from its last round, to the same content."""
+    config = small_scenario(rounds=2)
+    whole = compare(config, ("random", "relevance"), seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
+    agents = (f"{FAULTY}:DiesOnce", "relevance")
+    found = compare(config, agents, seeds=1, out=tmp_path / "died", workers=2, frozen=[])
+    assert (Path(os.environ["RIMSIM_CACHE"]) / "died").exists()
+    assert digest(found) == digest(whole)
+
+
+class _NoNumbers(Popularity):
+    """A model that, once retrained, has no number for some states."""
+
+    def update(self, log):
+        self.retrained = True
+        return super().update(log)
+
+    def score(self, states):
+        scores = super().score(states)
+        if getattr(self, "retrained", False):
+            scores[0] = torch.nan
+        return scores
+
+
+def test_a_model_that_scores_no_number_is_named_with_the_arrival():
+    """The error says agent, round, model and arrival, when the market is opened or served."""
+    config = small_scenario()
+    market = Market(config, model=_NoNumbers().fit(Market(config).world.past))
+    with pytest.raises(ModelError, match=r"agent 'random' in round 0: _NoNumbers.score: .* of arrival \d+"):
+        play_round(market, Random())

@@ -1,0 +1,262 @@
+"""Runs that are killed, interrupted or left without disk, and what a resumed one makes of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from small_markets import small_scenario
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rimsim.config import DataConfig, to_plain
+from rimsim.errors import AgentError, RimsimError, RunFolderError
+from rimsim.market import build_world
+from rimsim.scenarios import compare
+from rimsim.scenarios.command_line import main
+from rimsim.scenarios.comparison import resume
+from rimsim.scenarios.interruption import stop_if_asked, stopping_on_request
+from rimsim.scenarios.report import digest
+from rimsim.scenarios.run_folder import load_run, locked, versions
+
+resource = pytest.importorskip("resource")
+AGENTS = ("rim-feedback", "relevance")
+POINTS = 50
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to kill a process that is warm")
+
+
+def _run(folder, batch_size=None):
+    config = small_scenario(rounds=3)
+    return compare(config, AGENTS, seeds=1, out=folder, workers=1, certify=False, batch_size=batch_size)
+
+
+def _in_child(action):
+    """Run an action in a forked process; its exit status as the shell would say it (negative: a signal)."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _calls_of(action, signal_at=None, number=signal.SIGKILL):
+    """Count Python calls made by an action; at one of them, send this process a signal."""
+    count = 0
+
+    def step(frame, event, argument):
+        nonlocal count
+        if event == "call":
+            count += 1
+            if count == signal_at:
+                os.kill(os.getpid(), number)
+
+    sys.setprofile(step)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Leave pictures out, which take most of a small run's time and are drawn when all else is written."""
+    monkeypatch.setattr("rimsim.scenarios.comparison.draw_pictures", lambda run: None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody interrupts."""
+    return _run(tmp_path_factory.mktemp("whole") / "run")
+
+
+def _drafts(folder):
+    return sorted(folder.rglob(".draft*"))
+
+
+def _check(folder, whole, where, batch_size=None):
+    """Finished rounds can be read; a resumed run has the content of an uninterrupted one, and no doubled steps."""
+    if not (folder / "config.yaml").exists():  # killed before there was a run: it can be begun anew
+        resumed = _run(folder, batch_size)
+    else:
+        if list(folder.glob("rounds/*.parquet")) or (folder / "rounds.parquet").exists():
+            assert not load_run(folder).rounds.empty, where
+        resumed = resume(folder, batch_size=batch_size, workers=1)
+    assert digest(resumed) == digest(whole), where
+    assert not _drafts(folder), where
+    for agent in AGENTS:
+        events = EventAccumulator(str(folder / "events" / agent / "seed-0"))
+        events.Reload()
+        assert [event.step for event in events.Scalars("exposure/coverage")] == [0, 1, 2], where
+        steps = [event.step for event in events.Scalars("by_arrivals/exposure/coverage")]
+        assert steps == [120, 240, 360], where
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, plain, whole, part):
+    """SIGKILL at ten seeded random calls (fifty over all parts), resumed with other batches: the same digest."""
+    calls = _calls_of(lambda: _run(tmp_path / "counted"))
+    draw = random.Random(part)
+    for number in range(POINTS // 5):
+        point = draw.randrange(1, calls)
+        folder = tmp_path / str(number)
+        status = _in_child(lambda at=point, to=folder: _calls_of(lambda: _run(to), at))
+        assert status == -signal.SIGKILL, f"call {point} of {calls}"
+        _check(folder, whole, f"call {point} of {calls}", batch_size=(None, 1, 7, 1000)[number % 4])
+
+
+def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole):
+    """SIGKILL while tables are joined and pictures drawn: what is there can be read, and resuming ends the run."""
+    calls = _calls_of(lambda: _run(tmp_path / "counted"))
+    for number, share in enumerate((0.15, 0.5, 0.9)):
+        point, folder = int(share * calls), tmp_path / str(number)
+        status = _in_child(lambda at=point, to=folder: _calls_of(lambda: _run(to), at))
+        assert status == -signal.SIGKILL
+        _check(folder, whole, f"call {point} of {calls}")
+        assert list((folder / "pictures").glob("*.png"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_resumes(tmp_path, plain, whole, number, capfd):
+    """SIGINT and SIGTERM at seeded points end the command with status 130, no draft and no lock; resuming goes on."""
+    scenario = tmp_path / "small.yaml"
+    scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=3))))
+
+    def command(to):
+        line = ["compare", str(scenario), "--agents", ",".join(AGENTS), "--seeds", "1", "--out", str(to)]
+        return main([*line, "--workers", "1", "--no-certificate"])
+
+    draw = random.Random(int(number))
+    calls = _calls_of(lambda: command(tmp_path / "counted"))
+    for at in range(4):
+        folder, point = tmp_path / str(at), draw.randrange(calls // 4, calls)
+        status = _in_child(lambda to=folder, p=point: os._exit(_status(lambda: command(to), p, number)))
+        where = f"call {point} of {calls}"
+        assert status == 130, where
+        assert "--resume" in capfd.readouterr().err
+        assert not _drafts(folder), where
+        _check(folder, whole, where, batch_size=7)
+
+
+def _status(action, point, number):
+    """What an action returns that is sent a signal at one of its calls."""
+    found = []
+    _calls_of(lambda: found.append(action()), point, number)
+    return found[0]
+
+
+def test_an_interrupt_that_python_drops_is_found_again(monkeypatch):
+    """An interrupt that falls into a finaliser is swallowed there, and raised at the next safe point."""
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+
+    def finalised():
+        try:
+            yield
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with stopping_on_request():
+        started = finalised()
+        next(started)
+        del started
+        assert len(dropped) == 1
+        with pytest.raises(KeyboardInterrupt):
+            stop_if_asked()
+    stop_if_asked()  # and is over with the work
+
+
+@pytest.mark.parametrize("most", [500, 2_000, 5_000, 9_000])
+def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path, plain, whole, most, capfd):
+    """A write that fails half way leaves no half file; with room again, the run ends with the same content."""
+    folder = tmp_path / "run"
+
+    def run_out_of_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        try:
+            _run(folder)
+        except (RimsimError, OSError) as error:
+            sys.stderr.write(f"{error}\n")
+            sys.stderr.flush()
+            os._exit(3)
+
+    assert _in_child(run_out_of_room) == 3
+    assert "File too large" in capfd.readouterr().err
+    assert not _drafts(folder)
+    _check(folder, whole, f"{most} bytes")
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    """Another process cannot write to a run folder until its holder has ended, killed or not."""
+    reader, writer = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        with locked(tmp_path):
+            os.write(writer, b"!")
+            signal.pause()
+    os.read(reader, 1)
+    with pytest.raises(RunFolderError, match="in use by another process"), locked(tmp_path):
+        pass
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    with locked(tmp_path):
+        pass
+
+
+# -- what is not resumed ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halted(tmp_path):
+    """A run whose one agent, in a file of its own, failed in round 1; its log is a file too."""
+    log, agent = tmp_path / "log.csv", tmp_path / "mine.py"
+    draw = random.Random(2)
+    rows = sorted({(draw.randrange(40), draw.randrange(30)) for _ in range(900)})
+    draw.shuffle(rows)
+    times = range(1_500_000_000, 1_600_000_000, 600)
+    lines = [f"{user},{item},{time}" for (user, item), time in zip(rows, times, strict=False)]
+    log.write_text("\n".join(["user,item,timestamp", *lines]))
+    agent.write_text(Path(__file__).with_name("faulty_agents.py").read_text())
+    config = small_scenario(rounds=2, data=DataConfig(source=str(log)))
+    with pytest.raises(AgentError, match="no idea"):
+        compare(config, (f"{agent}:Raises",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+    return tmp_path / "run"
+
+
+def test_a_run_is_not_resumed_with_another_config(halted):
+    """What a run has done belongs to the config it began with: the error names each field that was edited."""
+    path = halted / "config.yaml"
+    described = yaml.safe_load(path.read_text())
+    described["scenario"]["exposure"]["beta"] = 0.25
+    path.write_text(yaml.safe_dump(described))
+    with pytest.raises(RunFolderError, match=r"edited: scenario\.exposure\.beta was 0\.5, is 0\.25"):
+        resume(halted)
+
+
+def test_a_run_is_not_resumed_with_another_version(halted, monkeypatch):
+    """The error names the package whose version is another."""
+    here = versions() | {"torch": "0.1"}
+    monkeypatch.setattr("rimsim.scenarios.comparison.versions", lambda: here)
+    with pytest.raises(RunFolderError, match="made with other versions: torch .* there, 0.1 here"):
+        resume(halted)
+
+
+@pytest.mark.parametrize("file", ["log.csv", "mine.py"])
+def test_a_run_is_not_resumed_with_another_log_or_agent(halted, file):
+    """After the log or the agent's file has changed, what is left would be another experiment's."""
+    path = halted.parent / file
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]))
+    build_world.cache_clear()
+    with pytest.raises(RunFolderError, match=f"changed since the run began: .*{file.partition('.')[0]}"):
+        resume(halted)

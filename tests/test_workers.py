@@ -1,0 +1,103 @@
+"""Tasks on worker processes: what fails, what dies, and workers that outlive nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rimsim.errors import DataError, RimsimError
+from rimsim.scenarios.workers import run_here, run_on_workers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a worker is told to do."""
+
+    kind: str
+    place: Path
+
+
+def do(errand, report):
+    """Count to three, or fail in one of several ways on the way."""
+    report(1)
+    if errand.kind == "ours":
+        raise DataError("a bad log")
+    if errand.kind == "other":
+        raise KeyError("a slip")
+    if errand.kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if errand.kind == "quit":
+        os._exit(7)
+    if errand.kind == "die-once" and not errand.place.exists():
+        errand.place.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    while errand.kind == "beat":
+        with errand.place.open("a") as file:
+            file.write(".")
+        report(0)
+        time.sleep(0.05)
+    report(2)
+
+
+def _run(kinds, place, workers=2):
+    news = []
+    failures = run_on_workers(do, [Errand(kind, place) for kind in kinds], workers, news.append)
+    return {number: (type(error), str(error)) for number, error in failures.items()}, sum(news)
+
+
+def test_all_tasks_are_done_and_reported(tmp_path):
+    """Every task's reports arrive, whatever the number of workers, and as without any."""
+    tasks = [Errand("well", tmp_path)] * 5
+    news = []
+    assert run_here(do, tasks, news.append) == {}
+    assert _run(["well"] * 5, tmp_path) == ({}, sum(news)) == ({}, 15)
+
+
+def test_a_task_that_fails_leaves_the_others(tmp_path):
+    """An error of ours keeps its kind; another is told by its type; the rest are done."""
+    failures, count = _run(["ours", "well", "other", "well"], tmp_path)
+    assert failures == {0: (DataError, "a bad log"), 2: (RimsimError, "KeyError: 'a slip'")}
+    assert count == 2 * 3 + 2
+
+
+def test_a_worker_that_dies_is_told_by_its_task_after_a_second_try(tmp_path):
+    """The death names signal or status; every other task is done."""
+    failures, _ = _run(["die", "well", "quit", "well"], tmp_path)
+    assert set(failures) == {0, 2}
+    assert failures[0][1] == "the worker process was killed by SIGKILL, 2 times over"
+    assert failures[2][1] == "the worker process ended with status 7, 2 times over"
+
+
+def test_a_task_whose_worker_died_once_is_done_by_another(tmp_path):
+    """No failure is left."""
+    failures, _ = _run(["die-once", "well"], tmp_path / "mark", workers=1)
+    assert failures == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_the_process_that_made_them(tmp_path, number):
+    """Killed or ended, it leaves no worker that goes on writing."""
+    place = tmp_path / "beats"
+    parent = os.fork()
+    if parent == 0:
+        _run(["beat"], place, workers=1)
+        os._exit(0)
+    deadline = time.monotonic() + 60
+    while not place.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert place.exists()
+    os.kill(parent, number)
+    os.waitpid(parent, 0)
+    time.sleep(1.0)
+    size = place.stat().st_size
+    time.sleep(0.5)
+    assert place.stat().st_size == size
