@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     MEASURE = 6
     DELAY = 7
     TIES = 8
+    SPLIT = 9
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

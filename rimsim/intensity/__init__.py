@@ -3,7 +3,14 @@
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
 from rimsim.intensity.blocks import BLOCK
 from rimsim.intensity.cache import cache_folder, fitted
-from rimsim.intensity.calibration import Calibration, calibration, count_calibration
+from rimsim.intensity.calibration import (
+    Calibration,
+    GroundCalibration,
+    MarkCalibration,
+    calibration,
+    count_calibration,
+    mark_calibration,
+)
 from rimsim.intensity.contract import IntensityModel, RecurrentModel
 from rimsim.intensity.decayed import Scales
 from rimsim.intensity.examples import CountExamples, count_examples, session_examples, window_examples
@@ -16,7 +23,8 @@ from rimsim.intensity.matrix_factorization import MatrixFactorization, MatrixFac
 from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
-from rimsim.intensity.registry import config_of, make, names, register
+from rimsim.intensity.recipes import thorough
+from rimsim.intensity.registry import config_of, make, names, parts, register
 from rimsim.intensity.states import UserStates
 from rimsim.intensity.transformer import Transformer, TransformerConfig
 
@@ -32,12 +40,14 @@ __all__ = [
     "GraphConvolution",
     "GraphConvolutionConfig",
     "Ground",
+    "GroundCalibration",
     "GroundModel",
     "Hawkes",
     "HawkesConfig",
     "HawkesPoisson",
     "HawkesPoissonConfig",
     "IntensityModel",
+    "MarkCalibration",
     "MatrixFactorization",
     "MatrixFactorizationConfig",
     "Popularity",
@@ -58,8 +68,11 @@ __all__ = [
     "fitted",
     "load",
     "make",
+    "mark_calibration",
     "names",
+    "parts",
     "register",
     "session_examples",
+    "thorough",
     "window_examples",
 ]

@@ -19,10 +19,12 @@ import pandas as pd
 import torch
 
 from rimsim.errors import ModelError
+from rimsim.intensity.ground import Ground
 from rimsim.intensity.product import RIM
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
+    from rimsim.intensity.examples import CountExamples
 
 __all__ = ["Cacheable", "cache_folder", "fitted", "log_digest", "model_digest"]
 
@@ -63,6 +65,14 @@ def log_digest(log: EventLog) -> str:
     table = log.items.astype(str)
     digest.update(" ".join(table.columns).encode())
     digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _examples_digest(examples: CountExamples) -> str:
+    digest = hashlib.sha256()
+    states = examples.states
+    for array in (states.offsets, states.items, states.times, states.now, examples.counts, examples.user):
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
@@ -112,7 +122,13 @@ def _loaded(model: Model, folder: Path) -> Model | None:
         return None
 
 
-def fitted(model: Model, log: EventLog, cache_dir: str | Path | None = None) -> Model:
+def fitted(
+    model: Model,
+    log: EventLog,
+    cache_dir: str | Path | None = None,
+    *,
+    examples: CountExamples | None = None,
+) -> Model:
     """A model fitted to a log, read from the cache if it was fitted there before.
 
     The key is a digest of the log, of the model's class and config, of its source code and of the version of
@@ -123,17 +139,29 @@ def fitted(model: Model, log: EventLog, cache_dir: str | Path | None = None) -> 
         model: A model that is not fitted yet, such as :func:`rimsim.intensity.make` returns.
         log: What to fit it to.
         cache_dir: Where entries lie; None: :func:`cache_folder`.
+        examples: For a ground intensity: the states and counts to fit to, in place of the log's own.
 
     Returns:
         The fitted model: ``model`` itself, or an equal one from the cache.
+
+    Raises:
+        ModelError: If examples are given for a model that is no ground intensity.
     """
+    if examples is not None and not isinstance(model, Ground):
+        raise ModelError(f"fitted: found examples for a {type(model).__name__}; allowed: for a Ground")
     root = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models"
-    key = hashlib.sha256(f"{model_digest(model)} {log_digest(log)}".encode()).hexdigest()
+    described = f"{model_digest(model)} {log_digest(log)}"
+    if examples is not None:
+        described += f" {_examples_digest(examples)}"
+    key = hashlib.sha256(described.encode()).hexdigest()
     folder = root / key
     cached = _loaded(model, folder)
     if cached is not None:
         return cached
-    model.fit(log)
+    if examples is not None and isinstance(model, Ground):
+        model.fit_to(log, examples)
+    else:
+        model.fit(log)
     root.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=root))
     try:

@@ -28,6 +28,7 @@ __all__ = [
     "MarkCalibration",
     "calibration",
     "count_calibration",
+    "mark_calibration",
 ]
 
 
@@ -69,6 +70,16 @@ class GroundCalibration:
         """Σ n / Σ λ; 1 is calibrated in total."""
         return self.realised / self.predicted
 
+    def lines(self) -> tuple[str, ...]:
+        """The report for a person."""
+        tenths = " ".join(f"{d.predicted:.2f}/{d.realised:.2f}" for d in self.deciles)
+        fit = f"deviance {self.deviance:.3f} against {self.deviance_constant:.3f} of a constant"
+        return (
+            f"λ: {self.realised} events, {self.predicted:.1f} predicted (ratio {self.ratio:.3f})",
+            f"λ: {fit}, dispersion {self.dispersion:.2f}, rank correlation {self.rank_correlation:.3f}",
+            f"λ by decile, predicted/realised: {tenths}",
+        )
+
 
 @dataclass(frozen=True)
 class MarkCalibration:
@@ -86,6 +97,11 @@ class MarkCalibration:
         """exp(nll): items that an evenly undecided model would hesitate between."""
         return float(np.exp(self.nll))
 
+    def lines(self) -> tuple[str, ...]:
+        """The report for a person."""
+        loss = f"{self.nll:.3f} nats (perplexity {self.perplexity:.0f})"
+        return (f"p: {loss}, {self.nll_admissible:.3f} over unconsumed items, on {self.events} events",)
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -96,16 +112,7 @@ class Calibration:
 
     def lines(self) -> tuple[str, ...]:
         """The report for a person."""
-        ground, mark = self.ground, self.mark
-        tenths = " ".join(f"{d.predicted:.2f}/{d.realised:.2f}" for d in ground.deciles)
-        fit = f"deviance {ground.deviance:.3f} against {ground.deviance_constant:.3f} of a constant"
-        loss = f"{mark.nll:.3f} nats (perplexity {mark.perplexity:.0f})"
-        return (
-            f"λ: {ground.realised} events, {ground.predicted:.1f} predicted (ratio {ground.ratio:.3f})",
-            f"λ: {fit}, dispersion {ground.dispersion:.2f}, rank correlation {ground.rank_correlation:.3f}",
-            f"λ by decile, predicted/realised: {tenths}",
-            f"p: {loss}, {mark.nll_admissible:.3f} over unconsumed items, on {mark.events} events",
-        )
+        return (*self.ground.lines(), *self.mark.lines())
 
 
 def _deviance(count: NDArray[np.float64], rate: NDArray[np.float64]) -> float:
@@ -164,13 +171,33 @@ def calibration(
     Raises:
         ModelError: If the log has no target event.
     """
-    goal = np.flatnonzero(log.targets)
-    if not len(goal):
+    if not log.targets.any():
         raise ModelError("calibration: found no target event in the log; allowed: at least one")
     pairs = examples or session_examples(log)
     blocks = [np.arange(a, min(a + BLOCK, len(pairs.counts))) for a in range(0, len(pairs.counts), BLOCK)]
     # Scores are float32: what differs by rounding alone must not be ranked.
     rate = np.concatenate([_score(model, pairs.states.take(rows)).sum(1) for rows in blocks]).round(5)
+    mark = mark_calibration(model, log, events=events, seed=seed)
+    return Calibration(count_calibration(rate, pairs.counts), mark)
+
+
+def mark_calibration(
+    model: IntensityModel, log: EventLog, *, events: int = 5000, seed: int = 0
+) -> MarkCalibration:
+    """Compare p(y|x) of a fitted model with the items of a log's target events.
+
+    Args:
+        model: Any fitted intensity model.
+        log: Histories and target events.
+        events: How many target events at most p is scored on, drawn by ``seed``.
+        seed: Seed of that draw.
+
+    Raises:
+        ModelError: If the log has no target event.
+    """
+    goal = np.flatnonzero(log.targets)
+    if not len(goal):
+        raise ModelError("calibration: found no target event in the log; allowed: at least one")
     if len(goal) > events:
         goal = np.sort(generator(seed, Purpose.MEASURE, 7).choice(goal, events, replace=False))
     losses, admissible = [], []
@@ -189,9 +216,8 @@ def calibration(
         losses.append(-np.log(np.maximum(hit, 1e-300)))
         admissible.append(-np.log(np.maximum(hit / np.maximum(p.sum(1), 1e-300), 1e-300))[fresh])
     over = np.concatenate(admissible)
-    mark = MarkCalibration(
+    return MarkCalibration(
         events=len(goal),
         nll=float(np.concatenate(losses).mean()),
         nll_admissible=float(over.mean()) if len(over) else float("nan"),
     )
-    return Calibration(count_calibration(rate, pairs.counts), mark)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import Code
     from rimsim.intensity.sequences import Batch
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.training import Outputs
 
 __all__ = ["GraphConvolution", "GraphConvolutionConfig", "GraphNetwork"]
 
@@ -70,14 +71,14 @@ class GraphNetwork(TiedNetwork):
             total = total + layer
         return total / (self.hops + 1)
 
-    def logits(self, batch: Batch, draw: torch.Generator | None) -> torch.Tensor:
-        """(p, M) logits at the predicted positions."""
+    def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
+        """Outputs (p, W) at the predicted positions, and item vectors."""
         vectors = self.smoothed()
         read = vectors[batch.items]
         sums = torch.cat([read.new_zeros((len(read), 1, read.shape[2])), read.cumsum(1)], dim=1)
         count = batch.step.clamp(min=1).to(read.dtype)
         at = sums[batch.row, batch.step] * count.rsqrt()[:, None]
-        return torch.addmm(self.bias, dropped(at, self.dropout, draw), vectors.T)
+        return dropped(at, self.dropout, draw), vectors
 
 
 class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):

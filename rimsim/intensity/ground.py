@@ -67,6 +67,19 @@ class Ground(Stored):
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit from scratch to given states and the counts that followed them."""
 
+    def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
+        """Fit from scratch where the states to learn the level from are given, rather than taken from the log.
+
+        Args:
+            log: What there is to learn beside counts, such as how events follow each other; its catalogue.
+            examples: States and the counts that followed them.
+
+        Raises:
+            ModelError: If there is nothing to fit to.
+        """
+        self.n_items = log.n_items
+        return self.fit_examples(examples)
+
     @abstractmethod
     def encode(self, states: UserStates) -> Code:
         """The codes of n states."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Code
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.training import Outputs
 
 __all__ = ["GRU", "GRUConfig", "GRUNetwork"]
 
@@ -60,14 +61,14 @@ class GRUNetwork(TiedNetwork):
         after, _ = self.gru(read, start[None].contiguous())
         return torch.cat([start[:, None], after], dim=1)
 
-    def logits(
+    def outputs(
         self, batch: Batch, draw: torch.Generator | None, start: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """(p, M) logits at the predicted positions, from hidden states ``start`` (b, W) or from zero."""
+    ) -> Outputs:
+        """Hidden states (p, W) at the predicted positions, from ``start`` (b, W) or from zero; item vectors."""
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
         at = self.hidden(batch.items, start, draw)[batch.row, batch.step]
-        return torch.addmm(self.bias, dropped(at, self.dropout, draw), self.item.T)
+        return dropped(at, self.dropout, draw), self.item
 
 
 class GRU(SequenceModel[GRUConfig, GRUNetwork]):
@@ -93,12 +94,12 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         del log
         return GRUNetwork(n_items, self.config.width, self.config.dropout)
 
-    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], torch.Tensor]:
+    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
         network = self.network
         # Half the context is enough for a state that training is about to move anyway, and halves the cost.
         room = max(self.config.context // 2 - self.config.update_steps_back, 0)
         start = self._read(*histories(cut.item, cut.origin, cut.begin, room))
-        return lambda batch, draw: network.logits(batch, draw, start[torch.from_numpy(batch.rows)])
+        return lambda batch, draw: network.outputs(batch, draw, start[torch.from_numpy(batch.rows)])
 
     def _refresh(self) -> None:
         super()._refresh()

@@ -137,6 +137,19 @@ class Hawkes(Ground):
         Raises:
             ModelError: If no user has a target event after its first event.
         """
+        self._fit_process(log)
+        return self.fit_examples(self.examples(log))
+
+    def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
+        """The process by the likelihood of the log's target events, its scale by the given counts.
+
+        Raises:
+            ModelError: As :meth:`fit` and :meth:`fit_examples`.
+        """
+        self._fit_process(log)
+        return self.fit_examples(examples)
+
+    def _fit_process(self, log: EventLog) -> None:
         if not log.targets.any():
             raise ModelError("hawkes: found no target event in the log; allowed: at least one")
         terms = self.terms(log)
@@ -144,7 +157,6 @@ class Hawkes(Ground):
             raise ModelError("hawkes: found no user with a second event; allowed: at least one")
         self.n_items = log.n_items
         self._solve(terms)
-        return self.fit_examples(self.examples(log))
 
     def _solve(self, terms: HawkesTerms) -> None:
         total = terms.total

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["config_of", "make", "names", "register"]
+__all__ = ["config_of", "make", "names", "parts", "register"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,25 @@ def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
             f"register: found the name {name!r}, which a shipped model has; allowed: any other name"
         )
     _OWN[name] = factory
+
+
+def parts(name: str) -> tuple[str, str | None] | None:
+    """The names of the mark model and of the ground intensity that a name joins.
+
+    Returns:
+        (mark, ground), ground None for a mark model alone; None for a registered model of one's own.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    if name in _OWN:
+        return None
+    if name not in names():
+        raise ConfigError(f"model: found {name!r}.{nearest(name, names())}")
+    if name in _GROUNDS:
+        return "popularity", name
+    mark, _, ground = name.partition("-")
+    return mark, ground or None
 
 
 def _entry(part: str) -> _Entry:
@@ -130,17 +149,14 @@ def make(
     Raises:
         ConfigError: If the name is unknown or a config does not belong to it.
     """
-    if name in _OWN:
+    joined = parts(name)
+    if joined is None:
         if mark is not None or ground is not None:
             raise ConfigError(
                 f"model {name!r}: found a mark or ground config; allowed for a registered model: none"
             )
         return _OWN[name](seed or 0, device or "auto")
-    if name not in names():
-        raise ConfigError(f"model: found {name!r}.{nearest(name, names())}")
-    if name in _GROUNDS:
-        name = f"popularity-{name}"
-    first, _, second = name.partition("-")
+    first, second = joined
     model: IntensityModel = _made(first, mark, seed, device)
     if not second:
         if ground is not None:

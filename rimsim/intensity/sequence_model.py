@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import Code
     from rimsim.intensity.sequences import Windows
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.training import Outputs
 
 __all__ = ["SequenceConfig", "SequenceModel", "TiedNetwork"]
 
@@ -51,6 +52,14 @@ class SequenceConfig:
     held_out: float = Field(default=0.1, ge=0, lt=1, description="Share of users kept for early stopping.")
     patience: int = Field(default=2, ge=0, description="Epochs without improvement that end a fit; 0: never.")
     burn: int = Field(default=16, ge=0, description="Events read before a window's first prediction.")
+    ahead: int = Field(
+        default=1,
+        ge=1,
+        description="Events from a position on that its p is fitted to: 1 the next one; more: what comes soon.",
+    )
+    sampled: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the positions whose loss a batch computes in a fit."
+    )
     smoothing: float = Field(default=0.5, gt=0, description="Events added to each item for the initial bias.")
     cold_items: bool = Field(default=True, description="Predict unseen items' vectors from genres and year.")
     update_epochs: int = Field(default=3, ge=0, description="Passes over the new log in an update.")
@@ -143,6 +152,8 @@ class SequenceModel(Stored, Generic[Config, Network]):
             config.seed,
             config.patience,
             config.final_rate,
+            config.ahead,
+            config.sampled,
         )
         self.last_run = train(network, cut.take(~aside), schedule, self.device, check=cut.take(aside))
         if config.cold_items:
@@ -169,16 +180,21 @@ class SequenceModel(Stored, Generic[Config, Network]):
             self._updates += 1
             seed = derived_seed(config.seed, Purpose.MODEL, 5, self._updates)
             schedule = Schedule(
-                config.update_epochs, config.update_batch_size, config.update_learning_rate, 0.0, seed
+                config.update_epochs,
+                config.update_batch_size,
+                config.update_learning_rate,
+                0.0,
+                seed,
+                ahead=config.ahead,
             )
-            self.last_run = train(network, cut, schedule, self.device, logits=self._continued(cut))
+            self.last_run = train(network, cut, schedule, self.device, outputs=self._continued(cut))
             self._refresh()
         return self
 
-    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], torch.Tensor]:
-        """The logits of an update's windows; a model with memory starts them from what came before."""
+    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
+        """The outputs of an update's windows; a model with memory starts them from what came before."""
         del cut
-        return self.network.logits
+        return self.network.outputs
 
     @property
     def network(self) -> Network:

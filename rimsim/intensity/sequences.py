@@ -37,13 +37,16 @@ class Windows:
     """(w,) position of the first event that is predicted; targets from here to ``stop`` are."""
     stop: NDArray[np.int64]
     """(w,) position past the last event."""
+    end: NDArray[np.int64]
+    """(w,) position past the user's last event."""
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Windows:
         """Some of the windows."""
-        cut = (self.user[rows], self.origin[rows], self.begin[rows], self.loss[rows], self.stop[rows])
+        ends = (self.stop[rows], self.end[rows])
+        cut = (self.user[rows], self.origin[rows], self.begin[rows], self.loss[rows], *ends)
         return Windows(self.item, self.target, *cut)
 
 
@@ -61,6 +64,14 @@ class Batch:
     """(p,) the item that came."""
     rows: NDArray[np.int64]
     """(b,) which windows these are."""
+    later: torch.Tensor
+    """(p, K) the item that came and the ones after it; anything where the weight is 0."""
+    weight: torch.Tensor
+    """(p, K) float32 their weights, which sum to 1: 0 for what is no target or past the user's last event."""
+
+
+FADE = 0.9
+"""How much less than the event before it a later event weighs."""
 
 
 def windows(log: EventLog, context: int, burn: int) -> Windows:
@@ -88,15 +99,19 @@ def windows(log: EventLog, context: int, burn: int) -> Windows:
         owners, origins, ends, position = owners[alive], origins[alive], ends[alive], position[alive]
         begin = np.maximum(origins, position - burn)
         stop = np.minimum(begin + context, ends)
-        found.append((owners, origins, begin, position, stop))
+        found.append((owners, origins, begin, position, stop, ends))
         position = upcoming[stop]
     if not found:
-        return Windows(item, target, *(np.zeros(0, np.int64) for _ in range(5)))
+        return Windows(item, target, *(np.zeros(0, np.int64) for _ in range(6)))
     return Windows(item, target, *(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def batches(
-    cut: Windows, size: int, device: torch.device, generator: np.random.Generator | None = None
+    cut: Windows,
+    size: int,
+    device: torch.device,
+    generator: np.random.Generator | None = None,
+    ahead: int = 1,
 ) -> Iterator[Batch]:
     """Batches of windows of like length, so that next to nothing is padding.
 
@@ -105,6 +120,7 @@ def batches(
         size: Windows a batch.
         device: Where the tensors go.
         generator: Shuffles equal lengths and the order of the batches; None: fixed order.
+        ahead: How many events from a predicted position on are its labels, K.
     """
     length = cut.stop - cut.begin
     tie = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
@@ -119,12 +135,18 @@ def batches(
         predicted = inside & (position >= cut.loss[rows, None]) & cut.target[position]
         items = np.where(inside, cut.item[position], 0)
         row, step = np.nonzero(predicted)
+        coming = position[row, step][:, None] + np.arange(ahead)
+        there = coming < cut.end[rows][row][:, None]
+        coming = np.where(there, coming, position[row, step][:, None])
+        weight = FADE ** np.arange(ahead) * (there & cut.target[coming])
         yield Batch(
             torch.from_numpy(items[:, :-1].copy()).to(device),
             torch.from_numpy(row).to(device),
             torch.from_numpy(step).to(device),
             torch.from_numpy(items[row, step]).to(device),
             rows,
+            torch.from_numpy(cut.item[coming]).to(device),
+            torch.from_numpy((weight / weight.sum(1, keepdims=True)).astype(np.float32)).to(device),
         )
 
 

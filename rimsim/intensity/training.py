@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from rimsim.intensity.adamw import AdamW
+from rimsim.intensity.next_events import next_events_loss
 from rimsim.intensity.sequences import batches
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
@@ -22,18 +24,36 @@ if TYPE_CHECKING:
 
     from rimsim.intensity.sequences import Batch, Windows
 
-__all__ = ["Schedule", "SequenceNetwork", "TrainingRun", "dropped", "held_out", "mean_loss", "train"]
+__all__ = [
+    "Outputs",
+    "Schedule",
+    "SequenceNetwork",
+    "TrainingRun",
+    "dropped",
+    "held_out",
+    "mean_loss",
+    "train",
+]
+
+Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""h (p, W) at the predicted positions, and item vectors V (M, W)."""
 
 _CLIP = 1.0
 """Largest norm of a gradient."""
 
 
 class SequenceNetwork(torch.nn.Module, ABC):
-    """A network that turns read items into a logit for every next item."""
+    """A network that turns read items into a logit V h + b for every next item."""
+
+    bias: torch.nn.Parameter
+    """(M,) item biases, b."""
 
     @abstractmethod
-    def logits(self, batch: Batch, draw: torch.Generator | None) -> torch.Tensor:
-        """(p, M) logits at the predicted positions of a batch; ``draw`` draws dropout, None: no dropout."""
+    def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
+        """The h (p, W) at the predicted positions of a batch and item vectors V (M, W).
+
+        ``draw`` draws dropout, None: no dropout.
+        """
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,10 @@ class Schedule:
     """Epochs without a better held-out loss before training stops; 0: no early stopping."""
     final_rate: float = 1.0
     """Share of the learning rate that is left after the last epoch; it falls linearly, batch by batch."""
+    ahead: int = 1
+    """Events from each predicted position on that its p is fitted to."""
+    sampled: float = 1.0
+    """Share of the predicted positions whose loss is computed, drawn anew in every batch."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +100,42 @@ def held_out(users: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bo
     return np.asarray(uniform(seed, Purpose.MODEL, 1, users) < share, bool)
 
 
-def mean_loss(network: SequenceNetwork, cut: Windows, batch_size: int, device: torch.device) -> float:
+def mean_loss(
+    network: SequenceNetwork, cut: Windows, batch_size: int, device: torch.device, ahead: int = 1
+) -> float:
     """Mean negative log-likelihood of the predicted events, nats."""
     total, count = 0.0, 0
     with torch.no_grad():
-        for batch in batches(cut, batch_size, device):
-            total += float(
-                functional.cross_entropy(network.logits(batch, None), batch.label, reduction="sum")
-            )
+        for batch in batches(cut, batch_size, device, ahead=ahead):
+            loss = _loss(network, network.outputs(batch, None), batch, ahead)
+            total += float(loss) * len(batch.label)
             count += len(batch.label)
     return total / max(count, 1)
+
+
+def _loss(network: SequenceNetwork, outputs: Outputs, batch: Batch, ahead: int) -> torch.Tensor:
+    """Mean negative log-likelihood of a batch's predicted events."""
+    hidden, vectors = outputs
+    if ahead > 1:
+        return next_events_loss(hidden, vectors, network.bias, batch.later, batch.weight)
+    return functional.cross_entropy(torch.addmm(network.bias, hidden, vectors.T), batch.label)
+
+
+def _some(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator) -> tuple[Outputs, Batch]:
+    """A share of the predicted positions, drawn."""
+    hidden, vectors = outputs
+    chosen = torch.rand(len(hidden), generator=draw, device=hidden.device) < share
+    if not bool(chosen.any()):
+        return outputs, batch
+    kept = dataclasses.replace(
+        batch,
+        row=batch.row[chosen],
+        step=batch.step[chosen],
+        label=batch.label[chosen],
+        later=batch.later[chosen],
+        weight=batch.weight[chosen],
+    )
+    return (hidden[chosen], vectors), kept
 
 
 def train(
@@ -95,7 +145,7 @@ def train(
     device: torch.device,
     *,
     check: Windows | None = None,
-    logits: Callable[[Batch, torch.Generator | None], torch.Tensor] | None = None,
+    outputs: Callable[[Batch, torch.Generator | None], Outputs] | None = None,
 ) -> TrainingRun:
     """Train a network in place by AdamW on the mean cross-entropy of the predicted events.
 
@@ -108,9 +158,9 @@ def train(
         schedule: How long and how fast; its seed orders batches and draws dropout.
         device: Where the network is.
         check: Windows of held-out users.
-        logits: What to call instead of ``network.logits``, such as one that starts from given states.
+        outputs: What to call instead of ``network.outputs``, such as one that starts from given states.
     """
-    forward = logits or network.logits
+    forward, ahead = outputs or network.outputs, schedule.ahead
     order = generator(schedule.seed, Purpose.MODEL, 2)
     draw = torch.Generator(device)
     draw.manual_seed(derived_seed(schedule.seed, Purpose.MODEL, 3))
@@ -118,7 +168,7 @@ def train(
     stopping = check is not None and len(check) > 0 and schedule.patience > 0
     best, best_epoch, kept = np.inf, schedule.epochs, None
     if stopping and check is not None:
-        best, best_epoch = mean_loss(network, check, schedule.batch_size, device), 0
+        best, best_epoch = mean_loss(network, check, schedule.batch_size, device, ahead), 0
         kept = copy.deepcopy(network.state_dict())
     steps = schedule.epochs * -(-len(cut) // schedule.batch_size)
     done = 0
@@ -126,10 +176,13 @@ def train(
     checks: list[float] = []
     for epoch in range(1, schedule.epochs + 1):
         total, count = 0.0, 0
-        for batch in batches(cut, schedule.batch_size, device, order):
+        for batch in batches(cut, schedule.batch_size, device, order, ahead):
             left = 1.0 - (1.0 - schedule.final_rate) * done / steps
             done += 1
-            loss = functional.cross_entropy(forward(batch, draw), batch.label)
+            found = forward(batch, draw)
+            if schedule.sampled < 1.0:
+                found, batch = _some(found, batch, schedule.sampled, draw)  # noqa: PLW2901
+            loss = _loss(network, found, batch, ahead)
             torch.autograd.backward(loss)
             optimizer.step(schedule.learning_rate * left)
             total += float(loss.detach()) * len(batch.label)
@@ -137,7 +190,7 @@ def train(
         losses.append(total / max(count, 1))
         if not stopping or check is None:
             continue
-        checks.append(mean_loss(network, check, schedule.batch_size, device))
+        checks.append(mean_loss(network, check, schedule.batch_size, device, ahead))
         if checks[-1] < best:
             best, best_epoch, kept = checks[-1], epoch, copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= schedule.patience:

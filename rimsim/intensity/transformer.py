@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Code
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.training import Outputs
 
 __all__ = ["Transformer", "TransformerConfig", "TransformerNetwork"]
 
@@ -125,10 +126,10 @@ class TransformerNetwork(TiedNetwork):
             x = layer(x, turn, self.dropout, draw)
         return functional.rms_norm(x, (width,), self.norm, 1e-6)
 
-    def logits(self, batch: Batch, draw: torch.Generator | None) -> torch.Tensor:
-        """(p, M) logits at the predicted positions."""
+    def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
+        """Outputs (p, W) at the predicted positions, and item vectors."""
         at = self.hidden(batch.items, draw)[batch.row, batch.step]
-        return torch.addmm(self.bias, dropped(at, self.dropout, draw), self.item.T)
+        return dropped(at, self.dropout, draw), self.item
 
 
 class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
