@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals
 
-__all__ = ["Pacing", "best_items", "serve_with_feedback", "tie_base"]
+__all__ = ["Pacing", "best_items", "closing_factor", "serve_with_feedback", "tie_base"]
 
 _BLOCK = 16  # values that are compared with the threshold at once
 _PARTS = 16  # values of which one maximum is taken for a first threshold
 
 
 class Pacing(NamedTuple):
-    """How bonuses follow delivery: w = clip(start + step·(pace·t − E), 0, cost) before arrival t."""
+    """How bonuses follow delivery: w = clip(start + step·h·(pace·t − E), 0, cost) before arrival t of N.
+
+    h = 1, or, where ``closing`` is above 0, h = 1 / (1 − t/N + closing).
+    """
 
     start: NDArray[np.float64]
     """(M,) bonus before arrival 0."""
@@ -32,6 +35,8 @@ class Pacing(NamedTuple):
     """(M,) bonus per exposure of delivery error."""
     cost: float
     """c, upper end of the price box."""
+    closing: float
+    """δ: how much of the round a correction is spread over at the end; 0 for a constant h = 1."""
     required: NDArray[np.float64]
     """(M,) required exposures, for the guard; empty where there is no guard."""
     arrivals: int
@@ -39,7 +44,8 @@ class Pacing(NamedTuple):
 
     def bonus(self, time: int, exposure: NDArray[np.float64]) -> NDArray[np.float64]:
         """(M,) w before arrival ``time``, after ``exposure``."""
-        moved = self.start + self.step * (self.pace * time - exposure)
+        factor = closing_factor(time, self.arrivals, self.closing)
+        moved = self.start + self.step * (self.pace * time - exposure) * factor
         return np.asarray(np.clip(moved, 0.0, self.cost), np.float64)
 
 
@@ -82,6 +88,7 @@ def serve_with_feedback(
         pacing.pace,
         pacing.step,
         pacing.cost,
+        pacing.closing,
         pacing.required,
         pacing.arrivals,
         exposure,
@@ -89,6 +96,14 @@ def serve_with_feedback(
         price,
     )
     return items, price
+
+
+@compiled
+def closing_factor(time: int, arrivals: int, closing: float) -> float:
+    """H of :class:`Pacing` before an arrival."""
+    if closing == 0.0:
+        return 1.0
+    return 1.0 / (max(1.0 - time / arrivals, 0.0) + closing)
 
 
 @compiled
@@ -241,6 +256,7 @@ def _rank(
     pace: NDArray[np.float64],
     step: NDArray[np.float64],
     cost: float,
+    closing: float,
     required: NDArray[np.float64],
     arrivals: int,
     exposure: NDArray[np.float64],
@@ -259,8 +275,9 @@ def _rank(
     best = np.empty(k, np.float64)
     for row in range(n):
         time = first + row
+        factor = closing_factor(time, arrivals, closing)
         for item in range(m):
-            moved = start[item] + step[item] * (pace[item] * time - exposure[item])
+            moved = start[item] + step[item] * (pace[item] * time - exposure[item]) * factor
             bonus[item] = min(max(moved, 0.0), cost)
         for item in range(m):
             score = np.float64(relevance[row, item] * ground[row]) + bonus[item]

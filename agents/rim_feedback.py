@@ -32,28 +32,42 @@ class RimFeedback:
     bind. w₀ is the bonus at the optimum of last round's states. What an item got too much of counts against its
     bonus later. Prices depend on exposures, which the agent knows, and never on consumption.
 
+    With ``closing`` = δ > 0 the error is divided by what is left of the round,
+
+        w = clip(w₀ + g·c/√b · (b·t/N − E) / (1 − t/N + δ), 0, c):
+
+    (b·t/N − E)/(1 − t/N) is N times the difference between the rate at which the rest of the requirement must be
+    delivered and the rate that w₀ was solved for. So early errors, which later arrivals can still make up for, hardly
+    move prices, and late ones do: a small gain then suffices, and prices swing less.
+
     Args:
         gain: g, relative step.
         tol: Relative gap at which the price solver stops.
+        closing: δ; 0 for the constant gain. With it, a gain of about .1 does.
         guard: Serve an item whatever its value once what is left of its requirement can only be met by serving it
             now: when it lacks as many exposures as arrivals are left, or when all items together lack more than fits
             into the slates after this one.
 
     Raises:
-        ConfigError: If the gain is not positive, or the guard is neither true nor false.
+        ConfigError: If the gain is not positive, ``closing`` is negative, or the guard is neither true nor false.
     """
 
     name = "rim-feedback"
     order_free = False
     barrier_every = None
 
-    def __init__(self, gain: float = 1.0, tol: float = 1e-3, *, guard: bool = False) -> None:
+    def __init__(
+        self, gain: float = 1.0, tol: float = 1e-3, *, closing: float = 0.0, guard: bool = False
+    ) -> None:
         if not gain > 0:
             raise ConfigError(f"rim-feedback: gain is {gain}; allowed: a positive number")
+        if not closing >= 0:
+            raise ConfigError(f"rim-feedback: closing is {closing}; allowed: a number of at least 0")
         if guard not in (True, False):
             raise ConfigError(f"rim-feedback: guard is {guard!r}; allowed: True or False")
         self.gain = gain
         self.tol = tol
+        self.closing = float(closing)
         self.guard = guard
 
     def begin_round(self, view: RoundView) -> None:
@@ -65,6 +79,7 @@ class RimFeedback:
             pace=required / view.arrivals,
             step=np.where(required > 0, self.gain * view.cost / np.sqrt(np.maximum(required, 1.0)), 0.0),
             cost=view.cost,
+            closing=self.closing,
             required=required if self.guard else np.empty(0),
             arrivals=view.arrivals,
         )

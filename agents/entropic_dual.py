@@ -1,0 +1,243 @@
+"""``entropic-dual``: slates drawn from the dual's Gibbs policy, with exact propensities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.agents._feedback import Pacing, closing_factor
+from rimsim.agents._gibbs import gibbs_draw, inclusion_sums
+from rimsim.errors import ConfigError
+from rimsim.market import Slates
+from rimsim.matching._compiled import compiled
+from rimsim.matching._ties import tie_rank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["EntropicDual", "entropic_bonus"]
+
+_ROUNDS = 100  # updates of the prices at most
+
+
+class EntropicDual:
+    """Draws slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε) over the sets of k admissible items.
+
+    It is the policy that maximises Σ λ + ε·entropy under required exposures; the paper's dual has the same term, as a
+    device that is taken to 0 (Ma, Liu and Deoras, ICLR 2022). At fixed ε it explores: every admissible item has a
+    chance, most where little is at stake. Each exposure's propensity, the probability that the slate holds the item,
+    is computed exactly (``_gibbs.py``) and stands in the ledger, so what was seen under this agent can be reweighted.
+
+    ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of what the last
+    position of a slate is worth. At .1, an item worth half a last position less than another is e⁵ = 150 times
+    less likely in its place.
+
+    Bonuses w = −v are solved on last round's states for this very policy: they minimise the smoothed dual
+    Σ_x ε·log Σ_S exp(Σ_S (λ + w)/ε) − w·b over the box [0, c], whose gradient is Σ_x π_xy − b_y. Each update moves
+    every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the
+    scaling step of Sinkhorn), until expected exposures lack at most ``tol``·Σb. Draws scatter about expectations by
+    some √b, so within the round prices follow delivery as in ``rim-feedback``:
+
+        w = clip(w₀ + g·c/√b · (b·t/N − E) / (1 − t/N + δ), 0, c).
+
+    Propensities are those given the delivery so far. With a gain of 0 prices are frozen and rows may come in any order.
+
+    Args:
+        temperature: ε as a multiple of the median k-th largest λ.
+        gain: g, relative step of feedback; 0 freezes prices.
+        closing: δ, as in ``rim-feedback``.
+        states: How many of last round's states prices are solved on at most, evenly spaced.
+        tol: Share of the required exposures that the prices may leave undelivered in expectation.
+
+    Raises:
+        ConfigError: If an option is out of its range.
+    """
+
+    name = "entropic-dual"
+    barrier_every = None
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        gain: float = 0.1,
+        closing: float = 0.05,
+        states: int = 500,
+        tol: float = 1e-3,
+    ) -> None:
+        for field, value in (("temperature", temperature), ("tol", tol)):
+            if not value > 0:
+                raise ConfigError(f"entropic-dual: {field} is {value}; allowed: a positive number")
+        for field, value in (("gain", gain), ("closing", closing)):
+            if not value >= 0:
+                raise ConfigError(f"entropic-dual: {field} is {value}; allowed: a number of at least 0")
+        if isinstance(states, bool) or not isinstance(states, int) or states < 1:
+            raise ConfigError(f"entropic-dual: states is {states!r}; allowed: a whole number of at least 1")
+        self.temperature, self.tol = float(temperature), float(tol)
+        self.gain, self.closing = float(gain), float(closing)
+        self.states = states
+        self.order_free = self.gain == 0.0
+
+    def begin_round(self, view: RoundView) -> None:
+        """Solve the prices of the entropic problem on last round's states."""
+        required = view.required.astype(np.float64)
+        self._epsilon, start = self._solved(view)
+        step = np.where(required > 0, self.gain * view.cost / np.sqrt(np.maximum(required, 1.0)), 0.0)
+        self._pacing = Pacing(
+            start=start,
+            pace=required / view.arrivals,
+            step=step,
+            cost=view.cost,
+            closing=self.closing,
+            required=np.empty(0),
+            arrivals=view.arrivals,
+        )
+        self._slate = view.slate
+        self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
+        self._exposure = view.exposure.astype(np.float64)
+        self._time = 0
+
+    @property
+    def item_price(self) -> NDArray[np.float64]:
+        """(M,) present item prices v."""
+        return -self._pacing.bonus(self._time, self._exposure)
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Draw a slate for each row, in order, moving prices after each."""
+        shape = (len(arrivals), self._slate)
+        items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
+        propensity = np.empty(shape, np.float32)
+        pacing = self._pacing
+        _draw_rows(
+            arrivals.intensity.cpu().numpy(),
+            arrivals.admissible.cpu().numpy(),
+            arrivals.id,
+            self._draws,
+            self._epsilon,
+            self._time,
+            pacing.start,
+            pacing.pace,
+            pacing.step,
+            pacing.cost,
+            pacing.closing,
+            pacing.arrivals,
+            self._exposure,
+            items,
+            price,
+            propensity,
+        )
+        self._time += len(items)
+        return Slates(items, price=price, propensity=propensity)
+
+    def _solved(self, view: RoundView) -> tuple[float, NDArray[np.float64]]:
+        """ε, and the bonuses of the entropic problem of last round's states."""
+        chunks = sorted(view.calibration, key=lambda chunk: int(chunk.index[0]))
+        if not chunks:
+            return self.temperature * view.cost, np.zeros(len(view.required))
+        order = np.argsort(np.concatenate([chunk.index for chunk in chunks]))
+        scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
+        admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
+        k = min(view.slate, scores.shape[1])
+        # A state with fewer than k items of positive intensity counts with 0.
+        last = np.partition(np.where(admissible, scores, 0.0), scores.shape[1] - k, axis=1)[:, -k]
+        median = float(np.median(last))
+        epsilon = self.temperature * (median if median > 0 else view.cost)
+        n = min(self.states, len(scores))
+        some = order[np.floor((np.arange(n) + 0.5) * (len(scores) / n)).astype(np.int64)]
+        bonus = entropic_bonus(
+            scores[some],
+            admissible[some],
+            view.slate,
+            view.required * (n / view.arrivals),
+            view.cost,
+            epsilon,
+            self.tol,
+        )
+        return epsilon, bonus
+
+
+def entropic_bonus(
+    scores: NDArray[np.float32],
+    admissible: NDArray[np.bool_],
+    k: int,
+    required: NDArray[np.float64],
+    cost: float,
+    epsilon: float,
+    tol: float,
+) -> NDArray[np.float64]:
+    """Bonuses at which the Gibbs policy meets floors in expectation, as far as the box [0, cost] allows.
+
+    Args:
+        scores: (n, M) λ(x,y).
+        admissible: (n, M).
+        k: Positions.
+        required: (M,) expected exposures asked for over the n states; they need not be whole.
+        cost: c, upper end of the box.
+        epsilon: ε.
+        tol: Share of Σ required that may be missing at the end.
+
+    Returns:
+        (M,) bonuses; 0 where nothing is required.
+    """
+    due = required > 0
+    bonus, mean, spread = (np.zeros(len(required)) for _ in range(3))
+    if not due.any():
+        return bonus
+    for _ in range(_ROUNDS):
+        inclusion_sums(scores, admissible, bonus, epsilon, k, mean, spread)
+        missing = np.where(due & (bonus < cost), required - mean, 0.0)
+        wasted = np.where(due & (bonus > 0), mean - required, 0.0)
+        if max(missing.clip(0).sum(), wasted.clip(0).sum()) <= tol * required.sum():
+            break
+        reach = due & (mean > 0) & (spread > 0)  # what is inadmissible everywhere cannot be moved
+        step = np.zeros(len(required))
+        slope = mean[reach] / spread[reach]
+        step[reach] = np.clip(np.log(required[reach] / mean[reach]) * slope, -20.0, 20.0)
+        bonus = np.where(due, np.clip(bonus + epsilon * step, 0.0, cost), 0.0)
+    return bonus
+
+
+@compiled
+def _draw_rows(
+    scores: NDArray[np.float32],
+    admissible: NDArray[np.bool_],
+    ids: NDArray[np.int64],
+    draws: np.uint64,
+    epsilon: float,
+    first: int,
+    start: NDArray[np.float64],
+    pace: NDArray[np.float64],
+    step: NDArray[np.float64],
+    cost: float,
+    closing: float,
+    arrivals: int,
+    exposure: NDArray[np.float64],
+    slates: NDArray[np.int64],
+    price: NDArray[np.float32],
+    propensity: NDArray[np.float32],
+) -> None:
+    """The rows in order; the last three are filled, ``exposure`` is changed in place."""
+    n, k = slates.shape
+    m = len(start)
+    bonus, value = np.empty(m), np.empty(m)
+    for row in range(n):
+        time = first + row
+        factor = closing_factor(time, arrivals, closing)
+        for item in range(m):
+            moved = start[item] + step[item] * (pace[item] * time - exposure[item]) * factor
+            bonus[item] = min(max(moved, 0.0), cost)
+            shown = np.float64(scores[row, item]) + bonus[item]
+            value[item] = shown if admissible[row, item] else -np.inf
+        size = gibbs_draw(value, epsilon, tie_rank(draws, ids[row]), slates[row], propensity[row])
+        for place in range(k):
+            if place < size:
+                item = slates[row, place]
+                exposure[item] += 1.0
+                price[row, place] = -bonus[item]
+            else:
+                slates[row, place] = -1
+                price[row, place] = np.nan
+                propensity[row, place] = np.nan

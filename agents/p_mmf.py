@@ -1,0 +1,172 @@
+"""``p-mmf``: max-min fairness by dual mirror descent with momentum, a baseline from the field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.agents._feedback import best_items, tie_base
+from rimsim.errors import ConfigError
+from rimsim.market import Slates
+from rimsim.matching._compiled import compiled
+from rimsim.matching._ties import tie_rank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["PMMF", "projected"]
+
+
+class PMMF:
+    """Ranks by λ(x,y) − μ_y with μ moved by mirror descent on a max-min objective (P-MMF; Xu et al., WWW 2023).
+
+    P-MMF maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Three things are adapted. Providers
+    are items. γ is the required exposure b, and the minimum counts up to the guarantee only, L·min(1, min_y E_y/b_y):
+    a floor asks for no more, and P-MMF's own use of γ as a quota that no provider may exceed would forbid all
+    exposure beyond the floors. Prices start at 0 in every round, as theirs do: nothing is solved.
+
+    The dual of that objective allows the prices D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}: one budget for all items, where the
+    penalised shortfall of the other agents gives each item a box of its own. After each arrival
+
+        d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
+
+    x the items shown. The projection, in the metric whose step this is (weight √b for each item), takes one sort and
+    no solver (:func:`projected`).
+
+    Args:
+        strength: L as a multiple of c·Σb; at 1 the budget allows a mean bonus of c.
+        eta: η, relative step.
+        momentum: 1 − α, weight of earlier gradients.
+
+    Raises:
+        ConfigError: If an option is out of its range.
+    """
+
+    name = "p-mmf"
+    order_free = False
+    barrier_every = None
+
+    def __init__(self, strength: float = 1.0, eta: float = 0.5, momentum: float = 0.9) -> None:
+        for field, value in (("strength", strength), ("eta", eta)):
+            if not value > 0:
+                raise ConfigError(f"p-mmf: {field} is {value}; allowed: a positive number")
+        if not 0 <= momentum < 1:
+            raise ConfigError(f"p-mmf: momentum is {momentum}; allowed: 0 to below 1")
+        self.strength, self.eta, self.momentum = float(strength), float(eta), float(momentum)
+
+    def begin_round(self, view: RoundView) -> None:
+        """Start from prices of 0."""
+        self._slate, self._ties = view.slate, tie_base(view.key)
+        self._required = view.required.astype(np.float64)
+        self._pace = self._required / view.arrivals
+        self._step = self.eta * view.cost
+        self._limit = self.strength * view.cost * float(self._required.sum())
+        self._bonus, self._error = np.zeros(len(self._pace)), np.zeros(len(self._pace))
+
+    @property
+    def item_price(self) -> NDArray[np.float64]:
+        """(M,) present item prices μ."""
+        return -self._bonus
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Serve the rows in order, moving prices after each."""
+        shape = (len(arrivals), self._slate)
+        items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
+        _rank_and_descend(
+            arrivals.intensity.cpu().numpy(),
+            arrivals.admissible.cpu().numpy(),
+            arrivals.id,
+            self._ties,
+            self._required,
+            self._pace,
+            self._step,
+            1.0 - self.momentum,
+            self._limit,
+            self._bonus,
+            self._error,
+            items,
+            price,
+        )
+        return Slates(items, price=price)
+
+
+@compiled
+def projected(
+    bonus: NDArray[np.float64], weight: NDArray[np.float64], metric: NDArray[np.float64], limit: float
+) -> NDArray[np.float64]:
+    """The point x ≥ 0 with Σ weight·x ≤ limit that is nearest to a bonus vector y in Σ metric·(x − y)².
+
+    Without the budget it is y₊. With it x = (y − τ·weight/metric)₊ for one τ, found by sorting y·metric/weight: the
+    items that stay positive are the first of that order (as for the simplex: Held, Wolfe and Crowder 1974).
+
+    Args:
+        bonus: (M,) y.
+        weight: (M,) of at least 0; an item of weight 0 has no part in the budget.
+        metric: (M,) positive where weight is.
+        limit: At least 0.
+
+    Returns:
+        (M,) x.
+    """
+    x = np.maximum(bonus, 0.0)
+    used = (weight * x).sum()
+    if used <= limit:
+        return x
+    part = np.flatnonzero((weight > 0.0) & (x > 0.0))
+    ratio = x[part] * metric[part] / weight[part]
+    order = part[np.argsort(-ratio)]
+    spent, slope, tau = 0.0, 0.0, 0.0
+    for item in order:
+        spent += weight[item] * x[item]
+        slope += weight[item] * weight[item] / metric[item]
+        new = (spent - limit) / slope
+        if x[item] * metric[item] / weight[item] <= new:
+            break
+        tau = new
+    for item in part:
+        x[item] = max(x[item] - tau * weight[item] / metric[item], 0.0)
+    return x
+
+
+@compiled
+def _rank_and_descend(
+    scores: NDArray[np.float32],
+    admissible: NDArray[np.bool_],
+    ids: NDArray[np.int64],
+    ties: np.uint64,
+    required: NDArray[np.float64],
+    pace: NDArray[np.float64],
+    step: float,
+    alpha: float,
+    limit: float,
+    bonus: NDArray[np.float64],
+    error: NDArray[np.float64],
+    slates: NDArray[np.int64],
+    price: NDArray[np.float32],
+) -> None:
+    """The rows in order; the last four are changed in place."""
+    n, k = slates.shape
+    m = len(bonus)
+    value, best = np.empty(m), np.empty(k)
+    root = np.sqrt(required)
+    for row in range(n):
+        for item in range(m):
+            shown = np.float64(scores[row, item]) + bonus[item]
+            value[item] = shown if admissible[row, item] else -np.inf
+        size = best_items(value, tie_rank(ties, ids[row]), slates[row], best)
+        for item in range(m):
+            error[item] = alpha * pace[item] + (1.0 - alpha) * error[item]
+        for place in range(k):
+            if place < size:
+                item = slates[row, place]
+                error[item] -= alpha
+                price[row, place] = -bonus[item]
+            else:
+                slates[row, place] = -1
+                price[row, place] = np.nan
+        for item in range(m):
+            bonus[item] = bonus[item] + step / root[item] * error[item] if required[item] > 0.0 else 0.0
+        bonus[:] = projected(bonus, required, root, limit)
