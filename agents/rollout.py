@@ -13,6 +13,7 @@ from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, RimsimError
 from rimsim.market import Feedback
 from rimsim.market.records import as_slates
+from rimsim.market.scoring import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ def play_round(
     Args:
         market: The market; at the end its next round is open, or it is done.
         agent: The agent.
-        batch_size: Arrivals a batch at most; results do not depend on it. None: as many as can be.
+        batch_size: Arrivals a batch at most; results do not depend on it. None: as many as are scored at once.
         report: Called with the arrivals of each batch, for a progress bar.
 
     Raises:
@@ -92,7 +93,7 @@ def play_round(
     notes = _Notebook(agent, market)
     while not market.done and market.round == number:
         with _told(agent, f"in round {number}"):
-            arrivals = market.next_arrivals(batch_size, in_waves=agent.order_free)
+            arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=agent.order_free)
         slates = _answer(agent, arrivals, number)
         with _told(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)

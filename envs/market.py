@@ -200,12 +200,14 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         items = np.asarray(action, np.int64).reshape(1, -1)
         note, self._note = self._note, None
         slates = Slates(items) if note is None else Slates(items, note.price, note.propensity)
-        before, required, cost = market.exposure.copy(), market.required, market.cost
+        exposure, required, cost = market.exposure, market.required, market.cost
         self._feedback = market.serve(arrivals, slates, invalid="empty")
         shown = self._feedback.slates[0]
         real = shown[shown >= 0]
+        # The round may be over: these are the arrays of the round that was open when the slate was shown.
+        useful = int((exposure[real] <= required[real]).sum())
         consumed = int(self._feedback.consumed.sum())
-        reward = consumed + cost * int((before[real] < required[real]).sum())
+        reward = consumed + cost * useful
         emptied = int((items[0] != shown).sum())
         self._arrivals = None if market.done else market.next_arrivals(1)
         return (

@@ -99,9 +99,7 @@ class StateScores(Calibration):
             mine = np.flatnonzero(fold == number)
             for first in range(0, len(mine), BLOCK):
                 rows = mine[first : first + BLOCK]
-                block = score_states(
-                    model, past.states(rows), past.id[rows], past.tick[rows], self._release, self._device
-                )
+                block = score_states(model, past.states(rows), past.id[rows], past.tick[rows], self._release)
                 yield Arrivals(
                     id=past.id[rows],
                     time=seconds(past.tick[rows]),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from rimsim import rng
+from rimsim.market._draws import uniform_draws
 from rimsim.market.clock import ticks
 from rimsim.market.scoring import BLOCK, padded
 
@@ -18,11 +20,14 @@ if TYPE_CHECKING:
 
     from rimsim.config import ConsumerConfig
     from rimsim.data.log import EventLog, Sessions
-    from rimsim.market.population import Population
+    from rimsim.market.population import History, Population
     from rimsim.market.schedule import Schedule
     from rimsim.market.truth import Truth
 
 __all__ = ["Consumer", "IntensityConsumer", "ReplayConsumer", "Response", "poisson_response"]
+
+_PAIRS = 1 << 18
+"""(user, item) pairs whose shares are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +82,30 @@ def poisson_response(
     Returns:
         (n, k) probabilities, and (n, k) whether each was consumed: draw < probability.
     """
-    examined = intensity * decay ** np.arange(intensity.shape[1]) * attraction
+    examined = intensity * _examination(decay, intensity.shape[1]) * attraction
     probability = -np.expm1(-examined)
     return probability, draw < probability
+
+
+@lru_cache(maxsize=64)
+def _examination(decay: float, positions: int) -> NDArray[np.float64]:
+    """(k,) γ^(r−1)."""
+    return np.asarray(decay ** np.arange(positions), np.float64)
+
+
+@lru_cache(maxsize=4)
+def _logged_mass(truth: Truth, history: History) -> NDArray[np.float64]:
+    """(users,) Σ p* over the items that each user of the log has consumed; once for all rounds and markets."""
+    users = np.arange(len(history.offsets) - 1)
+    rows = np.repeat(users, np.diff(history.offsets))
+    n_items = len(truth.item_bias)
+    pairs = np.unique(rows * n_items + history.items)  # an item consumed twice leaves the catalogue once
+    rows, items = np.divmod(pairs, n_items)
+    gone = [
+        truth.share(rows[first : first + _PAIRS], items[first : first + _PAIRS])
+        for first in range(0, len(rows), _PAIRS)
+    ]
+    return np.bincount(rows, weights=np.concatenate(gone) if gone else None, minlength=len(users)).astype(float)
 
 
 class IntensityConsumer:
@@ -100,43 +126,42 @@ class IntensityConsumer:
         self._schedule = schedule
         self._release = release
         self._last_release = int(release.max(initial=0))
-        self._seed = seed
-        slots = np.arange(len(population))
-        rows, items = population.past(slots)
-        pairs = np.unique(rows * len(release) + items)  # an item consumed twice leaves the catalogue once
-        rows, items = np.divmod(pairs, len(release))
-        gone = truth.share(population.log_user[rows], items)
-        self._past_mass = np.bincount(rows, weights=gone, minlength=len(population))
-        self._eaten: list[list[int]] = [[] for _ in slots]
-        self._eaten_share: list[list[float]] = [[] for _ in slots]
-        for slot, box in enumerate(population.box):
-            if box:  # nearly all are empty when a round of clones opens
-                self.take(slot, box)
+        self._user = population.log_user[schedule.slot]
+        self._draw_key = rng.bits(seed, rng.Purpose.CHOICE, schedule.id)
+        self._left = 1.0 - _logged_mass(truth, population.history)[population.log_user]
+        self._eaten: dict[int, set[int]] = {}
+        self._eaten_share = np.zeros(len(population))
+        for slot, _, item in population.posts():
+            self.take(slot, [item])
 
     def take(self, slot: int, items: list[int]) -> None:
         """Note what a user has consumed, which it does not consume again even before the platform knows of it."""
         user = np.full(len(items), self._population.log_user[slot])
-        self._eaten[slot].extend(items)
-        self._eaten_share[slot].extend(self._truth.share(user, np.array(items, np.int64)).tolist())
+        self._note(slot, items, self._truth.share(user, np.array(items, np.int64)).tolist())
+
+    def _note(self, slot: int, items: list[int], shares: list[float]) -> None:
+        self._eaten.setdefault(slot, set()).update(items)
+        for share in shares:  # one after the other: the order decides the last bits
+            self._eaten_share[slot] += share
 
     def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
         """See :class:`Consumer`."""
-        user = self._population.log_user[self._schedule.slot[rows]]
-        slots = self._schedule.slot[rows].tolist()
+        user, slots = self._user[rows], self._schedule.slot[rows].tolist()
         shown = slates >= 0
         for n, slot in enumerate(slots):
-            if self._eaten[slot]:
-                shown[n] &= ~np.isin(slates[n], self._eaten[slot])
-        share = np.where(shown, self._truth.share(user[:, None], slates), 0.0)
+            if slot in self._eaten and not self._eaten[slot].isdisjoint(slates[n].tolist()):
+                shown[n] &= ~np.isin(slates[n], list(self._eaten[slot]))
+        share = self._truth.share(user[:, None], slates)
+        share[~shown] = 0.0
         scale = self._truth.ground[user] / self._admissible_mass(rows)
         intensity = share * scale[:, None]
-        draw = rng.uniform(self._seed, rng.Purpose.CHOICE, self._schedule.id[rows][:, None], slates)
+        draw = uniform_draws(self._draw_key[rows], slates)
         probability, consumed = poisson_response(
             intensity, draw, self._config.position_decay, self._config.attraction
         )
         consumed &= shown
         for n in np.flatnonzero(consumed.any(1)).tolist():
-            self.take(slots[n], slates[n][consumed[n]].tolist())
+            self._note(slots[n], slates[n][consumed[n]].tolist(), share[n][consumed[n]].tolist())
         return Response(consumed, probability, intensity)
 
     def organic(self, row: int) -> tuple[int, list[int]]:
@@ -154,7 +179,8 @@ class IntensityConsumer:
             share[self._release[None, :] > tick[:, None]] = 0.0
             share[self._population.past(slots)] = 0.0
             for n, slot in enumerate(slots.tolist()):
-                share[n, self._eaten[slot]] = 0.0
+                if slot in self._eaten:
+                    share[n, list(self._eaten[slot])] = 0.0
             share *= self._truth.ground[self._population.log_user[slots]][:, None]
             share /= self._admissible_mass(block)[:, None]
             parts.append(torch.from_numpy(share[: len(mine)].astype(np.float32)))
@@ -166,10 +192,8 @@ class IntensityConsumer:
 
     def _admissible_mass(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n,) Σ p* over the released items that the user has not consumed."""
-        mass = np.empty(len(rows))
         slots, tick = self._schedule.slot[rows], self._schedule.tick[rows]
-        for n, slot in enumerate(slots.tolist()):
-            mass[n] = 1.0 - self._past_mass[slot] - sum(self._eaten_share[slot])
+        mass = self._left[slots] - self._eaten_share[slots]
         if self._last_release > int(tick.min()):
             late = np.flatnonzero(self._release > int(tick.min()))
             users = self._population.log_user[slots]

@@ -24,7 +24,7 @@ from rimsim.market.records import Arrivals, Feedback, RoundView, as_slates
 from rimsim.market.required import required_by_release
 from rimsim.market.schedule import Schedule, clone_schedule, replay_schedules
 from rimsim.market.scoring import ScoreAhead, Scorer
-from rimsim.market.slates import checked_slates
+from rimsim.market.slates import at_items, checked_slates
 from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model, warm_model
 
@@ -148,10 +148,7 @@ class Market:
             )
         populations = {0 if self._replay else past.number: past.population for past in self._past}
         posts = [
-            (number, slot, due, item)
-            for number, population in populations.items()
-            for slot in range(len(population))
-            for due, item in zip(population.due[slot], population.box[slot], strict=True)
+            (number, *post) for number, population in populations.items() for post in population.posts()
         ]
         pending = [
             (number, slot, due, item)
@@ -463,32 +460,14 @@ class Market:
         return chosen
 
     def _arrivals(self, rows: list[int]) -> Arrivals:
-        found = [self._rows.row(row) for row in rows]
-        if len(found) == 1:
-            block, at = found[0]
-            relevance = block.relevance[at : at + 1]
-            ground, admissible = block.ground[at : at + 1], block.admissible[at : at + 1]
-        else:
-            runs: list[tuple[object, list[int]]] = []
-            blocks = []
-            for block, at in found:
-                if not runs or runs[-1][0] is not block:
-                    runs.append((block, []))
-                    blocks.append(block)
-                runs[-1][1].append(at)
-            picks = [torch.tensor(at, device=self.device) for _, at in runs]
-            pairs = list(zip(blocks, picks, strict=True))
-            relevance = torch.cat([block.relevance[pick] for block, pick in pairs])
-            ground = torch.cat([block.ground[pick] for block, pick in pairs])
-            admissible = torch.cat([block.admissible[pick] for block, pick in pairs])
-        index = np.array(rows)
+        scores, index = self._rows.rows(rows), np.array(rows)
         return Arrivals(
             id=self.schedule.id[index],
             time=seconds(self.schedule.tick[index]),
             user=self.schedule.user[self.schedule.slot[index]],
-            relevance=relevance,
-            ground_intensity=ground,
-            admissible=admissible,
+            relevance=scores.relevance,
+            ground_intensity=scores.ground,
+            admissible=scores.admissible,
             index=index,
             true_intensity=self._consumer.true_intensity(index).to(self.device)
             if self.reveal_truth
@@ -520,9 +499,7 @@ class Market:
             arrivals, as_slates(slates), self.config.slate, self.n_items, self.round, empty=invalid == "empty"
         )
         response = self._consumer.respond(rows, answer.items)
-        shown = np.where(answer.items >= 0, answer.items, 0)
-        pick = torch.from_numpy(shown).to(arrivals.relevance.device)
-        relevance = arrivals.relevance.gather(1, pick).cpu().numpy()
+        relevance = at_items(arrivals.relevance, answer.items)
         ground = arrivals.ground_intensity.cpu().numpy()
         self.ledger.write(rows, answer, response, relevance * ground[:, None], ground)
         np.add.at(self.exposure, answer.items[answer.items >= 0], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
@@ -33,13 +36,18 @@ class History:
 
     @classmethod
     def of(cls, log: EventLog, *, empty: bool = False) -> History:
-        """Group a log; ``empty`` gives every user no past at all."""
-        if empty:
-            nothing = np.zeros(0, np.int64)
-            return cls(np.zeros(log.n_users + 1, np.int64), nothing, nothing.astype(np.float64))
-        order = np.lexsort((np.arange(len(log)), log.user))
-        offsets = np.searchsorted(log.user[order], np.arange(log.n_users + 1))
-        return cls(offsets.astype(np.int64), log.item[order], log.time[order])
+        """Group a log; ``empty`` gives every user no past at all. Markets over one log share one history."""
+        return _grouped(log, empty)
+
+
+@lru_cache(maxsize=4)
+def _grouped(log: EventLog, empty: bool) -> History:  # noqa: FBT001  # a key of the cache
+    if empty:
+        nothing = np.zeros(0, np.int64)
+        return History(np.zeros(log.n_users + 1, np.int64), nothing, nothing.astype(np.float64))
+    order = np.lexsort((np.arange(len(log)), log.user))
+    offsets = np.searchsorted(log.user[order], np.arange(log.n_users + 1))
+    return History(offsets.astype(np.int64), log.item[order], log.time[order])
 
 
 class Population:
@@ -54,8 +62,9 @@ class Population:
         self.user = schedule.user
         self.log_user = schedule.log_user
         self.shift = schedule.shift
-        self.due: list[list[int]] = [[] for _ in schedule.user]
-        self.box: list[list[int]] = [[] for _ in schedule.user]
+        self._mail: dict[int, tuple[list[int], list[int]]] = {}
+        self._count = np.zeros(len(schedule.user), np.int64)
+        self._last_due = np.full(len(schedule.user), np.iinfo(np.int64).min)
         self._begin = history.offsets[self.log_user]
         self._length = history.offsets[self.log_user + 1] - self._begin
 
@@ -64,12 +73,28 @@ class Population:
 
     def post(self, slot: int, due: int, items: list[int]) -> None:
         """Put consumed items into a mailbox; they are part of the state from tick ``due`` on."""
-        self.due[slot].extend([due] * len(items))
-        self.box[slot].extend(items)
+        ticks, box = self._mail.setdefault(slot, ([], []))
+        ticks.extend([due] * len(items))
+        box.extend(items)
+        self._count[slot] = len(box)
+        self._last_due[slot] = due
+
+    def mail(self, slot: int) -> tuple[list[int], list[int]]:
+        """Due ticks and items of a mailbox, in order."""
+        return self._mail.get(slot, ([], []))
+
+    def posts(self) -> Iterator[tuple[int, int, int]]:
+        """(slot, due tick, item) of all that is in the mailboxes, by slot, then in order."""
+        for slot in sorted(self._mail):
+            for due, item in zip(*self._mail[slot], strict=True):
+                yield slot, due, item
 
     def visible(self, slot: int, tick: int) -> int:
         """How many events of the mailbox are in the state at a tick."""
-        due = self.due[slot]
+        mail = self._mail.get(slot)
+        if mail is None:
+            return 0
+        due = mail[0]
         count = len(due)
         while count and due[count - 1] > tick:
             count -= 1
@@ -77,8 +102,10 @@ class Population:
 
     def visible_at(self, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) :meth:`visible` of each slot at its tick."""
-        pairs = zip(slots.tolist(), ticks.tolist(), strict=True)
-        return np.fromiter((self.visible(slot, tick) for slot, tick in pairs), np.int64, len(slots))
+        counts = self._count[slots]
+        for row in np.flatnonzero(self._last_due[slots] > ticks).tolist():
+            counts[row] = self.visible(int(slots[row]), int(ticks[row]))
+        return counts
 
     def past(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Logged items of some slots.
@@ -99,7 +126,9 @@ class Population:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(row, item) pairs of everything consumed by some slots: the past and ``counts`` events of the mailbox."""
         rows, items = self.past(slots)
-        new = [self.box[slot][:count] for slot, count in zip(slots.tolist(), counts.tolist(), strict=True)]
+        if not counts.any():
+            return rows, items
+        new = [self._mail[int(slots[row])][1][: int(counts[row])] for row in np.flatnonzero(counts)]
         flat = np.fromiter(itertools.chain.from_iterable(new), np.int64)
         return np.concatenate([rows, np.repeat(np.arange(len(slots)), counts)]), np.concatenate([items, flat])
 
@@ -127,6 +156,7 @@ class Population:
         for row in np.flatnonzero(counts).tolist():
             slot, stop = int(slots[row]), int(offsets[row + 1])
             count = int(counts[row])
-            all_items[stop - count : stop] = self.box[slot][:count]
-            all_times[stop - count : stop] = seconds(self.due[slot][:count])
+            due, box = self._mail[slot]
+            all_items[stop - count : stop] = box[:count]
+            all_times[stop - count : stop] = seconds(due[:count])
         return UserStates(offsets, all_items, all_times, seconds(now))

@@ -30,7 +30,7 @@ _LOOK_AHEAD = 8 * BLOCK
 
 
 class ScoreRows:
-    """A block of scored states."""
+    """Scored states: a block of them, or some of its rows."""
 
     __slots__ = ("admissible", "ground", "relevance")
 
@@ -41,6 +41,11 @@ class ScoreRows:
         """(BLOCK,) float32 λ(x)."""
         self.admissible = admissible
         """(BLOCK, M) bool."""
+
+    def cut(self, first: int, n: int) -> ScoreRows:
+        """Some rows that follow one another, without a copy."""
+        rows = slice(first, first + n)
+        return ScoreRows(self.relevance[rows], self.ground[rows], self.admissible[rows])
 
 
 class Scorer:
@@ -96,9 +101,8 @@ class Scorer:
         """
         now = padded(seconds(ticks))
         raw = self._raw_scores(slots, ticks, counts, now)
-        rows, items = self._population.consumed_pairs(slots, counts)
-        mask = _admissible(rows, items, ticks, self._release, raw.shape[1])
-        return _normalised(raw, torch.from_numpy(mask).to(self._device), ids, self._model)
+        consumed = self._population.consumed_pairs(slots, counts)
+        return _normalised(raw, consumed, ids, ticks, self._release, self._model)
 
     def _raw_scores(
         self,
@@ -112,7 +116,7 @@ class Scorer:
             return self._model.score(states.take(padded(np.arange(len(slots))))).to(torch.float32)
         rows = torch.zeros(BLOCK, dtype=torch.int64, device=self._device)
         rows[: len(slots)] = torch.from_numpy(np.ascontiguousarray(slots)).to(self._device)
-        code = tuple(part[rows] for part in self._code)
+        code = tuple(part.index_select(0, rows) for part in self._code)
         behind = counts - self._coded[slots]
         if behind.any():
             code = self._advance(self._recurrent, code, slots, behind)
@@ -133,8 +137,8 @@ class Scorer:
             for row in np.flatnonzero(behind > step).tolist():
                 slot = int(slots[row])
                 event = int(self._coded[slot]) + step
-                items[row] = self._population.box[slot][event]
-                times[row] = self._population.due[slot][event] / 1e6
+                due, box = self._population.mail(slot)
+                items[row], times[row] = box[event], due[event] / 1e6
                 active[row] = True
             stepped = model.advance(
                 code,
@@ -155,14 +159,12 @@ def score_states(
     ids: NDArray[np.int64],
     ticks: NDArray[np.int64],
     release: NDArray[np.int64],
-    device: torch.device,
 ) -> ScoreRows:
     """Score at most ``BLOCK`` states of their own, without codes kept from before; see :meth:`Scorer.score`."""
     n = len(states)
     raw = model.score(states.take(padded(np.arange(n)))).to(torch.float32)
-    rows = np.repeat(np.arange(n), states.lengths)
-    mask = _admissible(rows, states.items, ticks, release, raw.shape[1])
-    return _normalised(raw, torch.from_numpy(mask).to(device), ids, model)
+    consumed = np.repeat(np.arange(n), states.lengths), states.items
+    return _normalised(raw, consumed, ids, ticks, release, model)
 
 
 _Number = TypeVar("_Number", np.int64, np.float64)
@@ -173,43 +175,49 @@ def padded(values: NDArray[_Number]) -> NDArray[_Number]:
     return np.concatenate([values, np.repeat(values[:1], BLOCK - len(values))])
 
 
-def _admissible(
-    rows: NDArray[np.int64],
-    items: NDArray[np.int64],
+def _normalised(
+    raw: torch.Tensor,
+    consumed: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ids: NDArray[np.int64],
     ticks: NDArray[np.int64],
     release: NDArray[np.int64],
-    n_items: int,
-) -> NDArray[np.bool_]:
-    """(BLOCK, M) released by each row's tick and not among its consumed (row, item) pairs."""
-    mask = np.ones((BLOCK, n_items), bool)
-    if int(release.max(initial=0)) > int(ticks.min()):
-        mask[: len(ticks)] = release <= ticks[:, None]
-    mask[rows, items] = False
-    return mask
-
-
-def _normalised(
-    raw: torch.Tensor, admissible: torch.Tensor, ids: NDArray[np.int64], model: IntensityModel
+    model: IntensityModel,
 ) -> ScoreRows:
-    """Split raw intensities into p(y|x) over admissible items and λ(x)."""
-    ground = raw.sum(1)
+    """Split raw intensities into p(y|x) over admissible items and λ(x).
+
+    Args:
+        raw: (BLOCK, M) what the model says; it may be the model's own memory and is not written to.
+        consumed: (row, item) pairs that are not admissible.
+        ids: (n,) arrivals of the rows that count, for errors; the rest is padding.
+        ticks: (n,) their instants.
+        release: (M,) tick of each item's release.
+        model: Who said it, for errors.
+    """
     n = len(ids)
-    wrong = ~torch.isfinite(ground[:n]) | (raw[:n] < 0).any(1)
-    if bool(wrong.any()):
+    ground = raw.sum(1)
+    if not bool(torch.isfinite(ground[:n]).all()) or not float(raw[:n].amin()) >= 0:
+        wrong = ~torch.isfinite(ground[:n]) | (raw[:n] < 0).any(1)
         raise ModelError(
             f"{type(model).__name__}.score: found a negative intensity or one that is no number in the state of "
             f"arrival {int(ids[int(wrong.nonzero()[0])])}; allowed: finite intensities of at least 0"
         )
-    kept = torch.where(admissible, raw, 0.0)
-    relevance = kept / kept.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return ScoreRows(relevance, ground, admissible)
+    # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
+    rows, items = (torch.from_numpy(part).to(raw.device) for part in consumed)
+    admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
+    kept = raw.clone()
+    if int(release.max(initial=0)) > int(ticks.min()):
+        late = torch.from_numpy(release[None, :] > padded(ticks)[:, None]).to(raw.device)
+        admissible[late], kept[late] = False, 0.0
+    admissible[rows, items], kept[rows, items] = False, 0.0
+    kept /= kept.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return ScoreRows(kept, ground, admissible)
 
 
 class ScoreAhead:
     """Score rows of the coming arrivals of a round.
 
-    When an arrival has no valid row, a block is filled with it and with arrivals after it, one a user. A row is valid
-    while its user's mailbox shows as many events at the arrival's tick as the row was scored with.
+    When arrivals have no valid rows, a block is filled with them and with arrivals after them. A row is valid while
+    its user's mailbox shows as many events at the arrival's tick as the row was scored with.
     """
 
     def __init__(self, scorer: Scorer, population: Population, schedule: Schedule) -> None:
@@ -219,39 +227,74 @@ class ScoreAhead:
         self._slot = schedule.slot.tolist()
         self._tick = schedule.tick.tolist()
         self._rows: dict[int, tuple[ScoreRows, int, int]] = {}
-        self._next_visit = _next_of_same(schedule.slot).tolist()
-        self._open = [-1] * len(population)
-        for row in range(len(schedule) - 1, -1, -1):
-            self._open[self._slot[row]] = row
+        self._counts = np.full(len(schedule), -1)
+        self._next_visit = _next_of_same(schedule.slot)
+        self._open = np.full(len(population), -1)
+        backwards = np.arange(len(schedule))[::-1]
+        self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
 
-    def row(self, arrival: int) -> tuple[ScoreRows, int]:
-        """The block and the row in it that hold the scores of an arrival."""
-        found = self._rows.get(arrival)
-        if found is None or found[2] != self._population.visible(self._slot[arrival], self._tick[arrival]):
-            self._fill(arrival)
-            found = self._rows[arrival]
-        return found[0], found[1]
+    def rows(self, arrivals: list[int]) -> ScoreRows:
+        """The scores of some arrivals, of different users each; without a copy where they lie side by side."""
+        missing = [arrival for arrival in arrivals if not self._is_valid(arrival)]
+        for first in range(0, len(missing), BLOCK):
+            self._fill(missing[first : first + BLOCK])
+        runs: list[tuple[ScoreRows, int, int]] = []
+        for arrival in arrivals:
+            block, row, _ = self._rows[arrival]
+            if runs and runs[-1][0] is block and runs[-1][1] + runs[-1][2] == row:
+                runs[-1] = (block, runs[-1][1], runs[-1][2] + 1)
+            else:
+                runs.append((block, row, 1))
+        parts = [block.cut(first, n) for block, first, n in runs]
+        if len(parts) == 1:
+            return parts[0]
+        return ScoreRows(
+            torch.cat([part.relevance for part in parts]),
+            torch.cat([part.ground for part in parts]),
+            torch.cat([part.admissible for part in parts]),
+        )
 
     def drop(self, arrival: int) -> None:
         """Forget an arrival that was served."""
         self._open[self._slot[arrival]] = self._next_visit[arrival]
         self._rows.pop(arrival, None)
 
-    def _fill(self, first: int) -> None:
-        """Score ``first`` and coming arrivals that have no row yet, each its user's next."""
-        chosen = [first]
-        for arrival in range(first + 1, min(first + 1 + _LOOK_AHEAD, len(self._slot))):
-            # What comes after a user's next arrival depends on it.
-            if self._open[self._slot[arrival]] == arrival and arrival not in self._rows:
-                chosen.append(arrival)
-                if len(chosen) == BLOCK:
-                    break
-        rows = np.array(chosen)
-        slots, ticks = self._schedule.slot[rows], self._schedule.tick[rows]
+    def _is_valid(self, arrival: int) -> bool:
+        found = self._rows.get(arrival)
+        return found is not None and found[2] == self._population.visible(
+            self._slot[arrival], self._tick[arrival]
+        )
+
+    def _fill(self, wanted: list[int]) -> None:
+        """Score at most ``BLOCK`` arrivals, and with them coming arrivals that have no valid row yet."""
+        chosen = np.array(wanted)
+        if len(chosen) < BLOCK:
+            chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
+        slots, ticks = self._schedule.slot[chosen], self._schedule.tick[chosen]
         counts = self._population.visible_at(slots, ticks)
-        block = self._scorer.score(self._schedule.id[rows], slots, ticks, counts)
-        for row, (arrival, count) in enumerate(zip(chosen, counts.tolist(), strict=True)):
+        block = self._scorer.score(self._schedule.id[chosen], slots, ticks, counts)
+        self._counts[chosen] = counts
+        for row, (arrival, count) in enumerate(zip(chosen.tolist(), counts.tolist(), strict=True)):
             self._rows[arrival] = (block, row, count)
+
+    def _ahead(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Arrivals after some that are worth scoring with them: first each user's next, then later visits.
+
+        A later visit is scored as if nothing came of those before it. Often nothing does, and a block costs the same
+        full or not; where something does, the row is stale and is scored again.
+        """
+        schedule, visible_at = self._schedule, self._population.visible_at
+        first = int(wanted[0])
+        ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(schedule)))
+        slots = schedule.slot[ahead]
+        following = self._open[slots]
+        counts = visible_at(slots, schedule.tick[ahead])
+        to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
+        to_do &= ~np.isin(ahead, wanted)
+        # A code that took events which are not due at the user's next arrival could not go back.
+        to_do &= counts == visible_at(slots, schedule.tick[following])
+        later = ahead != following
+        return np.concatenate([ahead[to_do & ~later], ahead[to_do & later]])
 
 
 def _next_of_same(values: NDArray[np.int64]) -> NDArray[np.int64]:

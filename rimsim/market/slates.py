@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 
 from rimsim.errors import AgentError
 from rimsim.market.records import Arrivals, Slates
+from rimsim.matching._compiled import compiled
 
-__all__ = ["checked_slates"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["at_items", "checked_slates"]
+
+
+def at_items(values: torch.Tensor, items: NDArray[np.int64]) -> NDArray[Any]:
+    """(n, k) entries of a (n, M) tensor at the items of each row, fetched where the tensor lies.
+
+    An item outside the catalogue, such as −1 for an empty position, gives some entry of its row.
+    """
+    if values.device.type == "cpu":
+        return _at_items(values.numpy(), items)
+    inside = torch.from_numpy(items % values.shape[1]).to(values.device)
+    return np.asarray(values.gather(1, inside).cpu().numpy())
+
+
+@compiled
+def _at_items(values: NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
+    n, k = items.shape
+    found = np.empty((n, k), values.dtype)
+    for row in range(n):
+        for position in range(k):
+            found[row, position] = values[row, items[row, position] % values.shape[1]]
+    return found
 
 
 def checked_slates(
@@ -30,20 +57,34 @@ def checked_slates(
     items, shape = slates.items, (len(arrivals), k)
     if items.shape != shape:
         raise AgentError(f"slates have shape {items.shape}; allowed: {shape}, a row an arrival")
-    inside = (items >= 0) & (items < n_items)
-    pick = torch.from_numpy(np.where(inside, items, 0)).to(arrivals.admissible.device)
-    good = inside & arrivals.admissible.gather(1, pick).cpu().numpy()
-    for position in range(1, k):
-        good[:, position] &= ~(items[:, :position] == items[:, position : position + 1]).any(1)
-    wrong = ~good & (items != -1)
-    if not wrong.any():
+    wrong = np.empty(shape, bool)
+    if not _mark_wrong(items, at_items(arrivals.admissible, items), n_items, wrong):
         return slates
     if empty:
         return Slates(np.where(wrong, -1, items), slates.price, slates.propensity)
     row, position = (int(where[0]) for where in np.nonzero(wrong))
     item = int(items[row, position])
-    kind = "repeated" if inside[row, position] and bool(arrivals.admissible[row, item]) else "inadmissible"
+    admissible = 0 <= item < n_items and bool(arrivals.admissible[row, item])
+    kind = "repeated" if admissible else "inadmissible"
     raise AgentError(
         f"slate of arrival {int(arrivals.id[row])} in round {number}: position {position + 1} holds "
         f"{kind} item {item}; allowed: distinct admissible items from 0 to {n_items - 1}, or -1 for empty"
     )
+
+
+@compiled
+def _mark_wrong(
+    items: NDArray[np.int64], admissible: NDArray[np.bool_], n_items: int, wrong: NDArray[np.bool_]
+) -> bool:
+    """Mark what is neither empty nor the first showing of an admissible item; returns whether anything is."""
+    n, k = items.shape
+    found = False
+    for row in range(n):
+        for position in range(k):
+            item = items[row, position]
+            bad = item != -1 and not (0 <= item < n_items and admissible[row, position])
+            for before in range(position):
+                bad |= item != -1 and items[row, before] == item
+            wrong[row, position] = bad
+            found |= bad
+    return found
