@@ -6,22 +6,34 @@ if __name__ != "rimsim.agents":
     raise ImportError("import rimsim.agents, not agents: the folder is installed as rimsim.agents")
 
 from rimsim.agents.contract import Agent, LearningAgent, PricingAgent, top_k
+from rimsim.agents.entropic_dual import EntropicDual
 from rimsim.agents.epsilon_greedy import EpsilonGreedy
+from rimsim.agents.fair_rec import FairRec
+from rimsim.agents.hindsight import Hindsight
+from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
+from rimsim.agents.p_mmf import PMMF
 from rimsim.agents.popularity import Popularity
 from rimsim.agents.random import Random
 from rimsim.agents.registry import BUILT_IN, make_agent
 from rimsim.agents.relevance import Relevance
 from rimsim.agents.rim_dual import RimDual
 from rimsim.agents.rim_feedback import RimFeedback
-from rimsim.agents.rollout import Episode, play_round, rollout
+from rimsim.agents.rim_resolve import RimResolve
+from rimsim.agents.rollout import Episode, market_for, play_round, rollout
+from rimsim.agents.user_rec import UserRec
 
 __all__ = [
     "BUILT_IN",
+    "PMMF",
     "Agent",
+    "EntropicDual",
     "Episode",
     "EpsilonGreedy",
+    "FairRec",
+    "Hindsight",
     "LearningAgent",
+    "OfflineMatch",
     "Oracle",
     "Popularity",
     "PricingAgent",
@@ -29,7 +41,10 @@ __all__ = [
     "Relevance",
     "RimDual",
     "RimFeedback",
+    "RimResolve",
+    "UserRec",
     "make_agent",
+    "market_for",
     "play_round",
     "rollout",
     "top_k",

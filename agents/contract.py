@@ -23,7 +23,9 @@ class Agent(Protocol):
 
     * ``learn(feedback)`` (:class:`LearningAgent`), called at its barriers with all feedback since the last,
     * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
-    * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled.
+    * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
+    * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
+    * ``needs_audience = True``, for what only a broadcast can be asked: who arrives is known before the round.
     """
 
     name: str

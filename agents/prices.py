@@ -9,11 +9,13 @@ import numpy as np
 from rimsim.matching import solve_dual
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from rimsim.market import RoundView
+    from rimsim.market import Arrivals, RoundView
 
-__all__ = ["solved_prices"]
+__all__ = ["capacities", "solved_prices"]
 
 
 def solved_prices(
@@ -42,7 +44,7 @@ def solved_prices(
     floors = below + (np.random.default_rng(view.key).random(len(share)) < share - below)
     solution = solve_dual(
         scores,
-        view.slate,
+        capacities(chunks, view.slate),
         floors.astype(np.int64),
         admissible=admissible,
         cost=view.cost,
@@ -51,3 +53,9 @@ def solved_prices(
         tie_seed=view.key,
     )
     return np.clip(solution.item_price, -view.cost, 0.0), solution.resolution
+
+
+def capacities(chunks: Sequence[Arrivals], slate: int) -> NDArray[np.int64]:
+    """(n,) positions that each of the states in some chunks may fill."""
+    parts = [np.full(len(chunk), slate) if chunk.capacity is None else chunk.capacity for chunk in chunks]
+    return np.concatenate(parts)

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rimsim.agents.contract import Agent
+from rimsim.agents.entropic_dual import EntropicDual
 from rimsim.agents.epsilon_greedy import EpsilonGreedy
+from rimsim.agents.fair_rec import FairRec
+from rimsim.agents.hindsight import Hindsight
+from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
+from rimsim.agents.p_mmf import PMMF
 from rimsim.agents.popularity import Popularity
 from rimsim.agents.random import Random
 from rimsim.agents.relevance import Relevance
 from rimsim.agents.rim_dual import RimDual
 from rimsim.agents.rim_feedback import RimFeedback
+from rimsim.agents.rim_resolve import RimResolve
+from rimsim.agents.user_rec import UserRec
 from rimsim.errors import ConfigError, RimsimError, nearest
 
 if TYPE_CHECKING:
@@ -31,8 +38,15 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "relevance": Relevance,
     "rim-dual": RimDual,
     "rim-feedback": RimFeedback,
+    "rim-resolve": RimResolve,
+    "entropic-dual": EntropicDual,
+    "p-mmf": PMMF,
+    "fair-rec": FairRec,
     "epsilon-greedy": EpsilonGreedy,
+    "offline-match": OfflineMatch,
+    "user-rec": UserRec,
     "oracle": Oracle,
+    "hindsight": Hindsight,
 }
 """Name to class."""
 

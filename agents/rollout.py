@@ -11,7 +11,7 @@ import numpy as np
 from rimsim.agents.contract import LearningAgent
 from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, RimsimError
-from rimsim.market import Feedback
+from rimsim.market import Feedback, Market
 from rimsim.market.records import as_slates
 from rimsim.market.scoring import BLOCK
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import gymnasium
 
     from rimsim.agents.contract import Agent
-    from rimsim.market import Arrivals, Market, Slates
+    from rimsim.config import ScenarioConfig, Seeds
+    from rimsim.market import Arrivals, Slates, World
 
-__all__ = ["Episode", "play_round", "rollout"]
+__all__ = ["Episode", "market_for", "play_round", "rollout"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
     """
     inner = market_env(env)
     inner.reveal_truth = bool(getattr(agent, "needs_truth", False))
+    inner.reveal_future = bool(getattr(agent, "needs_future", False))
     inner.barrier_every = agent.barrier_every
     env.reset(seed=seed)
     steps, total = 0, 0.0
@@ -70,6 +72,33 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         steps, total = steps + 1, total + float(reward)
         if terminated or truncated:
             return Episode(steps, total)
+
+
+def market_for(
+    agent: Agent,
+    config: ScenarioConfig,
+    *,
+    seeds: Seeds | None = None,
+    world: World | None = None,
+    retrain: bool | None = None,
+) -> Market:
+    """A market that reveals to an agent what it declares to need, which only bounds may.
+
+    Args:
+        agent: Who will act.
+        config: The scenario.
+        seeds: Seeds of the market; None: zeros.
+        world: What arms share; None: built from the config.
+        retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
+    """
+    return Market(
+        config,
+        seeds=seeds,
+        world=world,
+        retrain=retrain,
+        reveal_truth=bool(getattr(agent, "needs_truth", False)),
+        reveal_future=bool(getattr(agent, "needs_future", False)),
+    )
 
 
 def play_round(

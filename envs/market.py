@@ -95,6 +95,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.render_mode = render_mode
         self.model_seed = model_seed
         self.reveal_truth = False
+        self.reveal_future = False
         self.barrier_every: int | None = None
         self._market: Market | None = None
         self._arrivals: Arrivals | None = None
@@ -103,7 +104,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         world = build_world(self.config)
         m = world.log.n_items
         arrivals = self.config.arrivals
-        most = arrivals.per_round or 2000 if arrivals.kind == "clones" else max(1, len(world.sessions))
+        most = max(1, len(world.sessions))
+        if arrivals.kind != "replay":
+            most = arrivals.per_round or max(2000, world.log.n_users)
         one = np.ones(m, np.float32)
         self.observation_space: spaces.Space[Observation] = spaces.Dict(  # type: ignore[assignment]  # dict[str, Any]
             {
@@ -189,6 +192,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             seeds=_seeds(seeds),
             barrier_every=self.barrier_every,
             reveal_truth=self.reveal_truth,
+            reveal_future=self.reveal_future,
         )
         self._feedback = self._note = None
         self._arrivals = self._market.next_arrivals(1)

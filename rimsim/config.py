@@ -81,14 +81,16 @@ class DataConfig:
 class ArrivalsConfig:
     """Who arrives, and when."""
 
-    kind: Literal["replay", "clones"] = Field(
+    kind: Literal["replay", "clones", "broadcast"] = Field(
         default="clones",
-        description="replay: every session of the log at its own time. clones: copies of the log's users, drawn anew.",
+        description="replay: every session of the log at its own time. clones: copies of the log's users, drawn anew. "
+        "broadcast: one clone of each user, all at the round's beginning and known to the agent before.",
     )
     per_round: int | None = Field(
         default=2000,
         ge=1,
-        description="clones: arrivals a round, N. replay: null shares the sessions out evenly.",
+        description="clones: arrivals a round, N. replay: null shares the sessions out evenly. broadcast: a seeded "
+        "sample of so many users; null: all of them.",
     )
     history: Literal["logged", "none"] = Field(
         default="logged", description="clones: each begins with its logged past, or with none."
@@ -128,6 +130,14 @@ class ExposureConfig:
 
     beta: float = Field(
         default=0.5, ge=0, le=1, description="β: share of the uniform exposure N·k/M guaranteed to an item."
+    )
+    items: int | None = Field(
+        default=None,
+        ge=1,
+        description="So many items, drawn anew each round, are guaranteed exposure; null: all that are released.",
+    )
+    each: int | None = Field(
+        default=None, ge=1, description="Exposures guaranteed to each of them, in place of the share β."
     )
     cost: float = Field(
         default=2.0,
@@ -218,6 +228,12 @@ class ScenarioConfig:
     description: str = Field(default="", description="What it is for, one sentence.")
     rounds: int = Field(default=8, ge=1, description="Rounds of N arrivals.")
     slate: int = Field(default=10, ge=1, description="k: items shown to an arrival.")
+    user_cap: int | None = Field(
+        default=None,
+        ge=1,
+        description="Exposures that a user can get in a round: a visit may fill what k positions for each visit before "
+        "leave of it. null: no cap.",
+    )
     data: DataConfig = Field(default=DataConfig(), description="Which log.")
     arrivals: ArrivalsConfig = Field(default=ArrivalsConfig(), description="Who arrives.")
     releases: ReleasesConfig = Field(default=ReleasesConfig(), description="Items that come on the way.")
@@ -226,9 +242,9 @@ class ScenarioConfig:
     platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
 
     def __post_init__(self) -> None:
-        if self.consumer.kind == "replay" and self.arrivals.kind == "clones":
+        if self.consumer.kind == "replay" and self.arrivals.kind != "replay":
             raise ConfigError(
-                "consumer.kind is 'replay' with clones, which have no logged future to hit; "
+                f"consumer.kind is 'replay' with {self.arrivals.kind}, which have no logged future to hit; "
                 "allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
             )
         if self.releases.last_round < self.releases.first_round:

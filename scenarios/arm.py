@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import make_agent, play_round
+from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import RunFolderError
-from rimsim.market import Market, build_world
+from rimsim.market import build_world
 from rimsim.market.world import warm_model
 from rimsim.scenarios.adoption import AdoptionCount
 from rimsim.scenarios.progress_state import is_done, latest, mark_done, save
@@ -54,6 +54,8 @@ class Arm:
     """Compute certificates, which score every state of a round once more."""
     ledger: bool
     """Write the ledger."""
+    labels: tuple[tuple[str, object], ...] = ()
+    """More fields to show in TensorBoard's table of hyperparameters."""
 
 
 def safe_name(name: str) -> str:
@@ -100,12 +102,7 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
 def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
     config, folder = arm.config, arm.folder
     agent = make_agent(arm.agent)
-    market = Market(
-        config,
-        seeds=Seeds.all(arm.seed),
-        retrain=False if arm.frozen else None,
-        reveal_truth=bool(getattr(agent, "needs_truth", False)),
-    )
+    market = market_for(agent, config, seeds=Seeds.all(arm.seed), retrain=False if arm.frozen else None)
     context = MeasureContext.of(market.world, config, arm.seed)
     adoption = AdoptionCount(market.world.release)
     figures: list[pd.DataFrame] = []
@@ -145,7 +142,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
             )
             if not market.done:
                 save(folder, part, market, first, adoption, served)
-        tracker.finish(_hyperparameters(config), _finals(figures))
+        tracker.finish(_hyperparameters(config, arm.labels), _finals(figures))
     adopted = adoption.table(arm.name, arm.seed)
     if adopted is not None:
         write_table(folder / "adoption" / f"{part}.parquet", adopted)
@@ -199,9 +196,11 @@ def _write_round(arm: Arm, closed: ClosedRound, part: str) -> None:
     )
 
 
-def _hyperparameters(config: ScenarioConfig) -> dict[str, float | str | bool]:
+def _hyperparameters(
+    config: ScenarioConfig, labels: tuple[tuple[str, object], ...]
+) -> dict[str, float | str | bool]:
     window = config.platform.log_window
-    return {
+    found: dict[str, float | str | bool] = {
         "scenario": config.name,
         "rounds": config.rounds,
         "slate": config.slate,
@@ -211,6 +210,9 @@ def _hyperparameters(config: ScenarioConfig) -> dict[str, float | str | bool]:
         "log_rounds": -1 if window.rounds is None else window.rounds,
         "retrain": config.platform.retrain,
     }
+    for name, value in labels:
+        found[name] = value if isinstance(value, float | int | str | bool) else str(value)
+    return found
 
 
 def _finals(figures: list[pd.DataFrame]) -> dict[str, float | None]:

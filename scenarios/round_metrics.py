@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import measures
+from rimsim.agents.prices import capacities
 from rimsim.matching import certificate
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ def certified(closed: ClosedRound, price: NDArray[np.float64] | None) -> Certifi
     admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
     slates = closed.ledger.item[order].astype(np.int64)
     v = np.zeros(scores.shape[1]) if price is None else price
-    return certificate(
-        scores, slates, slates.shape[1], closed.required, v, closed.cost, admissible=admissible
-    )
+    capacity = capacities(chunks, slates.shape[1])
+    return certificate(scores, slates, capacity, closed.required, v, closed.cost, admissible=admissible)
 
 
 def round_metrics(

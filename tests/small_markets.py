@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from rimsim.agents import BUILT_IN
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
     DataConfig,
+    ExposureConfig,
     PlatformConfig,
     ReleasesConfig,
     ScenarioConfig,
@@ -43,4 +45,34 @@ def small_cold_start(**changes):
     return small_scenario(**{"releases": ReleasesConfig(share=0.2, first_round=0, last_round=1)} | changes)
 
 
-SMALL = {"clones": small_scenario, "replay": small_replay, "cold-start": small_cold_start}
+def small_broadcast(**changes):
+    """Everyone at once, 100 users a round, with a guarantee for ten items."""
+    fields = {
+        "arrivals": ArrivalsConfig(kind="broadcast", per_round=100),
+        "exposure": ExposureConfig(items=10, each=12),
+        "slate": 2,
+    }
+    return small_scenario(**(fields | changes))
+
+
+def small_capped(**changes):
+    """Clones that may be shown seven items a round: a slate and two positions of a second."""
+    return small_scenario(**({"user_cap": 7} | changes))
+
+
+SMALL = {
+    "clones": small_scenario,
+    "replay": small_replay,
+    "cold-start": small_cold_start,
+    "broadcast": small_broadcast,
+    "capped": small_capped,
+}
+"""Each kind of market in small."""
+
+PAIRS = [
+    (kind, name)
+    for kind in sorted(SMALL)
+    for name in sorted(BUILT_IN)
+    if kind == "broadcast" or not getattr(BUILT_IN[name], "needs_audience", False)
+]
+"""Every kind of market with every built-in agent that can act in it."""

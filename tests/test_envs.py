@@ -13,14 +13,13 @@ import pandas as pd
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from small_markets import SMALL
+from small_markets import PAIRS, SMALL
 
 import rimsim
-from rimsim.agents import BUILT_IN, make_agent, play_round, rollout
+from rimsim.agents import make_agent, market_for, play_round, rollout
 from rimsim.config import Seeds, to_plain
 from rimsim.envs import GROUND_BOUND, BonusAction, MarketEnv
 from rimsim.errors import ConfigError, MarketError
-from rimsim.market import Market
 
 SETTINGS = {
     "platform.model": "popularity-hp",
@@ -156,15 +155,14 @@ def test_reward_is_consumption_plus_what_shortfall_went_down(env):
     assert total == pytest.approx(ledger.consumed.sum() + cost * (required.sum() - short))
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
-@pytest.mark.parametrize("kind", sorted(SMALL))
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""
     config = SMALL[kind]()
     made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config), model_seed=5)
     rollout(made, make_agent(name), seed=5)
     agent = make_agent(name)
-    market = Market(config, seeds=Seeds.all(5), reveal_truth=getattr(agent, "needs_truth", False))
+    market = market_for(agent, config, seeds=Seeds.all(5))
     while not market.done:
         play_round(market, agent)
     for one, other in zip(made.unwrapped.market.closed, market.closed, strict=True):

@@ -70,7 +70,7 @@ def _calls_of(action, signal_at=None, number=signal.SIGKILL):
 @pytest.fixture
 def plain(monkeypatch):
     """Leave pictures out, which take most of a small run's time and are drawn when all else is written."""
-    monkeypatch.setattr("rimsim.scenarios.comparison.draw_pictures", lambda run: None)
+    monkeypatch.setattr("rimsim.scenarios.experiment.draw_pictures", lambda run: None)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,7 @@ def test_a_run_is_not_resumed_with_another_config(halted):
 def test_a_run_is_not_resumed_with_another_version(halted, monkeypatch):
     """The error names the package whose version is another."""
     here = versions() | {"torch": "0.1"}
-    monkeypatch.setattr("rimsim.scenarios.comparison.versions", lambda: here)
+    monkeypatch.setattr("rimsim.scenarios.experiment.versions", lambda: here)
     with pytest.raises(RunFolderError, match="made with other versions: torch .* there, 0.1 here"):
         resume(halted)
 

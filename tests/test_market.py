@@ -8,10 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_markets import small_cold_start, small_replay, small_scenario
+from small_markets import (
+    PAIRS,
+    SMALL,
+    small_broadcast,
+    small_capped,
+    small_cold_start,
+    small_replay,
+    small_scenario,
+)
 
 from rimsim import measures
-from rimsim.agents import BUILT_IN, make_agent, play_round
+from rimsim.agents import make_agent, market_for, play_round, top_k
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
@@ -26,12 +34,13 @@ from rimsim.market import Market, MarketState, Slates
 from rimsim.market.clock import Clock, Rank
 from rimsim.market.consumer import poisson_response
 from rimsim.market.schedule import VISIT_BITS
+from rimsim.scenarios.round_metrics import certified
 
 
 def played(config, name="relevance", batch_size=None, **options):
     """All rounds of a market under an agent."""
     agent = make_agent(name)
-    market = Market(config, reveal_truth=getattr(agent, "needs_truth", False), **options)
+    market = market_for(agent, config, **options)
     while not market.done:
         play_round(market, agent, batch_size)
     return market
@@ -70,9 +79,10 @@ def test_whole_ticks_never_round():
 # -- exposure and ledger ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
-def test_ledger_holds_each_exposure_once_and_only_admissible_ones(scenario, name):
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_ledger_holds_each_exposure_once_and_only_admissible_ones(kind, name):
     """Every filled position is one row; no item is shown twice to a user that consumed it, nor before its release."""
+    scenario = SMALL[kind]()
     market = played(scenario, name)
     for closed in market.closed:
         ledger, schedule = closed.ledger, closed.ledger.schedule
@@ -124,12 +134,80 @@ def test_late_items_are_guaranteed_a_share_of_what_is_left_of_the_round():
     assert market.required[later].sum() == 0
 
 
+def test_a_broadcast_reaches_every_user_once_at_the_rounds_beginning():
+    """All users of the log, or a seeded sample that changes by round, arrive at one tick."""
+    market = Market(small_broadcast(arrivals=ArrivalsConfig(kind="broadcast", per_round=None)))
+    past = market.world.past
+    assert sorted(market.schedule.log_user.tolist()) == sorted(set(past.user.tolist()))
+    assert (market.schedule.tick == market.schedule.start).all()
+    sampled = played(small_broadcast())
+    users = [set(closed.ledger.schedule.log_user.tolist()) for closed in sampled.closed]
+    assert [len(some) for some in users] == [100] * 3
+    assert users[0] != users[1]
+    with pytest.raises(ConfigError, match="allowed: at most as many"):
+        Market(small_broadcast(arrivals=ArrivalsConfig(kind="broadcast", per_round=5000)))
+
+
+def test_some_items_can_be_guaranteed_a_number_of_exposures():
+    """Only the drawn items have a requirement, of the number that was set; other rounds draw others."""
+    market = played(small_broadcast(), "offline-match")
+    required = [closed.required for closed in market.closed]
+    assert all(np.bincount(row).tolist() == [market.n_items - 10, *[0] * 11, 10] for row in required)
+    assert (required[0] != required[1]).any()
+    for closed in market.closed:
+        assert (closed.ledger.exposure(market.n_items) >= closed.required).all()
+
+
+@pytest.mark.parametrize("name", ["relevance", "rim-feedback", "hindsight"])
+def test_a_user_is_shown_no_more_than_its_cap(name):
+    """With a cap of seven and slates of five, a first visit gets five, a second two, a third none."""
+    for closed in played(small_capped(), name).closed:
+        shown = (closed.ledger.item >= 0).sum(1)
+        visit = closed.ledger.schedule.id & ((1 << VISIT_BITS) - 1)
+        most = np.array([5, 2, 0])[visit]
+        assert (shown <= most).all()
+        assert (shown == most).mean() > 0.95  # some have consumed nearly everything
+        assert closed.required.sum() == int(0.5 * most.sum() + 0.5)
+
+
+def test_an_audience_is_what_arrives():
+    """In a replay or broadcast, the states that hindsight plans on are those that are served, to the last bit."""
+    for config in (small_replay(), small_broadcast()):
+        market = Market(config, reveal_future=True)
+        planned = {}
+        for chunk in market.round_view().audience:
+            planned |= dict(zip(chunk.id.tolist(), chunk.intensity, strict=True))
+        number = market.round
+        while not market.done and market.round == number:
+            arrivals = market.next_arrivals(30)
+            for row, key in enumerate(arrivals.id.tolist()):
+                assert torch.equal(arrivals.intensity[row], planned.pop(key))
+            market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+        assert not planned
+
+
+def test_hindsight_is_optimal_where_states_are_known():
+    """In a broadcast, no agent's penalised value is above that of hindsight, whose gap is certified."""
+    values = {}
+    for name in ("hindsight", "offline-match", "relevance", "rim-dual", "rim-feedback", "random"):
+        closed = played(small_broadcast(rounds=1), name).closed[0]
+        proof = certified(closed, None)
+        values[name] = proof.value
+    assert values["hindsight"] == values["offline-match"]
+    assert max(values, key=values.get) in {"hindsight", "offline-match"}
+    agent = make_agent("hindsight")
+    market = market_for(agent, small_broadcast(rounds=1))
+    play_round(market, agent)
+    assert certified(market.closed[0], agent.item_price).gap <= 1e-4
+
+
 # -- exactness ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
-def test_results_do_not_depend_on_the_batch_size(scenario, name):
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_results_do_not_depend_on_the_batch_size(kind, name):
     """Batches of 1, 7 and 1,000 leave the same ledger to the last bit."""
+    scenario = SMALL[kind]()
     whole = ledgers(played(scenario, name, 1000))
     for size in (1, 7):
         pd.testing.assert_frame_equal(ledgers(played(scenario, name, size)), whole, check_exact=True)

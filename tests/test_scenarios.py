@@ -78,7 +78,7 @@ def test_every_field_is_documented():
         ("slate: ten", "field 'slate' is 'ten'"),
         ("exposure: {beta: 1.5}", "field 'exposure.beta' is 1.5"),
         ("arrivals: {round_length: soon}", "no duration"),
-        ("arrivals: {kind: swarm}", "'replay' or 'clones'"),
+        ("arrivals: {kind: swarm}", "'replay', 'clones' or 'broadcast'"),
         ("[1, 2]", "a mapping"),
         ("a: b: c", "line 1: not valid YAML"),
     ],

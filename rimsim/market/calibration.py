@@ -46,17 +46,19 @@ class PastStates:
     """(n,) market users."""
     states: Callable[[NDArray[np.int64]], UserStates]
     """The states of some of the n rows."""
+    capacity: NDArray[np.int64] | None = None
+    """(n,) positions that each may fill; None: all."""
 
     @classmethod
-    def of_round(cls, past: PastRound) -> PastStates:
-        """The states in which the arrivals of a round came."""
+    def of_round(cls, past: PastRound, capacity: NDArray[np.int64] | None = None) -> PastStates:
+        """The states in which the arrivals of a round came, or would come if nothing happened before."""
         schedule, population = past.schedule, past.population
 
         def states(rows: NDArray[np.int64]) -> UserStates:
             slots, tick = schedule.slot[rows], schedule.tick[rows]
             return population.states(slots, population.visible_at(slots, tick), tick)
 
-        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states)
+        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, capacity)
 
 
 class StateScores(Calibration):
@@ -108,6 +110,7 @@ class StateScores(Calibration):
                     ground_intensity=block.ground[: len(rows)],
                     admissible=block.admissible[: len(rows)],
                     index=rows,
+                    capacity=None if past.capacity is None else past.capacity[rows],
                 )
 
 

@@ -22,9 +22,15 @@ from rimsim.market.platform import PastRound, retrained, training_log
 from rimsim.market.population import History, Population
 from rimsim.market.records import Arrivals, Feedback, RoundView, as_slates
 from rimsim.market.required import required_by_release
-from rimsim.market.schedule import Schedule, clone_schedule, replay_schedules
+from rimsim.market.schedule import (
+    Schedule,
+    broadcast_schedule,
+    clone_schedule,
+    replay_schedules,
+    row_capacity,
+)
 from rimsim.market.scoring import ScoreAhead, Scorer
-from rimsim.market.slates import at_items, checked_slates
+from rimsim.market.slates import at_items, checked_slates, within_capacity
 from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model, warm_model
 
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.intensity.contract import IntensityModel
+    from rimsim.market.calibration import FoldModels
     from rimsim.market.clock import Process
     from rimsim.market.records import SlateLike
 
@@ -59,7 +66,8 @@ class ClosedRound:
     counts_items: bool
     """``relevant`` counts items (a replay); otherwise it is λ*(x), an expectation that need not be a whole number."""
     states: StateScores
-    """The states in which the arrivals came, under the model that served them; scored when iterated."""
+    """The states in which the arrivals came, under the model that served them, with their capacities; scored when
+    iterated."""
     rescale: float
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
 
@@ -76,6 +84,7 @@ class Market:
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
         barrier_every: No batch crosses a multiple of so many arrivals, for agents that learn within a round.
         reveal_truth: Fill ``Arrivals.true_intensity``; for bounds such as the oracle only.
+        reveal_future: Fill ``RoundView.audience`` where arrivals are not known beforehand; for bounds only.
 
     Example:
         >>> from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
@@ -101,6 +110,7 @@ class Market:
         retrain: bool | None = None,
         barrier_every: int | None = None,
         reveal_truth: bool = False,
+        reveal_future: bool = False,
     ) -> None:
         torch.set_num_threads(1)  # bits of a matrix product depend on the number of threads
         self.config = config
@@ -116,7 +126,10 @@ class Market:
         self.retrain = config.platform.retrain if retrain is None else retrain
         self.barrier_every = barrier_every
         self.reveal_truth = reveal_truth
+        self.reveal_future = reveal_future
         self.device = torch.device(getattr(self.model, "device", "cpu"))
+        delay = config.consumer.delay
+        self._delay = 0 if delay is None else int(ticks(duration_seconds(delay)))
         self.closed: list[ClosedRound] = []
         self.round = 0
         self.done = False
@@ -250,14 +263,17 @@ class Market:
     def _schedule_of(self, number: int) -> Schedule:
         if self._replay:
             return self._replay[number]
-        world = self.world
-        return clone_schedule(
-            self.config.arrivals, world.past, world.past_sessions, world.opening, number, self.seeds.arrivals
-        )
+        config, world = self.config.arrivals, self.world
+        draw = broadcast_schedule if config.kind == "broadcast" else clone_schedule
+        return draw(config, world.past, world.past_sessions, world.opening, number, self.seeds.arrivals)
+
+    def _capacity(self, schedule: Schedule) -> NDArray[np.int64] | None:
+        return row_capacity(schedule, self.config.slate, self.config.user_cap)
 
     def _open_round(self) -> None:
         config, world = self.config, self.world
         self.schedule = self._schedule_of(self.round)
+        self.capacity = self._capacity(self.schedule)
         if self._replay and self._past:
             self._population = self._past[-1].population
         else:
@@ -270,8 +286,9 @@ class Market:
         self._rows = ScoreAhead(self._scorer, self._population, self.schedule)
         self.ledger = Ledger(self.schedule, config.slate)
         self.exposure = np.zeros(self.n_items, np.int64)
+        positions = len(self.schedule) * config.slate if self.capacity is None else int(self.capacity.sum())
         self.required = required_by_release(
-            config.exposure.beta, self.schedule, config.slate, world.release, self.seeds.arrivals, self.round
+            config.exposure, self.schedule, positions, world.release, self.seeds.arrivals, self.round
         )
         self.cost = config.exposure.cost * self._median_kth_score()
         self.popularity = self._log_counts
@@ -313,13 +330,7 @@ class Market:
                 log_counts=self._log_counts,
                 relevant=self._consumer.relevant(everyone),
                 counts_items=bool(self._replay) and self.world.truth is None,
-                states=StateScores(
-                    PastStates.of_round(past),
-                    always(self.model),
-                    self.world.release,
-                    self.device,
-                    self.seeds.model,
-                ),
+                states=self._states_of(past, always(self.model)),
                 rescale=float(getattr(getattr(self.model, "ground", None), "rescale", 1.0)),
             )
         )
@@ -343,9 +354,28 @@ class Market:
             )
         schedule = self._schedule_of(-1)
         past = PastRound(-1, schedule, Population(schedule, self._history))
-        return StateScores(
-            PastStates.of_round(past), always(self.model), self.world.release, self.device, self.seeds.model
-        )
+        return self._states_of(past, always(self.model))
+
+    def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
+        """The states of a round under some models."""
+        states = PastStates.of_round(past, self._capacity(past.schedule))
+        return StateScores(states, models, self.world.release, self.device, self.seeds.model)
+
+    def _audience(self) -> StateScores | None:
+        """The states of the open round, where they may be known beforehand."""
+        if self.config.arrivals.kind != "broadcast" and not self.reveal_future:
+            return None
+        population = self._population
+        if self._replay:  # what users do by themselves is known to those who know the future
+            population = Population(self.schedule, self._history)
+            posts = [(due, slot, [item]) for slot, due, item in self._population.posts()]
+            posts += [(due, slot, taken) for _, slot, due, taken in self._scheduled.values()]
+            for row, slot in enumerate(self.schedule.slot.tolist()):
+                due, taken = self._consumer.organic(row)
+                posts.append((due + 1 + self._delay, slot, taken))
+            for due, slot, taken in sorted(posts, key=lambda post: post[0]):
+                population.post(slot, due, taken)
+        return self._states_of(PastRound(self.round, self.schedule, population), always(self.model))
 
     def _past_scores(self) -> StateScores:
         """The states of the last round, with the models that score them for the prices of the next."""
@@ -358,9 +388,7 @@ class Market:
                 self._before or self.model,
                 self.seeds.model,
             )
-        return StateScores(
-            PastStates.of_round(self._past[-1]), models, self.world.release, self.device, self.seeds.model
-        )
+        return self._states_of(self._past[-1], models)
 
     def _forget(self) -> None:
         """Let go of rounds that neither the log window nor the prices look at."""
@@ -398,6 +426,7 @@ class Market:
             popularity=self.popularity.copy(),
             calibration=self._calibration,
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
+            audience=self._audience(),
         )
 
     # -- arrivals and slates --------------------------------------------------------------------------------------
@@ -461,6 +490,9 @@ class Market:
 
     def _arrivals(self, rows: list[int]) -> Arrivals:
         scores, index = self._rows.rows(rows), np.array(rows)
+        capacity = None if self.capacity is None else self.capacity[index]
+        if capacity is not None:
+            scores = scores.only(capacity > 0)
         return Arrivals(
             id=self.schedule.id[index],
             time=seconds(self.schedule.tick[index]),
@@ -472,6 +504,7 @@ class Market:
             true_intensity=self._consumer.true_intensity(index).to(self.device)
             if self.reveal_truth
             else None,
+            capacity=capacity,
         )
 
     def serve(
@@ -498,6 +531,8 @@ class Market:
         answer = checked_slates(
             arrivals, as_slates(slates), self.config.slate, self.n_items, self.round, empty=invalid == "empty"
         )
+        if arrivals.capacity is not None:
+            answer = within_capacity(answer, arrivals.capacity)
         response = self._consumer.respond(rows, answer.items)
         relevance = at_items(arrivals.relevance, answer.items)
         ground = arrivals.ground_intensity.cpu().numpy()
@@ -512,8 +547,6 @@ class Market:
 
     def _post(self, rows: NDArray[np.int64], items: NDArray[np.int64], consumed: NDArray[np.bool_]) -> None:
         """Let what was consumed reach the states of its users when it is due."""
-        delay = self.config.consumer.delay
-        later = 0 if delay is None else int(ticks(duration_seconds(delay)))
         for n, row in enumerate(rows.tolist()):
             slot = int(self.schedule.slot[row])
             self._handed.discard(row)
@@ -525,7 +558,7 @@ class Market:
             if (
                 taken
             ):  # a consumption follows its arrival: one tick at least, so that no state sees its own future
-                self._deliver(slot, due + 1 + later, taken)
+                self._deliver(slot, due + 1 + self._delay, taken)
 
     def _deliver(self, slot: int, due: int, taken: list[int]) -> None:
         if due <= self._clock.now:

@@ -38,6 +38,9 @@ class Arrivals:
     """(n,) row of each arrival in its round, in clock order."""
     true_intensity: torch.Tensor | None = None
     """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
+    capacity: NDArray[np.int64] | None = None
+    """(n,) positions that may be filled, where a user's exposures are capped; the market empties what goes beyond.
+    None: all k."""
 
     def __len__(self) -> int:
         return len(self.id)
@@ -140,3 +143,6 @@ class RoundView:
     """Last round's states, scored."""
     key: int
     """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""
+    audience: Calibration | None = None
+    """The round's own states as they are at its beginning, scored by the serving model: in a broadcast, where everyone
+    is known, and for agents that declare ``needs_future`` (bounds, not contestants)."""

@@ -12,27 +12,34 @@ from rimsim.matching import required_exposure
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.config import ExposureConfig
     from rimsim.market.schedule import Schedule
 
 __all__ = ["required_by_release"]
 
 
 def required_by_release(
-    beta: float, schedule: Schedule, slate: int, release: NDArray[np.int64], seed: int, number: int
+    exposure: ExposureConfig,
+    schedule: Schedule,
+    positions: int,
+    release: NDArray[np.int64],
+    seed: int,
+    number: int,
 ) -> NDArray[np.int64]:
     """b_y in whole exposures; an item released within the round counts for what is left of the round after it.
 
-    Σ b = β·N·k, shared out in proportion to the share of the round's arrivals that an item is there for, by largest
-    remainder with seeded ties: b_y = β·N·k/M where all items are there. No item is promised more exposures than
-    arrivals come after its release.
+    Σ b = β·P for the P positions of the round (N·k without a cap on users), shared out in proportion to the share of
+    the round's arrivals that an item is there for, by largest remainder with seeded ties: b_y = β·N·k/M where all items
+    are there. With ``exposure.items``, only so many items drawn by seed have theirs; with ``exposure.each``, that is
+    what an item has, pro-rated likewise. No item is promised more exposures than arrivals come after its release.
 
     Args:
-        beta: β.
+        exposure: What is guaranteed.
         schedule: The round's arrivals, N of them.
-        slate: k.
+        positions: Positions that can be filled, P.
         release: (M,) release ticks.
-        seed: Seed of ties.
-        number: The round, so that ties fall on other items in another round.
+        seed: Seed of ties and of the items that are drawn.
+        number: The round, so that draws fall on other items in another round.
 
     Returns:
         (M,) required exposures.
@@ -41,13 +48,24 @@ def required_by_release(
     n = len(schedule)
     there = release <= schedule.start
     coming = ~there & (release < schedule.stop)
-    if not coming.any():
-        return required_exposure(beta, n, slate, there, ties)
+    if exposure.items is None and exposure.each is None and not coming.any():
+        return required_exposure(exposure.beta, positions, 1, there, ties)
     left = np.where(there, n, 0)
     left[coming] = n - np.searchsorted(schedule.tick, release[coming], "left")
-    exact = beta * n * slate * left / left.sum()
+    share = left / n if exposure.each is not None else positions * left / left.sum()
+    exact = (exposure.beta if exposure.each is None else exposure.each) * share
+    if exposure.items is not None:
+        exact = np.where(_drawn(left > 0, exposure.items, ties), exact, 0.0)
     required = np.floor(exact).astype(np.int64)
-    rest = round(beta * n * slate) - int(required.sum())
+    rest = round(float(exact.sum())) - int(required.sum())
     order = np.lexsort((rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(left))), -(exact - required)))
     required[order[:rest]] += 1
     return np.asarray(np.minimum(required, left), np.int64)
+
+
+def _drawn(there: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.bool_]:
+    """(M,) a seeded draw of so many items among those that are there, or all of them."""
+    order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(there))), ~there))
+    chosen = np.zeros(len(there), bool)
+    chosen[order[:count]] = True
+    return chosen & there

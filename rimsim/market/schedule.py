@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.durations import duration_seconds
-from rimsim.errors import DataError
+from rimsim.errors import ConfigError, DataError
 from rimsim.market.clock import ticks
 
 if TYPE_CHECKING:
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from rimsim.config import ArrivalsConfig
     from rimsim.data.log import EventLog, Sessions
 
-__all__ = ["VISIT_BITS", "Schedule", "clone_schedule", "inter_session_gaps", "replay_schedules"]
+__all__ = [
+    "VISIT_BITS",
+    "Schedule",
+    "broadcast_schedule",
+    "clone_schedule",
+    "inter_session_gaps",
+    "replay_schedules",
+    "row_capacity",
+]
 
 VISIT_BITS = 16
 """An arrival's id is its user's number shifted by so many bits, plus its visit number."""
@@ -95,6 +103,50 @@ def clone_schedule(
     order = np.lexsort((draw, tick))
     tick, log_user = tick[order], log_user[order]
 
+    return _clones(config, past, sessions, tick, log_user, start, number, seed)
+
+
+def broadcast_schedule(
+    config: ArrivalsConfig, past: EventLog, sessions: Sessions, opening: float, number: int, seed: int
+) -> Schedule:
+    """One clone of each of the log's users, or of a seeded sample of them, all at the round's beginning.
+
+    Args:
+        config: The arrivals of the scenario.
+        past: The warm-up log.
+        sessions: Its sessions.
+        opening: Seconds at which round 0 begins.
+        number: The round; −1 for states of the past, for the first prices.
+        seed: Seed of arrivals.
+
+    Raises:
+        ConfigError: If the sample is larger than the log.
+    """
+    log_user = np.unique(sessions.user)
+    if config.per_round is not None:
+        if config.per_round > len(log_user):
+            raise ConfigError(
+                f"arrivals.per_round is {config.per_round} in a broadcast to {len(log_user)} users; "
+                "allowed: at most as many, or null for all of them"
+            )
+        order = np.argsort(rng.bits(seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user), kind="stable")
+        log_user = np.sort(log_user[order[: config.per_round]])
+    start = opening + number * duration_seconds(config.round_length)
+    tick = np.full(len(log_user), int(ticks(start)))
+    return _clones(config, past, sessions, tick, log_user, start, number, seed)
+
+
+def _clones(
+    config: ArrivalsConfig,
+    past: EventLog,
+    sessions: Sessions,
+    tick: NDArray[np.int64],
+    log_user: NDArray[np.int64],
+    start: float,
+    number: int,
+    seed: int,
+) -> Schedule:
+    """The schedule of n visits in clock order, each by a clone of a user of the log."""
     visit_of_user = _running_count(log_user)
     clone, visit = np.divmod(visit_of_user, config.max_visits)
     market_user = ((((number + 1) << _CLONE_BITS) + clone) * past.n_users) + log_user
@@ -103,18 +155,28 @@ def clone_schedule(
     gap = gaps[(rng.uniform(seed, rng.Purpose.ARRIVALS, 2, user) * len(gaps)).astype(np.int64)]
     last = np.zeros(past.n_users)
     np.maximum.at(last, past.user, past.time)
-    shift = tick[first] / 1e6 - gap - last[log_user[first]]
     return Schedule(
         tick=tick,
         id=(market_user << VISIT_BITS) + visit,
         slot=slot.reshape(-1).astype(np.int64),
         user=user,
         log_user=log_user[first],
-        shift=shift,
-        session=np.full(n, -1, np.int64),
+        shift=tick[first] / 1e6 - gap - last[log_user[first]],
+        session=np.full(len(tick), -1, np.int64),
         start=int(ticks(start)),
-        stop=int(ticks(start + length)),
+        stop=int(ticks(start + duration_seconds(config.round_length))),
     )
+
+
+def row_capacity(schedule: Schedule, slate: int, user_cap: int | None) -> NDArray[np.int64] | None:
+    """(n,) positions that each visit of a round may fill under a user's cap; None without one.
+
+    The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
+    so capacities are known before the round.
+    """
+    if user_cap is None:
+        return None
+    return np.clip(user_cap - _running_count(schedule.slot) * slate, 0, slate)
 
 
 def _running_count(values: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -47,6 +47,11 @@ class ScoreRows:
         rows = slice(first, first + n)
         return ScoreRows(self.relevance[rows], self.ground[rows], self.admissible[rows])
 
+    def only(self, rows: NDArray[np.bool_]) -> ScoreRows:
+        """A copy in which nothing is admissible or relevant in the other rows."""
+        some = torch.from_numpy(rows).to(self.relevance.device)[:, None]
+        return ScoreRows(self.relevance * some, self.ground, self.admissible & some)
+
 
 class Scorer:
     """Scores states of one population with one model.

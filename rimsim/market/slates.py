@@ -14,7 +14,7 @@ from rimsim.matching._compiled import compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["at_items", "checked_slates"]
+__all__ = ["at_items", "checked_slates", "within_capacity"]
 
 
 def at_items(values: torch.Tensor, items: NDArray[np.int64]) -> NDArray[Any]:
@@ -70,6 +70,18 @@ def checked_slates(
         f"slate of arrival {int(arrivals.id[row])} in round {number}: position {position + 1} holds "
         f"{kind} item {item}; allowed: distinct admissible items from 0 to {n_items - 1}, or -1 for empty"
     )
+
+
+def within_capacity(slates: Slates, capacity: NDArray[np.int64]) -> Slates:
+    """The slates with positions emptied from the end until no row fills more than its capacity.
+
+    Args:
+        slates: n slates.
+        capacity: (n,) positions that may be filled.
+    """
+    filled = slates.items >= 0
+    over = filled & (np.cumsum(filled, 1) > capacity[:, None])
+    return Slates(np.where(over, -1, slates.items), slates.price, slates.propensity)
 
 
 @compiled

@@ -1,0 +1,116 @@
+"""What is decided for a whole round at once, from the states that are known before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rimsim.agents.prices import capacities
+from rimsim.errors import AgentError
+from rimsim.matching import price_slates, solve_dual
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["Audience", "Plan", "audience_of", "planned"]
+
+
+@dataclass(frozen=True, eq=False)
+class Audience:
+    """The states of a round, in clock order."""
+
+    scores: NDArray[np.float32]
+    """(N, M) λ(x,y)."""
+    admissible: NDArray[np.bool_]
+    """(N, M) pairs that may be shown."""
+    capacity: NDArray[np.int64]
+    """(N,) positions that each may fill."""
+
+
+def audience_of(view: RoundView, agent: str) -> Audience:
+    """The states of a round as they are at its beginning.
+
+    Args:
+        view: The round.
+        agent: Who asks, for the error.
+
+    Raises:
+        AgentError: If the market does not know them beforehand.
+    """
+    if view.audience is None:
+        raise AgentError(
+            f"{agent}: who arrives is not known before the round; allowed: arrivals.kind 'broadcast'"
+        )
+    chunks = list(view.audience)
+    order = np.argsort(np.concatenate([chunk.index for chunk in chunks]))
+    return Audience(
+        scores=torch.cat([chunk.intensity for chunk in chunks]).cpu().numpy()[order],
+        admissible=torch.cat([chunk.admissible for chunk in chunks]).cpu().numpy()[order],
+        capacity=capacities(chunks, view.slate)[order],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Slates for a whole round, with the prices that prove them."""
+
+    slates: NDArray[np.int64]
+    """(N, k) in clock order, each in descending order of λ − v; −1 for an empty position."""
+    price: NDArray[np.float64]
+    """(M,) item prices v."""
+    key: int
+    """Seed of ties."""
+
+    def answer(self, arrivals: Arrivals) -> NDArray[np.int64]:
+        """The planned slates of some arrivals; where one has meanwhile consumed a planned item, its top k of λ − v."""
+        slates = self.slates[arrivals.index]
+        shown = torch.from_numpy(np.where(slates >= 0, slates, 0)).to(arrivals.admissible.device)
+        there = arrivals.admissible.gather(1, shown).cpu().numpy()
+        stale = np.flatnonzero(((slates >= 0) & ~there).any(1))
+        if len(stale):
+            some = torch.from_numpy(stale).to(arrivals.admissible.device)
+            slates[stale] = price_slates(
+                arrivals.intensity[some],
+                self.price,
+                slates.shape[1],
+                admissible=arrivals.admissible[some],
+                tie_seed=self.key,
+                row_keys=arrivals.id[stale],
+            )
+        return slates
+
+
+def planned(view: RoundView, agent: str, tol: float) -> Plan:
+    """The optimum of the penalised problem of a round: floors and capacities of all its states at once.
+
+    Args:
+        view: The round.
+        agent: Who asks, for the error.
+        tol: Relative gap at which the solver stops.
+
+    Raises:
+        AgentError: If the market does not know who arrives.
+    """
+    audience = audience_of(view, agent)
+    found = solve_dual(
+        audience.scores,
+        audience.capacity,
+        view.required,
+        admissible=audience.admissible,
+        cost=view.cost,
+        tol=tol,
+        tie_seed=view.key,
+    )
+    price = np.clip(found.item_price, -view.cost, 0.0)
+    rows = np.arange(len(found.slates))[:, None]
+    worth = np.where(found.slates >= 0, audience.scores[rows, found.slates] - price[found.slates], -np.inf)
+    order = np.argsort(-worth, axis=1, kind="stable")
+    slates = np.take_along_axis(found.slates, order, 1).astype(np.int64)
+    wide = np.full((len(slates), view.slate), -1, np.int64)
+    wide[:, : slates.shape[1]] = slates
+    return Plan(wide, price, view.key)

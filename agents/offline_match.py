@@ -1,0 +1,51 @@
+"""``offline-match``: a broadcast to everyone at once, floors and capacities together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.agents.audience import planned
+from rimsim.market import Slates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["OfflineMatch"]
+
+
+class OfflineMatch:
+    """The paper's offline matching: everyone is known, and the optimum is solved for all of them jointly.
+
+    Ma, Liu and Deoras (ICLR 2022), offline matching; the problem is a transportation polytope, so its optimum has
+    whole exposures. For broadcasts; the (N, M) scores of the round are held at once.
+
+    Args:
+        tol: Relative gap at which the solver stops.
+    """
+
+    name = "offline-match"
+    order_free = True
+    barrier_every = None
+    needs_audience = True
+    item_price: NDArray[np.float64]
+
+    def __init__(self, tol: float = 1e-4) -> None:
+        self.tol = tol
+
+    def begin_round(self, view: RoundView) -> None:
+        """Solve the broadcast.
+
+        Raises:
+            AgentError: If who arrives is not known before the round.
+        """
+        self._plan = planned(view, self.name, self.tol)
+        self.item_price = self._plan.price
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """What was planned for these users."""
+        items = self._plan.answer(arrivals)
+        return Slates(items, price=np.where(items >= 0, self.item_price[items], np.nan).astype(np.float32))
