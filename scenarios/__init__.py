@@ -1,4 +1,4 @@
-"""Named experiments, the closed-loop comparison, its report and the command line."""
+"""Named experiments, the closed-loop comparison, the back-test, their reports and the command line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,32 @@ if __name__ != "rimsim.scenarios":
     raise ImportError("import rimsim.scenarios, not scenarios: the folder is installed as rimsim.scenarios")
 
 if TYPE_CHECKING:
+    from rimsim.scenarios.backtest_config import BacktestConfig, SplitConfig
+    from rimsim.scenarios.backtesting import Backtest, backtest, load_backtest
     from rimsim.scenarios.comparison import compare
     from rimsim.scenarios.run_folder import Run, load_run
 
-__all__ = ["Run", "compare", "load_run"]
+__all__ = [
+    "Backtest",
+    "BacktestConfig",
+    "Run",
+    "SplitConfig",
+    "backtest",
+    "compare",
+    "load_backtest",
+    "load_run",
+]
 
-_HOMES = {"Run": "run_folder", "compare": "comparison", "load_run": "run_folder"}
+_HOMES = {
+    "Backtest": "backtesting",
+    "BacktestConfig": "backtest_config",
+    "Run": "run_folder",
+    "SplitConfig": "backtest_config",
+    "backtest": "backtesting",
+    "compare": "comparison",
+    "load_backtest": "backtesting",
+    "load_run": "run_folder",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
 from rimsim.errors import ConfigError, RimsimError, RunFolderError, nearest
+from rimsim.scenarios import backtest_command
 from rimsim.scenarios.interruption import stopping_on_request
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--markdown", action="store_true", help="print the tables as Markdown and nothing else"
     )
 
+    backtest_command.add_parser(commands)
     _data_parser(commands)
     commands.add_parser("scenarios", help="list the built-in scenarios")
     return parser
@@ -249,6 +251,9 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
 
     run = load_run(options.run)
+    if run.kind == "backtest":
+        backtest_command.report(options, console)
+        return
     if options.digest:
         console.print(digest(run), highlight=False)
         return
@@ -308,6 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _do(options: argparse.Namespace, console: Console) -> None:
     if options.job == "compare":
         _compare(options, console)
+    elif options.job == "backtest":
+        backtest_command.run(options, console, _command())
     elif options.job == "demo":
         _demo(options, console)
     elif options.job == "data":

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import yaml
@@ -119,11 +119,16 @@ class Run:
         """``config.yaml``: scenario, agents, seeds, command, versions."""
         path = self.folder / CONFIG
         if not path.is_file():
-            raise RunFolderError(f"{self.folder}: no {CONFIG}; allowed: a folder that rimsim compare made")
+            raise RunFolderError(f"{self.folder}: no {CONFIG}; allowed: a folder that rimsim compare or backtest made")
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise RunFolderError(f"{path}: holds a {type(found).__name__}; allowed: a mapping")
         return found
+
+    @property
+    def kind(self) -> Literal["comparison", "backtest"]:
+        """What made the run."""
+        return "backtest" if "backtest" in self.config else "comparison"
 
     @property
     def scenario(self) -> ScenarioConfig:
@@ -198,6 +203,6 @@ def load_run(path: str | Path) -> Run:
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
-        raise RunFolderError(f"{path}: no such folder; allowed: a folder that rimsim compare made")
+        raise RunFolderError(f"{path}: no such folder; allowed: a folder that rimsim compare or backtest made")
     _ = run.config
     return run

@@ -1,0 +1,124 @@
+"""Scores of many states in blocks: the whole matrix is never held unless somebody asks for all of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from rimsim.errors import ModelError
+from rimsim.intensity import RecurrentModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from rimsim.intensity import IntensityModel, UserStates
+    from rimsim.intensity.contract import Code
+
+__all__ = ["ROWS", "JoinedScores", "Scores", "StateScores", "blocks"]
+
+ROWS = 1024
+"""States of a block."""
+
+
+class Scores(Protocol):
+    """What the tasks ask of scores; also what :class:`rimsim.matching.ChunkedScores` asks."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), states and items."""
+        ...
+
+    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
+        """(stop − start, M) float32 scores; −inf for pairs that may not be shown."""
+        ...
+
+
+def blocks(n: int) -> Iterator[tuple[int, int]]:
+    """The first and past-the-last row of each block of n rows."""
+    for start in range(0, n, ROWS):
+        yield start, min(start + ROWS, n)
+
+
+@dataclass(frozen=True, eq=False)
+class StateScores:
+    """λ(x)·p(y|x) of n states; −inf for items that are not known and for those that the state holds."""
+
+    model: IntensityModel
+    """The mark model, or a whole model of one's own."""
+    states: UserStates
+    """The states."""
+    known: NDArray[np.bool_]
+    """(M,) items that may be shown."""
+    rate: NDArray[np.float32] | None = None
+    """(n,) λ(x); None: 1, or what the model itself holds."""
+    code: Code | None = None
+    """The model's code of the states, where it has been computed; otherwise it is when first needed."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), states and items."""
+        return len(self.states), len(self.known)
+
+    @cached_property
+    def _code(self) -> Code | None:
+        if self.code is not None or not isinstance(self.model, RecurrentModel):
+            return self.code
+        return self.model.encode(self.states)
+
+    def _raw(self, start: int, stop: int) -> NDArray[np.float32]:
+        if isinstance(self.model, RecurrentModel) and self._code is not None:
+            code = tuple(part[start:stop] for part in self._code)
+            found = self.model.score_codes(code, self.states.now[start:stop])
+        else:
+            found = self.model.score(self.states.take(np.arange(start, stop)))
+        return np.array(found.detach().cpu().numpy(), np.float32)
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """(stop − start, M) scores.
+
+        Raises:
+            ModelError: If the model returns something that is no intensity.
+        """
+        found = self._raw(start, stop)
+        if found.shape != (stop - start, len(self.known)) or not (np.isfinite(found) & (found >= 0)).all():
+            raise ModelError(
+                f"{type(self.model).__name__}: scores of {stop - start} states have shape {found.shape}, or one is "
+                f"negative or no number; allowed: finite intensities of at least 0, one for each of {len(self.known)} "
+                "items"
+            )
+        if self.rate is not None:
+            found *= self.rate[start:stop, None]
+        found[:, ~self.known] = -np.inf
+        offsets = self.states.offsets[start : stop + 1]
+        row = np.repeat(np.arange(stop - start), np.diff(offsets))
+        found[row, self.states.items[offsets[0] : offsets[-1]]] = -np.inf
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedScores:
+    """Scores of several sets of states, one below the other; each may be of another model."""
+
+    parts: Sequence[Scores]
+    """At least one."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), all states and items."""
+        return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
+
+    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
+        """(stop − start, M) scores."""
+        found, first = [], 0
+        for part in self.parts:
+            n = part.shape[0]
+            low, high = max(start - first, 0), min(stop - first, n)
+            if low < high:
+                found.append(part.rows(low, high))
+            first += n
+        return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
