@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rimsim.scenarios.backtesting import Backtest, backtest, load_backtest
     from rimsim.scenarios.comparison import compare
     from rimsim.scenarios.run_folder import Run, load_run
+    from rimsim.scenarios.sweeping import sweep
 
 __all__ = [
     "Backtest",
@@ -23,6 +24,7 @@ __all__ = [
     "compare",
     "load_backtest",
     "load_run",
+    "sweep",
 ]
 
 _HOMES = {
@@ -34,6 +36,7 @@ _HOMES = {
     "compare": "comparison",
     "load_backtest": "backtesting",
     "load_run": "run_folder",
+    "sweep": "sweeping",
 }
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
 from rimsim.errors import ConfigError, RimsimError, RunFolderError, nearest
-from rimsim.scenarios import backtest_command
+from rimsim.scenarios import backtest_command, sweep_command
 from rimsim.scenarios.interruption import stopping_on_request
 
 if TYPE_CHECKING:
@@ -53,6 +53,19 @@ def _parser() -> argparse.ArgumentParser:
         "scenario", nargs="?", help="name (rimsim scenarios) or YAML file (default: closed-loop)"
     )
     _compare_options(compare)
+
+    sweep = commands.add_parser("sweep", help="compare agents over a grid of settings: the front")
+    sweep.add_argument("scenario", nargs="?", help="as in compare")
+    sweep.add_argument("--beta", metavar="VALUES", help="values of exposure.beta: 0,0.3,0.7,1")
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUES",
+        help="values of any field: exposure.cost=1,2,4; several fields make a grid (default: β from 0 to 1)",
+    )
+    _run_options(sweep)
+    sweep.add_argument("--ledger", action="store_true", help="write the ledgers of all points")
 
     demo = commands.add_parser(
         "demo", help="the main job and the replay on the embedded data, in some minutes"
@@ -93,6 +106,17 @@ def _data_parser(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
+    _run_options(parser)
+    parser.add_argument(
+        "--frozen", help="agents that also get an arm without retraining ('none' for no such arm)"
+    )
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="RUN", help="repeat a run and say whether it is equal"
+    )
+    parser.add_argument("--no-ledger", action="store_true", help="do not write the ledger")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agents", help="comma-separated names, or file.py:Class, with options in brackets")
     parser.add_argument("--rounds", type=int, help="rounds, in place of the scenario's")
     parser.add_argument("--seeds", help="how many seeds, or which: 0,3,7 (default: 2)")
@@ -102,17 +126,10 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="another field: exposure.beta=0.3"
     )
-    parser.add_argument(
-        "--frozen", help="agents that also get an arm without retraining ('none' for no such arm)"
-    )
-    parser.add_argument("--out", type=Path, help="run folder (default: runs/<scenario>-<time>)")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
-    parser.add_argument(
-        "--from", dest="source", type=Path, metavar="RUN", help="repeat a run and say whether it is equal"
-    )
+    parser.add_argument("--out", type=Path, help="folder (default: runs/<scenario>-<time>)")
+    parser.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
     parser.add_argument("--batch-size", type=int, help="arrivals a batch at most; changes no result")
     parser.add_argument("--workers", type=int, help="processes (default: one a core); changes no result")
-    parser.add_argument("--no-ledger", action="store_true", help="do not write the ledger")
     parser.add_argument("--no-certificate", action="store_true", help="do not compute V, D(w) and the gap")
 
 
@@ -138,6 +155,15 @@ def _settings(pairs: Sequence[str]) -> dict[str, object]:
     return found
 
 
+def _all_settings(options: argparse.Namespace) -> dict[str, object]:
+    settings = _settings(options.set)
+    if options.columns:
+        settings["data.columns"] = options.columns
+    if options.skip_bad_rows:
+        settings["data.skip_bad_rows"] = True
+    return settings
+
+
 def _seeds(text: str) -> int | list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
@@ -148,18 +174,22 @@ def _seeds(text: str) -> int | list[int]:
 
 _IN_FOLDER = (
     "scenario", "agents", "rounds", "seeds", "data", "columns", "skip_bad_rows", "set", "frozen", "no_ledger",
-    "no_certificate",
+    "no_certificate", "beta", "grid", "ledger",
 )  # fmt: skip
 """Options whose values a run folder holds."""
 
 
+def _refuse_beside_a_folder(options: argparse.Namespace) -> None:
+    given = [name.replace("_", "-") for name in _IN_FOLDER if getattr(options, name, None)]
+    if given:
+        raise ConfigError(
+            f"found {', '.join(given)} beside a run folder, which holds them; allowed: leave them out"
+        )
+
+
 def _compare(options: argparse.Namespace, console: Console) -> None:
     if options.resume or options.source is not None:
-        given = [name.replace("_", "-") for name in _IN_FOLDER if getattr(options, name)]
-        if given:
-            raise ConfigError(
-                f"found {', '.join(given)} beside a run folder, which holds them; allowed: leave them out"
-            )
+        _refuse_beside_a_folder(options)
     if options.resume:
         _resume(options, console)
     elif options.source is not None:
@@ -172,11 +202,6 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.comparison import DEFAULT_AGENTS, compare  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.report import print_results  # noqa: PLC0415
 
-    settings = _settings(options.set)
-    if options.columns:
-        settings["data.columns"] = options.columns
-    if options.skip_bad_rows:
-        settings["data.skip_bad_rows"] = True
     frozen = None
     if options.frozen is not None:
         frozen = [] if options.frozen == "none" else _split(options.frozen)
@@ -186,7 +211,7 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
         rounds=options.rounds,
         seeds=_seeds(options.seeds or "2"),
         data=options.data,
-        settings=settings,
+        settings=_all_settings(options),
         frozen=frozen,
         out=options.out,
         batch_size=options.batch_size,
@@ -236,6 +261,37 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
     console.print(f"equal to {options.source}: {one}", highlight=False, soft_wrap=True)
 
 
+def _sweep(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.scenarios.comparison import DEFAULT_AGENTS  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.sweeping import resume_sweep, sweep  # noqa: PLC0415
+
+    if options.resume:
+        _refuse_beside_a_folder(options)
+        if options.out is None:
+            raise ConfigError("--resume goes on with the sweep in --out; allowed: --out FOLDER")
+        run = resume_sweep(
+            options.out, batch_size=options.batch_size, workers=options.workers, console=console
+        )
+    else:
+        run = sweep(
+            options.scenario or "closed-loop",
+            sweep_command.parsed_grid(options.grid, options.beta) or None,
+            _split(options.agents) if options.agents else DEFAULT_AGENTS,
+            options.rounds,
+            _seeds(options.seeds or "2"),
+            data=options.data,
+            settings=_all_settings(options),
+            out=options.out,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            certify=not options.no_certificate,
+            ledger=options.ledger,
+            command=_command(),
+            console=console,
+        )
+    sweep_command.print_sweep(run, console)
+
+
 def _command() -> str:
     return "rimsim " + shlex.join(sys.argv[1:])
 
@@ -253,6 +309,12 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     run = load_run(options.run)
     if run.kind == "backtest":
         backtest_command.report(options, console)
+        return
+    if run.kind == "sweep":
+        from rimsim.scenarios.sweep_picture import draw_sweep  # noqa: PLC0415
+
+        draw_sweep(run)
+        sweep_command.print_sweep(run, console)
         return
     if options.digest:
         console.print(digest(run), highlight=False)
@@ -315,6 +377,8 @@ def _do(options: argparse.Namespace, console: Console) -> None:
         _compare(options, console)
     elif options.job == "backtest":
         backtest_command.run(options, console, _command())
+    elif options.job == "sweep":
+        _sweep(options, console)
     elif options.job == "demo":
         _demo(options, console)
     elif options.job == "data":

@@ -10,7 +10,16 @@ from rich.table import Table
 from rimsim import measures
 from rimsim.scenarios.arm import FROZEN
 
-__all__ = ["SHOWN", "baseline_of", "differences", "loop_effects", "results_table", "summary", "to_markdown"]
+__all__ = [
+    "SHOWN",
+    "baseline_of",
+    "differences",
+    "late_means",
+    "loop_effects",
+    "results_table",
+    "summary",
+    "to_markdown",
+]
 
 SHOWN = ("utility", "shortfall", "coverage", "perplexity", "effective_items", "log_gini", "gap")
 """Metrics of the final table."""
@@ -18,11 +27,17 @@ _LATE = 2
 """Figures are means over the last 1/_LATE of the rounds, when the loop has had time to work."""
 
 
+def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Columns agent, seed, metric, value: means over the late rounds."""
+    last = int(rounds["round"].max()) + 1
+    late = rounds[rounds["round"] >= last - max(1, last // _LATE)]
+    return late.groupby(["agent", "seed", "metric"], sort=False, observed=True)["value"].mean().reset_index()
+
+
 def _late(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
     """(seed × agent) means of a metric over the late rounds."""
-    last = int(rounds["round"].max()) + 1
-    late = rounds[(rounds["metric"] == metric) & (rounds["round"] >= last - max(1, last // _LATE))]
-    return late.pivot_table(index="seed", columns="agent", values="value", aggfunc="mean", observed=True)
+    means = late_means(rounds)
+    return means[means["metric"] == metric].pivot(index="seed", columns="agent", values="value")
 
 
 def summary(rounds: pd.DataFrame, agents: list[str], metrics: tuple[str, ...] = SHOWN) -> pd.DataFrame:

@@ -23,13 +23,24 @@ from rimsim.errors import RunFolderError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BEGUN", "CONFIG", "Run", "draft_folder", "load_run", "locked", "versions", "write_table", "write_text"]
+__all__ = [
+    "BEGUN",
+    "CONFIG",
+    "Run",
+    "draft_folder",
+    "load_run",
+    "locked",
+    "versions",
+    "write_table",
+    "write_text",
+]
 
 CONFIG = "config.yaml"
 BEGUN = "state/begun.yaml"
 """The config as it was when the run began, while the run is not finished."""
 _LOCK = ".lock"
 _DRAFT = ".draft"
+_MADE = "allowed: a folder that rimsim compare, sweep or backtest made"
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 
 
@@ -119,15 +130,19 @@ class Run:
         """``config.yaml``: scenario, agents, seeds, command, versions."""
         path = self.folder / CONFIG
         if not path.is_file():
-            raise RunFolderError(f"{self.folder}: no {CONFIG}; allowed: a folder that rimsim compare or backtest made")
+            raise RunFolderError(
+                f"{self.folder}: no {CONFIG}; allowed: a folder that rimsim compare, sweep or backtest made"
+            )
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise RunFolderError(f"{path}: holds a {type(found).__name__}; allowed: a mapping")
         return found
 
     @property
-    def kind(self) -> Literal["comparison", "backtest"]:
+    def kind(self) -> Literal["comparison", "sweep", "backtest"]:
         """What made the run."""
+        if "sweep" in self.config:
+            return "sweep"
         return "backtest" if "backtest" in self.config else "comparison"
 
     @property
@@ -203,6 +218,8 @@ def load_run(path: str | Path) -> Run:
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
-        raise RunFolderError(f"{path}: no such folder; allowed: a folder that rimsim compare or backtest made")
+        raise RunFolderError(
+            f"{path}: no such folder; allowed: a folder that rimsim compare, sweep or backtest made"
+        )
     _ = run.config
     return run

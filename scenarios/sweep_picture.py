@@ -1,0 +1,139 @@
+"""The picture of a sweep: the relevance-diversity front of each agent, and what it leaves undelivered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim import measures
+from rimsim.measures import MEASURES
+from rimsim.scenarios.picture_messages import many, per_cent, subject
+from rimsim.scenarios.picture_style import frame, legend, metric_axis, style, styles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from rimsim.scenarios.run_folder import Run
+
+__all__ = ["draw_sweep", "front_table"]
+
+
+def front_table(sweep: pd.DataFrame, fields: list[str], metrics: tuple[str, ...]) -> pd.DataFrame:
+    """Means over seeds with intervals.
+
+    Args:
+        sweep: The table of a sweep: agent, seed, the fields, metric, value.
+        fields: Names of the swept fields.
+        metrics: Which metrics; those that the table lacks are left out.
+
+    Returns:
+        Columns agent, the fields, metric, mean, low, high, n; by agent, then metric, then point.
+    """
+    rows = []
+    chosen = sweep[sweep["metric"].isin(metrics)]
+    for key, group in chosen.groupby(["agent", *fields, "metric"], sort=False, observed=True):
+        found = measures.mean_interval(group["value"].to_numpy(np.float64))
+        rows.append((*key, found.mean, found.low, found.high, found.n))
+    table = pd.DataFrame(rows, columns=["agent", *fields, "metric", "mean", "low", "high", "n"])
+    agents = list(dict.fromkeys(table["agent"]))
+    rank = table["agent"].map(agents.index) * len(metrics) + table["metric"].map(metrics.index)
+    return table.iloc[np.argsort(rank.to_numpy(), kind="stable")].reset_index(drop=True)
+
+
+def draw_sweep(run: Run) -> Path | None:
+    """Draw the front of a sweep over one numeric field into its folder; None for another sweep.
+
+    Args:
+        run: The sweep.
+    """
+    table = run.sweep
+    fields = [name for name in table.columns if name not in ("agent", "seed", "metric", "value")]
+    if len(fields) != 1 or not pd.api.types.is_numeric_dtype(table[fields[0]]):
+        return None
+    folder = run.folder / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    with style():
+        figure = _front(table, fields[0])
+        path = folder / "front.png"
+        figure.savefig(path, metadata={"Software": None})
+    return path
+
+
+def _front(table: pd.DataFrame, field: str) -> Figure:
+    metrics = ("utility", "perplexity", "shortfall")
+    means = front_table(table, [field], metrics)
+    looks = styles(table["agent"].unique())
+    seeds = int(table["seed"].nunique())
+    values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
+    bars = "bars: 95 % intervals over seeds" if seeds > 1 else "no intervals"
+    caption = f"Points of a line: {_symbol(field)} = {values}. Means over late rounds, {many(seeds, 'seed')}; {bars}."
+    figure = frame(_message(means, field), caption, 5.4)
+    left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
+    for name, look in looks.items():
+        own = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
+        x, y = own["mean", "perplexity"], own["mean", "utility"]
+        left.errorbar(
+            x,
+            y,
+            xerr=_bars(own, "perplexity"),
+            yerr=_bars(own, "utility"),
+            color=look.colour,
+            marker=look.marker,
+            markersize=6,
+            linewidth=2,
+            elinewidth=1,
+            capsize=2,
+        )
+        right.errorbar(
+            own.index,
+            own["mean", "shortfall"],
+            yerr=_bars(own, "shortfall"),
+            color=look.colour,
+            marker=look.marker,
+            markersize=6,
+            linewidth=2,
+            elinewidth=1,
+            capsize=2,
+        )
+    _label_axis(left, "utility")
+    left.set_xlabel("exposure perplexity (items)")
+    left.set_xlim(left=0)
+    left.set_ylim(bottom=0)
+    metric_axis(right, "shortfall")
+    right.set_xlabel(_symbol(field))
+    legend(side, looks)
+    return figure
+
+
+def _label_axis(ax: Axes, metric: str) -> None:
+    ax.set_title("Relevance-diversity front", loc="left")
+    ax.set_ylabel(f"{MEASURES[metric].title.lower()} ({MEASURES[metric].unit})")
+
+
+def _bars(own: pd.DataFrame, metric: str) -> list[list[float]]:
+    """Lengths below and above; 0 where there is no interval."""
+    mean = own["mean", metric].to_numpy(np.float64)
+    low, high = (own[bound, metric].to_numpy(np.float64) for bound in ("low", "high"))
+    return [np.nan_to_num(mean - low).tolist(), np.nan_to_num(high - mean).tolist()]
+
+
+def _symbol(field: str) -> str:
+    return {"beta": "β", "cost": "c"}.get(field, field.replace("_", " "))
+
+
+def _message(means: pd.DataFrame, field: str) -> str:
+    """What the largest value of the field brings and costs the agent of the title, against its smallest."""
+    name = subject(means["agent"].unique())
+    own = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
+    first, last = own.iloc[0], own.iloc[-1]
+    ends = f"{_symbol(field)} from {own.index[0]:g} to {own.index[-1]:g}"
+    if not (first["perplexity"] > 0 and first["utility"] > 0):
+        return f"{name}: {ends}"
+    factor = last["perplexity"] / first["perplexity"]
+    change = per_cent(last["utility"] / first["utility"] - 1, signed=True)
+    return f"With {name}, {ends} makes exposure {factor:.1f} times as wide and changes utility by {change}"

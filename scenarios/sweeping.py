@@ -1,0 +1,202 @@
+"""Fields of a scenario over a grid: the relevance-diversity front, with agents and seeds side by side."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from rimsim.config import ScenarioConfig, override, to_plain
+from rimsim.errors import AgentError, ConfigError, RimsimError
+from rimsim.scenarios.comparison import DEFAULT_AGENTS, resolved
+from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
+from rimsim.scenarios.results import late_means
+from rimsim.scenarios.run_folder import CONFIG, Run, load_run, locked, versions, write_table, write_text
+from rimsim.scenarios.running import check_sizes, run_arms
+from rimsim.scenarios.sweep_picture import draw_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+__all__ = ["BETA", "POINTS", "resume_sweep", "sweep"]
+
+BETA = "exposure.beta"
+POINTS = "points"
+"""Folder of a sweep that holds a run folder for each point."""
+_BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
+
+
+def sweep(
+    scenario: str | ScenarioConfig = "closed-loop",
+    grid: Mapping[str, Sequence[object]] | None = None,
+    agents: Sequence[str] = DEFAULT_AGENTS,
+    rounds: int | None = None,
+    seeds: int | Sequence[int] = 2,
+    *,
+    data: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    out: str | Path | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    certify: bool = True,
+    ledger: bool = False,
+    command: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Compare agents at every point of a grid of settings, all on common random numbers.
+
+    Args:
+        scenario: Name of a built-in scenario, path of a YAML file, or a record.
+        grid: Dotted field → its values; every combination is a point. None: β from 0 to 1.
+        agents: As in :func:`rimsim.scenarios.compare`.
+        rounds: Replaces the scenario's rounds.
+        seeds: How many seeds, from 0, or which.
+        data: Replaces ``data.source``.
+        settings: Other fields to replace at every point, by dotted name.
+        out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
+            ``points/``.
+        batch_size: Arrivals a batch at most; results do not depend on it.
+        workers: Processes; None: one a core; 1: no other process. Results do not depend on it.
+        certify: Compute certificates (V, D(w), gap) of every round.
+        ledger: Write the ledgers.
+        command: The command line, to be recorded.
+        console: Where progress is shown; None: nowhere.
+
+    Returns:
+        The sweep, whose table ``sweep`` has a column for each swept field.
+
+    Raises:
+        ConfigError: If grid, scenario, agents, seeds or workers do not fit; nothing has been written then.
+        DataError: If the log cannot be read.
+        AgentError: If arms failed; the others are complete.
+        RunFolderError: If the folder is in use or holds another run.
+    """
+    base = resolved(scenario, rounds, data, settings)
+    values = {field: list(some) for field, some in (grid or {BETA: _BETAS}).items()}
+    points = _points(base, values)
+    check_sizes(batch_size, workers)
+    folder = Path(out or Path("runs") / f"{base.name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}")
+    plans = {
+        name: experiment(config, agents, seeds, [], certify=certify, ledger=ledger)
+        for name, (config, _) in points.items()
+    }
+    first = next(iter(plans.values()))
+    command = command or "rimsim.scenarios.sweep"
+    described = {
+        "command": command,
+        "sweep": values,
+        "arms": [name for _, name, _ in first.arms],
+        "agents": list(agents),
+        "seeds": list(first.seeds),
+        "certify": certify,
+        "ledger": ledger,
+        "scenario": to_plain(base),
+        "versions": versions(),
+    }
+    with locked(folder):
+        for name, plan in plans.items():
+            begin(plan, folder / POINTS / name, command)
+        write_text(folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+        return _play(folder, batch_size, workers, console)
+
+
+def resume_sweep(
+    folder: str | Path,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Go on with an interrupted sweep; it ends with the same table as one that was never interrupted.
+
+    Args:
+        folder: The folder of the sweep.
+        batch_size: As in :func:`sweep`; may differ from the interrupted one's.
+        workers: Likewise.
+        console: Where progress is shown; None: nowhere.
+
+    Raises:
+        RunFolderError: If it is no sweep, in use, or began with another version, config, log or agent.
+        AgentError: If arms failed.
+    """
+    run = load_run(folder)
+    check_sizes(batch_size, workers)
+    for name in _points(run.scenario, run.config["sweep"]):
+        point = load_run(run.folder / POINTS / name)
+        if not _is_finished(point):
+            require_unchanged(point)
+    with locked(run.folder):
+        return _play(run.folder, batch_size, workers, console)
+
+
+def _is_finished(point: Run) -> bool:
+    return (point.folder / "rounds.parquet").is_file()
+
+
+def _play(folder: Path, batch_size: int | None, workers: int | None, console: Console | None) -> Run:
+    """Run what is left of all points, in one pool, then join them."""
+    run = load_run(folder)
+    points = _points(run.scenario, run.config["sweep"])
+    left = {
+        name: tasks(folder / POINTS / name, batch_size, labels)
+        for name, (_, labels) in points.items()
+        if not _is_finished(Run(folder / POINTS / name))
+    }
+    arms = [arm for some in left.values() for arm in some]
+    failures = run_arms(arms, workers, console) if arms else {}
+    failed: list[str] = []
+    begun = 0
+    for name, some in left.items():
+        own = {n - begun: error for n, error in failures.items() if begun <= n < begun + len(some)}
+        begun += len(some)
+        try:
+            gather(folder / POINTS / name, some, own)
+        except RimsimError as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise AgentError("; ".join(failed))
+    parts = []
+    for name, (_, labels) in points.items():
+        part = late_means(load_run(folder / POINTS / name).rounds)
+        for field, value in labels.items():
+            part[field] = pd.Series([value] * len(part))
+        parts.append(part)
+    fields = list(next(iter(points.values()))[1])
+    table = pd.concat(parts, ignore_index=True)[["agent", "seed", *fields, "metric", "value"]]
+    write_table(folder / "sweep.parquet", table.astype({"agent": str, "seed": np.int64}))
+    draw_sweep(load_run(folder))
+    return load_run(folder)
+
+
+def _points(
+    base: ScenarioConfig, grid: Mapping[str, Sequence[object]]
+) -> dict[str, tuple[ScenarioConfig, dict[str, object]]]:
+    """Folder name of each point → its scenario and its values by short field name."""
+    if not grid or not all(grid.values()):
+        raise ConfigError(f"grid: {dict(grid)!r}; allowed: fields with at least one value each")
+    last = [field.rpartition(".")[2] for field in grid]
+    short = {field: name if last.count(name) == 1 else field for field, name in zip(grid, last, strict=True)}
+    taken = {"agent", "seed", "metric", "value"} & set(short.values())
+    if taken:
+        raise ConfigError(f"grid: {taken.pop()!r} is a column of the table; allowed: fields of the scenario")
+    points: dict[str, tuple[ScenarioConfig, dict[str, object]]] = {}
+    for values in itertools.product(*grid.values()):
+        changes = dict(zip(grid, values, strict=True))
+        labels = {short[field]: value for field, value in changes.items()}
+        name = ",".join(f"{field}={_plain(value)}" for field, value in labels.items())
+        if name in points:
+            raise ConfigError(f"grid: {name} stands there twice; allowed: distinct values")
+        points[name] = (override(base, changes, origin="grid"), labels)
+    return points
+
+
+def _plain(value: object) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)

@@ -1,0 +1,109 @@
+"""Sweeps: a compare at every point of a grid, one table, one front."""
+
+from __future__ import annotations
+
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.image import imread
+from small_markets import small_scenario
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rimsim.config import override, to_plain
+from rimsim.errors import ConfigError
+from rimsim.scenarios import compare, load_run, sweep
+from rimsim.scenarios.command_line import main
+from rimsim.scenarios.results import late_means
+from rimsim.scenarios.sweeping import resume_sweep
+
+AGENTS = ("relevance", "rim-feedback")
+GRID = {"exposure.beta": [0.0, 0.8]}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Two agents, two values of β, two seeds."""
+    out = tmp_path_factory.mktemp("sweep") / "run"
+    return sweep(small_scenario(rounds=2), GRID, AGENTS, seeds=2, out=out, workers=1)
+
+
+def test_a_point_is_what_compare_gives(swept, tmp_path):
+    """The rows of a point are the late means of a comparison with that setting."""
+    config = override(small_scenario(rounds=2), {"exposure.beta": 0.8})
+    alone = compare(config, AGENTS, seeds=2, frozen=[], out=tmp_path / "alone", workers=1)
+    found = swept.sweep[swept.sweep["beta"] == 0.8].drop(columns="beta").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, late_means(alone.rounds), check_exact=True, check_dtype=False)
+
+
+def test_the_table_has_a_column_for_each_swept_field(swept):
+    """Agent, seed, the field, metric, value; β costs relevance nothing and buys items exposure."""
+    assert list(load_run(swept.folder).sweep.columns) == ["agent", "seed", "beta", "metric", "value"]
+    mean = swept.sweep.groupby(["agent", "beta", "metric"])["value"].mean()
+    assert mean["relevance", 0.0, "utility"] == mean["relevance", 0.8, "utility"]
+    assert mean["rim-feedback", 0.8, "perplexity"] > 1.3 * mean["rim-feedback", 0.0, "perplexity"]
+    assert mean["rim-feedback", 0.8, "shortfall"] < 0.05 < mean["relevance", 0.8, "shortfall"]
+
+
+def test_the_front_is_drawn_and_tensorboard_has_the_point(swept):
+    """A picture 1,200 pixels wide; the event files of a point know its β."""
+    assert imread(swept.folder / "pictures" / "front.png").shape[1] == 1200
+    events = EventAccumulator(str(swept.folder / "points" / "beta=0.8" / "events" / "relevance" / "seed-0"))
+    events.Reload()
+    tags = events.SummaryMetadata("_hparams_/session_start_info")
+    assert b"beta" in tags.plugin_data.content
+
+
+def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
+    """Points that are complete stay, the others are run again."""
+    shutil.copytree(swept.folder, tmp_path / "cut")
+    point = tmp_path / "cut" / "points" / "beta=0.8"
+    for name in ("rounds.parquet", "rounds", "arrivals", "required"):
+        path = point / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    (point / "state").mkdir()
+    shutil.copy(point / "config.yaml", point / "state" / "begun.yaml")
+    (tmp_path / "cut" / "sweep.parquet").unlink()
+    resumed = resume_sweep(tmp_path / "cut", batch_size=9, workers=1)
+    pd.testing.assert_frame_equal(resumed.sweep, swept.sweep, check_exact=True)
+
+
+def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
+    """Two fields make four points; the report says them again."""
+    scenario = tmp_path / "small.yaml"
+    scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=1))))
+    out = str(tmp_path / "run")
+    line = [
+        "sweep",
+        str(scenario),
+        "--beta",
+        "0.2,0.4",
+        "--grid",
+        "exposure.cost=1,3",
+        "--agents",
+        "rim-dual",
+    ]
+    assert main([*line, "--seeds", "1", "--workers", "1", "--no-certificate", "--out", out]) == 0
+    assert len(load_run(out).sweep[["beta", "cost"]].drop_duplicates()) == 4
+    capsys.readouterr()
+    assert main(["report", out]) == 0
+    assert "rim-dual cost=1 beta=0.2" in capsys.readouterr().out
+    assert main([*line, "--resume", "--out", out]) == 2
+    assert "beside a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"exposure.betta": [0.1]}, "Did you mean 'beta'"),
+        ({"exposure.beta": []}, "at least one value"),
+        ({"exposure.beta": [0.1, 0.1]}, "distinct values"),
+        ({"exposure.beta": [0.1, 7]}, "exposure.beta"),
+    ],
+)
+def test_bad_grids_are_refused_before_anything_is_written(tmp_path, grid, message):
+    """An unknown field, no value, a value twice or out of range: an error, and no folder."""
+    with pytest.raises(ConfigError, match=message):
+        sweep(small_scenario(), grid, ("random",), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
