@@ -129,6 +129,8 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
                 values["adoption_median"] = median
             figures.append(_long(arm, closed.number, values))
             _write_round(arm, closed, part)
+            if price is not None:
+                _write_prices(arm, closed, part, price)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
             tracker.round(
                 RoundRecord(
@@ -191,6 +193,22 @@ def _write_round(arm: Arm, closed: ClosedRound, part: str) -> None:
                 "round": np.int64(number),
                 "item": needed,
                 "required": closed.required[needed],
+            }
+        ),
+    )
+
+
+def _write_prices(arm: Arm, closed: ClosedRound, part: str, price: NDArray[np.float64]) -> None:
+    write_table(
+        arm.folder / "prices" / f"{part}-{closed.number:03d}.parquet",
+        pd.DataFrame(
+            {
+                "agent": arm.name,
+                "seed": np.int64(arm.seed),
+                "round": np.int64(closed.number),
+                "item": np.arange(len(price)),
+                "price": price,
+                "cost": closed.cost,
             }
         ),
     )

@@ -49,6 +49,10 @@ class PictureTables:
     arrivals: pd.DataFrame | None = None
     """Columns agent, seed, round, arrival, ground_intensity: λ(x) of every arrival as its agent's model saw
     it, also of arrivals that were shown nothing."""
+    prices: pd.DataFrame | None = None
+    """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
+    popularity: NDArray[np.int64] | None = None
+    """(M,) events of each item in the warm-up log."""
 
 
 def retrained(table: pd.DataFrame) -> pd.DataFrame:

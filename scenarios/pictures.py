@@ -41,6 +41,7 @@ from rimsim.scenarios.picture_tables import (
     retraining_effect,
     seed_means,
 )
+from rimsim.scenarios.price_pictures import delivery, prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -359,5 +360,7 @@ PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {
     "who-pays": who_pays,
     "retraining": retraining,
     "requirement": requirement,
+    "prices": prices,
+    "delivery": delivery,
 }
 """File name (without ``.png``) → what draws it; None where the tables do not hold the data."""

@@ -68,17 +68,21 @@ def markdown(run: Run) -> str:
 
 def draw_pictures(run: Run) -> list[Path]:
     """Draw every picture of a run into its folder."""
-    try:
+    ledger = prices = None
+    with suppress(RunFolderError):
         ledger = run.ledger
-    except RunFolderError:
-        ledger = None
-    log = build_world(run.scenario).log
+    with suppress(RunFolderError):
+        prices = run.prices
+    world = build_world(run.scenario)
+    n_items = world.log.n_items
     tables = PictureTables(
         rounds=run.rounds,
-        n_items=log.n_items,
+        n_items=n_items,
         ledger=ledger,
-        required=_required(run, log.n_items),
+        required=_required(run, n_items),
         arrivals=run.arrivals,
+        prices=prices,
+        popularity=np.bincount(world.past.item, minlength=n_items),
     )
     return draw_all(tables, run.folder / "pictures")
 
@@ -104,6 +108,8 @@ def digest(run: Run) -> str:
     ]
     with suppress(RunFolderError):
         tables.append(("ledger", run.ledger, ["agent", "seed", "round", "time", "arrival", "position"]))
+    with suppress(RunFolderError):
+        tables.append(("prices", run.prices, ["agent", "seed", "round", "item"]))
     for name, table, keys in tables:
         ordered = table.sort_values(keys, kind="stable").reset_index(drop=True)
         hashed = pd.util.hash_pandas_object(ordered, index=False).to_numpy()

@@ -181,6 +181,11 @@ class Run:
         return self._table("required.parquet", "required/*.parquet").drop_duplicates(ignore_index=True)
 
     @cached_property
+    def prices(self) -> pd.DataFrame:
+        """Columns agent, seed, round, item, price (v at the end of the round), cost (c); of agents with prices."""
+        return self._table("prices.parquet", "prices/*.parquet")
+
+    @cached_property
     def adoption(self) -> pd.DataFrame:
         """Columns agent, seed, item, duration (arrivals from release to first consumption), observed."""
         return self._table("adoption.parquet", "adoption/*.parquet")

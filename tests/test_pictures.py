@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from rimsim import measures
-from rimsim.scenarios import picture_messages, picture_style, picture_tables, pictures
+from rimsim.scenarios import picture_messages, picture_style, picture_tables, pictures, price_pictures
 
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
 
@@ -41,7 +41,7 @@ def _shown(agent: str, seed: int, number: int, *, n: int, k: int, m: int):
 
 
 def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> pictures.PictureTables:
-    metric_rows, ledgers, arrivals = [], [], []
+    metric_rows, ledgers, arrivals, prices = [], [], [], []
     required = {
         (seed, number): np.full(m, n * k // (2 * m)) for seed in range(seeds) for number in range(rounds)
     }
@@ -63,6 +63,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> pictures.P
                 }
                 metric_rows += [{**key, "metric": name, "value": value} for name, value in values.items()]
                 arrivals.append(pd.DataFrame({**key, "arrival": np.arange(n), "ground_intensity": intensity}))
+                prices.append(pd.DataFrame({**key, "item": np.arange(m), "price": price, "cost": 4.0}))
                 ledgers.append(
                     pd.DataFrame(
                         {
@@ -80,6 +81,8 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> pictures.P
         ledger=pd.concat(ledgers, ignore_index=True),
         required=required,
         arrivals=pd.concat(arrivals, ignore_index=True),
+        prices=pd.concat(prices, ignore_index=True),
+        popularity=np.arange(m)[::-1].copy(),
     )
 
 
@@ -226,6 +229,28 @@ def test_without_relevance_a_negative_price_marks_the_guaranteed_items(market):
     assert set(paid["agent"]) == set(keep)
     assert (paid["value"] > 0).all()
     assert "with a bonus" in _texts(pictures.who_pays(tables))
+
+
+def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
+    """Decile by decile of popularity, −v/c as the table of prices has it; agents without bonuses are left out."""
+    found = price_pictures.price_deciles(market)
+    assert set(found["agent"]) == {"rim-dual", "rim-feedback"}
+    price = np.linspace(0, 2.2, 60)[::-1]  # item 59 is the least popular and has the largest bonus
+    for row in found[(found["agent"] == "rim-dual") & (found["seed"] == 1)].itertuples():
+        mine = price[6 * (row.decile - 1) : 6 * row.decile]
+        assert row.value == pytest.approx(mine.mean() / 4.0)
+
+
+def test_delivery_counts_exposures_over_the_arrivals(market):
+    """The curve of an item ends at its exposures of the last round, next to its requirement."""
+    figure = price_pictures.delivery(market)
+    item = 58  # two in a hundred of the 60 are less popular
+    mine = market.ledger[(market.ledger["round"] == 2) & (market.ledger["seed"] == 0)]
+    counts = mine[mine["item"] == item].groupby("agent").size()
+    curves = _curves(figure.axes[0])
+    look = picture_style.styles(AGENTS)["rim-feedback"]
+    assert curves[look.colour][-1] == counts["rim-feedback"]
+    assert curves["#999999"][-1] == market.required[0, 2][item]
 
 
 def test_titles_say_what_the_data_say():
