@@ -44,6 +44,9 @@ def add_parser(commands: Any) -> None:
         "--prices", choices=("cross-fitted", "seen"), help="by which models past states are scored"
     )
     parser.add_argument("--tol", type=float, help="certified gap at which the price solver stops")
+    parser.add_argument(
+        "--dither", type=float, help="share of a position's mean value within which items tie"
+    )
     parser.add_argument("--device", help="auto, cpu, cuda, …")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/backtest-<time>)")
 
@@ -78,7 +81,10 @@ def _plain(options: argparse.Namespace) -> dict[str, object]:
     if data:
         data.setdefault("min_item_events", _EMBEDDED_LEAST if options.data is None else 1)
     split = _given(options, {"split": "kind", "horizon": "horizon", "recent": "recent", "users": "users"})
-    plain = _given(options, {"recipe": "recipe", "prices": "prices", "tol": "tol", "device": "device"})
+    plain = _given(
+        options,
+        {"recipe": "recipe", "prices": "prices", "tol": "tol", "dither": "dither", "device": "device"},
+    )
     plain |= {name: part for name, part in (("data", data), ("split", split)) if part}
     if options.models is not None:
         plain["models"] = [part.strip() for part in options.models.split(",") if part.strip()]

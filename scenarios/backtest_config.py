@@ -88,7 +88,13 @@ class BacktestConfig:
         default=(0, 1, 2), min_length=1, description="Each draws its own split and fits its own models."
     )
     tol: float = Field(
-        default=1e-3, gt=0, description="Certified relative gap at which the price solver stops."
+        default=1e-4, gt=0, description="Certified relative gap at which the price solver stops."
+    )
+    dither: float = Field(
+        default=0.01,
+        ge=0,
+        description="Values λ − v of an item that differ by less than so much of a position's mean value are ties, "
+        "broken by seed: at the prices, many items are nearly tied for the same users.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PAYING",
+    "Pricing",
     "Served",
     "item_recommendation",
     "matching_with_caps",
@@ -43,6 +44,22 @@ _DENSE = 1 << 26
 """Scores of past states up to which the price solver gets the whole matrix."""
 _DEAR = 4.0
 """Price of an exposure of shortfall where floors cannot all be met, in units of the largest score."""
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """How prices are solved and served."""
+
+    seed: int
+    """Rounding of floors, order of ties."""
+    tol: float
+    """Certified relative gap at which the solver stops."""
+    dither: float
+    """Values λ − v closer than so much of a position's mean value are ties."""
+
+    def width(self, solution: DualSolution, positions: int) -> float:
+        """Width of ties at prices whose problem had so many positions."""
+        return max(solution.resolution, self.dither * solution.dual / max(positions, 1))
 
 
 @dataclass
@@ -140,9 +157,8 @@ def matching_with_floors(
     split: Split,
     k: int,
     betas: tuple[float, ...],
-    seed: int,
-    tol: float,
     rate: NDArray[np.float32] | None,
+    pricing: Pricing,
 ) -> dict[float, dict[str, float]]:
     """Online matching where every known item is guaranteed β of the uniform exposure.
 
@@ -152,15 +168,15 @@ def matching_with_floors(
         split: Targets, known items.
         k: Positions of a state.
         betas: Floors.
-        seed: Rounding of floors, order of ties.
-        tol: Certified gap of the prices.
         rate: (n,) λ(x) of the test states, for who pays; None leaves that out.
+        pricing: How prices are solved and served.
 
     Returns:
         Metrics by β. Who pays: positions a slate, by decile of λ(x), that go to items which the same model leaves
         below their floor where there is none.
     """
     n, m = scores.shape
+    seed = pricing.seed
     free = _slates(scores, split, np.zeros(m), k, seed, 0.0)
     alone = measures.exposure_counts(free, m)
     solver = _Prices(past, split.known)
@@ -171,8 +187,9 @@ def matching_with_floors(
         slates = free
         if required.any():
             wanted = required_exposure(beta, past.shape[0], k, split.known, seed)
-            solution = solver.with_floors(k, wanted, tol, seed)
-            slates = _slates(scores, split, solution.item_price, k, seed, solution.resolution)
+            solution = solver.with_floors(k, wanted, pricing)
+            width = pricing.width(solution, past.shape[0] * k)
+            slates = _slates(scores, split, solution.item_price, k, seed, width)
         served = Served(split.targets)
         served.add(0, slates)
         values = served.metrics(n * k, split.known)
@@ -200,9 +217,8 @@ def matching_with_caps(
     split: Split,
     k: int,
     caps: tuple[float, ...],
-    seed: int,
     share: float,
-    tol: float,
+    pricing: Pricing,
 ) -> dict[float, dict[str, float]]:
     """Online matching where an item may be shown c times, c a share of the users, and a user gets m·k positions.
 
@@ -215,9 +231,8 @@ def matching_with_caps(
         split: Targets, known items.
         k: Positions of a state at m = 1.
         caps: The multiples m.
-        seed: Order of ties.
         share: c as a share of the users, rounded up.
-        tol: Certified gap of the prices.
+        pricing: How prices are solved and served.
 
     Returns:
         Metrics by m.
@@ -227,9 +242,11 @@ def matching_with_caps(
     found = {}
     for multiple in caps:
         capacity = min(round(multiple * k), m)
-        solution = solver.with_caps(capacity, int(np.ceil(share * past.shape[0])), tol, seed)
+        cap = int(np.ceil(share * past.shape[0]))
+        solution = solver.with_caps(capacity, cap, pricing)
+        width = pricing.width(solution, int(solution.exposure.sum()))
         served = Served(split.targets)
-        for start, slates in _served(scores, split, solution.item_price, capacity, seed, solution.resolution):
+        for start, slates in _served(scores, split, solution.item_price, capacity, pricing.seed, width):
             served.add(start, slates)
         values = served.metrics(served.filled, split.known)
         allowed = min(n * capacity, int(np.ceil(share * n)) * split.n_known)
@@ -251,9 +268,11 @@ class _Prices:
             matrix[~self._admissible] = 0.0
             self._scores = matrix
 
-    def with_floors(self, k: int, floor: NDArray[np.int64], tol: float, seed: int) -> DualSolution:
+    def with_floors(self, k: int, floor: NDArray[np.int64], pricing: Pricing) -> DualSolution:
         try:
-            return solve_dual(self._scores, k, floor, admissible=self._admissible, tol=tol, tie_seed=seed)
+            return solve_dual(
+                self._scores, k, floor, admissible=self._admissible, tol=pricing.tol, tie_seed=pricing.seed
+            )
         except InfeasibleError:
             # Too few states that have not consumed an item already: come as near as can be.
             return solve_dual(
@@ -262,19 +281,19 @@ class _Prices:
                 floor,
                 admissible=self._admissible,
                 cost=_DEAR * self._most(),
-                tol=tol,
-                tie_seed=seed,
+                tol=pricing.tol,
+                tie_seed=pricing.seed,
             )
 
-    def with_caps(self, capacity: int, cap: int, tol: float, seed: int) -> DualSolution:
+    def with_caps(self, capacity: int, cap: int, pricing: Pricing) -> DualSolution:
         return solve_dual(
             self._scores,
             capacity,
             0,
             np.full(len(self._known), cap),
             admissible=self._admissible,
-            tol=tol,
-            tie_seed=seed,
+            tol=pricing.tol,
+            tie_seed=pricing.seed,
         )
 
     def _most(self) -> float:

@@ -23,6 +23,7 @@ from rimsim.scenarios.backtest_models import Models
 from rimsim.scenarios.backtest_pictures import draw_backtest
 from rimsim.scenarios.backtest_split import make_split
 from rimsim.scenarios.backtest_tasks import (
+    Pricing,
     item_recommendation,
     matching_with_caps,
     matching_with_floors,
@@ -225,9 +226,10 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
         return
     past = models.past(name)
     rate = models.judging_rate(name)
-    floors = matching_with_floors(scores, past, split, k, config.beta, seed, config.tol, rate)
+    pricing = Pricing(seed, config.tol, config.dither)
+    floors = matching_with_floors(scores, past, split, k, config.beta, rate, pricing)
     for beta, values in floors.items():
         yield "online", beta, none, values
-    caps = matching_with_caps(scores, past, split, k, config.cap, seed, config.user_share, config.tol)
+    caps = matching_with_caps(scores, past, split, k, config.cap, config.user_share, pricing)
     for cap, values in caps.items():
         yield "online", none, cap, values

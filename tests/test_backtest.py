@@ -1,0 +1,519 @@
+"""The back-test: splits against plain loops, no leakage, tables that follow from slates, the command end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rimsim import measures
+from rimsim.data import load
+from rimsim.errors import ConfigError, DataError, ModelError, RunFolderError
+from rimsim.intensity import Popularity, make, parts, register
+from rimsim.matching import price_slates
+from rimsim.rng import Purpose, bits
+from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
+from rimsim.scenarios.backtest_models import Models
+from rimsim.scenarios.backtest_scores import JoinedScores, StateScores
+from rimsim.scenarios.backtest_split import Targets, make_split
+from rimsim.scenarios.backtest_tasks import (
+    Pricing,
+    item_recommendation,
+    matching_with_caps,
+    matching_with_floors,
+    user_recommendation,
+)
+from rimsim.scenarios.backtesting import COLUMNS
+from rimsim.scenarios.command_line import main
+
+SMALL = ("popularity-hp", "popularity", "als-pop")
+_QUIET = lambda _: None  # noqa: E731
+
+
+@pytest.fixture(scope="module")
+def log():
+    """60 users and 70 items over some weeks: sessions, ties within them, users of very different activity."""
+    source = np.random.default_rng(4)
+    rows = []
+    for user in range(60):
+        count = int(source.integers(8, 40))
+        kind = source.random(count)
+        pause = np.where(kind < 0.3, 0.0, np.where(kind < 0.75, 600.0, 86400.0)) * source.exponential(
+            size=count
+        )
+        times = float(source.integers(0, 5 * 86400)) + np.cumsum(pause.astype(int))
+        items = source.choice(70, size=count, replace=False, p=_skewed(70))
+        rows += [(user, int(item), float(time)) for item, time in zip(items, times, strict=True)]
+    return _log(rows)
+
+
+def _skewed(m):
+    weight = 1.0 / np.arange(3, m + 3)
+    return weight / weight.sum()
+
+
+def _log(rows):
+    """An EventLog from (user, item, time) rows."""
+    embedded = load("ml-latest-small")
+    user, item, time = (np.array(column) for column in zip(*rows, strict=True))
+    order = np.lexsort((item, user, time))
+    return dataclasses.replace(
+        embedded,
+        user=user[order].astype(np.int64),
+        item=item[order].astype(np.int64),
+        time=time[order].astype(np.float64),
+        value=np.ones(len(user), np.float32),
+        users=embedded.users.iloc[: int(user.max()) + 1].reset_index(drop=True),
+        items=embedded.items.iloc[: int(item.max()) + 1].reset_index(drop=True),
+        report=None,
+    )
+
+
+def _busy(log):
+    """The log as long as most users are still there."""
+    return log.before(float(np.quantile(log.time, 0.7)))
+
+
+def _events(log):
+    return [(int(u), int(i), float(t)) for u, i, t in zip(log.user, log.item, log.time, strict=True)]
+
+
+def _kept(log, share, seed):
+    """The last events of each user, in plain Python: rank by (time, lot), kept where rank / size ≥ 1 − share."""
+    lot = bits(seed, Purpose.SPLIT, 0, np.arange(len(log)))
+    kept = []
+    for user in range(log.n_users):
+        own = sorted((t, int(lot[row]), row) for row, (u, _, t) in enumerate(_events(log)) if u == user)
+        kept += [row for rank, (_, _, row) in enumerate(own, 1) if rank / len(own) >= 1 - share]
+    return [_events(log)[row] for row in sorted(kept)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed):
+    """Kept halves, T, groups, training events, targets, states and folds equal a rewrite with loops."""
+    split = make_split(log, SplitConfig(), seed)
+    kept = _kept(log, 0.5, seed)
+    assert _events(split.log) == kept
+    mine = {user: [t for u, _, t in kept if u == user] for user in range(log.n_users)}
+    horizon = float(np.median([max(times) - min(times) for times in mine.values()]))
+    assert split.horizon == horizon
+    start = {user: min(times) + horizon for user, times in mine.items()}
+    group_a, group_b = set(split.past.user.tolist()), set(split.test.user.tolist())
+    assert not group_a & group_b
+    assert len(group_a) == len(group_b) == 30
+    train = [event for event in kept if event[0] in group_a or event[2] < start[event[0]]]
+    assert _events(split.train) == train
+    known = {item for _, item, _ in train}
+    assert set(np.flatnonzero(split.known).tolist()) == known
+    for row, user in enumerate(split.test.user.tolist()):
+        past = [(i, t) for u, i, t in kept if u == user and t < start[user]]
+        coming = [
+            i for u, i, t in kept if u == user and start[user] <= t < start[user] + horizon and i in known
+        ]
+        states = split.test.states
+        slots = slice(states.offsets[row], states.offsets[row + 1])
+        assert list(zip(states.items[slots].tolist(), states.times[slots].tolist(), strict=True)) == past
+        assert split.test.counts[row] == len(coming)
+        found = split.targets.key[split.targets.key // log.n_items == row] % log.n_items
+        assert set(found.tolist()) == set(coming) - {i for i, _ in past}
+    for row, user in enumerate(split.past.user.tolist()):
+        assert split.past.counts[row] == sum(
+            u == user and start[user] <= t < start[user] + horizon for u, _, t in kept
+        )
+    rows = np.concatenate([fold.rows for fold in split.folds])
+    assert sorted(rows.tolist()) == list(range(30))
+    for fold in split.folds:
+        held = set(split.past.user[fold.rows].tolist())
+        assert _events(fold.train) == [e for e in train if e[0] not in held or e[2] < start[e[0]]]
+        assert set(fold.examples.user.tolist()) == group_a - held
+
+
+def test_the_calendar_split_ends_training_where_the_test_begins(log):
+    """D is a horizon before the end, V one earlier, and prices' models end before V."""
+    log = _busy(log)
+    split = make_split(log, SplitConfig(kind="calendar", horizon="1d"), 0)
+    day = 86400.0
+    stop = float(np.nextafter(log.time[-1], np.inf))
+    instant = stop - day
+    assert set(split.test.states.now.tolist()) == {instant}
+    assert _events(split.train) == [event for event in _events(log) if event[2] < instant]
+    assert set(split.test.user.tolist()) == {u for u, _, t in _events(log) if t < instant}
+    (fold,) = split.folds
+    earlier = stop - 2 * day
+    assert set(split.past.states.now.tolist()) == {earlier}
+    assert fold.train.time.max() < earlier
+    assert set(fold.examples.states.now.tolist()) == {stop - 3 * day}
+    few = make_split(log, SplitConfig(kind="calendar", horizon="1d", users=12), 0)
+    assert len(few.test.user) == 12
+    assert set(few.test.user.tolist()) < set(split.test.user.tolist())
+
+
+@pytest.mark.parametrize("kind", ["user-relative", "calendar"])
+def test_what_test_users_do_next_changes_no_score(log, kind):
+    """Other items after the test's start leave models, states, λ, scores and past scores as they were."""
+    log = _busy(log) if kind == "calendar" else log
+    config = SplitConfig(kind=kind, horizon="1d" if kind == "calendar" else None)
+    split = make_split(log, config, 3)
+    start = np.full(log.n_users, np.inf)
+    start[split.test.user] = split.test.states.now
+    later = log.time >= start[log.user]
+    assert later.sum() > 20
+    other = dataclasses.replace(log, item=np.where(later, (log.item + 17) % 70, log.item))
+    about = BacktestConfig(models=SMALL, split=config)
+    again = make_split(other, config, 3)
+    one, two = Models(split, about, 3, _QUIET), Models(again, about, 3, _QUIET)
+    assert not np.array_equal(split.targets.key, again.targets.key)
+    for name in SMALL:
+        for side in ("test", "past"):
+            first, second = getattr(one, side)(name), getattr(two, side)(name)
+            assert np.array_equal(first.rows(0, first.shape[0]), second.rows(0, second.shape[0]))
+
+
+def test_past_scores_for_prices_know_nothing_of_what_past_users_did_next(log):
+    """A fold's futures moved to other items leave its rows of the past scores alone, unless prices are seen."""
+    config = BacktestConfig(models=("popularity-hp",))
+    split = make_split(log, config.split, 2)
+    fold = split.folds[0]
+    mine = split.past.user[fold.rows]
+    start = np.full(log.n_users, np.inf)
+    start[mine] = split.past.states.now[fold.rows]
+    later = log.time >= start[log.user]
+    other = dataclasses.replace(log, item=np.where(later, (log.item + 17) % 70, log.item))
+    found = {}
+    for prices in ("cross-fitted", "seen"):
+        about = dataclasses.replace(config, prices=prices)
+        pair = [
+            Models(make_split(events, config.split, 2), about, 2, _QUIET).past("popularity-hp")
+            for events in (log, other)
+        ]
+        rows = np.arange(len(fold.rows)) if prices == "cross-fitted" else fold.rows
+        one, two = (scores.rows(0, scores.shape[0])[rows] for scores in pair)
+        both = np.isfinite(one) & np.isfinite(two)
+        found[prices] = np.array_equal(one[both], two[both])
+    assert found == {"cross-fitted": True, "seen": False}
+
+
+@pytest.fixture(scope="module")
+def fitted_models(log):
+    """The models of one seed on the made-up log."""
+    config = BacktestConfig(models=SMALL)
+    return Models(make_split(log, config.split, 0), config, 0, _QUIET)
+
+
+def _matrix(scores):
+    return scores.rows(0, scores.shape[0])
+
+
+def test_scores_are_the_models_with_consumed_and_unknown_items_left_out(fitted_models):
+    """A block's row is λ(x)·p(y|x), −inf where nothing may be shown, whatever the block."""
+    split = fitted_models.split
+    scores = fitted_models.test("popularity-hp")
+    matrix = _matrix(scores)
+    p = np.bincount(split.train.item, minlength=70) + 0.01
+    rate = fitted_models.rate("hp")
+    for row in range(len(split.test.user)):
+        state = split.test.states.take([row])
+        expected = rate[row] * p / p.sum()
+        expected[~split.known] = -np.inf
+        expected[state.items] = -np.inf
+        assert matrix[row] == pytest.approx(expected, rel=1e-5)
+        assert np.array_equal(scores.rows(row, row + 1)[0], matrix[row])
+    joined = JoinedScores([scores, fitted_models.past("popularity")])
+    assert joined.shape == (60, 70)
+    assert np.array_equal(joined.rows(25, 35)[:5], matrix[25:])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name):
+    """Both tasks' metrics equal those of a ranking of the whole matrix, counted in loops."""
+    split = fitted_models.split
+    scores = fitted_models.test(name)
+    matrix = _matrix(scores).astype(np.float64)
+    wanted = {(int(key) // 70, int(key) % 70) for key in split.targets.key}
+    slates = price_slates(matrix, 0.0, 5, tie_seed=0, row_keys=split.test.user)
+    hits = np.array([[(row, item) in wanted for item in slate] for row, slate in enumerate(slates.tolist())])
+    number = [sum(row == user for user, _ in wanted) for row in range(len(slates))]
+    exposure = measures.exposure_counts(slates, 70)
+    found = item_recommendation(scores, split, 5, 0)
+    assert found == pytest.approx(
+        {
+            "precision": hits.mean(),
+            "recall": np.mean([h.sum() / n for h, n in zip(hits, number, strict=True) if n]),
+            "ndcg": measures.ndcg(hits, number),
+            "perplexity": measures.perplexity(exposure),
+            "coverage": (exposure[split.known] > 0).mean(),
+        }
+    )
+    known = np.flatnonzero(split.known)
+    users = [
+        price_slates(matrix[:, [item]].T.copy(), 0.0, 3, tie_seed=0, row_keys=[item])[0].tolist()
+        for item in known
+    ]
+    right = np.array(
+        [[(row, item) in wanted for row in rows] for item, rows in zip(known, users, strict=True)]
+    )
+    found = user_recommendation(scores, split, 3, 0)
+    assert found["precision"] == pytest.approx(right.mean())
+    shown = np.bincount(np.ravel(users), minlength=len(slates))
+    assert found["perplexity"] == pytest.approx(measures.perplexity(shown))
+
+
+def test_user_recommendation_does_not_depend_on_how_much_is_held(fitted_models, monkeypatch):
+    """Item blocks of a few columns give the same metrics as one block."""
+    whole = user_recommendation(fitted_models.test("als-pop"), fitted_models.split, 3, 0)
+    monkeypatch.setattr("rimsim.scenarios.backtest_tasks._CELLS", 100)
+    assert user_recommendation(fitted_models.test("als-pop"), fitted_models.split, 3, 0) == whole
+
+
+def test_floors_widen_exposure_at_the_cost_of_the_inactive(fitted_models):
+    """β = 0 is item recommendation; floors raise perplexity and items met, and low λ pays for them."""
+    split, name = fitted_models.split, "popularity-hp"
+    scores, past, rate = fitted_models.test(name), fitted_models.past(name), fitted_models.rate("hp")
+    found = matching_with_floors(scores, past, split, 5, (0.0, 0.7), rate, Pricing(0, 1e-4, 0.01))
+    free = item_recommendation(scores, split, 5, 0)
+    assert {metric: found[0.0][metric] for metric in free} == free
+    assert found[0.0]["shortfall"] == 0
+    assert found[0.7]["perplexity"] > 1.1 * free["perplexity"]
+    assert found[0.7]["gap"] <= 1e-4
+    paid = [found[0.7][f"guaranteed_decile_{number}"] for number in range(1, 11)]
+    assert found[0.7]["guaranteed_lowest_minus_highest"] == paid[0] - paid[-1] > 1
+
+
+def test_floors_that_cannot_be_met_are_met_as_far_as_they_can(log):
+    """Where every past user has consumed an item, its floor does not end the run."""
+    rows = [event for event in _events(log) if event[1] != 0]
+    rows += [(user, 0, min(t for u, _, t in rows if u == user) - 1) for user in range(60)]
+    config = BacktestConfig(models=("popularity-hp",), split=SplitConfig(recent=1.0))
+    models = Models(make_split(_log(rows), config.split, 0), config, 0, _QUIET)
+    found = matching_with_floors(
+        models.test("popularity-hp"),
+        models.past("popularity-hp"),
+        models.split,
+        3,
+        (1.0,),
+        None,
+        Pricing(0, 1e-3, 0.0),
+    )
+    assert 0 < found[1.0]["shortfall"] < 1
+
+
+def test_caps_let_users_have_more_and_count_precision_per_exposure(fitted_models):
+    """Precision times exposures is a whole number of hits; more positions find more."""
+    split, name = fitted_models.split, "popularity-hp"
+    found = matching_with_caps(
+        fitted_models.test(name), fitted_models.past(name), split, 2, (1.0, 10.0), 0.1, Pricing(0, 1e-3, 0.0)
+    )
+    for multiple in (1.0, 10.0):
+        values = found[multiple]
+        allowed = min(30 * min(2 * multiple, 70), 3 * split.n_known)
+        hits = values["precision"] * values["filled"] * allowed
+        assert hits == pytest.approx(round(hits), abs=1e-6)
+    assert found[10.0]["perplexity"] > found[1.0]["perplexity"]
+
+
+def test_large_pasts_are_priced_in_chunks_with_the_same_certificate(fitted_models, monkeypatch):
+    """Without the whole matrix the prices are certified to the same gap and serve as well."""
+    split, name = fitted_models.split, "als-pop"
+    scores, past = fitted_models.test(name), fitted_models.past(name)
+    whole = matching_with_floors(scores, past, split, 5, (0.7,), None, Pricing(0, 1e-3, 0.0))[0.7]
+    monkeypatch.setattr("rimsim.scenarios.backtest_tasks._DENSE", 0)
+    chunked = matching_with_floors(scores, past, split, 5, (0.7,), None, Pricing(0, 1e-3, 0.0))[0.7]
+    assert chunked["gap"] <= 1e-3
+    assert chunked["perplexity"] == pytest.approx(whole["perplexity"], rel=0.15)
+
+
+def test_targets_are_found_by_pair():
+    """Hits are exactly the pairs that are targets; empty positions are none."""
+    targets = Targets(np.array([0 * 5 + 3, 2 * 5 + 0, 2 * 5 + 4]), 3, 5)
+    rows, items = np.arange(3)[:, None], np.array([[3, 0], [0, 3], [4, -1]])
+    assert targets.hits(rows, items).tolist() == [[True, False], [False, False], [True, False]]
+    assert targets.by_user.tolist() == [1, 0, 2]
+    assert targets.by_item.tolist() == [1, 0, 0, 1, 1]
+    assert not Targets(np.zeros(0, np.int64), 3, 5).hits(rows, items).any()
+
+
+class _Nonsense(Popularity):
+    """A model whose scores are negative."""
+
+    def score_codes(self, code, now):
+        return -super().score_codes(code, now)
+
+
+def test_a_model_of_ones_own_takes_part_by_name_and_nonsense_is_told(log):
+    """A registered name needs no mark or ground; scores that are no intensities end in an error of ours."""
+    register("backtest-own", lambda seed, device: Popularity())
+    register("backtest-nonsense", lambda seed, device: _Nonsense())
+    assert parts("backtest-own") is None
+    split = make_split(log, SplitConfig(), 0)
+    models = Models(split, BacktestConfig(models=("backtest-own", "popularity")), 0, _QUIET)
+    assert np.array_equal(_matrix(models.test("backtest-own")), _matrix(models.test("popularity")))
+    bad = StateScores(_Nonsense().fit(split.train), split.test.states, split.known)
+    with pytest.raises(ModelError, match="allowed: finite intensities of at least 0"):
+        bad.rows(0, 3)
+
+
+def test_hybrids_share_fits_and_ground_levels_come_from_the_past_states(log):
+    """Each part is fitted once a fold, and λ sums to the events of V on V."""
+    split = make_split(log, SplitConfig(), 0)
+    config = BacktestConfig(models=("popularity-hp", "als-hp", "als", "popularity-hawkes", "popularity-ema"))
+    models = Models(split, config, 0, _QUIET)
+    reports = {found.part: found for found in models.reports()}
+    for name in config.models:
+        models.test(name), models.past(name)
+    fits = [(fit.part, fit.fold) for fit in models.fits]
+    assert len(fits) == len(set(fits)) == 15
+    assert {"nll", "perplexity"} <= set(reports["als"].figures)
+    assert {"predicted", "realised", "deviance", "deviance_constant", "predicted_10"} <= set(
+        reports["hp"].figures
+    )
+    assert {"ks", "ks_p_value"} <= set(reports["hawkes"].figures)
+    assert reports["hp"].figures["realised"] == split.test.counts.sum()
+    level = models._ground("hp", -1).intensity(split.past.states).double().sum()
+    assert float(level) == pytest.approx(split.past.counts.sum(), rel=0.02)
+
+
+# -- runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def csv(log, tmp_path_factory):
+    """The made-up log as a file."""
+    path = tmp_path_factory.mktemp("backtest") / "log.csv"
+    pd.DataFrame({"uid": log.user, "sku": log.item, "at": log.time.astype(int)}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(csv, tmp_path_factory):
+    """A finished back-test from the command line."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    assert main(["backtest", *_options(csv, folder)]) == 0
+    return load_backtest(folder)
+
+
+def _options(csv, folder):
+    return (
+        *(
+            "--data",
+            str(csv),
+            "--columns",
+            "user=uid,item=sku,time=at",
+            "--models",
+            "popularity-hp,popularity",
+        ),
+        *("--seeds", "2", "--caps", "3", "--out", str(folder)),
+    )
+
+
+def test_the_command_leaves_a_folder_that_says_all(run, capsys):
+    """Columns as promised, config, pictures, events, calibration; report prints and draws again."""
+    table = run.table
+    assert tuple(table.columns) == COLUMNS
+    assert set(table["task"]) == {"item-rec", "user-rec", "online"}
+    assert set(table["seed"]) == {0, 1}
+    assert set(table["beta"].dropna()) == {0.0, 0.3, 0.7, 1.0}
+    assert set(table["cap"].dropna()) == {3.0}
+    assert not table["value"].isna().any()
+    assert not table.duplicated(list(COLUMNS[:-1])).any()
+    assert load_run(run.folder).backtest.equals(table)
+    assert run.described["command"].startswith("rimsim ")
+    assert run.described["splits"][0]["k"] == 1
+    assert {"torch", "numpy", "rimsim"} <= set(run.described["versions"])
+    assert run.config.models == ("popularity-hp", "popularity")
+    assert set(run.calibration["part"]) == {"popularity", "hp"}
+    assert set(run.fits["fold"]) == {-1, 0, 1}
+    assert (run.folder / "events/popularity-hp/seed-1").is_dir()
+    pictures = sorted(path.name for path in (run.folder / "pictures").glob("*.png"))
+    assert pictures == ["fronts.png", "recommendation.png"]
+    before = (run.folder / "pictures/fronts.png").read_bytes()
+    (run.folder / "pictures/fronts.png").unlink()
+    assert main(["report", str(run.folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "Who pays" in printed
+    assert "What floors cost" in printed
+    assert (run.folder / "pictures/fronts.png").read_bytes() == before
+    assert main(["report", str(run.folder), "--markdown"]) == 0
+    assert "| `popularity-hp` |" in capsys.readouterr().out
+
+
+def test_event_files_read_back_as_the_table(run):
+    """The course over β is in the event files, point by point."""
+    from rimsim.tracking import read_scalars
+
+    points = read_scalars(run.folder / "events/popularity-hp/seed-0")["online/perplexity"]
+    rows = run.table.query(
+        "task == 'online' and model == 'popularity-hp' and seed == 0 and metric == 'perplexity'"
+    )
+    rows = rows.dropna(subset="beta")
+    assert [point.step for point in points] == [0, 30, 70, 100]
+    assert [point.value for point in points] == pytest.approx(rows["value"].to_list(), rel=1e-6)
+
+
+def test_a_back_test_is_reproducible_bit_for_bit(run, csv, tmp_path, monkeypatch):
+    """Another folder, an empty fit cache and a subset of the seeds give the same numbers."""
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "cache"))
+    again = backtest(dataclasses.replace(run.config, seeds=(1,)), out=tmp_path / "again")
+    mine = run.table[run.table["seed"] == 1].reset_index(drop=True)
+    assert again.table.equals(mine)
+    assert not again.fits["cached"].any()
+
+
+def test_prices_by_name_differ_and_leave_recommendation_alone(run, tmp_path):
+    """The public implementation's prices change online matching only."""
+    seen = backtest(dataclasses.replace(run.config, prices="seen", seeds=(0,)), out=tmp_path / "seen").table
+    mine = run.table[run.table["seed"] == 0].reset_index(drop=True)
+    alone = mine["task"] != "online"
+    assert seen[alone].equals(mine[alone])
+    assert not seen.equals(mine)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models", "gru-hq"], "Did you mean 'gru-hp'"),
+        (["--models", "hp,hp"], "holds a value twice"),
+        (["--beta", "0,1.5"], "less than or equal to 1"),
+        (["--beta", "much"], "allowed: comma-separated numbers, or none"),
+        (["--seeds", "0"], "at least 1"),
+        (["--horizon", "soon"], "is no duration"),
+        (["--data", "nowhere.csv"], "no such file"),
+        (["--split", "calendar", "--horizon", "10000d"], "too little for a calendar back-test"),
+        (["--min-item-events", "341"], "too little to back-test"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path, capsys, options, message):
+    """One sentence, status 2, no folder."""
+    assert main(["backtest", *options, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_logs_that_are_too_small_are_refused_by_name(tmp_path):
+    """Ties alone, or nobody who goes on, end in a DataError that says what is lacking."""
+    tied = tmp_path / "tied.csv"
+    tied.write_text("user,item,time\n" + "".join(f"{u},{i},{1000 + u}\n" for u in range(6) for i in range(4)))
+    with pytest.raises(DataError, match="all their events at one time|events that follow an earlier one"):
+        backtest(
+            BacktestConfig(
+                data=dataclasses.replace(BacktestConfig().data, source=str(tied), min_item_events=1)
+            )
+        )
+
+
+def test_a_folder_that_holds_a_run_and_one_of_another_kind_are_refused(run, csv, tmp_path):
+    """Nothing is written over, and a comparison is not read as a back-test."""
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        backtest(run.config, out=run.folder)
+    (tmp_path / "config.yaml").write_text("scenario: {}\n")
+    with pytest.raises(RunFolderError, match="run of another kind"):
+        load_backtest(tmp_path)
+    with pytest.raises(ConfigError, match="all of it|all of them"):
+        backtest(dataclasses.replace(run.config, item_share=1.0), out=tmp_path / "all")
+
+
+def test_names_of_the_default_config_are_known():
+    """The default names exist, and making them needs no log."""
+    for name in BacktestConfig().models:
+        make(name, seed=0)
