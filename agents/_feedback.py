@@ -92,6 +92,7 @@ def serve_with_feedback(
         pacing.required,
         pacing.arrivals,
         exposure,
+        np.full(len(items), slate) if arrivals.capacity is None else arrivals.capacity,
         items,
         price,
     )
@@ -260,10 +261,11 @@ def _rank(
     required: NDArray[np.float64],
     arrivals: int,
     exposure: NDArray[np.float64],
+    capacity: NDArray[np.int64],
     slates: NDArray[np.int64],
     price: NDArray[np.float32],
 ) -> None:
-    """The rows in order; arguments as in :func:`serve_with_feedback` and :class:`Pacing`.
+    """The rows in order, up to their capacities; arguments as in :func:`serve_with_feedback` and :class:`Pacing`.
 
     A bonus is computed from whole counts each time, so rounding cannot accumulate and the cut into batches cannot
     matter. The scores are λ(x)·p(y|x) in single precision, as :attr:`Arrivals.intensity` has them.
@@ -283,11 +285,14 @@ def _rank(
             score = np.float64(relevance[row, item] * ground[row]) + bonus[item]
             value[item] = score if admissible[row, item] else -np.inf
         bits = tie_rank(ties, ids[row])
-        if len(required):
+        most = min(capacity[row], k)
+        if most <= 0:
+            size = 0
+        elif len(required):
             left = max(arrivals - time, 1)
-            size = _guarded(value, bits, left, required, exposure, slates[row], best)
+            size = _guarded(value, bits, left, required, exposure, slates[row, :most], best[:most])
         else:
-            size = best_items(value, bits, slates[row], best)
+            size = best_items(value, bits, slates[row, :most], best[:most])
         for place in range(k):
             if place < size:
                 item = slates[row, place]

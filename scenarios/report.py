@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.run_folder import Run
 
-__all__ = ["digest", "draw_pictures", "markdown", "print_results"]
+__all__ = ["digest", "draw_pictures", "markdown", "picture_tables", "print_results"]
 
 
 def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
@@ -68,6 +68,11 @@ def markdown(run: Run) -> str:
 
 def draw_pictures(run: Run) -> list[Path]:
     """Draw every picture of a run into its folder."""
+    return draw_all(picture_tables(run), run.folder / "pictures")
+
+
+def picture_tables(run: Run) -> PictureTables:
+    """The tables of a run that pictures are drawn from."""
     ledger = prices = None
     with suppress(RunFolderError):
         ledger = run.ledger
@@ -75,7 +80,7 @@ def draw_pictures(run: Run) -> list[Path]:
         prices = run.prices
     world = build_world(run.scenario)
     n_items = world.log.n_items
-    tables = PictureTables(
+    return PictureTables(
         rounds=run.rounds,
         n_items=n_items,
         ledger=ledger,
@@ -84,7 +89,6 @@ def draw_pictures(run: Run) -> list[Path]:
         prices=prices,
         popularity=np.bincount(world.past.item, minlength=n_items),
     )
-    return draw_all(tables, run.folder / "pictures")
 
 
 def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]]:

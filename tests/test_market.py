@@ -24,6 +24,7 @@ from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
     DataConfig,
+    ExposureConfig,
     LogWindow,
     PlatformConfig,
     ReleasesConfig,
@@ -156,6 +157,21 @@ def test_some_items_can_be_guaranteed_a_number_of_exposures():
     assert (required[0] != required[1]).any()
     for closed in market.closed:
         assert (closed.ledger.exposure(market.n_items) >= closed.required).all()
+
+
+def test_feedback_counts_only_what_fits_a_users_cap():
+    """With capped users rim-feedback still delivers: it moves prices on what was shown, not on what was cut."""
+    closed = played(small_capped(exposure=ExposureConfig(beta=0.3)), "rim-feedback").closed[-1]
+    counts = closed.ledger.exposure(len(closed.required))
+    assert measures.shortfall(counts, closed.required) < 0.03
+    market = market_for(make_agent("rim-feedback"), small_capped())
+    agent = make_agent("rim-feedback")
+    agent.begin_round(market.round_view())
+    while market.round == 0:
+        arrivals = market.next_arrivals(20)
+        slates = agent.act(arrivals)
+        assert ((slates.items >= 0).sum(1) <= arrivals.capacity).all()
+        market.serve(arrivals, slates)
 
 
 @pytest.mark.parametrize("name", ["relevance", "rim-feedback", "hindsight"])
