@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "digest", "report", "run"]
 
-_EMBEDDED_LEAST = 5
+_EMBEDDED_LEAST = 10
 """Events that an item of the embedded log needs, as in the default config."""
 
 
@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--columns", help="columns of the log: user=uid,item=sku,time=at")
     parser.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows of the log out, counted")
     parser.add_argument(
-        "--min-item-events", type=int, help="leave rarer items out (default: 5 for the embedded log, else 1)"
+        "--min-item-events", type=int, help="leave rarer items out (default: 10 for the embedded log, else 1)"
     )
     parser.add_argument("--models", help="comma-separated names, such as transformer-hp,gru-hp,hp,popularity")
     parser.add_argument("--beta", help="floors of online matching (default: 0,0.3,0.7,1), or none")

@@ -54,13 +54,10 @@ class SplitConfig:
 class BacktestConfig:
     """The paper's experiment on a log: item recommendation, user recommendation, online matching."""
 
-    data: DataConfig = Field(default=DataConfig(min_item_events=5), description="Which log.")
+    data: DataConfig = Field(default=DataConfig(min_item_events=10), description="Which log.")
     split: SplitConfig = Field(default=SplitConfig(), description="How it is cut.")
     models: tuple[str, ...] = Field(
-        default=(
-            *("transformer-hp", "transformer", "gru-hp", "gru-pop", "gru"),
-            *("hp", "hawkes", "popularity"),
-        ),
+        default=("transformer-hp", "transformer", "gru-hp", "gru", "hp", "popularity"),
         min_length=1,
         description="Names that rimsim.intensity.make knows.",
     )

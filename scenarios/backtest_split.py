@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rimsim.data import EventLog
     from rimsim.scenarios.backtest_config import SplitConfig
 
-__all__ = ["Fold", "Split", "Targets", "make_split"]
+__all__ = ["Fold", "Split", "Targets", "assembled", "make_split"]
 
 _FOLDS = 2
 _SPANS = 20
@@ -189,7 +189,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> Split:
                 count_examples(train, others, start[others], horizon),
             )
         )
-    return _split(log, train, group_b, start[group_b], group_a, start[group_a], tuple(folds), horizon)
+    return assembled(log, train, group_b, start[group_b], group_a, start[group_a], tuple(folds), horizon)
 
 
 def _recent(log: EventLog, share: float, seed: int) -> NDArray[np.bool_]:
@@ -233,7 +233,7 @@ def _calendar(log: EventLog, config: SplitConfig, seed: int) -> Split:
         count_examples(earlier, users[2], np.full(len(users[2]), instants[2]), horizon),
     )
     starts = [np.full(len(known), instant) for known, instant in zip(users, instants, strict=True)]
-    return _split(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
+    return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
 
 
 def _drawn(users: NDArray[np.int64], most: int | None, seed: int) -> NDArray[np.int64]:
@@ -242,7 +242,7 @@ def _drawn(users: NDArray[np.int64], most: int | None, seed: int) -> NDArray[np.
     return np.sort(users[np.argsort(bits(seed, Purpose.SPLIT, 3, users), kind="stable")[:most]])
 
 
-def _split(
+def assembled(
     log: EventLog,
     train: EventLog,
     test_user: NDArray[np.int64],
@@ -252,6 +252,18 @@ def _split(
     folds: tuple[Fold, ...],
     horizon: float,
 ) -> Split:
+    """A split from its choices.
+
+    Args:
+        log: The events that take part.
+        train: Those that models are fitted to.
+        test_user: (n,) users of D.
+        test_now: (n,) their instants, seconds.
+        past_user: (n′,) users of V.
+        past_now: (n′,) their instants, seconds.
+        folds: V again, out of sample.
+        horizon: Seconds.
+    """
     known = np.bincount(train.item, minlength=log.n_items) > 0
     warm = log.rows(known[log.item])
     after = count_examples(warm, test_user, test_now, horizon)
