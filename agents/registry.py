@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import inspect
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rimsim.agents.contract import Agent
 from rimsim.agents.entropic_dual import EntropicDual
@@ -26,6 +22,7 @@ from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.user_rec import UserRec
 from rimsim.errors import ConfigError, RimsimError, nearest
+from rimsim.loading import imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +66,7 @@ def make_agent(text: str) -> Agent:
             raise ConfigError(
                 f"agent {where!r} is unknown.{nearest(where, BUILT_IN)} Your own: file.py:Class."
             )
-        factory = _imported(where)
+        factory = imported(where, "agent")
     known = [name for name in inspect.signature(factory).parameters if name != "self"]
     for name in options:
         if name not in known:
@@ -109,29 +106,3 @@ def _options(text: str, inside: str) -> dict[str, object]:
         raise ConfigError(
             f"agent {text!r}: cannot read the options; allowed: name(option=value, …) with plain values"
         ) from None
-
-
-def _imported(where: str) -> Callable[..., Any]:
-    """A class of the user's own, from ``module:Class`` or ``file.py:Class``."""
-    place, _, name = where.rpartition(":")
-    try:
-        if place.endswith(".py"):
-            path = Path(place).resolve()
-            module_name = f"rimsim_user_{path.stem}"
-            spec = importlib.util.spec_from_file_location(module_name, path)
-            if spec is None or spec.loader is None or not path.is_file():
-                raise ImportError(f"no file {path}")  # noqa: TRY301  # told with the others below
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[module_name] = module
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-    except Exception as error:  # whatever a user's file does when it is imported
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(
-            f"agent {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {error}"
-        ) from error
-    if not hasattr(module, name):
-        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
-        raise ConfigError(f"agent {where!r}: {place} has no {name!r}.{nearest(name, classes)}")
-    return cast("Callable[..., Any]", getattr(module, name))

@@ -166,7 +166,7 @@ def part_highs(repeats: int) -> None:
     sizes = (
         (plain, "plain", 600, 370, 4, 3),
         (plain, "plain", 1510, 926, 10, 8),
-        (plain, "plain", 3020, 1853, 19, 15),
+        (plain, "plain", 2400, 1480, 15, 12),
         (skewed(), "skewed", 1510, 926, 9, 7),
     )
     row(

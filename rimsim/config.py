@@ -188,7 +188,10 @@ class LogWindow:
 class PlatformConfig:
     """The recommender's model and how it is kept up to date."""
 
-    model: str = Field(default="gru-hp", description="Intensity model λ(x,y), by name.")
+    model: str = Field(
+        default="gru-hp",
+        description="Intensity model λ(x,y): a name, or file.py:factory, called with seed and device.",
+    )
     retrain: bool = Field(
         default=True, description="Retrain at the end of every round; false freezes the warm-up model."
     )

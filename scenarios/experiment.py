@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from collections import defaultdict
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,7 +15,9 @@ from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.errors import AgentError, ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
+from rimsim.loading import files_of
 from rimsim.market import build_world
+from rimsim.market.world import check_model
 from rimsim.scenarios.arm import FROZEN, Arm, agent_name
 from rimsim.scenarios.report import draw_pictures
 from rimsim.scenarios.run_folder import BEGUN, CONFIG, Run, load_run, versions, write_table, write_text
@@ -24,8 +25,8 @@ from rimsim.tracking import write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from rimsim.data import EventLog
     from rimsim.errors import RimsimError
 
 __all__ = ["Experiment", "begin", "experiment", "gather", "require_unchanged", "tasks"]
@@ -68,11 +69,12 @@ def experiment(
         ledger: Write the ledger.
 
     Raises:
-        ConfigError: If agents or seeds do not fit, or the slate the catalogue.
+        ConfigError: If agents, model or seeds do not fit, or the slate the catalogue.
         DataError: If the log cannot be read.
     """
     arms = tuple(_checked_arms(config, agents, frozen))
     numbers = tuple(_seeds(seeds))
+    check_model(config.platform)
     build_world(config)  # a bad log or slate is told before anything is written
     return Experiment(config, arms, numbers, certify, ledger)
 
@@ -97,7 +99,7 @@ def begin(plan: Experiment, folder: Path, command: str) -> None:
         "ledger": plan.ledger,
         "scenario": to_plain(plan.config),
         "truth": None if world.truth is None else dataclasses.asdict(world.truth.report),
-        "digests": _digests(world.log, agents),
+        "digests": _digests(plan.config, agents),
         "versions": versions(),
     }
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
@@ -180,7 +182,7 @@ def require_unchanged(run: Run) -> None:
         for name, made in run.config["versions"].items()
         if here.get(name) != made
     ]
-    found = _digests(build_world(run.scenario).log, run.config["agents"])
+    found = _digests(run.scenario, run.config["agents"])
     changed = [name for name, value in run.config["digests"].items() if found.get(name) != value]
     for what, names in (
         ("its config was edited", edited),
@@ -203,10 +205,12 @@ def _flat(plain: object, name: str = "") -> dict[str, object]:
     return found
 
 
-def _digests(log: EventLog, agents: Sequence[str]) -> dict[str, str]:
-    """What a run hangs on beside its config: the content of the log and of the files that agents come from."""
-    files = sorted({text.partition(".py:")[0] + ".py" for text in agents if ".py:" in text})
-    return {"log": log_digest(log)} | {file: sha256(Path(file).read_bytes()).hexdigest() for file in files}
+def _digests(config: ScenarioConfig, agents: Sequence[str]) -> dict[str, str]:
+    """What a run hangs on beside its config: the content of the log and of the files of agents and model."""
+    files = files_of([*agents, config.platform.model])
+    return {"log": log_digest(build_world(config).log)} | {
+        str(file): sha256(file.read_bytes()).hexdigest() for file in files
+    }
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rimsim import measures
 from rimsim.config import (
+    PlatformConfig,
     ScenarioConfig,
     find_scenario,
     override,
@@ -238,6 +239,22 @@ def test_the_documented_agent_and_log_go_through_compare(tmp_path, capsys):
     )  # fmt: skip
     assert status == 0, capsys.readouterr().err
     assert "fresh-first" in set(load_run(tmp_path / "run").rounds["agent"])
+
+
+def test_the_documented_model_serves_on_workers(tmp_path):
+    """A model from a file of one's own is made in every worker; its file belongs to what a run hangs on."""
+    mine = tmp_path / "my_model.py"
+    mine.write_text(example("my_model.py"))
+    config = small_scenario(rounds=2, platform=PlatformConfig(model=f"{mine}:Bestsellers"))
+    runs = [
+        compare(config, ("relevance", "rim-feedback"), seeds=1, out=tmp_path / str(n), workers=n, frozen=[])
+        for n in (1, 2)
+    ]
+    assert digest(runs[0]) == digest(runs[1])
+    assert str(mine) in runs[0].config["digests"]
+    with pytest.raises(ConfigError, match="no 'Bestseller'.*Did you mean 'Bestsellers'"):
+        compare(override(config, {"platform.model": f"{mine}:Bestseller"}), ("random",), out=tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 # -- the command line ---------------------------------------------------------------------------------------------

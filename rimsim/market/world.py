@@ -19,19 +19,20 @@ from rimsim import rng
 from rimsim.data import Needs, load, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
-from rimsim.intensity import cache_folder, fitted, make, names
+from rimsim.intensity import cache_folder, fitted, make
 from rimsim.intensity.cache import Cacheable, log_digest
+from rimsim.loading import imported
 from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.truth import Truth, fit_truth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.config import ScenarioConfig
+    from rimsim.config import PlatformConfig, ScenarioConfig
     from rimsim.data.log import EventLog, Sessions
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["World", "build_world", "initial_model", "warm_model"]
+__all__ = ["World", "build_world", "check_model", "initial_model", "warm_model"]
 
 _RELEASE_SEED = 0
 
@@ -153,15 +154,26 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
         seed: Model seed.
 
     Raises:
-        ConfigError: If no model has the name.
+        ConfigError: If no model has the name, or a file of the user's own cannot be used.
     """
     torch.set_num_threads(1)  # as in build_world
     platform = config.platform
-    if platform.model not in names():
-        make(platform.model)  # raises, with the nearest name
-    model = make(
-        platform.model, seed=rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device=platform.device
-    )
+    model = _unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31)
     if not isinstance(model, Cacheable):  # a user's own model that cannot be saved is fitted each time
         return model.fit(log)
     return cast("IntensityModel", fitted(model, log))
+
+
+def check_model(platform: PlatformConfig) -> None:
+    """Refuse a model that cannot be made, before anything is written.
+
+    Raises:
+        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+    """
+    _unfitted(platform, 0)
+
+
+def _unfitted(platform: PlatformConfig, seed: int) -> IntensityModel:
+    if ":" in platform.model:
+        return cast("IntensityModel", imported(platform.model, "model")(seed, platform.device))
+    return make(platform.model, seed=seed, device=platform.device)
