@@ -19,6 +19,7 @@ __all__ = ["Pacing", "best_items", "closing_factor", "serve_with_feedback", "tie
 
 _BLOCK = 16  # values that are compared with the threshold at once
 _PARTS = 16  # values of which one maximum is taken for a first threshold
+_EVERYTHING = np.empty(0, np.int64)  # no capacities: every row may fill its slate
 
 
 class Pacing(NamedTuple):
@@ -92,7 +93,7 @@ def serve_with_feedback(
         pacing.required,
         pacing.arrivals,
         exposure,
-        np.full(len(items), slate) if arrivals.capacity is None else arrivals.capacity,
+        _EVERYTHING if arrivals.capacity is None else arrivals.capacity,
         items,
         price,
     )
@@ -285,7 +286,7 @@ def _rank(
             score = np.float64(relevance[row, item] * ground[row]) + bonus[item]
             value[item] = score if admissible[row, item] else -np.inf
         bits = tie_rank(ties, ids[row])
-        most = min(capacity[row], k)
+        most = min(capacity[row], k) if len(capacity) else k
         if most <= 0:
             size = 0
         elif len(required):

@@ -54,7 +54,7 @@ def gibbs_law(
     chance: NDArray[np.float64],
     table: NDArray[np.float64],
     inclusion: NDArray[np.float64],
-) -> None:
+) -> float:
     """Counts and inclusion probabilities of the law over k of A items, A > k.
 
     Args:
@@ -63,6 +63,9 @@ def gibbs_law(
         chance: (A,) filled with p.
         table: (A + 1, k + 1) filled with S.
         inclusion: (A,) filled with the probability that each item is in the set.
+
+    Returns:
+        log Σ_S exp(Σ_{y∈S} z_y).
     """
     a = len(z)
     top, best = np.empty(k, np.int64), np.empty(k, np.float64)
@@ -70,9 +73,11 @@ def gibbs_law(
     theta = _shift(z, k, best[k - 1])
     table[a, 0] = 1.0
     table[a, 1:] = 0.0
+    total = k * theta
     for i in range(a - 1, -1, -1):
         p, q = 1.0 / (1.0 + np.exp(theta - z[i])), 1.0 / (1.0 + np.exp(z[i] - theta))
         chance[i] = p
+        total -= np.log(q) if q > 0.5 else np.log(p) + theta - z[i]
         table[i, 0] = q * table[i + 1, 0]
         for j in range(1, k + 1):
             table[i, j] = q * table[i + 1, j] + p * table[i + 1, j - 1]
@@ -87,6 +92,7 @@ def gibbs_law(
         for j in range(k, 0, -1):
             before[j] = q * before[j] + p * before[j - 1]
         before[0] *= q
+    return total + np.log(table[0, k])
 
 
 @compiled
@@ -150,10 +156,10 @@ def inclusion_sums(
     admissible: NDArray[np.bool_],
     bonus: NDArray[np.float64],
     epsilon: float,
-    k: int,
+    capacity: NDArray[np.int64],
     mean: NDArray[np.float64],
     spread: NDArray[np.float64],
-) -> None:
+) -> float:
     """Expected exposures of the Gibbs policy, and Σ π(1 − π), over some states.
 
     Args:
@@ -161,16 +167,23 @@ def inclusion_sums(
         admissible: (n, M).
         bonus: (M,) w.
         epsilon: ε.
-        k: Positions.
+        capacity: (n,) positions.
         mean: (M,) filled with Σ π.
         spread: (M,) filled with Σ π(1 − π).
+
+    Returns:
+        Σ over the states of ε·log Σ_S exp(Σ_S (λ + w)/ε).
     """
     n, m = scores.shape
     mean[:], spread[:] = 0.0, 0.0
     allowed = np.empty(m, np.int64)
-    chance, inclusion, table = np.empty(m), np.empty(m), np.empty((m + 1, k + 1))
-    z = np.empty(m)
+    chance, inclusion, z = np.empty(m), np.empty(m), np.empty(m)
+    table = np.empty((m + 1, max(capacity) + 1))
+    total = 0.0
     for row in range(n):
+        k = capacity[row]
+        if k <= 0:
+            continue
         a = 0
         for item in range(m):
             if admissible[row, item]:
@@ -179,8 +192,10 @@ def inclusion_sums(
                 a += 1
         if a <= k:
             mean[allowed[:a]] += 1.0
+            total += epsilon * z[:a].sum()
             continue
-        gibbs_law(z[:a], k, chance, table[: a + 1], inclusion)
+        total += epsilon * gibbs_law(z[:a], k, chance, table[: a + 1, : k + 1], inclusion)
         for i in range(a):
             mean[allowed[i]] += inclusion[i]
             spread[allowed[i]] += inclusion[i] * (1.0 - inclusion[i])
+    return total

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.agents._feedback import best_items, tie_base
+from rimsim.agents.prices import capacities
 from rimsim.market import Slates
 from rimsim.matching._compiled import compiled
 from rimsim.matching._ties import tie_rank
@@ -55,10 +56,34 @@ class FairRec:
             self._time,
             self._arrivals,
             self._copies,
+            capacities([arrivals], self._slate),
             items,
         )
         self._time += len(items)
         return Slates(items)
+
+
+@compiled
+def _chosen(
+    value: NDArray[np.float64],
+    copies: NDArray[np.int64],
+    turns: int,
+    row: np.uint64,
+    items: NDArray[np.int64],
+) -> int:
+    """The best items of which copies are left, ``turns`` of them, then the best others, all in order of value."""
+    k = len(items)
+    best = np.empty(k)
+    pool = np.where(copies > 0, value, -np.inf)
+    taken = best_items(pool, row, items[:turns], best[:turns]) if turns > 0 else 0
+    pool[:] = value
+    pool[items[:taken]] = -np.inf
+    size = taken
+    if taken < k:
+        size += best_items(pool, row, items[taken:], best[taken:])
+    pool[:] = -np.inf
+    pool[items[:size]] = value[items[:size]]
+    return best_items(pool, row, items[:size], best[:size]) if size > 0 else 0
 
 
 @compiled
@@ -70,34 +95,20 @@ def _hand_out(
     first: int,
     arrivals: int,
     copies: NDArray[np.int64],
+    capacity: NDArray[np.int64],
     slates: NDArray[np.int64],
 ) -> None:
     """The rows in order; ``copies`` are taken away in place and ``slates`` filled."""
     n, k = slates.shape
-    m = len(copies)
-    value, pool, best = np.empty(m), np.empty(m), np.empty(k)
     left = copies.sum()
     for row in range(n):
-        bits = tie_rank(ties, ids[row])
         coming = max(arrivals - first - row, 1)
-        turns = min((left + coming - 1) // coming, k)
-        for item in range(m):
-            value[item] = relevance[row, item] if admissible[row, item] else -np.inf
-            pool[item] = value[item] if copies[item] > 0 else -np.inf
-        taken = best_items(pool, bits, slates[row, :turns], best[:turns]) if turns > 0 else 0
-        for item in range(m):
-            pool[item] = value[item]
-        for place in range(taken):
-            pool[slates[row, place]] = -np.inf
-        size = taken + best_items(pool, bits, slates[row, taken:], best[taken:]) if taken < k else taken
-        for item in range(m):
-            pool[item] = -np.inf
-        for place in range(size):
-            pool[slates[row, place]] = value[slates[row, place]]
-        best_items(pool, bits, slates[row], best)
-        for place in range(k):
-            item = slates[row, place] if place < size else -1
-            slates[row, place] = item
-            if item >= 0 and copies[item] > 0:
+        most = min(capacity[row], k)
+        turns = min((left + coming - 1) // coming, most)
+        value = np.where(admissible[row], relevance[row].astype(np.float64), -np.inf)
+        size = _chosen(value, copies, turns, tie_rank(ties, ids[row]), slates[row, :most]) if most > 0 else 0
+        slates[row, size:] = -1
+        for item in slates[row, :size]:
+            if copies[item] > 0:
                 copies[item] -= 1
                 left -= 1

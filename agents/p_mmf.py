@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.agents._feedback import best_items, tie_base
+from rimsim.agents.prices import capacities
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.matching._compiled import compiled
@@ -87,6 +88,7 @@ class PMMF:
             self._limit,
             self._bonus,
             self._error,
+            capacities([arrivals], self._slate),
             items,
             price,
         )
@@ -120,12 +122,11 @@ def projected(
     order = part[np.argsort(-ratio)]
     spent, slope, tau = 0.0, 0.0, 0.0
     for item in order:
+        if spent > limit and x[item] * metric[item] / weight[item] <= tau:
+            break
         spent += weight[item] * x[item]
         slope += weight[item] * weight[item] / metric[item]
-        new = (spent - limit) / slope
-        if x[item] * metric[item] / weight[item] <= new:
-            break
-        tau = new
+        tau = (spent - limit) / slope
     for item in part:
         x[item] = max(x[item] - tau * weight[item] / metric[item], 0.0)
     return x
@@ -144,10 +145,11 @@ def _rank_and_descend(
     limit: float,
     bonus: NDArray[np.float64],
     error: NDArray[np.float64],
+    capacity: NDArray[np.int64],
     slates: NDArray[np.int64],
     price: NDArray[np.float32],
 ) -> None:
-    """The rows in order; the last four are changed in place."""
+    """The rows in order; ``bonus`` and ``error`` are changed in place, ``slates`` and ``price`` filled."""
     n, k = slates.shape
     m = len(bonus)
     value, best = np.empty(m), np.empty(k)
@@ -156,7 +158,8 @@ def _rank_and_descend(
         for item in range(m):
             shown = np.float64(scores[row, item]) + bonus[item]
             value[item] = shown if admissible[row, item] else -np.inf
-        size = best_items(value, tie_rank(ties, ids[row]), slates[row], best)
+        most = min(capacity[row], k)
+        size = best_items(value, tie_rank(ties, ids[row]), slates[row, :most], best[:most]) if most > 0 else 0
         for item in range(m):
             error[item] = alpha * pace[item] + (1.0 - alpha) * error[item]
         for place in range(k):

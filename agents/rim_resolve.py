@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.agents._feedback import Pacing, serve_with_feedback, tie_base
-from rimsim.agents.prices import solved_prices
+from rimsim.agents.prices import capacities, solved_prices
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.matching import solve_dual
@@ -86,7 +86,7 @@ class RimResolve:
         past = sorted(view.calibration, key=lambda chunk: int(chunk.index[0]))
         order = np.argsort(np.concatenate([chunk.index for chunk in past])) if past else np.empty(0, np.int64)
         m = len(view.required)
-        self._past = _States.of(past, m).rows(order)
+        self._past = _States.of(past, m, view.slate).rows(order)
         self._seen: list[_States] = []
         self._exposure = view.exposure.astype(np.float64)
         self._served = 0
@@ -106,7 +106,7 @@ class RimResolve:
             arrivals, self._ties, self._served - self._since, self._pacing, delivered, self._view.slate
         )
         self._exposure = self._before + delivered
-        self._seen.append(_States.of([arrivals], len(self._exposure)))
+        self._seen.append(_States.of([arrivals], len(self._exposure), self._view.slate))
         self._served += len(items)
         return Slates(items, price=price)
 
@@ -147,7 +147,7 @@ class RimResolve:
         floors = np.minimum(below + (draw < share - below), len(sample)).astype(np.int64)
         solution = solve_dual(
             sample.scores,
-            view.slate,
+            sample.capacity,
             floors,
             admissible=sample.admissible,
             cost=view.cost,
@@ -161,20 +161,25 @@ class RimResolve:
 class _States:
     """Scored states, kept for a solve."""
 
-    def __init__(self, scores: NDArray[np.float32], admissible: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, scores: NDArray[np.float32], admissible: NDArray[np.bool_], capacity: NDArray[np.int64]
+    ) -> None:
         self.scores = scores
         """(n, M) λ(x,y)."""
         self.admissible = admissible
         """(n, M)."""
+        self.capacity = capacity
+        """(n,) positions."""
 
     @classmethod
-    def of(cls, chunks: list[Arrivals], m: int) -> _States:
+    def of(cls, chunks: list[Arrivals], m: int, slate: int) -> _States:
         """The states of some arrivals."""
         if not chunks:
-            return cls(np.empty((0, m), np.float32), np.empty((0, m), bool))
+            return cls(np.empty((0, m), np.float32), np.empty((0, m), bool), np.empty(0, np.int64))
         return cls(
             np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks]),
             np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks]),
+            capacities(chunks, slate),
         )
 
     @classmethod
@@ -185,14 +190,15 @@ class _States:
         return cls(
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.admissible for part in parts]),
+            np.concatenate([part.capacity for part in parts]),
         )
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, part: slice) -> _States:
-        return _States(self.scores[part], self.admissible[part])
+        return _States(self.scores[part], self.admissible[part], self.capacity[part])
 
     def rows(self, which: NDArray[np.int64]) -> _States:
         """Some rows."""
-        return _States(self.scores[which], self.admissible[which])
+        return _States(self.scores[which], self.admissible[which], self.capacity[which])

@@ -1,0 +1,224 @@
+"""Online agents beside the hindsight optimum: ``python benchmarks/online.py [--data LOG] [--periods N] …``.
+
+Prints the tables of docs/agents.md. Every period has N arrivals, states of the log's users scored by a model fitted to
+the whole log, and required exposures at β; an agent knows the states of the period before. Two arrival mixes:
+*stationary*, and *drifting*, where the share of users with mainstream taste moves as a wave between .1 and .9 within
+and over the periods. Values are relative to the optimum of the whole period, solved in hindsight; the certificate is
+computed from the slates alone. ``--speed`` prints what an arrival costs instead. Set OMP_NUM_THREADS=1 for one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matching import skewed
+from online_periods import MIXES, Calibrated, Source, rows_of
+from scipy import stats
+
+from rimsim.agents import Agent, make_agent
+from rimsim.market import Arrivals, RoundView
+from rimsim.market.records import as_slates
+from rimsim.matching import certificate, required_exposure, solve_dual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from online_periods import Period
+
+    from rimsim.matching import Certificate
+
+AGENTS = (
+    "relevance",
+    "random",
+    "rim-dual",
+    "rim-feedback",
+    "rim-feedback(guard=True)",
+    "rim-feedback(gain=0.25)",
+    "rim-feedback(gain=0.1,closing=0.05)",
+    "rim-resolve",
+    "entropic-dual",
+    "p-mmf",
+    "fair-rec",
+)
+BATCH = 100
+COLUMNS = ("value %", "score %", "shortfall %", "items met %", "worst ratio", "gap %", "s a period")
+
+
+def played(agent: Agent, period: Period) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """An agent's slates in a period, and the mean of its prices over the period (zeros if it has none)."""
+    agent.begin_round(period.view)
+    parts, price, n = [], np.zeros(len(period.view.required)), period.view.arrivals
+    for first in range(0, n, BATCH):
+        rows = slice(first, min(first + BATCH, n))
+        parts.append(as_slates(agent.act(rows_of(period.arrivals, rows))).items)
+        price += getattr(agent, "item_price", 0.0) * (rows.stop - rows.start) / n
+    return np.concatenate(parts), price
+
+
+def certified(period: Period, slates: NDArray[np.int64], price: NDArray[np.float64]) -> Certificate:
+    """The certificate of a period's slates at some prices."""
+    view = period.view
+    return certificate(
+        period.scores, slates, view.slate, view.required, price, view.cost, admissible=period.admissible
+    )
+
+
+def measured(agent: Agent, period: Period, best: float) -> list[float]:
+    """One row of results: an agent in a period whose hindsight optimum is given."""
+    start = time.process_time()
+    slates, price = played(agent, period)
+    seconds = time.process_time() - start
+    proof = certified(period, slates, price)
+    return [
+        100 * proof.value / best,
+        100 * proof.score / best,
+        100 * proof.shortfall_share,
+        100 * proof.items_met / max(proof.items_required, 1),
+        proof.worst_ratio,
+        100 * proof.gap,
+        seconds,
+    ]
+
+
+def table(source: Source, mix: str, number: int, names: tuple[str, ...]) -> None:
+    """Print the table of one arrival mix: means over periods ± half a 95 % interval."""
+    agents = {name: make_agent(name) for name in names}
+    found: dict[str, list[list[float]]] = {name: [] for name in (*names, "hindsight")}
+    for period in source.periods(mix, number):
+        view = period.view
+        start = time.process_time()
+        end = solve_dual(
+            period.scores,
+            view.slate,
+            view.required,
+            admissible=period.admissible,
+            cost=view.cost,
+            tol=1e-5,
+            tie_seed=view.key,
+        )
+        seconds = time.process_time() - start
+        proof = certified(period, end.slates, end.item_price)
+        met = 100 * proof.items_met / max(proof.items_required, 1)
+        short = 100 * proof.shortfall_share
+        found["hindsight"].append([100.0, 100.0, short, met, proof.worst_ratio, 100 * proof.gap, seconds])
+        for name, agent in agents.items():
+            found[name].append(measured(agent, period, end.primal))
+    print(f"\n**{mix}: {number} periods of {source.n:,} arrivals, {source.items:,} items, k = {source.k}**\n")
+    print("| agent | " + " | ".join(COLUMNS) + " |")
+    print("|---|" + "---:|" * len(COLUMNS))
+    for name, rows in found.items():
+        values = np.array(rows)
+        half = stats.t.ppf(0.975, len(rows) - 1) * values.std(0, ddof=1) / len(rows) ** 0.5
+        cells = [
+            f"{m:.2f} ±{h:.2f}" if i < len(COLUMNS) - 1 else f"{m:.2f}"
+            for i, (m, h) in enumerate(zip(values.mean(0), half, strict=True))
+        ]
+        print(f"| `{name}` | " + " | ".join(cells) + " |", flush=True)
+
+
+def median_microseconds(call: Callable[[], object], n: int, repeats: int) -> float:
+    """µs an arrival, median of some runs over n arrivals."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    return statistics.median(seconds) / n * 1e6
+
+
+def speed(repeats: int) -> None:
+    """Ranking and price update of one arrival at 3,706 items, beside a plain top k of its scores."""
+    scores = skewed()[:2000]
+    n, m = scores.shape
+    admissible = np.random.default_rng(0).random(scores.shape) < 0.9
+    arrivals = Arrivals(
+        id=np.arange(n),
+        time=np.arange(n, dtype=np.float64),
+        user=np.arange(n),
+        relevance=torch.from_numpy(np.where(admissible, scores, np.float32(0))),
+        ground_intensity=torch.ones(n),
+        admissible=torch.from_numpy(admissible),
+        index=np.arange(n),
+    )
+    plain = arrivals.intensity
+    array = plain.numpy()
+    singles = [rows_of(arrivals, slice(row, row + 1)) for row in range(n)]
+    print("| k | arrivals | call | µs an arrival | / torch.topk | / numpy.argpartition |")
+    print("|---:|---|---|---:|---:|---:|")
+    for k in (10, 37):
+        view = RoundView(
+            round=0,
+            arrivals=n,
+            slate=k,
+            required=required_exposure(0.5, n, k, np.ones(m, bool), 0),
+            exposure=np.zeros(m, np.int64),
+            cost=2.0 * float(plain.topk(k, 1).values[:, -1].median()),
+            popularity=np.zeros(m, np.int64),
+            calibration=Calibrated(arrivals),
+            key=1,
+        )
+        agent = make_agent("rim-feedback(tol=0.01)")
+        agent.begin_round(view)
+        one = {
+            "`torch.topk`": lambda k=k: [row.topk(k) for row in plain],
+            "`numpy.argpartition`": lambda k=k: [np.argpartition(row, m - k)[m - k :] for row in array],
+            "`rim-feedback`": lambda agent=agent: [agent.act(single) for single in singles],
+        }
+        many = {
+            "`torch.topk`": lambda k=k: plain.topk(k, 1),
+            "`numpy.argpartition`": lambda k=k: np.argpartition(array, m - k, 1)[:, m - k :],
+            "`rim-feedback`": lambda agent=agent: agent.act(arrivals),
+        }
+        for kind, calls in (("one at a time", one), ("2,000 at once", many)):
+            calls["`rim-feedback`"]()
+            micro = {name: median_microseconds(call, n, repeats) for name, call in calls.items()}
+            for name, value in micro.items():
+                beside = [value / micro[base] for base in ("`torch.topk`", "`numpy.argpartition`")]
+                print(f"| {k} | {kind} | {name} | {value:.1f} | {beside[0]:.2f} | {beside[1]:.2f} |")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", default="ml-latest-small", help="log: a name, a folder, a file")
+    parser.add_argument("--min-item-events", type=int, default=30)
+    parser.add_argument("--model", default="gru-hp")
+    parser.add_argument("--arrivals", type=int, default=2000, help="N of a period")
+    parser.add_argument("--slate", type=int, default=10, help="k")
+    parser.add_argument("--beta", type=float, default=0.5)
+    parser.add_argument("--cost", type=float, default=2.0, help="c, in median k-th scores")
+    parser.add_argument("--periods", type=int, default=20)
+    parser.add_argument("--mix", choices=MIXES, help="one mix only")
+    parser.add_argument(
+        "--agents", default=";".join(AGENTS), help="agents with their options, split by semicolons"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speed", action="store_true", help="what an arrival costs, and nothing else")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of which --speed takes the median")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    if chosen.speed:
+        speed(chosen.repeats)
+        return
+    source = Source(
+        chosen.data,
+        chosen.min_item_events,
+        chosen.arrivals,
+        chosen.slate,
+        chosen.beta,
+        chosen.cost,
+        chosen.model,
+        chosen.seed,
+    )
+    for mix in MIXES if chosen.mix is None else (chosen.mix,):
+        table(source, mix, chosen.periods, tuple(chosen.agents.split(";")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,478 @@
+"""Online agents: laws, prices and guarantees against brute force, solvers and slow transcriptions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, stats
+from small_markets import SMALL, small_scenario
+
+from rimsim import measures, rng
+from rimsim.agents import Agent, make_agent, play_round
+from rimsim.agents._feedback import best_items, tie_base
+from rimsim.agents._gibbs import gibbs_draw, gibbs_law, inclusion_sums
+from rimsim.agents.entropic_dual import entropic_bonus
+from rimsim.agents.p_mmf import projected
+from rimsim.errors import ConfigError
+from rimsim.market import Arrivals, Market, RoundView
+from rimsim.matching import required_exposure, solve_dual
+from rimsim.matching._ties import tie_rank
+
+MOVING = (
+    "rim-feedback",
+    "rim-feedback(gain=0.1,closing=0.05,guard=True)",
+    "rim-resolve(every=30)",
+    "entropic-dual",
+    "entropic-dual(gain=0)",
+    "p-mmf",
+    "fair-rec",
+)
+PRICED = tuple(name for name in MOVING if name != "fair-rec")
+
+
+class Chunks(list):
+    """Past states as a calibration: its length is the number of states."""
+
+    def __len__(self):
+        return sum(len(chunk) for chunk in self)
+
+
+def arrivals_of(scores, admissible=None, first=0):
+    """Arrivals with λ = 1 and given scores."""
+    n = len(scores)
+    mask = np.ones(scores.shape, bool) if admissible is None else admissible
+    rows = np.arange(first, first + n)
+    return Arrivals(
+        id=rows,
+        time=rows.astype(float),
+        user=rows,
+        relevance=torch.tensor(scores, dtype=torch.float32),
+        ground_intensity=torch.ones(n),
+        admissible=torch.from_numpy(mask),
+        index=np.arange(n),
+    )
+
+
+def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3):
+    """A round's view with uniform floors."""
+    return RoundView(
+        round=0,
+        arrivals=n,
+        slate=k,
+        required=required_exposure(share, n, k, np.ones(m, bool), 0),
+        exposure=np.zeros(m, np.int64),
+        cost=cost,
+        popularity=np.zeros(m, np.int64),
+        calibration=Chunks() if past is None else Chunks([past]),
+        key=key,
+    )
+
+
+def skewed(n, m, seed=0):
+    """(n, m) scores of which a few items have nearly all."""
+    draw = np.random.default_rng(seed)
+    return (draw.random((n, m)) * np.exp(2.0 * draw.standard_normal(m))).astype(np.float32)
+
+
+# -- top k --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
+@pytest.mark.parametrize("levels", [2, 40, 10**9])
+def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels):
+    """With many ties, few admissible items and any length, the list is the head of a full sort."""
+    draw = np.random.default_rng(m + levels)
+    for k in {1, min(3, m), min(m, 20)}:
+        value = draw.integers(0, levels, m).astype(float)
+        value[draw.random(m) < 0.3] = -np.inf
+        row = np.uint64(draw.integers(0, 2**63))
+        items, best = np.empty(k, np.int64), np.empty(k)
+        size = best_items(value, row, items, best)
+        rank = np.array([int(tie_rank(row, item)) for item in range(m)], object)
+        order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-value[item], -rank[item]))
+        assert items[:size].tolist() == [int(item) for item in order[:k]]
+        assert best[:size].tolist() == value[items[:size]].tolist()
+
+
+def test_ties_of_a_row_are_drawn_by_its_arrival():
+    """The bits of a row are those of the package for the round's key and the arrival's id."""
+    for arrival in (0, 7, 2**40):
+        expected = rng.bits(11, rng.Purpose.TIES, arrival)
+        assert tie_rank(tie_base(11), arrival) == expected
+
+
+# -- the Gibbs law ------------------------------------------------------------------------------------------------
+
+
+def enumerated(z, k):
+    """Probability of every set of k, by enumeration."""
+    sets = list(itertools.combinations(range(len(z)), k))
+    energy = np.array([z[list(one)].sum() for one in sets])
+    weight = np.exp(energy - energy.max())
+    return sets, weight / weight.sum()
+
+
+def law(z, k):
+    """Inclusion probabilities as the recursion has them."""
+    a = len(z)
+    inclusion = np.empty(a)
+    gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion)
+    return inclusion
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 10.0, 300.0])
+def test_inclusion_probabilities_equal_those_of_all_sets(spread):
+    """For every size of set, the recursion's propensities are those of an enumeration of all sets, to 1e-12."""
+    draw = np.random.default_rng(int(spread))
+    for a in (2, 5, 9):
+        for k in range(1, a):
+            z = draw.standard_normal(a) * spread
+            sets, chance = enumerated(z, k)
+            expected = np.zeros(a)
+            for one, p in zip(sets, chance, strict=True):
+                expected[list(one)] += p
+            np.testing.assert_allclose(law(z, k), expected, rtol=1e-10, atol=1e-13)
+
+
+def test_inclusion_probabilities_of_a_large_catalogue():
+    """With thousands of items, at any temperature, they lie in [0, 1], sum to k and follow the order of the scores."""
+    draw = np.random.default_rng(0)
+    for scale in (1e-3, 1.0, 50.0, 1e4):
+        z = np.sort(draw.standard_normal(3_700)) * scale
+        inclusion = law(z, 37)
+        assert inclusion.min() >= 0
+        assert inclusion.max() <= 1
+        assert inclusion.sum() == pytest.approx(37, rel=1e-9)
+        assert (np.diff(inclusion) >= -1e-12).all()
+
+
+def test_sets_are_drawn_by_their_probabilities():
+    """Frequencies of all 35 sets over 20,000 arrivals pass a chi-square test, and propensities are those stated."""
+    z, k, draws = np.array([0.0, 0.5, 1.0, -1.0, 2.0, 0.2, -3.0]), 3, 20_000
+    sets, chance = enumerated(z, k)
+    number = {one: i for i, one in enumerate(sets)}
+    seen = np.zeros(len(sets))
+    base = np.uint64(rng.bits(5, rng.Purpose.AGENT))
+    items, propensity = np.empty(k, np.int64), np.empty(k, np.float32)
+    inclusion = law(z, k)
+    for arrival in range(draws):
+        row = np.uint64(tie_rank(base, arrival))
+        assert gibbs_draw(z * 0.25, 0.25, row, items, propensity) == k
+        assert (np.diff(z[items]) <= 0).all()
+        np.testing.assert_allclose(propensity, inclusion[items], rtol=1e-6)
+        seen[number[tuple(sorted(items.tolist()))]] += 1
+    likely = chance * draws >= 5
+    observed = np.append(seen[likely], seen[~likely].sum())
+    expected = np.append(chance[likely], chance[~likely].sum()) * draws
+    assert stats.chisquare(observed, expected * (draws / expected.sum())).pvalue > 0.01
+
+
+def test_a_row_of_few_items_shows_them_all_with_certainty():
+    """Where at most k items may be shown, all are, with propensity 1."""
+    value = np.array([0.3, -np.inf, 0.9, -np.inf])
+    items, propensity = np.empty(3, np.int64), np.empty(3, np.float32)
+    assert gibbs_draw(value, 0.1, np.uint64(1), items, propensity) == 2
+    assert items[:2].tolist() == [2, 0]
+    assert propensity[:2].tolist() == [1, 1]
+
+
+# -- prices of the entropic problem -------------------------------------------------------------------------------
+
+
+def smoothed_dual(scores, bonus, k, required, epsilon):
+    """Σ ε·log Σ_S exp(Σ_S (s + w)/ε) − w·b, by enumeration."""
+    total = 0.0
+    for row in scores.astype(float):
+        z = (row + bonus) / epsilon
+        sums = np.array([z[list(one)].sum() for one in itertools.combinations(range(len(z)), k)])
+        total += epsilon * (sums.max() + np.log(np.exp(sums - sums.max()).sum()))
+    return total - bonus @ required
+
+
+@pytest.mark.parametrize("cost", [5.0, 0.2])
+def test_entropic_prices_minimise_the_smoothed_dual(cost):
+    """The bonuses reach the minimum that a general solver finds over the box, whether the box binds or not."""
+    scores, k, epsilon = skewed(12, 6, 4), 2, 0.15
+    required = np.full(6, 2.5)
+    bonus = entropic_bonus(scores, np.ones(scores.shape, bool), np.full(12, k), required, cost, epsilon, 1e-9)
+    found = smoothed_dual(scores, bonus, k, required, epsilon)
+    best = optimize.minimize(
+        lambda w: smoothed_dual(scores, w, k, required, epsilon),
+        np.full(6, 0.05),
+        bounds=[(0.0, cost)] * 6,
+        method="L-BFGS-B",
+        options={"ftol": 1e-14, "gtol": 1e-9},
+    )
+    assert bonus.min() >= 0
+    assert bonus.max() <= cost
+    assert found == pytest.approx(best.fun, rel=1e-6)
+
+
+def test_entropic_prices_meet_floors_in_expectation():
+    """On the states that they were solved on, expected exposures lack at most the tolerance."""
+    scores, required = skewed(300, 80), np.full(80, 12.0)
+    admissible = np.random.default_rng(0).random(scores.shape) < 0.9
+    bonus = entropic_bonus(scores, admissible, np.full(300, 5), required, 50.0, 0.5, 1e-3)
+    mean, spread = np.empty(80), np.empty(80)
+    inclusion_sums(scores, admissible, bonus, 0.5, np.full(300, 5), mean, spread)
+    assert np.maximum(required - mean, 0).sum() <= 1e-3 * required.sum()
+    assert mean.sum() == pytest.approx(300 * 5)
+
+
+def test_a_lower_temperature_comes_nearer_to_the_deterministic_slates():
+    """As ε falls, the expected score of a slate rises towards that of the frozen dual."""
+    past, now = arrivals_of(skewed(200, 60)), arrivals_of(skewed(200, 60), first=1000)
+    score = []
+    for temperature in (2.0, 0.3, 0.02):
+        agent = make_agent(f"entropic-dual(temperature={temperature})")
+        agent.begin_round(view_of(200, 60, 5, past=past))
+        score.append(np.take_along_axis(now.intensity.numpy(), agent.act(now).items, 1).sum())
+    assert score[0] < score[1] < score[2]
+
+
+# -- projection ---------------------------------------------------------------------------------------------------
+
+
+def test_the_projection_is_that_of_a_quadratic_programme():
+    """By sorting, the nearest point of {x ≥ 0, Σ b·x ≤ L}; SciPy finds none that is nearer."""
+    draw = np.random.default_rng(0)
+    for trial in range(40):
+        m = int(draw.integers(1, 12))
+        y, weight = draw.standard_normal(m), draw.integers(0, 5, m).astype(float)
+        metric = np.sqrt(np.maximum(weight, 1.0)) if trial % 2 else draw.random(m) + 0.1
+        limit = float(draw.choice([0.0, 0.3, 2.0, 100.0]))
+        x = projected(y, weight, metric, limit)
+        assert x.min() >= 0
+        assert weight @ x <= limit + 1e-9
+
+        def distance(z, y=y, metric=metric):
+            return float(metric @ (z - y) ** 2)
+
+        best = optimize.minimize(
+            distance,
+            np.zeros(m),
+            bounds=[(0.0, None)] * m,
+            constraints={"type": "ineq", "fun": lambda z, w=weight, top=limit: top - w @ z},
+            method="SLSQP",
+            options={"ftol": 1e-13, "maxiter": 500},
+        )
+        assert distance(x) <= best.fun + 1e-7
+
+
+# -- agents against slow transcriptions -----------------------------------------------------------------------------
+
+
+def test_resolving_solves_what_remains():
+    """At a multiple of f the prices are those of the dual of the remaining floors, at the rate of what is left."""
+    n, m, k = 120, 30, 3
+    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
+    agent = make_agent("rim-resolve(every=40,gain=0,memory=0)")
+    view = view_of(n, m, k, past=past, cost=1.0)
+    agent.begin_round(view)
+    exposure = np.zeros(m)
+    for start in range(0, 80, 40):
+        before = agent.item_price
+        slates = agent.act(arrivals_of(now.relevance.numpy()[start : start + 40], first=500 + start))
+        if start == 0:
+            exposure += np.bincount(slates.items.ravel(), minlength=m)
+            first = before
+    share = np.maximum(view.required - exposure, 0) * (n / (n - 40))
+    draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
+    floors = (np.floor(share) + (draw < share - np.floor(share))).astype(np.int64)
+    solution = solve_dual(
+        past.intensity.numpy(), k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key
+    )
+    shown = np.unique(slates.items)
+    np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
+    np.testing.assert_allclose(
+        [slates.price[slates.items == item][0] for item in shown],
+        np.where(view.required > 0, solution.item_price, 0.0)[shown],
+        rtol=1e-6,
+    )
+
+
+def test_copies_are_handed_out_as_the_adaptation_says():
+    """Slates of fair-rec equal a transcription with Python sets, copies left and even turns."""
+    n, m, k = 60, 25, 4
+    scores = skewed(n, m, 3)
+    admissible = np.random.default_rng(1).random((n, m)) < 0.8
+    agent, view = make_agent("fair-rec"), view_of(n, m, k, share=0.7)
+    agent.begin_round(view)
+    slates = agent.act(arrivals_of(scores, admissible)).items
+    copies = view.required.copy()
+    for t in range(n):
+        turns = min(k, -(-int(copies.sum()) // (n - t)))
+        ranked = [int(i) for i in np.argsort(-scores[t]) if admissible[t, i]]
+        mine = [i for i in ranked if copies[i] > 0][:turns]
+        mine += [i for i in ranked if i not in mine][: k - len(mine)]
+        assert slates[t][slates[t] >= 0].tolist() == sorted(mine, key=ranked.index)
+        for item in mine:
+            copies[item] = max(copies[item] - 1, 0)
+
+
+@pytest.mark.parametrize("name", PRICED)
+def test_stated_prices_are_the_agents_prices_before_the_arrival(name):
+    """One arrival at a time, the prices of a slate are ``item_price`` at that moment, in the box [−c, 0]."""
+    market = Market(small_scenario(rounds=1))
+    agent = make_agent(name)
+    market.barrier_every = agent.barrier_every
+    agent.begin_round(market.round_view())
+    while not market.done:
+        arrivals = market.next_arrivals(1)
+        barrier = agent.barrier_every is not None and market.served % agent.barrier_every == 0
+        before, cost = agent.item_price, market.cost
+        slates = agent.act(arrivals)
+        if not barrier:  # there, prices are solved anew first
+            shown = slates.items[0][slates.items[0] >= 0]
+            np.testing.assert_allclose(slates.price[0, : len(shown)], before[shown], rtol=1e-5, atol=1e-12)
+        assert before.max() <= 0
+        if name != "p-mmf":
+            assert before.min() >= -cost * (1 + 1e-9)
+        market.serve(arrivals, slates)
+
+
+def test_the_budget_of_p_mmf_is_kept():
+    """Σ b·(−μ) never exceeds its budget, and a small budget is used up."""
+    n, m, k = 150, 40, 3
+    view = view_of(n, m, k)
+    agent = make_agent("p-mmf(strength=0.05,eta=1)")
+    agent.begin_round(view)
+    used = []
+    for t, row in enumerate(skewed(n, m)):
+        agent.act(arrivals_of(row[None], first=t))
+        used.append(-agent.item_price @ view.required)
+    limit = 0.05 * view.cost * view.required.sum()
+    assert max(used) <= limit * (1 + 1e-9)
+    assert used[-1] == pytest.approx(limit)
+
+
+# -- guarantees -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8, 1.0])
+def test_the_guard_meets_every_floor_that_can_be_met(share):
+    """With prices that cannot do it, the guard alone delivers all, however tight the floors; without it they fail."""
+    for seed in range(6):
+        n, m, k = 50, 20, 3
+        now = arrivals_of(skewed(n, m, seed))
+        short = {}
+        for guard in (False, True):
+            agent = make_agent(f"rim-feedback(gain=1e-9,guard={guard})")
+            view = view_of(n, m, k, share=share, cost=1e-9)
+            agent.begin_round(view)
+            items = agent.act(now).items
+            exposure = np.bincount(items.ravel(), minlength=m)
+            assert (np.diff(np.sort(items, 1)) > 0).all()
+            short[guard] = int(np.maximum(view.required - exposure, 0).sum())
+        assert short[True] == 0
+        assert short[False] > 0
+
+
+def test_the_guard_changes_nothing_while_floors_can_wait():
+    """Until the last arrivals, a guarded agent's slates are those of the unguarded one."""
+    past, now = arrivals_of(skewed(100, 40)), arrivals_of(skewed(100, 40, 1), first=900)
+    items = []
+    for guard in (False, True):
+        agent = make_agent(f"rim-feedback(guard={guard})")
+        agent.begin_round(view_of(100, 40, 4, past=past, cost=30.0))
+        items.append(agent.act(now).items)
+    assert (items[0][:80] == items[1][:80]).all()
+
+
+@pytest.mark.parametrize("scenario", SMALL)
+@pytest.mark.parametrize("name", MOVING)
+def test_slates_do_not_depend_on_the_batch(name, scenario):
+    """One arrival at a time, seven, or a thousand: the same ledger, prices and propensities included."""
+    seen = []
+    for size in (1, 7, 1000):
+        market, agent = Market(SMALL[scenario](rounds=2)), make_agent(name)
+        assert isinstance(agent, Agent)
+        while not market.done:
+            play_round(market, agent, size)
+        seen.append([(r.ledger.item, r.ledger.price, r.ledger.propensity) for r in market.closed])
+    for other in seen[1:]:
+        for one, two in zip(seen[0], other, strict=True):
+            for a, b in zip(one, two, strict=True):
+                assert np.array_equal(a, b, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_capped_users_get_no_more_than_their_positions(name):
+    """Where a user's exposures are capped, slates end at the arrival's capacity, and delivery counts what was shown."""
+    market = Market(small_scenario(rounds=2, user_cap=8))
+    agent, capped = make_agent(name), 0
+    while not market.done:
+        agent.begin_round(market.round_view())
+        market.barrier_every, number = agent.barrier_every, market.round
+        while not market.done and market.round == number:
+            arrivals = market.next_arrivals(7)
+            slates = agent.act(arrivals)
+            capacity = np.full(len(arrivals), 5) if arrivals.capacity is None else arrivals.capacity
+            assert ((slates.items >= 0).sum(1) <= capacity).all()
+            capped += int((capacity < 5).sum())
+            market.serve(arrivals, slates)
+    assert capped > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("rim-feedback(gain=0.1,closing=0.05)", 0.02),
+        ("rim-feedback(guard=True)", 0.02),
+        ("rim-resolve(every=100)", 0.02),
+        ("entropic-dual", 0.03),
+        ("fair-rec", 0.02),
+        ("p-mmf", 0.3),
+    ],
+)
+def test_guarantees_are_kept(name, most):
+    """Shortfall over two rounds of the small market stays below a bound; relevance leaves more than half."""
+    from rimsim.config import ArrivalsConfig
+
+    market = Market(small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3)))
+    agent = make_agent(name)
+    while not market.done:
+        play_round(market, agent)
+    short = [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in market.closed]
+    assert np.mean(short) <= most
+
+
+def test_propensities_stand_in_the_ledger():
+    """Every exposure of entropic-dual has one in (0, 1], and Σ 1/π over exposures estimates all pairs without bias."""
+    market = Market(small_scenario(rounds=1))
+    agent = make_agent("entropic-dual(temperature=1.0)")
+    play_round(market, agent)
+    ledger = market.closed[0].ledger
+    stated = ledger.propensity[ledger.item >= 0]
+    assert (stated > 0).all()
+    assert (stated <= 1).all()
+    chunks = list(market.closed[0].states)
+    pairs = sum(int(chunk.admissible.sum()) for chunk in chunks)
+    assert (1 / stated).sum() == pytest.approx(pairs, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rim-feedback(closing=-1)", "closing is -1"),
+        ("rim-feedback(guard='yes')", "guard is 'yes'"),
+        ("rim-resolve(every=0)", "every is 0"),
+        ("rim-resolve(every=2.5)", "every is 2.5"),
+        ("rim-resolve(gain=-1)", "gain is -1"),
+        ("rim-resolve(sample=0)", "sample is 0"),
+        ("rim-resolve(memory=-0.5)", "memory is -0.5"),
+        ("entropic-dual(temperature=0)", "temperature is 0"),
+        ("entropic-dual(gain=-0.1)", "gain is -0.1"),
+        ("entropic-dual(states=0)", "states is 0"),
+        ("p-mmf(eta=0)", "eta is 0"),
+        ("p-mmf(momentum=1)", "momentum is 1"),
+        ("fair-rec(alpha=2)", "no option 'alpha'"),
+    ],
+)
+def test_bad_options_are_refused(text, message):
+    """An option out of its range is an error that says what was found and what is allowed."""
+    with pytest.raises(ConfigError, match=message):
+        make_agent(text)
