@@ -92,7 +92,7 @@ def gibbs_law(
         for j in range(k, 0, -1):
             before[j] = q * before[j] + p * before[j - 1]
         before[0] *= q
-    return total + np.log(table[0, k])
+    return float(total + np.log(table[0, k]))
 
 
 @compiled

@@ -157,7 +157,7 @@ class EntropicDual:
             scores[some],
             admissible[some],
             capacities(chunks, view.slate)[some],
-            view.required * (n / view.arrivals),
+            view.required.astype(np.float64) * (n / view.arrivals),
             view.cost,
             epsilon,
             self.tol,
@@ -210,8 +210,9 @@ def entropic_bonus(
         total = inclusion_sums(scores, admissible, bonus, epsilon, capacity, mean, spread)
         return (total - float(bonus @ required)) / epsilon, (mean - required)[items] * unit / epsilon
 
-    def enough(_: NDArray[np.float64]) -> None:
+    def enough(xk: NDArray[np.float64]) -> None:
         """Stop where what is missing, or bought in excess, is within the tolerance."""
+        bonus[items] = np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
         missing = np.where(due & (bonus < cost), required - mean, 0.0).clip(0).sum()
         wasted = np.where(due & (bonus > 0), mean - required, 0.0).clip(0).sum()
         if max(missing, wasted) <= tol * required.sum():
@@ -222,7 +223,7 @@ def entropic_bonus(
         bonus[items] / unit,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(0.0, cost / one) for one in unit],
+        bounds=optimize.Bounds(np.zeros(len(items)), cost / unit),
         callback=enough,
         options={"maxiter": _STEPS, "maxcor": 20, "ftol": 0.0, "gtol": 0.0},
     )
