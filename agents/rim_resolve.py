@@ -130,8 +130,7 @@ class RimResolve:
     def _resolve(self) -> None:
         """Solve the penalised dual of what remains and start the pacing anew."""
         view = self._view
-        seen = _States.joined(self._seen)
-        seen = seen.rows(np.arange(len(seen)))[-max(1, round(self.memory * view.arrivals)) :]
+        seen = _States.joined(self._seen)[-max(1, round(self.memory * view.arrivals)) :]
         self._seen = [seen]
         states = max(1, round(self.sample * view.arrivals))
         mine = min(len(seen), states) if self.memory > 0 else 0
