@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioCo
 from rimsim.data import EventLog, write
 from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson, cache_folder, register
 from rimsim.testing import random_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SIZES = ((1_000, 1_700), (6_000, 3_700))
 """(users, items) of the tables: the size of MovieLens 100K, and that of MovieLens 1M."""
@@ -46,7 +49,9 @@ def made_up_log(users: int, items: int) -> Path:
     return path
 
 
-def scenario(users: int, items: int, *, rounds: int = 6, slate: int = 10, per_round: int = 6_000) -> ScenarioConfig:
+def scenario(
+    users: int, items: int, *, rounds: int = 6, slate: int = 10, per_round: int = 6_000
+) -> ScenarioConfig:
     """Clones of a made-up log's users, five visits each at most, over the whole catalogue, without retraining."""
     return ScenarioConfig(
         name=f"made-up-{users}x{items}",

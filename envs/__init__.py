@@ -7,5 +7,6 @@ if __name__ != "rimsim.envs":
 
 from rimsim.envs.bonus import BonusAction
 from rimsim.envs.market import GROUND_BOUND, MarketEnv
+from rimsim.envs.vector import VectorMarketEnv
 
-__all__ = ["GROUND_BOUND", "BonusAction", "MarketEnv"]
+__all__ = ["GROUND_BOUND", "BonusAction", "MarketEnv", "VectorMarketEnv"]

@@ -11,8 +11,10 @@ from gymnasium.utils import EzPickle
 
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
+from rimsim.envs.stock import count_shown
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market import Market, Slates, build_world
+from rimsim.market.clock import TICKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +25,8 @@ __all__ = ["GROUND_BOUND", "MarketEnv"]
 
 GROUND_BOUND = 10_000.0
 """Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
+
+_BOUND = np.float32(GROUND_BOUND)
 
 Observation: TypeAlias = "dict[str, NDArray[Any]]"
 Action: TypeAlias = "NDArray[np.int64]"
@@ -187,7 +191,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
                     f"reset: option {name!r} is {value!r}; allowed: 'seeds' with some of {', '.join(seeds)}"
                 )
             seeds |= value
-        self._market = Market(
+        market = self._market = Market(
             self.config,
             seeds=_seeds(seeds),
             barrier_every=self.barrier_every,
@@ -195,8 +199,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             reveal_future=self.reveal_future,
         )
         self._feedback = self._note = None
-        self._arrivals = self._market.next_arrivals(1)
-        return self._observation(), {"market": self._summary(0, 0)}
+        self._arrivals = market.next_arrivals(1)
+        self._take_stock()
+        return self._observation(), {"market": summary(market, self._row(), 0, 0, self._missing)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the arrival that waits, and let the next one come."""
@@ -204,22 +209,24 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         items = np.asarray(action, np.int64).reshape(1, -1)
         note, self._note = self._note, None
         slates = Slates(items) if note is None else Slates(items, note.price, note.propensity)
-        exposure, required, cost = market.exposure, market.required, market.cost
+        number, exposure, required, cost = market.round, market.exposure, market.required, market.cost
         self._feedback = market.serve(arrivals, slates, invalid="empty")
         shown = self._feedback.slates[0]
-        real = shown[shown >= 0]
         # The round may be over: these are the arrays of the round that was open when the slate was shown.
-        useful = int((exposure[real] <= required[real]).sum())
-        consumed = int(self._feedback.consumed.sum())
+        useful = count_shown(shown, exposure, required, self._exposure, self._shortfall)
+        self._missing -= useful
+        consumed = np.count_nonzero(self._feedback.consumed)
         reward = consumed + cost * useful
-        emptied = int((items[0] != shown).sum())
+        emptied = np.count_nonzero(items[0] != shown)
         self._arrivals = None if market.done else market.next_arrivals(1)
+        if market.round != number and not market.done:
+            self._take_stock()
         return (
             self._observation(),
             float(reward),
             market.done,
             False,
-            {"market": self._summary(consumed, emptied)},
+            {"market": summary(market, self._row(), consumed, emptied, self._missing)},
         )
 
     def render(self) -> Any:
@@ -240,39 +247,65 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _take_stock(self) -> None:
+        """Exposure and shortfall of a round that begins; steps then change the items that they show alone."""
+        market = self.market
+        short = np.maximum(market.required - market.exposure, 0)
+        self._exposure, self._shortfall = market.exposure.astype(np.float32), short.astype(np.float32)
+        self._missing = int(short.sum())
+
     def _observation(self) -> Observation:
         market, arrivals = self.market, self._arrivals
         m = market.n_items
-        progress = market.served / market.n_arrivals
         if arrivals is None:
             relevance, ground = np.zeros(m, np.float32), np.zeros(1, np.float32)
-            admissible, progress = np.zeros(m, np.int8), 1.0
+            admissible = np.zeros(m, np.int8)
         else:
-            relevance = np.array(arrivals.relevance[0].cpu().numpy())
-            ground = np.minimum(arrivals.ground_intensity.cpu().numpy(), np.float32(GROUND_BOUND))
-            admissible = arrivals.admissible[0].cpu().numpy().astype(np.int8)
-        done = min(1.0, (market.round + (0.0 if arrivals is None else progress)) / self.config.rounds)
+            relevance = arrivals.relevance.cpu().numpy()[0].copy()
+            ground = np.minimum(arrivals.ground_intensity.cpu().numpy(), _BOUND)
+            admissible = arrivals.admissible.cpu().numpy()[0].astype(np.int8)
         return {
             "relevance": relevance,
             "ground_intensity": ground,
-            "exposure": market.exposure.astype(np.float32),
-            "shortfall": np.maximum(market.required - market.exposure, 0).astype(np.float32),
+            "exposure": self._exposure.copy(),
+            "shortfall": self._shortfall.copy(),
             "admissible": admissible,
-            "clock": np.array([progress, done], np.float32),
+            "clock": np.array(clock(market), np.float32),
         }
 
-    def _summary(self, consumed: int, emptied: int) -> dict[str, Any]:
-        market = self.market
-        waiting = self._arrivals
-        return {
-            "round": market.round,
-            "served": market.served,
-            "arrival": -1 if waiting is None else int(waiting.id[0]),
-            "time": 0.0 if waiting is None else float(waiting.time[0]),
-            "consumed": consumed,
-            "emptied": emptied,
-            "shortfall": int(np.maximum(market.required - market.exposure, 0).sum()),
-        }
+    def _row(self) -> int | None:
+        return None if self._arrivals is None else int(self._arrivals.index[0])
+
+
+def clock(market: Market) -> tuple[float, float]:
+    """Share of the round and of the run that is gone."""
+    if market.done:
+        return 1.0, 1.0
+    progress = market.served / market.n_arrivals
+    return progress, min(1.0, (market.round + progress) / market.config.rounds)
+
+
+def summary(
+    market: Market, row: int | None, consumed: int, emptied: int, missing: int
+) -> dict[str, int | float]:
+    """``info["market"]``.
+
+    Args:
+        market: The market after a step.
+        row: The arrival of the round that waits; None where the episode is over.
+        consumed: Items consumed of the step's slate.
+        emptied: Positions of it that were invalid.
+        missing: Exposures that the round's guarantees still lack.
+    """
+    return {
+        "round": market.round,
+        "served": market.served,
+        "arrival": -1 if row is None else int(market.schedule.id[row]),
+        "time": 0.0 if row is None else float(market.schedule.tick[row] / TICKS),
+        "consumed": consumed,
+        "emptied": emptied,
+        "shortfall": missing,
+    }
 
 
 def _seeds(values: dict[str, int]) -> Seeds:

@@ -24,8 +24,17 @@ if TYPE_CHECKING:
     from rimsim.market.schedule import Schedule
     from rimsim.market.truth import Truth
 
-__all__ = ["Consumer", "IntensityConsumer", "ReplayConsumer", "Response", "poisson_response"]
+__all__ = [
+    "Consumer",
+    "IntensityConsumer",
+    "ReplayConsumer",
+    "Response",
+    "poisson_response",
+    "respond_together",
+]
 
+_LEAST_MASS = 1e-9
+"""Σ p* of what is left to a user who has consumed nearly everything."""
 _PAIRS = 1 << 18
 """(user, item) pairs whose shares are computed at once."""
 
@@ -87,6 +96,11 @@ def poisson_response(
     return probability, draw < probability
 
 
+def _some_consumed(response: Response) -> list[int]:
+    """The rows in which something was consumed."""
+    return sorted(set(np.nonzero(response.consumed)[0].tolist()))
+
+
 @lru_cache(maxsize=64)
 def _examination(decay: float, positions: int) -> NDArray[np.float64]:
     """(k,) γ^(r−1)."""
@@ -105,7 +119,9 @@ def _logged_mass(truth: Truth, history: History) -> NDArray[np.float64]:
         truth.share(rows[first : first + _PAIRS], items[first : first + _PAIRS])
         for first in range(0, len(rows), _PAIRS)
     ]
-    return np.bincount(rows, weights=np.concatenate(gone) if gone else None, minlength=len(users)).astype(float)
+    return np.bincount(rows, weights=np.concatenate(gone) if gone else None, minlength=len(users)).astype(
+        float
+    )
 
 
 class IntensityConsumer:
@@ -125,8 +141,9 @@ class IntensityConsumer:
         self._population = population
         self._schedule = schedule
         self._release = release
-        self._last_release = int(release.max(initial=0))
+        self._some_come_later = int(release.max(initial=0)) > schedule.start
         self._user = population.log_user[schedule.slot]
+        self._ground = truth.ground[self._user]
         self._draw_key = rng.bits(seed, rng.Purpose.CHOICE, schedule.id)
         self._left = 1.0 - _logged_mass(truth, population.history)[population.log_user]
         self._eaten: dict[int, set[int]] = {}
@@ -146,23 +163,63 @@ class IntensityConsumer:
 
     def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
         """See :class:`Consumer`."""
-        user, slots = self._user[rows], self._schedule.slot[rows].tolist()
         shown = slates >= 0
-        for n, slot in enumerate(slots):
-            if slot in self._eaten and not self._eaten[slot].isdisjoint(slates[n].tolist()):
-                shown[n] &= ~np.isin(slates[n], list(self._eaten[slot]))
+        for n, slot in enumerate(self._schedule.slot[rows].tolist()):
+            self._hide_eaten(slot, slates[n], shown[n])
+        scale = self._ground[rows] / self._admissible_mass(rows)
+        response, share = self.answer(self._user[rows], scale, self._draw_key[rows], slates, shown)
+        for n in _some_consumed(response):
+            self.note_slate(int(rows[n]), slates[n], response.consumed[n], share[n])
+        return response
+
+    def one_of_many(
+        self, row: int, slate: NDArray[np.int64], shown: NDArray[np.bool_]
+    ) -> tuple[np.int64, np.float64, np.uint64]:
+        """Log user, scale of p* and draw key of one arrival, for :func:`respond_together`.
+
+        Args:
+            row: The arrival.
+            slate: (k,) what it is shown.
+            shown: (k,) filled positions; those that the user has consumed before are taken out.
+        """
+        slot = int(self._schedule.slot[row])
+        self._hide_eaten(slot, slate, shown)
+        if self._some_come_later:
+            mass = self._admissible_mass(np.array([row]))[0]
+        else:
+            mass = max(self._left[slot] - self._eaten_share[slot], _LEAST_MASS)
+        return self._user[row], self._ground[row] / mass, self._draw_key[row]
+
+    def answer(
+        self,
+        user: NDArray[np.int64],
+        scale: NDArray[np.float64],
+        key: NDArray[np.uint64],
+        slates: NDArray[np.int64],
+        shown: NDArray[np.bool_],
+    ) -> tuple[Response, NDArray[np.float64]]:
+        """Responses, and p* over the whole catalogue (n, k) of what is ``shown`` (n, k) and can be consumed."""
         share = self._truth.share(user[:, None], slates)
         share[~shown] = 0.0
-        scale = self._truth.ground[user] / self._admissible_mass(rows)
         intensity = share * scale[:, None]
-        draw = uniform_draws(self._draw_key[rows], slates)
+        draw = uniform_draws(key, slates)
         probability, consumed = poisson_response(
             intensity, draw, self._config.position_decay, self._config.attraction
         )
         consumed &= shown
-        for n in np.flatnonzero(consumed.any(1)).tolist():
-            self._note(slots[n], slates[n][consumed[n]].tolist(), share[n][consumed[n]].tolist())
-        return Response(consumed, probability, intensity)
+        return Response(consumed, probability, intensity), share
+
+    def _hide_eaten(self, slot: int, slate: NDArray[np.int64], shown: NDArray[np.bool_]) -> None:
+        """Take what a user has consumed out of the ``shown`` positions (k,) of its slate."""
+        eaten = self._eaten.get(slot)
+        if eaten is not None and not eaten.isdisjoint(slate.tolist()):
+            shown &= ~np.isin(slate, list(eaten))
+
+    def note_slate(
+        self, row: int, slate: NDArray[np.int64], consumed: NDArray[np.bool_], share: NDArray[np.float64]
+    ) -> None:
+        """Note what an arrival has consumed of its slate, all (k,)."""
+        self._note(int(self._schedule.slot[row]), slate[consumed].tolist(), share[consumed].tolist())
 
     def organic(self, row: int) -> tuple[int, list[int]]:
         """Clones consume only what they are shown."""
@@ -181,25 +238,48 @@ class IntensityConsumer:
             for n, slot in enumerate(slots.tolist()):
                 if slot in self._eaten:
                     share[n, list(self._eaten[slot])] = 0.0
-            share *= self._truth.ground[self._population.log_user[slots]][:, None]
+            share *= self._ground[block][:, None]
             share /= self._admissible_mass(block)[:, None]
             parts.append(torch.from_numpy(share[: len(mine)].astype(np.float32)))
         return torch.cat(parts) if parts else torch.zeros(0, len(self._release))
 
     def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """λ*(x): what a consumer takes of a catalogue shown whole."""
-        return self._truth.ground[self._population.log_user[self._schedule.slot[rows]]]
+        return self._ground[rows]
 
     def _admissible_mass(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n,) Σ p* over the released items that the user has not consumed."""
-        slots, tick = self._schedule.slot[rows], self._schedule.tick[rows]
+        slots = self._schedule.slot[rows]
         mass = self._left[slots] - self._eaten_share[slots]
-        if self._last_release > int(tick.min()):
+        if self._some_come_later:
+            tick = self._schedule.tick[rows]
             late = np.flatnonzero(self._release > int(tick.min()))
             users = self._population.log_user[slots]
             waiting = self._truth.share(users[:, None], late[None, :])
             mass -= (waiting * (self._release[late][None, :] > tick[:, None])).sum(1)
-        return np.maximum(mass, 1e-9)
+        return np.maximum(mass, _LEAST_MASS)
+
+
+def respond_together(
+    consumers: list[IntensityConsumer], rows: list[int], slates: NDArray[np.int64]
+) -> Response:
+    """What one arrival of each of n rounds makes of its slate; the rounds have one truth and one config.
+
+    Args:
+        consumers: n consumers of different rounds.
+        rows: An arrival in the round of each.
+        slates: (n, k).
+    """
+    shown = slates >= 0
+    facts = [
+        one.one_of_many(row, slates[n], shown[n])
+        for n, (one, row) in enumerate(zip(consumers, rows, strict=True))
+    ]
+    user, scale, key = (np.array(column) for column in zip(*facts, strict=True))
+    response, share = consumers[0].answer(user, scale, key, slates, shown)
+    for n in _some_consumed(response):
+        consumers[n].note_slate(rows[n], slates[n], response.consumed[n], share[n])
+    return response
 
 
 class ReplayConsumer:

@@ -68,7 +68,8 @@ class Ledger:
         at = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else rows
         self.item[at] = slates.items
         self.consumed[at] = response.consumed
-        self.intensity[at] = np.where(slates.items >= 0, intensity, np.nan)
+        empty = slates.items < 0
+        self.intensity[at] = np.where(empty, np.nan, intensity) if np.count_nonzero(empty) else intensity
         self.probability[at] = response.probability
         self.true_intensity[at] = response.intensity
         self.ground[at] = ground

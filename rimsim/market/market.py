@@ -30,7 +30,7 @@ from rimsim.market.schedule import (
     row_capacity,
 )
 from rimsim.market.scoring import ScoreAhead, Scorer
-from rimsim.market.slates import at_items, checked_slates, within_capacity
+from rimsim.market.slates import at_items, checked_slates, count_items, within_capacity
 from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model, warm_model
 
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.calibration import FoldModels
     from rimsim.market.clock import Process
-    from rimsim.market.records import SlateLike
+    from rimsim.market.consumer import Response
+    from rimsim.market.records import SlateLike, Slates
 
 __all__ = ["ClosedRound", "Market"]
 
@@ -160,9 +161,7 @@ class Market:
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
         populations = {0 if self._replay else past.number: past.population for past in self._past}
-        posts = [
-            (number, *post) for number, population in populations.items() for post in population.posts()
-        ]
+        posts = [(number, *post) for number, population in populations.items() for post in population.posts()]
         pending = [
             (number, slot, due, item)
             for number, slot, due, taken in self._scheduled.values()
@@ -281,6 +280,7 @@ class Market:
         self._consumer = self._make_consumer()
         for _, slot, _, taken in (entry for entry in self._scheduled.values() if self._replay):
             self._consumer.take(slot, taken)
+        self._user = self.schedule.user[self.schedule.slot]
         self._scorer = Scorer(self.model, self._population, world.release, self.device)
         self._scorer.encode(self.schedule.start)
         self._rows = ScoreAhead(self._scorer, self._population, self.schedule)
@@ -446,6 +446,10 @@ class Market:
             MarketError: If the market is done, the limit is not positive, or all that could come next waits for
                 arrivals that were handed out and not served.
         """
+        return self._arrivals(self._hand_out(limit, in_waves=in_waves))
+
+    def _hand_out(self, limit: int | None, *, in_waves: bool = False) -> list[int]:
+        """The rows of the next arrivals, which now wait for their slates."""
         if self.done:
             raise MarketError("next_arrivals: all rounds are over; allowed: while market.done is false")
         size = len(self.schedule) if limit is None else limit
@@ -458,7 +462,7 @@ class Market:
                 "allowed: serve them first"
             )
         self._handed.update(rows)
-        return self._arrivals(rows)
+        return rows
 
     def _next_rows(self, size: int, *, in_waves: bool) -> list[int]:
         slot = self.schedule.slot
@@ -496,7 +500,7 @@ class Market:
         return Arrivals(
             id=self.schedule.id[index],
             time=seconds(self.schedule.tick[index]),
-            user=self.schedule.user[self.schedule.slot[index]],
+            user=self._user[index],
             relevance=scores.relevance,
             ground_intensity=scores.ground,
             admissible=scores.admissible,
@@ -536,14 +540,24 @@ class Market:
         response = self._consumer.respond(rows, answer.items)
         relevance = at_items(arrivals.relevance, answer.items)
         ground = arrivals.ground_intensity.cpu().numpy()
-        self.ledger.write(rows, answer, response, relevance * ground[:, None], ground)
-        np.add.at(self.exposure, answer.items[answer.items >= 0], 1)
+        self._enter(rows, answer, response, relevance * ground[:, None], ground)
+        return Feedback(arrivals, answer.items, response.consumed)
+
+    def _enter(
+        self,
+        rows: NDArray[np.int64],
+        answer: Slates,
+        response: Response,
+        intensity: NDArray[np.float32],
+        ground: NDArray[np.float32],
+    ) -> None:
+        """Write down what was shown and consumed, and go on to the next round if it was the last of this one."""
+        self.ledger.write(rows, answer, response, intensity, ground)
+        count_items(answer.items, self.exposure)
         self._post(rows, answer.items, response.consumed)
-        feedback = Feedback(arrivals, answer.items, response.consumed)
         self._n_served += len(rows)
         if self._n_served == len(self.schedule):
             self._finish_round()
-        return feedback
 
     def _post(self, rows: NDArray[np.int64], items: NDArray[np.int64], consumed: NDArray[np.bool_]) -> None:
         """Let what was consumed reach the states of its users when it is due."""

@@ -32,7 +32,7 @@ _LOOK_AHEAD = 8 * BLOCK
 class ScoreRows:
     """Scored states: a block of them, or some of its rows."""
 
-    __slots__ = ("admissible", "ground", "relevance")
+    __slots__ = ("_host", "admissible", "ground", "relevance")
 
     def __init__(self, relevance: torch.Tensor, ground: torch.Tensor, admissible: torch.Tensor) -> None:
         self.relevance = relevance
@@ -41,11 +41,25 @@ class ScoreRows:
         """(BLOCK,) float32 λ(x)."""
         self.admissible = admissible
         """(BLOCK, M) bool."""
+        self._host: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] | None = None
+
+    def host(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Relevance, λ(x) and admissible as arrays; fetched once where the scores are on another device."""
+        if self._host is None:
+            self._host = (
+                self.relevance.cpu().numpy(),
+                self.ground.cpu().numpy(),
+                self.admissible.cpu().numpy(),
+            )
+        return self._host
 
     def cut(self, first: int, n: int) -> ScoreRows:
         """Some rows that follow one another, without a copy."""
-        rows = slice(first, first + n)
-        return ScoreRows(self.relevance[rows], self.ground[rows], self.admissible[rows])
+        return ScoreRows(
+            self.relevance.narrow(0, first, n),
+            self.ground.narrow(0, first, n),
+            self.admissible.narrow(0, first, n),
+        )
 
     def only(self, rows: NDArray[np.bool_]) -> ScoreRows:
         """A copy in which nothing is admissible or relevant in the other rows."""
@@ -258,6 +272,12 @@ class ScoreAhead:
             torch.cat([part.ground for part in parts]),
             torch.cat([part.admissible for part in parts]),
         )
+
+    def row(self, arrival: int) -> tuple[ScoreRows, int]:
+        """The block that holds the scores of an arrival, and its row there."""
+        if not self._is_valid(arrival):
+            self._fill([arrival])
+        return self._rows[arrival][:2]
 
     def drop(self, arrival: int) -> None:
         """Forget an arrival that was served."""

@@ -14,7 +14,7 @@ from rimsim.matching._compiled import compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["at_items", "checked_slates", "within_capacity"]
+__all__ = ["at_items", "checked_slates", "count_items", "emptied", "within_capacity"]
 
 
 def at_items(values: torch.Tensor, items: NDArray[np.int64]) -> NDArray[Any]:
@@ -72,6 +72,14 @@ def checked_slates(
     )
 
 
+def emptied(items: NDArray[np.int64], admissible: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Slates (n, k) with every repeated or inadmissible position emptied; ``admissible`` is (n, M)."""
+    wrong = np.empty(items.shape, bool)
+    if not _mark_wrong(items, _at_items(admissible, items), admissible.shape[1], wrong):
+        return items
+    return np.where(wrong, -1, items)
+
+
 def within_capacity(slates: Slates, capacity: NDArray[np.int64]) -> Slates:
     """The slates with positions emptied from the end until no row fills more than its capacity.
 
@@ -100,3 +108,11 @@ def _mark_wrong(
             wrong[row, position] = bad
             found |= bad
     return found
+
+
+@compiled
+def count_items(items: NDArray[np.int64], exposure: NDArray[np.int64]) -> None:
+    """Add the shown items (n, k) to the exposures (M,), in place."""
+    for item in items.ravel():
+        if item >= 0:
+            exposure[item] += 1

@@ -1,0 +1,303 @@
+"""``make_vec("RIMMarket-v0", num_envs=n)``: n markets in lock-step in one process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rimsim.envs.market import GROUND_BOUND, MarketEnv, clock, summary
+from rimsim.envs.stock import count_shown
+from rimsim.errors import ConfigError, MarketError
+from rimsim.market.lockstep import can_lock_step, next_arrival, serve_together
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.market import Market
+    from rimsim.market.lockstep import NextArrival
+
+__all__ = ["VectorMarketEnv"]
+
+Batch = dict[str, "NDArray[Any]"]
+
+
+class VectorMarketEnv(VectorEnv[Any, Any, Any]):
+    """n copies of :class:`MarketEnv`, equal to n single environments, observation for observation.
+
+    Seeds are Gymnasium's: ``reset(seed=s)`` gives copy i the seed s + i. Each copy is a market of its own, with its
+    own model once it has retrained. What a step does in all of them, checking slates, responses, rewards and
+    observations, is done in one call for all; each scores its coming arrivals ahead, in full blocks.
+
+    Args:
+        num_envs: n.
+        scenario: As in :class:`MarketEnv`, like all that follow but the last.
+        data: Replaces ``data.source``.
+        rounds: Replaces ``rounds``.
+        settings: Other fields to replace, by dotted name.
+        model_seed: Seed of the platform's model, for all copies.
+        render_mode: ``ansi``, ``rgb_array`` or None.
+        autoreset_mode: ``NextStep``: the step after an episode's last ignores the action and resets. ``SameStep``: the
+            last step resets; its observation is in ``infos["final_obs"]``. ``Disabled``: the caller resets, with
+            ``options={"reset_mask": …}``.
+
+    Raises:
+        ConfigError: If an argument does not fit.
+
+    Example:
+        >>> import gymnasium, rimsim
+        >>> settings = {"platform.model": "hp", "arrivals.per_round": 5}
+        >>> envs = gymnasium.make_vec("RIMMarket-v0", num_envs=3, settings=settings)
+        >>> observations, infos = envs.reset(seed=1)
+        >>> best = (-observations["relevance"]).argsort(1)[:, :10]
+        >>> observations, rewards, terminations, truncations, infos = envs.step(best)
+        >>> rewards.shape
+        (3,)
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: str = "online-match",
+        *,
+        data: str | None = None,
+        rounds: int | None = None,
+        settings: dict[str, object] | None = None,
+        model_seed: int = 0,
+        render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        if num_envs < 1:
+            raise ConfigError(f"num_envs is {num_envs}; allowed: at least 1")
+        try:
+            self._mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            allowed = ", ".join(repr(mode.value) for mode in AutoresetMode)
+            raise ConfigError(f"autoreset_mode is {autoreset_mode!r}; allowed: {allowed}") from error
+        self.num_envs = num_envs
+        self.envs = [
+            MarketEnv(
+                scenario,
+                data=data,
+                rounds=rounds,
+                settings=settings,
+                model_seed=model_seed,
+                render_mode=render_mode,
+            )
+            for _ in range(num_envs)
+        ]
+        first = self.envs[0]
+        self.metadata = MarketEnv.metadata | {"autoreset_mode": self._mode}
+        self.render_mode = render_mode
+        self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
+        self.observation_space = batch_space(first.observation_space, num_envs)
+        self.action_space = batch_space(first.action_space, num_envs)
+        self._together = can_lock_step(first.config)
+        self._over = np.ones(num_envs, bool)
+        m = int(first.action_space.nvec[0])
+        # What was observed last. Callers get copies: an observation never changes once it was handed out.
+        self._seen: Batch = {
+            "relevance": np.zeros((num_envs, m), np.float32),
+            "ground_intensity": np.zeros((num_envs, 1), np.float32),
+            "exposure": np.zeros((num_envs, m), np.float32),
+            "shortfall": np.zeros((num_envs, m), np.float32),
+            "admissible": np.zeros((num_envs, m), np.int8),
+            "clock": np.zeros((num_envs, 2), np.float32),
+        }
+        self._ground = np.zeros(num_envs, np.float32)
+        self._row = [-1] * num_envs
+        self._missing = [0] * num_envs
+
+    # -- Gymnasium -----------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Batch, dict[str, Any]]:
+        """Open markets anew.
+
+        Args:
+            seed: One for each copy; a number s stands for s, s + 1, …; None: new ones, drawn from the last seeds.
+            options: As in :meth:`MarketEnv.reset`; ``reset_mask`` (n,) bool says which copies are reset.
+
+        Raises:
+            ConfigError: If seeds or options do not fit.
+        """
+        numbers = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        if numbers is not None and len(numbers) != self.num_envs:
+            raise ConfigError(f"reset: found {len(numbers)} seeds; allowed: {self.num_envs}, one a copy")
+        rest = dict(options or {})
+        mask = np.asarray(rest.pop("reset_mask", np.ones(self.num_envs, bool)))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+            raise ConfigError(
+                f"reset: reset_mask is {mask!r}; allowed: ({self.num_envs},) bool, true for at least one copy"
+            )
+        infos: dict[str, Any] = {}
+        for i in np.flatnonzero(mask).tolist():
+            infos = self._add_info(
+                infos, self._open(i, None if numbers is None else numbers[i], rest or None), i
+            )
+        return self._copies(), infos
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Show a slate (n, k) in each copy, and let the next arrivals come.
+
+        Raises:
+            MarketError: Before the first reset, or with ``Disabled`` where an episode is over.
+        """
+        resets = self._over.copy()
+        if resets.any() and (self._mode is not AutoresetMode.NEXT_STEP or self._row[0] < 0):
+            raise MarketError(
+                f"step: the episodes of copies {np.flatnonzero(resets).tolist()} are over; allowed: reset them first"
+            )
+        items = np.asarray(actions, np.int64).reshape(self.num_envs, -1)
+        rewards, ended = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        infos: dict[str, Any] = {}
+        playing = np.flatnonzero(~resets).tolist()
+        if playing:
+            play = self._play_together if self._together else self._play_apart
+            infos = play(playing, items, rewards, ended)
+        for i in np.flatnonzero(resets).tolist():
+            infos = self._add_info(infos, self._open(i, None, None), i)
+        self._over = ended.copy()
+        if self._mode is AutoresetMode.SAME_STEP and ended.any():
+            infos = self._start_again(infos, np.flatnonzero(ended).tolist())
+        return self._copies(), rewards, ended, np.zeros(self.num_envs, bool), infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """What every copy renders."""
+        return None if self.render_mode is None else tuple(env.render() for env in self.envs)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _open(self, i: int, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
+        """Reset a copy; returns its info."""
+        env = self.envs[i]
+        observation, info = env.reset(seed=seed, options=options)
+        self._see(i, observation)
+        self._row[i] = int(env.arrivals.index[0])
+        self._ground[i] = env.arrivals.ground_intensity.cpu().numpy()[0]
+        self._missing[i] = info["market"]["shortfall"]
+        self._over[i] = False
+        return info
+
+    def _see(self, i: int, observation: Batch) -> None:
+        for name, value in observation.items():
+            self._seen[name][i] = value
+
+    def _copies(self) -> Batch:
+        return {name: value.copy() for name, value in self._seen.items()}
+
+    def _start_again(self, infos: dict[str, Any], ended: list[int]) -> dict[str, Any]:
+        """Reset copies within the step that ended their episodes; what they came to is in ``final_…``."""
+        last = self._copies()
+        for i in ended:
+            final = {
+                "final_obs": {name: value[i] for name, value in last.items()},
+                "final_info": _single(infos, i),
+            }
+            infos = self._add_info(infos, final, i)
+            infos = self._add_info(infos, self._open(i, None, None), i)
+        return infos
+
+    def _play_apart(
+        self,
+        playing: list[int],
+        items: NDArray[np.int64],
+        rewards: NDArray[np.float64],
+        ended: NDArray[np.bool_],
+    ) -> dict[str, Any]:
+        """A step of each copy by itself, for markets that cannot respond together."""
+        infos: dict[str, Any] = {}
+        for i in playing:
+            observation, reward, ended[i], _, info = self.envs[i].step(items[i])
+            rewards[i] = float(reward)
+            self._see(i, observation)
+            infos = self._add_info(infos, info, i)
+        return infos
+
+    def _play_together(
+        self,
+        playing: list[int],
+        items: NDArray[np.int64],
+        rewards: NDArray[np.float64],
+        ended: NDArray[np.bool_],
+    ) -> dict[str, Any]:
+        seen = self._seen
+        everyone = len(playing) == self.num_envs
+        here: Any = slice(None) if everyone else np.array(playing)
+        markets = [self.envs[i].market for i in playing]
+        before = [(market.round, market.exposure, market.required, market.cost) for market in markets]
+        shown = serve_together(
+            markets,
+            [self._row[i] for i in playing],
+            items[here],
+            seen["relevance"][here],
+            self._ground[here],
+            seen["admissible"][here].view(bool),
+        )
+        consumed = shown.consumed.sum(1).tolist()
+        emptied = (items[here] != shown.items).sum(1).tolist()
+        told = {}
+        for n, (i, market) in enumerate(zip(playing, markets, strict=True)):
+            number, exposure, required, cost = before[n]
+            # The round may be over: these are the arrays of the round that was open when the slate was shown.
+            useful = count_shown(
+                shown.items[n], exposure, required, seen["exposure"][i], seen["shortfall"][i]
+            )
+            self._missing[i] -= useful
+            rewards[i] = consumed[n] + cost * useful
+            ended[i] = market.done
+            arrival = None if market.done else next_arrival(market)
+            if market.round != number and not market.done:
+                self._take_stock(i, market)
+            self._see_arrival(i, market, arrival)
+            row = None if arrival is None else arrival.row
+            told[i] = summary(market, row, consumed[n], emptied[n], self._missing[i])
+        return {"market": _batched(told, self.num_envs), "_market": _mask(playing, self.num_envs)}
+
+    def _take_stock(self, i: int, market: Market) -> None:
+        """Exposure and shortfall of a round that begins."""
+        short = np.maximum(market.required - market.exposure, 0)
+        self._seen["exposure"][i], self._seen["shortfall"][i] = market.exposure, short
+        self._missing[i] = int(short.sum())
+
+    def _see_arrival(self, i: int, market: Market, arrival: NextArrival | None) -> None:
+        seen = self._seen
+        seen["clock"][i] = clock(market)
+        if arrival is None:
+            for name in ("relevance", "ground_intensity", "admissible"):
+                seen[name][i] = 0
+            return
+        self._row[i], self._ground[i] = arrival.row, arrival.ground
+        seen["relevance"][i] = arrival.relevance
+        seen["admissible"][i] = arrival.admissible
+        seen["ground_intensity"][i] = min(arrival.ground, GROUND_BOUND)
+
+
+def _mask(chosen: list[int], n: int) -> NDArray[np.bool_]:
+    mask = np.zeros(n, bool)
+    mask[chosen] = True
+    return mask
+
+
+def _batched(told: dict[int, dict[str, int | float]], n: int) -> dict[str, NDArray[Any]]:
+    """Infos of some of n copies, each key as an array with its mask, as Gymnasium batches them."""
+    chosen = list(told)
+    batch: dict[str, NDArray[Any]] = {}
+    for key, first in told[chosen[0]].items():
+        values = np.zeros(n, type(first))
+        values[chosen] = [one[key] for one in told.values()]
+        batch[key], batch[f"_{key}"] = values, _mask(chosen, n)
+    return batch
+
+
+def _single(infos: dict[str, Any], i: int) -> dict[str, Any]:
+    """The info of copy i as a single environment gives it."""
+    keys = [key for key in infos if f"_{key}" in infos and infos[f"_{key}"][i]]
+    return {
+        key: _single(infos[key], i) if isinstance(infos[key], dict) else infos[key][i].item() for key in keys
+    }
