@@ -106,7 +106,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._feedback: Feedback | None = None
         self._note: Slates | None = None
         world = build_world(self.config)
-        m = world.log.n_items
+        m = self.n_items = world.log.n_items
         arrivals = self.config.arrivals
         most = max(1, len(world.sessions))
         if arrivals.kind != "replay":
@@ -215,9 +215,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         # The round may be over: these are the arrays of the round that was open when the slate was shown.
         useful = count_shown(shown, exposure, required, self._exposure, self._shortfall)
         self._missing -= useful
-        consumed = np.count_nonzero(self._feedback.consumed)
+        consumed = int(np.count_nonzero(self._feedback.consumed))
         reward = consumed + cost * useful
-        emptied = np.count_nonzero(items[0] != shown)
+        emptied = int(np.count_nonzero(items[0] != shown))
         self._arrivals = None if market.done else market.next_arrivals(1)
         if market.round != number and not market.done:
             self._take_stock()

@@ -96,7 +96,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(first.action_space, num_envs)
         self._together = can_lock_step(first.config)
         self._over = np.ones(num_envs, bool)
-        m = int(first.action_space.nvec[0])
+        m = first.n_items
         # What was observed last. Callers get copies: an observation never changes once it was handed out.
         self._seen: Batch = {
             "relevance": np.zeros((num_envs, m), np.float32),

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.config import ScenarioConfig
+    from rimsim.market.consumer import IntensityConsumer
     from rimsim.market.market import Market
 
 __all__ = ["NextArrival", "Shown", "can_lock_step", "next_arrival", "serve_together"]
@@ -83,7 +84,7 @@ def serve_together(
         admissible: (n, M).
     """
     shown = emptied(items, admissible)
-    consumers = [market._consumer for market in markets]
+    consumers = [cast("IntensityConsumer", market._consumer) for market in markets]  # can_lock_step
     response = respond_together(consumers, rows, shown)
     intensity = at_items(torch.from_numpy(relevance), shown) * ground[:, None]
     for n, market in enumerate(markets):
