@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from rimsim.matching._best import best_rows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -77,6 +79,18 @@ def top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.
     Returns:
         (n, k) items in descending order of score; −1 where a row has fewer admissible items.
     """
+    if scores.device.type != "cpu" or scores.dtype != torch.float32:
+        return _any_top_k(scores, admissible, k)
+    items = np.empty((len(scores), k), np.int64)
+    tied = best_rows(scores.numpy(), admissible.numpy(), items)
+    if np.count_nonzero(tied):  # which of them is shown is for one code path to say
+        rows = torch.from_numpy(np.flatnonzero(tied))
+        items[tied] = _any_top_k(scores[rows], admissible[rows], k)
+    return items
+
+
+def _any_top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
+    """The same on any device."""
     masked = torch.where(admissible, scores, -torch.inf)
     values, items = masked.topk(k, dim=1)
     return np.asarray(torch.where(values > -torch.inf, items, -1).cpu().numpy())

@@ -13,13 +13,15 @@ from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
 from rimsim.envs.stock import count_shown
 from rimsim.errors import ConfigError, MarketError
-from rimsim.market import Market, Slates, build_world
+from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
+from rimsim.market.lockstep import NextArrival, can_lock_step, next_arrival, serve_together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.market import Arrivals, Feedback, RoundView
+    from rimsim.market import Arrivals, RoundView
+    from rimsim.market.lockstep import Shown
 
 __all__ = ["GROUND_BOUND", "MarketEnv"]
 
@@ -102,8 +104,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.reveal_future = False
         self.barrier_every: int | None = None
         self._market: Market | None = None
-        self._arrivals: Arrivals | None = None
-        self._feedback: Feedback | None = None
+        # The arrival that waits and what came of the last one; as the records that agents see when asked for.
+        self._waiting: NextArrival | Arrivals | None = None
+        self._served: tuple[NextArrival, Shown] | Feedback | None = None
         self._note: Slates | None = None
         world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -144,9 +147,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: Before the first reset and after the last arrival.
         """
-        if self._arrivals is None:
+        if self._waiting is None:
             raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
-        return self._arrivals
+        return self._waiting.arrivals() if isinstance(self._waiting, NextArrival) else self._waiting
 
     @property
     def feedback(self) -> Feedback:
@@ -155,9 +158,12 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: Before the first step.
         """
-        if self._feedback is None:
+        if self._served is None:
             raise MarketError("no slate has been served; allowed: after step()")
-        return self._feedback
+        if isinstance(self._served, Feedback):
+            return self._served
+        arrival, shown = self._served
+        return Feedback(arrival.arrivals(), shown.items, shown.consumed)
 
     def round_view(self) -> RoundView:
         """What an agent may know of the open round: required exposures, last round's states and scores."""
@@ -198,27 +204,31 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             reveal_truth=self.reveal_truth,
             reveal_future=self.reveal_future,
         )
-        self._feedback = self._note = None
-        self._arrivals = market.next_arrivals(1)
+        self._served = self._note = None
+        self._alone = can_lock_step(self.config) and not self.reveal_truth
+        self._waiting = self._next()
         self._take_stock()
         return self._observation(), {"market": summary(market, self._row(), 0, 0, self._missing)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the arrival that waits, and let the next one come."""
-        market, arrivals = self.market, self.arrivals
+        market, waiting = self.market, self._waiting
         items = np.asarray(action, np.int64).reshape(1, -1)
-        note, self._note = self._note, None
-        slates = Slates(items) if note is None else Slates(items, note.price, note.propensity)
         number, exposure, required, cost = market.round, market.exposure, market.required, market.cost
-        self._feedback = market.serve(arrivals, slates, invalid="empty")
-        shown = self._feedback.slates[0]
+        if self._note is None and isinstance(waiting, NextArrival):
+            slates, answered = self._show(market, waiting, items)
+        else:
+            note, self._note = self._note or Slates(items), None
+            answer = Slates(items, note.price, note.propensity)
+            self._served = market.serve(self.arrivals, answer, invalid="empty")
+            slates, answered = self._served.slates, self._served.consumed
         # The round may be over: these are the arrays of the round that was open when the slate was shown.
-        useful = count_shown(shown, exposure, required, self._exposure, self._shortfall)
+        useful = count_shown(slates[0], exposure, required, self._exposure, self._shortfall)
         self._missing -= useful
-        consumed = int(np.count_nonzero(self._feedback.consumed))
+        consumed = int(np.count_nonzero(answered))
         reward = consumed + cost * useful
-        emptied = int(np.count_nonzero(items[0] != shown))
-        self._arrivals = None if market.done else market.next_arrivals(1)
+        emptied = int(np.count_nonzero(items != slates))
+        self._waiting = None if market.done else self._next()
         if market.round != number and not market.done:
             self._take_stock()
         return (
@@ -247,6 +257,23 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _next(self) -> NextArrival | Arrivals:
+        """The next arrival; as a batch of one where a market needs more than the shortest way."""
+        return next_arrival(self.market) if self._alone else self.market.next_arrivals(1)
+
+    def _show(self, market: Market, waiting: NextArrival, items: Action) -> tuple[Action, NDArray[np.bool_]]:
+        """Show a slate (1, k); returns what was shown and what was consumed of it, both (1, k)."""
+        shown = serve_together(
+            [market],
+            [waiting.row],
+            items,
+            waiting.relevance[None],
+            np.array([waiting.ground]),
+            waiting.admissible[None],
+        )
+        self._served = waiting, shown
+        return shown.items, shown.consumed
+
     def _take_stock(self) -> None:
         """Exposure and shortfall of a round that begins; steps then change the items that they show alone."""
         market = self.market
@@ -255,15 +282,19 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._missing = int(short.sum())
 
     def _observation(self) -> Observation:
-        market, arrivals = self.market, self._arrivals
+        market, waiting = self.market, self._waiting
         m = market.n_items
-        if arrivals is None:
+        if waiting is None:
             relevance, ground = np.zeros(m, np.float32), np.zeros(1, np.float32)
             admissible = np.zeros(m, np.int8)
+        elif isinstance(waiting, NextArrival):
+            relevance = waiting.relevance.copy()
+            ground = np.array([min(waiting.ground, _BOUND)])
+            admissible = waiting.admissible.astype(np.int8)
         else:
-            relevance = arrivals.relevance.cpu().numpy()[0].copy()
-            ground = np.minimum(arrivals.ground_intensity.cpu().numpy(), _BOUND)
-            admissible = arrivals.admissible.cpu().numpy()[0].astype(np.int8)
+            relevance = waiting.relevance.cpu().numpy()[0].copy()
+            ground = np.minimum(waiting.ground_intensity.cpu().numpy(), _BOUND)
+            admissible = waiting.admissible.cpu().numpy()[0].astype(np.int8)
         return {
             "relevance": relevance,
             "ground_intensity": ground,
@@ -274,7 +305,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         }
 
     def _row(self) -> int | None:
-        return None if self._arrivals is None else int(self._arrivals.index[0])
+        if self._waiting is None:
+            return None
+        return self._waiting.row if isinstance(self._waiting, NextArrival) else int(self._waiting.index[0])
 
 
 def clock(market: Market) -> tuple[float, float]:

@@ -19,7 +19,8 @@ import rimsim
 from rimsim.agents import make_agent, market_for, play_round, rollout
 from rimsim.config import Seeds, to_plain
 from rimsim.envs import GROUND_BOUND, BonusAction, MarketEnv
-from rimsim.errors import ConfigError, MarketError
+from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.market import Slates
 
 SETTINGS = {
     "platform.model": "popularity-hp",
@@ -140,6 +141,43 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
     _, _, _, _, info = env.step(np.array([good[0], good[0], bad, good[1], good[2]]))
     assert info["market"]["emptied"] == 2
     assert env.feedback.slates[0].tolist() == [good[0], -1, -1, good[1], good[2]]
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_the_short_way_of_a_step_is_the_long_way(kind):
+    """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
+    settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2}
+    one, other = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
+    (seen, info), (seen_too, info_too) = one.reset(seed=5), other.reset(seed=5)
+    one.action_space.seed(0)
+    done = False
+    while not done:
+        assert info == info_too
+        for name, value in seen.items():
+            np.testing.assert_array_equal(value, seen_too[name])
+            assert value.dtype == seen_too[name].dtype
+        action = one.action_space.sample()
+        action[:3] = np.argsort(-seen["relevance"])[[0, 0, 1]][: len(action[:3])]
+        other.annotate(Slates(action[None]))
+        seen, reward, done, _, info = one.step(action)
+        seen_too, reward_too, _, _, info_too = other.step(action)
+        assert reward == reward_too
+        for name in ("slates", "consumed"):
+            np.testing.assert_array_equal(getattr(one.feedback, name), getattr(other.feedback, name))
+        for name in ("id", "time", "user", "index"):
+            np.testing.assert_array_equal(
+                getattr(one.feedback.arrivals, name), getattr(other.feedback.arrivals, name)
+            )
+    for mine, theirs in zip(one.market.closed, other.market.closed, strict=True):
+        for name in ("item", "consumed", "intensity", "probability", "true_intensity", "ground"):
+            np.testing.assert_array_equal(getattr(mine.ledger, name), getattr(theirs.ledger, name))
+
+
+def test_a_slate_of_another_length_is_refused(env):
+    """An action with too few items is an error that names both shapes."""
+    env.reset(seed=0)
+    with pytest.raises(AgentError, match=r"slates have shape \(1, 3\); allowed: \(1, 5\)"):
+        env.step(np.arange(3))
 
 
 def test_reward_is_consumption_plus_what_shortfall_went_down(env):

@@ -50,6 +50,13 @@ class Response:
     intensity: NDArray[np.float64]
     """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
 
+    @property
+    def consumers(self) -> list[int]:
+        """The rows in which something was consumed, ascending."""
+        if not np.count_nonzero(self.consumed):
+            return []
+        return np.flatnonzero(self.consumed.any(1)).tolist()
+
 
 class Consumer(Protocol):
     """The truth of a round."""
@@ -94,11 +101,6 @@ def poisson_response(
     examined = intensity * _examination(decay, intensity.shape[1]) * attraction
     probability = -np.expm1(-examined)
     return probability, draw < probability
-
-
-def _some_consumed(response: Response) -> list[int]:
-    """The rows in which something was consumed."""
-    return sorted(set(np.nonzero(response.consumed)[0].tolist()))
 
 
 @lru_cache(maxsize=64)
@@ -168,7 +170,7 @@ class IntensityConsumer:
             self._hide_eaten(slot, slates[n], shown[n])
         scale = self._ground[rows] / self._admissible_mass(rows)
         response, share = self.answer(self._user[rows], scale, self._draw_key[rows], slates, shown)
-        for n in _some_consumed(response):
+        for n in response.consumers:
             self.note_slate(int(rows[n]), slates[n], response.consumed[n], share[n])
         return response
 
@@ -199,14 +201,12 @@ class IntensityConsumer:
         shown: NDArray[np.bool_],
     ) -> tuple[Response, NDArray[np.float64]]:
         """Responses, and p* over the whole catalogue (n, k) of what is ``shown`` (n, k) and can be consumed."""
-        share = self._truth.share(user[:, None], slates)
-        share[~shown] = 0.0
+        share = self._truth.slate_share(user, slates, shown)
         intensity = share * scale[:, None]
         draw = uniform_draws(key, slates)
         probability, consumed = poisson_response(
             intensity, draw, self._config.position_decay, self._config.attraction
         )
-        consumed &= shown
         return Response(consumed, probability, intensity), share
 
     def _hide_eaten(self, slot: int, slate: NDArray[np.int64], shown: NDArray[np.bool_]) -> None:
@@ -271,13 +271,12 @@ def respond_together(
         slates: (n, k).
     """
     shown = slates >= 0
-    facts = [
-        one.one_of_many(row, slates[n], shown[n])
-        for n, (one, row) in enumerate(zip(consumers, rows, strict=True))
-    ]
-    user, scale, key = (np.array(column) for column in zip(*facts, strict=True))
+    many = len(rows)
+    user, scale, key = np.empty(many, np.int64), np.empty(many, np.float64), np.empty(many, np.uint64)
+    for n, (one, row) in enumerate(zip(consumers, rows, strict=True)):
+        user[n], scale[n], key[n] = one.one_of_many(row, slates[n], shown[n])
     response, share = consumers[0].answer(user, scale, key, slates, shown)
-    for n in _some_consumed(response):
+    for n in response.consumers:
         consumers[n].note_slate(rows[n], slates[n], response.consumed[n], share[n])
     return response
 

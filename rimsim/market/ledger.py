@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rimsim.matching._compiled import compiled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -30,6 +32,35 @@ LEDGER_COLUMNS = (
     "propensity",
     "consumed",
 )
+
+
+@compiled
+def _write(
+    rows: NDArray[np.int64],
+    items: NDArray[np.int64],
+    consumed: NDArray[np.bool_],
+    probability: NDArray[np.float64],
+    true_intensity: NDArray[np.float64],
+    intensity: NDArray[np.float32],
+    ground: NDArray[np.float32],
+    item_column: NDArray[np.int32],
+    consumed_column: NDArray[np.bool_],
+    probability_column: NDArray[np.float64],
+    true_column: NDArray[np.float64],
+    intensity_column: NDArray[np.float32],
+    ground_column: NDArray[np.float32],
+) -> None:
+    """Rows of what was served into the rows of the columns; one pass, as most of the time goes into the calls."""
+    for n in range(len(rows)):
+        row = rows[n]
+        ground_column[row] = ground[n]
+        for position in range(items.shape[1]):
+            item = items[n, position]
+            item_column[row, position] = item
+            consumed_column[row, position] = consumed[n, position]
+            probability_column[row, position] = probability[n, position]
+            true_column[row, position] = true_intensity[n, position]
+            intensity_column[row, position] = intensity[n, position] if item >= 0 else np.nan
 
 
 class Ledger:
@@ -64,19 +95,25 @@ class Ledger:
         ground: NDArray[np.float32],
     ) -> None:
         """Enter n served arrivals."""
-        # One row is a slice: several times faster to write to than a list of rows.
-        at = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else rows
-        self.item[at] = slates.items
-        self.consumed[at] = response.consumed
-        empty = slates.items < 0
-        self.intensity[at] = np.where(empty, np.nan, intensity) if np.count_nonzero(empty) else intensity
-        self.probability[at] = response.probability
-        self.true_intensity[at] = response.intensity
-        self.ground[at] = ground
+        _write(
+            rows,
+            slates.items,
+            response.consumed,
+            response.probability,
+            response.intensity,
+            intensity,
+            ground,
+            self.item,
+            self.consumed,
+            self.probability,
+            self.true_intensity,
+            self.intensity,
+            self.ground,
+        )
         if slates.price is not None:
-            self.price[at] = slates.price
+            self.price[rows] = slates.price
         if slates.propensity is not None:
-            self.propensity[at] = slates.propensity
+            self.propensity[rows] = slates.propensity
 
     def exposure(self, n_items: int) -> NDArray[np.int64]:
         """(M,) exposures of each item so far."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 
+from rimsim.errors import AgentError
+from rimsim.market.clock import seconds
 from rimsim.market.consumer import Response, respond_together
-from rimsim.market.records import Slates
-from rimsim.market.slates import at_items, emptied
+from rimsim.market.records import Arrivals, Slates
+from rimsim.market.slates import shown_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumer import IntensityConsumer
     from rimsim.market.market import Market
+    from rimsim.market.schedule import Schedule
+    from rimsim.market.scoring import ScoreRows
 
 __all__ = ["NextArrival", "Shown", "can_lock_step", "next_arrival", "serve_together"]
 
@@ -36,6 +39,26 @@ class NextArrival:
     """λ(x)."""
     admissible: NDArray[np.bool_]
     """(M,)."""
+    block: ScoreRows
+    """Where its scores lie."""
+    at: int
+    """Their row there."""
+    schedule: Schedule
+    """The arrivals of its round."""
+
+    def arrivals(self) -> Arrivals:
+        """The same as a batch of one, of a market that reveals no truth and caps no user."""
+        schedule, index = self.schedule, np.array([self.row])
+        scores = self.block.cut(self.at, 1)
+        return Arrivals(
+            id=schedule.id[index],
+            time=seconds(schedule.tick[index]),
+            user=schedule.user[schedule.slot[index]],
+            relevance=scores.relevance,
+            ground_intensity=scores.ground,
+            admissible=scores.admissible,
+            index=index,
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,7 +85,7 @@ def next_arrival(market: Market) -> NextArrival:
     [row] = market._hand_out(1)
     block, at = market._rows.row(row)
     relevance, ground, admissible = block.host()
-    return NextArrival(row, relevance[at], ground[at], admissible[at])
+    return NextArrival(row, relevance[at], ground[at], admissible[at], block, at, market.schedule)
 
 
 def serve_together(
@@ -82,11 +105,20 @@ def serve_together(
         relevance: (n, M) p(y|x) of those arrivals.
         ground: (n,) their λ(x).
         admissible: (n, M).
+
+    Raises:
+        AgentError: If the slates have another shape.
     """
-    shown = emptied(items, admissible)
+    if items.shape != (len(markets), markets[0].config.slate):
+        raise AgentError(
+            f"slates have shape {items.shape}; allowed: {(len(markets), markets[0].config.slate)}, a row an arrival"
+        )
+    shown, intensity = shown_of(items, admissible, relevance, ground)
     consumers = [cast("IntensityConsumer", market._consumer) for market in markets]  # can_lock_step
     response = respond_together(consumers, rows, shown)
-    intensity = at_items(torch.from_numpy(relevance), shown) * ground[:, None]
+    if len(markets) == 1:
+        markets[0]._enter(np.array(rows), Slates(shown), response, intensity, ground)
+        return Shown(shown, response.consumed)
     for n, market in enumerate(markets):
         here = slice(n, n + 1)
         market._enter(

@@ -129,6 +129,8 @@ class Market:
         self.reveal_truth = reveal_truth
         self.reveal_future = reveal_future
         self.device = torch.device(getattr(self.model, "device", "cpu"))
+        self.n_items: int = self.world.log.n_items
+        """Size of the catalogue, M."""
         delay = config.consumer.delay
         self._delay = 0 if delay is None else int(ticks(duration_seconds(delay)))
         self.closed: list[ClosedRound] = []
@@ -243,11 +245,6 @@ class Market:
         self._over = True
 
     # -- rounds ---------------------------------------------------------------------------------------------------
-
-    @property
-    def n_items(self) -> int:
-        """Size of the catalogue, M."""
-        return self.world.log.n_items
 
     @property
     def n_arrivals(self) -> int:

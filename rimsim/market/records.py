@@ -93,7 +93,7 @@ def _whole_items(answer: object) -> NDArray[np.int64]:
         raise AgentError(
             f"slates are an array of shape {items.shape} and type {items.dtype}; allowed: (n, k) whole numbers"
         )
-    return items.astype(np.int64, copy=False)
+    return items.astype(np.int64, order="C", copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from rimsim.matching._compiled import compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["at_items", "checked_slates", "count_items", "emptied", "within_capacity"]
+__all__ = ["at_items", "checked_slates", "count_items", "shown_of", "within_capacity"]
 
 
 def at_items(values: torch.Tensor, items: NDArray[np.int64]) -> NDArray[Any]:
@@ -72,12 +72,37 @@ def checked_slates(
     )
 
 
-def emptied(items: NDArray[np.int64], admissible: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Slates (n, k) with every repeated or inadmissible position emptied; ``admissible`` is (n, M)."""
-    wrong = np.empty(items.shape, bool)
-    if not _mark_wrong(items, _at_items(admissible, items), admissible.shape[1], wrong):
-        return items
-    return np.where(wrong, -1, items)
+@compiled
+def shown_of(
+    items: NDArray[np.int64],
+    admissible: NDArray[np.bool_],
+    relevance: NDArray[np.float32],
+    ground: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What is shown of slates in which every repeated or inadmissible position stays empty.
+
+    Args:
+        items: (n, k).
+        admissible: (n, M).
+        relevance: (n, M).
+        ground: (n,).
+
+    Returns:
+        (n, k) items, −1 where empty, and their λ(x)·p(y|x); NaN where empty.
+    """
+    n, k = items.shape
+    m = admissible.shape[1]
+    shown = np.empty((n, k), np.int64)
+    intensity = np.empty((n, k), np.float32)
+    for row in range(n):
+        for position in range(k):
+            item = items[row, position]
+            good = 0 <= item < m and admissible[row, item]
+            for before in range(position):
+                good &= items[row, before] != item
+            shown[row, position] = item if good else -1
+            intensity[row, position] = relevance[row, item] * ground[row] if good else np.nan
+    return shown, intensity
 
 
 def within_capacity(slates: Slates, capacity: NDArray[np.int64]) -> Slates:
