@@ -16,7 +16,7 @@ from rimsim.config import ScenarioConfig, find_scenario, override, scenario_name
 from rimsim.scenarios.experiment import begin, experiment, tasks
 from rimsim.scenarios.report import digest
 from rimsim.scenarios.run_folder import Run
-from rimsim.scenarios.running import run_arms
+from rimsim.scenarios.running import hired, run_arms
 
 WAYS = ((1, 1000), (1, 7), (1, 1), (2, 1000), (2, 13))
 """(workers, batch size)."""
@@ -51,7 +51,9 @@ def main() -> None:
             for workers, batch in WAYS:
                 folder = Path(place) / f"{workers}-{batch}"
                 begin(plan, folder, "benchmarks/bits.py")
-                for error in run_arms(tasks(folder, batch), workers, None).values():
+                with hired("local", None, workers) as crew:
+                    failures = run_arms(tasks(folder, batch), crew, None)
+                for error in failures.values():
                     raise error
                 found.append(digest(Run(folder)))
         differs |= len(set(found)) > 1

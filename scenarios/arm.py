@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rimsim.agents import Agent
     from rimsim.market import ClosedRound
 
-__all__ = ["FROZEN", "Arm", "agent_name", "prepare", "run_arm", "safe_name"]
+__all__ = ["FROZEN", "Arm", "agent_name", "part_name", "prepare", "run_arm", "safe_name"]
 
 FROZEN = "-frozen"
 """Ends the name of an arm whose model is not retrained."""
@@ -63,6 +63,11 @@ def safe_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
 
 
+def part_name(arm: Arm) -> str:
+    """What the files of an arm begin with."""
+    return f"{safe_name(arm.name)}-{arm.seed}"
+
+
 def prepare(config: ScenarioConfig, seed: int) -> None:
     """Fit what the arms of a seed share, so that they find it in the cache."""
     build_world(config)
@@ -82,7 +87,7 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
         RimsimError: Whatever went wrong in the market, the model or the agent.
         RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
-    part = f"{safe_name(arm.name)}-{arm.seed}"
+    part = part_name(arm)
     if is_done(arm.folder, part):
         return
     trouble = arm.folder / "failures" / f"{part}.txt"
@@ -144,6 +149,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
             )
             if not market.done:
                 save(folder, part, market, first, adoption, served)
+            report(0)  # the round is on disk, all of it
         tracker.finish(_hyperparameters(config, arm.labels), _finals(figures))
     adopted = adoption.table(arm.name, arm.seed)
     if adopted is not None:

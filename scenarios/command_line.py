@@ -129,7 +129,16 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder (default: runs/<scenario>-<time>)")
     parser.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
     parser.add_argument("--batch-size", type=int, help="arrivals a batch at most; changes no result")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core); changes no result")
+    parser.add_argument("--workers", type=int, help="arms at once (default: one a core); changes no result")
+    parser.add_argument(
+        "--backend",
+        default="local",
+        metavar="NAME",
+        help="local: processes here (default); ray: tasks on Ray, with the extra rimsim[ray]; changes no result",
+    )
+    parser.add_argument(
+        "--address", help="Ray cluster: auto or host:port (default: one started here for the run)"
+    )
     parser.add_argument("--no-certificate", action="store_true", help="do not compute V, D(w) and the gap")
 
 
@@ -216,6 +225,8 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
         out=options.out,
         batch_size=options.batch_size,
         workers=options.workers,
+        backend=options.backend,
+        address=options.address,
         certify=not options.no_certificate,
         ledger=not options.no_ledger,
         command=_command(),
@@ -230,7 +241,14 @@ def _resume(options: argparse.Namespace, console: Console) -> None:
 
     if options.out is None or options.source is not None:
         raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
-    run = resume(options.out, batch_size=options.batch_size, workers=options.workers, console=console)
+    run = resume(
+        options.out,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        backend=options.backend,
+        address=options.address,
+        console=console,
+    )
     print_results(run, console)
 
 
@@ -249,6 +267,8 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
         out=options.out,
         batch_size=options.batch_size,
         workers=options.workers,
+        backend=options.backend,
+        address=options.address,
         certify=source.config["certify"],
         ledger=source.config["ledger"],
         command=_command(),
@@ -270,7 +290,12 @@ def _sweep(options: argparse.Namespace, console: Console) -> None:
         if options.out is None:
             raise ConfigError("--resume goes on with the sweep in --out; allowed: --out FOLDER")
         run = resume_sweep(
-            options.out, batch_size=options.batch_size, workers=options.workers, console=console
+            options.out,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            backend=options.backend,
+            address=options.address,
+            console=console,
         )
     else:
         run = sweep(
@@ -284,6 +309,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> None:
             out=options.out,
             batch_size=options.batch_size,
             workers=options.workers,
+            backend=options.backend,
+            address=options.address,
             certify=not options.no_certificate,
             ledger=options.ledger,
             command=_command(),

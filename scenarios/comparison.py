@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
 from rimsim.scenarios.run_folder import Run, load_run, locked
-from rimsim.scenarios.running import check_sizes, run_arms
+from rimsim.scenarios.running import check_sizes, hired, run_arms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
+
+    from rimsim.scenarios.running import Crew
 
 __all__ = ["DEFAULT_AGENTS", "compare", "resolved", "resume"]
 
@@ -33,6 +35,8 @@ def compare(
     out: str | Path | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
     certify: bool = True,
     ledger: bool = True,
     command: str | None = None,
@@ -51,7 +55,9 @@ def compare(
             where the scenario retrains.
         out: The run folder; None: ``runs/<scenario>-<time>``.
         batch_size: Arrivals a batch at most; results do not depend on it.
-        workers: Processes; None: one a core; 1: no other process. Results do not depend on it.
+        workers: Arms at once; None: one a core; 1 and local: no other process. Results do not depend on it.
+        backend: ``local``: processes of this machine; ``ray``: tasks on Ray (the extra ``ray``). Nor on that.
+        address: Of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for as long as the run.
         certify: Compute certificates (V, D(w), gap) of every round.
         ledger: Write the ledger.
         command: The command line, to be recorded.
@@ -61,7 +67,7 @@ def compare(
         The run, with its tables.
 
     Raises:
-        ConfigError: If scenario, agents, seeds or workers do not fit; nothing has been written then.
+        ConfigError: If scenario, agents, seeds, workers or backend do not fit; nothing has been written then.
         DataError: If the log cannot be read.
         AgentError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
@@ -70,9 +76,9 @@ def compare(
     check_sizes(batch_size, workers)
     plan = experiment(config, agents, seeds, frozen, certify=certify, ledger=ledger)
     folder = Path(out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    with locked(folder):
+    with hired(backend, address, workers) as crew, locked(folder):
         begin(plan, folder, command or "rimsim.scenarios.compare")
-        return _play(folder, batch_size, workers, console)
+        return _play(folder, batch_size, crew, console)
 
 
 def resume(
@@ -80,6 +86,8 @@ def resume(
     *,
     batch_size: int | None = None,
     workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
     console: Console | None = None,
 ) -> Run:
     """Go on with an interrupted run; it ends with the same tables as one that was never interrupted.
@@ -90,6 +98,8 @@ def resume(
         folder: The run folder.
         batch_size: As in :func:`compare`; may differ from the interrupted run's.
         workers: Likewise.
+        backend: Likewise.
+        address: Likewise.
         console: Where progress is shown; None: nowhere.
 
     Raises:
@@ -101,14 +111,14 @@ def resume(
     if (run.folder / "rounds.parquet").exists():
         return run
     require_unchanged(run)
-    with locked(run.folder):
-        return _play(run.folder, batch_size, workers, console)
+    with hired(backend, address, workers) as crew, locked(run.folder):
+        return _play(run.folder, batch_size, crew, console)
 
 
-def _play(folder: Path, batch_size: int | None, workers: int | None, console: Console | None) -> Run:
+def _play(folder: Path, batch_size: int | None, crew: Crew, console: Console | None) -> Run:
     """Run what is left of the arms that a folder's config describes, then join their tables."""
     arms = tasks(folder, batch_size)
-    return gather(folder, arms, run_arms(arms, workers, console))
+    return gather(folder, arms, run_arms(arms, crew, console))
 
 
 def resolved(

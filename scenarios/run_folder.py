@@ -31,6 +31,7 @@ __all__ = [
     "load_run",
     "locked",
     "versions",
+    "write_bytes",
     "write_table",
     "write_text",
 ]
@@ -48,6 +49,12 @@ def versions() -> dict[str, str]:
     """Versions that results may hang on."""
     found = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
     return found | {name: importlib.metadata.version(name) for name in _RECORDED}
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with _draft_of(path) as draft:
+        draft.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from rich.console import Console
@@ -17,20 +18,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from rimsim.errors import ConfigError, RimsimError
+from rimsim.errors import ConfigError, RimsimError, nearest
 from rimsim.market import build_world
 from rimsim.scenarios.arm import Arm, prepare, run_arm
 from rimsim.scenarios.interruption import stop_if_asked
 from rimsim.scenarios.workers import run_here, run_on_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rimsim.config import ScenarioConfig
 
-__all__ = ["check_sizes", "run_arms"]
+    Report: TypeAlias = Callable[[int], None]
+    Job: TypeAlias = Callable[[Arm, Report], None]
+    Crew: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
+    """Does a job for each arm, calls with numbers for progress, and answers position → what went wrong."""
 
-Task = TypeVar("Task")
+__all__ = ["BACKENDS", "check_sizes", "hired", "run_arms"]
+
+BACKENDS = ("local", "ray")
+"""Where arms can run: on processes of this machine, or on Ray."""
 
 
 def check_sizes(batch_size: int | None, workers: int | None) -> None:
@@ -44,12 +51,44 @@ def check_sizes(batch_size: int | None, workers: int | None) -> None:
             raise ConfigError(f"{name} is {value}; allowed: at least 1")
 
 
-def run_arms(arms: Sequence[Arm], workers: int | None, console: Console | None) -> dict[int, RimsimError]:
+@contextmanager
+def hired(backend: str, address: str | None, workers: int | None) -> Iterator[Crew]:
+    """Those who run arms; they are there as long as the block.
+
+    Args:
+        backend: One of :data:`BACKENDS`.
+        address: Of a Ray cluster; None: one is started on this machine.
+        workers: Arms at once; None: one a core; 1 and local: no other process.
+
+    Raises:
+        ConfigError: If there is no such backend, or Ray cannot be had.
+    """
+    if backend not in BACKENDS:
+        raise ConfigError(f"backend: {backend!r}.{nearest(backend, BACKENDS)}")
+    if backend == "local":
+        if address is not None:
+            raise ConfigError(f"address: {address!r} with the backend 'local'; allowed: with 'ray'")
+        yield partial(_run_locally, workers)
+        return
+    from rimsim.scenarios.ray_backend import on_ray, run_on_ray  # noqa: PLC0415  # loads only for who asks
+
+    with on_ray(address, workers):
+        yield partial(run_on_ray, workers)
+
+
+def _run_locally(
+    workers: int | None, job: Job, arms: Sequence[Arm], report: Report
+) -> dict[int, RimsimError]:
+    most = min(workers or os.cpu_count() or 1, len(arms))
+    return run_here(job, arms, report) if most == 1 else run_on_workers(job, arms, most, report)
+
+
+def run_arms(arms: Sequence[Arm], crew: Crew, console: Console | None) -> dict[int, RimsimError]:
     """Fit what arms share, then run them all.
 
     Args:
         arms: What to run; results do not depend on their order.
-        workers: Processes; None: one a core; 1: no other process.
+        crew: Those who run them.
         console: Where progress is shown; None: nowhere.
 
     Returns:
@@ -58,7 +97,6 @@ def run_arms(arms: Sequence[Arm], workers: int | None, console: Console | None) 
     Raises:
         RimsimError: If a fit fails.
     """
-    n_workers = min(workers or os.cpu_count() or 1, len(arms))
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -68,41 +106,29 @@ def run_arms(arms: Sequence[Arm], workers: int | None, console: Console | None) 
         console=console or Console(quiet=True),
         disable=console is None,
     )
-    fits = list(dict.fromkeys(_Fit(arm.config, arm.seed) for arm in arms))
+    fits = list({(arm.config, arm.seed): arm for arm in arms}.values())
     total = sum(_expected_arrivals(arm.config) for arm in arms)
     with progress:
         fitting = progress.add_task("fitting the platform's model", total=len(fits))
         serving = progress.add_task("arrivals served", total=total)
-        for error in _run(_fit, fits, n_workers, lambda n: progress.advance(fitting, n)).values():
+        for error in _run(crew, _fit, fits, lambda n: progress.advance(fitting, n)).values():
             raise error
-        return _run(run_arm, arms, n_workers, lambda n: progress.advance(serving, n))
+        return _run(crew, run_arm, arms, lambda n: progress.advance(serving, n))
 
 
-def _run(
-    job: Callable[[Task, Callable[[int], None]], None],
-    tasks: Sequence[Task],
-    workers: int,
-    report: Callable[[int], None],
-) -> dict[int, RimsimError]:
+def _run(crew: Crew, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     def told(count: int) -> None:
         stop_if_asked()
         report(count)
 
-    failures = run_here(job, tasks, told) if workers == 1 else run_on_workers(job, tasks, workers, told)
+    failures = crew(job, arms, told)
     stop_if_asked()
     return failures
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """What the arms of a seed share."""
-
-    config: ScenarioConfig
-    seed: int
-
-
-def _fit(fit: _Fit, report: Callable[[int], None]) -> None:
-    prepare(fit.config, fit.seed)
+def _fit(arm: Arm, report: Report) -> None:
+    """Fit what the arms of a seed share."""
+    prepare(arm.config, arm.seed)
     report(1)
 
 

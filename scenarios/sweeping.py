@@ -17,13 +17,15 @@ from rimsim.scenarios.comparison import DEFAULT_AGENTS, resolved
 from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
 from rimsim.scenarios.results import late_means
 from rimsim.scenarios.run_folder import CONFIG, Run, load_run, locked, versions, write_table, write_text
-from rimsim.scenarios.running import check_sizes, run_arms
+from rimsim.scenarios.running import check_sizes, hired, run_arms
 from rimsim.scenarios.sweep_picture import draw_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
+
+    from rimsim.scenarios.running import Crew
 
 __all__ = ["BETA", "POINTS", "resume_sweep", "sweep"]
 
@@ -45,6 +47,8 @@ def sweep(
     out: str | Path | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
     certify: bool = True,
     ledger: bool = False,
     command: str | None = None,
@@ -63,7 +67,9 @@ def sweep(
         out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
             ``points/``.
         batch_size: Arrivals a batch at most; results do not depend on it.
-        workers: Processes; None: one a core; 1: no other process. Results do not depend on it.
+        workers: As in :func:`rimsim.scenarios.compare`.
+        backend: Likewise.
+        address: Likewise.
         certify: Compute certificates (V, D(w), gap) of every round.
         ledger: Write the ledgers.
         command: The command line, to be recorded.
@@ -73,7 +79,7 @@ def sweep(
         The sweep, whose table ``sweep`` has a column for each swept field.
 
     Raises:
-        ConfigError: If grid, scenario, agents, seeds or workers do not fit; nothing has been written then.
+        ConfigError: If grid, scenario, agents, seeds, workers or backend do not fit; nothing has been written then.
         DataError: If the log cannot be read.
         AgentError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
@@ -100,11 +106,11 @@ def sweep(
         "scenario": to_plain(base),
         "versions": versions(),
     }
-    with locked(folder):
+    with hired(backend, address, workers) as crew, locked(folder):
         for name, plan in plans.items():
             begin(plan, folder / POINTS / name, command)
         write_text(folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
-        return _play(folder, batch_size, workers, console)
+        return _play(folder, batch_size, crew, console)
 
 
 def resume_sweep(
@@ -112,6 +118,8 @@ def resume_sweep(
     *,
     batch_size: int | None = None,
     workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
     console: Console | None = None,
 ) -> Run:
     """Go on with an interrupted sweep; it ends with the same table as one that was never interrupted.
@@ -120,6 +128,8 @@ def resume_sweep(
         folder: The folder of the sweep.
         batch_size: As in :func:`sweep`; may differ from the interrupted one's.
         workers: Likewise.
+        backend: Likewise.
+        address: Likewise.
         console: Where progress is shown; None: nowhere.
 
     Raises:
@@ -132,15 +142,15 @@ def resume_sweep(
         point = load_run(run.folder / POINTS / name)
         if not _is_finished(point):
             require_unchanged(point)
-    with locked(run.folder):
-        return _play(run.folder, batch_size, workers, console)
+    with hired(backend, address, workers) as crew, locked(run.folder):
+        return _play(run.folder, batch_size, crew, console)
 
 
 def _is_finished(point: Run) -> bool:
     return (point.folder / "rounds.parquet").is_file()
 
 
-def _play(folder: Path, batch_size: int | None, workers: int | None, console: Console | None) -> Run:
+def _play(folder: Path, batch_size: int | None, crew: Crew, console: Console | None) -> Run:
     """Run what is left of all points, in one pool, then join them."""
     run = load_run(folder)
     points = _points(run.scenario, run.config["sweep"])
@@ -150,7 +160,7 @@ def _play(folder: Path, batch_size: int | None, workers: int | None, console: Co
         if not _is_finished(Run(folder / POINTS / name))
     }
     arms = [arm for some in left.values() for arm in some]
-    failures = run_arms(arms, workers, console) if arms else {}
+    failures = run_arms(arms, crew, console) if arms else {}
     failed: list[str] = []
     begun = 0
     for name, some in left.items():

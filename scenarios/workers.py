@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     Report: TypeAlias = Callable[[int], None]
 
-__all__ = ["run_here", "run_on_workers"]
+__all__ = ["ATTEMPTS", "run_here", "run_on_workers"]
 
 Task = TypeVar("Task")
-_ATTEMPTS = 2
+ATTEMPTS = 2
 """How often a task is begun before a death of its worker counts as its failure."""
 
 
@@ -154,11 +154,11 @@ class _Crew(Generic[Task]):
         worker.process.join()
         if (task := worker.task) is None:
             return
-        if self._begun[task] < _ATTEMPTS:
+        if self._begun[task] < ATTEMPTS:
             self._waiting.appendleft(task)
             return
         ending = _ending(worker.process.exitcode)
-        self.failures[task] = RimsimError(f"the worker process {ending}, {_ATTEMPTS} times over")
+        self.failures[task] = RimsimError(f"the worker process {ending}, {ATTEMPTS} times over")
 
 
 def _ending(code: int | None) -> str:

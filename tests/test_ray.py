@@ -1,0 +1,279 @@
+"""Arms on Ray: the same bytes as on local processes, whatever dies on the way, and no file system in common."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from small_markets import small_scenario
+
+from rimsim.config import DataConfig, to_plain
+from rimsim.errors import AgentError, ConfigError
+from rimsim.scenarios import compare, load_run, sweep
+from rimsim.scenarios.arm import run_arm
+from rimsim.scenarios.comparison import resume
+from rimsim.scenarios.experiment import begin, experiment, gather, tasks
+from rimsim.scenarios.ray_backend import _enter, _left, _log, _require_same, _work, on_ray
+from rimsim.scenarios.report import digest
+from rimsim.scenarios.run_folder import versions
+
+FAULTY = Path(__file__).with_name("faulty_agents.py")
+AGENTS = ("random", "relevance")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run in this process."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return compare(small_scenario(rounds=2), AGENTS, seeds=2, out=folder, workers=1, certify=False)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """The package, told to keep to itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield pytest.importorskip("ray", reason="Ray is not installed: the extra rimsim[ray]")
+
+
+def _content(folder):
+    """Bytes of all tables of a finished run."""
+    return {path.name: path.read_bytes() for path in Path(folder).rglob("*.parquet")}
+
+
+# -- without Ray --------------------------------------------------------------------------------------------------
+
+
+def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch):
+    """The error names the extra that brings it, and nothing has been written."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"Ray cannot be imported .*pip install 'rimsim\[ray\]'"):
+        compare(small_scenario(), AGENTS, seeds=1, out=tmp_path / "run", backend="ray")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_backend_that_does_not_exist_is_refused(tmp_path):
+    """The error has the nearest name; an address is refused where it would mean nothing."""
+    with pytest.raises(ConfigError, match="Did you mean 'ray'"):
+        compare(small_scenario(), AGENTS, seeds=1, out=tmp_path / "run", backend="rays")
+    with pytest.raises(ConfigError, match="address: 'auto' with the backend 'local'"):
+        compare(small_scenario(), AGENTS, seeds=1, out=tmp_path / "run", address="auto")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
+    """Only what a task sends reaches the run folder; cut off after each of its news, another ends it alike."""
+    config, folder, agents = small_scenario(), tmp_path / "run", ("rim-feedback",)
+    whole = compare(config, agents, seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
+    begin(experiment(config, agents, 1, [], certify=True, ledger=True), folder, "test")
+    arms = tasks(folder, 50)
+    away = replace(arms[0], folder=tmp_path / "nowhere")
+    sent, rounds = [0], []
+    while sent[-1] is not None:
+        stream = _work(run_arm, away, _left(arms[0]), {}, versions(), _log(arms[0]))
+        sent = [told for told, _ in zip(stream, range(len(rounds) + 1), strict=False)]
+        stream.close()
+        for files in (told for told in sent if isinstance(told, dict)):
+            _enter(folder, files)
+        rounds.append(load_run(folder).rounds["round"].nunique() if any(folder.glob("rounds/*")) else 0)
+    assert rounds[0] == 0
+    assert {1, 2} < set(rounds)
+    assert not (tmp_path / "nowhere").exists()
+    assert not list(folder.rglob(".draft*"))
+    assert digest(gather(folder, arms, {})) == digest(whole)
+    assert _content(folder) == _content(whole.folder)
+
+
+def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
+    """Where results could be others, nothing is run: the error names what differs."""
+    config, folder = small_scenario(), tmp_path / "run"
+    begin(experiment(config, ("random",), 1, [], certify=True, ledger=True), folder, "test")
+    arm = tasks(folder, None)[0]
+    with pytest.raises(ConfigError, match=r"has numpy .* in place of 0\.1; allowed: the versions"):
+        _require_same(arm, versions() | {"numpy": "0.1"}, _log(arm))
+    with pytest.raises(ConfigError, match="another log as 'ml-latest-small'"):
+        _require_same(arm, versions(), "0")
+    away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
+    with pytest.raises(ConfigError, match=r"cannot read the log: .*none\.csv.*allowed: the same log"):
+        _require_same(away, versions(), _log(arm))
+
+
+@pytest.mark.parametrize("address_of_none", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1"])
+def test_an_address_without_a_cluster_is_refused(tmp_path, ray, address_of_none):
+    """In good time, with what an address can be, and before anything is written."""
+    with pytest.raises(ConfigError, match=f"--address {address_of_none}: .*allowed: auto or host:port"):
+        compare(small_scenario(), AGENTS, 1, 1, out=tmp_path / "r", backend="ray", address=address_of_none)
+    assert not (tmp_path / "r").exists()
+
+
+# -- on a cluster of two ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def address(ray):
+    """A cluster of two nodes with a processor each, on this machine."""
+    cluster_utils = importlib.import_module("ray.cluster_utils")
+    cluster = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    cluster.add_node(num_cpus=1)
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_a_cluster_that_was_there_stays(address, ray):
+    """Only the connection ends; SIGTERM is still handled as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    for _ in range(2):
+        with on_ray(address, None):
+            assert ray.is_initialized()
+            assert signal.getsignal(signal.SIGTERM) == before
+        assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def connected(address):
+    """A connection that is held, so that tests share workers."""
+    with on_ray(address, None):
+        yield {"backend": "ray", "address": address}
+
+
+def test_a_run_on_ray_has_the_same_bytes(tmp_path, whole, connected, capfd):
+    """Tables of a cluster equal those of this process byte for byte, and Ray says nothing."""
+    config, out = small_scenario(rounds=2), tmp_path / "run"
+    found = compare(config, AGENTS, seeds=2, out=out, certify=False, batch_size=7, **connected)
+    assert _content(found.folder) == _content(whole.folder)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_agents_models_and_logs_in_files_are_taken_along(tmp_path, connected, monkeypatch):
+    """Files named by a path that no other machine has: a sweep on Ray equals one that is not."""
+    here, _ = tmp_path / "here", monkeypatch.chdir(tmp_path)
+    here.mkdir()
+    shutil.copy(FAULTY, here / "mine.py")
+    (here / "model.py").write_text(
+        "from rimsim.intensity import Popularity\n\ndef make(seed, device):\n    return Popularity()\n"
+    )
+    rows = [f"{u},{(u * 7 + 3 * n) % 40},{10**9 + 97 * (u + 60 * n)}" for u in range(60) for n in range(12)]
+    (here / "log.csv").write_text("\n".join(["user,item,timestamp", *rows]))
+    config = small_scenario(rounds=1, data=DataConfig(source="here/log.csv"))
+    (Path(os.environ["RIMSIM_CACHE"]) / "died").touch()  # the agent is then as random
+    grid = {"platform.model": ["here/model.py:make", "popularity-hp"]}
+    runs = [
+        sweep(config, grid, ("here/mine.py:DiesOnce",), seeds=1, out=name, certify=False, **kind)
+        for name, kind in (("local", {"workers": 1}), ("ray", connected))
+    ]
+    (Path(os.environ["RIMSIM_CACHE"]) / "died").unlink()
+    assert _content(runs[0].folder) == _content(runs[1].folder)
+
+
+def test_what_goes_wrong_on_ray_is_named_as_elsewhere(tmp_path, whole, connected, capfd):
+    """A worker that dies once is replaced, twice is told; an agent that raises is named; the others are kept."""
+    agents = (f"{FAULTY}:DiesOnce", f"{FAULTY}:Dies", f"{FAULTY}:Raises")
+    with pytest.raises(AgentError, match="2 of 3 arms failed") as caught:
+        compare(
+            small_scenario(rounds=2), agents, seeds=1, frozen=[], certify=False, out=tmp_path, **connected
+        )
+    assert "dies, seed 0: on Ray: The worker died unexpectedly" in str(caught.value)
+    assert "2 times over" in str(caught.value)
+    assert "raises, seed 0: agent 'raises' raised ValueError in round 1, at arrival" in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert "Traceback" in (tmp_path / "failures" / "raises-0.txt").read_text()
+    assert (Path(os.environ["RIMSIM_CACHE"]) / "died").exists()
+    left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
+    assert (left["random"], left["raises"]) == (2, 1)
+    kept, wanted = (
+        run.rounds.query("agent == 'random' and seed == 0").sort_values(["round", "metric"])["value"]
+        for run in (load_run(tmp_path), whole)
+    )
+    assert kept.tolist() == wanted.tolist()
+
+
+# -- a Ray of our own ---------------------------------------------------------------------------------------------
+
+
+SLOW = """
+import time
+from rimsim.agents import Random
+
+class Slow(Random):
+    name = "random"
+
+    def act(self, arrivals):
+        time.sleep(0.1)
+        return super().act(arrivals)
+"""
+
+
+def _descendants(process):
+    """Process numbers of all that a process has started, and they."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc, to look for processes")
+def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
+    """SIGTERM: status 130, one sentence, no process, no temporary folder; the rest can be done without Ray."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    config = small_scenario(rounds=4)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    folder, spare = tmp_path / "run", tmp_path / "spare"
+    spare.mkdir()
+    line = ["compare", "small.yaml", "--agents", "slow.py:Slow", "--seeds", "2", "--out", "run"]
+    line += [
+        "--backend",
+        "ray",
+        "--workers",
+        "2",
+        "--batch-size",
+        "5",
+        "--frozen",
+        "none",
+        "--no-certificate",
+    ]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "rimsim.scenarios.command_line", *line],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(spare), "RAY_TMPDIR": "/tmp"},  # noqa: S108  # Ray's sockets need a short one
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("rounds/*")) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started = _descendants(run.pid)
+    run.send_signal(signal.SIGTERM)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert told == (
+        "rimsim: interrupted; finished rounds are in the run folder, and compare --resume --out RUN goes on\n"
+    )
+    assert len(started) > 2
+    while any(Path(f"/proc/{process}").exists() for process in started) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [process for process in started if Path(f"/proc/{process}").exists()]
+    assert not list(spare.glob("rimsim-arm-*"))
+    assert not (folder / "rounds.parquet").exists()
+    begun = load_run(folder).rounds.groupby("seed")["round"].nunique()
+    assert begun.between(1, 3).all()
+    os.chdir(tmp_path)
+    whole = compare(config, ("random",), seeds=2, out=tmp_path / "whole", workers=1, frozen=[], certify=False)
+    assert digest(resume(folder, workers=1)) == digest(whole)
