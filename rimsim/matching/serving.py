@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from rimsim.matching._ties import row_states, tie_rank
 from rimsim.matching.problem import as_array
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["price_slates"]
@@ -64,6 +65,16 @@ def _rank_rows(
             slates[row, place] = -1
 
 
+def _shape(values: object) -> tuple[int, ...]:
+    """Of an array, a nested list or a tensor, wherever it lies."""
+    return tuple(np.shape(cast("ArrayLike", values)))
+
+
+def _on_gpu(scores: object) -> TypeGuard[torch.Tensor]:
+    """Whether scores are a tensor on another device than the CPU, without importing torch."""
+    return getattr(getattr(scores, "device", None), "type", "cpu") != "cpu"
+
+
 def price_slates(
     scores: object,
     v: ArrayLike,
@@ -96,25 +107,31 @@ def price_slates(
     Raises:
         ConfigError: If an argument does not fit.
     """
-    matrix = as_array(scores)
-    if matrix.ndim != 2:
-        raise ConfigError(f"price_slates: scores have shape {matrix.shape}; allowed: (n, M)")
-    if matrix.dtype not in (np.float32, np.float64):
-        matrix = matrix.astype(np.float64)
-    n, m = matrix.shape
+    shape = _shape(scores)
+    if len(shape) != 2:
+        raise ConfigError(f"price_slates: scores have shape {shape}; allowed: (n, M)")
+    n, m = shape
     price = np.ascontiguousarray(np.broadcast_to(as_array(v).astype(np.float64), (m,)))
     if k < 0:
         raise ConfigError(f"price_slates: k is {k}; allowed: a number of at least 0")
     if not tie_width >= 0:
         raise ConfigError(f"price_slates: tie_width is {tie_width}; allowed: a number of at least 0")
-    mask = np.ones((0, m), bool) if admissible is None else as_array(admissible).astype(bool, copy=False)
-    if admissible is not None and mask.shape != (n, m):
+    if admissible is not None and _shape(admissible) != (n, m):
         raise ConfigError(
-            f"price_slates: admissible has shape {mask.shape}; allowed: that of the scores, ({n}, {m})"
+            f"price_slates: admissible has shape {_shape(admissible)}; allowed: that of the scores, ({n}, {m})"
         )
     keys = np.arange(n) if row_keys is None else as_array(row_keys)
     if keys.shape != (n,):
         raise ConfigError(f"price_slates: row_keys have shape {keys.shape}; allowed: ({n},)")
+    if _on_gpu(scores):
+        from rimsim.matching._device import ranked  # noqa: PLC0415  # torch only where a tensor came
+
+        mask_there = cast("torch.Tensor | None", admissible)
+        return ranked(scores, price, k, mask_there, row_states(tie_seed, keys), float(tie_width))
+    matrix = as_array(scores)
+    if matrix.dtype not in (np.float32, np.float64):
+        matrix = matrix.astype(np.float64)
+    mask = np.ones((0, m), bool) if admissible is None else as_array(admissible).astype(bool, copy=False)
     slates = np.full((n, k), -1, np.int64)
     if k > 0 and n > 0:
         _rank_rows(matrix, price, mask, row_states(tie_seed, keys), float(tie_width), slates)

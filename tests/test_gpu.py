@@ -1,0 +1,205 @@
+"""The same code on another device: scores, slates and a market's tables, on CUDA where there is one.
+
+Each test runs with ``cpu`` too, where the answer must be the same to the last bit, so that the tests themselves are
+tried on every machine.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from small_markets import small_scenario
+
+from rimsim.agents import make_agent, play_round, rollout
+from rimsim.agents.contract import _any_top_k, top_k
+from rimsim.config import PlatformConfig, override
+from rimsim.envs import MarketEnv
+from rimsim.intensity import RIM, UserStates, load, make
+from rimsim.market import Market, build_world
+from rimsim.market.scoring import BLOCK
+from rimsim.matching import price_slates
+from rimsim.matching._device import ranked
+from rimsim.matching._ties import row_states
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ],
+    ),
+]
+CLOSE = 2e-4
+"""Relative difference of two float32 scores that went through other kernels."""
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    """Clones on a small catalogue with the personalised model, fitted on the CPU."""
+    return small_scenario(rounds=2, platform=PlatformConfig(model="gru-hp", device="cpu", retrain=False))
+
+
+@pytest.fixture(scope="module")
+def saved(scenario, tmp_path_factory):
+    """A folder with the model, fitted once, so that every device serves the same parameters."""
+    folder = tmp_path_factory.mktemp("model") / "gru-hp"
+    model = make("gru-hp", seed=0, device="cpu").fit(build_world(scenario).past)
+    assert isinstance(model, RIM)
+    model.save(folder)
+    return folder
+
+
+def played(scenario, saved, device, name):
+    """The rounds that an agent played with the model on a device, and the market."""
+    market = Market(scenario, model=load(saved, device))
+    assert market.device.type == device
+    agent = make_agent(name)
+    while not market.done:
+        play_round(market, agent)
+    return market
+
+
+@contextmanager
+def departures(device):
+    """Collects how many numbers each fetch of float or bool tensors took off a device."""
+    taken = {"float": [0], "bool": [0]}
+    originals = {name: getattr(torch.Tensor, name) for name in ("cpu", "numpy", "tolist", "to", "item")}
+
+    def watched(name):
+        def call(tensor, *args, **kwargs):
+            result = originals[name](tensor, *args, **kwargs)
+            stays = isinstance(result, torch.Tensor) and result.device.type == device and name == "to"
+            if tensor.device.type == device and not stays:
+                kind = (
+                    "float" if tensor.is_floating_point() else "bool" if tensor.dtype == torch.bool else None
+                )
+                if kind is not None:
+                    taken[kind].append(tensor.numel())
+            return result
+
+        return call
+
+    try:
+        for name in originals:
+            setattr(torch.Tensor, name, watched(name))
+        yield taken
+    finally:
+        for name, original in originals.items():
+            setattr(torch.Tensor, name, original)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("tie_width", [0.0, 0.05])
+@pytest.mark.parametrize("share", [None, 0.6, 0.01])
+def test_ranking_by_tensor_operations_is_the_compiled_ranking(device, tie_width, share):
+    """Price slates on a device equal those of the compiled code: ties, dither, masks and prices of both signs."""
+    draw = np.random.default_rng(3)
+    n, m, k = 40, 300, 8
+    scores = (draw.integers(30, size=(n, m)) / 30).astype(np.float32)  # ties in every row
+    price = draw.choice([-0.2, 0.0, 0.4], m)
+    admissible = None if share is None else draw.random((n, m)) < share
+    keys = draw.integers(2**40, size=n)
+    want = price_slates(
+        scores, price, k, admissible=admissible, tie_seed=9, row_keys=keys, tie_width=tie_width
+    )
+    there = torch.from_numpy(scores).to(device)
+    mask = None if admissible is None else torch.from_numpy(admissible).to(device)
+    found = ranked(there, price, k, mask, row_states(9, keys), tie_width)
+    np.testing.assert_array_equal(found, want)
+    same = price_slates(there, price, k, admissible=mask, tie_seed=9, row_keys=keys, tie_width=tie_width)
+    np.testing.assert_array_equal(same, want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_top_k_on_a_device_is_that_of_the_cpu(device):
+    """Distinct scores have one best slate, whichever code finds it; short rows end in empty positions."""
+    draw = np.random.default_rng(4)
+    scores = torch.from_numpy(draw.permuted(np.tile(np.arange(200, dtype=np.float32), (30, 1)), axis=1))
+    admissible = torch.from_numpy(draw.random((30, 200)) < draw.choice([0.01, 0.7], (30, 1)))
+    want = _any_top_k(scores, admissible, 6)
+    np.testing.assert_array_equal(top_k(scores.to(device), admissible.to(device), 6), want)
+    np.testing.assert_array_equal(_any_top_k(scores.to(device), admissible.to(device), 6), want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_scores_agree_with_those_of_the_cpu(scenario, saved, device):
+    """λ(x,y) of one model on two devices differs by rounding alone, and lies on the model's device."""
+    past = build_world(scenario).past
+    states = UserStates.of(past, np.arange(50), np.full(50, past.time[-1] + 1.0))
+    want, found = load(saved, "cpu").score(states), load(saved, device).score(states)
+    assert found.device.type == device
+    torch.testing.assert_close(found.cpu(), want, rtol=CLOSE if device != "cpu" else 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["random", "relevance", "rim-dual", "rim-feedback"])
+def test_a_short_market_is_the_same_on_a_device(scenario, saved, device, name):
+    """Two rounds leave the ledger of the CPU: slates equal but for near-ties, λ(x,y) equal but for rounding."""
+    here, there = (played(scenario, saved, where, name) for where in ("cpu", device))
+    for mine, theirs in zip(here.closed, there.closed, strict=True):
+        one, other = mine.ledger, theirs.ledger
+        np.testing.assert_array_equal(mine.required, theirs.required)
+        assert mine.cost == pytest.approx(theirs.cost, rel=CLOSE)
+        same = (one.item == other.item).all(1)
+        if device == "cpu":
+            assert same.all()
+            np.testing.assert_array_equal(one.consumed, other.consumed)
+        # Prices hang on many scores: one near-tie of the solver moves a price, and with it some slates.
+        assert same.mean() > (0.97 if name in {"random", "relevance"} else 0.8)
+        first = slice(0, 20)  # before anything that differs can have changed a state
+        if name in {"random", "relevance"}:
+            rows = np.flatnonzero(same[first])
+            np.testing.assert_allclose(one.intensity[rows], other.intensity[rows], rtol=5 * CLOSE)
+            for row in np.flatnonzero(~same[first]):  # another order is allowed among near-ties only
+                np.testing.assert_allclose(one.intensity[row], other.intensity[row], rtol=5 * CLOSE)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["relevance", "rim-dual"])
+def test_scores_stay_on_the_device_until_the_slates(scenario, saved, device, name):
+    """While a round is served, no fetch is larger than a block of slates; the watch itself is tried on the CPU."""
+    market = Market(scenario, model=load(saved, device))
+    agent = make_agent(name)
+    agent.begin_round(market.round_view())  # prices are solved on the CPU, once a round
+    with departures(device) as taken:
+        while market.round == 0:
+            arrivals = market.next_arrivals(BLOCK, in_waves=True)
+            if market.served + len(arrivals) == market.n_arrivals:
+                break
+            market.serve(arrivals, agent.act(arrivals))
+    assert market.served > 0
+    if device == "cpu":  # compiled code reads scores where they lie, as NumPy sees them
+        assert max(taken["float"]) >= BLOCK * market.n_items // 2
+    else:
+        assert max(taken["float"]) <= BLOCK * scenario.slate
+        assert max(taken["bool"]) <= BLOCK * scenario.slate
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_environment_on_a_device_is_its_engine(scenario, device):
+    """The environment and the engine with the model on one device agree in every slate and consumption."""
+    config = override(scenario, {"platform.device": device, "rounds": 1})
+    market, agent = Market(config), make_agent("relevance")
+    play_round(market, agent)
+    env = MarketEnv("closed-loop", settings=_flat(config))
+    rollout(env, make_agent("relevance"), seed=0)
+    np.testing.assert_array_equal(env.market.closed[0].ledger.item, market.closed[0].ledger.item)
+    np.testing.assert_array_equal(env.market.closed[0].ledger.consumed, market.closed[0].ledger.consumed)
+
+
+def _flat(config):
+    return {
+        "platform.model": config.platform.model,
+        "platform.device": config.platform.device,
+        "platform.retrain": False,
+        "data.min_item_events": config.data.min_item_events,
+        "arrivals.per_round": config.arrivals.per_round,
+        "arrivals.max_visits": config.arrivals.max_visits,
+        "slate": config.slate,
+        "rounds": 1,
+    }
