@@ -49,6 +49,7 @@ __all__ = ["on_ray", "run_on_ray"]
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # deaths of workers are told by us, not in the middle of the progress bar
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU is seen as by local processes; later versions' default
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would send the working directory, runs included
 }
 """Settings of Ray that are read when it is imported; those of the user go first."""

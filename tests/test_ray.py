@@ -209,7 +209,7 @@ class Slow(Random):
     name = "random"
 
     def act(self, arrivals):
-        time.sleep(0.1)
+        time.sleep(0.05)
         return super().act(arrivals)
 """
 
