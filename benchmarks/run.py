@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("engine.py", "matching.py", "intensity.py", "data.py")
+SCRIPTS = ("speed.py", "matching.py", "intensity.py", "data.py")
 
 
 def main() -> int:

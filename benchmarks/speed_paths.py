@@ -1,0 +1,220 @@
+"""The three ways through a market that are timed: single environment, vector environment, batch engine.
+
+All three play the same arrivals, and what came of them is compared, so that a speed-up that changes anything fails.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+import torch
+from made_up import settings
+
+from rimsim.agents import make_agent
+from rimsim.agents.prices import solved_prices
+from rimsim.agents.rim_dual import RimDual
+from rimsim.market import Market
+from rimsim.market.clock import Clock
+from rimsim.market.scoring import BLOCK
+from rimsim.matching import price_slates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+
+    from rimsim.agents import Agent
+    from rimsim.config import ScenarioConfig
+    from rimsim.envs import MarketEnv
+    from rimsim.market import RoundView
+    from rimsim.market.clock import Rank
+    from rimsim.market.ledger import Ledger
+
+    Chooser = Callable[[dict[str, NDArray[Any]]], NDArray[np.int64]]
+
+__all__ = ["AGENTS", "Played", "check_events", "engine", "same_outcome", "single", "vector"]
+
+AGENTS = ("random", "relevance", "rim-dual")
+_DRAWN = 257
+"""Slates that the random policy draws beforehand."""
+
+
+class _KeptPrices(RimDual):
+    """``rim-dual`` whose prices are solved in the first round and kept: what is timed is serving by them."""
+
+    def begin_round(self, view: RoundView) -> None:
+        """Solve once; later rounds bring their key alone."""
+        if hasattr(self, "item_price"):
+            self._slate, self._key = view.slate, view.key
+        else:
+            super().begin_round(view)
+
+
+@lru_cache(maxsize=8)
+def _prices(config: ScenarioConfig) -> NDArray[np.float64]:
+    """The prices of a market's first round."""
+    return solved_prices(Market(config).round_view(), 1e-3)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What a stretch of arrivals took and what it left."""
+
+    arrivals: int
+    seconds: float
+    """CPU seconds of serving them."""
+    ledger: Ledger
+    """Of the round, or of the first copy's."""
+    prices: float = 0.0
+    """CPU seconds of ``begin_round``."""
+    ends: float = 0.0
+    """CPU seconds of the call that closed the round and opened the next."""
+
+    @property
+    def rate(self) -> float:
+        """Arrivals a CPU second."""
+        return self.arrivals / self.seconds
+
+
+def chooser(name: str, inner: MarketEnv) -> Chooser:
+    """What answers observations, of one market or of a batch, as an agent of that name would."""
+    k, m = inner.config.slate, inner.n_items
+    if name == "random":
+        draw = np.random.default_rng(0)
+        drawn = np.stack([draw.choice(m, k, replace=False) for _ in range(_DRAWN)])
+        turn = 0
+
+        def choose(seen: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+            nonlocal turn
+            turn += 1
+            if seen["relevance"].ndim == 1:
+                return drawn[turn % _DRAWN]
+            return drawn[(turn + np.arange(len(seen["relevance"]))) % _DRAWN]
+
+    elif name == "relevance":
+
+        def choose(seen: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+            return torch.from_numpy(seen["relevance"]).topk(k).indices.numpy()
+
+    else:
+        price = _prices(inner.config)
+
+        def choose(seen: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+            score = np.atleast_2d(seen["relevance"] * seen["ground_intensity"])
+            admissible = np.atleast_2d(seen["admissible"]).view(bool)
+            return price_slates(score, price, k, admissible=admissible).reshape(
+                (*seen["relevance"].shape[:-1], k)
+            )
+
+    return choose
+
+
+def single(
+    config: ScenarioConfig, name: str, seed: int, watch: AbstractContextManager[Any] | None = None
+) -> Played:
+    """One round through ``gymnasium.make``, slates chosen from the observation alone."""
+    env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=1, settings=settings(config))
+    inner: MarketEnv = env.unwrapped  # type: ignore[assignment]  # gymnasium.make's type is any environment
+    seen, _ = env.reset(seed=seed)
+    choose, market = chooser(name, inner), inner.market
+    steps, emptied, done = 0, 0, False
+    start = time.process_time()
+    with watch or nullcontext():
+        while not done:
+            seen, _, done, _, info = env.step(choose(seen))
+            steps += 1
+            emptied += info["market"]["emptied"]
+    took = time.process_time() - start
+    ledger = market.closed[0].ledger
+    _expect("exposures and empty positions", int((ledger.item >= 0).sum()) + emptied, steps * config.slate)
+    return Played(steps, took, ledger)
+
+
+def vector(config: ScenarioConfig, name: str, seed: int, copies: int, steps: int) -> Played:
+    """So many steps of so many copies through ``gymnasium.make_vec``."""
+    envs = gymnasium.make_vec(
+        "RIMMarket-v0", num_envs=copies, scenario="closed-loop", rounds=1, settings=settings(config)
+    )
+    seen, _ = envs.reset(seed=seed)
+    first: MarketEnv = envs.envs[0]  # type: ignore[attr-defined]  # VectorMarketEnv
+    choose, market = chooser(name, first), first.market
+    ledger = market.ledger
+    start = time.process_time()
+    for _ in range(steps):
+        seen, _, _, _, _ = envs.step(choose(seen))
+    took = time.process_time() - start
+    served = market.n_arrivals if market.done else market.served
+    _expect("arrivals of the first copy", served, steps)
+    return Played(copies * steps, took, ledger)
+
+
+def engine(
+    config: ScenarioConfig, name: str, rounds: int, watch: AbstractContextManager[Any] | None = None
+) -> list[Played]:
+    """Rounds of the batch engine; prices and the ends of rounds are timed apart."""
+    agent: Agent = _KeptPrices() if name == "rim-dual" else make_agent(name)
+    market, played = Market(config), []
+    while market.round < rounds and not market.done:
+        n, number, ledger = market.n_arrivals, market.round, market.ledger
+        started = time.process_time()
+        agent.begin_round(market.round_view())
+        ready = time.process_time()
+        with watch if watch is not None and number else nullcontext():
+            while market.served < n:
+                arrivals = market.next_arrivals(BLOCK, in_waves=True)
+                slates = agent.act(arrivals)
+                if market.served + len(arrivals) == n:
+                    break
+                market.serve(arrivals, slates)
+        done = time.process_time()
+        market.serve(arrivals, slates)
+        ended = time.process_time()
+        market.closed.clear()
+        _expect("exposures", int((ledger.item >= 0).sum()), n * config.slate)
+        played.append(Played(n, done - ready, ledger, ready - started, ended - done))
+    return played
+
+
+def check_events(config: ScenarioConfig) -> int:
+    """Count the SimPy events of a round and fail unless each has its reason.
+
+    An event an arrival, one that ends the round, one a consumption that was not due at once; each of the three
+    processes begins with an event, and those of the releases and of the arrivals end with one before the round does.
+    """
+    step, at, counts = Clock.step, Clock.at, {"step": 0, "at": 0}
+
+    def counted_step(clock: Clock) -> None:
+        counts["step"] += 1
+        step(clock)
+
+    def counted_at(clock: Clock, tick: int, rank: Rank, action: Callable[[], None]) -> None:
+        counts["at"] += 1
+        at(clock, tick, rank, action)
+
+    Clock.step, Clock.at = counted_step, counted_at  # type: ignore[method-assign]  # for as long as this counts
+    try:
+        [played] = engine(config, "random", 1)
+    finally:
+        Clock.step, Clock.at = step, at  # type: ignore[method-assign]
+    _expect("events of the clock", counts["step"], played.arrivals + counts["at"] + 1 + 3 + 2)
+    return counts["step"]
+
+
+def same_outcome(one: Ledger, other: Ledger, served: int, what: str) -> None:
+    """Fail where two paths did not show and sell the same to the same arrivals."""
+    for column in ("item", "consumed", "intensity"):
+        mine, theirs = getattr(one, column)[:served], getattr(other, column)[:served]
+        if not np.array_equal(mine, theirs, equal_nan=column == "intensity"):
+            raise AssertionError(f"{what}: the ledgers differ in {column}")
+
+
+def _expect(what: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise AssertionError(f"{found} {what}; expected {wanted}")

@@ -1,0 +1,140 @@
+"""Where CPU time goes, by stage of the market: a sampling profiler that leaves the code as it is."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+__all__ = ["STAGES", "Sampler"]
+
+STAGES = (
+    "SimPy",
+    "state update",
+    "scoring",
+    "top-k",
+    "response",
+    "ledger",
+    "observation",
+    "market",
+    "prices",
+    "round's ends",
+    "measures",
+    "tracking",
+    "other",
+)
+"""In the order of a market's day. ``market``: checks and hand-overs. ``round's ends``: opening and closing one."""
+
+_WHOLE = {
+    "begin_round": "prices",
+    "_open_round": "round's ends",
+    "_close_round": "round's ends",
+}
+"""Functions whose whole time is one stage, whatever they call; the outermost on the stack decides."""
+_FUNCTIONS = {
+    "_next_rows": "SimPy",
+    "_arrive": "SimPy",
+    "_hand_out": "SimPy",
+    "_advance": "state update",
+    "advance": "state update",
+    "_cell": "state update",
+    "_raw_scores": "scoring",
+    "score_codes": "scoring",
+    "_normalised": "scoring",
+    "_is_valid": "state update",
+    "_fill": "state update",
+    "_ahead": "state update",
+    "_write_round": "ledger",
+    "_write_prices": "ledger",
+    "_enter": "ledger",
+    "act": "top-k",
+    "choose": "top-k",
+    "_observation": "observation",
+    "_copies": "observation",
+    "_see_arrival": "observation",
+    "summary": "observation",
+    "round_metrics": "measures",
+    "certified": "measures",
+}
+"""Functions, whatever their file."""
+_FILES = (
+    ("/simpy/", "SimPy"),
+    ("market/clock.py", "SimPy"),
+    ("market/population.py", "state update"),
+    ("market/scoring.py", "market"),
+    ("market/consumer.py", "response"),
+    ("market/truth.py", "response"),
+    ("market/ledger.py", "ledger"),
+    ("market/market.py", "market"),
+    ("market/lockstep.py", "market"),
+    ("market/slates.py", "market"),
+    ("/intensity/", "scoring"),
+    ("matching/serving.py", "top-k"),
+    ("/agents/", "top-k"),
+    ("/measures/", "measures"),
+    ("scenarios/round_metrics.py", "measures"),
+    ("scenarios/adoption.py", "measures"),
+    ("rimsim/tracking.py", "tracking"),
+    ("rimsim/event_file.py", "tracking"),
+    ("/envs/", "observation"),
+    ("/gymnasium/", "observation"),
+)
+"""Parts of a path, first match."""
+_HELPERS = ("intensity/blocks.py", "rimsim/rng.py")
+"""Files that work for whoever calls them."""
+
+
+def stage_of(frame: FrameType | None) -> str:
+    """The stage that a stack is in: that of the innermost function or file that is known."""
+    found, whole = "", ""
+    while frame is not None:
+        code = frame.f_code
+        whole = _WHOLE.get(code.co_name, whole) or whole
+        path = code.co_filename
+        if not found and not path.endswith(_HELPERS):
+            found = _FUNCTIONS.get(code.co_name) or next(
+                (stage for part, stage in _FILES if part in path), ""
+            )
+        frame = frame.f_back
+    return whole or found or "other"
+
+
+class Sampler:
+    """Looks at the stack every few milliseconds of CPU time; a context manager.
+
+    A signal waits until a call into compiled code returns, so each sample is weighed with the CPU time since the last.
+    """
+
+    def __init__(self, interval: float = 0.001) -> None:
+        self.seconds: Counter[str] = Counter()
+        """CPU seconds by stage."""
+        self._interval = interval
+
+    def __enter__(self) -> Self:
+        self._last = time.process_time()
+        self._before = signal.signal(signal.SIGPROF, self._look)
+        signal.setitimer(signal.ITIMER_PROF, self._interval, self._interval)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.signal(signal.SIGPROF, self._before)
+
+    def _look(self, _: int, frame: FrameType | None) -> None:
+        now = time.process_time()
+        self.seconds[stage_of(frame)] += now - self._last
+        self._last = now
+
+    def shares(self) -> dict[str, float]:
+        """Share of the CPU time by stage, for all of :data:`STAGES`."""
+        total = sum(self.seconds.values()) or 1.0
+        return {stage: self.seconds[stage] / total for stage in STAGES}
