@@ -208,7 +208,7 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
 
 
 def _compare_anew(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.scenarios.comparison import DEFAULT_AGENTS, compare  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.comparison import compare  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.report import print_results  # noqa: PLC0415
 
     frozen = None
@@ -216,7 +216,7 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
         frozen = [] if options.frozen == "none" else _split(options.frozen)
     run = compare(
         options.scenario or "closed-loop",
-        agents=_split(options.agents) if options.agents else DEFAULT_AGENTS,
+        agents=_split(options.agents) if options.agents else None,
         rounds=options.rounds,
         seeds=_seeds(options.seeds or "2"),
         data=options.data,
@@ -282,7 +282,6 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.scenarios.comparison import DEFAULT_AGENTS  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.sweeping import resume_sweep, sweep  # noqa: PLC0415
 
     if options.resume:
@@ -301,7 +300,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> None:
         run = sweep(
             options.scenario or "closed-loop",
             sweep_command.parsed_grid(options.grid, options.beta) or None,
-            _split(options.agents) if options.agents else DEFAULT_AGENTS,
+            _split(options.agents) if options.agents else None,
             options.rounds,
             _seeds(options.seeds or "2"),
             data=options.data,

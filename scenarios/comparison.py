@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
+from rimsim.scenarios.promises import tell_undeliverable
 from rimsim.scenarios.run_folder import Run, load_run, locked
 from rimsim.scenarios.running import check_sizes, hired, run_arms
 
@@ -18,14 +19,26 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.running import Crew
 
-__all__ = ["DEFAULT_AGENTS", "compare", "resolved", "resume"]
+__all__ = ["compare", "default_agents", "resolved", "resume"]
 
-DEFAULT_AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
+_DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
+
+
+def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
+    """Who is compared where nobody is named: also those that plan for all at once, where all are known at once.
+
+    Args:
+        config: The scenario; a broadcast brings ``offline-match``, and with promoted items ``user-rec``.
+    """
+    if config.arrivals.kind != "broadcast":
+        return _DEFAULT
+    planners = ("offline-match",) if config.exposure.items is None else ("user-rec", "offline-match")
+    return (*_DEFAULT[:-1], *planners, _DEFAULT[-1])
 
 
 def compare(
     scenario: str | ScenarioConfig = "closed-loop",
-    agents: Sequence[str] = DEFAULT_AGENTS,
+    agents: Sequence[str] | None = None,
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
@@ -46,7 +59,8 @@ def compare(
 
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
-        agents: What :func:`rimsim.agents.make_agent` understands, such as ``relevance`` or ``my_agent.py:Mine``.
+        agents: What :func:`rimsim.agents.make_agent` understands, such as ``relevance`` or ``my_agent.py:Mine``. None:
+            :func:`default_agents`.
         rounds: Replaces the scenario's rounds.
         seeds: How many seeds, from 0, or which.
         data: Replaces ``data.source``.
@@ -74,7 +88,9 @@ def compare(
     """
     config = resolved(scenario, rounds, data, settings)
     check_sizes(batch_size, workers)
-    plan = experiment(config, agents, seeds, frozen, certify=certify, ledger=ledger)
+    chosen = default_agents(config) if agents is None else agents
+    plan = experiment(config, chosen, seeds, frozen, certify=certify, ledger=ledger)
+    tell_undeliverable([config], console)
     folder = Path(out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     with hired(backend, address, workers) as crew, locked(folder):
         begin(plan, folder, command or "rimsim.scenarios.compare")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Crew: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
     """Does a job for each arm, calls with numbers for progress, and answers position → what went wrong."""
 
-__all__ = ["BACKENDS", "check_sizes", "hired", "run_arms"]
+__all__ = ["BACKENDS", "check_sizes", "expected_arrivals", "hired", "run_arms"]
 
 BACKENDS = ("local", "ray")
 """Where arms can run: on processes of this machine, or on Ray."""
@@ -107,7 +107,7 @@ def run_arms(arms: Sequence[Arm], crew: Crew, console: Console | None) -> dict[i
         disable=console is None,
     )
     fits = list({(arm.config, arm.seed): arm for arm in arms}.values())
-    total = sum(_expected_arrivals(arm.config) for arm in arms)
+    total = sum(expected_arrivals(arm.config) for arm in arms)
     with progress:
         fitting = progress.add_task("fitting the platform's model", total=len(fits))
         serving = progress.add_task("arrivals served", total=total)
@@ -132,7 +132,8 @@ def _fit(arm: Arm, report: Report) -> None:
     report(1)
 
 
-def _expected_arrivals(config: ScenarioConfig) -> int:
+def expected_arrivals(config: ScenarioConfig) -> int:
+    """Arrivals of all rounds of a scenario."""
     world, most = build_world(config), config.arrivals.per_round
     if config.arrivals.kind == "replay":
         later = int((world.sessions.start >= world.opening).sum())

@@ -13,8 +13,9 @@ import yaml
 
 from rimsim.config import ScenarioConfig, override, to_plain
 from rimsim.errors import AgentError, ConfigError, RimsimError
-from rimsim.scenarios.comparison import DEFAULT_AGENTS, resolved
+from rimsim.scenarios.comparison import default_agents, resolved
 from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
+from rimsim.scenarios.promises import tell_undeliverable
 from rimsim.scenarios.results import late_means
 from rimsim.scenarios.run_folder import CONFIG, Run, load_run, locked, versions, write_table, write_text
 from rimsim.scenarios.running import check_sizes, hired, run_arms
@@ -38,7 +39,7 @@ _BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 def sweep(
     scenario: str | ScenarioConfig = "closed-loop",
     grid: Mapping[str, Sequence[object]] | None = None,
-    agents: Sequence[str] = DEFAULT_AGENTS,
+    agents: Sequence[str] | None = None,
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
@@ -89,17 +90,22 @@ def sweep(
     points = _points(base, values)
     check_sizes(batch_size, workers)
     folder = Path(out or Path("runs") / f"{base.name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}")
+    # Defaults contain one another: the shortest can play at every point.
+    chosen = (
+        min((default_agents(config) for config, _ in points.values()), key=len) if agents is None else agents
+    )
     plans = {
-        name: experiment(config, agents, seeds, [], certify=certify, ledger=ledger)
+        name: experiment(config, chosen, seeds, [], certify=certify, ledger=ledger)
         for name, (config, _) in points.items()
     }
+    tell_undeliverable([config for config, _ in points.values()], console)
     first = next(iter(plans.values()))
     command = command or "rimsim.scenarios.sweep"
     described = {
         "command": command,
         "sweep": values,
         "arms": [name for _, name, _ in first.arms],
-        "agents": list(agents),
+        "agents": list(chosen),
         "seeds": list(first.seeds),
         "certify": certify,
         "ledger": ledger,
