@@ -10,7 +10,7 @@ import torch
 
 from rimsim.agents.prices import capacities
 from rimsim.errors import AgentError
-from rimsim.matching import price_slates, solve_dual
+from rimsim.matching import solve_dual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,26 +63,10 @@ class Plan:
     """(N, k) in clock order, each in descending order of λ − v; −1 for an empty position."""
     price: NDArray[np.float64]
     """(M,) item prices v."""
-    key: int
-    """Seed of ties."""
 
     def answer(self, arrivals: Arrivals) -> NDArray[np.int64]:
-        """The planned slates of some arrivals; where one has meanwhile consumed a planned item, its top k of λ − v."""
-        slates = self.slates[arrivals.index]
-        shown = torch.from_numpy(np.where(slates >= 0, slates, 0)).to(arrivals.admissible.device)
-        there = arrivals.admissible.gather(1, shown).cpu().numpy()
-        stale = np.flatnonzero(((slates >= 0) & ~there).any(1))
-        if len(stale):
-            some = torch.from_numpy(stale).to(arrivals.admissible.device)
-            slates[stale] = price_slates(
-                arrivals.intensity[some],
-                self.price,
-                slates.shape[1],
-                admissible=arrivals.admissible[some],
-                tie_seed=self.key,
-                row_keys=arrivals.id[stale],
-            )
-        return slates
+        """(n, k) the planned slates of some arrivals."""
+        return self.slates[arrivals.index]
 
 
 def planned(view: RoundView, agent: str, tol: float) -> Plan:
@@ -113,4 +97,4 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
     slates = np.take_along_axis(found.slates, order, 1).astype(np.int64)
     wide = np.full((len(slates), view.slate), -1, np.int64)
     wide[:, : slates.shape[1]] = slates
-    return Plan(wide, price, view.key)
+    return Plan(wide, price)

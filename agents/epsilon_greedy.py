@@ -8,6 +8,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.agents.contract import top_k
+from rimsim.agents.prices import capacities
 from rimsim.agents.random import uniform_slates
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
@@ -51,7 +52,10 @@ class EpsilonGreedy:
         uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         explores = rng.uniform(self._key, rng.Purpose.AGENT, arrivals.id, _COIN) < self.epsilon
         items = np.where(explores[:, None], uniform, greedy)
-        chance = np.minimum(1.0, self._slate / np.maximum(admissible.sum(1), 1))[:, None]
-        among = (items[:, :, None] == greedy[:, None, :]).any(2)
+        # A row that may fill fewer positions is cut to its first ones by the market.
+        positions = capacities([arrivals], self._slate)[:, None]
+        chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1)[:, None])
+        kept = np.where(np.arange(self._slate) < positions, greedy, -1)
+        among = (items[:, :, None] == kept[:, None, :]).any(2)
         propensity = self.epsilon * chance + (1.0 - self.epsilon) * among
         return Slates(items, propensity=propensity.astype(np.float32))

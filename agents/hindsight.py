@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from rimsim.agents.audience import planned
 from rimsim.market import Slates
@@ -20,17 +21,17 @@ __all__ = ["Hindsight"]
 class Hindsight:
     """Knows who will arrive, and serves the optimum of the round's transportation problem.
 
-    The states are those at the round's beginning; in a replay, what the log says by each arrival. A clone that
-    consumes on an earlier visit changes a later state: such a row is ranked by λ − v at the optimal prices. So the
-    agent is exact in a replay or broadcast, and close to the optimum among clones. The (N, M) scores of the round are
-    held at once.
+    The states are those at the round's beginning; in a replay, what the log says by each arrival. So the agent is exact
+    in a replay or broadcast. A clone that consumes on an earlier visit changes a later state: what was planned for that
+    visit and has been consumed is owed to its item, if that has a guarantee that binds, and paid back in the next
+    position that comes free in this way; no bound then, but near one. The (N, M) scores of the round are held at once.
 
     Args:
         tol: Relative gap at which the solver stops.
     """
 
     name = "hindsight"
-    order_free = True
+    order_free = False
     barrier_every = None
     needs_future = True
     item_price: NDArray[np.float64]
@@ -42,8 +43,40 @@ class Hindsight:
         """Solve the round."""
         self._plan = planned(view, self.name, self.tol)
         self.item_price = self._plan.price
+        self._cost = view.cost
+        self._owed = np.zeros(len(self.item_price), np.int64)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """What was planned for these arrivals."""
+        """What was planned for these arrivals, as far as it may still be shown."""
         items = self._plan.answer(arrivals)
+        shown = torch.from_numpy(np.where(items >= 0, items, 0)).to(arrivals.admissible.device)
+        gone = (items >= 0) & ~arrivals.admissible.gather(1, shown).cpu().numpy()
+        for row in np.flatnonzero(gone.any(1)).tolist():
+            score = (
+                (arrivals.relevance[row] * arrivals.ground_intensity[row]).cpu().numpy().astype(np.float64)
+            )
+            admissible = arrivals.admissible[row].cpu().numpy()
+            items[row] = self._mended(items[row], gone[row], score, admissible)
         return Slates(items, price=np.where(items >= 0, self.item_price[items], np.nan).astype(np.float32))
+
+    def _mended(
+        self,
+        slate: NDArray[np.int64],
+        gone: NDArray[np.bool_],
+        score: NDArray[np.float64],
+        admissible: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """A planned slate (k,) with what is ``gone`` (k,) of it replaced: by what is owed first, then by λ − v."""
+        lost = slate[gone]
+        self._owed[lost[self.item_price[lost] < 0.0]] += 1
+        kept = slate[~gone & (slate >= 0)]
+        worth = score - self.item_price
+        rank = np.where(admissible, np.where(self._owed > 0, score + self._cost, worth), -np.inf)
+        rank[kept] = -np.inf
+        best = np.argsort(-rank, kind="stable")[: len(lost)]
+        new = best[rank[best] > -np.inf]
+        self._owed[new] = np.maximum(self._owed[new] - 1, 0)
+        filled = np.concatenate([kept, new])
+        mended = np.full_like(slate, -1)
+        mended[: len(filled)] = filled[np.argsort(-worth[filled], kind="stable")]
+        return mended

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
+from rimsim.agents.prices import capacities
 from rimsim.market import Slates
 
 if TYPE_CHECKING:
@@ -70,9 +71,11 @@ class Random:
         self._slate, self._key = view.slate, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """A uniform slate for each row; every admissible item is included with probability k / admissible."""
+        """A uniform slate for each row; every admissible item is in it with probability k / admissible."""
         admissible = arrivals.admissible.cpu().numpy()
         items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
-        chance = np.minimum(1.0, self._slate / np.maximum(admissible.sum(1), 1))
+        # The market keeps the first positions of a row that may fill fewer, which are a uniform draw of fewer items.
+        positions = capacities([arrivals], self._slate)
+        chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1))
         propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
         return Slates(items, propensity=propensity)

@@ -24,26 +24,23 @@ class RimFeedback:
 
     Before arrival t of N, the bonus w = −v of an item with E exposures so far is
 
-        w = clip(w₀ + g·c/√b · (b·t/N − E), 0, c),
+        w = clip(w₀ + g·c/√b · (b·t/N − E) / (1 − t/N + δ), 0, c),
 
-    integral feedback on delivery (equal to mirror descent on the dual with the Euclidean map, seen over a round:
-    Balseiro, Lu and Mirrokni 2020), with the price box [0, c] of the penalised objective (Balseiro, Lu and Mirrokni,
-    arXiv 2007.00514) and a step for each item: relative to its floor, not to its scores, which are tiny where floors
-    bind. w₀ is the bonus at the optimum of last round's states. What an item got too much of counts against its
-    bonus later. Prices depend on exposures, which the agent knows, and never on consumption.
-
-    With ``closing`` = δ > 0 the error is divided by what is left of the round,
-
-        w = clip(w₀ + g·c/√b · (b·t/N − E) / (1 − t/N + δ), 0, c):
+    feedback on the error of delivery, with the price box [0, c] of the penalised objective (Balseiro, Lu and
+    Mirrokni, arXiv 2007.00514) and a step for each item: relative to its floor, not to its scores, which are tiny
+    where floors bind. w₀ is the bonus at the optimum of last round's states. What an item got too much of counts
+    against its bonus later. Prices depend on exposures, which the agent knows, and never on consumption.
 
     (b·t/N − E)/(1 − t/N) is N times the difference between the rate at which the rest of the requirement must be
     delivered and the rate that w₀ was solved for. So early errors, which later arrivals can still make up for, hardly
-    move prices, and late ones do: a small gain then suffices, and prices swing less.
+    move prices, and late ones do: a small gain then suffices, and prices swing less. With ``closing=0`` the error is
+    not divided: integral feedback at a constant gain (dual mirror descent with the Euclidean map, seen over a round:
+    Balseiro, Lu and Mirrokni 2020), which needs a gain of about 1 to deliver.
 
     Args:
         gain: g, relative step.
         tol: Relative gap at which the price solver stops.
-        closing: δ; 0 for the constant gain. With it, a gain of about .1 does.
+        closing: δ: how much of the round a correction is spread over at its end; 0 for a constant gain.
         guard: Serve an item whatever its value once what is left of its requirement can only be met by serving it
             now: when it lacks as many exposures as arrivals are left, or when all items together lack more than fits
             into the slates after this one.
@@ -57,7 +54,7 @@ class RimFeedback:
     barrier_every = None
 
     def __init__(
-        self, gain: float = 1.0, tol: float = 1e-3, *, closing: float = 0.0, guard: bool = False
+        self, gain: float = 0.1, tol: float = 1e-3, *, closing: float = 0.02, guard: bool = False
     ) -> None:
         if not gain > 0:
             raise ConfigError(f"rim-feedback: gain is {gain}; allowed: a positive number")

@@ -202,5 +202,6 @@ def _one(page: Feedback, n: int) -> Feedback:
         admissible=rows.admissible[n : n + 1],
         index=rows.index[n : n + 1],
         true_intensity=None if truth is None else truth[n : n + 1],
+        capacity=None if rows.capacity is None else rows.capacity[n : n + 1],
     )
     return Feedback(single, np.asarray(page.slates[n : n + 1]), np.asarray(page.consumed[n : n + 1]))

@@ -16,6 +16,7 @@ from rimsim.errors import ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
 from rimsim.market.lockstep import NextArrival, can_lock_step, next_arrival, serve_together
+from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -213,7 +214,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the arrival that waits, and let the next one come."""
         market, waiting = self.market, self._waiting
-        items = np.asarray(action, np.int64).reshape(1, -1)
+        items = as_slates(np.asarray(action)[None]).items
         number, exposure, required, cost = market.round, market.exposure, market.required, market.cost
         if self._note is None and isinstance(waiting, NextArrival):
             slates, answered = self._show(market, waiting, items)

@@ -10,8 +10,9 @@ from gymnasium.vector.utils import batch_space
 
 from rimsim.envs.market import GROUND_BOUND, MarketEnv, clock, summary
 from rimsim.envs.stock import count_shown
-from rimsim.errors import ConfigError, MarketError
+from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market.lockstep import can_lock_step, next_arrival, serve_together
+from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +125,9 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ConfigError: If seeds or options do not fit.
         """
-        numbers = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        numbers = (
+            [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        )
         if numbers is not None and len(numbers) != self.num_envs:
             raise ConfigError(f"reset: found {len(numbers)} seeds; allowed: {self.num_envs}, one a copy")
         rest = dict(options or {})
@@ -146,6 +149,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         """Show a slate (n, k) in each copy, and let the next arrivals come.
 
         Raises:
+            AgentError: If the actions are no whole numbers of that shape.
             MarketError: Before the first reset, or with ``Disabled`` where an episode is over.
         """
         resets = self._over.copy()
@@ -153,7 +157,9 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             raise MarketError(
                 f"step: the episodes of copies {np.flatnonzero(resets).tolist()} are over; allowed: reset them first"
             )
-        items = np.asarray(actions, np.int64).reshape(self.num_envs, -1)
+        items = as_slates(actions).items
+        if items.shape != self.action_space.shape:
+            raise AgentError(f"step: slates have shape {items.shape}; allowed: {self.action_space.shape}")
         rewards, ended = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         infos: dict[str, Any] = {}
         playing = np.flatnonzero(~resets).tolist()

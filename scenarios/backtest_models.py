@@ -23,6 +23,7 @@ from rimsim.intensity import (
     thorough,
 )
 from rimsim.intensity.cache import Cacheable
+from rimsim.market.calibration import hangs_on_states
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtest_scores import JoinedScores, Scores, StateScores
 
@@ -81,7 +82,7 @@ class Models:
     fits: list[Fit] = field(default_factory=list)
     """What has been fitted so far."""
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
-    _grounds: dict[tuple[str, int], Ground] = field(default_factory=dict)
+    _grounds: dict[str, Ground] = field(default_factory=dict)
     _codes: dict[tuple[str, int], Code] = field(default_factory=dict)
 
     def test(self, name: str) -> StateScores:
@@ -94,7 +95,7 @@ class Models:
 
     def rate(self, ground: str) -> NDArray[np.float32]:
         """(n,) λ(x) of the test states by a ground intensity's name."""
-        return self._ground(ground, _SERVING).intensity(self.split.test.states).cpu().numpy()
+        return self._ground(ground).intensity(self.split.test.states).cpu().numpy()
 
     def judging_rate(self, name: str) -> NDArray[np.float32] | None:
         """(n,) the λ(x) by which to say who pays: the model's own, or that of the first model that has one."""
@@ -104,7 +105,12 @@ class Models:
         return None if chosen is None else self.rate(chosen)
 
     def past(self, name: str) -> Scores:
-        """Scores of the past states that prices are fitted on; rows in the order of the folds."""
+        """Scores of the past states that prices are fitted on; rows in the order of the folds.
+
+        What can remember what one state did next is cross-fitted: a p that hangs on the state. A ground intensity of a
+        few parameters, or a popularity, cannot; and prices would make up for how it differs between the fold and the
+        model that serves.
+        """
         if self.config.prices == "seen":
             return self._past(name, _SERVING, np.arange(len(self.split.past.user)))
         return JoinedScores(
@@ -114,8 +120,11 @@ class Models:
     def _past(self, name: str, fold: int, rows: NDArray[np.int64]) -> StateScores:
         mark, ground = _parts(name)
         states = self.split.past.states.take(rows)
-        rate = None if ground is None else self._ground(ground, fold).intensity(states).cpu().numpy()
-        return StateScores(self._mark(mark, fold), states, self.split.known, rate)
+        rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
+        model = self._mark(mark, _SERVING)
+        if fold != _SERVING and hangs_on_states(model):
+            model = self._mark(mark, fold)
+        return StateScores(model, states, self.split.known, rate)
 
     def reports(self) -> list[Report]:
         """Calibration of every mark model and ground intensity that takes part, on the test states."""
@@ -149,7 +158,7 @@ class Models:
         for number, decile in enumerate(of_ground.deciles, 1):
             values[f"predicted_{number}"], values[f"realised_{number}"] = decile.predicted, decile.realised
         lines = of_ground.lines()
-        model = self._ground(ground, _SERVING)
+        model = self._ground(ground)
         if isinstance(model, Hawkes):
             test = model.goodness(future)
             values |= {"ks": test.ks, "ks_p_value": test.p_value, "squares": test.squares}
@@ -161,32 +170,28 @@ class Models:
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
-    def _learnt(self, fold: int) -> tuple[EventLog, CountExamples, int]:
-        """What to fit a mark and a ground to, and with which seed."""
-        if fold == _SERVING:
-            return self.split.train, self.split.past, self.seed
-        part = self.split.folds[fold]
-        return part.train, part.examples, derived_seed(self.seed, Purpose.MODEL, 8, fold)
-
     def _mark(self, part: str, fold: int) -> IntensityModel:
         if (part, fold) not in self._marks:
-            train, _, seed = self._learnt(fold)
+            train, seed = self.split.train, self.seed
+            if fold != _SERVING:
+                train = self.split.folds[fold].train
+                seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
             recipe = thorough(part) if self.config.recipe == "thorough" else None
             model = make(part, mark=recipe, seed=seed, device=self.config.device)
             self._marks[part, fold] = self._fitted(part, fold, model, train)
         return self._marks[part, fold]
 
-    def _ground(self, part: str, fold: int) -> Ground:
-        if (part, fold) not in self._grounds:
-            train, examples, _ = self._learnt(fold)
+    def _ground(self, part: str) -> Ground:
+        if part not in self._grounds:
             horizon = self.split.horizon
             values = {"horizon": horizon} | ({"scale": horizon} if part == "ema" else {})
             joined = make(part, ground=config_of(part, values), device=self.config.device)
             model = cast("RIM", joined).ground
             if not isinstance(model, Ground):
                 raise ModelError(f"{part}: found a {type(model).__name__}; allowed: a Ground")
-            self._grounds[part, fold] = cast("Ground", self._fitted(part, fold, model, train, examples))
-        return self._grounds[part, fold]
+            found = self._fitted(part, _SERVING, model, self.split.train, self.split.past)
+            self._grounds[part] = cast("Ground", found)
+        return self._grounds[part]
 
     def _fitted(
         self,

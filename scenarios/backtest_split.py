@@ -68,8 +68,6 @@ class Fold:
     """Rows of V that are scored by such a model."""
     train: EventLog
     """What the mark model is fitted to."""
-    examples: CountExamples
-    """What λ(x) is fitted to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +125,6 @@ def make_split(log: EventLog, config: SplitConfig, seed: int) -> Split:
         "events of past states within the horizon": (int(split.past.counts.sum()), 1),
         "targets (new to their users, met in training)": (len(split.targets.key), 1),
     }
-    facts |= {
-        f"events that fold {number} of the past states can learn λ(x) from": (
-            int(fold.examples.counts.sum()),
-            1,
-        )
-        for number, fold in enumerate(split.folds)
-    }
     lacking = [
         f"{found:,} {what}; at least {least} needed"
         for what, (found, least) in facts.items()
@@ -181,14 +172,8 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> Split:
     folds = []
     for number in range(_FOLDS):
         rows = np.flatnonzero(half == number)
-        others = group_a[half != number]
-        folds.append(
-            Fold(
-                rows,
-                train.rows(~((train.time >= start[train.user]) & np.isin(train.user, group_a[rows]))),
-                count_examples(train, others, start[others], horizon),
-            )
-        )
+        unseen = (train.time >= start[train.user]) & np.isin(train.user, group_a[rows])
+        folds.append(Fold(rows, train.rows(~unseen)))
     return assembled(log, train, group_b, start[group_b], group_a, start[group_a], tuple(folds), horizon)
 
 
@@ -208,8 +193,8 @@ def _recent(log: EventLog, share: float, seed: int) -> NDArray[np.bool_]:
 def _calendar(log: EventLog, config: SplitConfig, seed: int) -> Split:
     """Train before an instant, test on what follows it.
 
-    D is every known user at the end of the log less one horizon, V a horizon earlier, and the prices' models and λ
-    are fitted out of sample on what came before V.
+    D is every known user at the end of the log less one horizon, V a horizon earlier; the mark models that score V for
+    prices are fitted to what came before it.
     """
     if len(log) == 0:
         raise _too_little(log, config, "no events")
@@ -222,16 +207,12 @@ def _calendar(log: EventLog, config: SplitConfig, seed: int) -> Split:
             config,
             f"it spans {span:.0f} s, the horizon is {horizon:.0f} s; a span of more than 3 needed",
         )
-    instants = [stop - number * horizon for number in (1, 2, 3)]
+    instants = [stop - number * horizon for number in (1, 2)]
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
     users = [_drawn(np.flatnonzero(first < instant), config.users, seed) for instant in instants]
     train, earlier = log.before(instants[0]), log.before(instants[1])
-    fold = Fold(
-        np.arange(len(users[1])),
-        earlier,
-        count_examples(earlier, users[2], np.full(len(users[2]), instants[2]), horizon),
-    )
+    fold = Fold(np.arange(len(users[1])), earlier)
     starts = [np.full(len(known), instant) for known, instant in zip(users, instants, strict=True)]
     return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from small_markets import small_scenario
+from small_markets import small_capped, small_scenario
 
 from rimsim import measures
 from rimsim.agents import (
@@ -53,19 +55,25 @@ def test_uniform_slates_fill_a_row_of_few_admissible_items():
     assert sorted(slates[0].tolist()) == [-1, 5, 250]
 
 
+@pytest.mark.parametrize("capacity", [None, 2])
 @pytest.mark.parametrize("agent", [Random(), EpsilonGreedy(0.4)])
-def test_propensities_are_the_shares_with_which_items_are_shown(agent):
-    """Over many keys, an item's share of slates matches its stated propensity within four standard errors."""
+def test_propensities_are_the_shares_with_which_items_are_shown(agent, capacity):
+    """Over many keys, an item's share of slates matches its stated propensity within four standard errors.
+
+    Where the market cuts a slate to two positions, the share is that of the first two.
+    """
     market = Market(small_scenario(rounds=1))
     arrivals = market.next_arrivals(1)
+    if capacity is not None:
+        arrivals = dataclasses.replace(arrivals, capacity=np.array([capacity]))
     view = market.round_view()
     draws = 3_000
     shown, stated = np.zeros(market.n_items), np.full(market.n_items, np.nan)
     for key in range(draws):
         agent.begin_round(type(view)(**{**vars(view), "key": key}))
         slates = agent.act(arrivals)
-        shown[slates.items[0]] += 1
-        stated[slates.items[0]] = slates.propensity[0]
+        shown[slates.items[0, :capacity]] += 1
+        stated[slates.items[0, :capacity]] = slates.propensity[0, :capacity]
     seen = ~np.isnan(stated)
     spread = np.sqrt(np.maximum(stated * (1 - stated), 1e-9) / draws)
     assert (np.abs(shown / draws - stated)[seen] < 4 * spread[seen] + 1e-9).all()
@@ -85,10 +93,11 @@ def test_epsilon_zero_is_relevance_and_one_is_uniform():
     assert (uniform.act(arrivals).items == drawn).all()
 
 
-def test_feedback_follows_its_formula():
-    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E), 0, c)."""
+@pytest.mark.parametrize(("gain", "closing"), [(0.1, 0.02), (1.0, 0.0)])
+def test_feedback_follows_its_formula(gain, closing):
+    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c)."""
     market = Market(small_scenario(rounds=1))
-    agent = RimFeedback()
+    agent = RimFeedback(gain, closing=closing)
     view = market.round_view()
     agent.begin_round(view)
     start = -agent.item_price
@@ -102,7 +111,8 @@ def test_feedback_follows_its_formula():
             step = np.where(
                 view.required > 0, agent.gain * view.cost / np.sqrt(np.maximum(view.required, 1)), 0.0
             )
-            bonus = np.clip(start + step * error, 0.0, view.cost)
+            pull = 1 / (1 - time / view.arrivals + closing) if closing else 1.0
+            bonus = np.clip(start + step * error * pull, 0.0, view.cost)
             value = np.where(arrivals.admissible[row], arrivals.intensity[row].numpy() + bonus, -np.inf)
             shown = slates.items[row][slates.items[row] >= 0]
             assert len(shown) == min(5, int(arrivals.admissible[row].sum()))
@@ -220,6 +230,20 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
         assert agent.known_when_acting == [0] * 40 + [40] * 40 + [80] * 40
         seen.append(market.closed[0].ledger.item.tolist())
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_what_a_learning_agent_is_told_holds_the_capacities():
+    """Feedback of a capped market says how many positions each arrival could fill."""
+
+    class Learner(Random):
+        def learn(self, feedback):
+            assert ((feedback.slates >= 0).sum(1) <= feedback.arrivals.capacity).all()
+            told.extend(feedback.arrivals.capacity.tolist())
+
+    told, market = [], Market(small_capped(rounds=1))
+    play_round(market, Learner())
+    assert len(told) == 120
+    assert set(told) == {0, 2, 5}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from test_envs import settings_of
 
 import rimsim  # noqa: F401  # registers the environment
 from rimsim.envs import MarketEnv, VectorMarketEnv
-from rimsim.errors import ConfigError, MarketError
+from rimsim.errors import AgentError, ConfigError, MarketError
 
 COPIES = 3
 
@@ -122,3 +122,25 @@ def test_bad_arguments_are_told(call, message):
     """Wrong sizes, modes and masks are errors that say what is allowed."""
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "actions", [np.array([[3], [5]]), np.zeros((3, 5), int), np.zeros(10, int), np.zeros((2, 5))]
+)
+def test_actions_of_another_shape_or_type_are_refused(actions):
+    """Slates too short, too many, flat or of fractions are an error of ours, and nothing was shown."""
+    envs = VectorMarketEnv(2, **small("clones"))
+    envs.reset(seed=np.int64(3))
+    with pytest.raises(AgentError, match="allowed"):
+        envs.step(actions)
+    assert [env.market.served for env in envs.envs] == [0, 0]
+
+
+@pytest.mark.parametrize("action", [np.array([3]), np.zeros((1, 5), int), np.zeros(5), "abc"])
+def test_an_action_of_another_shape_or_type_is_refused(action):
+    """A slate too short, nested, of fractions or of letters is an error of ours, and nothing was shown."""
+    env = MarketEnv(**small("clones"))
+    env.reset(seed=3)
+    with pytest.raises(AgentError, match="allowed"):
+        env.step(action)
+    assert env.market.served == 0

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rimsim.intensity.popularity import Popularity
 from rimsim.intensity.states import UserStates
 from rimsim.market.clock import seconds, ticks
 from rimsim.market.platform import fold_of, retrained, training_log
 from rimsim.market.records import Arrivals, Calibration
-from rimsim.market.schedule import VISIT_BITS
+from rimsim.market.schedule import VISIT_BITS, row_capacity
 from rimsim.market.scoring import BLOCK, score_states
 from rimsim.market.world import initial_model
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 
-__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "session_scores"]
+__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "hangs_on_states", "session_scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +120,15 @@ def always(model: IntensityModel) -> FoldModels:
     return lambda: (model,)
 
 
+def hangs_on_states(model: IntensityModel) -> bool:
+    """Whether p(y|x) differs from state to state: only then can a model remember what one of them did next.
+
+    A popularity needs no cross-fitting, and prices would not bear it: they would make up for how its items differ
+    between the fold and the model that serves, which decides everybody's slate where p is the same for all.
+    """
+    return not isinstance(getattr(model, "mark", model), Popularity)
+
+
 def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
@@ -163,6 +173,7 @@ def session_scores(
         tick=ticks(starts),
         user=users,
         states=lambda some: UserStates.of(past_log, users[some], starts[some]),
+        capacity=row_capacity(users, config.slate, config.user_cap),
     )
 
     @lru_cache(maxsize=1)

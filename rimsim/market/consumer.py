@@ -143,7 +143,8 @@ class IntensityConsumer:
         self._population = population
         self._schedule = schedule
         self._release = release
-        self._some_come_later = int(release.max(initial=0)) > schedule.start
+        # As of the round's beginning: a sum over as many items for every batch, so that its last bits are the same.
+        self._late = np.flatnonzero(release > schedule.start)
         self._user = population.log_user[schedule.slot]
         self._ground = truth.ground[self._user]
         self._draw_key = rng.bits(seed, rng.Purpose.CHOICE, schedule.id)
@@ -186,7 +187,7 @@ class IntensityConsumer:
         """
         slot = int(self._schedule.slot[row])
         self._hide_eaten(slot, slate, shown)
-        if self._some_come_later:
+        if len(self._late):
             mass = self._admissible_mass(np.array([row]))[0]
         else:
             mass = max(self._left[slot] - self._eaten_share[slot], _LEAST_MASS)
@@ -251,9 +252,8 @@ class IntensityConsumer:
         """(n,) Σ p* over the released items that the user has not consumed."""
         slots = self._schedule.slot[rows]
         mass = self._left[slots] - self._eaten_share[slots]
-        if self._some_come_later:
-            tick = self._schedule.tick[rows]
-            late = np.flatnonzero(self._release > int(tick.min()))
+        if len(self._late):
+            tick, late = self._schedule.tick[rows], self._late
             users = self._population.log_user[slots]
             waiting = self._truth.share(users[:, None], late[None, :])
             mass -= (waiting * (self._release[late][None, :] > tick[:, None])).sum(1)

@@ -14,7 +14,14 @@ from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
-from rimsim.market.calibration import PastStates, StateScores, always, cross_fitted, session_scores
+from rimsim.market.calibration import (
+    PastStates,
+    StateScores,
+    always,
+    cross_fitted,
+    hangs_on_states,
+    session_scores,
+)
 from rimsim.market.clock import Clock, Rank, seconds, ticks
 from rimsim.market.consumer import Consumer, IntensityConsumer, ReplayConsumer
 from rimsim.market.ledger import Ledger
@@ -264,7 +271,7 @@ class Market:
         return draw(config, world.past, world.past_sessions, world.opening, number, self.seeds.arrivals)
 
     def _capacity(self, schedule: Schedule) -> NDArray[np.int64] | None:
-        return row_capacity(schedule, self.config.slate, self.config.user_cap)
+        return row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
 
     def _open_round(self) -> None:
         config, world = self.config, self.world
@@ -344,7 +351,7 @@ class Market:
     def _first_scores(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
         if self._replay:
-            crossed = self.config.platform.calibration == "cross-fitted" and not self._handed_in
+            crossed = self._crosses and not self._handed_in
             most = len(self._replay[0])
             return session_scores(
                 self.config, self.world, self.model, most, self.seeds.model, crossed=crossed
@@ -374,10 +381,15 @@ class Market:
                 population.post(slot, due, taken)
         return self._states_of(PastRound(self.round, self.schedule, population), always(self.model))
 
+    @property
+    def _crosses(self) -> bool:
+        """Whether past states are to be scored by models that have not seen what they did next."""
+        return self.config.platform.calibration == "cross-fitted" and hangs_on_states(self.model)
+
     def _past_scores(self) -> StateScores:
         """The states of the last round, with the models that score them for the prices of the next."""
         models = always(self.model)
-        if self.retrain and self.config.platform.calibration == "cross-fitted":
+        if self.retrain and self._crosses:
             models = cross_fitted(
                 self.config.platform,
                 self.world.past,

@@ -168,15 +168,20 @@ def _clones(
     )
 
 
-def row_capacity(schedule: Schedule, slate: int, user_cap: int | None) -> NDArray[np.int64] | None:
+def row_capacity(visitor: NDArray[np.int64], slate: int, user_cap: int | None) -> NDArray[np.int64] | None:
     """(n,) positions that each visit of a round may fill under a user's cap; None without one.
 
     The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
     so capacities are known before the round.
+
+    Args:
+        visitor: (n,) who comes, in clock order.
+        slate: k.
+        user_cap: Exposures that each of them can get.
     """
     if user_cap is None:
         return None
-    return np.clip(user_cap - _running_count(schedule.slot) * slate, 0, slate)
+    return np.clip(user_cap - _running_count(visitor) * slate, 0, slate)
 
 
 def _running_count(values: NDArray[np.int64]) -> NDArray[np.int64]:
