@@ -16,7 +16,9 @@ from rimsim.scenarios.pictures import draw_all
 from rimsim.scenarios.results import (
     baseline_of,
     differences,
+    late_rounds,
     loop_effects,
+    on_few_seeds,
     results_table,
     summary,
     to_markdown,
@@ -37,7 +39,7 @@ def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
     """The tables of a run that have rows, with their titles."""
     agents, seeds, rounds = run.agents, len(run.seeds), run.rounds
     count = int(rounds["round"].max()) + 1
-    late = f"mean of rounds {count - max(1, count // 2)}–{count - 1}" if count > 1 else "round 0"
+    late = late_rounds(count)
     spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
     tables = [
         (f"{run.scenario.name}: {late}, {spread}", summary(rounds, agents)),
@@ -52,6 +54,9 @@ def print_results(run: Run, console: Console) -> None:
     console.print()
     for title, table in _titled(run):
         console.print(results_table(table, title))
+    note = on_few_seeds(len(run.seeds))
+    if note is not None:
+        console.print(note, soft_wrap=True, highlight=False)
     pictures = ", ".join(path.name for path in sorted((run.folder / "pictures").glob("*.png")))
     for name, where in (
         ("tables", f"{run.folder}/*.parquet"),

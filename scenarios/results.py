@@ -15,7 +15,9 @@ __all__ = [
     "baseline_of",
     "differences",
     "late_means",
+    "late_rounds",
     "loop_effects",
+    "on_few_seeds",
     "results_table",
     "summary",
     "to_markdown",
@@ -32,6 +34,22 @@ def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
     last = int(rounds["round"].max()) + 1
     late = rounds[rounds["round"] >= last - max(1, last // _LATE)]
     return late.groupby(["agent", "seed", "metric"], sort=False, observed=True)["value"].mean().reset_index()
+
+
+def late_rounds(count: int) -> str:
+    """Which of so many rounds :func:`late_means` are of, in words."""
+    first, last = count - max(1, count // _LATE), count - 1
+    return f"round {last}" if first == last else f"mean of rounds {first}–{last}"
+
+
+def on_few_seeds(seeds: int) -> str | None:
+    """What to mind where intervals stand on two seeds; None where there are more, or no intervals.
+
+    With one degree of freedom, half an interval is 12.7 standard errors; with four it is 2.8.
+    """
+    if seeds != 2:  # one seed has no interval
+        return None
+    return "2 seeds: intervals are wide (t = 12.7, with 5 seeds 2.8); for figures to keep, take --seeds 5"
 
 
 def _late(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:

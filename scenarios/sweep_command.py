@@ -44,11 +44,11 @@ def parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[objec
 
 def print_sweep(run: Run, console: Console) -> None:
     """Print the table of a sweep and say where everything is."""
-    from rimsim.scenarios.results import results_table  # noqa: PLC0415  # loads only for work
-    from rimsim.scenarios.sweep_picture import front_table  # noqa: PLC0415
+    from rimsim.scenarios.results import on_few_seeds, results_table  # noqa: PLC0415  # loads only for work
+    from rimsim.scenarios.sweep_picture import front_table, not_drawn, swept_fields  # noqa: PLC0415
 
     table = run.sweep
-    fields = [name for name in table.columns if name not in ("agent", "seed", "metric", "value")]
+    fields = swept_fields(table)
     metrics = ("utility", "precision", "perplexity", "coverage", "shortfall", "gap")
     means = front_table(table, fields, metrics)
     points = [" ".join(f"{n}={v}" for n, v in row.items()) for row in means[fields].to_dict("records")]
@@ -57,9 +57,13 @@ def print_sweep(run: Run, console: Console) -> None:
     spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
     console.print()
     console.print(results_table(labelled, f"{run.scenario.name}: means over the late rounds, {spread}"))
+    note = on_few_seeds(seeds)
+    if note is not None:
+        console.print(note, soft_wrap=True, highlight=False)
+    why_not = not_drawn(table)
     for name, where in (
         ("table", f"{run.folder}/sweep.parquet"),
-        ("pictures", f"{run.folder}/pictures/"),
+        ("pictures", f"{run.folder}/pictures/ (front.png)" if why_not is None else f"none: {why_not}"),
         ("points", f"{run.folder}/points/"),
         ("events", f"tensorboard --logdir {run.folder}/points"),
     ):

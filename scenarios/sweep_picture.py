@@ -20,7 +20,26 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.run_folder import Run
 
-__all__ = ["draw_sweep", "front_table"]
+__all__ = ["draw_sweep", "front_table", "not_drawn", "swept_fields"]
+
+
+def swept_fields(sweep: pd.DataFrame) -> list[str]:
+    """Names of the fields that vary, which are columns of the table of a sweep."""
+    return [name for name in sweep.columns if name not in ("agent", "seed", "metric", "value")]
+
+
+def not_drawn(sweep: pd.DataFrame) -> str | None:
+    """Why a sweep has no picture; None where it has one.
+
+    Args:
+        sweep: The table of a sweep.
+    """
+    fields = swept_fields(sweep)
+    if len(fields) > 1:
+        return f"{len(fields)} fields vary ({', '.join(fields)}); the front is drawn over one"
+    if not pd.api.types.is_numeric_dtype(sweep[fields[0]]) or pd.api.types.is_bool_dtype(sweep[fields[0]]):
+        return f"{fields[0]} is no number; the front is drawn over numbers"
+    return None
 
 
 def front_table(sweep: pd.DataFrame, fields: list[str], metrics: tuple[str, ...]) -> pd.DataFrame:
@@ -52,13 +71,12 @@ def draw_sweep(run: Run) -> Path | None:
         run: The sweep.
     """
     table = run.sweep
-    fields = [name for name in table.columns if name not in ("agent", "seed", "metric", "value")]
-    if len(fields) != 1 or not pd.api.types.is_numeric_dtype(table[fields[0]]):
+    if not_drawn(table) is not None:
         return None
     folder = run.folder / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        figure = _front(table, fields[0])
+        figure = _front(table, swept_fields(table)[0])
         path = folder / "front.png"
         figure.savefig(path, metadata={"Software": None})
     return path

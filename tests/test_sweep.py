@@ -70,7 +70,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
 
 
 def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
-    """Two fields make four points; the report says them again."""
+    """Two fields make four points; the report says them again, and that two fields have no picture."""
     scenario = tmp_path / "small.yaml"
     scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=1))))
     out = str(tmp_path / "run")
@@ -88,7 +88,10 @@ def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
     assert len(load_run(out).sweep[["beta", "cost"]].drop_duplicates()) == 4
     capsys.readouterr()
     assert main(["report", out]) == 0
-    assert "rim-dual cost=1 beta=0.2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rim-dual cost=1 beta=0.2" in said
+    assert "none: 2 fields vary" in said
+    assert not (tmp_path / "run" / "pictures").exists()
     assert main([*line, "--resume", "--out", out]) == 2
     assert "beside a run folder" in capsys.readouterr().err
 

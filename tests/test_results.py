@@ -1,0 +1,58 @@
+"""What stands above and below the printed tables of a run."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from scipy import stats
+from small_markets import small_scenario
+
+from rimsim.scenarios import compare
+from rimsim.scenarios.report import markdown, print_results
+from rimsim.scenarios.results import late_means, late_rounds, on_few_seeds
+from rimsim.scenarios.sweep_picture import not_drawn
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "round 0"), (2, "round 1"), (3, "round 2"), (4, "mean of rounds 2–3")]
+)
+def test_the_late_rounds_in_words_are_those_that_the_means_are_of(count, said):
+    """One round is called by its number, several by first and last; the means are of just these."""
+    assert late_rounds(count) == said
+    numbers = np.arange(count)
+    rounds = pd.DataFrame(
+        {"agent": "a", "seed": 0, "round": numbers, "metric": "utility", "value": numbers * 1.0}
+    )
+    named = [int(part) for part in said.split()[-1].split("–")]
+    assert late_means(rounds)["value"].tolist() == [np.mean(named)]
+
+
+def test_two_seeds_bring_a_note_with_the_widths_of_the_t_distribution():
+    """The note's figures are quantiles of Student's t; other numbers of seeds bring none."""
+    wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
+    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in on_few_seeds(2)
+    assert [on_few_seeds(n) for n in (1, 3, 5)] == [None] * 3
+
+
+def test_the_note_stands_under_printed_tables_alone(tmp_path):
+    """The terminal says that intervals are wide, the Markdown tables stay tables."""
+    run = compare(small_scenario(rounds=2), ("random",), 2, out=tmp_path / "run", workers=1, certify=False)
+    text = io.StringIO()
+    print_results(run, Console(file=text, width=200))
+    assert "2 seeds: intervals are wide" in text.getvalue()
+    assert "small: round 1, 2 seeds" in text.getvalue()
+    assert "intervals are wide" not in markdown(run)
+
+
+def test_a_sweep_says_why_it_has_no_picture():
+    """Two fields, or one that is no number, are named; one of numbers has a picture."""
+    known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
+    assert not_drawn(pd.DataFrame(known | {"beta": [0.5]})) is None
+    both = not_drawn(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
+    assert both.startswith("2 fields vary (beta, cost)")
+    for value in ("gru-hp", True):
+        assert "model is no number" in not_drawn(pd.DataFrame(known | {"model": [value]}))
