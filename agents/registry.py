@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rimsim.agents.contract import Agent
 from rimsim.agents.entropic_dual import EntropicDual
@@ -22,7 +22,7 @@ from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.user_rec import UserRec
 from rimsim.errors import ConfigError, RimsimError, nearest
-from rimsim.loading import imported
+from rimsim.loading import imported, without_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,13 +60,7 @@ def make_agent(text: str) -> Agent:
     """
     where, bracket, inside = text.partition("(")
     options = _options(text, inside) if bracket else {}
-    factory = BUILT_IN.get(where)
-    if factory is None:
-        if ":" not in where:
-            raise ConfigError(
-                f"agent {where!r} is unknown.{nearest(where, BUILT_IN)} Your own: file.py:Class."
-            )
-        factory = imported(where, "agent")
+    factory = _factory(where)
     known = [name for name in inspect.signature(factory).parameters if name != "self"]
     for name in options:
         if name not in known:
@@ -93,6 +87,17 @@ def make_agent(text: str) -> Agent:
     if options:
         agent.name = text.replace(" ", "")
     return agent
+
+
+def _factory(where: str) -> Callable[..., Agent]:
+    """What makes the agent of a name or of a place."""
+    if where in BUILT_IN:
+        return BUILT_IN[where]
+    if where.endswith(".py"):
+        raise without_name(where, "agent")
+    if ":" not in where:
+        raise ConfigError(f"agent {where!r} is unknown.{nearest(where, BUILT_IN)} Your own: file.py:Class.")
+    return cast("Callable[..., Agent]", imported(where, "agent"))
 
 
 def _options(text: str, inside: str) -> dict[str, object]:

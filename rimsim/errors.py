@@ -7,6 +7,7 @@
     ├── InfeasibleError      exposure floors that no set of slates can meet
     ├── MarketError          the market driven out of order
     ├── AgentError           an agent that raised, or answered with something that is no slate
+    │   └── ArmsError        arms of a run that failed, one line an arm
     └── RunFolderError       a run folder that is missing, foreign, in use or damaged
 
 All are built from positional arguments alone, because SimPy rebuilds the exception of a failed process as
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentError",
+    "ArmsError",
     "ConfigError",
     "DataError",
     "InfeasibleError",
@@ -76,8 +78,28 @@ class AgentError(RimsimError):
     """An agent that raised or that answered with something that is no slate; the message names agent and arrival."""
 
 
+class ArmsError(AgentError):
+    """Arms of a run that failed, while the others are complete.
+
+    Args:
+        message: One line an arm, for a person.
+        folder: The run folder.
+    """
+
+    def __init__(self, message: str, folder: str = "") -> None:
+        super().__init__(message, folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class RunFolderError(RimsimError):
     """A run folder that is missing, foreign, in use by another process or damaged."""
+
+
+_MOST = 10
+"""Names that an error message lists at most."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -85,12 +107,15 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
     Args:
         name: What was found.
-        allowed: The valid names.
+        allowed: The valid names; where there are many, those most like the name are listed.
 
     Returns:
         ``" Did you mean 'x'?"`` or an empty string, followed by the list of valid names.
     """
-    names = sorted(allowed)
+    names = sorted(set(allowed))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{guess} Allowed: {', '.join(names)}."
+    likest = sorted(names, key=lambda one: -difflib.SequenceMatcher(None, one, name).ratio())[:_MOST]
+    listed = ", ".join(sorted(likest)) or "none"
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"{guess} Allowed: {listed}{more}."

@@ -6,12 +6,17 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, ModelError, RimsimError, nearest
 
-__all__ = ["files_of", "imported"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["files_of", "imported", "nearest_file", "own_code", "without_name"]
 
 
 def imported(where: str, kind: str) -> Any:
@@ -26,6 +31,8 @@ def imported(where: str, kind: str) -> Any:
             the nearest).
     """
     place, _, name = where.rpartition(":")
+    if place.endswith(".py") and not Path(place).is_file():
+        raise ConfigError(f"{kind} {where!r}: no file {place!r}.{nearest_file(Path(place))}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever a user's file does when it is imported
@@ -34,14 +41,89 @@ def imported(where: str, kind: str) -> Any:
             f"{kind} {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {error}"
         ) from error
     if not hasattr(module, name):
-        own = [
-            key for key, value in vars(module).items() if inspect.isclass(value) or inspect.isfunction(value)
-        ]
-        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, own)}")
+        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, _own(module))}")
     return getattr(module, name)
 
 
-def files_of(texts: list[str]) -> list[Path]:
+def without_name(place: str, kind: str) -> ConfigError:
+    """What to raise where a file stands without the name of what is wanted from it.
+
+    Args:
+        place: ``path/to/file.py``.
+        kind: What is wanted, such as ``agent``.
+    """
+    path = Path(place)
+    if not path.is_file():
+        return ConfigError(f"{kind} {place!r}: no such file.{nearest_file(path)}")
+    try:
+        own = _own(_from_file(path))
+    except Exception:  # noqa: BLE001  # it is told when the name has been given
+        own = []
+    listed = " or ".join(f"{place}:{name}" for name in own) or f"{place}:Name"
+    return ConfigError(f"{kind} {place!r} is a file; allowed: the file and a name in it, {listed}")
+
+
+def _own(module: Any) -> list[str]:
+    """Names of classes and functions that a module defines; what it imports is not its own."""
+    return [
+        key
+        for key, value in vars(module).items()
+        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
+    ]
+
+
+def nearest_file(path: Path) -> str:
+    """Say which file beside a missing one was probably meant, as the tail of an error message."""
+    if not path.parent.is_dir():
+        return f" There is no folder {str(path.parent)!r}."
+    names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]
+    return nearest(path.name, names)
+
+
+@contextmanager
+def own_code(texts: Sequence[str]) -> Iterator[None]:
+    """Let an error that came up in a user's own file say at which line of it.
+
+    Args:
+        texts: Agents and models that take part, as they stand on a command line.
+
+    Raises:
+        RimsimError: An error of ours keeps its kind, and is told the line; any other of a user's own code becomes a
+            :class:`ModelError`, since agents are told by their own kind before.
+    """
+    try:
+        yield
+    except Exception as error:
+        own = [text for text in texts if ":" in text]
+        place = _line_of(error, own)
+        if isinstance(error, RimsimError):
+            if not place:
+                raise
+            raise type(error)(f"{error} ({place})", *error.args[1:]) from error
+        if not own or isinstance(error, OSError):
+            raise
+        said = f"{type(error).__name__}: {error}"
+        text = f"{place}: {said}" if place else f"{said}, with {', '.join(own)}"
+        raise ModelError(text) from error
+
+
+def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
+    """``file.py:line`` of the innermost call within a user's own file, or an empty text."""
+    files = {str(file.resolve()): str(file) for file in files_of(texts)}
+    for text in texts:
+        module = sys.modules.get(text.partition(":")[0])
+        if (file := getattr(module, "__file__", None)) is not None:
+            files[str(Path(file).resolve())] = file
+    found = ""
+    while error is not None:
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename in files:
+                found = f"{files[frame.filename]}:{frame.lineno}"
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def files_of(texts: Sequence[str]) -> list[Path]:
     """The files among places, sorted; what a run hangs on beside its config."""
     return [
         Path(text) for text in sorted({text.partition(".py:")[0] + ".py" for text in texts if ".py:" in text})

@@ -13,6 +13,7 @@ import pandas as pd
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import RunFolderError
+from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
 from rimsim.scenarios.adoption import AdoptionCount
@@ -69,9 +70,14 @@ def part_name(arm: Arm) -> str:
 
 
 def prepare(config: ScenarioConfig, seed: int) -> None:
-    """Fit what the arms of a seed share, so that they find it in the cache."""
+    """Fit what the arms of a seed share, so that they find it in the cache.
+
+    Raises:
+        RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
+    """
     build_world(config)
-    warm_model(config, seed)
+    with own_code([config.platform.model]):
+        warm_model(config, seed)
 
 
 def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
@@ -84,7 +90,7 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
         report: Called with numbers of arrivals served, for a progress bar.
 
     Raises:
-        RimsimError: Whatever went wrong in the market, the model or the agent.
+        RimsimError: Whatever went wrong in the market, the model or the agent, with the line in a user's own file.
         RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
     part = part_name(arm)
@@ -93,7 +99,8 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
     trouble = arm.folder / "failures" / f"{part}.txt"
     trouble.unlink(missing_ok=True)
     try:
-        _play_rounds(arm, part, report)
+        with own_code([arm.agent, arm.config.platform.model]):
+            _play_rounds(arm, part, report)
     except OSError as error:
         raise RunFolderError(
             f"{arm.folder}: cannot be written to ({error}); finished rounds are kept and the run can be resumed"

@@ -13,7 +13,7 @@ import yaml
 
 from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, to_plain
-from rimsim.errors import AgentError, ConfigError, RunFolderError
+from rimsim.errors import ArmsError, ConfigError, RunFolderError, nearest
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of
 from rimsim.market import build_world
@@ -145,7 +145,7 @@ def gather(folder: Path, arms: Sequence[Arm], failures: Mapping[int, RimsimError
         failures: Position in it → what went wrong.
 
     Raises:
-        AgentError: If arms failed; the others have been joined, and the run can be resumed.
+        ArmsError: If arms failed; the others have been joined, and the run can be resumed.
     """
     run = load_run(folder)
     if len(failures) < len(arms):
@@ -154,8 +154,10 @@ def gather(folder: Path, arms: Sequence[Arm], failures: Mapping[int, RimsimError
         told = sorted(
             (arms[number].name, arms[number].seed, str(error)) for number, error in failures.items()
         )
-        text = "; ".join(f"{name}, seed {seed}: {error}" for name, seed, error in told)
-        raise AgentError(f"{len(failures)} of {len(arms)} arms failed, the others are in {folder}: {text}")
+        text = "".join(f"\n  {name}, seed {seed}: {error}" for name, seed, error in told)
+        traces = folder / "failures"
+        where = f"\ntracebacks: {traces}/" if traces.is_dir() else ""  # a process that dies leaves none
+        raise ArmsError(f"{len(failures)} of {len(arms)} arms failed:{text}{where}", str(folder))
     return load_run(folder)
 
 
@@ -244,16 +246,15 @@ def _checked_arms(
             raise ConfigError(
                 f"agent {text!r} is called {name!r}; allowed: a name that does not end in {FROZEN!r}"
             )
-    if len(set(names.values())) != len(agents):
-        raise ConfigError(
-            f"agents: two are called alike among {', '.join(names.values())}; allowed: distinct names"
-        )
+    called = [names[text] for text in agents]
+    if doubled := [name for name in names.values() if called.count(name) > 1]:
+        raise ConfigError(f"agents: two are called {doubled[0]!r}; allowed: distinct names")
     if frozen is None:
         usual = [text for text in agents if names[text] == "relevance"] or [agents[0]]
         frozen = usual if config.platform.retrain and config.rounds > 1 else []
     for text in frozen:
         if text not in names:
-            raise ConfigError(f"frozen: {text!r} is not among the agents; allowed: {', '.join(agents)}")
+            raise ConfigError(f"frozen: {text!r} is not among the agents.{nearest(text, agents)}")
     if any(getattr(make_agent(text), "needs_truth", False) for text in frozen):
         raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
     return [(text, names[text], False) for text in agents] + [

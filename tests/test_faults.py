@@ -52,7 +52,9 @@ def test_a_worker_that_dies_is_named_and_the_others_are_kept(tmp_path):
     """An agent that kills its process fails after a second try; the other arms are complete."""
     config = small_scenario(rounds=2)
     agents = ("random", f"{FAULTY}:Dies", "popularity")
-    with pytest.raises(AgentError, match="1 of 3 arms failed.*dies, seed 0: .*killed by SIGKILL, 2 times"):
+    with pytest.raises(
+        AgentError, match=r"1 of 3 arms failed:\n  dies, seed 0: .*killed by SIGKILL, 2 times"
+    ):
         compare(config, agents, seeds=1, out=tmp_path, workers=2, frozen=[])
     left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
     assert left.to_dict() == {"random": 2, "popularity": 2, "dies": 1}

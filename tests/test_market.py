@@ -478,24 +478,23 @@ def test_frozen_market_keeps_its_model():
     assert played(config).model is not model
 
 
-def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_future():
-    """Each state of last round is scored by the model of its own fold, which lacks that fold's last round."""
-    market = Market(small_scenario())
-    play_round(market, make_agent("popularity"))
-    seen = Market(small_scenario(platform=PlatformConfig(model="popularity-hp", calibration="seen")))
-    play_round(seen, make_agent("popularity"))
-    crossed = {
-        int(i): row
-        for chunk in market.round_view().calibration
-        for i, row in zip(chunk.id, chunk.relevance, strict=True)
-    }
-    direct = {
-        int(i): row
-        for chunk in seen.round_view().calibration
-        for i, row in zip(chunk.id, chunk.relevance, strict=True)
-    }
+@pytest.mark.parametrize(("model", "differs"), [("als-hp", True), ("popularity-hp", False)])
+def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_future(model, differs):
+    """A model that knows users scores last round's states by folds that lack them; one that cannot, once."""
+    past = []
+    for calibration in ("cross-fitted", "seen"):
+        market = Market(small_scenario(platform=PlatformConfig(model=model, calibration=calibration)))
+        play_round(market, make_agent("popularity"))
+        past.append(
+            {
+                int(i): row
+                for chunk in market.round_view().calibration
+                for i, row in zip(chunk.id, chunk.relevance, strict=True)
+            }
+        )
+    crossed, direct = past
     assert crossed.keys() == direct.keys()
-    assert any(not (crossed[i] == direct[i]).all() for i in crossed)
+    assert any(not (crossed[i] == direct[i]).all() for i in crossed) is differs
 
 
 # -- faults -------------------------------------------------------------------------------------------------------

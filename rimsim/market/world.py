@@ -18,10 +18,10 @@ import torch
 from rimsim import rng
 from rimsim.data import Needs, load, require_usable
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError
+from rimsim.errors import ConfigError, ModelError, RimsimError
 from rimsim.intensity import cache_folder, fitted, make
 from rimsim.intensity.cache import Cacheable, log_digest
-from rimsim.loading import imported
+from rimsim.loading import imported, without_name
 from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.truth import Truth, fit_truth
 
@@ -160,7 +160,12 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     platform = config.platform
     model = _unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31)
     if not isinstance(model, Cacheable):  # a user's own model that cannot be saved is fitted each time
-        return model.fit(log)
+        known = model.fit(log)
+        if not hasattr(known, "score"):
+            raise ModelError(
+                f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self"
+            )
+        return known
     return cast("IntensityModel", fitted(model, log))
 
 
@@ -168,12 +173,30 @@ def check_model(platform: PlatformConfig) -> None:
     """Refuse a model that cannot be made, before anything is written.
 
     Raises:
-        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+        ConfigError: If no model has the name, a file of the user's own cannot be used, or what it makes is no model.
     """
     _unfitted(platform, 0)
 
 
 def _unfitted(platform: PlatformConfig, seed: int) -> IntensityModel:
-    if ":" in platform.model:
-        return cast("IntensityModel", imported(platform.model, "model")(seed, platform.device))
-    return make(platform.model, seed=seed, device=platform.device)
+    if platform.model.endswith(".py"):
+        raise without_name(platform.model, "model")
+    if ":" not in platform.model:
+        return make(platform.model, seed=seed, device=platform.device)
+    factory = imported(platform.model, "model")
+    try:
+        model = factory(seed, platform.device)
+    except RimsimError:
+        raise
+    except Exception as error:  # whatever a user's factory does
+        raise ConfigError(
+            f"model {platform.model!r} cannot be made: {type(error).__name__}: {error}; allowed: what can be called "
+            "with seed and device"
+        ) from error
+    lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
+    if lacks:
+        raise ConfigError(
+            f"model {platform.model!r} has no {', '.join(lacks)}; allowed: a model with fit, update and score, see "
+            "rimsim.intensity.IntensityModel"
+        )
+    return cast("IntensityModel", model)

@@ -1,0 +1,73 @@
+"""The code of docs/environment.md runs as it stands, and its tables name what there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from rimsim.envs import MarketEnv
+
+TEXT = (Path(__file__).parent.parent / "docs" / "environment.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the blocks of the page leave behind, each run after those before it."""
+    pytest.importorskip("stable_baselines3")
+    found: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        exec(compile(block, "docs/environment.md", "exec"), found)  # noqa: S102  # our own page
+    return found
+
+
+def rows(heading):
+    """First cells of the table below a heading, split at commas."""
+    section = re.split(r"\n## ", TEXT.split(f"## {heading}\n", 1)[1])[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_the_blocks_of_the_page_run_and_give_what_it_says(names):
+    """The first block plays an episode, and what later ones leave behind has the shapes and sums of the page."""
+    assert names["total"] > 0
+    assert names["episode"].steps == 120
+    assert names["priced"].share.shape == (10, 100)
+    assert names["envs"].metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.SAME_STEP
+    assert names["flat"].single_action_space.shape == (100,)
+    assert np.isfinite([names["learnt"], names["reference"]]).all()
+    assert names["learner"].num_timesteps >= 240
+
+
+def test_the_tables_of_the_page_name_every_argument_key_and_info(names):
+    """Arguments, observation and info of the page are those of the environment, in its order."""
+    env = names["env"]
+    observation, info = env.reset(seed=0)
+    assert rows("Observation") == list(observation)
+    assert rows('`info["market"]`') == list(info["market"])
+    assert rows("Arguments")[0] == "scenario"
+    assert set(inspect.signature(MarketEnv).parameters) <= set(rows("Arguments"))
+    for name, value in observation.items():
+        size = "M" if len(value) == env.unwrapped.n_items else str(len(value))
+        assert f"| `{name}` | ({size},) {value.dtype} |" in TEXT
+
+
+def test_wrappers_of_single_environments_need_gymnasiums_own_way():
+    """The native vector environment refuses what the page says it refuses."""
+    with pytest.raises(gymnasium.error.Error, match="wrappers"):
+        gymnasium.make_vec("RIMMarket-v0", num_envs=1, wrappers=[gymnasium.wrappers.FlattenObservation])
+    with pytest.raises(gymnasium.error.Error, match="vector_kwargs"):
+        gymnasium.make_vec("RIMMarket-v0", num_envs=1, vector_kwargs={"autoreset_mode": "SameStep"})
+
+
+def test_the_zero_bonus_shows_what_relevance_shows(names):
+    """Without any bonus, the wrapper's slate is that of the pure recommender."""
+    priced = names["priced"]
+    observation, _ = priced.reset(seed=3)
+    none = np.full(priced.action_space.shape, -1.0, np.float32)
+    shown = priced.action(none)
+    assert shown.tolist() == np.argsort(-observation["relevance"], kind="stable")[:10].tolist()

@@ -1,0 +1,137 @@
+"""Slips in a user's own agents and models: told in one sentence, with the file and the line of the slip."""
+
+from __future__ import annotations
+
+import pytest
+from small_markets import small_scenario
+
+from rimsim.agents import make_agent
+from rimsim.config import PlatformConfig
+from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
+from rimsim.market.world import check_model, warm_model
+from rimsim.scenarios import compare
+
+MODEL = """\
+import torch
+from rimsim.intensity import Popularity
+
+
+class Mine:
+    def __init__(self, seed, device):
+        pass
+
+    def fit(self, log):
+        self.n_items = log.n_items
+        return self
+
+    update = fit
+
+    def score(self, states):
+        return torch.ones(len(states), self.n_items)
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a file of the user's own and goes where it lies."""
+    monkeypatch.chdir(tmp_path)
+    warm_model.cache_clear()  # another test's file has the same name
+
+    def written(name, text):
+        (tmp_path / name).write_text(text)
+
+    return written
+
+
+def _compare(out, agents=("random",), model="popularity-hp", **changes):
+    config = small_scenario(rounds=1, platform=PlatformConfig(model=model), **changes)
+    return compare(config, agents, seeds=1, out=out, workers=1, frozen=[])
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        (
+            "self.n_items = log.n_items",
+            "self.n_items = log.items_n",
+            r"^mine.py:10: AttributeError: .*items_n",
+        ),
+        ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
+        ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
+        ("        return self\n", "", r"fit returned None; allowed: the fitted model"),
+    ],
+)
+def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
+    """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
+    write("mine.py", MODEL.replace(right, wrong))
+    with pytest.raises((ModelError, ArmsError), match=message):
+        _compare(tmp_path / "run", model="mine.py:Mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "message"),
+    [
+        (MODEL.replace("def score", "def scores"), "mine.py:Mine", "has no score; allowed: a model with fit"),
+        (MODEL.replace("update = fit", ""), "mine.py:Mine", "has no update; allowed"),
+        (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
+        (MODEL, "mine.py", "is a file; allowed: the file and a name in it, mine.py:Mine$"),
+        (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Allowed: Mine.$"),
+        (MODEL, "mein.py:Mine", "no file 'mein.py'. Did you mean 'mine.py'."),
+    ],
+)
+def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
+    """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
+    write("mine.py", text)
+    with pytest.raises(ConfigError, match=message):
+        check_model(PlatformConfig(model=model))
+
+
+def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):
+    """Each failed arm has a line, which ends in the place within the user's file; then comes where tracebacks are."""
+    write(
+        "mine.py",
+        "from rimsim.agents import Random\n\n\nclass One(Random):\n    name = 'one'\n\n"
+        "    def act(self, arrivals):\n        return arrivals.relevence\n\n\n"
+        "class Two(One):\n    name = 'two'\n",
+    )
+    with pytest.raises(ArmsError) as caught:
+        _compare(tmp_path / "run", ("random", "mine.py:One", "mine.py:Two"))
+    first, one, two, last = str(caught.value).splitlines()
+    assert first == "2 of 3 arms failed:"
+    assert one.startswith("  one, seed 0: agent 'one' raised AttributeError in round 0, at arrival ")
+    assert two.startswith("  two, seed 0: ")
+    assert one.endswith("(mine.py:8)")
+    assert last == f"tracebacks: {tmp_path / 'run'}/failures/"
+    assert caught.value.folder == str(tmp_path / "run")
+    assert len(list((tmp_path / "run" / "failures").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        ("mine.py", "agent 'mine.py' is a file; allowed: the file and a name in it, mine.py:Mine$"),
+        ("mien.py", "no such file. Did you mean 'mine.py'"),
+        ("mine.py:Fresh", "has no 'Fresh'. Allowed: Mine.$"),
+        ("nowhere/mine.py:Mine", "There is no folder 'nowhere'"),
+    ],
+)
+def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, message):
+    """A file without a class, a misspelt file and a misspelt class name what there is, without what is imported."""
+    write("mine.py", MODEL)
+    with pytest.raises(ConfigError, match=message):
+        make_agent(agent)
+
+
+def test_agents_called_alike_are_named(tmp_path):
+    """The name that two agents share is told, and it alone."""
+    with pytest.raises(ConfigError, match="two are called 'random'; allowed: distinct names"):
+        _compare(tmp_path, ("relevance", "random", "random"))
+
+
+def test_long_lists_of_names_are_cut_to_the_likest():
+    """At most ten names are listed, those most like what was found; no name is said in words."""
+    told = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
+    assert "Did you mean 'exposure'?" in told
+    assert told.count(",") == 9
+    assert told.endswith("and 11 more.")
+    assert nearest("x", []) == " Allowed: none."
