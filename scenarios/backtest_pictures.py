@@ -159,12 +159,15 @@ def _share(value: float, _: object) -> str:
     return f"{100 * value:.3g} %"
 
 
-def _half(point: tuple[float, float, float]) -> float:
-    return 0.0 if np.isnan(point[1]) else (point[2] - point[1]) / 2
+def _half(point: tuple[float, float, float]) -> float | None:
+    return None if np.isnan(point[1]) else (point[2] - point[1]) / 2
 
 
-def _halves(curve: pd.DataFrame, metric: str) -> list[float]:
-    return [_half((row[metric], row[f"{metric}_low"], row[f"{metric}_high"])) for _, row in curve.iterrows()]
+def _halves(curve: pd.DataFrame, metric: str) -> list[float] | None:
+    halves = [
+        _half((row[metric], row[f"{metric}_low"], row[f"{metric}_high"])) for _, row in curve.iterrows()
+    ]
+    return [half or 0.0 for half in halves] if any(halves) else None
 
 
 def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> None:

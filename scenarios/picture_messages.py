@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rimsim.measures import MEASURES
@@ -105,15 +106,12 @@ def effect_of_retraining(effects: Mapping[str, pd.DataFrame]) -> str:
     if not alone and not end["low"] * end["high"] > 0:
         return f"Retraining has no clear effect on the {what} of {name} by {last}"
     scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
+    size = scale * abs(float(end["mean"]))
+    digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
     low, high = sorted(scale * abs(float(end[bound])) for bound in ("low", "high"))
-    spread = "one seed: no interval" if alone else f"95 % interval {_rounded(low)} to {_rounded(high)}"
+    spread = "one seed: no interval" if alone else f"95 % interval {low:.{digits}f} to {high:.{digits}f}"
     verb = "costs" if end["mean"] < 0 else "gives"
-    size = f"{_rounded(scale * abs(float(end['mean'])))} {unit}"
-    return f"Retraining {verb} {name} {size} of {what} by {last} ({spread})"
-
-
-def _rounded(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+    return f"Retraining {verb} {name} {size:.{digits}f} {unit} of {what} by {last} ({spread})"
 
 
 def _mean(interval: Interval) -> float:

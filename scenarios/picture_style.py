@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim.measures import MEASURES
@@ -42,6 +42,7 @@ FROZEN = "-frozen"
 
 WIDTH, DPI = 10.0, 120  # inches and dots an inch: 1,200 pixels wide
 _INK = "#333333"
+_WIDE = 20.0  # where the largest count is so many times the smallest, a plain axis shows the largest alone
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ def frame(message: str, caption: str, height: float) -> Figure:
     below = textwrap.wrap(caption, 128)
     head = 0.3 + 0.27 * len(title) + 0.2 * len(below)
     total = height + head
-    engine = ConstrainedLayoutEngine(rect=(0.005, 0.005, 0.99, 1 - head / total - 0.005))
+    engine = ConstrainedLayoutEngine(
+        rect=(0.008, 0.01, 0.984, 1 - head / total - 0.01), w_pad=0.08, h_pad=0.06
+    )
     figure = Figure(figsize=(WIDTH, total), dpi=DPI, layout=engine)
     figure.text(0.012, 1 - 0.14 / total, "\n".join(title), fontsize=14, fontweight="bold", va="top")
     under = 1 - (0.22 + 0.27 * len(title)) / total
@@ -183,7 +186,14 @@ def metric_axis(ax: Axes, metric: str, *, difference: bool = False) -> None:
         difference: Whether it shows differences of the metric: shares in percentage points, 0 anywhere.
     """
     measure = MEASURES[metric]
-    ax.set_title(measure.title, loc="left")
+    ax.set_title(measure.title, loc="left", pad=9)
+    if measure.unit == "items" and not difference and _spread(ax) > _WIDE:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(lambda value, _: _number(value))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_ylabel("items (log scale)")
+        keep_lines_in_view(ax)
+        return
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     if measure.unit == "share":
         ax.yaxis.set_major_formatter(lambda value, _: _number(100 * value) + ("" if difference else " %"))
@@ -195,7 +205,7 @@ def metric_axis(ax: Axes, metric: str, *, difference: bool = False) -> None:
     keep_lines_in_view(ax)
     if not difference and measure.unit != "index":
         top = ax.get_ylim()[1]
-        ax.set_ylim(0, min(top, 1.05) if measure.unit == "share" else top)
+        ax.set_ylim(0, min(top, 1) if measure.unit == "share" else top)
     elif not difference:
         low, high = ax.get_ylim()
         ax.set_ylim(max(low, 0), min(high, 1))
@@ -203,11 +213,25 @@ def metric_axis(ax: Axes, metric: str, *, difference: bool = False) -> None:
 
 def keep_lines_in_view(ax: Axes) -> None:
     """Let bands take at most the lines' own height above and below them: two seeds have bands without end."""
-    heights = np.concatenate([np.asarray(line.get_ydata(), np.float64).ravel() for line in ax.lines])
-    least, most = float(np.nanmin(heights)), float(np.nanmax(heights))
-    room = most - least or abs(most) or 1.0
+    least, most = _extent(ax)
     low, high = ax.get_ylim()
+    if ax.get_yscale() == "log":
+        ax.set_ylim(least / 2, most * 2)
+        return
+    room = most - least or abs(most) or 1.0
     ax.set_ylim(max(low, least - room), min(high, most + room))
+
+
+def _extent(ax: Axes) -> tuple[float, float]:
+    """Lowest and highest point of all lines."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), np.float64).ravel() for line in ax.lines])
+    return float(np.nanmin(heights)), float(np.nanmax(heights))
+
+
+def _spread(ax: Axes) -> float:
+    """How many times the lowest point of all lines goes into the highest; 0 where it is not positive."""
+    least, most = _extent(ax)
+    return most / least if least > 0 else 0.0
 
 
 def _number(value: float) -> str:
@@ -218,6 +242,15 @@ def integer_rounds(ax: Axes) -> None:
     """Whole numbers of rounds on the x axis."""
     ax.set_xlabel("round")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+_NEAR = 8
+_WAYS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28)] + [
+    (across * reach // 2, up * reach - 5)
+    for reach in (30, 45, 60, 80)
+    for across, up in ((1, 1), (-1, 1), (1, -1), (-1, -1), (3, 1), (-3, 1), (3, -1), (-3, -1))
+]
+"""Where a label may stand, in points from its point, best first; from :data:`_NEAR` on a line leads to it."""
 
 
 def label_points(
@@ -244,7 +277,6 @@ def label_points(
     spots = {name: ax.transData.transform(position) for name, position in points.items()}
     busy = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in spots.values()] + list(avoid)
     inside = ax.get_window_extent()
-    ways = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28), (20, 22), (-20, 22)]
     boxes: dict[str, Bbox] = {}
     for name in points:
         text = ax.annotate(
@@ -257,7 +289,7 @@ def label_points(
             fontweight="bold",
         )
         scored = []
-        for order, (dx, dy) in enumerate(ways):
+        for order, (dx, dy) in enumerate(_WAYS):
             text.set_position((dx, dy))
             text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
             box = text.get_window_extent()
@@ -266,8 +298,19 @@ def label_points(
                 inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
             )
             scored.append((clashes + 2 * outside, order))
-        dx, dy = ways[min(scored)[1]]
+        way = min(scored)[1]
+        dx, dy = _WAYS[way]
         text.set_position((dx, dy))
         text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
         boxes[name] = text.get_window_extent()
+        if way >= _NEAR:  # too far to tell whose name it is
+            end = (dx, dy + 4) if dx else (dx, dy + (0 if dy > 0 else 10))
+            line = {
+                "arrowstyle": "-",
+                "color": looks[name].colour,
+                "linewidth": 0.8,
+                "shrinkA": 0,
+                "shrinkB": 4,
+            }
+            ax.annotate("", points[name], xytext=end, textcoords="offset points", arrowprops=line)
     return boxes

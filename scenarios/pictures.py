@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim import measures
@@ -67,6 +68,7 @@ __all__ = [
     "who_pays",
 ]
 
+_MANY = 4  # agents whose bands can still be told apart
 _OVER_ROUNDS = ("utility", "shortfall", "coverage", "effective_items", "log_gini")
 _RETRAINING = ("utility", "coverage", "effective_items", "log_gini", "shortfall")
 
@@ -132,7 +134,7 @@ def front(tables: PictureTables) -> Figure | None:
         point = (x[name].mean or 0.0, y[name].mean or 0.0)
         points[name] = point
         spans = [_half_width(interval) for interval in (x[name], y[name])]
-        ax.errorbar(
+        drawn = ax.errorbar(
             *point,
             xerr=spans[0],
             yerr=spans[1],
@@ -141,15 +143,26 @@ def front(tables: PictureTables) -> Figure | None:
             markersize=9,
             capsize=3,
         )
+        drawn.lines[0].set_markeredgecolor("white")  # so that points one over another stay apart
         bars.append((point, spans))
     ax.set_xlabel("exposure perplexity (items)")
     ax.set_ylabel("utility (expected consumptions per slate)")
     ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
-    ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
+    widths = [width for width, _ in points.values()]
+    if len(widths) > 1 and 0 < 10 * min(widths) < max(widths):  # else narrow agents crowd at the left edge
+        ax.set_xscale("log")
+        ax.set_xlim(min(widths) / 2.2, max(widths) * 1.8)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel("exposure perplexity (items, log scale)")
+    else:
+        ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
     figure.draw_without_rendering()
     avoid = []
     for (px, py), (dx, dy) in bars:
-        across, upright = ((px - dx, py), (px + dx, py)), ((px, py - dy), (px, py + dy))
+        left = max(px - dx, ax.get_xlim()[0])  # a bar may reach below 0, where a log axis has no place
+        across, upright = ((left, py), (px + dx, py)), ((px, py - dy), (px, py + dy))
         for low, high in (across, upright):
             avoid.append(Bbox([ax.transData.transform(low), ax.transData.transform(high)]).padded(2))
     label_points(ax, points, looks, avoid)
@@ -177,7 +190,9 @@ def lorenz_curves(tables: PictureTables) -> Figure | None:
         share = np.linspace(0, 1, len(curve))
         every = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
         look = looks[name]
-        ax.plot(share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=every)
+        ax.plot(
+            share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=every, clip_on=False
+        )
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
     ax.annotate(
         "all items alike",
@@ -191,6 +206,8 @@ def lorenz_curves(tables: PictureTables) -> Figure | None:
     )
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     ax.set_xlabel("share of the catalogue, least shown items first")
     ax.set_ylabel("share of the exposure")
     ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
@@ -224,7 +241,9 @@ def who_pays(tables: PictureTables) -> Figure | None:
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
     keep_lines_in_view(ax)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(
+        0, min(ax.get_ylim()[1], 1.1 * float(table.groupby(["agent", "decile"])["value"].mean().max()) or 1)
+    )
     legend(side, looks)
     return figure
 
@@ -312,7 +331,8 @@ def _lines(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle
             markersize=6,
             markeredgewidth=0,
             linewidth=2,
-            err_kws={"alpha": 0.15, "linewidth": 0},
+            clip_on=False,  # a marker on the edge, as at 0 %, is drawn whole; bands are cut
+            err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
             ax=ax,
         )
 

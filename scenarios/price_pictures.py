@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rimsim import measures
-from rimsim.scenarios.picture_messages import per_cent, seeds_caption, subject
+from rimsim.scenarios.picture_messages import many, per_cent, seeds_caption, subject
 from rimsim.scenarios.picture_style import frame, legend, styles
-from rimsim.scenarios.picture_tables import last_round, retrained
+from rimsim.scenarios.picture_tables import REFERENCE, last_round, retrained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from rimsim.scenarios.picture_style import AgentStyle
     from rimsim.scenarios.picture_tables import PictureTables
 
 __all__ = ["delivery", "price_deciles", "prices"]
@@ -72,6 +77,7 @@ def prices(tables: PictureTables) -> Figure | None:
             color=look.colour,
             marker=look.marker,
             linewidth=2,
+            clip_on=False,
         )
         if all(span.low is not None for span in spans.values()):
             low, high = ([getattr(span, end) for span in spans.values()] for end in ("low", "high"))
@@ -81,7 +87,8 @@ def prices(tables: PictureTables) -> Figure | None:
     ax.set_xticks(range(1, _DECILES + 1))
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     legend(side, looks)
     return figure
 
@@ -114,14 +121,23 @@ def delivery(tables: PictureTables) -> Figure | None:
     looks = styles(retrained(arrivals)["agent"].unique())
     chosen = subject(looks)
     count = arrivals[(arrivals["seed"] == seed)].groupby("agent", observed=True).size().max()
-    message = (
-        f"How {chosen} delivers what it owes: exposures over round {number}, and the bonus at each of them"
-    )
+    owed = {item: int(required[item]) for item in items.values()}
+    counts = {name: ledger[ledger["agent"] == name]["item"].value_counts() for name in looks}
+    message = f"{_delivered(chosen, counts[chosen], owed)} of {many(len(owed), 'item')} in round {number}"
+    if REFERENCE in looks and chosen != REFERENCE:
+        message += f", {_delivered(REFERENCE, counts[REFERENCE], owed, short=True)}"
     caption = (
-        f"Three guaranteed items at seed {seed}; grey: their requirement, spread evenly over the arrivals."
+        f"Seed {seed}. Above, grey: the requirement, spread evenly over the arrivals; the axis ends at three times "
+        "as many. Below: the bonus at each exposure; dotted: its upper bound, the cost c of a missing exposure "
+        f"with {chosen}."
     )
     figure = frame(message, caption, 6.4)
+    notes = {item: _never_shown_by(counts, item) for item in owed}
+    room = max(len(lines) for lines in notes.values())
     grid = figure.subplots(2, 4, width_ratios=(3, 3, 3, 1.8), sharex="col")
+    bonuses = ledger["price"].to_numpy(np.float64)
+    cost = _cost(tables, chosen, seed)
+    highest = max([cost or 0.0, *(-bonuses[np.isfinite(bonuses)])]) or 1.0
     for column, (place, item) in enumerate(items.items()):
         top, below = grid[0, column], grid[1, column]
         top.plot([0, count], [0, required[item]], color="#999999", linewidth=3, alpha=0.6)
@@ -130,21 +146,60 @@ def delivery(tables: PictureTables) -> Figure | None:
             shown = ledger[(ledger["agent"] == name) & (ledger["item"] == item)]
             at = pd.Index(order).get_indexer(shown["arrival"])
             rows = np.argsort(at, kind="stable")
-            _steps(top, at[rows], np.arange(1, len(at) + 1), count, look.colour)
+            if len(at):
+                _steps(top, at[rows], np.arange(1, len(at) + 1), count, look)
             price = shown["price"].to_numpy(np.float64)[rows]
             if np.isfinite(price).any() and (price < 0).any():
                 below.plot(
                     at[rows], -price, color=look.colour, marker=look.marker, markersize=3.5, linewidth=1
                 )
-        top.set_title(place, loc="left")
-        top.set_ylim(0, 3 * required[item])  # what is shown many times over leaves the picture at its top
-        below.set_ylim(bottom=0)
+        if cost is not None:
+            below.axhline(cost, color="#777777", linewidth=1.2, linestyle=":")
+        top.annotate(
+            "\n".join(notes[item]),
+            (0, 1),
+            (0, 5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=9,
+        )
+        top.set_title(place, loc="left", pad=7 + 12 * room)
+        top.set_ylim(0, 3 * required[item])
+        top.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        below.set_ylim(0, 1.12 * highest)
         below.set_xlabel("arrival of the round")
     grid[0, 0].set_ylabel("exposures so far")
     grid[1, 0].set_ylabel("bonus −v (units of λ)")
     legend(grid[0, 3], looks)
     grid[1, 3].set_axis_off()
     return figure
+
+
+def _delivered(name: str, counts: pd.Series[int], owed: Mapping[int, int], *, short: bool = False) -> str:
+    """What an agent delivered of what it owed to some items; exposures beyond an item's guarantee do not count."""
+    kept = sum(min(int(counts.get(item, 0)), wanted) for item, wanted in owed.items())
+    if short:
+        return f"{name} {kept}"
+    return f"{name} delivers {kept} of the {sum(owed.values())} guaranteed exposures"
+
+
+def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str]:
+    """Lines that name the agents without an exposure of an item; none where all showed it."""
+    names = [name for name, own in counts.items() if not own.get(item, 0)]
+    text = f"no exposure: {', '.join(names)}" if names else ""
+    return textwrap.wrap(text, 32, break_on_hyphens=False)
+
+
+def _cost(tables: PictureTables, agent: str, seed: int) -> float | None:
+    """Shortfall cost c of the last round, as the table of prices has it."""
+    if tables.prices is None:
+        return None
+    own = tables.prices[
+        (tables.prices["agent"] == agent)
+        & (tables.prices["seed"] == seed)
+        & (tables.prices["round"] == last_round(tables.rounds))
+    ]
+    return None if own.empty else float(own["cost"].iloc[0])
 
 
 def _followed(popularity: NDArray[np.int64], required: NDArray[np.int64]) -> dict[str, int]:
@@ -154,8 +209,8 @@ def _followed(popularity: NDArray[np.int64], required: NDArray[np.int64]) -> dic
     return {place: int(ordered[round(share * (len(ordered) - 1))]) for place, share in _PLACES.items()}
 
 
-def _steps(ax: Axes, at: NDArray[np.int64], height: NDArray[np.int64], end: int, colour: str) -> None:
-    """A count that rises by one at each position, from 0 to the end of the round."""
+def _steps(ax: Axes, at: NDArray[np.int64], height: NDArray[np.int64], end: int, look: AgentStyle) -> None:
+    """A count that rises by one at each position, from 0 to the end of the round, where the agent's marker stands."""
     x = np.concatenate([[0], at, [end]])
     y = np.concatenate([[0], height, [len(at)]])
-    ax.step(x, y, where="post", color=colour, linewidth=1.8)
+    ax.step(x, y, where="post", color=look.colour, linewidth=1.8, marker=look.marker, markevery=[len(x) - 1])

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from rimsim.scenarios.picture_style import AgentStyle
     from rimsim.scenarios.run_folder import Run
 
-__all__ = ["draw_sweep", "front_table", "not_drawn", "swept_fields"]
+__all__ = ["draw_sweep", "front_figure", "front_table", "not_drawn", "swept_fields"]
 
 
 def swept_fields(sweep: pd.DataFrame) -> list[str]:
@@ -76,60 +77,97 @@ def draw_sweep(run: Run) -> Path | None:
     folder = run.folder / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        figure = _front(table, swept_fields(table)[0])
+        figure = front_figure(table, swept_fields(table)[0])
         path = folder / "front.png"
         figure.savefig(path, metadata={"Software": None})
     return path
 
 
-def _front(table: pd.DataFrame, field: str) -> Figure:
+def front_figure(table: pd.DataFrame, field: str) -> Figure:
+    """The front of each agent over a numeric field, and what it leaves undelivered.
+
+    Args:
+        table: The table of a sweep over that field alone.
+        field: Its column.
+    """
     metrics = ("utility", "perplexity", "shortfall")
     means = front_table(table, [field], metrics)
     looks = styles(table["agent"].unique())
     seeds = int(table["seed"].nunique())
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
     bars = "bars: 95 % intervals over seeds" if seeds > 1 else "no intervals"
-    caption = f"Points of a line: {_symbol(field)} = {values}. Means over late rounds, {many(seeds, 'seed')}; {bars}."
+    still = _still(means, field)
+    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
+    if still:
+        caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
     figure = frame(_message(means, field), caption, 5.4)
     left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
     for name, look in looks.items():
         own = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
-        x, y = own["mean", "perplexity"], own["mean", "utility"]
-        left.errorbar(
-            x,
-            y,
-            xerr=_bars(own, "perplexity"),
-            yerr=_bars(own, "utility"),
-            color=look.colour,
-            marker=look.marker,
-            markersize=6,
-            linewidth=2,
-            elinewidth=1,
-            capsize=2,
+        _points(
+            left,
+            (own["mean", "perplexity"], own["mean", "utility"]),
+            (_bars(own, "perplexity"), _bars(own, "utility")),
+            look,
+            ring=name in still,
         )
-        right.errorbar(
-            own.index,
-            own["mean", "shortfall"],
-            yerr=_bars(own, "shortfall"),
-            color=look.colour,
-            marker=look.marker,
-            markersize=6,
-            linewidth=2,
-            elinewidth=1,
-            capsize=2,
+        owing = own if field != "beta" else own[own.index > 0]  # β = 0 owes nothing
+        _points(
+            right,
+            (owing.index.to_series(), owing["mean", "shortfall"]),
+            (None, _bars(owing, "shortfall")),
+            look,
         )
     _label_axis(left, "utility")
     left.set_xlabel("exposure perplexity (items)")
-    left.set_xlim(left=0)
-    left.set_ylim(bottom=0)
+    left.set_xlim(0, left.get_xlim()[1])
+    left.set_ylim(0, 1.04 * left.get_ylim()[1])
     metric_axis(right, "shortfall")
+    ends = means[field].min(), means[field].max()
+    edge = 0.05 * (ends[1] - ends[0]) or 0.5
+    right.set_xlim(ends[0] - edge, ends[1] + edge)
     right.set_xlabel(_symbol(field))
     legend(side, looks)
     return figure
 
 
+def _points(
+    ax: Axes,
+    at: tuple[pd.Series[float], pd.Series[float]],
+    bars: tuple[list[list[float]] | None, list[list[float]]],
+    look: AgentStyle,
+    *,
+    ring: bool = False,
+) -> None:
+    """A line with bars; as a ring around what it would hide, or hide behind, where all its points are one."""
+    drawn = ax.errorbar(
+        *at,
+        xerr=bars[0],
+        yerr=bars[1],
+        color=look.colour,
+        marker=look.marker,
+        markersize=15 if ring else 6,
+        markerfacecolor="none" if ring else look.colour,
+        markeredgewidth=2 if ring else 1,
+        linewidth=2,
+        elinewidth=1,
+        capsize=2,
+    )
+    drawn.lines[0].set_clip_on(False)
+
+
+def _still(means: pd.DataFrame, field: str) -> set[str]:
+    """Agents whose points on the front are all one: their slates do not depend on the field."""
+    found = set()
+    for name, own in means[means["metric"].isin(("utility", "perplexity"))].groupby("agent", observed=True):
+        spread = own.pivot(index=field, columns="metric", values="mean").agg(np.ptp)
+        if len(own) > 2 and (spread <= 1e-6 * own.groupby("metric", observed=True)["mean"].max()).all():
+            found.add(str(name))
+    return found
+
+
 def _label_axis(ax: Axes, metric: str) -> None:
-    ax.set_title("Relevance-diversity front", loc="left")
+    ax.set_title("Relevance-diversity front", loc="left", pad=9)
     ax.set_ylabel(f"{MEASURES[metric].title.lower()} ({MEASURES[metric].unit})")
 
 
@@ -153,5 +191,7 @@ def _message(means: pd.DataFrame, field: str) -> str:
     if not (first["perplexity"] > 0 and first["utility"] > 0):
         return f"{name}: {ends}"
     factor = last["perplexity"] / first["perplexity"]
-    change = per_cent(last["utility"] / first["utility"] - 1, signed=True)
-    return f"With {name}, {ends} makes exposure {factor:.1f} times as wide and changes utility by {change}"
+    change = last["utility"] / first["utility"] - 1
+    verb = "lowers" if change < 0 else "raises"
+    wide = f"With {name}, {ends} makes exposure {factor:.1f} times as wide"
+    return f"{wide} and {verb} utility by {per_cent(abs(change))}"

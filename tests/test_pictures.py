@@ -12,7 +12,14 @@ import pytest
 from matplotlib.image import imread
 
 from rimsim import measures
-from rimsim.scenarios import picture_messages, picture_style, picture_tables, pictures, price_pictures
+from rimsim.scenarios import (
+    picture_messages,
+    picture_style,
+    picture_tables,
+    pictures,
+    price_pictures,
+    sweep_picture,
+)
 
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
 
@@ -351,3 +358,69 @@ def test_legends_never_cover_data(market):
             if ax.get_legend() is not None:
                 assert not ax.lines
                 assert not ax.axison
+
+
+def test_names_of_a_crowd_stay_apart(market):
+    """Ten agents, five of them almost at one point: no two names overlap, and far ones are led to their points."""
+    at = {"relevance": (30, 0.9), "popularity": (31, 0.9), "random": (800, 0.2), "oracle": (170, 1.4)}
+    names = ("rim-dual", "rim-feedback", "rim-resolve", "entropic-dual", "epsilon-greedy", "hindsight")
+    at |= {name: (220 + 4 * place, 0.66) for place, name in enumerate(names)}
+    rows = [
+        {"agent": agent, "seed": seed, "round": 0, "metric": metric, "value": value * (1 + 0.02 * seed)}
+        for agent, point in at.items()
+        for seed in range(2)
+        for metric, value in zip(("perplexity", "utility"), point, strict=True)
+    ]
+    figure = pictures.front(pictures.PictureTables(rounds=pd.DataFrame(rows), n_items=market.n_items))
+    ax = figure.axes[0]
+    assert ax.get_xscale() == "log"
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    assert len(boxes) == len(at)
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
+
+
+def test_a_panel_of_counts_far_apart_has_a_log_axis(market):
+    """Where one agent's items are a hundred times another's, both can be read; markers at an edge are whole."""
+    rounds = market.rounds.copy()
+    wide = rounds["agent"].eq("random") & rounds["metric"].eq("effective_items")
+    rounds.loc[wide, "value"] *= 100
+    panels = {
+        ax.get_title(loc="left"): ax for ax in pictures.over_rounds(replace(market, rounds=rounds)).axes
+    }
+    assert panels["Effective consumed items"].get_yscale() == "log"
+    assert panels["Undelivered guarantees"].get_ylim()[1] <= 1
+    assert not any(line.get_clip_on() for line in panels["Undelivered guarantees"].lines)
+
+
+def test_delivery_says_who_never_showed_an_item(market):
+    """The agents without an exposure of an item stand above its panel, and the title counts what was delivered."""
+    item = 58
+    without = market.ledger[~(market.ledger["agent"].eq("random") & market.ledger["item"].eq(item))]
+    figure = price_pictures.delivery(replace(market, ledger=without))
+    assert "random" in " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert "guaranteed exposures of 3 items in round 2, relevance" in _texts(figure)
+
+
+def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
+    """Relevance stands at one point whatever β; it is drawn around the points that would hide it."""
+    rows = [
+        {"agent": agent, "seed": seed, "beta": beta, "metric": metric, "value": value}
+        for agent, slope in (("relevance", 0.0), ("rim-dual", 1.0))
+        for seed in range(2)
+        for beta in (0.0, 0.5, 1.0)
+        for metric, value in (
+            ("utility", 0.9 - 0.2 * slope * beta),
+            ("perplexity", 30 + 100 * slope * beta),
+            ("shortfall", beta * (1 - 0.5 * slope)),
+        )
+    ]
+    figure = sweep_picture.front_figure(pd.DataFrame(rows), "beta")
+    assert "β does not move relevance" in _texts(figure)
+    colour = picture_style.styles(["relevance"])["relevance"].colour
+    left, right = figure.axes[:2]
+    (ring,) = [line for line in left.lines if line.get_color() == colour and line.get_markersize() > 10]
+    assert ring.get_markerfacecolor() == "none"
+    assert all(0 not in line.get_xdata() for line in right.lines)
+    assert "lowers utility by 22 %" in _texts(figure)
