@@ -229,4 +229,6 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
 
 
 def _loss(share: float) -> str:
+    if abs(share) < 0.0005:  # less than is written
+        return "no loss"
     return f"a gain of {per_cent(-share)}" if share < 0 else f"a loss of {per_cent(share)}"
