@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
-from rimsim.errors import ConfigError, RimsimError, RunFolderError, nearest
+from rimsim.errors import ArmsError, ConfigError, RimsimError, RunFolderError, nearest
 from rimsim.scenarios import backtest_command, sweep_command
 from rimsim.scenarios.interruption import stopping_on_request
 
@@ -76,11 +77,11 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="print the tables of a run and draw its pictures again")
     report.add_argument("run", type=Path, help="run folder")
-    report.add_argument(
+    alone = report.add_mutually_exclusive_group()
+    alone.add_argument(
         "--digest", action="store_true", help="print a digest of the tables' content and nothing else"
     )
-
-    report.add_argument(
+    alone.add_argument(
         "--markdown", action="store_true", help="print the tables as Markdown and nothing else"
     )
 
@@ -258,7 +259,7 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.report import digest, print_results  # noqa: PLC0415
     from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
 
-    source = load_run(options.source)
+    source = load_run(options.source, "comparison")
     run = compare(
         source.scenario,
         agents=source.config["agents"],
@@ -337,10 +338,7 @@ def _report(options: argparse.Namespace, console: Console) -> None:
         backtest_command.report(options, console)
         return
     if run.kind == "sweep":
-        from rimsim.scenarios.sweep_picture import draw_sweep  # noqa: PLC0415
-
-        draw_sweep(run)
-        sweep_command.print_sweep(run, console)
+        sweep_command.report(options, run, console)
         return
     if options.digest:
         console.print(digest(run), highlight=False)
@@ -382,6 +380,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stopping_on_request():
             _do(options, console)
+    except ArmsError as error:
+        _print_complete(Path(error.folder), console)
+        _complain(str(error))
+        return 2
     except RimsimError as error:
         _complain(str(error))
         return 2
@@ -396,6 +398,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 130
     return 0
+
+
+def _print_complete(folder: Path, console: Console) -> None:
+    """Print the tables of the arms that went well beside others that failed."""
+    from rimsim.scenarios.report import print_results  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
+    from rimsim.scenarios.standing import standing  # noqa: PLC0415
+
+    run = load_run(folder)
+    if run.kind == "sweep":
+        with suppress(RunFolderError):  # no arm is complete
+            sweep_command.print_sweep(run, console)
+    elif standing(run).complete:
+        print_results(run, console)
 
 
 def _do(options: argparse.Namespace, console: Console) -> None:

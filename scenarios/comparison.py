@@ -83,7 +83,7 @@ def compare(
     Raises:
         ConfigError: If scenario, agents, seeds, workers or backend do not fit; nothing has been written then.
         DataError: If the log cannot be read.
-        AgentError: If arms failed; the others are complete.
+        ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
     config = resolved(scenario, rounds, data, settings)
@@ -120,9 +120,9 @@ def resume(
 
     Raises:
         RunFolderError: If it is no run folder, in use, or began with another version, config, log or agent.
-        AgentError: If arms failed.
+        ArmsError: If arms failed.
     """
-    run = load_run(folder)
+    run = load_run(folder, "comparison")
     check_sizes(batch_size, workers)
     if (run.folder / "rounds.parquet").exists():
         return run

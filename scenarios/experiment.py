@@ -18,9 +18,10 @@ from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of
 from rimsim.market import build_world
 from rimsim.market.world import check_model
-from rimsim.scenarios.arm import FROZEN, Arm, agent_name
+from rimsim.scenarios.arm import FROZEN, Arm, agent_name, part_name
 from rimsim.scenarios.report import draw_pictures
 from rimsim.scenarios.run_folder import BEGUN, CONFIG, Run, load_run, versions, write_table, write_text
+from rimsim.scenarios.standing import FAILURES
 from rimsim.tracking import write_summary
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from rimsim.errors import RimsimError
 
-__all__ = ["Experiment", "begin", "experiment", "gather", "require_unchanged", "tasks"]
+__all__ = ["Experiment", "begin", "experiment", "failed_arms", "gather", "require_unchanged", "tasks"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +152,38 @@ def gather(folder: Path, arms: Sequence[Arm], failures: Mapping[int, RimsimError
     if len(failures) < len(arms):
         _join(folder, run.agents, keep_parts=bool(failures))
     if failures:
-        told = sorted(
-            (arms[number].name, arms[number].seed, str(error)) for number, error in failures.items()
-        )
-        text = "".join(f"\n  {name}, seed {seed}: {error}" for name, seed, error in told)
-        traces = folder / "failures"
-        where = f"\ntracebacks: {traces}/" if traces.is_dir() else ""  # a process that dies leaves none
-        raise ArmsError(f"{len(failures)} of {len(arms)} arms failed:{text}{where}", str(folder))
+        _keep(arms, failures)
+        told = failed_arms(arms, failures)
+        raise ArmsError(f"{told}\ntracebacks: {folder / FAILURES}/", str(folder))
     return load_run(folder)
+
+
+def failed_arms(arms: Sequence[Arm], failures: Mapping[int, RimsimError]) -> str:
+    """Say which arms failed and why, a line an arm.
+
+    Args:
+        arms: What was run.
+        failures: Position in it → what went wrong.
+    """
+    told = sorted(
+        (_at(arms[number]), arms[number].seed, " ".join(str(error).splitlines()))
+        for number, error in failures.items()
+    )
+    text = "".join(f"\n  {where}, seed {seed}: {error}" for where, seed, error in told)
+    return f"{len(failures)} of {len(arms)} arms failed:{text}"
+
+
+def _at(arm: Arm) -> str:
+    """An arm's name, and at which point of a sweep it is."""
+    return ", ".join([arm.name, *(f"{field}={value}" for field, value in arm.labels)])
+
+
+def _keep(arms: Sequence[Arm], failures: Mapping[int, RimsimError]) -> None:
+    """Let every failed arm leave something to be found later, also one whose process died."""
+    for number, error in failures.items():
+        trouble = arms[number].folder / FAILURES / f"{part_name(arms[number])}.txt"
+        if not trouble.is_file():
+            write_text(trouble, f"{error}\n")
 
 
 def require_unchanged(run: Run) -> None:

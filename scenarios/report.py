@@ -23,6 +23,7 @@ from rimsim.scenarios.results import (
     summary,
     to_markdown,
 )
+from rimsim.scenarios.standing import shown_rounds, standing, standing_note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,11 @@ __all__ = ["digest", "draw_pictures", "markdown", "picture_tables", "print_resul
 
 def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
     """The tables of a run that have rows, with their titles."""
-    agents, seeds, rounds = run.agents, len(run.seeds), run.rounds
+    seeds, rounds = len(run.seeds), shown_rounds(run)
+    if rounds.empty:
+        return []
+    there = set(rounds["agent"])
+    agents = [name for name in run.agents if name in there]
     count = int(rounds["round"].max()) + 1
     late = late_rounds(count)
     spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
@@ -54,9 +59,9 @@ def print_results(run: Run, console: Console) -> None:
     console.print()
     for title, table in _titled(run):
         console.print(results_table(table, title))
-    note = on_few_seeds(len(run.seeds))
-    if note is not None:
-        console.print(note, soft_wrap=True, highlight=False)
+    for note in (on_few_seeds(len(run.seeds)), standing_note([standing(run)], run.folder, "compare")):
+        if note is not None:
+            console.print(note, soft_wrap=True, highlight=False)
     pictures = ", ".join(path.name for path in sorted((run.folder / "pictures").glob("*.png")))
     for name, where in (
         ("tables", f"{run.folder}/*.parquet"),
@@ -72,25 +77,35 @@ def markdown(run: Run) -> str:
 
 
 def draw_pictures(run: Run) -> list[Path]:
-    """Draw every picture of a run into its folder."""
+    """Draw every picture of a run into its folder; none while no round is finished."""
+    if shown_rounds(run).empty:
+        return []
     return draw_all(picture_tables(run), run.folder / "pictures")
 
 
 def picture_tables(run: Run) -> PictureTables:
     """The tables of a run that pictures are drawn from."""
+    rounds, found = shown_rounds(run), standing(run)
+
+    def shown(table: pd.DataFrame) -> pd.DataFrame:
+        """Without what arms that are not shown left behind."""
+        if len(found.complete) == found.arms:
+            return table
+        return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
+
     ledger = prices = None
     with suppress(RunFolderError):
-        ledger = run.ledger
+        ledger = shown(run.ledger)
     with suppress(RunFolderError):
-        prices = run.prices
+        prices = shown(run.prices)
     world = build_world(run.scenario)
     n_items = world.log.n_items
     return PictureTables(
-        rounds=run.rounds,
+        rounds=rounds,
         n_items=n_items,
         ledger=ledger,
         required=_required(run, n_items),
-        arrivals=run.arrivals,
+        arrivals=shown(run.arrivals),
         prices=prices,
         popularity=np.bincount(world.past.item, minlength=n_items),
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pandas as pd
 import yaml
@@ -30,6 +31,7 @@ __all__ = [
     "draft_folder",
     "load_run",
     "locked",
+    "repeating",
     "versions",
     "write_bytes",
     "write_table",
@@ -42,6 +44,13 @@ BEGUN = "state/begun.yaml"
 _LOCK = ".lock"
 _DRAFT = ".draft"
 _MADE = "allowed: a folder that rimsim compare, sweep or backtest made"
+Kind: TypeAlias = Literal["comparison", "sweep", "backtest"]
+_WORDS: dict[Kind, tuple[str, str]] = {
+    "comparison": ("comparison", "compare"),
+    "sweep": ("sweep", "sweep"),
+    "backtest": ("back-test", "backtest"),
+}
+"""Kind of a run → what it is called, and the command that makes it."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 
 
@@ -146,7 +155,7 @@ class Run:
         return found
 
     @property
-    def kind(self) -> Literal["comparison", "sweep", "backtest"]:
+    def kind(self) -> Kind:
         """What made the run."""
         if "sweep" in self.config:
             return "sweep"
@@ -222,16 +231,41 @@ class Run:
         return pd.concat(tables, ignore_index=True)
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, kind: Kind | None = None) -> Run:
     """Open a run folder.
 
+    Args:
+        path: The folder.
+        kind: What it has to hold; None: any run.
+
     Raises:
-        RunFolderError: If it is no run folder.
+        RunFolderError: If it is no run folder, or holds a run of another kind.
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
         raise RunFolderError(
             f"{path}: no such folder; allowed: a folder that rimsim compare, sweep or backtest made"
         )
+    if kind is not None and run.kind != kind:
+        found, (wanted, maker) = _WORDS[run.kind][0], _WORDS[kind]
+        raise RunFolderError(
+            f"{path}: holds a {found}; allowed: a {wanted}, which rimsim {maker} made. The {found} is repeated by: "
+            f"{repeating(run)}"
+        )
     _ = run.config
     return run
+
+
+def repeating(run: Run) -> str:
+    """The command that makes a run again, in a folder of its own.
+
+    Args:
+        run: The run.
+    """
+    words = shlex.split(str(run.config.get("command", "")))
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if word not in {"--out", "--resume"} and before != "--out" and not word.startswith("--out=")
+    ]
+    return shlex.join(kept) or f"rimsim {_WORDS[run.kind][1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ import pandas as pd
 import yaml
 
 from rimsim.config import ScenarioConfig, override, to_plain
-from rimsim.errors import AgentError, ConfigError, RimsimError
+from rimsim.errors import ArmsError, ConfigError, RunFolderError
 from rimsim.scenarios.comparison import default_agents, resolved
-from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
+from rimsim.scenarios.experiment import begin, experiment, failed_arms, gather, require_unchanged, tasks
 from rimsim.scenarios.promises import tell_undeliverable
 from rimsim.scenarios.results import late_means
 from rimsim.scenarios.run_folder import CONFIG, Run, load_run, locked, versions, write_table, write_text
 from rimsim.scenarios.running import check_sizes, hired, run_arms
+from rimsim.scenarios.standing import FAILURES, is_finished, shown_rounds, standing
 from rimsim.scenarios.sweep_picture import draw_sweep
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.running import Crew
 
-__all__ = ["BETA", "POINTS", "resume_sweep", "sweep"]
+__all__ = ["BETA", "POINTS", "points_of", "resume_sweep", "sweep", "sweep_table"]
 
 BETA = "exposure.beta"
 POINTS = "points"
@@ -82,7 +84,7 @@ def sweep(
     Raises:
         ConfigError: If grid, scenario, agents, seeds, workers or backend do not fit; nothing has been written then.
         DataError: If the log cannot be read.
-        AgentError: If arms failed; the others are complete.
+        ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
     base = resolved(scenario, rounds, data, settings)
@@ -140,20 +142,16 @@ def resume_sweep(
 
     Raises:
         RunFolderError: If it is no sweep, in use, or began with another version, config, log or agent.
-        AgentError: If arms failed.
+        ArmsError: If arms failed.
     """
-    run = load_run(folder)
+    run = load_run(folder, "sweep")
     check_sizes(batch_size, workers)
     for name in _points(run.scenario, run.config["sweep"]):
         point = load_run(run.folder / POINTS / name)
-        if not _is_finished(point):
+        if not is_finished(point):
             require_unchanged(point)
     with hired(backend, address, workers) as crew, locked(run.folder):
         return _play(run.folder, batch_size, crew, console)
-
-
-def _is_finished(point: Run) -> bool:
-    return (point.folder / "rounds.parquet").is_file()
 
 
 def _play(folder: Path, batch_size: int | None, crew: Crew, console: Console | None) -> Run:
@@ -163,32 +161,59 @@ def _play(folder: Path, batch_size: int | None, crew: Crew, console: Console | N
     left = {
         name: tasks(folder / POINTS / name, batch_size, labels)
         for name, (_, labels) in points.items()
-        if not _is_finished(Run(folder / POINTS / name))
+        if not is_finished(Run(folder / POINTS / name))
     }
     arms = [arm for some in left.values() for arm in some]
     failures = run_arms(arms, crew, console) if arms else {}
-    failed: list[str] = []
     begun = 0
     for name, some in left.items():
         own = {n - begun: error for n, error in failures.items() if begun <= n < begun + len(some)}
         begun += len(some)
-        try:
+        with suppress(ArmsError):  # told below, of all points together
             gather(folder / POINTS / name, some, own)
-        except RimsimError as error:
-            failed.append(f"{name}: {error}")
-    if failed:
-        raise AgentError("; ".join(failed))
+    if failures:
+        told = failed_arms(arms, failures)
+        raise ArmsError(f"{told}\ntracebacks: {folder / POINTS}/*/{FAILURES}/", str(folder))
+    write_table(folder / "sweep.parquet", sweep_table(run))
+    draw_sweep(load_run(folder))
+    return load_run(folder)
+
+
+def points_of(run: Run) -> dict[str, Run]:
+    """Name of each point of a sweep → its run."""
+    return {name: load_run(run.folder / POINTS / name) for name in _points(run.scenario, run.config["sweep"])}
+
+
+def sweep_table(run: Run) -> pd.DataFrame:
+    """The table of a sweep, finished or not; an arm counts once it is complete.
+
+    Args:
+        run: The sweep.
+
+    Returns:
+        Columns agent, seed, the swept fields, metric, value: means over late rounds.
+
+    Raises:
+        RunFolderError: If no arm is complete.
+    """
+    points = _points(run.scenario, run.config["sweep"])
     parts = []
     for name, (_, labels) in points.items():
-        part = late_means(load_run(folder / POINTS / name).rounds)
+        point = load_run(run.folder / POINTS / name)
+        if not standing(point).complete:
+            continue
+        part = late_means(shown_rounds(point))
         for field, value in labels.items():
             part[field] = pd.Series([value] * len(part))
         parts.append(part)
+    if not parts:
+        raise RunFolderError(
+            f"{run.folder}: no arm is complete; allowed: a sweep that has come further, or rimsim sweep --resume --out "
+            f"{run.folder}"
+        )
     fields = list(next(iter(points.values()))[1])
     table = pd.concat(parts, ignore_index=True)[["agent", "seed", *fields, "metric", "value"]]
-    write_table(folder / "sweep.parquet", table.astype({"agent": str, "seed": np.int64}))
-    draw_sweep(load_run(folder))
-    return load_run(folder)
+    return table.astype({"agent": str, "seed": np.int64})
 
 
 def _points(

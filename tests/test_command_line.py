@@ -1,0 +1,156 @@
+"""What the command line says: of arms that failed, of folders of another kind, of slips in a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_markets import small_scenario
+
+from rimsim.errors import ArmsError, RunFolderError
+from rimsim.scenarios import backtest, compare, load_run, sweep
+from rimsim.scenarios.backtest_config import BacktestConfig
+from rimsim.scenarios.command_line import main
+from rimsim.scenarios.comparison import resume
+from rimsim.scenarios.standing import shown_rounds, standing
+
+RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
+FEW = [
+    "--rounds",
+    "2",
+    "--seeds",
+    "1",
+    "--workers",
+    "1",
+    "--no-certificate",
+    "--set",
+    "platform.model=popularity-hp",
+    "--set",
+    "arrivals.per_round=60",
+    "--set",
+    "data.min_item_events=120",
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder with a comparison (one), a sweep (many) and a back-test (past)."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert main(["compare", *FEW, "--agents", "random,relevance", "--out", str(folder / "one")]) == 0
+    assert (
+        main(["sweep", *FEW, "--agents", "random", "--beta", "0.2,0.4", "--out", str(folder / "many")]) == 0
+    )
+    backtest(
+        BacktestConfig(data={"min_item_events": 120}, models=["popularity"], seeds=[0], beta=[], cap=[]),
+        out=folder / "past",
+        command="rimsim backtest --models popularity",
+    )
+    return folder
+
+
+# -- arms that fail ---------------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_arms_that_went_well_are_printed_beside_those_that_failed(tmp_path, capsys):
+    """The other arms' table, then a line a failed arm and a status that is not 0; the report says how many failed."""
+    out = str(tmp_path / "run")
+    assert main(["compare", *FEW, "--agents", f"random,{RAISES}", "--frozen", "none", "--out", out]) == 2
+    said = capsys.readouterr()
+    assert "closed-loop: round 1, 1 seed" in said.out
+    assert "\n  random " in said.out
+    assert "\n  raises " not in said.out
+    assert "rimsim: 1 of 2 arms failed:\n  raises, seed 0: agent 'raises' raised ValueError" in said.err
+    assert main(["report", out]) == 0
+    assert f"1 of 2 arms failed: {out}/ holds failures/raises-0.txt" in capsys.readouterr().out
+
+
+def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
+    """Arms that failed are told with their point; the table of the others is printed, also by the report."""
+    out = str(tmp_path / "run")
+    line = ["sweep", *FEW, "--agents", f"random,{RAISES}", "--beta", "0.2,0.4", "--out", out]
+    assert main(line) == 2
+    said = capsys.readouterr()
+    assert "random beta=0.4" in said.out
+    assert "2 of 4 arms failed:\n  raises, beta=0.2, seed 0: agent 'raises'" in said.err
+    assert not (tmp_path / "run" / "sweep.parquet").exists()
+    assert main(["report", out]) == 0
+    said = capsys.readouterr().out
+    assert "random beta=0.2" in said
+    assert "points/beta=0.4/failures/raises-0.txt" in said
+
+
+def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path):
+    """Tables and pictures of a run with failures are made of complete arms; with none, of the rounds that all have."""
+    config = small_scenario(rounds=2)
+    with pytest.raises(ArmsError):
+        compare(config, ("random", RAISES), seeds=1, out=tmp_path / "some", workers=1, frozen=[])
+    assert set(shown_rounds(load_run(tmp_path / "some"))["agent"]) == {"random"}
+    with pytest.raises(ArmsError, match="1 of 1 arms failed"):
+        compare(config, (RAISES,), seeds=1, out=tmp_path / "none", workers=1, frozen=[])
+    run = load_run(tmp_path / "none")
+    assert set(shown_rounds(run)["round"]) == {0}
+    assert not standing(run).complete
+
+
+def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_path, capsys):
+    """A folder that has a config and no table yet: no traceback, and how to go on."""
+    text = (folders / "one" / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text)
+    assert main(["report", str(tmp_path)]) == 0
+    assert "3 of 3 arms are not finished: rimsim compare --resume --out" in capsys.readouterr().out
+
+
+# -- folders of another kind --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("many", "holds a sweep; allowed: a comparison, .* repeated by: "),
+        (
+            "past",
+            "holds a back-test; allowed: a comparison, .* repeated by: rimsim backtest --models popularity$",
+        ),
+    ],
+)
+def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folders, name, message, capsys):
+    """Neither --from nor --resume takes a sweep or a back-test for a comparison."""
+    with pytest.raises(RunFolderError, match=message):
+        resume(folders / name)
+    capsys.readouterr()
+    assert main(["compare", "--from", str(folders / name)]) == 2
+    assert f"{folders / name}: holds a " in capsys.readouterr().err
+    assert main(["sweep", "--resume", "--out", str(folders / "one")]) == 2
+    assert "holds a comparison; allowed: a sweep" in capsys.readouterr().err
+
+
+def test_the_repeating_command_leaves_the_folder_out(folders):
+    """What is repeated goes to a folder of its own."""
+    from rimsim.scenarios.run_folder import repeating
+
+    run = load_run(folders / "many")
+    run.config["command"] = "rimsim sweep --beta 0,1 --out here --resume --seeds 2 --out=there"
+    assert repeating(run) == "rimsim sweep --beta 0,1 --seeds 2"
+    run.config.pop("command")
+    assert repeating(run) == "rimsim sweep"
+
+
+def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys):
+    """Equal sweeps have equal digests, others have not; --markdown writes the table and nothing else."""
+    scenario = load_run(folders / "many").scenario
+    options = {"seeds": 1, "workers": 1, "certify": False}
+    sweep(
+        scenario, {"exposure.beta": [0.2, 0.4]}, ("random",), out=tmp_path / "again", batch_size=7, **options
+    )
+    sweep(scenario, {"exposure.beta": [0.2, 0.5]}, ("random",), out=tmp_path / "other", **options)
+    said = []
+    for folder in (folders / "many", tmp_path / "again", tmp_path / "other"):
+        capsys.readouterr()
+        assert main(["report", str(folder), "--digest"]) == 0
+        said.append(capsys.readouterr().out.strip())
+    assert said[0] == said[1] != said[2]
+    assert len(said[0]) == 64
+    assert main(["report", str(folders / "many"), "--markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("**closed-loop: means over the late rounds")
+    assert lines[-1].startswith("| `random beta=0.4` | ")
