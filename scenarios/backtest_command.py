@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.errors import ConfigError
+from rimsim.scenarios.command_parser import number, positive
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +30,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--columns", help="columns of the log: user=uid,item=sku,time=at")
     parser.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows of the log out, counted")
     parser.add_argument(
-        "--min-item-events", type=int, help="leave rarer items out (default: 10 for the embedded log, else 1)"
+        "--min-item-events",
+        type=positive,
+        help="leave rarer items out (default: 10 for the embedded log, else 1)",
     )
     parser.add_argument("--models", help="comma-separated names, such as transformer-hp,gru-hp,hp,popularity")
     parser.add_argument("--beta", help="floors of online matching (default: 0,0.3,0.7,1), or none")
@@ -37,15 +40,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seeds", help="how many seeds, or which: 0,3,7 (default: 3)")
     parser.add_argument("--split", choices=("user-relative", "calendar"), help="how the log is cut")
     parser.add_argument("--horizon", help="what has to be foreseen: a duration, such as 30min or 14d")
-    parser.add_argument("--recent", type=float, help="user-relative: share of each user's last events kept")
-    parser.add_argument("--users", type=int, help="calendar: at most so many users are tested")
+    parser.add_argument("--recent", type=number, help="user-relative: share of each user's last events kept")
+    parser.add_argument("--users", type=positive, help="calendar: at most so many users are tested")
     parser.add_argument("--recipe", choices=("thorough", "quick"), help="how sequence models are fitted")
     parser.add_argument(
         "--prices", choices=("cross-fitted", "seen"), help="by which models past states are scored"
     )
-    parser.add_argument("--tol", type=float, help="certified gap at which the price solver stops")
+    parser.add_argument("--tol", type=number, help="certified gap at which the price solver stops")
     parser.add_argument(
-        "--dither", type=float, help="share of a position's mean value within which items tie"
+        "--dither", type=number, help="share of a position's mean value within which items tie"
     )
     parser.add_argument("--device", help="auto, cpu, cuda, …")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/backtest-<time>)")

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import yaml
 from rich.console import Console
 
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
-from rimsim.errors import ArmsError, ConfigError, RimsimError, RunFolderError, nearest
+from rimsim.errors import ArmsError, ConfigError, RimsimError, RunFolderError
 from rimsim.scenarios import backtest_command, sweep_command
+from rimsim.scenarios.command_parser import Parser, positive
 from rimsim.scenarios.interruption import stopping_on_request
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
+
+    from rimsim.scenarios.command_parser import Commands
 
 __all__ = ["main"]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says the nearest option for an unknown one."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with status 2; an unknown option of any command is answered with the nearest."""
-        unknown = [word for word in message.split() if word.startswith("--")]
-        if "unrecognized" in message and unknown:
-            message += "." + nearest(unknown[0], self._options())
-        super().error(message)
-
-    def _options(self) -> list[str]:
-        """Option strings of this parser and of all its commands."""
-        found = [option for action in self._actions for option in action.option_strings]
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # argparse offers no other way
-                found += [o for parser in action.choices.values() for o in parser._options()]  # noqa: SLF001
-        return [option for option in found if option.startswith("--")]
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="rimsim", description="Simulate a recommendation market with guaranteed exposure.")
+    parser = Parser(prog="rimsim", description="Simulate a recommendation market with guaranteed exposure.")
     parser.add_argument("--version", action="version", version=f"rimsim {__version__}")
-    commands = parser.add_subparsers(dest="job", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="job", required=True, metavar="COMMAND", parser_class=Parser)
 
     compare = commands.add_parser("compare", help="compare agents in the closed loop: the main job")
     compare.add_argument(
@@ -91,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _data_parser(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _data_parser(commands: Commands[Parser]) -> None:
     jobs = commands.add_parser("data", help="list, check or download logs").add_subparsers(
-        dest="data_job", required=True, metavar="JOB", parser_class=_Parser
+        dest="data_job", required=True, metavar="JOB", parser_class=Parser
     )
     jobs.add_parser("list", help="the logs that can be had by name")
     check = jobs.add_parser("check", help="describe a log and say what can be done with it")
@@ -119,7 +103,7 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agents", help="comma-separated names, or file.py:Class, with options in brackets")
-    parser.add_argument("--rounds", type=int, help="rounds, in place of the scenario's")
+    parser.add_argument("--rounds", type=positive, help="rounds, in place of the scenario's")
     parser.add_argument("--seeds", help="how many seeds, or which: 0,3,7 (default: 2)")
     parser.add_argument("--data", help="name, folder, zip, CSV or Parquet file, in place of the scenario's")
     parser.add_argument("--columns", help="columns of the log: user=uid,item=sku,time=at")
@@ -129,8 +113,10 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="folder (default: runs/<scenario>-<time>)")
     parser.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
-    parser.add_argument("--batch-size", type=int, help="arrivals a batch at most; changes no result")
-    parser.add_argument("--workers", type=int, help="arms at once (default: one a core); changes no result")
+    parser.add_argument("--batch-size", type=positive, help="arrivals a batch at most; changes no result")
+    parser.add_argument(
+        "--workers", type=positive, help="arms at once (default: one a core); changes no result"
+    )
     parser.add_argument(
         "--backend",
         default="local",

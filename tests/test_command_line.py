@@ -154,3 +154,45 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("**closed-loop: means over the late rounds")
     assert lines[-1].startswith("| `random beta=0.4` | ")
+
+
+# -- slips in a command -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("compare --sedes 3", "rimsim compare: unknown option --sedes. Did you mean --seeds?"),
+        ("report here --digets", "rimsim report: unknown option --digets. Did you mean --digest?"),
+        (
+            "data check here --coloumns=a",
+            "rimsim data check: unknown option --coloumns. Did you mean --columns?",
+        ),
+        ("comprae", "rimsim: unknown command 'comprae'. Did you mean 'compare'?"),
+        ("data chek", "rimsim data: unknown command 'chek'. Did you mean 'check'?"),
+        (
+            "backtest --recipe quik",
+            "rimsim backtest: --recipe: 'quik'. Did you mean 'quick'? Allowed: quick, thorough.",
+        ),
+        ("backtest --tol small", "rimsim backtest: --tol: 'small'; allowed: a number"),
+        ("report one two", "rimsim report: found 'two', which stands for nothing here"),
+        ("report one --digest --markdown", "rimsim report: --markdown: not allowed with argument --digest"),
+        (
+            "data check",
+            "rimsim data check: the following arguments are required: path; rimsim data check --help",
+        ),
+        ("compare --rounds 0", "rimsim compare: --rounds: '0'; allowed: a whole number from 1 up"),
+        ("compare --rounds few", "rimsim compare: --rounds: 'few'; allowed: a whole number from 1 up"),
+        ("compare --workers 0", "rimsim compare: --workers: '0'; allowed: a whole number from 1 up"),
+        ("sweep --workers -2", "rimsim sweep: --workers: '-2'; allowed: a whole number from 1 up"),
+        ("sweep --batch-size 1.5", "rimsim sweep: --batch-size: '1.5'; allowed: a whole number from 1 up"),
+    ],
+)
+def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, capsys):
+    """Status 2 and one line that begins with the command and names the option; no page of usage."""
+    with pytest.raises(SystemExit) as caught:
+        main(line.split())
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(said)
+    assert err.count("\n") == 1
