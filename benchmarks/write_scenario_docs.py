@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 from rimsim.config import ScenarioConfig, find_scenario, scenario_names
+
+WRITTEN = (
+    "A duration is a number with its unit: `90s`, `30min`, `2h`, `1d`, also `1.5h` and `2h30min` (`m` is a minute).",
+    "Months and years, zero and negative ones are refused.",
+)
+"""How values are written."""
+
+USER_REC = """
+## `user-rec` on your own log
+
+`user-rec` asks for `exposure.items` × `exposure.each` = 40 × 7 = 280 messages a round, which the 671 users of the
+embedded log can take, one each. `exposure.each` is the number of users that a promoted item is to reach: here about
+one in a hundred. With n users, choose the two so that their product is at most n·k, k = `slate`; a run that asks for
+more says so before it begins. For a log of 200 users, for instance:
+
+```sh
+rimsim compare user-rec --data my_log.csv --agents relevance,user-rec,offline-match \\
+    --set data.min_item_events=5 --set exposure.items=20 --set exposure.each=2
+```
+"""
+"""How the numbers of one scenario fit a log."""
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"
 
@@ -28,6 +50,8 @@ def page() -> str:
         "",
         "A scenario is a YAML file with the fields below; what is left out has its default.",
         "",
+        *WRITTEN,
+        "",
     ]
     lines += ["| scenario | what it is |", "|---|---|"]
     lines += [f"| `{name}` | {find_scenario(name).description} |" for name in scenario_names()]
@@ -37,9 +61,17 @@ def page() -> str:
         lines += ["", f"## {title}", "", summary, "", "| field | default | meaning |", "|---|---|---|"]
         for field in dataclasses.fields(record):
             info = record.__pydantic_fields__[field.name]
-            default = "see below" if dataclasses.is_dataclass(info.default) else f"`{info.default}`"
-            lines.append(f"| `{field.name}` | {default} | {info.description} |")
-    return "\n".join(lines) + "\n"
+            lines.append(f"| `{field.name}` | {shown(info.default)} | {info.description} |")
+    return "\n".join(lines) + "\n" + USER_REC
+
+
+def shown(default: object) -> str:
+    """A default as one would write it in YAML; a dash for nothing."""
+    if dataclasses.is_dataclass(default):
+        return "see below"
+    if default is None or isinstance(default, bool):
+        return f"`{json.dumps(default)}`"
+    return f"`{default}`" if default != "" else "–"
 
 
 if __name__ == "__main__":

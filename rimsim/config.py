@@ -137,7 +137,9 @@ class ExposureConfig:
         description="So many items, drawn anew each round, are guaranteed exposure; null: all that are released.",
     )
     each: int | None = Field(
-        default=None, ge=1, description="Exposures guaranteed to each of them, in place of the share β."
+        default=None,
+        ge=1,
+        description="Exposures guaranteed to each of them in a round, in place of the share β; null: β decides.",
     )
     cost: float = Field(
         default=2.0,
@@ -190,7 +192,8 @@ class PlatformConfig:
 
     model: str = Field(
         default="gru-hp",
-        description="Intensity model λ(x,y): a name, or file.py:factory, called with seed and device.",
+        description="Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and "
+        "device.",
     )
     retrain: bool = Field(
         default=True, description="Retrain at the end of every round; false freezes the warm-up model."
@@ -234,8 +237,9 @@ class ScenarioConfig:
     user_cap: int | None = Field(
         default=None,
         ge=1,
-        description="Exposures that a user can get in a round: a visit may fill what k positions for each visit before "
-        "leave of it. null: no cap.",
+        description="Exposures that a user can get in one round, over all visits in it. Each earlier visit of the "
+        "round counts as a full slate of k, filled or not, and a visit gets what is left: with 15 and k = 10, the "
+        "first 10 and the second 5. The next round begins anew. null: no cap.",
     )
     data: DataConfig = Field(default=DataConfig(), description="Which log.")
     arrivals: ArrivalsConfig = Field(default=ArrivalsConfig(), description="Who arrives.")
