@@ -263,11 +263,12 @@ def test_every_tag_is_documented(tmp_path):
         assert f"`{tag(name)}`" in page
 
 
-def test_documented_lines_run(tmp_path):
-    """The Python lines of docs/tracking.md run and leave files that can be read."""
+def test_documented_lines_run(tmp_path, monkeypatch):
+    """The Python lines of docs/tracking.md run as they stand and leave files that can be read."""
+    monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[1] / "docs" / "tracking.md").read_text(encoding="utf-8")
     lines = page.split("```python\n")[1].split("```")[0]
-    rounds = pd.DataFrame({"agent": ["rim-dual"], "seed": 0, "round": 0, "metric": "utility", "value": 0.3})
-    exec(lines, {"run": tmp_path, "rounds": rounds})  # noqa: S102 - the documentation is ours
-    read = tracking.read_scalars(tracking.event_folder(tmp_path, "rim-dual", 0))
+    exec(lines, {})  # noqa: S102 - the documentation is ours
+    read = tracking.read_scalars(tracking.event_folder(tmp_path / "runs" / "by-hand", "rim-dual", 0))
+    assert read["mine/clicks"] == [(0, 7)]
     assert read["by_arrivals/guarantee/shortfall"] == [(2000, pytest.approx(0.1))]
