@@ -121,7 +121,7 @@ def markdown_table() -> str:
             measure.group,
             formula,
             measure.unit,
-            measure.better,
+            "–" if measure.better == "neither" else measure.better,
             f"`{measure.function}`",
         )
         lines.append("| " + " | ".join(row) + " |")
