@@ -5,8 +5,6 @@ Every field has its default, its range and its meaning here and nowhere else; ``
 
 from __future__ import annotations
 
-import types
-import typing
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -15,8 +13,10 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from rimsim.config_errors import refusal, unknown_field
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, nearest, reason
+from rimsim.loading import nearest_file
 
 __all__ = [
     "ArrivalsConfig",
@@ -268,18 +268,6 @@ class ScenarioConfig:
 _SCENARIO: TypeAdapter[ScenarioConfig] = TypeAdapter(ScenarioConfig)
 
 
-def _fields_at(path: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the record that a dotted path leads to (its last part excluded)."""
-    record: Any = ScenarioConfig
-    for part in path[:-1]:
-        if part not in getattr(record, "__dataclass_fields__", {}):
-            return []
-        kind = typing.get_type_hints(record)[str(part)]
-        inner = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-        record = next((one for one in inner if hasattr(one, "__dataclass_fields__")), None)
-    return list(getattr(record, "__dataclass_fields__", {}))
-
-
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     """Build a scenario from nested mappings.
 
@@ -299,30 +287,33 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     try:
         return _SCENARIO.validate_python(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        if first["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-            hint = nearest(str(first["loc"][-1]), _fields_at(first["loc"]))
-            raise ConfigError(f"{origin}: unknown field {path!r}.{hint}") from None
-        raise ConfigError(f"{origin}: field {path!r} is {first['input']!r}; {first['msg']}") from None
+        raise refusal(error, ScenarioConfig, origin=origin) from None
 
 
 def read_scenario(path: Path) -> ScenarioConfig:
-    """Read a scenario from a YAML file.
+    """Read a scenario from a YAML file; without a ``name`` it has the file's.
 
     Raises:
         ConfigError: If the file is missing, is no YAML, or does not describe a scenario.
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a scenario: {error}") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file.{nearest_file(path)}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read as a scenario: {reason(error)}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: cannot be read as a scenario: byte {error.start} is no UTF-8; allowed: UTF-8 text"
+        ) from None
     try:
         plain = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if isinstance(plain, dict):
+        plain = {"name": path.stem} | plain
     return scenario_from(plain, origin=str(path))
 
 
@@ -372,11 +363,10 @@ def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str 
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
         place = plain
-        for depth, name in enumerate(parents):
+        for name in parents:
             inner = place.get(name)
             if not isinstance(inner, dict):
-                known = _fields_at((*parents[: depth + 1],))
-                raise ConfigError(f"{origin}: unknown field {dotted!r}.{nearest(name, known)}")
+                raise unknown_field(dotted, ScenarioConfig, origin=origin)
             place = inner
         place[last] = value
     return scenario_from(plain, origin=origin)

@@ -17,6 +17,7 @@ All are built from positional arguments alone, because SimPy rebuilds the except
 from __future__ import annotations
 
 import difflib
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "RimsimError",
     "RunFolderError",
     "nearest",
+    "reason",
 ]
 
 
@@ -96,6 +98,32 @@ class ArmsError(AgentError):
 
 class RunFolderError(RimsimError):
     """A run folder that is missing, foreign, in use by another process or damaged."""
+
+
+_REASONS = {
+    errno.ENOENT: "no such file or folder",
+    errno.ENOTDIR: "a part of the path is no folder",
+    errno.EISDIR: "it is a folder",
+    errno.EEXIST: "a file of that name is there already",
+    errno.EACCES: "it may not be opened by this user",
+    errno.EPERM: "it may not be changed by this user",
+    errno.EROFS: "the disk is read-only",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this user is used up",
+    errno.EFBIG: "the file would be too large",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "the link leads to itself",
+}
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused something, in words.
+
+    Args:
+        error: What it raised.
+    """
+    known = _REASONS.get(error.errno) if error.errno is not None else None
+    return known or (error.strerror or str(error)).lower()
 
 
 _MOST = 10

@@ -77,6 +77,8 @@ def nearest_file(path: Path) -> str:
     if not path.parent.is_dir():
         return f" There is no folder {str(path.parent)!r}."
     names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]
+    if not names:
+        return f" There is no {path.suffix or 'such'} file in {str(path.parent)!r}."
     return nearest(path.name, names)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.errors import RunFolderError
+from rimsim.errors import RunFolderError, reason
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
@@ -103,7 +103,7 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
             _play_rounds(arm, part, report)
     except OSError as error:
         raise RunFolderError(
-            f"{arm.folder}: cannot be written to ({error}); finished rounds are kept and the run can be resumed"
+            f"{arm.folder}: cannot be written to ({reason(error)}); finished rounds are kept and the run can be resumed"
         ) from error
     except Exception:
         with suppress(OSError):

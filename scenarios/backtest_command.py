@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.errors import ConfigError
-from rimsim.scenarios.command_parser import number, positive
+from rimsim.scenarios.command_parser import number, parsed_seeds, positive
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +21,21 @@ __all__ = ["add_parser", "digest", "report", "run"]
 
 _EMBEDDED_LEAST = 10
 """Events that an item of the embedded log needs, as in the default config."""
+
+
+_OPTIONS = {
+    "data.min_item_events": "--min-item-events",
+    "models": "--models",
+    "beta": "--beta",
+    "cap": "--caps",
+    "seeds": "--seeds",
+    "split.horizon": "--horizon",
+    "split.recent": "--recent",
+    "split.users": "--users",
+    "tol": "--tol",
+    "dither": "--dither",
+}
+"""Field → the option that stands for it."""
 
 
 def add_parser(commands: Any) -> None:
@@ -63,14 +78,6 @@ def _numbers(option: str, text: str) -> list[float]:
         raise ConfigError(f"{option}: {text!r}; allowed: comma-separated numbers, or none") from None
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        found = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds: {text!r}; allowed: how many seeds (5), or which (0,3,7)") from None
-    return list(range(found[0])) if "," not in text else found
-
-
 def _given(options: argparse.Namespace, names: dict[str, str]) -> dict[str, object]:
     """Config field → value of those options that were given."""
     return {field: value for name, field in names.items() if (value := getattr(options, name)) is not None}
@@ -95,7 +102,7 @@ def _plain(options: argparse.Namespace) -> dict[str, object]:
         if (text := getattr(options, option)) is not None:
             plain[field] = _numbers(f"--{option}", text)
     if options.seeds is not None:
-        plain["seeds"] = _seeds(options.seeds)
+        plain["seeds"] = parsed_seeds(options.seeds)
     return plain
 
 
@@ -104,7 +111,7 @@ def run(options: argparse.Namespace, console: Console, command: str) -> None:
     from rimsim.scenarios.backtest_config import backtest_from  # noqa: PLC0415
     from rimsim.scenarios.backtesting import backtest  # noqa: PLC0415  # torch loads only for work
 
-    config = backtest_from(_plain(options), origin="backtest")
+    config = backtest_from(_plain(options), origin="backtest", options=_OPTIONS)
     found = backtest(
         config,
         out=options.out,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import DataConfig
+from rimsim.config_errors import refusal
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["BacktestConfig", "SplitConfig", "backtest_from"]
 
@@ -107,12 +111,15 @@ class BacktestConfig:
 _BACKTEST: TypeAdapter[BacktestConfig] = TypeAdapter(BacktestConfig)
 
 
-def backtest_from(plain: object, *, origin: str = "backtest") -> BacktestConfig:
+def backtest_from(
+    plain: object, *, origin: str = "backtest", options: Mapping[str, str] | None = None
+) -> BacktestConfig:
     """A back-test's config from nested mappings, such as a run folder holds.
 
     Args:
         plain: Field names and values.
         origin: Where it came from, for the error message.
+        options: Field → option of a command line that stands for it, for the same.
 
     Raises:
         ConfigError: For an unknown field, a wrong type or a value out of range.
@@ -124,6 +131,4 @@ def backtest_from(plain: object, *, origin: str = "backtest") -> BacktestConfig:
     try:
         return _BACKTEST.validate_python(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{origin}: field {path!r} is {first['input']!r}; {first['msg']}") from None
+        raise refusal(error, BacktestConfig, origin=origin, options=options) from None

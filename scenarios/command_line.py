@@ -9,14 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
-from rimsim.errors import ArmsError, ConfigError, RimsimError, RunFolderError
+from rimsim.errors import ArmsError, ConfigError, RimsimError, RunFolderError, reason
 from rimsim.scenarios import backtest_command, sweep_command
-from rimsim.scenarios.command_parser import Parser, positive
+from rimsim.scenarios.command_parser import Parser, parsed_seeds, positive, read_value
 from rimsim.scenarios.interruption import stopping_on_request
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def _settings(pairs: Sequence[str]) -> dict[str, object]:
         field, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set: {pair!r}; allowed: FIELD=VALUE, such as exposure.beta=0.3")
-        found[field.strip()] = yaml.safe_load(value)
+        found[field.strip()] = read_value(value, f"--set: {pair!r}")
     return found
 
 
@@ -158,14 +157,6 @@ def _all_settings(options: argparse.Namespace) -> dict[str, object]:
     if options.skip_bad_rows:
         settings["data.skip_bad_rows"] = True
     return settings
-
-
-def _seeds(text: str) -> int | list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds: {text!r}; allowed: how many seeds (5), or which (0,3,7)") from None
-    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
 
 
 _IN_FOLDER = (
@@ -203,9 +194,9 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
         frozen = [] if options.frozen == "none" else _split(options.frozen)
     run = compare(
         options.scenario or "closed-loop",
-        agents=_split(options.agents) if options.agents else None,
+        agents=None if options.agents is None else _split(options.agents),
         rounds=options.rounds,
-        seeds=_seeds(options.seeds or "2"),
+        seeds=parsed_seeds(options.seeds or "2"),
         data=options.data,
         settings=_all_settings(options),
         frozen=frozen,
@@ -287,9 +278,9 @@ def _sweep(options: argparse.Namespace, console: Console) -> None:
         run = sweep(
             options.scenario or "closed-loop",
             sweep_command.parsed_grid(options.grid, options.beta) or None,
-            _split(options.agents) if options.agents else None,
+            None if options.agents is None else _split(options.agents),
             options.rounds,
-            _seeds(options.seeds or "2"),
+            parsed_seeds(options.seeds or "2"),
             data=options.data,
             settings=_all_settings(options),
             out=options.out,
@@ -376,7 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # such as a full disk
-        _complain(f"{error}; what was finished is kept")
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{reason(error)}; what was finished is kept")
         return 2
     except KeyboardInterrupt:
         _complain(

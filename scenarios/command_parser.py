@@ -7,12 +7,12 @@ import difflib
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rimsim.errors import nearest
+from rimsim.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Commands", "Parser", "number", "positive"]
+__all__ = ["Commands", "Parser", "number", "parsed_seeds", "positive", "read_value"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,3 +76,42 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: a number") from None
+
+
+def parsed_seeds(text: str) -> list[int]:
+    """The seeds that ``--seeds`` says: so many from 0, or those that are listed.
+
+    Raises:
+        ConfigError: If it says neither.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    several = numbers if "," in text else list(range(sum(numbers)))
+    if not several or min(several) < 0 or len(set(several)) < len(several):
+        raise ConfigError(
+            f"--seeds: {text!r}; allowed: how many seeds, at least 1, or which (0,3,7), each once"
+        )
+    return several
+
+
+def read_value(text: str, where: str) -> object:
+    """A value as YAML reads it.
+
+    Args:
+        text: What stands on the command line.
+        where: The option, for the error.
+
+    Raises:
+        ConfigError: If it is no YAML.
+    """
+    import yaml  # noqa: PLC0415  # the command line starts without it
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}; allowed: a number, true, false, "
+            "null, or text, in quotes where it holds brackets or colons"
+        ) from None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
 from rimsim.scenarios.promises import tell_undeliverable
-from rimsim.scenarios.run_folder import Run, load_run, locked
+from rimsim.scenarios.run_folder import Run, folder_for, load_run, locked
 from rimsim.scenarios.running import check_sizes, hired, run_arms
 
 if TYPE_CHECKING:
@@ -37,12 +36,12 @@ def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
 
 
 def compare(
-    scenario: str | ScenarioConfig = "closed-loop",
+    scenario: str | Path | ScenarioConfig = "closed-loop",
     agents: Sequence[str] | None = None,
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     settings: dict[str, object] | None = None,
     frozen: Sequence[str] | None = None,
     out: str | Path | None = None,
@@ -88,10 +87,10 @@ def compare(
     """
     config = resolved(scenario, rounds, data, settings)
     check_sizes(batch_size, workers)
+    folder = folder_for(out, config.name)
     chosen = default_agents(config) if agents is None else agents
     plan = experiment(config, chosen, seeds, frozen, certify=certify, ledger=ledger)
     tell_undeliverable([config], console)
-    folder = Path(out or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     with hired(backend, address, workers) as crew, locked(folder):
         begin(plan, folder, command or "rimsim.scenarios.compare")
         return _play(folder, batch_size, crew, console)
@@ -138,9 +137,9 @@ def _play(folder: Path, batch_size: int | None, crew: Crew, console: Console | N
 
 
 def resolved(
-    scenario: str | ScenarioConfig,
+    scenario: str | Path | ScenarioConfig,
     rounds: int | None = None,
-    data: str | None = None,
+    data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
     """A scenario by name, file or record, with some fields replaced.
@@ -148,10 +147,12 @@ def resolved(
     Raises:
         ConfigError: If there is no such scenario or field.
     """
-    config = find_scenario(scenario) if isinstance(scenario, str) else scenario
-    changes: dict[str, object] = dict(settings or {})
+    config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
+    if settings:
+        config = override(config, dict(settings))
     if rounds is not None:
-        changes["rounds"] = rounds
+        config = override(config, {"rounds": rounds}, origin="rounds")
     if data is not None:
-        changes["data.source"] = data
-    return override(config, changes) if changes else config
+        source = str(data) if isinstance(data, Path) else data
+        config = override(config, {"data.source": source}, origin="data")
+    return config

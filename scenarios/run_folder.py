@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from rimsim import __version__
 from rimsim.config import ScenarioConfig, scenario_from
-from rimsim.errors import RunFolderError
+from rimsim.errors import ConfigError, RunFolderError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ __all__ = [
     "CONFIG",
     "Run",
     "draft_folder",
+    "folder_for",
     "load_run",
     "locked",
     "repeating",
@@ -112,14 +114,36 @@ def _remove_drafts(folder: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
+def folder_for(out: str | Path | None, usual: str) -> Path:
+    """The folder of a new run.
+
+    Args:
+        out: What was asked for; None: the usual place.
+        usual: Its name begins so; the time follows.
+
+    Raises:
+        ConfigError: If it is no path.
+    """
+    if out is None:
+        return Path("runs") / f"{usual}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not isinstance(out, str | os.PathLike):
+        raise ConfigError(f"out: {out!r} is no path; allowed: a path, as text or pathlib.Path")
+    return Path(out)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder, so that no other process writes to it.
 
     Raises:
-        RunFolderError: If a process that is still alive holds it.
+        RunFolderError: If it cannot be made, or a process that is still alive holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder}: cannot be made: {reason(error)}; allowed: a folder that can be written to"
+        ) from None
     lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
     try:
         lock.acquire(timeout=0)

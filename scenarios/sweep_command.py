@@ -6,7 +6,9 @@ import hashlib
 import sys
 from typing import TYPE_CHECKING
 
+from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError
+from rimsim.scenarios.command_parser import read_value
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["digest", "parsed_grid", "print_sweep", "report"]
 
+_BETA = "exposure.beta"
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "shortfall", "gap")
 """Metrics of the table."""
 
@@ -31,21 +34,22 @@ def parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[objec
         betas: ``VALUE,VALUE,…`` as given to ``--beta``.
 
     Raises:
-        ConfigError: If one has no field, no value, or a field that another has.
+        ConfigError: If one has no field, no value, or a field that another has, or if a β is none.
     """
-    import yaml  # noqa: PLC0415  # the command line starts without it
-
-    texts = [*pairs, *([f"exposure.beta={betas}"] if betas else [])]
     grid: dict[str, list[object]] = {}
-    for text in texts:
+    for text in [*pairs, *([] if betas is None else [f"{_BETA}={betas}"])]:
         field, equals, values = text.partition("=")
         field = field.strip()
         parts = [part for part in values.split(",") if part.strip()]
         if not equals or not field or not parts or field in grid:
+            option = "--beta or --grid" if field == _BETA else "--grid"
             raise ConfigError(
-                f"--grid: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
+                f"{option}: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
             )
-        grid[field] = [yaml.safe_load(part) for part in parts]
+        grid[field] = [read_value(part, f"--grid: {field}") for part in parts]
+    if betas is not None:
+        for beta in grid[_BETA]:
+            override(ScenarioConfig(), {_BETA: beta}, origin="--beta")
     return grid
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,13 +16,23 @@ from rimsim.scenarios.comparison import default_agents, resolved
 from rimsim.scenarios.experiment import begin, experiment, failed_arms, gather, require_unchanged, tasks
 from rimsim.scenarios.promises import tell_undeliverable
 from rimsim.scenarios.results import late_means
-from rimsim.scenarios.run_folder import CONFIG, Run, load_run, locked, versions, write_table, write_text
+from rimsim.scenarios.run_folder import (
+    CONFIG,
+    Run,
+    folder_for,
+    load_run,
+    locked,
+    versions,
+    write_table,
+    write_text,
+)
 from rimsim.scenarios.running import check_sizes, hired, run_arms
 from rimsim.scenarios.standing import FAILURES, is_finished, shown_rounds, standing
 from rimsim.scenarios.sweep_picture import draw_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -39,13 +47,13 @@ _BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 
 
 def sweep(
-    scenario: str | ScenarioConfig = "closed-loop",
+    scenario: str | Path | ScenarioConfig = "closed-loop",
     grid: Mapping[str, Sequence[object]] | None = None,
     agents: Sequence[str] | None = None,
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     out: str | Path | None = None,
     batch_size: int | None = None,
@@ -91,7 +99,7 @@ def sweep(
     values = {field: list(some) for field, some in (grid or {BETA: _BETAS}).items()}
     points = _points(base, values)
     check_sizes(batch_size, workers)
-    folder = Path(out or Path("runs") / f"{base.name}-sweep-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder = folder_for(out, f"{base.name}-sweep")
     # Defaults contain one another: the shortest can play at every point.
     chosen = (
         min((default_agents(config) for config, _ in points.values()), key=len) if agents is None else agents

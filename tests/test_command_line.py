@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from small_markets import small_scenario
 
-from rimsim.errors import ArmsError, RunFolderError
+from rimsim.config import find_scenario
+from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.scenarios import backtest, compare, load_run, sweep
 from rimsim.scenarios.backtest_config import BacktestConfig
 from rimsim.scenarios.command_line import main
@@ -196,3 +197,69 @@ def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, capsys
     err = capsys.readouterr().err
     assert err.startswith(said)
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("compare --seeds 0", "--seeds: '0'; allowed: how many seeds, at least 1"),
+        ("sweep --seeds 1,1", "--seeds: '1,1'; allowed: "),
+        ("backtest --seeds few", "--seeds: 'few'; allowed: "),
+        ("backtest --users 1", "--users: 1; allowed: a whole number from 2 up or null"),
+        ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2; allowed: a number from 0 to 1"),
+        ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0'; allowed: "),
+        ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
+        ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
+        ("compare --set slate=0", "--set: field 'slate' is 0; allowed: a whole number from 1 up"),
+        ("compare --set beta=0.3", "--set: unknown field 'beta'. Did you mean 'exposure.beta'?"),
+        (
+            "compare --set exposur.beta=0.3",
+            "--set: unknown field 'exposur.beta'. Did you mean 'exposure.beta'?",
+        ),
+        ("compare --agents ,", "agents: none given; allowed: at least one"),
+        ("compare nowhere.yaml", "nowhere.yaml: no such file."),
+        ("compare none/mine.yaml", "none/mine.yaml: no such file. There is no folder 'none'."),
+    ],
+)
+def test_what_does_not_fit_is_told_with_the_option_that_was_used(line, said, tmp_path, monkeypatch, capsys):
+    """One line in our own words: no name of a type, no number of an error."""
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"rimsim: {said}")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_is_told_in_words(tmp_path, capsys):
+    """A run folder below a file, a scenario that is a folder or no text: the reason, and no number of an error."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "bytes.yaml").write_bytes(b"name: \xff")
+    out = tmp_path / "file" / "run"
+    assert main(["compare", *FEW, "--agents", "random", "--out", str(out)]) == 2
+    assert f"rimsim: {out}: cannot be made: a part of the path is no folder; " in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "folder.yaml")]) == 2
+    assert "folder.yaml: cannot be read as a scenario: it is a folder\n" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "bytes.yaml")]) == 2
+    assert "byte 6 is no UTF-8; allowed: UTF-8 text" in capsys.readouterr().err
+
+
+def test_paths_may_be_texts_or_paths_and_nothing_else(tmp_path):
+    """A folder that is a number is refused by name; a log and a scenario may be given as paths."""
+    with pytest.raises(ConfigError, match="out: 5 is no path; allowed: a path"):
+        compare("closed-loop", ("random",), out=5)
+    with pytest.raises(ConfigError, match="rounds: field 'rounds' is 0; allowed: a whole number from 1 up"):
+        compare("closed-loop", ("random",), 0)
+    with pytest.raises(DataError, match=r"nowhere\.csv"):
+        compare("closed-loop", ("random",), data=tmp_path / "nowhere.csv")
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        compare(tmp_path / "nowhere.yaml", ("random",))
+
+
+def test_a_scenario_without_a_name_has_that_of_its_file(tmp_path):
+    """A file's stem is the name, which run folders begin with; a name that is given stays."""
+    (tmp_path / "mine.yaml").write_text("rounds: 2")
+    assert find_scenario(str(tmp_path / "mine.yaml")).name == "mine"
+    (tmp_path / "mine.yaml").write_text("name: ours")
+    assert find_scenario(str(tmp_path / "mine.yaml")).name == "ours"

@@ -191,7 +191,7 @@ def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path
             os._exit(3)
 
     assert _in_child(run_out_of_room) == 3
-    assert "File too large" in capfd.readouterr().err
+    assert "too large" in capfd.readouterr().err
     assert not _drafts(folder)
     _check(folder, whole, f"{most} bytes")
 
