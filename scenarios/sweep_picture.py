@@ -111,7 +111,7 @@ def front_figure(table: pd.DataFrame, field: str) -> Figure:
             look,
             ring=name in still,
         )
-        owing = own if field != "beta" else own[own.index > 0]  # β = 0 owes nothing
+        owing = own[own.index > 0] if field == "beta" and own.index.max() > 0 else own  # β = 0 owes nothing
         _points(
             right,
             (owing.index.to_series(), owing["mean", "shortfall"]),

@@ -424,3 +424,16 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     assert ring.get_markerfacecolor() == "none"
     assert all(0 not in line.get_xdata() for line in right.lines)
     assert "lowers utility by 22 %" in _texts(figure)
+
+
+@pytest.mark.parametrize("betas", [(0.0,), (0.0, 0.5), (0.5,)])
+def test_a_sweep_of_few_points_has_a_front(betas):
+    """One or two values of β, 0 alone too, are drawn without a warning."""
+    rows = [
+        {"agent": "relevance", "seed": 0, "beta": beta, "metric": metric, "value": 0.5}
+        for beta in betas
+        for metric in ("utility", "perplexity", "shortfall")
+    ]
+    with warnings.catch_warnings(), picture_style.style():
+        warnings.simplefilter("error")
+        sweep_picture.front_figure(pd.DataFrame(rows), "beta").draw_without_rendering()
