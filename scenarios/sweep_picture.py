@@ -120,7 +120,7 @@ def front_figure(table: pd.DataFrame, field: str) -> Figure:
         )
     _label_axis(left, "utility")
     left.set_xlabel("exposure perplexity (items)")
-    left.set_xlim(0, left.get_xlim()[1])
+    left.set_xlim(0, 1.03 * left.get_xlim()[1])
     left.set_ylim(0, 1.04 * left.get_ylim()[1])
     metric_axis(right, "shortfall")
     ends = means[field].min(), means[field].max()
@@ -186,6 +186,8 @@ def _message(means: pd.DataFrame, field: str) -> str:
     """What the largest value of the field brings and costs the agent of the title, against its smallest."""
     name = subject(means["agent"].unique())
     own = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
+    if len(own) == 1:
+        return f"{_symbol(field)} = {own.index[0]:g}"
     first, last = own.iloc[0], own.iloc[-1]
     ends = f"{_symbol(field)} from {own.index[0]:g} to {own.index[-1]:g}"
     if not (first["perplexity"] > 0 and first["utility"] > 0):

@@ -436,4 +436,6 @@ def test_a_sweep_of_few_points_has_a_front(betas):
     ]
     with warnings.catch_warnings(), picture_style.style():
         warnings.simplefilter("error")
-        sweep_picture.front_figure(pd.DataFrame(rows), "beta").draw_without_rendering()
+        figure = sweep_picture.front_figure(pd.DataFrame(rows), "beta")
+        figure.draw_without_rendering()
+    assert ("makes exposure" in _texts(figure)) == (len(betas) > 1)
