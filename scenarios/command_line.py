@@ -15,6 +15,7 @@ from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
 from rimsim.errors import ArmsError, ConfigError, RimsimError, RunFolderError, reason
 from rimsim.scenarios import backtest_command, sweep_command
+from rimsim.scenarios.beside_a_folder import require_same
 from rimsim.scenarios.command_parser import Parser, parsed_seeds, positive, read_value
 from rimsim.scenarios.interruption import stopping_on_request
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rimsim.scenarios.command_parser import Commands
+    from rimsim.scenarios.run_folder import Run
 
 __all__ = ["main"]
 
@@ -159,24 +161,35 @@ def _all_settings(options: argparse.Namespace) -> dict[str, object]:
     return settings
 
 
-_IN_FOLDER = (
-    "scenario", "agents", "rounds", "seeds", "data", "columns", "skip_bad_rows", "set", "frozen", "no_ledger",
-    "no_certificate", "beta", "grid", "ledger",
-)  # fmt: skip
-"""Options whose values a run folder holds."""
+def _require_same(options: argparse.Namespace, run: Run) -> None:
+    """Refuse options that differ from what a run folder holds."""
+    grid = None
+    if run.kind == "sweep" and (options.grid or options.beta is not None):
+        grid = sweep_command.parsed_grid(options.grid, options.beta)
+    entries = {
+        "agents": None if options.agents is None else _split(options.agents),
+        "seeds": None if options.seeds is None else parsed_seeds(options.seeds),
+        "frozen": _frozen(options),
+        "sweep": grid,
+    }
+    require_same(run, options, _all_settings(options), entries)
 
 
-def _refuse_beside_a_folder(options: argparse.Namespace) -> None:
-    given = [name.replace("_", "-") for name in _IN_FOLDER if getattr(options, name, None)]
-    if given:
-        raise ConfigError(
-            f"found {', '.join(given)} beside a run folder, which holds them; allowed: leave them out"
-        )
+def _frozen(options: argparse.Namespace) -> list[str] | None:
+    text = getattr(options, "frozen", None)
+    return None if text is None else [] if text == "none" else _split(text)
+
+
+def _folder_to_resume(options: argparse.Namespace) -> Path:
+    """The folder that --resume goes on with: --out, or the one word that is given."""
+    if options.out is None and options.scenario is not None and Path(options.scenario).is_dir():
+        options.out, options.scenario = Path(options.scenario), None
+    if options.out is None or getattr(options, "source", None) is not None:
+        raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+    return Path(options.out)
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
-    if options.resume or options.source is not None:
-        _refuse_beside_a_folder(options)
     if options.resume:
         _resume(options, console)
     elif options.source is not None:
@@ -189,9 +202,6 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.comparison import compare  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.report import print_results  # noqa: PLC0415
 
-    frozen = None
-    if options.frozen is not None:
-        frozen = [] if options.frozen == "none" else _split(options.frozen)
     run = compare(
         options.scenario or "closed-loop",
         agents=None if options.agents is None else _split(options.agents),
@@ -199,7 +209,7 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
         seeds=parsed_seeds(options.seeds or "2"),
         data=options.data,
         settings=_all_settings(options),
-        frozen=frozen,
+        frozen=_frozen(options),
         out=options.out,
         batch_size=options.batch_size,
         workers=options.workers,
@@ -216,11 +226,12 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
 def _resume(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.comparison import resume  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.report import print_results  # noqa: PLC0415
+    from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
 
-    if options.out is None or options.source is not None:
-        raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+    folder = _folder_to_resume(options)
+    _require_same(options, load_run(folder, "comparison"))
     run = resume(
-        options.out,
+        folder,
         batch_size=options.batch_size,
         workers=options.workers,
         backend=options.backend,
@@ -233,10 +244,15 @@ def _resume(options: argparse.Namespace, console: Console) -> None:
 def _repeat(options: argparse.Namespace, console: Console) -> None:
     """Run again what a run folder describes, and compare the content of the tables."""
     from rimsim.scenarios.comparison import compare  # noqa: PLC0415  # torch loads only for work
-    from rimsim.scenarios.report import digest, print_results  # noqa: PLC0415
+    from rimsim.scenarios.experiment import changes  # noqa: PLC0415
+    from rimsim.scenarios.report import different_tables, digest, print_results  # noqa: PLC0415
     from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
 
     source = load_run(options.source, "comparison")
+    _require_same(options, source)
+    changed = changes(source)
+    for line in changed:
+        console.print(f"note: {source.folder}: {line}", soft_wrap=True, highlight=False, markup=False)
     run = compare(
         source.scenario,
         agents=source.config["agents"],
@@ -255,19 +271,22 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
     print_results(run, console)
     one, other = digest(source), digest(run)
     if one != other:
-        raise RunFolderError(f"{run.folder} differs from {options.source}: digests {other} and {one}")
+        raise RunFolderError(
+            f"{run.folder} differs from {source.folder} in {', '.join(different_tables(source, run))} (digests {other} "
+            f"and {one}); {'; '.join(changed) or 'log, files, versions and config are the same'}"
+        )
     console.print(f"equal to {options.source}: {one}", highlight=False, soft_wrap=True)
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.scenarios.run_folder import load_run  # noqa: PLC0415
     from rimsim.scenarios.sweeping import resume_sweep, sweep  # noqa: PLC0415
 
     if options.resume:
-        _refuse_beside_a_folder(options)
-        if options.out is None:
-            raise ConfigError("--resume goes on with the sweep in --out; allowed: --out FOLDER")
+        folder = _folder_to_resume(options)
+        _require_same(options, load_run(folder, "sweep"))
         run = resume_sweep(
-            options.out,
+            folder,
             batch_size=options.batch_size,
             workers=options.workers,
             backend=options.backend,

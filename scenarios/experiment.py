@@ -15,12 +15,22 @@ from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.errors import ArmsError, ConfigError, RunFolderError, nearest
 from rimsim.intensity.cache import log_digest
-from rimsim.loading import files_of
+from rimsim.loading import files_of, nearest_file
 from rimsim.market import build_world
 from rimsim.market.world import check_model
 from rimsim.scenarios.arm import FROZEN, Arm, agent_name, part_name
-from rimsim.scenarios.report import draw_pictures
-from rimsim.scenarios.run_folder import BEGUN, CONFIG, Run, load_run, versions, write_table, write_text
+from rimsim.scenarios.beside_a_folder import flat
+from rimsim.scenarios.report import catalogue, draw_pictures
+from rimsim.scenarios.run_folder import (
+    BEGUN,
+    CATALOGUE,
+    CONFIG,
+    Run,
+    load_run,
+    versions,
+    write_table,
+    write_text,
+)
 from rimsim.scenarios.standing import FAILURES
 from rimsim.tracking import write_summary
 
@@ -30,7 +40,16 @@ if TYPE_CHECKING:
 
     from rimsim.errors import RimsimError
 
-__all__ = ["Experiment", "begin", "experiment", "failed_arms", "gather", "require_unchanged", "tasks"]
+__all__ = [
+    "Experiment",
+    "begin",
+    "changes",
+    "experiment",
+    "failed_arms",
+    "gather",
+    "require_unchanged",
+    "tasks",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +122,7 @@ def begin(plan: Experiment, folder: Path, command: str) -> None:
         "digests": _digests(plan.config, agents),
         "versions": versions(),
     }
+    write_table(folder / CATALOGUE, catalogue(world))
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     write_text(folder / BEGUN, text)
     write_text(folder / CONFIG, text)
@@ -197,12 +217,23 @@ def require_unchanged(run: Run) -> None:
         raise RunFolderError(
             f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
         )
-    before, now = _flat(yaml.safe_load(begun.read_text(encoding="utf-8"))), _flat(run.config)
+    before, now = flat(yaml.safe_load(begun.read_text(encoding="utf-8"))), flat(run.config)
     edited = [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in before | now
         if before.get(name) != now.get(name)
     ]
+    told = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
+    if told:
+        raise RunFolderError(f"{run.folder}: {'; '.join(told)}; allowed: as it began, or a new run")
+
+
+def changes(run: Run) -> list[str]:
+    """What has changed of what a run hangs on beside its config: versions, the log, files of agents and model.
+
+    Args:
+        run: The run.
+    """
     here = versions()
     other = [
         f"{name} {made} there, {here.get(name)} here"
@@ -211,30 +242,16 @@ def require_unchanged(run: Run) -> None:
     ]
     found = _digests(run.scenario, run.config["agents"])
     changed = [name for name, value in run.config["digests"].items() if found.get(name) != value]
-    for what, names in (
-        ("its config was edited", edited),
-        ("made with other versions", other),
-        ("changed since the run began", changed),
-    ):
-        if names:
-            raise RunFolderError(
-                f"{run.folder}: {what}: {'; '.join(names)}; allowed: as it began, or a new run"
-            )
-
-
-def _flat(plain: object, name: str = "") -> dict[str, object]:
-    """Dotted names and values of nested mappings."""
-    if not isinstance(plain, dict):
-        return {name: plain}
-    found: dict[str, object] = {}
-    for key, value in plain.items():
-        found |= _flat(value, f"{name}.{key}" if name else str(key))
-    return found
+    told = [f"made with other versions: {'; '.join(other)}"] if other else []
+    return told + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
 
 
 def _digests(config: ScenarioConfig, agents: Sequence[str]) -> dict[str, str]:
     """What a run hangs on beside its config: the content of the log and of the files of agents and model."""
     files = files_of([*agents, config.platform.model])
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
     return {"log": log_digest(build_world(config).log)} | {
         str(file): sha256(file.read_bytes()).hexdigest() for file in files
     }

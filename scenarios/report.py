@@ -31,9 +31,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from rimsim.market.world import World
     from rimsim.scenarios.run_folder import Run
 
-__all__ = ["digest", "draw_pictures", "markdown", "picture_tables", "print_results"]
+__all__ = [
+    "catalogue",
+    "different_tables",
+    "digest",
+    "draw_pictures",
+    "markdown",
+    "picture_tables",
+    "print_results",
+]
 
 
 def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
@@ -98,8 +107,8 @@ def picture_tables(run: Run) -> PictureTables:
         ledger = shown(run.ledger)
     with suppress(RunFolderError):
         prices = shown(run.prices)
-    world = build_world(run.scenario)
-    n_items = world.log.n_items
+    events = _catalogue(run)["events"].to_numpy(np.int64)
+    n_items = len(events)
     return PictureTables(
         rounds=rounds,
         n_items=n_items,
@@ -107,8 +116,28 @@ def picture_tables(run: Run) -> PictureTables:
         required=_required(run, n_items),
         arrivals=shown(run.arrivals),
         prices=prices,
-        popularity=np.bincount(world.past.item, minlength=n_items),
+        popularity=events,
     )
+
+
+def catalogue(world: World) -> pd.DataFrame:
+    """Columns item, events: how often each item of the catalogue stands in the warm-up log.
+
+    Args:
+        world: What a scenario's arms share.
+    """
+    n_items = world.log.n_items
+    return pd.DataFrame(
+        {"item": np.arange(n_items), "events": np.bincount(world.past.item, minlength=n_items)}
+    )
+
+
+def _catalogue(run: Run) -> pd.DataFrame:
+    """The catalogue as the folder has it; older folders have none, and need their log."""
+    try:
+        return run.catalogue
+    except RunFolderError:
+        return catalogue(build_world(run.scenario))
 
 
 def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]]:
@@ -125,6 +154,19 @@ def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]
 def digest(run: Run) -> str:
     """A digest of the content of a run's tables: equal runs have equal digests, whatever batches or workers."""
     whole = hashlib.sha256()
+    for name, content in _content(run).items():
+        whole.update(name.encode() + content)
+    return whole.hexdigest()
+
+
+def different_tables(one: Run, other: Run) -> list[str]:
+    """Names of tables whose content differs between two runs."""
+    here, there = _content(one), _content(other)
+    return [name for name in here | there if here.get(name) != there.get(name)]
+
+
+def _content(run: Run) -> dict[str, bytes]:
+    """Name of a table → hashes of its rows, in an order of their own."""
     tables: list[tuple[str, pd.DataFrame, list[str]]] = [
         ("rounds", run.rounds, ["agent", "seed", "round", "metric"]),
         ("arrivals", run.arrivals, ["agent", "seed", "round", "time", "arrival"]),
@@ -134,8 +176,9 @@ def digest(run: Run) -> str:
         tables.append(("ledger", run.ledger, ["agent", "seed", "round", "time", "arrival", "position"]))
     with suppress(RunFolderError):
         tables.append(("prices", run.prices, ["agent", "seed", "round", "item"]))
+    found: dict[str, bytes] = {}
     for name, table, keys in tables:
         ordered = table.sort_values(keys, kind="stable").reset_index(drop=True)
         hashed = pd.util.hash_pandas_object(ordered, index=False).to_numpy()
-        whole.update(name.encode() + hashed.tobytes())
-    return whole.hexdigest()
+        found[name] = hashed.tobytes()
+    return found

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BEGUN",
+    "CATALOGUE",
     "CONFIG",
     "Run",
     "draft_folder",
@@ -43,6 +44,7 @@ __all__ = [
 CONFIG = "config.yaml"
 BEGUN = "state/begun.yaml"
 """The config as it was when the run began, while the run is not finished."""
+CATALOGUE = "catalogue.parquet"
 _LOCK = ".lock"
 _DRAFT = ".draft"
 _MADE = "allowed: a folder that rimsim compare, sweep or backtest made"
@@ -229,6 +231,11 @@ class Run:
     def adoption(self) -> pd.DataFrame:
         """Columns agent, seed, item, duration (arrivals from release to first consumption), observed."""
         return self._table("adoption.parquet", "adoption/*.parquet")
+
+    @cached_property
+    def catalogue(self) -> pd.DataFrame:
+        """Columns item, events (in the warm-up log); so that a run can be reported without its log."""
+        return self._table(CATALOGUE, CATALOGUE)
 
     @cached_property
     def sweep(self) -> pd.DataFrame:

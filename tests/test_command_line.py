@@ -9,6 +9,7 @@ from small_markets import small_scenario
 
 from rimsim.config import find_scenario
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
+from rimsim.market import build_world
 from rimsim.scenarios import backtest, compare, load_run, sweep
 from rimsim.scenarios.backtest_config import BacktestConfig
 from rimsim.scenarios.command_line import main
@@ -263,3 +264,93 @@ def test_a_scenario_without_a_name_has_that_of_its_file(tmp_path):
     assert find_scenario(str(tmp_path / "mine.yaml")).name == "mine"
     (tmp_path / "mine.yaml").write_text("name: ours")
     assert find_scenario(str(tmp_path / "mine.yaml")).name == "ours"
+
+
+# -- beside a run folder ------------------------------------------------------------------------------------------
+
+
+def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsys):
+    """The same options are welcome beside the folder that holds them, in whole or in part."""
+    one = str(folders / "one")
+    assert main(["compare", "--resume", one]) == 0
+    assert (
+        main(["compare", "closed-loop", *FEW, "--agents", "random,relevance", "--resume", "--out", one]) == 0
+    )
+    assert main(["compare", "--seeds", "0,", "--rounds", "2", "--resume", "--out", one]) == 0
+    assert main(["sweep", *FEW, "--beta", "0.2,0.4", "--resume", "--out", str(folders / "many")]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--rounds", "2", "--from", one, "--out", str(tmp_path / "again")]) == 0
+    assert f"equal to {one}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--rounds", "3"], "rounds 3, where it has 2; allowed: the same, or none"),
+        (["--seeds", "2"], "seeds [0, 1], where it has [0]"),
+        (["--agents", "random"], "agents ['random'], where it has ['random', 'relevance']"),
+        (["--frozen", "none"], "frozen [], where it has ['relevance']"),
+        (["--set", "exposure.beta=0.3"], "exposure.beta 0.3, where it has 0.5"),
+        (["--no-ledger"], "ledger False, where it has True"),
+        (["no-retrain"], "name 'no-retrain', where it has 'closed-loop'"),
+    ],
+)
+@pytest.mark.parametrize("before", [["--resume", "--out"], ["--from"]])
+def test_other_options_beside_a_run_folder_are_refused_with_the_difference(
+    folders, before, options, said, capsys
+):
+    """What differs is named, with both values, for --resume and --from alike."""
+    assert main(["compare", *options, *before, str(folders / "one")]) == 2
+    told = capsys.readouterr().err
+    assert "found other options than it began with: " in told
+    assert said in told
+
+
+def test_a_repetition_that_differs_names_what_has_changed(tmp_path, capsys):
+    """After an edit of an agent's file, --from says so before it runs, and with the tables that differ after."""
+    mine = tmp_path / "mine.py"
+    text = "from rimsim.agents import Random, Relevance\n\n\nclass Mine(Random):\n    name = 'mine'\n"
+    mine.write_text(text)
+    out = str(tmp_path / "run")
+    assert main(["compare", *FEW, "--agents", f"{mine}:Mine", "--frozen", "none", "--out", out]) == 0
+    mine.write_text(text.replace("(Random)", "(Relevance)"))
+    capsys.readouterr()
+    assert main(["compare", "--from", out, "--out", str(tmp_path / "again"), "--workers", "1"]) == 2
+    said = capsys.readouterr()
+    assert f"note: {out}: changed since the run began: {mine}" in said.out
+    assert f"again differs from {out} in rounds, arrivals, ledger (digests " in said.err
+    assert said.err.rstrip().endswith(f"changed since the run began: {mine}")
+    mine.unlink()
+    assert main(["compare", "--from", out, "--out", str(tmp_path / "third")]) == 2
+    assert "mine.py" in capsys.readouterr().err
+
+
+def test_a_report_needs_no_log(tmp_path, monkeypatch, capsys):
+    """A run whose log was given by a relative path is reported from elsewhere, and after the log has gone."""
+    log, here = tmp_path / "log.csv", tmp_path / "elsewhere"
+    rows = [f"{(7 * n) % 40},{(11 * n) % 31},{1_500_000_000 + 9000 * n}" for n in range(900)]
+    log.write_text("\n".join(["user,item,timestamp", *rows]))
+    monkeypatch.chdir(tmp_path)
+    line = [
+        "compare",
+        "--data",
+        "log.csv",
+        "--rounds",
+        "1",
+        "--seeds",
+        "1",
+        "--workers",
+        "1",
+        "--agents",
+        "random",
+    ]
+    small = ["--set", "platform.model=popularity-hp", "--set", "arrivals.per_round=60", "--set", "slate=3"]
+    assert main([*line, *small, "--set", "data.min_item_events=1", "--out", "run"]) == 0
+    log.unlink()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    build_world.cache_clear()
+    capsys.readouterr()
+    assert main(["report", "../run"]) == 0
+    assert "random" in capsys.readouterr().out
+    assert load_run("../run").catalogue["events"].sum() > 0

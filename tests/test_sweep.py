@@ -92,8 +92,10 @@ def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
     assert "rim-dual cost=1 beta=0.2" in said
     assert "none: 2 fields vary" in said
     assert not (tmp_path / "run" / "pictures").exists()
+    assert main([*line, "--resume", "--out", out]) == 0
+    line[3] = "0.2,0.6"
     assert main([*line, "--resume", "--out", out]) == 2
-    assert "beside a run folder" in capsys.readouterr().err
+    assert "found other options than it began with: sweep " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
