@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from online_periods import Period
 
-    from rimsim.matching import Certificate
+    from rimsim.matching import Certificate, DualSolution
 
 AGENTS = (
     "relevance",
@@ -51,15 +51,12 @@ BATCH = 100
 COLUMNS = ("value %", "score %", "shortfall %", "items met %", "worst ratio", "gap %", "s a period")
 
 
-def played(agent: Agent, period: Period) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """An agent's slates in a period, and the mean of its prices over the period (zeros if it has none)."""
+def played(agent: Agent, period: Period) -> NDArray[np.int64]:
+    """(N, k) an agent's slates in a period."""
     agent.begin_round(period.view)
-    parts, price, n = [], np.zeros(len(period.view.required)), period.view.arrivals
-    for first in range(0, n, BATCH):
-        rows = slice(first, min(first + BATCH, n))
-        parts.append(as_slates(agent.act(rows_of(period.arrivals, rows))).items)
-        price += getattr(agent, "item_price", 0.0) * (rows.stop - rows.start) / n
-    return np.concatenate(parts), price
+    n = period.view.arrivals
+    batches = (slice(first, min(first + BATCH, n)) for first in range(0, n, BATCH))
+    return np.concatenate([as_slates(agent.act(rows_of(period.arrivals, rows))).items for rows in batches])
 
 
 def certified(period: Period, slates: NDArray[np.int64], price: NDArray[np.float64]) -> Certificate:
@@ -70,15 +67,15 @@ def certified(period: Period, slates: NDArray[np.int64], price: NDArray[np.float
     )
 
 
-def measured(agent: Agent, period: Period, best: float) -> list[float]:
-    """One row of results: an agent in a period whose hindsight optimum is given."""
+def measured(agent: Agent, period: Period, best: DualSolution) -> list[float]:
+    """One row of results: an agent in a period whose hindsight optimum is given, and with it the best bound."""
     start = time.process_time()
-    slates, price = played(agent, period)
+    slates = played(agent, period)
     seconds = time.process_time() - start
-    proof = certified(period, slates, price)
+    proof = certified(period, slates, best.item_price)
     return [
-        100 * proof.value / best,
-        100 * proof.score / best,
+        100 * proof.value / best.primal,
+        100 * proof.score / best.primal,
         100 * proof.shortfall_share,
         100 * proof.items_met / max(proof.items_required, 1),
         proof.worst_ratio,
@@ -109,7 +106,7 @@ def table(source: Source, mix: str, number: int, names: tuple[str, ...]) -> None
         short = 100 * proof.shortfall_share
         found["hindsight"].append([100.0, 100.0, short, met, proof.worst_ratio, 100 * proof.gap, seconds])
         for name, agent in agents.items():
-            found[name].append(measured(agent, period, end.primal))
+            found[name].append(measured(agent, period, end))
     print(f"\n**{mix}: {number} periods of {source.n:,} arrivals, {source.items:,} items, k = {source.k}**\n")
     print("| agent | " + " | ".join(COLUMNS) + " |")
     print("|---|" + "---:|" * len(COLUMNS))

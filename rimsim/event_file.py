@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import socket
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -13,9 +17,9 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from rimsim.errors import RunFolderError
+from rimsim.errors import RunFolderError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +32,8 @@ __all__ = ["Chart", "EventFile", "HyperParameter", "Point", "event_files", "read
 HyperParameter: TypeAlias = bool | int | float | str
 
 _BINS = 30
+_COUNT = itertools.count()
+"""Tells the event files apart that a process makes within a second."""
 _ALL_POINTS = {"scalars": 0, "tensors": 0}  # TensorBoard samples long series unless told 0
 
 
@@ -62,7 +68,9 @@ class Chart:
 class EventFile:
     """A new event file in a folder, which takes the place of older ones.
 
-    It begins with a purge at step 0, so that TensorBoard hides what an older file of the folder still holds.
+    It begins with a purge at step 0, so that TensorBoard hides what an older file of the folder still holds. Records
+    are written by the caller's own thread: TensorBoard's writer has one of its own, which prints a traceback when the
+    disk is full.
 
     Args:
         folder: Made if missing.
@@ -74,14 +82,30 @@ class EventFile:
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = EventFileWriter(str(folder))
+            self._file = (folder / _file_name()).open("wb")
         except OSError as error:
-            raise RunFolderError(f"{folder}: cannot be written to ({error})") from error
+            raise RunFolderError(f"{folder}: cannot be written to ({reason(error)})") from error
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         started = SessionLog(status=SessionLog.START)
-        self._file.add_event(Event(wall_time=time.time(), step=0, session_log=started))
+        self._write(Event(wall_time=time.time(), step=0, session_log=started))
+
+    def _write(self, event: Any) -> None:
+        with self._given_up_if_full():
+            self._records.write(event.SerializeToString())
+
+    @contextmanager
+    def _given_up_if_full(self) -> Iterator[None]:
+        """Close the file where it cannot be written to: Python would try once more at its end, and complain."""
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                self._file.close()
+            raise
 
     def _add(self, summary: Any, step: int) -> None:
-        self._file.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def scalar(self, tag: str, value: float, step: int, *, double: bool = False) -> None:
         """Add a point; ``double`` keeps all 53 bits, otherwise 24 are kept."""
@@ -148,15 +172,16 @@ class EventFile:
         for event in _records(older):
             tags = [value.tag for value in event.summary.value]
             if tags and keep(tags[0], event.step):
-                self._file.add_event(event)
+                self._write(event)
 
     def flush(self) -> None:
         """Bring all records to disk."""
-        self._file.flush()
+        with self._given_up_if_full():
+            self._file.flush()
 
     def close(self) -> None:
         """Flush and close; closing twice is harmless."""
-        self._file.close()
+        self._file.close()  # closed even where it cannot be flushed
 
 
 def event_files(folder: Path) -> list[Path]:
@@ -197,6 +222,11 @@ def _records(paths: Sequence[Path]) -> Iterator[Any]:
 
     for path in paths:
         yield from event_file_loader.LegacyEventFileLoader(str(path)).Load()
+
+
+def _file_name() -> str:
+    """As TensorBoard looks for it: time, machine, process and a count."""
+    return f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_COUNT)}"
 
 
 def _plugin(name: str) -> Any:

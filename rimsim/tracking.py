@@ -103,7 +103,7 @@ class Tracker:
     """Writes the event files of one agent at one seed; a context manager.
 
     Event files carry wall times and the name of the machine: they are for looking at, and no part of what a
-    run reproduces bit for bit. A tracker has a thread of its own: make it in the process that uses it.
+    run reproduces bit for bit.
 
     Args:
         run: The run folder.

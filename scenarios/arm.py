@@ -12,14 +12,14 @@ import pandas as pd
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.errors import RunFolderError, reason
+from rimsim.intensity import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
 from rimsim.scenarios.adoption import AdoptionCount
 from rimsim.scenarios.progress_state import is_done, latest, mark_done, save
 from rimsim.scenarios.round_metrics import MeasureContext, certified, round_metrics
-from rimsim.scenarios.run_folder import write_table, write_text
+from rimsim.scenarios.run_folder import disk_told, write_table, write_text
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
 
     Raises:
         RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
+        RunFolderError: If the cache cannot be written to.
     """
-    build_world(config)
-    with own_code([config.platform.model]):
+    with disk_told(cache_folder()), own_code([config.platform.model]):
+        build_world(config)
         warm_model(config, seed)
 
 
@@ -97,14 +98,11 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
     if is_done(arm.folder, part):
         return
     trouble = arm.folder / "failures" / f"{part}.txt"
-    trouble.unlink(missing_ok=True)
+    with disk_told(trouble):
+        trouble.unlink(missing_ok=True)
     try:
-        with own_code([arm.agent, arm.config.platform.model]):
+        with disk_told(arm.folder), own_code([arm.agent, arm.config.platform.model]):
             _play_rounds(arm, part, report)
-    except OSError as error:
-        raise RunFolderError(
-            f"{arm.folder}: cannot be written to ({reason(error)}); finished rounds are kept and the run can be resumed"
-        ) from error
     except Exception:
         with suppress(OSError):
             write_text(trouble, traceback.format_exc())

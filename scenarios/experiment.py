@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import defaultdict
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import yaml
 from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.errors import ArmsError, ConfigError, RunFolderError, nearest
-from rimsim.intensity.cache import log_digest
+from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.loading import files_of, nearest_file
 from rimsim.market import build_world
 from rimsim.market.world import check_model
@@ -26,6 +27,7 @@ from rimsim.scenarios.run_folder import (
     CATALOGUE,
     CONFIG,
     Run,
+    disk_told,
     load_run,
     versions,
     write_table,
@@ -91,11 +93,13 @@ def experiment(
     Raises:
         ConfigError: If agents, model or seeds do not fit, or the slate the catalogue.
         DataError: If the log cannot be read.
+        RunFolderError: If the cache cannot be written to.
     """
     arms = tuple(_checked_arms(config, agents, frozen))
     numbers = tuple(_seeds(seeds))
     check_model(config.platform)
-    build_world(config)  # a bad log or slate is told before anything is written
+    with disk_told(cache_folder()):
+        build_world(config)  # a bad log or slate is told before anything is written
     return Experiment(config, arms, numbers, certify, ledger)
 
 
@@ -169,13 +173,17 @@ def gather(folder: Path, arms: Sequence[Arm], failures: Mapping[int, RimsimError
         ArmsError: If arms failed; the others have been joined, and the run can be resumed.
     """
     run = load_run(folder)
+    if not failures:
+        _join(folder, run.agents, keep_parts=False)
+        return load_run(folder)
+    told = failed_arms(arms, failures)
+    _keep(arms, failures)
     if len(failures) < len(arms):
-        _join(folder, run.agents, keep_parts=bool(failures))
-    if failures:
-        _keep(arms, failures)
-        told = failed_arms(arms, failures)
-        raise ArmsError(f"{told}\ntracebacks: {folder / FAILURES}/", str(folder))
-    return load_run(folder)
+        try:
+            _join(folder, run.agents, keep_parts=True)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not hide why the arms failed
+            told += f"\n  the other arms are complete, but not drawn: {type(error).__name__}: {error}"
+    raise ArmsError(f"{told}\ntracebacks: {folder / FAILURES}/", str(folder))
 
 
 def failed_arms(arms: Sequence[Arm], failures: Mapping[int, RimsimError]) -> str:
@@ -202,8 +210,9 @@ def _keep(arms: Sequence[Arm], failures: Mapping[int, RimsimError]) -> None:
     """Let every failed arm leave something to be found later, also one whose process died."""
     for number, error in failures.items():
         trouble = arms[number].folder / FAILURES / f"{part_name(arms[number])}.txt"
-        if not trouble.is_file():
-            write_text(trouble, f"{error}\n")
+        with suppress(OSError):  # on a full disk nothing more can be left
+            if not trouble.is_file():
+                write_text(trouble, f"{error}\n")
 
 
 def require_unchanged(run: Run) -> None:

@@ -106,7 +106,7 @@ def delivery(tables: PictureTables) -> Figure | None:
         or tables.popularity is None
     ):
         return None
-    arrivals = tables.arrivals[tables.arrivals["round"] == number]
+    arrivals = retrained(tables.arrivals[tables.arrivals["round"] == number])
     if arrivals.empty or (int(arrivals["seed"].min()), number) not in tables.required:
         return None
     seed = int(arrivals["seed"].min())
@@ -118,7 +118,7 @@ def delivery(tables: PictureTables) -> Figure | None:
     ledger = ledger[
         (ledger["round"] == number) & (ledger["seed"] == seed) & ledger["item"].isin(items.values())
     ]
-    looks = styles(retrained(arrivals)["agent"].unique())
+    looks = styles(arrivals["agent"].unique())
     chosen = subject(looks)
     count = arrivals[(arrivals["seed"] == seed)].groupby("agent", observed=True).size().max()
     owed = {item: int(required[item]) for item in items.values()}

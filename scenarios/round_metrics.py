@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim import measures
 from rimsim.agents.prices import capacities
-from rimsim.matching import certificate
+from rimsim.matching import certificate, solve_dual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["MeasureContext", "certified", "round_metrics"]
 
 _PAIRS = 1000
+_BOUND_TOL = 1e-3
+"""How near the bound of a round is to the best one, relative."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +47,37 @@ class MeasureContext:
 
 
 def certified(closed: ClosedRound, price: NDArray[np.float64] | None) -> Certificate:
-    """V, D(w) and the gap of a round's slates under the scores of the model that served it.
+    """V, the best bound D(w) and the gap of a round's slates under the scores of the model that served it.
 
-    The scores are computed anew from the states in which the arrivals came, so the certificate owes nothing to the
-    agent but a price vector, and any price gives a valid bound.
+    The scores are computed anew from the states in which the arrivals came, and any price gives a valid bound. Prices
+    that an agent held last, or none, give a loose one, which would be read as its loss; so the round is also solved in
+    hindsight, and the lower bound of the two is taken.
 
     Args:
         closed: The round.
-        price: (M,) item prices v; None takes zero, the bound of an agent that has no prices.
+        price: (M,) item prices v of the agent; None if it has none.
     """
     chunks = list(closed.states)
     order = np.concatenate([chunk.index for chunk in chunks])
     scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
     admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
     slates = closed.ledger.item[order].astype(np.int64)
-    v = np.zeros(scores.shape[1]) if price is None else price
     capacity = capacities(chunks, slates.shape[1])
-    return certificate(scores, slates, capacity, closed.required, v, closed.cost, admissible=admissible)
+    best = solve_dual(
+        scores,
+        capacity,
+        closed.required,
+        admissible=admissible,
+        cost=closed.cost,
+        prices=price,
+        tol=_BOUND_TOL,
+    )
+    proofs = [
+        certificate(scores, slates, capacity, closed.required, v, closed.cost, admissible=admissible)
+        for v in (best.item_price, price)
+        if v is not None
+    ]
+    return min(proofs, key=lambda proof: proof.bound)
 
 
 def round_metrics(
@@ -94,6 +110,7 @@ def round_metrics(
         "perplexity": measures.perplexity(exposure),
         "average_popularity": measures.average_popularity(exposure, context.popularity),
         "shortfall": measures.shortfall(exposure, required),
+        "shortfall_units": measures.shortfall_units(exposure, required),
         "examined_shortfall": measures.examined_shortfall(slates, required, context.decay),
         "items_met": measures.items_met(exposure, required),
         "worst_ratio": measures.worst_ratio(exposure, required),

@@ -30,6 +30,7 @@ __all__ = [
     "CATALOGUE",
     "CONFIG",
     "Run",
+    "disk_told",
     "draft_folder",
     "folder_for",
     "load_run",
@@ -138,7 +139,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder, so that no other process writes to it.
 
     Raises:
-        RunFolderError: If it cannot be made, or a process that is still alive holds it.
+        RunFolderError: If it cannot be made or written to, or a process that is still alive holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,10 +155,32 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder}: in use by another process; allowed: another folder, or wait for it"
         ) from None
     try:
-        _remove_drafts(folder)
-        yield
+        with disk_told(folder):
+            _remove_drafts(folder)
+            yield
     finally:
         lock.release()
+
+
+@contextmanager
+def disk_told(place: Path) -> Iterator[None]:
+    """Tell in one sentence that something cannot be written, such as on a full disk.
+
+    Args:
+        place: What to name where the system names no file.
+
+    Raises:
+        RunFolderError: In place of an error of the system; finished rounds are kept then.
+    """
+    try:
+        yield
+    except ConnectionError:  # whoever read our output went away
+        raise
+    except OSError as error:
+        raise RunFolderError(
+            f"{error.filename or place}: cannot be written to ({reason(error)}); finished rounds are kept, and the run "
+            "can be resumed or begun anew"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)

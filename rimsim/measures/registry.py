@@ -57,6 +57,8 @@ _ALL = (
         "average_popularity", "(Σ E·q / ΣE) / (Σ q / M), q = popularity at round 0"),
     Measure("shortfall", "Undelivered guarantees", "guarantee", "share", "lower", "shortfall",
         "Σ (b − E)₊ / Σ b; 0 if Σ b = 0"),
+    Measure("shortfall_units", "Missing exposures", "guarantee", "exposures", "lower", "shortfall_units",
+        "Σ (b − E)₊"),
     Measure("examined_shortfall", "Undelivered looks", "guarantee", "share", "lower", "examined_shortfall",
         "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)"),
     Measure("items_met", "Guarantees met", "guarantee", "share", "higher", "items_met",
@@ -83,7 +85,7 @@ _ALL = (
     Measure("return", "Return", "allocation", "consumptions", "higher", "penalised_value",
         "Σ consumed − c·Σ (b − E)₊"),
     Measure("bound", "Dual bound", "allocation", "model score", "neither", "rimsim.matching.certificate",
-        "D(w) = Σ_x TopSum_k(s + w)₊ − w·b, w = −v in [0, c]"),
+        "least D(w) = Σ_x TopSum_k(s + w)₊ − w·b over w = −v of the agent and of the round solved in hindsight"),
     Measure("gap", "Certified gap", "allocation", "share", "lower", "relative_gap", "(D − V) / |D|"),
 )  # fmt: skip
 
