@@ -29,6 +29,7 @@ from rimsim.scenarios.backtest_tasks import (
     matching_with_floors,
     user_recommendation,
 )
+from rimsim.scenarios.reading import as_plain, told
 from rimsim.scenarios.run_folder import CONFIG, load_run, locked, versions, write_table, write_text
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def backtest(
     tell = report or (lambda _: None)
     torch.set_num_threads(1)  # bits of a fit depend on the number of threads
     log = _load(config)
+    if (read := told(log)) is not None:
+        tell(read)
     splits = [make_split(log, config.split, seed) for seed in config.seeds]
     for split in splits:
         _sizes(split, config)
@@ -138,6 +141,7 @@ def backtest(
         "command": command or "rimsim.scenarios.backtest",
         "backtest": to_plain(config),
         "splits": about,
+        "log": as_plain(log),
         "digests": {"log": log_digest(log)},
         "versions": versions(),
     }

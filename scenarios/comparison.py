@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
 from rimsim.scenarios.promises import tell_undeliverable
+from rimsim.scenarios.reading import tell_read
 from rimsim.scenarios.run_folder import Run, folder_for, load_run, locked
 from rimsim.scenarios.running import check_sizes, hired, run_arms
 
@@ -90,6 +91,7 @@ def compare(
     folder = folder_for(out, config.name)
     chosen = default_agents(config) if agents is None else agents
     plan = experiment(config, chosen, seeds, frozen, certify=certify, ledger=ledger)
+    tell_read([config], console)
     tell_undeliverable([config], console)
     with hired(backend, address, workers) as crew, locked(folder):
         begin(plan, folder, command or "rimsim.scenarios.compare")

@@ -21,6 +21,7 @@ from rimsim.market import build_world
 from rimsim.market.world import check_model
 from rimsim.scenarios.arm import FROZEN, Arm, agent_name, part_name
 from rimsim.scenarios.beside_a_folder import flat
+from rimsim.scenarios.reading import as_plain
 from rimsim.scenarios.report import catalogue, draw_pictures
 from rimsim.scenarios.run_folder import (
     BEGUN,
@@ -123,6 +124,7 @@ def begin(plan: Experiment, folder: Path, command: str) -> None:
         "ledger": plan.ledger,
         "scenario": to_plain(plan.config),
         "truth": None if world.truth is None else dataclasses.asdict(world.truth.report),
+        "log": as_plain(world.log),
         "digests": _digests(plan.config, agents),
         "versions": versions(),
     }

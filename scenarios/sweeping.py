@@ -15,6 +15,7 @@ from rimsim.errors import ArmsError, ConfigError, RunFolderError
 from rimsim.scenarios.comparison import default_agents, resolved
 from rimsim.scenarios.experiment import begin, experiment, failed_arms, gather, require_unchanged, tasks
 from rimsim.scenarios.promises import tell_undeliverable
+from rimsim.scenarios.reading import tell_read
 from rimsim.scenarios.results import late_means
 from rimsim.scenarios.run_folder import (
     CONFIG,
@@ -108,6 +109,7 @@ def sweep(
         name: experiment(config, chosen, seeds, [], certify=certify, ledger=ledger)
         for name, (config, _) in points.items()
     }
+    tell_read([config for config, _ in points.values()], console)
     tell_undeliverable([config for config, _ in points.values()], console)
     first = next(iter(plans.values()))
     command = command or "rimsim.scenarios.sweep"

@@ -4,13 +4,14 @@ from rimsim.data.catalogue import Entry, catalogue
 from rimsim.data.columns import Columns
 from rimsim.data.describe import LogDescription, check, describe
 from rimsim.data.download import data_folder, download
-from rimsim.data.load import load
+from rimsim.data.load import EMBEDDED, load
 from rimsim.data.log import EventLog, Sessions
 from rimsim.data.report import BadRow, ReadReport
 from rimsim.data.usable import Needs, require_usable, shortcomings
 from rimsim.data.write import write
 
 __all__ = [
+    "EMBEDDED",
     "BadRow",
     "Columns",
     "Entry",

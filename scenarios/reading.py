@@ -1,0 +1,64 @@
+"""What was read of a log: told once, before anything is fitted, and kept beside the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from rimsim.data import EMBEDDED
+from rimsim.market import build_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.data import EventLog
+
+__all__ = ["as_plain", "tell_read", "told"]
+
+
+def told(log: EventLog) -> str | None:
+    """What was read, left out and noticed, some lines; None for the embedded log, which never changes.
+
+    Args:
+        log: The log, as :func:`rimsim.data.load` gave it.
+    """
+    if log.report is None or log.report.source == EMBEDDED:
+        return None
+    return (
+        f"{log.report.text()}\n"
+        f"the log is {len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"
+    )
+
+
+def tell_read(scenarios: Iterable[ScenarioConfig], console: Console | None) -> None:
+    """Say, once each, what was read of the logs of some scenarios.
+
+    Args:
+        scenarios: The scenarios.
+        console: Where to say it; None: nowhere.
+    """
+    if console is None:
+        return
+    of_each_log = {config.data: config for config in scenarios}.values()
+    for text in dict.fromkeys(told(build_world(config).log) for config in of_each_log):
+        if text is not None:
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def as_plain(log: EventLog) -> dict[str, Any]:
+    """A reading for ``config.yaml``: rows read, bad ones left out, times that went backwards, what is left.
+
+    Args:
+        log: The log, as :func:`rimsim.data.load` gave it.
+    """
+    left = {"events": len(log), "users": log.n_users, "items": log.n_items}
+    if log.report is None:
+        return left
+    facts = dataclasses.asdict(log.report)
+    facts["columns"] = dict(log.report.columns)
+    facts["bad_rows"] = [str(row) for row in log.report.bad_rows]
+    facts["notes"] = list(log.report.notes)
+    return facts | left

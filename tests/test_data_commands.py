@@ -1,0 +1,90 @@
+"""What the commands say of a log: bad rows, order, the part that is taken."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from rimsim.scenarios.command_line import main
+
+MARKET = [
+    *("--agents", "random", "--frozen", "none", "--rounds", "1", "--seeds", "1", "--workers", "1"),
+    *("--no-certificate", "--set", "platform.model=popularity-hp", "--set", "arrivals.per_round=20"),
+    *("--set", "slate=3"),
+]
+SWEEP = [word for word in MARKET if word not in {"--frozen", "none"}]
+BACKTEST = ["--models", "popularity", "--beta", "none", "--caps", "none", "--seeds", "1"]
+DAY = 86_400
+FIRST = 1_451_606_400
+"""2016-01-01."""
+
+
+@pytest.fixture
+def log(tmp_path):
+    """2,000 events of 40 users with 30 items over 200 days, two rows of words, and the last event in front."""
+    chance = np.random.default_rng(0)
+    at = np.sort(chance.integers(0, 200 * DAY, 2000)) + FIRST
+    rows = [
+        f"{chance.integers(40)},{chance.integers(30)},{time},{chance.integers(1, 6)}" for time in at.tolist()
+    ]
+    rows = [rows[-1], *rows[:-1]]
+    rows[10:10] = ["ann,tea,soon,3", "bob,tea,5,good"]
+    (tmp_path / "log.csv").write_text("user,item,time,value\n" + "".join(f"{row}\n" for row in rows))
+    return tmp_path / "log.csv"
+
+
+def _config(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["compare", *MARKET], ["sweep", *SWEEP, "--beta", "0.1,0.2"], ["backtest", *BACKTEST]],
+    ids=lambda words: words[0],
+)
+def test_bad_rows_and_their_order_are_told_once_and_kept(tmp_path, capsys, log, command):
+    """The console says how many rows were left out, which, and that times were sorted; config.yaml keeps the counts."""
+    line = [*command, "--data", str(log), "--skip-bad-rows", "--out", str(tmp_path / "run")]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "2,000 rows (user from user",
+        "2 bad rows skipped, the first of them:",
+        "log.csv, line 12: time (column 'time') is 'soon'",
+        "times go backwards at 1 rows; the log is sorted by time",
+        "the log is 2,000 events of 40 users with 30 items",
+    ):
+        assert said.count(part) == 1, part
+    points = sorted((tmp_path / "run" / "points").glob("*"))
+    for folder in points or [tmp_path / "run"]:
+        kept = _config(folder)["log"]
+        assert (kept["rows"], kept["skipped"], kept["backwards"]) == (2000, 2, 1)
+        assert (kept["events"], kept["users"], kept["items"]) == (2000, 40, 30)
+        assert "log.csv, line 13: value (column 'value') is 'good'" in kept["bad_rows"][1]
+        assert kept["columns"] == {"user": "user", "item": "item", "time": "time", "value": "value"}
+
+
+def test_a_run_on_a_log_with_bad_rows_is_resumed(tmp_path, log):
+    """What is kept of the reading does not stand in the way of --resume or --from."""
+    out = str(tmp_path / "run")
+    line = ["compare", *MARKET, "--data", str(log), "--skip-bad-rows", "--out", out]
+    assert main(line) == 0
+    run = tmp_path / "run"
+    (run / "rounds.parquet").unlink()  # as if it had been interrupted
+    (run / "state").mkdir()
+    shutil.copy(run / "config.yaml", run / "state" / "begun.yaml")
+    assert main([*line, "--resume"]) == 0
+    assert (run / "rounds.parquet").is_file()
+    assert main(["compare", "--from", out, "--out", str(tmp_path / "again"), "--workers", "1"]) == 0
+    assert _config(tmp_path / "again")["log"] == _config(run)["log"]
+
+
+def test_the_embedded_log_is_not_told(tmp_path, capsys):
+    """Nobody needs to read again how the log that ships with rimsim was read; its counts are kept all the same."""
+    line = ["compare", *MARKET, "--set", "data.min_item_events=120", "--out", str(tmp_path / "run")]
+    assert main(line) == 0
+    assert "the log is" not in capsys.readouterr().out
+    assert _config(tmp_path / "run")["log"]["rows"] == 100_004
