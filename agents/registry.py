@@ -53,7 +53,7 @@ def make_agent(text: str) -> Agent:
 
     Args:
         text: A built-in name, ``module:Class`` or ``path/to/file.py:Class``, with options in brackets if wanted:
-            ``epsilon-greedy(epsilon=0.2)``. With options, the text itself becomes the agent's name.
+            ``epsilon-greedy(epsilon=0.2)``. With options, they become part of the agent's name.
 
     Raises:
         ConfigError: If there is no such agent, module, class or option.
@@ -85,7 +85,7 @@ def make_agent(text: str) -> Agent:
             f"agent {where!r}: barrier_every is {agent.barrier_every}; allowed: None, or at least 1"
         )
     if options:
-        agent.name = text.replace(" ", "")
+        agent.name = f"{agent.name}({inside.replace(' ', '')}"
     return agent
 
 

@@ -15,6 +15,9 @@ def duration_seconds(text: str) -> float:
     Raises:
         ValueError: If it is no duration, or not a positive one.
     """
+    if re.fullmatch(r"[-+\d.\s]+", text):  # pandas would take nanoseconds
+        message = f"{text!r} has no unit; allowed: such as '30min', '1d', '7d'"
+        raise ValueError(message)
     try:
         seconds = pd.Timedelta(re.sub(r"(?<=[\d\s])d\b", "D", text)).total_seconds()
     except ValueError as error:

@@ -477,6 +477,7 @@ def test_prices_by_name_differ_and_leave_recommendation_alone(run, tmp_path):
         (["--beta", "much"], "allowed: comma-separated numbers, or none"),
         (["--seeds", "0"], "at least 1"),
         (["--horizon", "soon"], "is no duration"),
+        (["--horizon", "14"], "has no unit"),
         (["--data", "nowhere.csv"], "no such file"),
         (["--split", "calendar", "--horizon", "10000d"], "too little for a calendar back-test"),
         (["--min-item-events", "341"], "too little to back-test"),

@@ -9,7 +9,8 @@ from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig
 from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market.world import check_model, warm_model
-from rimsim.scenarios import compare
+from rimsim.scenarios import compare, load_run
+from rimsim.scenarios.report import digest
 
 MODEL = """\
 import torch
@@ -104,6 +105,65 @@ def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(wri
     assert last == f"tracebacks: {tmp_path / 'run'}/failures/"
     assert caught.value.folder == str(tmp_path / "run")
     assert len(list((tmp_path / "run" / "failures").iterdir())) == 2
+
+
+def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
+    """An agent of a file takes options in brackets, and its arms have files of that name."""
+    write(
+        "mine.py",
+        "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    name = 'mine'\n\n"
+        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n",
+    )
+    run = _compare(tmp_path / "run", ("mine.py:Mine(strength=0.3)", "mine.py:Mine"))
+    assert set(run.rounds["agent"]) == {"mine(strength=0.3)", "mine"}
+
+
+def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it_back(write, tmp_path):
+    """A subclass of a built-in model with a constructor of its own plays twice, and alike."""
+    write(
+        "mine.py",
+        "from rimsim.intensity import Popularity\n\n\nclass Mine(Popularity):\n"
+        "    def __init__(self, seed, device):\n        super().__init__()\n",
+    )
+    digests = []
+    for name in ("first", "second"):
+        warm_model.cache_clear()
+        digests.append(digest(_compare(tmp_path / name, model="mine.py:Mine")))
+    assert digests[0] == digests[1]
+
+
+NO_NUMBERS = """\
+import torch
+
+
+class NoNumbers:
+    def __init__(self, seed, device):
+        self.fits = 0
+
+    def fit(self, log):
+        self.n_items = log.n_items
+        self.fits += 1
+        return self
+
+    update = fit
+
+    def score(self, states):
+        score = torch.ones(len(states), self.n_items)
+        if self.fits > 1:
+            score[0] = torch.nan
+        return score
+"""
+
+
+def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
+    """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
+    write("mine.py", NO_NUMBERS)
+    config = small_scenario(rounds=2, platform=PlatformConfig(model="mine.py:NoNumbers"))
+    message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+; allowed: finite"
+    with pytest.raises(ArmsError, match=message):
+        compare(config, ("relevance",), seeds=[3], out=tmp_path / "run", workers=1, frozen=["relevance"])
+    left = load_run(tmp_path / "run").rounds.groupby("agent")["round"].nunique()
+    assert left.to_dict()["relevance-frozen"] == 2
 
 
 @pytest.mark.parametrize(

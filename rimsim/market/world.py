@@ -19,7 +19,7 @@ from rimsim import rng
 from rimsim.data import Needs, load, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, ModelError, RimsimError
-from rimsim.intensity import cache_folder, fitted, make
+from rimsim.intensity import Stored, cache_folder, fitted, make
 from rimsim.intensity.cache import Cacheable, log_digest
 from rimsim.loading import imported, without_name
 from rimsim.market.clock import ALWAYS, ticks
@@ -159,7 +159,7 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     torch.set_num_threads(1)  # as in build_world
     platform = config.platform
     model = _unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31)
-    if not isinstance(model, Cacheable):  # a user's own model that cannot be saved is fitted each time
+    if not _can_be_read_again(model):  # such a model of the user's own is fitted each time
         known = model.fit(log)
         if not hasattr(known, "score"):
             raise ModelError(
@@ -167,6 +167,19 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
             )
         return known
     return cast("IntensityModel", fitted(model, log))
+
+
+def _can_be_read_again(model: IntensityModel) -> bool:
+    """Whether the fit cache can give a model back: it saves itself, and its class is made from a config alone."""
+    if not isinstance(model, Cacheable):
+        return False
+    if not isinstance(model, Stored):
+        return True
+    try:
+        inspect.signature(type(model)).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def check_model(platform: PlatformConfig) -> None:
