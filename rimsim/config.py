@@ -5,12 +5,13 @@ Every field has its default, its range and its meaning here and nowhere else; ``
 
 from __future__ import annotations
 
+import datetime as dt
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from rimsim.config_errors import refusal, unknown_field
@@ -47,6 +48,22 @@ def _is_duration(text: str) -> str:
 Duration = Annotated[str, AfterValidator(_is_duration)]
 
 
+def _is_time(value: object) -> object:
+    """What ``load`` takes for a time; YAML makes dates of what looks like one."""
+    from rimsim.data.options import seconds  # noqa: PLC0415  # readers load only for who selects by time
+
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    try:
+        seconds(cast("float | str | None", value), "the time")
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Time = Annotated[float | str | None, BeforeValidator(_is_time)]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Which log, and what of it."""
@@ -61,6 +78,12 @@ class DataConfig:
     min_value: float | None = Field(
         default=None, description="Events with a lower value (stars) are left out; null keeps all."
     )
+    start: Time = Field(
+        default=None,
+        description="Events before this time are left out: an ISO date or time (in UTC unless it names a zone), or "
+        "seconds since 1970; null keeps all.",
+    )
+    stop: Time = Field(default=None, description="Events at or after this time are left out; null keeps all.")
     columns: str | None = Field(
         default=None,
         description="Which columns to read: 'user=uid,item=sku,time=at'; null finds the usual names.",

@@ -25,6 +25,10 @@ _EMBEDDED_LEAST = 10
 
 _OPTIONS = {
     "data.min_item_events": "--min-item-events",
+    "data.min_user_events": "--min-user-events",
+    "data.min_value": "--min-value",
+    "data.start": "--start",
+    "data.stop": "--stop",
     "models": "--models",
     "beta": "--beta",
     "cap": "--caps",
@@ -49,6 +53,10 @@ def add_parser(commands: Any) -> None:
         type=positive,
         help="leave rarer items out (default: 10 for the embedded log, else 1)",
     )
+    parser.add_argument("--min-user-events", type=positive, help="leave users with fewer events out")
+    parser.add_argument("--min-value", type=number, help="leave events with a lower value (stars) out")
+    parser.add_argument("--start", help="leave earlier events out: an ISO date or time, or seconds")
+    parser.add_argument("--stop", help="leave this time and later events out")
     parser.add_argument("--models", help="comma-separated names, such as transformer-hp,gru-hp,hp,popularity")
     parser.add_argument("--beta", help="floors of online matching (default: 0,0.3,0.7,1), or none")
     parser.add_argument("--caps", help="caps of online matching (default: 3,10,200), or none")
@@ -85,7 +93,8 @@ def _given(options: argparse.Namespace, names: dict[str, str]) -> dict[str, obje
 
 def _plain(options: argparse.Namespace) -> dict[str, object]:
     """The config that the options describe, as nested mappings; what was not given is left out."""
-    data = _given(options, {"data": "source", "columns": "columns", "min_item_events": "min_item_events"})
+    same = ("columns", "min_item_events", "min_user_events", "min_value", "start", "stop")
+    data = _given(options, {"data": "source"} | dict(zip(same, same, strict=True)))
     if options.skip_bad_rows:
         data["skip_bad_rows"] = True
     if data:

@@ -187,6 +187,8 @@ def _load(config: BacktestConfig) -> EventLog:
         min_item_events=data.min_item_events,
         min_user_events=data.min_user_events,
         min_value=data.min_value,
+        start=data.start,
+        stop=data.stop,
         columns=data.columns,
         skip_bad_rows=data.skip_bad_rows,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import difflib
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -97,7 +98,7 @@ def parsed_seeds(text: str) -> list[int]:
 
 
 def read_value(text: str, where: str) -> object:
-    """A value as YAML reads it.
+    """A value as YAML reads it; a date stays the text that it is.
 
     Args:
         text: What stands on the command line.
@@ -109,9 +110,10 @@ def read_value(text: str, where: str) -> object:
     import yaml  # noqa: PLC0415  # the command line starts without it
 
     try:
-        return yaml.safe_load(text)
+        found: object = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}; allowed: a number, true, false, "
             "null, or text, in quotes where it holds brackets or colons"
         ) from None
+    return text.strip() if isinstance(found, dt.date) else found

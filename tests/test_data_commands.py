@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
+import rimsim.data
+from rimsim.config import ScenarioConfig, override, scenario_from, to_plain
+from rimsim.errors import ConfigError
 from rimsim.scenarios.command_line import main
 
 MARKET = [
@@ -88,3 +91,69 @@ def test_the_embedded_log_is_not_told(tmp_path, capsys):
     assert main(line) == 0
     assert "the log is" not in capsys.readouterr().out
     assert _config(tmp_path / "run")["log"]["rows"] == 100_004
+
+
+PART = {
+    "min_item_events": 2,
+    "min_value": 3,
+    "start": "2016-02-01",
+    "stop": "2016-06-01T12:00:00+02:00",
+    "min_user_events": 16,
+}
+
+
+@pytest.mark.parametrize("job", ["compare", "sweep", "backtest", "check"])
+def test_every_command_takes_the_same_part_of_a_log(tmp_path, capsys, log, job):
+    """Threshold, range and minima of a command leave what those of load leave, and a run keeps them as given."""
+    left = rimsim.data.load(log, skip_bad_rows=True, **PART)
+    assert 0 < len(left) < 1000
+    assert left.n_users < 40
+    options = [word for name, value in PART.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    settings = [word for name, value in PART.items() for word in ("--set", f"data.{name}={value}")]
+    run = tmp_path / "run"
+    there = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
+    line = {
+        "compare": ["compare", *MARKET, *there, *settings],
+        "sweep": ["sweep", *SWEEP, "--beta", "0.2", *there, *settings],
+        "backtest": ["backtest", *BACKTEST, *there, *options],
+        "check": ["data", "check", str(log), "--skip-bad-rows", *options],
+    }[job]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    if job == "check":
+        assert f"events      {len(left):,} (" in said
+        assert f"users       {left.n_users:,} (" in said
+        return
+    assert f"the log is {len(left):,} events of {left.n_users} users with {left.n_items} items" in said
+    kept = _config(run)
+    assert (kept.get("backtest") or kept["scenario"])["data"].items() >= PART.items()
+
+
+def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
+    """Dates on a command line and in a scenario's file are text, so that folders, tables and configs can hold them."""
+    out = tmp_path / "run"
+    line = ["sweep", *SWEEP, "--data", str(log), "--skip-bad-rows", "--out", str(out)]
+    assert main([*line, "--grid", "data.stop=2016-05-01,2016-06-01"]) == 0
+    assert sorted(path.name for path in (out / "points").iterdir()) == ["stop=2016-05-01", "stop=2016-06-01"]
+    read = scenario_from(yaml.safe_load("data: {start: 2016-05-01, stop: 2016-06-01T02:00:00+02:00}"))
+    assert (read.data.start, read.data.stop) == ("2016-05-01", "2016-06-01T02:00:00+02:00")
+    assert scenario_from(to_plain(read)) == read
+
+
+@pytest.mark.parametrize("time", ["yesterday", True, float("nan"), [2016], "1969-01-01"])
+def test_a_time_that_is_none_is_refused_by_its_field(time):
+    """What load does not take for a time, a scenario does not take either, and it says which field and what may be."""
+    with pytest.raises(ConfigError, match=r"field 'data.start': the time is .*allowed: an ISO 8601 time"):
+        override(ScenarioConfig(), {"data.start": time})
+    with pytest.raises(ConfigError, match="start is .*or seconds since 1970"):
+        rimsim.data.load(start=time)
+
+
+def test_a_time_that_is_none_is_refused_by_its_option(tmp_path, capsys, log):
+    """The command line names the option, and nothing is written."""
+    out = tmp_path / "run"
+    assert main(["backtest", *BACKTEST, "--data", str(log), "--stop", "soon", "--out", str(out)]) == 2
+    assert "--stop: the time is 'soon'; allowed" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["data", "check", str(log), "--skip-bad-rows", "--start", "2030-01-01"]) == 2
+    assert "start=2030-01-01 00:00:00 UTC leaves none of 2,000 events" in capsys.readouterr().err

@@ -118,9 +118,14 @@ def check(
     encoding: str | None = None,
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
     items: str | os.PathLike[str] | None = None,
+    min_item_events: int = 1,
+    min_user_events: int = 1,
+    min_value: float | None = None,
+    start: float | str | None = None,
+    stop: float | str | None = None,
     skip_bad_rows: bool = False,
 ) -> LogDescription:
-    """Read a log and describe it.
+    """Read a log and describe it, or the part of it that is selected.
 
     Args:
         source: See :func:`rimsim.data.load`, as for the other arguments.
@@ -129,10 +134,16 @@ def check(
         encoding: Of a text file.
         time_unit: Of numeric times.
         items: A file with a row an item.
+        min_item_events: Items with fewer events are left out.
+        min_user_events: Users with fewer events are left out.
+        min_value: Events with a smaller value are left out.
+        start: Events before this time are left out.
+        stop: Events at or after this time are left out.
         skip_bad_rows: Count bad rows instead of stopping at the first.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If it cannot be read, or nothing is left.
+        ConfigError: If an option is none.
     """
     return describe(
         load(
@@ -142,6 +153,11 @@ def check(
             encoding=encoding,
             time_unit=time_unit,
             items=items,
+            min_item_events=min_item_events,
+            min_user_events=min_user_events,
+            min_value=min_value,
+            start=start,
+            stop=stop,
             skip_bad_rows=skip_bad_rows,
         )
     )

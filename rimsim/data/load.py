@@ -27,10 +27,10 @@ from rimsim.data.containers import (
 from rimsim.data.delimited import read_delimited
 from rimsim.data.download import data_folder, downloaded
 from rimsim.data.layouts import find
-from rimsim.data.options import Selection
+from rimsim.data.options import Selection, seconds
 from rimsim.data.parquet import read_parquet
 from rimsim.data.report import ReadReport
-from rimsim.data.rows import UNITS, RowProblemError, moment
+from rimsim.data.rows import UNITS
 from rimsim.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -278,8 +278,8 @@ def _selection(
             min_item_events=min_item_events,
             min_user_events=min_user_events,
             min_value=min_value,
-            start=_seconds(start, "start"),
-            stop=_seconds(stop, "stop"),
+            start=seconds(start, "start"),
+            stop=seconds(stop, "stop"),
             release=release,
         )
     except ValidationError as wrong:
@@ -288,16 +288,3 @@ def _selection(
         raise ConfigError(
             f"{field} is {first['input']!r}; {first['msg'][:1].lower()}{first['msg'][1:]}"
         ) from None
-
-
-def _seconds(time: float | str | None, name: str) -> float | None:
-    if not isinstance(time, str):
-        return time
-    try:
-        return float(time)
-    except ValueError:
-        pass
-    try:
-        return moment(time, name)
-    except RowProblemError as problem:
-        raise ConfigError(str(problem)) from None

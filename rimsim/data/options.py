@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-__all__ = ["Selection"]
+from rimsim.data.rows import RowProblemError, moment
+from rimsim.errors import ConfigError
+
+__all__ = ["Selection", "seconds"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -38,3 +42,27 @@ class Selection:
         description="when items come: as the source says (always there if it says nothing), with their first "
         "event in the log, or with their year (never later than their first event)",
     )
+
+
+def seconds(time: float | str | None, name: str) -> float | None:
+    """A time as a person gives it, in seconds since the epoch.
+
+    Args:
+        time: Seconds, as a number or a text, or an ISO 8601 date or time; None stays None.
+        name: What it is, for the error.
+
+    Raises:
+        ConfigError: If it is none of them.
+    """
+    if time is None:
+        return None
+    try:
+        found = float(time)
+    except (TypeError, ValueError):
+        found = math.nan
+    if math.isfinite(found) and not isinstance(time, bool):
+        return found
+    try:
+        return moment(str(time), name)
+    except RowProblemError as problem:
+        raise ConfigError(f"{problem}, or seconds since 1970") from None

@@ -72,6 +72,8 @@ def build_world(config: ScenarioConfig) -> World:
         min_item_events=data.min_item_events,
         min_user_events=data.min_user_events,
         min_value=data.min_value,
+        start=data.start,
+        stop=data.stop,
         columns=data.columns,
         release=data.release,
         skip_bad_rows=data.skip_bad_rows,
