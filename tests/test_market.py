@@ -31,6 +31,7 @@ from rimsim.config import (
     ReleasesConfig,
     Seeds,
 )
+from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Slates
 from rimsim.market.clock import Clock, Rank
@@ -305,18 +306,56 @@ def test_agents_meet_the_same_arrivals_and_latent_choices():
     assert (first[fresh]["consumed_x"] == first[fresh]["consumed_y"]).all()
 
 
+def test_the_dice_of_an_arrival_do_not_hang_on_what_came_before():
+    """After different pasts, one slate before the same arrival meets the same dice: a larger chance keeps outcomes."""
+    config = small_scenario(rounds=1, arrivals=ArrivalsConfig(per_round=500, max_visits=3))
+    markets, agents = zip(
+        *((Market(config), make_agent(name)) for name in ("random", "popularity")), strict=True
+    )
+    for market, agent in zip(markets, agents, strict=True):
+        agent.begin_round(market.round_view())
+    returned = different = 0
+    while not markets[0].done:
+        arrivals = [market.next_arrivals(1) for market in markets]
+        assert arrivals[0].id == arrivals[1].id
+        if arrivals[0].index[0] < 250:
+            for market, agent, arrival in zip(markets, agents, arrivals, strict=True):
+                market.serve(arrival, agent.act(arrival))
+            continue
+        both = arrivals[0].admissible[0] & arrivals[1].admissible[0]
+        slate = np.full((1, 5), -1)
+        slate[0, : both.sum()] = np.flatnonzero(both.numpy())[:5]
+        for market, arrival in zip(markets, arrivals, strict=True):
+            market.serve(arrival, slate)
+        returned += int(arrivals[0].id[0]) & ((1 << VISIT_BITS) - 1) > 0
+        different += not torch.equal(arrivals[0].admissible, arrivals[1].admissible)
+    one, two = (market.closed[0].ledger for market in markets)
+    late = slice(250, None)
+    assert returned > 20
+    assert different > 5
+    assert np.array_equal(one.item[late], two.item[late])
+    more = one.probability[late] >= two.probability[late]
+    first, second = one.consumed[late], two.consumed[late]
+    assert (first[more] >= second[more]).all()
+    assert (first[~more] <= second[~more]).all()
+    assert first.sum() > 5
+
+
 def test_seeds_are_apart():
-    """The agent's seed changes no arrival; the arrivals' seed does; the choice seed changes consumption alone."""
+    """The agent's seed changes no arrival and no choice; the arrivals' seed changes both; the choice seed choices."""
     base = ledgers(played(small_scenario(rounds=1), "random"))
     agent = ledgers(played(small_scenario(rounds=1), "random", seeds=Seeds(agent=1)))
-    choice = ledgers(played(small_scenario(rounds=1), "relevance", seeds=Seeds(choice=1)))
-    arrivals = ledgers(played(small_scenario(rounds=1), "random", seeds=Seeds(arrivals=1)))
     assert base["arrival"].equals(agent["arrival"])
     assert not base["item"].equals(agent["item"])
-    assert not base["arrival"].equals(arrivals["arrival"])
-    plain = ledgers(played(small_scenario(rounds=1), "relevance"))
+    plain, same, choice, arrivals = (
+        ledgers(played(small_scenario(rounds=1), "relevance", seeds=seeds))
+        for seeds in (Seeds(), Seeds(agent=1), Seeds(choice=1), Seeds(arrivals=1))
+    )
+    pd.testing.assert_frame_equal(plain, same, check_exact=True)
     assert not plain["consumed"].equals(choice["consumed"])
     assert plain["arrival"].equals(choice["arrival"])
+    assert not plain["arrival"].equals(arrivals["arrival"])
+    assert not plain["consumed"].equals(arrivals["consumed"])
 
 
 def test_the_same_run_twice_is_the_same():
@@ -325,26 +364,57 @@ def test_the_same_run_twice_is_the_same():
     pd.testing.assert_frame_equal(ledgers(played(config)), ledgers(played(config)), check_exact=True)
 
 
-def test_no_state_sees_its_own_future():
-    """Scrambling what happens after the market opens changes no score and no slate of a replay's round 0."""
-    config = small_replay(rounds=1)
-    market = Market(config)
-    log, opening = market.world.log, market.world.opening
+@pytest.fixture(scope="module")
+def futures(tmp_path_factory):
+    """Two logs on disk that differ in what is consumed after a replay's market opens, and in nothing else."""
+    log = load(min_item_events=120)
+    opening = Market(small_replay(rounds=1)).world.opening
+    folder = tmp_path_factory.mktemp("futures")
     future = np.flatnonzero(log.time >= opening)
-    item = log.item.copy()
-    item[future] = np.random.default_rng(0).permutation(item[future])
-    scrambled = dataclasses.replace(market.world, log=dataclasses.replace(log, item=item))
-    one, other = Market(config), Market(config, world=scrambled)
+    scrambled = log.item.copy()
+    scrambled[future] = np.random.default_rng(0).permutation(scrambled[future])
+    for name, item in (("as-it-was.csv", log.item), ("scrambled.csv", scrambled)):
+        pd.DataFrame(
+            {
+                "user": log.users["id"].to_numpy()[log.user],
+                "item": log.items["id"].to_numpy()[item],
+                "timestamp": log.time,
+            }
+        ).to_csv(folder / name, index=False)
+    return [folder / "as-it-was.csv", folder / "scrambled.csv"]
+
+
+@pytest.mark.parametrize("model", ["popularity-hp", "als-hp"])
+@pytest.mark.parametrize("name", ["relevance", "rim-dual", "rim-feedback", "entropic-dual"])
+def test_nobody_sees_the_future(futures, model, name):
+    """With another future in the log, all fits, prices, scores and slates are the same until a user returns."""
+    config = small_replay(rounds=1, platform=PlatformConfig(model=model))
+    markets = [
+        Market(dataclasses.replace(config, data=DataConfig(source=str(file), min_item_events=1)))
+        for file in futures
+    ]
+    agents = [make_agent(name) for _ in markets]
+    for market, agent in zip(markets, agents, strict=True):
+        agent.begin_round(market.round_view())
     seen: set[int] = set()
-    while not one.done:
-        a, b = one.next_arrivals(1), other.next_arrivals(1)
+    alike = 0
+    moved = False
+    while not markets[0].done:
+        one, other = (market.next_arrivals(1) for market in markets)
+        slates = [agent.act(arrival) for agent, arrival in zip(agents, (one, other), strict=True)]
+        shown = [getattr(slate, "items", slate) for slate in slates]
         if (
-            int(a.user[0]) not in seen
-        ):  # a returning user's state holds what the scrambled log made it consume
-            assert (a.intensity == b.intensity).all()
-        seen.add(int(a.user[0]))
-        for where, arrivals in ((one, a), (other, b)):
-            where.serve(arrivals, arrivals.relevance.topk(config.slate).indices)
+            int(one.user[0]) in seen
+        ):  # its state holds what the log made it consume, and prices follow what it was shown
+            moved |= not np.array_equal(*shown)
+        else:
+            assert torch.equal(one.intensity, other.intensity)
+            assert moved or np.array_equal(*shown)
+            alike += 1
+        seen.add(int(one.user[0]))
+        for market, arrival, slate in zip(markets, (one, other), slates, strict=True):
+            market.serve(arrival, slate)
+    assert alike > 20
 
 
 def test_scrambled_truth_changes_no_slate_of_a_first_visit():
