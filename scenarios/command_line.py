@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from rimsim import __version__
 from rimsim.config import find_scenario, scenario_names
@@ -21,7 +29,7 @@ from rimsim.scenarios.interruption import stopping_on_request
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rimsim.scenarios.command_parser import Commands
     from rimsim.scenarios.run_folder import Run
@@ -375,7 +383,18 @@ def _data(options: argparse.Namespace, console: Console) -> None:
             described.picture(options.picture)
             console.print(f"picture     {options.picture}", highlight=False, soft_wrap=True)
     else:
-        console.print(f"saved to {download(options.name, options.folder)}", highlight=False, soft_wrap=True)
+        with _bytes_shown(options.name, console) as progress:
+            path = download(options.name, options.folder, progress=progress)
+        console.print(f"saved to {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _bytes_shown(name: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """What to call with bytes so far and bytes in all; the bar appears with the first of them."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(name, total=None, visible=False)
+        yield lambda have, whole: bar.update(task, completed=have, total=whole, visible=True)
 
 
 def _scenarios(console: Console) -> None:

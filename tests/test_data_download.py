@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import http.server
 import io
+import sys
 import threading
 import time
 import zipfile
@@ -15,6 +16,7 @@ import pytest
 import rimsim.data
 from rimsim.data.catalogue import Entry
 from rimsim.errors import ConfigError, DataError
+from rimsim.scenarios.command_line import main
 
 
 def _content():
@@ -250,6 +252,53 @@ def test_a_downloaded_log_goes_by_its_name(tmp_path, monkeypatch):
         rimsim.data.load("ml-1m")
     (tmp_path / "ml-1m.zip").write_bytes(CONTENT)
     assert len(rimsim.data.load("ml-1m")) == 20_000
+
+
+def _command(monkeypatch, known, folder, *options):
+    """Run the command with a catalogue of one log."""
+    monkeypatch.setattr(sys.modules["rimsim.data.catalogue"], "_KNOWN", (known,))
+    monkeypatch.setenv("RIMSIM_DATA", str(folder))
+    return main(["data", "download", known.name, *options])
+
+
+def test_the_command_fetches_and_shows_how_far_it_is(serve, tmp_path, monkeypatch, capsys):
+    """The bar ends at the whole file, the path is printed, and the log then goes by its name."""
+    server, known = serve(whole)
+    assert _command(monkeypatch, known, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "made-up.zip").read_bytes() == CONTENT
+    assert f"saved to {tmp_path / 'made-up.zip'}" in said
+    kilobytes = f"{len(CONTENT) / 1000:.1f}"
+    assert f"{kilobytes}/{kilobytes} kB" in said
+    monkeypatch.chdir(tmp_path.parent)
+    assert len(rimsim.data.load("made-up")) == 20_000
+    assert _command(monkeypatch, known, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "kB" not in said
+    assert "saved to" in said
+    assert len(server.asked) == 1
+
+
+def test_the_command_takes_a_folder_and_goes_on_where_it_broke_off(serve, tmp_path, monkeypatch, capsys):
+    """A call that is cut short ends in one sentence and status 2; the same command again asks for the rest."""
+    server, known = serve(truncated, _status(404), whole)
+    there = ("--folder", str(tmp_path / "there"))
+    assert _command(monkeypatch, known, tmp_path, *there) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"rimsim: {known.url}: cannot be fetched to {tmp_path / 'there'} (answered 404")
+    assert len(said.splitlines()) == 1
+    assert _names(tmp_path / "there") == ["made-up.zip.part"]
+    assert _command(monkeypatch, known, tmp_path, *there) == 0
+    assert (tmp_path / "there" / "made-up.zip").read_bytes() == CONTENT
+    assert server.asked[-1] is not None
+
+
+def test_the_command_refuses_what_it_does_not_know(capsys):
+    """An unknown name, or the embedded log, ends in one sentence and status 2."""
+    assert main(["data", "download", "ml-1om"]) == 2
+    assert "no log is known as 'ml-1om'" in capsys.readouterr().err
+    assert main(["data", "download", "ml-latest-small"]) == 2
+    assert "ships with rimsim" in capsys.readouterr().err
 
 
 def test_the_catalogue_is_sound():
