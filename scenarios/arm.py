@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rimsim.agents import Agent
     from rimsim.market import ClosedRound
 
-__all__ = ["FROZEN", "Arm", "agent_name", "part_name", "prepare", "run_arm", "safe_name"]
+__all__ = ["FROZEN", "Arm", "agent_name", "open_round", "part_name", "prepare", "run_arm", "safe_name"]
 
 FROZEN = "-frozen"
 """Ends the name of an arm whose model is not retrained."""
@@ -67,6 +67,14 @@ def safe_name(name: str) -> str:
 def part_name(arm: Arm) -> str:
     """What the files of an arm begin with."""
     return f"{safe_name(arm.name)}-{arm.seed}"
+
+
+def open_round(arm: Arm) -> int:
+    """The round after the last that an arm has finished."""
+    finished = arm.folder / "rounds" / f"{part_name(arm)}.parquet"
+    if not finished.is_file():
+        return 0
+    return int(pd.read_parquet(finished, columns=["round"])["round"].max()) + 1
 
 
 def prepare(config: ScenarioConfig, seed: int) -> None:

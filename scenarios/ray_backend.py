@@ -29,7 +29,7 @@ from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.scenarios.arm import Arm, part_name
 from rimsim.scenarios.run_folder import draft_folder, load_run, versions, write_bytes
-from rimsim.scenarios.workers import ATTEMPTS
+from rimsim.scenarios.workers import ATTEMPTS, LostWorkerError
 from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
                     _enter(arms[number].folder, news)
                 else:
                     del streams[stream]
-                    if isinstance(news, _LostError) and begun[number] < ATTEMPTS:
+                    if isinstance(news, LostWorkerError) and begun[number] < ATTEMPTS:
                         waiting.appendleft(number)
                     elif news is not None:
                         failures[number] = news
@@ -175,10 +175,6 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
     return failures
 
 
-class _LostError(RimsimError):
-    """The end of a worker or of its machine, which is no fault of its task."""
-
-
 def _next(ray: Any, stream: Any) -> News:
     """The next news of a task."""
     try:
@@ -187,7 +183,7 @@ def _next(ray: Any, stream: Any) -> News:
         return RimsimError(f"on Ray: {str(error).strip().splitlines()[-1]}")
     except (ray.exceptions.RayError, StopIteration) as error:
         told = str(error).partition(".")[0] or "its news broke off"
-        return _LostError(f"on Ray: {told}, {ATTEMPTS} times over")
+        return LostWorkerError(f"on Ray: {told}, {ATTEMPTS} times over")
     return news
 
 

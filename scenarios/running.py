@@ -20,9 +20,9 @@ from rich.progress import (
 
 from rimsim.errors import ConfigError, RimsimError, nearest
 from rimsim.market import build_world
-from rimsim.scenarios.arm import Arm, prepare, run_arm
+from rimsim.scenarios.arm import Arm, open_round, prepare, run_arm
 from rimsim.scenarios.interruption import stop_if_asked
-from rimsim.scenarios.workers import run_here, run_on_workers
+from rimsim.scenarios.workers import LostWorkerError, run_here, run_on_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +113,15 @@ def run_arms(arms: Sequence[Arm], crew: Crew, console: Console | None) -> dict[i
         serving = progress.add_task("arrivals served", total=total)
         for error in _run(crew, _fit, fits, lambda n: progress.advance(fitting, n)).values():
             raise error
-        return _run(crew, run_arm, arms, lambda n: progress.advance(serving, n))
+        failures = _run(crew, run_arm, arms, lambda n: progress.advance(serving, n))
+    return {number: _with_round(arms[number], error) for number, error in failures.items()}
+
+
+def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
+    """An error that names the round, also of a worker that died before it could."""
+    if not isinstance(error, LostWorkerError):
+        return error
+    return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
 def _run(crew: Crew, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:

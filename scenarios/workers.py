@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
     Report: TypeAlias = Callable[[int], None]
 
-__all__ = ["ATTEMPTS", "run_here", "run_on_workers"]
+__all__ = ["ATTEMPTS", "LostWorkerError", "run_here", "run_on_workers"]
 
 Task = TypeVar("Task")
 ATTEMPTS = 2
 """How often a task is begun before a death of its worker counts as its failure."""
+
+
+class LostWorkerError(RimsimError):
+    """The end of a worker or of its machine, of which nobody is left to say what it was at."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class _Crew(Generic[Task]):
             self._waiting.appendleft(task)
             return
         ending = _ending(worker.process.exitcode)
-        self.failures[task] = RimsimError(f"the worker process {ending}, {ATTEMPTS} times over")
+        self.failures[task] = LostWorkerError(f"the worker process {ending}, {ATTEMPTS} times over")
 
 
 def _ending(code: int | None) -> str:

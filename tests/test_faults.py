@@ -26,7 +26,10 @@ FAULTY = Path(__file__).with_name("faulty_agents.py")
             "Raises",
             r"raises, seed 3: agent 'raises' raised ValueError in round 1, at arrival \d+ .*: no idea",
         ),
-        ("WrongShape", r"wrong-shape, seed 3: .* in round 1: slates have shape \(\d+, 4\)"),
+        (
+            "WrongShape",
+            r"wrong-shape, seed 3: .* in round 1: slates have shape \(\d+, 4\).*arrival, the first \d+",
+        ),
         ("Repeats", r"repeats, seed 3: .* in round 1: slate of arrival \d+ .*position 2 holds repeated item"),
         (
             "OutOfRange",
@@ -53,7 +56,8 @@ def test_a_worker_that_dies_is_named_and_the_others_are_kept(tmp_path):
     config = small_scenario(rounds=2)
     agents = ("random", f"{FAULTY}:Dies", "popularity")
     with pytest.raises(
-        AgentError, match=r"1 of 3 arms failed:\n  dies, seed 0: .*killed by SIGKILL, 2 times"
+        AgentError,
+        match=r"1 of 3 arms failed:\n  dies, seed 0: agent 'dies' in round 1: .*killed by SIGKILL, 2 times",
     ):
         compare(config, agents, seeds=1, out=tmp_path, workers=2, frozen=[])
     left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()

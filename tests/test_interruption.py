@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from small_markets import small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim.config import DataConfig, to_plain
-from rimsim.errors import AgentError, RimsimError, RunFolderError
+from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.command_line import main
@@ -30,9 +32,9 @@ POINTS = 50
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to kill a process that is warm")
 
 
-def _run(folder, batch_size=None):
+def _run(folder, batch_size=None, workers=1):
     config = small_scenario(rounds=3)
-    return compare(config, AGENTS, seeds=1, out=folder, workers=1, certify=False, batch_size=batch_size)
+    return compare(config, AGENTS, seeds=1, out=folder, workers=workers, certify=False, batch_size=batch_size)
 
 
 def _in_child(action):
@@ -175,25 +177,81 @@ def test_an_interrupt_that_python_drops_is_found_again(monkeypatch):
     stop_if_asked()  # and is over with the work
 
 
-@pytest.mark.parametrize("most", [500, 2_000, 5_000, 9_000])
+@pytest.mark.parametrize("most", [0, 500, 2_000, 5_000, 9_000])
 def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path, plain, whole, most, capfd):
-    """A write that fails half way leaves no half file; with room again, the run ends with the same content."""
+    """One sentence, for each arm where they run; no traceback, no half file; with room, the run ends the same."""
     folder = tmp_path / "run"
+    reader, writer = os.pipe()
 
     def run_out_of_room():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         try:
             _run(folder)
-        except (RimsimError, OSError) as error:
-            sys.stderr.write(f"{error}\n")
-            sys.stderr.flush()
-            os._exit(3)
+        except Exception as error:  # noqa: BLE001  # its kind is looked at below
+            os.write(writer, f"{type(error).__name__}\n{error}".encode())
 
-    assert _in_child(run_out_of_room) == 3
-    assert "too large" in capfd.readouterr().err
+    assert _in_child(run_out_of_room) == 0
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        kind, *told = pipe.read().splitlines()
+    if kind == ArmsError.__name__:
+        first, *told, last = told
+        assert "arms failed:" in first
+        assert last == f"tracebacks: {folder / 'failures'}/"
+    else:
+        assert (kind, len(told)) == (RunFolderError.__name__, 1)
+    for line in told:
+        assert re.search(
+            rf"{folder}\S*: cannot be written to \(.*too large\); finished rounds are kept", line
+        )
+    assert capfd.readouterr().err == ""
     assert not _drafts(folder)
     _check(folder, whole, f"{most} bytes")
+
+
+def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
+    """Where fits cannot be kept, the error is one of ours and names the place."""
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").touch()
+    build_world.cache_clear()
+    with pytest.raises(RunFolderError, match="cache.*: cannot be written to"):
+        _run(tmp_path / "run")
+
+
+def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, plain, whole):
+    """SIGKILL of a run on two processes after its first round: resumed at once by two others, the same digest."""
+    folder = tmp_path / "run"
+    parent = os.fork()
+    if parent == 0:
+        _run(folder, workers=2)
+        os._exit(0)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("rounds/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(parent, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
+    assert load_run(folder).rounds["round"].nunique() >= 1
+    assert not (folder / "rounds.parquet").exists()
+    assert digest(resume(folder, batch_size=7, workers=2)) == digest(whole)
+    assert not _drafts(folder)
+
+
+def test_a_run_on_another_day_has_the_same_content(tmp_path, plain, whole, monkeypatch):
+    """Two days on, with a folder named by the clock, event files carry the other day, and the digest is the same."""
+    later, here = 2 * 86_400, time.time
+    for name, unit in (("time", 1), ("time_ns", 10**9)):
+        clock = getattr(time, name)
+        monkeypatch.setattr(time, name, lambda clock=clock, unit=unit: clock() + later * unit)
+    strftime, localtime = time.strftime, time.localtime
+    monkeypatch.setattr(time, "strftime", lambda form: strftime(form, localtime(time.time())))
+    monkeypatch.chdir(tmp_path)
+    run = _run(None)
+    assert strftime("%Y%m%d", localtime(here() + later)) in run.folder.name
+    events = EventAccumulator(str(run.folder / "events" / "relevance" / "seed-0"))
+    events.Reload()
+    assert events.Scalars("exposure/coverage")[0].wall_time > here() + later / 2
+    assert digest(run) == digest(whole)
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

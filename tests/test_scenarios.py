@@ -353,6 +353,20 @@ def test_a_run_is_repeated_from_its_folder(tmp_path, capsys):
     assert "rounds" in capsys.readouterr().err
 
 
+def test_a_repetition_with_another_content_is_told(tmp_path, capsys):
+    """One value that differs in its last digits ends compare --from with status 2, both digests and the table."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    compare(small_scenario(rounds=1), ("random",), seeds=1, out=one, workers=1, frozen=[])
+    table = pd.read_parquet(one / "rounds.parquet")
+    table.loc[0, "value"] += 1e-12
+    table.to_parquet(one / "rounds.parquet")
+    assert main(["compare", "--from", str(one), "--out", str(two), "--workers", "1"]) == 2
+    told = capsys.readouterr().err
+    before, after = digest(load_run(one)), digest(load_run(two))
+    assert before != after
+    assert f"{two} differs from {one} in rounds (digests {after} and {before})" in told
+
+
 # -- logs ---------------------------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,8 @@ def checked_slates(
     """
     items, shape = slates.items, (len(arrivals), k)
     if items.shape != shape:
-        raise AgentError(f"slates have shape {items.shape}; allowed: {shape}, a row an arrival")
+        first = f", the first {int(arrivals.id[0])}" if len(arrivals) else ""
+        raise AgentError(f"slates have shape {items.shape}; allowed: {shape}, a row an arrival{first}")
     wrong = np.empty(shape, bool)
     if not _mark_wrong(items, at_items(arrivals.admissible, items), n_items, wrong):
         return slates
