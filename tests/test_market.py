@@ -34,6 +34,7 @@ from rimsim.config import (
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Slates
+from rimsim.market._draws import uniform_draws
 from rimsim.market.clock import Clock, Rank
 from rimsim.market.consumer import poisson_response
 from rimsim.market.schedule import VISIT_BITS
@@ -358,6 +359,29 @@ def test_seeds_are_apart():
     assert not plain["consumed"].equals(arrivals["consumed"])
 
 
+def test_seeds_of_the_latent_dice():
+    """Of all arrivals and items: the agent's seed moves none, the choice seed all, the arrivals' seed their visits."""
+    (ids, dice), agent, choice, arrivals = (
+        _dice(Market(small_scenario(rounds=1), seeds=seeds))
+        for seeds in (Seeds(), Seeds(agent=1), Seeds(choice=1), Seeds(arrivals=1))
+    )
+    np.testing.assert_array_equal(agent[0], ids)
+    np.testing.assert_array_equal(agent[1], dice)
+    np.testing.assert_array_equal(choice[0], ids)
+    assert (choice[1] != dice).all()
+    assert (arrivals[0] != ids).mean() > 0.9
+    assert (arrivals[1] != dice).any(1).mean() > 0.9
+    both, here, there = np.intersect1d(ids, arrivals[0], return_indices=True)
+    assert 5 < len(both) < len(ids)
+    np.testing.assert_array_equal(arrivals[1][there], dice[here])  # the key of a draw is the visit
+
+
+def _dice(market):
+    """Arrivals of the open round in clock order, and the uniform draws that decide for every item."""
+    items = np.tile(np.arange(market.n_items), (len(market.schedule.id), 1))
+    return market.schedule.id, uniform_draws(market._consumer._draw_key, items)
+
+
 def test_the_same_run_twice_is_the_same():
     """Same config and seeds, same ledger."""
     config = small_scenario(platform=PlatformConfig(model="gru-hp"), rounds=2)
@@ -417,21 +441,28 @@ def test_nobody_sees_the_future(futures, model, name):
     assert alike > 20
 
 
-def test_scrambled_truth_changes_no_slate_of_a_first_visit():
-    """Agents never see the truth: with other truth parameters a frozen market shows first visits the same slates."""
-    config = small_scenario(rounds=1)
+@pytest.mark.parametrize("model", ["popularity-hp", "als-hp"])
+@pytest.mark.parametrize("name", ["relevance", "rim-dual", "rim-feedback", "entropic-dual", "popularity"])
+def test_scrambled_truth_changes_no_slate(model, name):
+    """Agents never see the truth: where nobody returns, other truth parameters change no slate of round 0."""
+    once = ArrivalsConfig(per_round=60, max_visits=1)
+    config = small_scenario(rounds=1, arrivals=once, platform=PlatformConfig(model=model))
     market = Market(config)
     truth = market.world.truth
     order = np.random.default_rng(0).permutation(market.n_items)
     other = dataclasses.replace(
         market.world,
         truth=dataclasses.replace(
-            truth, item_factors=truth.item_factors[order], item_bias=truth.item_bias[order]
+            truth,
+            item_factors=truth.item_factors[order],
+            item_bias=truth.item_bias[order],
+            ground=truth.ground[::-1].copy(),
         ),
     )
-    one, two = ledgers(played(config)), ledgers(played(config, world=other))
-    first = (one["arrival"] & ((1 << VISIT_BITS) - 1)) == 0
-    assert one[first]["item"].tolist() == two[first]["item"].tolist()
+    one, two = ledgers(played(config, name)), ledgers(played(config, name, world=other))
+    assert one["arrival"].nunique() == 60
+    for column in ("arrival", "item", "intensity", "price", "propensity"):
+        pd.testing.assert_series_equal(one[column], two[column], check_exact=True)
     assert not one["consumed"].equals(two["consumed"])
 
 
