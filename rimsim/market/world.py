@@ -161,20 +161,16 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     torch.set_num_threads(1)  # as in build_world
     platform = config.platform
     model = _unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31)
-    if not _can_be_read_again(model):  # such a model of the user's own is fitted each time
-        known = model.fit(log)
-        if not hasattr(known, "score"):
-            raise ModelError(
-                f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self"
-            )
-        return known
-    return cast("IntensityModel", fitted(model, log))
+    if isinstance(model, Cacheable) and _can_be_made_again(model):
+        return cast("IntensityModel", fitted(model, log))
+    known = model.fit(log)  # a model of the user's own that the cache cannot give back is fitted each time
+    if not hasattr(known, "score"):
+        raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
+    return known
 
 
-def _can_be_read_again(model: IntensityModel) -> bool:
-    """Whether the fit cache can give a model back: it saves itself, and its class is made from a config alone."""
-    if not isinstance(model, Cacheable):
-        return False
+def _can_be_made_again(model: object) -> bool:
+    """Whether a model that reads itself from a folder can do so: it is then made without arguments first."""
     if not isinstance(model, Stored):
         return True
     try:
