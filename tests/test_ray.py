@@ -22,7 +22,7 @@ from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.arm import run_arm
 from rimsim.scenarios.comparison import resume
 from rimsim.scenarios.experiment import begin, experiment, gather, tasks
-from rimsim.scenarios.ray_backend import _enter, _left, _log, _require_same, _work, on_ray
+from rimsim.scenarios.ray_backend import _SETTINGS, _enter, _left, _log, _require_same, _work, on_ray
 from rimsim.scenarios.report import digest
 from rimsim.scenarios.run_folder import versions
 
@@ -41,7 +41,8 @@ def whole(tmp_path_factory):
 def ray():
     """The package, told to keep to itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in _SETTINGS.items():  # they are read when it is imported, by whichever test is first
+            patch.setenv(name, value)
         yield pytest.importorskip("ray", reason="Ray is not installed: the extra rimsim[ray]")
 
 
