@@ -2,8 +2,9 @@
 
 Prints the table of docs/data.md. Every log is read in an interpreter of its own, whose peak resident memory
 is the figure; an interpreter that only imports ``rimsim.data`` is the first row. Made-up logs have a million
-rows; ``--large`` adds one of 32 million (840 MB of CSV in the temporary folder). Users stand at random, so
-every block of lines meets many of them. A folder of real logs may be named by ``RIMSIM_DEV_DATA``.
+rows, in each layout that MovieLens has had; 20M, 25M, 32M and latest share one, down to the header. ``--large``
+adds one of 32 million rows in it (840 MB of CSV in the temporary folder). Users stand at random, so every block
+of lines meets many of them. A folder of real logs may be named by ``RIMSIM_DEV_DATA``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 MILLION = 1_000_000
+LATER = "MovieLens 20M, 25M, 32M and latest (`ratings.csv`, `movies.csv`)"
+"""One layout."""
 # VmHWM counts this program alone; ru_maxrss, the fallback, may hold what its parent used before it started.
 READ = """
 import pathlib, resource, sys, time
@@ -62,16 +65,23 @@ def made_up(folder: Path) -> list[tuple[str, Path]]:
     found = columns(MILLION)
     header = ",".join(found) + "\n"
     films = np.unique(found["movieId"]).tolist()
-    csv = folder / "csv"
-    dat, old, packed = folder / "dat", folder / "old", folder / "ml.zip"
-    for place in (csv, dat, old):
+    stars = found | {"rating": np.ceil(found["rating"]).astype(np.int64)}
+    people = range(1, MILLION // 160 + 1)
+    csv, packed = folder / "csv", folder / "ml.zip"
+    old, dat, halves = folder / "100k", folder / "1m", folder / "10m"
+    for place in (csv, old, dat, halves):
         place.mkdir()
     (csv / "ratings.csv").write_text(header + lines(found, ","))
     titles = "".join(f'{film},"Film {film}, The (1990)",Drama|War\n' for film in films)
     (csv / "movies.csv").write_text("movieId,title,genres\n" + titles)
-    (dat / "ratings.dat").write_text(lines(found, "::"))
-    (dat / "movies.dat").write_text("".join(f"{film}::Film {film} (1990)::Drama|War\n" for film in films))
-    (old / "u.data").write_text(lines(found, "\t"))
+    for place, ratings in ((dat, stars), (halves, found)):
+        (place / "ratings.dat").write_text(lines(ratings, "::"))
+        (place / "movies.dat").write_text(
+            "".join(f"{film}::Film {film} (1990)::Drama|War\n" for film in films)
+        )
+    (dat / "users.dat").write_text("".join(f"{one}::F::25::10::48067\n" for one in people))
+    (old / "u.data").write_text(lines(stars, "\t"))
+    (old / "u.user").write_text("".join(f"{one}|24|M|technician|85711\n" for one in people))
     genres = "|".join(["0"] * 19)
     (old / "u.item").write_text(
         "".join(f"{film}|Film {film} (1990)|01-Jan-1990|||{genres}\n" for film in films)
@@ -91,21 +101,26 @@ def made_up(folder: Path) -> list[tuple[str, Path]]:
     }
     pa.csv.write_csv(pa.table(texts), folder / "iso.tsv", pa.csv.WriteOptions(delimiter="\t"))
     return [
-        ("MovieLens 100K layout (`u.data`, `u.item`)", old),
-        ("MovieLens 1M, 10M layout (`ratings.dat`, `movies.dat`)", dat),
-        ("MovieLens 20M and later layout (`ratings.csv`, `movies.csv`)", csv),
+        ("made up like MovieLens 100K (`u.data`, `u.item`, `u.user`)", old),
+        ("made up like MovieLens 1M (`ratings.dat`, `movies.dat`, `users.dat`)", dat),
+        ("made up like MovieLens 10M (`ratings.dat`, `movies.dat`)", halves),
+        (f"made up like {LATER}", csv),
         ("the same in a zip", packed),
-        ("CSV, gzip", folder / "log.csv.gz"),
-        ("TSV, text ids, ISO dates", folder / "iso.tsv"),
-        ("Parquet", folder / "log.parquet"),
+        ("made up: CSV, gzip", folder / "log.csv.gz"),
+        ("made up: TSV, text ids, ISO dates", folder / "iso.tsv"),
+        ("made up: Parquet", folder / "log.parquet"),
     ]
 
 
 def large(folder: Path) -> Path:
-    """Thirty-two million rows, written a million at a time."""
-    path = folder / "large.csv"
+    """Thirty-two million rows in the layout of MovieLens 32M, written a million at a time."""
+    place = folder / "32m"
+    place.mkdir()
     whole = 32 * MILLION
-    with path.open("w") as file:
+    with (place / "movies.csv").open("w") as file:
+        file.write("movieId,title,genres\n")
+        file.writelines(f'{film},"Film {film}, The (1990)",Drama|War\n' for film in range(1, 87_001))
+    with (place / "ratings.csv").open("w") as file:
         file.write("userId,movieId,rating,timestamp\n")
         for part in range(32):
             chance = np.random.default_rng(part)
@@ -113,7 +128,7 @@ def large(folder: Path) -> Path:
             found["userId"] = chance.integers(1, whole // 160 + 1, MILLION)
             found["movieId"] = np.minimum((87_000 * chance.random(MILLION) ** 3).astype(np.int64), 86_999) + 1
             file.write(lines(found, ","))
-    return path
+    return place
 
 
 def measure(source: Path | str | None) -> tuple[int, float, float, float]:
@@ -146,7 +161,7 @@ def main() -> None:
         for name, source in made_up(Path(place)):
             report(name, source)
         if chosen.large:
-            report("CSV, 32 million rows", large(Path(place)))
+            report("made up like MovieLens 32M, at its size", large(Path(place)))
 
 
 if __name__ == "__main__":
