@@ -64,11 +64,13 @@ def without_name(place: str, kind: str) -> ConfigError:
 
 
 def _own(module: Any) -> list[str]:
-    """Names of classes and functions that a module defines; what it imports is not its own."""
+    """Names of classes and functions that a module offers, or else defines; what it imports is not its own."""
+    offered = getattr(module, "__all__", None)
     return [
         key
         for key, value in vars(module).items()
-        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and (key in offered if offered is not None else value.__module__ == module.__name__)
     ]
 
 
