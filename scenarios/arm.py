@@ -19,7 +19,7 @@ from rimsim.market.world import warm_model
 from rimsim.scenarios.adoption import AdoptionCount
 from rimsim.scenarios.progress_state import is_done, latest, mark_done, save
 from rimsim.scenarios.round_metrics import MeasureContext, certified, round_metrics
-from rimsim.scenarios.run_folder import disk_told, write_table, write_text
+from rimsim.scenarios.run_folder import FAILURES, disk_told, write_table, write_text
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
@@ -64,14 +64,19 @@ def safe_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
 
 
-def part_name(arm: Arm) -> str:
-    """What the files of an arm begin with."""
-    return f"{safe_name(arm.name)}-{arm.seed}"
+def part_name(name: str, seed: int) -> str:
+    """What the files of an arm begin with.
+
+    Args:
+        name: The arm's name, ``Arm.name``.
+        seed: Its seed.
+    """
+    return f"{safe_name(name)}-{seed}"
 
 
 def open_round(arm: Arm) -> int:
     """The round after the last that an arm has finished."""
-    finished = arm.folder / "rounds" / f"{part_name(arm)}.parquet"
+    finished = arm.folder / "rounds" / f"{part_name(arm.name, arm.seed)}.parquet"
     if not finished.is_file():
         return 0
     return int(pd.read_parquet(finished, columns=["round"])["round"].max()) + 1
@@ -102,10 +107,10 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
         RimsimError: Whatever went wrong in the market, the model or the agent, with the line in a user's own file.
         RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
-    part = part_name(arm)
+    part = part_name(arm.name, arm.seed)
     if is_done(arm.folder, part):
         return
-    trouble = arm.folder / "failures" / f"{part}.txt"
+    trouble = arm.folder / FAILURES / f"{part}.txt"
     with disk_told(trouble):
         trouble.unlink(missing_ok=True)
     try:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.scenarios.experiment import begin, experiment, gather, require_unchanged, tasks
-from rimsim.scenarios.promises import tell_undeliverable
-from rimsim.scenarios.reading import tell_read
+from rimsim.scenarios.notices import tell
 from rimsim.scenarios.run_folder import Run, folder_for, load_run, locked
 from rimsim.scenarios.running import check_sizes, hired, run_arms
+from rimsim.scenarios.standing import is_finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,8 +91,7 @@ def compare(
     folder = folder_for(out, config.name)
     chosen = default_agents(config) if agents is None else agents
     plan = experiment(config, chosen, seeds, frozen, certify=certify, ledger=ledger)
-    tell_read([config], console)
-    tell_undeliverable([config], console)
+    tell([config], console)
     with hired(backend, address, workers) as crew, locked(folder):
         begin(plan, folder, command or "rimsim.scenarios.compare")
         return _play(folder, batch_size, crew, console)
@@ -125,7 +124,7 @@ def resume(
     """
     run = load_run(folder, "comparison")
     check_sizes(batch_size, workers)
-    if (run.folder / "rounds.parquet").exists():
+    if is_finished(run):
         return run
     require_unchanged(run)
     with hired(backend, address, workers) as crew, locked(run.folder):

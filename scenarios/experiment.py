@@ -27,6 +27,7 @@ from rimsim.scenarios.run_folder import (
     BEGUN,
     CATALOGUE,
     CONFIG,
+    FAILURES,
     Run,
     disk_told,
     load_run,
@@ -34,7 +35,6 @@ from rimsim.scenarios.run_folder import (
     write_table,
     write_text,
 )
-from rimsim.scenarios.standing import FAILURES
 from rimsim.tracking import write_summary
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ def _at(arm: Arm) -> str:
 def _keep(arms: Sequence[Arm], failures: Mapping[int, RimsimError]) -> None:
     """Let every failed arm leave something to be found later, also one whose process died."""
     for number, error in failures.items():
-        trouble = arms[number].folder / FAILURES / f"{part_name(arms[number])}.txt"
+        arm = arms[number]
+        trouble = arm.folder / FAILURES / f"{part_name(arm.name, arm.seed)}.txt"
         with suppress(OSError):  # on a full disk nothing more can be left
             if not trouble.is_file():
                 write_text(trouble, f"{error}\n")

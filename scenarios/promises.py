@@ -11,13 +11,9 @@ from rimsim.market.clock import ALWAYS
 from rimsim.scenarios.running import expected_arrivals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rich.console import Console
-
     from rimsim.config import ScenarioConfig
 
-__all__ = ["tell_undeliverable", "undeliverable"]
+__all__ = ["undeliverable"]
 
 
 def undeliverable(config: ScenarioConfig) -> str | None:
@@ -42,17 +38,3 @@ def undeliverable(config: ScenarioConfig) -> str | None:
         f"guarantees ask for {asked:,} exposures a round ({items} items, {each} each), the slates have {there:,}: at "
         f"least {100 * (asked - there) // asked} % stays undelivered; set exposure.each or exposure.items lower"
     )
-
-
-def tell_undeliverable(scenarios: Iterable[ScenarioConfig], console: Console | None) -> None:
-    """Say, once each, which guarantees of some scenarios cannot be kept.
-
-    Args:
-        scenarios: The scenarios.
-        console: Where to say it; None: nowhere.
-    """
-    if console is None:
-        return
-    for text in dict.fromkeys(undeliverable(config) for config in scenarios):
-        if text is not None:
-            console.print(f"note: {text}", highlight=False, soft_wrap=True, markup=False)

@@ -28,7 +28,7 @@ from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.scenarios.arm import Arm, part_name
-from rimsim.scenarios.run_folder import draft_folder, load_run, versions, write_bytes
+from rimsim.scenarios.run_folder import FAILURES, draft_folder, load_run, versions, write_bytes
 from rimsim.scenarios.workers import ATTEMPTS, LostWorkerError
 from rimsim.tracking import event_folder
 
@@ -213,8 +213,8 @@ def _sources(arms: Sequence[Arm]) -> Sources:
 
 def _left(arm: Arm) -> Files:
     """What an arm needs to go on where it was left."""
-    folder, part = arm.folder, part_name(arm)
-    found = [folder / "rounds" / f"{part}.parquet", folder / "failures" / f"{part}.txt"]
+    folder, part = arm.folder, part_name(arm.name, arm.seed)
+    found = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
     found += [*(folder / "state" / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.is_file()}
 

@@ -6,17 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from rimsim.data import EMBEDDED
-from rimsim.market import build_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rich.console import Console
-
-    from rimsim.config import ScenarioConfig
     from rimsim.data import EventLog
 
-__all__ = ["as_plain", "tell_read", "told"]
+__all__ = ["as_plain", "told"]
 
 
 def told(log: EventLog) -> str | None:
@@ -31,21 +25,6 @@ def told(log: EventLog) -> str | None:
         f"{log.report.text()}\n"
         f"the log is {len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"
     )
-
-
-def tell_read(scenarios: Iterable[ScenarioConfig], console: Console | None) -> None:
-    """Say, once each, what was read of the logs of some scenarios.
-
-    Args:
-        scenarios: The scenarios.
-        console: Where to say it; None: nowhere.
-    """
-    if console is None:
-        return
-    of_each_log = {config.data: config for config in scenarios}.values()
-    for text in dict.fromkeys(told(build_world(config).log) for config in of_each_log):
-        if text is not None:
-            console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def as_plain(log: EventLog) -> dict[str, Any]:

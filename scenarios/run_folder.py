@@ -29,6 +29,7 @@ __all__ = [
     "BEGUN",
     "CATALOGUE",
     "CONFIG",
+    "FAILURES",
     "Run",
     "disk_told",
     "draft_folder",
@@ -45,6 +46,8 @@ __all__ = [
 CONFIG = "config.yaml"
 BEGUN = "state/begun.yaml"
 """The config as it was when the run began, while the run is not finished."""
+FAILURES = "failures"
+"""Folder of a run that holds a traceback of each arm that failed."""
 CATALOGUE = "catalogue.parquet"
 _LOCK = ".lock"
 _DRAFT = ".draft"

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.scenarios.arm import safe_name
+from rimsim.scenarios.arm import part_name
 from rimsim.scenarios.progress_state import is_done
+from rimsim.scenarios.run_folder import FAILURES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rimsim.scenarios.run_folder import Run
 
-__all__ = ["FAILURES", "Standing", "is_finished", "shown_rounds", "standing", "standing_note"]
-
-FAILURES = "failures"
-"""Folder of a run that holds a traceback of each arm that failed."""
+__all__ = ["Standing", "is_finished", "shown_rounds", "standing", "standing_note"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def standing(run: Run) -> Standing:
     """
     arms = [(name, seed) for name in run.agents for seed in run.seeds]
     done = is_finished(run)
-    complete = [arm for arm in arms if done or is_done(run.folder, f"{safe_name(arm[0])}-{arm[1]}")]
+    complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
     failed = () if done else tuple(sorted((run.folder / FAILURES).glob("*.txt")))
     return Standing(len(arms), frozenset(complete), failed)
 

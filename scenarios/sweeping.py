@@ -14,11 +14,11 @@ from rimsim.config import ScenarioConfig, override, to_plain
 from rimsim.errors import ArmsError, ConfigError, RunFolderError
 from rimsim.scenarios.comparison import default_agents, resolved
 from rimsim.scenarios.experiment import begin, experiment, failed_arms, gather, require_unchanged, tasks
-from rimsim.scenarios.promises import tell_undeliverable
-from rimsim.scenarios.reading import tell_read
+from rimsim.scenarios.notices import tell
 from rimsim.scenarios.results import late_means
 from rimsim.scenarios.run_folder import (
     CONFIG,
+    FAILURES,
     Run,
     folder_for,
     load_run,
@@ -28,7 +28,7 @@ from rimsim.scenarios.run_folder import (
     write_text,
 )
 from rimsim.scenarios.running import check_sizes, hired, run_arms
-from rimsim.scenarios.standing import FAILURES, is_finished, shown_rounds, standing
+from rimsim.scenarios.standing import is_finished, shown_rounds, standing
 from rimsim.scenarios.sweep_picture import draw_sweep
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def sweep(
         name: experiment(config, chosen, seeds, [], certify=certify, ledger=ledger)
         for name, (config, _) in points.items()
     }
-    tell_read([config for config, _ in points.values()], console)
-    tell_undeliverable([config for config, _ in points.values()], console)
+    tell([config for config, _ in points.values()], console)
     first = next(iter(plans.values()))
     command = command or "rimsim.scenarios.sweep"
     described = {
