@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from rimsim.agents.prices import capacities
+from rimsim.agents.prices import joined_states
 from rimsim.errors import AgentError
 from rimsim.matching import solve_dual
 
@@ -48,11 +47,8 @@ def audience_of(view: RoundView, agent: str) -> Audience:
         )
     chunks = list(view.audience)
     order = np.argsort(np.concatenate([chunk.index for chunk in chunks]))
-    return Audience(
-        scores=torch.cat([chunk.intensity for chunk in chunks]).cpu().numpy()[order],
-        admissible=torch.cat([chunk.admissible for chunk in chunks]).cpu().numpy()[order],
-        capacity=capacities(chunks, view.slate)[order],
-    )
+    scores, admissible, capacity = joined_states(chunks, view.slate)
+    return Audience(scores=scores[order], admissible=admissible[order], capacity=capacity[order])
 
 
 @dataclass(frozen=True, eq=False)

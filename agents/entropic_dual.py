@@ -10,7 +10,7 @@ from scipy import optimize
 from rimsim import rng
 from rimsim.agents._feedback import Pacing, closing_factor
 from rimsim.agents._gibbs import gibbs_draw, inclusion_sums
-from rimsim.agents.prices import capacities
+from rimsim.agents.prices import capacities, joined_states
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.matching._compiled import compiled
@@ -144,8 +144,7 @@ class EntropicDual:
         if not chunks:
             return self.temperature * view.cost, np.zeros(len(view.required))
         order = np.argsort(np.concatenate([chunk.index for chunk in chunks]))
-        scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
-        admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
+        scores, admissible, capacity = joined_states(chunks, view.slate)
         k = min(view.slate, scores.shape[1])
         # A state with fewer than k items of positive intensity counts with 0.
         last = np.partition(np.where(admissible, scores, 0.0), scores.shape[1] - k, axis=1)[:, -k]
@@ -156,7 +155,7 @@ class EntropicDual:
         bonus = entropic_bonus(
             scores[some],
             admissible[some],
-            capacities(chunks, view.slate)[some],
+            capacity[some],
             view.required.astype(np.float64) * (n / view.arrivals),
             view.cost,
             epsilon,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from rimsim.agents.audience import planned
 from rimsim.market import Slates
+from rimsim.market.slates import at_items
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +49,7 @@ class Hindsight:
     def act(self, arrivals: Arrivals) -> Slates:
         """What was planned for these arrivals, as far as it may still be shown."""
         items = self._plan.answer(arrivals)
-        shown = torch.from_numpy(np.where(items >= 0, items, 0)).to(arrivals.admissible.device)
-        gone = (items >= 0) & ~arrivals.admissible.gather(1, shown).cpu().numpy()
+        gone = (items >= 0) & ~at_items(arrivals.admissible, items)
         for row in np.flatnonzero(gone.any(1)).tolist():
             score = (
                 (arrivals.relevance[row] * arrivals.ground_intensity[row]).cpu().numpy().astype(np.float64)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["capacities", "solved_prices"]
+__all__ = ["capacities", "joined_states", "solved_prices"]
 
 
 def solved_prices(
@@ -37,14 +37,13 @@ def solved_prices(
     chunks = list(view.calibration)
     if not chunks or not view.required.any():
         return np.zeros(len(view.required)), 0.0
-    scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
-    admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
+    scores, admissible, capacity = joined_states(chunks, view.slate)
     share = view.required * (len(scores) / view.arrivals)
     below = np.floor(share)
     floors = below + (np.random.default_rng(view.key).random(len(share)) < share - below)
     solution = solve_dual(
         scores,
-        capacities(chunks, view.slate),
+        capacity,
         floors.astype(np.int64),
         admissible=admissible,
         cost=view.cost,
@@ -53,6 +52,23 @@ def solved_prices(
         tie_seed=view.key,
     )
     return np.clip(solution.item_price, -view.cost, 0.0), solution.resolution
+
+
+def joined_states(
+    chunks: Sequence[Arrivals], slate: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+    """The states in some chunks one below the other, as the solver takes them.
+
+    Args:
+        chunks: At least one.
+        slate: k.
+
+    Returns:
+        (n, M) λ(x,y), (n, M) what is admissible, and (n,) positions.
+    """
+    scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
+    admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
+    return scores, admissible, capacities(chunks, slate)
 
 
 def capacities(chunks: Sequence[Arrivals], slate: int) -> NDArray[np.int64]:

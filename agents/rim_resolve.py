@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.agents._feedback import Pacing, serve_with_feedback, tie_base
-from rimsim.agents.prices import capacities, solved_prices
+from rimsim.agents.prices import joined_states, solved_prices
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.matching import solve_dual
@@ -175,11 +175,7 @@ class _States:
         """The states of some arrivals."""
         if not chunks:
             return cls(np.empty((0, m), np.float32), np.empty((0, m), bool), np.empty(0, np.int64))
-        return cls(
-            np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks]),
-            np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks]),
-            capacities(chunks, slate),
-        )
+        return cls(*joined_states(chunks, slate))
 
     @classmethod
     def joined(cls, parts: list[_States]) -> _States:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rimsim import measures
 from rimsim.intensity import parts
 from rimsim.scenarios.backtest_tasks import PAYING
+from rimsim.scenarios.results import spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,12 +97,11 @@ def _cell(values: pd.Series | NDArray[np.float64]) -> str:
 
 def shown(table: pd.DataFrame, models: tuple[str, ...]) -> list[Shown]:
     """Every table that a back-test prints, without those that would be empty."""
-    seeds = table["seed"].nunique()
-    spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
+    over_seeds = spread(table["seed"].nunique())
     found = [
-        _recommendation(table, models, "item-rec", f"Item recommendation, {spread}"),
+        _recommendation(table, models, "item-rec", f"Item recommendation, {over_seeds}"),
         _recommendation(
-            table, models, "user-rec", f"User recommendation (perplexity and coverage of users), {spread}"
+            table, models, "user-rec", f"User recommendation (perplexity and coverage of users), {over_seeds}"
         ),
         _online(table, models, "beta", _FLOORS, "Online matching with floors β, prices of past states"),
         _online(

@@ -20,6 +20,7 @@ from rimsim.scenarios.results import (
     loop_effects,
     on_few_seeds,
     results_table,
+    spread,
     summary,
     to_markdown,
 )
@@ -54,9 +55,8 @@ def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
     agents = [name for name in run.agents if name in there]
     count = int(rounds["round"].max()) + 1
     late = late_rounds(count)
-    spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
     tables = [
-        (f"{run.scenario.name}: {late}, {spread}", summary(rounds, agents)),
+        (f"{run.scenario.name}: {late}, {spread(seeds)}", summary(rounds, agents)),
         (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents)),
         ("What the loop does: retrained minus frozen, at the same seeds", loop_effects(rounds, agents)),
     ]

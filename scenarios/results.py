@@ -19,6 +19,7 @@ __all__ = [
     "loop_effects",
     "on_few_seeds",
     "results_table",
+    "spread",
     "summary",
     "to_markdown",
 ]
@@ -40,6 +41,11 @@ def late_rounds(count: int) -> str:
     """Which of so many rounds :func:`late_means` are of, in words."""
     first, last = count - max(1, count // _LATE), count - 1
     return f"round {last}" if first == last else f"mean of rounds {first}–{last}"
+
+
+def spread(seeds: int) -> str:
+    """What the ± of a table is, by how many seeds it has."""
+    return f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
 
 
 def on_few_seeds(seeds: int) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import measures
-from rimsim.agents.prices import capacities
+from rimsim.agents.prices import joined_states
 from rimsim.matching import certificate, solve_dual
 
 if TYPE_CHECKING:
@@ -59,10 +59,8 @@ def certified(closed: ClosedRound, price: NDArray[np.float64] | None) -> Certifi
     """
     chunks = list(closed.states)
     order = np.concatenate([chunk.index for chunk in chunks])
-    scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
-    admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
     slates = closed.ledger.item[order].astype(np.int64)
-    capacity = capacities(chunks, slates.shape[1])
+    scores, admissible, capacity = joined_states(chunks, slates.shape[1])
     best = solve_dual(
         scores,
         capacity,

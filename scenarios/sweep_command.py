@@ -55,6 +55,7 @@ def parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[objec
 
 def _titled(run: Run) -> tuple[str, pd.DataFrame]:
     """Title and rows of the table of a sweep: an agent at a point a row."""
+    from rimsim.scenarios.results import spread  # noqa: PLC0415
     from rimsim.scenarios.sweep_picture import front_table, swept_fields  # noqa: PLC0415  # loads only for work
     from rimsim.scenarios.sweeping import sweep_table  # noqa: PLC0415
 
@@ -63,9 +64,7 @@ def _titled(run: Run) -> tuple[str, pd.DataFrame]:
     means = front_table(table, fields, _SHOWN)
     points = [" ".join(f"{n}={v}" for n, v in row.items()) for row in means[fields].to_dict("records")]
     labelled = means.assign(agent=[f"{name} {at}" for name, at in zip(means["agent"], points, strict=True)])
-    seeds = len(run.seeds)
-    spread = f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
-    return f"{run.scenario.name}: means over the late rounds, {spread}", labelled
+    return f"{run.scenario.name}: means over the late rounds, {spread(len(run.seeds))}", labelled
 
 
 def print_sweep(run: Run, console: Console) -> None:
