@@ -16,7 +16,11 @@ _asked = False  # a signal is for the whole process, and so is this
 
 @contextmanager
 def stopping_on_request() -> Iterator[None]:
-    """Let SIGTERM end the work within as the keyboard does, so that workers end with it."""
+    """Let SIGTERM end the work within as the keyboard does, so that workers end with it.
+
+    Raises:
+        KeyboardInterrupt: If a signal came, at the latest when the work is over.
+    """
     global _asked  # noqa: PLW0603
     _asked = False
 
@@ -28,6 +32,7 @@ def stopping_on_request() -> Iterator[None]:
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+        stop_if_asked()
     finally:
         _asked = False
         for number, handler in before.items():

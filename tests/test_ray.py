@@ -123,10 +123,14 @@ def test_an_address_without_a_cluster_is_refused(tmp_path, ray, address_of_none)
 def address(ray):
     """A cluster of two nodes with a processor each, on this machine."""
     cluster_utils = importlib.import_module("ray.cluster_utils")
+    before = signal.getsignal(
+        signal.SIGTERM
+    )  # a cluster answers SIGTERM in its own way, also in children of ours
     cluster = cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
     cluster.add_node(num_cpus=1)
+    signal.signal(signal.SIGTERM, before)
     yield cluster.address
     cluster.shutdown()
 
