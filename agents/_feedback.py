@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim import rng
-from rimsim.matching._compiled import compiled
+from rimsim.compiled import compiled
 from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:

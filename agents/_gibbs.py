@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.agents._feedback import best_items
-from rimsim.matching._compiled import compiled
+from rimsim.compiled import compiled
 from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:

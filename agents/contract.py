@@ -68,24 +68,28 @@ class PricingAgent(Agent, Protocol):
     """(M,) present item prices v; at most 0 for a bonus."""
 
 
-def top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
+def top_k(
+    scores: torch.Tensor | NDArray[np.floating], admissible: torch.Tensor | NDArray[np.generic], k: int
+) -> NDArray[np.int64]:
     """The k admissible items of largest score in each row.
 
     Args:
-        scores: (n, M) finite scores.
-        admissible: (n, M) bool.
+        scores: (n, M) finite scores, a tensor or an array.
+        admissible: (n, M) bool of the same kind; an array may be int8, 0 or 1, as environments observe it.
         k: Positions.
 
     Returns:
         (n, k) items in descending order of score; −1 where a row has fewer admissible items.
     """
-    if scores.device.type != "cpu" or scores.dtype != torch.float32:
-        return _any_top_k(scores, admissible, k)
+    if isinstance(scores, torch.Tensor) and scores.device.type == "cpu":
+        scores, admissible = scores.numpy(), np.asarray(admissible)
+    if isinstance(scores, torch.Tensor) or scores.dtype != np.float32:
+        return _any_top_k(torch.as_tensor(scores), torch.as_tensor(admissible).bool(), k)
+    mask = np.asarray(admissible).view(np.bool_)
     items = np.empty((len(scores), k), np.int64)
-    tied = best_rows(scores.numpy(), admissible.numpy(), items)
+    tied = best_rows(scores, mask, items)
     if np.count_nonzero(tied):  # which of them is shown is for one code path to say
-        rows = torch.from_numpy(np.flatnonzero(tied))
-        items[tied] = _any_top_k(scores[rows], admissible[rows], k)
+        items[tied] = _any_top_k(torch.from_numpy(scores[tied]), torch.from_numpy(mask[tied]), k)
     return items
 
 

@@ -11,9 +11,9 @@ from rimsim import rng
 from rimsim.agents._feedback import Pacing, closing_factor
 from rimsim.agents._gibbs import gibbs_draw, inclusion_sums
 from rimsim.agents.prices import capacities, joined_states
+from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
-from rimsim.matching._compiled import compiled
 from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-import torch
 from made_up import settings
 
-from rimsim.agents import make_agent
+from rimsim.agents import make_agent, top_k
 from rimsim.agents.prices import solved_prices
 from rimsim.agents.rim_dual import RimDual
 from rimsim.market import Market
@@ -101,7 +100,9 @@ def chooser(name: str, inner: MarketEnv) -> Chooser:
     elif name == "relevance":
 
         def choose(seen: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
-            return torch.from_numpy(seen["relevance"]).topk(k).indices.numpy()
+            if seen["relevance"].ndim == 1:
+                return top_k(seen["relevance"][None], seen["admissible"][None], k)[0]
+            return top_k(seen["relevance"], seen["admissible"], k)
 
     else:
         price = _prices(inner.config)

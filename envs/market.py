@@ -11,18 +11,25 @@ from gymnasium.utils import EzPickle
 
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
-from rimsim.envs.stock import count_shown
-from rimsim.errors import ConfigError, MarketError
+from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
-from rimsim.market.lockstep import NextArrival, can_lock_step, next_arrival, serve_together
+from rimsim.market.lockstep import (
+    NextArrival,
+    Outcome,
+    can_lock_step,
+    count_shown,
+    feedback_of,
+    next_arrival,
+    serve_one,
+)
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, RoundView
-    from rimsim.market.lockstep import Shown
+    from rimsim.market.ledger import Ledger
 
 __all__ = ["GROUND_BOUND", "MarketEnv"]
 
@@ -105,9 +112,10 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.reveal_future = False
         self.barrier_every: int | None = None
         self._market: Market | None = None
-        # The arrival that waits and what came of the last one; as the records that agents see when asked for.
-        self._waiting: NextArrival | Arrivals | None = None
-        self._served: tuple[NextArrival, Shown] | Feedback | None = None
+        self.waiting: NextArrival | Arrivals | None = None
+        """The arrival that waits for its slate; None before the first reset and after the last arrival."""
+        # What came of the last one; a record when asked for.
+        self._served: tuple[NextArrival, Ledger] | Feedback | None = None
         self._note: Slates | None = None
         world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -148,9 +156,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: Before the first reset and after the last arrival.
         """
-        if self._waiting is None:
+        if self.waiting is None:
             raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
-        return self._waiting.arrivals() if isinstance(self._waiting, NextArrival) else self._waiting
+        return self.waiting.arrivals() if isinstance(self.waiting, NextArrival) else self.waiting
 
     @property
     def feedback(self) -> Feedback:
@@ -163,8 +171,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             raise MarketError("no slate has been served; allowed: after step()")
         if isinstance(self._served, Feedback):
             return self._served
-        arrival, shown = self._served
-        return Feedback(arrival.arrivals(), shown.items, shown.consumed)
+        return feedback_of(*self._served)
 
     def round_view(self) -> RoundView:
         """What an agent may know of the open round: required exposures, last round's states and scores."""
@@ -207,37 +214,30 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         )
         self._served = self._note = None
         self._alone = can_lock_step(self.config) and not self.reveal_truth
-        self._waiting = self._next()
+        self.waiting = self._next()
         self._take_stock()
         return self._observation(), {"market": summary(market, self._row(), 0, 0, self._missing)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the arrival that waits, and let the next one come."""
-        market, waiting = self.market, self._waiting
-        items = as_slates(np.asarray(action)[None]).items
-        number, exposure, required, cost = market.round, market.exposure, market.required, market.cost
+        market, waiting = self.market, self.waiting
+        number, cost = market.round, market.cost
+        slate = one_slate(action, self.config.slate)
         if self._note is None and isinstance(waiting, NextArrival):
-            slates, answered = self._show(market, waiting, items)
+            self._served = waiting, market.ledger
+            outcome = serve_one(market, waiting, slate, self._exposure, self._shortfall)
         else:
-            note, self._note = self._note or Slates(items), None
-            answer = Slates(items, note.price, note.propensity)
-            self._served = market.serve(self.arrivals, answer, invalid="empty")
-            slates, answered = self._served.slates, self._served.consumed
-        # The round may be over: these are the arrays of the round that was open when the slate was shown.
-        useful = count_shown(slates[0], exposure, required, self._exposure, self._shortfall)
-        self._missing -= useful
-        consumed = int(np.count_nonzero(answered))
-        reward = consumed + cost * useful
-        emptied = int(np.count_nonzero(items != slates))
-        self._waiting = None if market.done else self._next()
+            outcome = self._serve(market, slate)
+        self._missing -= outcome.useful
+        self.waiting = None if market.done else self._next()
         if market.round != number and not market.done:
             self._take_stock()
         return (
             self._observation(),
-            float(reward),
+            outcome.consumed + cost * outcome.useful,
             market.done,
             False,
-            {"market": summary(market, self._row(), consumed, emptied, self._missing)},
+            {"market": summary(market, self._row(), outcome.consumed, outcome.emptied, self._missing)},
         )
 
     def render(self) -> Any:
@@ -262,18 +262,18 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """The next arrival; as a batch of one where a market needs more than the shortest way."""
         return next_arrival(self.market) if self._alone else self.market.next_arrivals(1)
 
-    def _show(self, market: Market, waiting: NextArrival, items: Action) -> tuple[Action, NDArray[np.bool_]]:
-        """Show a slate (1, k); returns what was shown and what was consumed of it, both (1, k)."""
-        shown = serve_together(
-            [market],
-            [waiting.row],
-            items,
-            waiting.relevance[None],
-            np.array([waiting.ground]),
-            waiting.admissible[None],
+    def _serve(self, market: Market, slate: Action) -> Outcome:
+        """Show a slate (k,) where a market needs more than the shortest way, or it came with prices."""
+        exposure, required = market.exposure, market.required  # of this round, which may then be over
+        note, self._note = self._note, None
+        answer = Slates(slate[None]) if note is None else Slates(slate[None], note.price, note.propensity)
+        self._served = market.serve(self.arrivals, answer, invalid="empty")
+        shown = self._served.slates[0]
+        return Outcome(
+            consumed=int(np.count_nonzero(self._served.consumed)),
+            useful=count_shown(shown, exposure, required, self._exposure, self._shortfall),
+            emptied=int(np.count_nonzero(slate != shown)),
         )
-        self._served = waiting, shown
-        return shown.items, shown.consumed
 
     def _take_stock(self) -> None:
         """Exposure and shortfall of a round that begins; steps then change the items that they show alone."""
@@ -283,15 +283,15 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._missing = int(short.sum())
 
     def _observation(self) -> Observation:
-        market, waiting = self.market, self._waiting
+        market, waiting = self.market, self.waiting
         m = market.n_items
         if waiting is None:
             relevance, ground = np.zeros(m, np.float32), np.zeros(1, np.float32)
             admissible = np.zeros(m, np.int8)
         elif isinstance(waiting, NextArrival):
             relevance = waiting.relevance.copy()
-            ground = np.array([min(waiting.ground, _BOUND)])
-            admissible = waiting.admissible.astype(np.int8)
+            ground = np.array((min(waiting.ground, _BOUND),), np.float32)
+            admissible = waiting.admissible.view(np.int8).copy()
         else:
             relevance = waiting.relevance.cpu().numpy()[0].copy()
             ground = np.minimum(waiting.ground_intensity.cpu().numpy(), _BOUND)
@@ -306,9 +306,23 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         }
 
     def _row(self) -> int | None:
-        if self._waiting is None:
+        if self.waiting is None:
             return None
-        return self._waiting.row if isinstance(self._waiting, NextArrival) else int(self._waiting.index[0])
+        return self.waiting.row if isinstance(self.waiting, NextArrival) else int(self.waiting.index[0])
+
+
+def one_slate(action: Action, k: int) -> Action:
+    """(k,) C-contiguous int64 items of an action.
+
+    Raises:
+        AgentError: If it is nothing of the kind.
+    """
+    items = np.asarray(action)
+    if items.dtype != np.int64 or items.shape != (k,) or not items.flags.c_contiguous:
+        items = as_slates(items[None]).items[0]
+        if items.shape != (k,):
+            raise AgentError(f"a slate has shape {items.shape}; allowed: ({k},)")
+    return items
 
 
 def clock(market: Market) -> tuple[float, float]:

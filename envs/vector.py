@@ -9,16 +9,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rimsim.envs.market import GROUND_BOUND, MarketEnv, clock, summary
-from rimsim.envs.stock import count_shown
 from rimsim.errors import AgentError, ConfigError, MarketError
-from rimsim.market.lockstep import can_lock_step, next_arrival, serve_together
+from rimsim.market.lockstep import NextArrival, can_lock_step, next_arrival, serve_one
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import Market
-    from rimsim.market.lockstep import NextArrival
 
 __all__ = ["VectorMarketEnv"]
 
@@ -97,18 +95,20 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(first.action_space, num_envs)
         self._together = can_lock_step(first.config)
         self._over = np.ones(num_envs, bool)
+        self._opened = False
+        # What is observed: scores lie where the markets keep them, and only copies are handed out.
         m = first.n_items
-        # What was observed last. Callers get copies: an observation never changes once it was handed out.
+        self._nothing = np.zeros(m, np.float32), np.zeros(m, np.int8)
+        self._relevance = [self._nothing[0]] * num_envs
+        self._admissible = [self._nothing[1]] * num_envs
         self._seen: Batch = {
-            "relevance": np.zeros((num_envs, m), np.float32),
             "ground_intensity": np.zeros((num_envs, 1), np.float32),
             "exposure": np.zeros((num_envs, m), np.float32),
             "shortfall": np.zeros((num_envs, m), np.float32),
-            "admissible": np.zeros((num_envs, m), np.int8),
             "clock": np.zeros((num_envs, 2), np.float32),
         }
-        self._ground = np.zeros(num_envs, np.float32)
-        self._row = [-1] * num_envs
+        self._exposure, self._shortfall = list(self._seen["exposure"]), list(self._seen["shortfall"])
+        self._waiting: list[NextArrival | None] = [None] * num_envs
         self._missing = [0] * num_envs
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------
@@ -153,11 +153,11 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             MarketError: Before the first reset, or with ``Disabled`` where an episode is over.
         """
         resets = self._over.copy()
-        if resets.any() and (self._mode is not AutoresetMode.NEXT_STEP or self._row[0] < 0):
+        if resets.any() and (self._mode is not AutoresetMode.NEXT_STEP or not self._opened):
             raise MarketError(
                 f"step: the episodes of copies {np.flatnonzero(resets).tolist()} are over; allowed: reset them first"
             )
-        items = as_slates(actions).items
+        items = np.ascontiguousarray(as_slates(actions).items)
         if items.shape != self.action_space.shape:
             raise AgentError(f"step: slates have shape {items.shape}; allowed: {self.action_space.shape}")
         rewards, ended = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
@@ -184,18 +184,32 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         env = self.envs[i]
         observation, info = env.reset(seed=seed, options=options)
         self._see(i, observation)
-        self._row[i] = int(env.arrivals.index[0])
-        self._ground[i] = env.arrivals.ground_intensity.cpu().numpy()[0]
+        if isinstance(env.waiting, NextArrival):
+            self._waiting[i] = env.waiting
         self._missing[i] = info["market"]["shortfall"]
-        self._over[i] = False
+        self._over[i], self._opened = False, True
         return info
 
     def _see(self, i: int, observation: Batch) -> None:
-        for name, value in observation.items():
-            self._seen[name][i] = value
+        self._relevance[i], self._admissible[i] = observation["relevance"], observation["admissible"]
+        for name, value in self._seen.items():
+            value[i] = observation[name]
 
     def _copies(self) -> Batch:
-        return {name: value.copy() for name, value in self._seen.items()}
+        """What every copy observes, in arrays of its own."""
+        relevance = np.empty(self._seen["exposure"].shape, np.float32)
+        admissible = np.empty(relevance.shape, np.int8)
+        for i in range(self.num_envs):
+            relevance[i], admissible[i] = self._relevance[i], self._admissible[i]
+        seen = {name: value.copy() for name, value in self._seen.items()}
+        return {
+            "relevance": relevance,
+            "ground_intensity": seen["ground_intensity"],
+            "exposure": seen["exposure"],
+            "shortfall": seen["shortfall"],
+            "admissible": admissible,
+            "clock": seen["clock"],
+        }
 
     def _start_again(self, infos: dict[str, Any], ended: list[int]) -> dict[str, Any]:
         """Reset copies within the step that ended their episodes; what they came to is in ``final_…``."""
@@ -232,56 +246,39 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         rewards: NDArray[np.float64],
         ended: NDArray[np.bool_],
     ) -> dict[str, Any]:
-        seen = self._seen
-        everyone = len(playing) == self.num_envs
-        here: Any = slice(None) if everyone else np.array(playing)
-        markets = [self.envs[i].market for i in playing]
-        before = [(market.round, market.exposure, market.required, market.cost) for market in markets]
-        shown = serve_together(
-            markets,
-            [self._row[i] for i in playing],
-            items[here],
-            seen["relevance"][here],
-            self._ground[here],
-            seen["admissible"][here].view(bool),
-        )
-        consumed = shown.consumed.sum(1).tolist()
-        emptied = (items[here] != shown.items).sum(1).tolist()
         told = {}
-        for n, (i, market) in enumerate(zip(playing, markets, strict=True)):
-            number, exposure, required, cost = before[n]
-            # The round may be over: these are the arrays of the round that was open when the slate was shown.
-            useful = count_shown(
-                shown.items[n], exposure, required, seen["exposure"][i], seen["shortfall"][i]
-            )
-            self._missing[i] -= useful
-            rewards[i] = consumed[n] + cost * useful
+        for i in playing:
+            market, arrival = self.envs[i].market, self._waiting[i]
+            assert arrival is not None  # noqa: S101  # who plays has an arrival; this tells mypy
+            number, cost = market.round, market.cost
+            outcome = serve_one(market, arrival, items[i], self._exposure[i], self._shortfall[i])
+            self._missing[i] -= outcome.useful
+            rewards[i] = outcome.consumed + cost * outcome.useful
             ended[i] = market.done
-            arrival = None if market.done else next_arrival(market)
             if market.round != number and not market.done:
                 self._take_stock(i, market)
-            self._see_arrival(i, market, arrival)
-            row = None if arrival is None else arrival.row
-            told[i] = summary(market, row, consumed[n], emptied[n], self._missing[i])
+            row = self._see_next(i, market)
+            told[i] = summary(market, row, outcome.consumed, outcome.emptied, self._missing[i])
         return {"market": _batched(told, self.num_envs), "_market": _mask(playing, self.num_envs)}
 
     def _take_stock(self, i: int, market: Market) -> None:
         """Exposure and shortfall of a round that begins."""
         short = np.maximum(market.required - market.exposure, 0)
-        self._seen["exposure"][i], self._seen["shortfall"][i] = market.exposure, short
+        self._exposure[i][:], self._shortfall[i][:] = market.exposure, short
         self._missing[i] = int(short.sum())
 
-    def _see_arrival(self, i: int, market: Market, arrival: NextArrival | None) -> None:
-        seen = self._seen
-        seen["clock"][i] = clock(market)
-        if arrival is None:
-            for name in ("relevance", "ground_intensity", "admissible"):
-                seen[name][i] = 0
-            return
-        self._row[i], self._ground[i] = arrival.row, arrival.ground
-        seen["relevance"][i] = arrival.relevance
-        seen["admissible"][i] = arrival.admissible
-        seen["ground_intensity"][i] = min(arrival.ground, GROUND_BOUND)
+    def _see_next(self, i: int, market: Market) -> int | None:
+        """Let the next arrival of a market come; returns its row, or None where all is over."""
+        self._seen["clock"][i] = clock(market)
+        if market.done:
+            self._waiting[i] = None
+            self._relevance[i], self._admissible[i] = self._nothing
+            self._seen["ground_intensity"][i] = 0
+            return None
+        arrival = self._waiting[i] = next_arrival(market)
+        self._relevance[i], self._admissible[i] = arrival.relevance, arrival.admissible.view(np.int8)
+        self._seen["ground_intensity"][i] = min(arrival.ground, GROUND_BOUND)
+        return arrival.row
 
 
 def _mask(chosen: list[int], n: int) -> NDArray[np.bool_]:

@@ -176,7 +176,7 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
 def test_a_slate_of_another_length_is_refused(env):
     """An action with too few items is an error that names both shapes."""
     env.reset(seed=0)
-    with pytest.raises(AgentError, match=r"slates have shape \(1, 3\); allowed: \(1, 5\)"):
+    with pytest.raises(AgentError, match=r"a slate has shape \(3,\); allowed: \(5,\)"):
         env.step(np.arange(3))
 
 

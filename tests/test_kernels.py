@@ -6,28 +6,102 @@ import numpy as np
 import pytest
 import torch
 
+from rimsim import rng
 from rimsim.agents.contract import top_k
-from rimsim.market.slates import shown_of
-from rimsim.market.truth import log_shares
+from rimsim.market._response import Appetites, Factors, Visits, answer_slates, eat, pair_shares
+from rimsim.market._show import show_slate
+from rimsim.market.ledger import Columns
 from rimsim.matching._best import best_rows
 
 
+def _factors(rank, seed=0, users=20, items=90):
+    """A truth of that rank, drawn."""
+    draw = np.random.default_rng(seed)
+    a, c = 0.3 * draw.normal(size=(users, rank)), 0.3 * draw.normal(size=(items, rank))
+    d = draw.normal(size=items)
+    return Factors(a, c, d, np.log(np.exp(a @ c.T + d).sum(1)))
+
+
 @pytest.mark.parametrize("rank", [1, 7, 8, 9, 16, 31, 128, 200])
-def test_log_shares_are_the_products_of_each_pair(rank):
-    """Each shown pair gets ⟨a, c⟩ + d − log Z, whatever else is in the batch; the rest gets −inf."""
+def test_shares_are_the_softmax_of_each_pair(rank):
+    """Each pair gets exp(⟨a, c⟩ + d − log Z), whatever else is in the batch."""
     draw = np.random.default_rng(rank)
-    a, c = draw.normal(size=(20, rank)), draw.normal(size=(90, rank))
-    d, z = draw.normal(size=90), draw.normal(size=20)
-    users, slates = draw.integers(20, size=33), draw.integers(90, size=(33, 6))
-    shown = draw.random((33, 6)) < 0.8
-    out, alone = np.empty((33, 6)), np.empty((1, 6))
-    log_shares(users, slates, shown, a, c, d, z, out)
-    want = (a[users[:, None]] * c[slates]).sum(-1) + d[slates] - z[users[:, None]]
-    np.testing.assert_allclose(out[shown], want[shown], rtol=1e-13, atol=1e-13)
-    assert (out[~shown] == -np.inf).all()
-    for row in range(33):
-        log_shares(users[row : row + 1], slates[row : row + 1], shown[row : row + 1], a, c, d, z, alone)
-        assert (alone[0] == out[row]).all()
+    factors = _factors(rank)
+    users, items = draw.integers(20, size=200), draw.integers(90, size=200)
+    share = pair_shares(users, items, factors)
+    logit = (factors.user[users] * factors.item[items]).sum(-1) + factors.bias[items]
+    np.testing.assert_allclose(share, np.exp(logit - factors.log_normaliser[users]), rtol=1e-12)
+    for pair in range(200):
+        assert pair_shares(users[pair : pair + 1], items[pair : pair + 1], factors)[0] == share[pair]
+
+
+class _Round:
+    """Five arrivals of three slots, who have room to eat 40 items."""
+
+    def __init__(self):
+        self.factors = _factors(9)
+        self.visits = Visits(
+            slot=np.array([0, 1, 2, 0, 1]),
+            user=np.array([4, 8, 15, 4, 8]),
+            ground=np.array([9.0, 30.0, 2.0, 9.0, 30.0]),
+            key=rng.bits(3, rng.Purpose.CHOICE, np.arange(5)),
+        )
+        self.appetites = Appetites(
+            left=np.array([1.0, 0.8, 0.5]),
+            eaten=np.zeros(3),
+            last=np.full(3, -1),
+            item=np.zeros(40, np.int64),
+            before=np.zeros(40, np.int64),
+            size=np.zeros(1, np.int64),
+        )
+
+    def answer(self, rows, slates, waiting=0.0):
+        """(consumed, probability, intensity), all (n, k)."""
+        shape = slates.shape
+        out = np.empty(shape, bool), np.empty(shape), np.empty(shape)
+        waits = np.full(len(rows), waiting)
+        state = self.visits, self.appetites, self.factors
+        answer_slates(np.array(rows), slates, waits, *state, 0.8 ** np.arange(shape[1]), 1.5, *out)
+        return out
+
+
+def test_answers_are_the_closed_form_of_each_position():
+    """Intensities λ*·p*/mass, probabilities 1 − exp(−intensity·γ^r·a), and what the keyed draws make of them."""
+    market, slates = _Round(), np.array([[3, -1, 7, 20], [5, 6, -1, 8]])
+    consumed, probability, intensity = market.answer([1, 2], slates, waiting=0.1)
+    for n, row in enumerate([1, 2]):
+        slot, user = market.visits.slot[row], np.full(4, market.visits.user[row])
+        share = np.where(slates[n] >= 0, pair_shares(user, np.maximum(slates[n], 0), market.factors), 0.0)
+        want = share * market.visits.ground[row] / (market.appetites.left[slot] - 0.1)
+        np.testing.assert_allclose(intensity[n], want, rtol=1e-12)
+        np.testing.assert_allclose(probability[n], 1 - np.exp(-want * 0.8 ** np.arange(4) * 1.5), rtol=1e-12)
+        draw = rng.uniform(3, rng.Purpose.CHOICE, row, np.maximum(slates[n], 0))
+        assert (consumed[n] == ((draw < probability[n]) & (slates[n] >= 0))).all()
+
+
+def test_what_was_eaten_is_not_eaten_again_and_leaves_less():
+    """A slot's second slate gives nothing for an item of its first, and more for the others, as less is left."""
+    market, slate = _Round(), np.array([[3, 11, 7]])
+    eat(1, 11, 0.25, market.appetites)
+    eat(2, 3, 0.25, market.appetites)
+    assert market.appetites.eaten.tolist() == [0.0, 0.25, 0.25]
+    _, probability, intensity = market.answer([1], slate)
+    _, full, fresh = _Round().answer([1], slate)
+    assert probability[0, 1] == intensity[0, 1] == 0.0 < full[0, 1]
+    np.testing.assert_allclose(intensity[0, [0, 2]], fresh[0, [0, 2]] * 0.8 / 0.55, rtol=1e-12)
+
+
+def test_many_answers_are_those_of_one_after_the_other():
+    """Answers of a batch, and what they leave to eat, have the bits of single calls in that order."""
+    slates = np.random.default_rng(5).permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7]
+    together, alone = _Round(), _Round()
+    many = together.answer(range(5), slates)
+    for row in range(5):
+        for whole, part in zip(many, alone.answer([row], slates[row : row + 1]), strict=True):
+            np.testing.assert_array_equal(whole[row], part[0])
+    assert many[0].any()
+    for mine, theirs in zip(together.appetites, alone.appetites, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("levels", [3, 40, 10**6])
@@ -62,11 +136,59 @@ def test_top_k_of_tied_rows_is_the_same_in_any_batch():
         assert admissible[row].numpy()[together[row]].all()
 
 
-def test_shown_of_empties_what_is_repeated_outside_or_inadmissible():
-    """Only the first showing of an admissible item stays, with its intensity; the rest is empty."""
-    admissible = np.array([[True, True, False, True]])
-    relevance = np.array([[0.5, 0.25, 0.0, 0.25]], np.float32)
-    items = np.array([[3, 3, 2, -1, 4, 0]])
-    shown, intensity = shown_of(items, admissible, relevance, np.array([2.0], np.float32))
-    assert shown.tolist() == [[3, -1, -1, -1, -1, 0]]
-    np.testing.assert_array_equal(intensity, np.float32([[0.5, np.nan, np.nan, np.nan, np.nan, 1.0]]))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_top_k_of_arrays_is_that_of_tensors(dtype):
+    """Arrays, with a mask of truth values or of int8 as environments observe it, get the slates of tensors."""
+    draw = np.random.default_rng(2)
+    scores, admissible = draw.random((30, 120)).astype(dtype), draw.random((30, 120)) < 0.8
+    want = top_k(torch.from_numpy(scores), torch.from_numpy(admissible), 5)
+    assert (top_k(scores, admissible, 5) == want).all()
+    assert (top_k(scores, admissible.astype(np.int8), 5) == want).all()
+
+
+def test_show_slate_empties_what_is_repeated_outside_or_inadmissible():
+    """Only the first showing of an admissible item is shown, entered with its intensity, and counted."""
+    market, m, k = _Round(), 90, 6
+    admissible = np.zeros(m, bool)
+    admissible[[0, 1, 3]] = True
+    relevance = np.zeros(m, np.float32)
+    relevance[[0, 1, 3]] = 0.5, 0.25, 0.25
+    columns = Columns(
+        np.zeros((5, k), np.int32),
+        np.ones((5, k), bool),
+        np.ones((5, k)),
+        np.ones((5, k)),
+        np.zeros((5, k), np.float32),
+        np.zeros(5, np.float32),
+    )
+    exposure, required = np.zeros(m, np.int64), np.zeros(m, np.int64)
+    exposure[3], required[3], required[0] = 2, 2, 1
+    seen_exposure, seen_shortfall = exposure.astype(np.float32), np.float32([1, *np.zeros(m - 1)])
+    slate, records = np.array([3, 3, 2, -1, 90, 0]), (*market.visits, *market.appetites, *market.factors)
+    consumed, useful, emptied = show_slate(
+        2,
+        slate,
+        relevance,
+        np.float32(2.0),
+        admissible,
+        0.0,
+        *records,
+        np.ones(k),
+        1.0,
+        *columns,
+        exposure,
+        required,
+        seen_exposure,
+        seen_shortfall,
+    )
+    assert columns.item[2].tolist() == [3, -1, -1, -1, -1, 0]
+    np.testing.assert_array_equal(columns.intensity[2], np.float32([0.5, *[np.nan] * 4, 1.0]))
+    assert columns.ground.tolist() == [0, 0, 2, 0, 0]
+    fresh = _Round()
+    answer = fresh.answer([2], np.array([[3, -1, -1, -1, -1, 0]]))
+    np.testing.assert_array_equal(columns.true_intensity[2], answer[2][0])
+    assert consumed == columns.consumed[2].sum()
+    assert (useful, emptied) == (1, 3)  # item 3 had its two; an empty position is none that was emptied
+    assert (exposure[0], exposure[3], exposure.sum()) == (1, 3, 4)
+    assert (seen_exposure == exposure).all()
+    assert not seen_shortfall.any()

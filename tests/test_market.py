@@ -34,9 +34,8 @@ from rimsim.config import (
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Slates
-from rimsim.market._draws import uniform_draws
+from rimsim.market._response import poisson_probability, uniform_draw
 from rimsim.market.clock import Clock, Rank
-from rimsim.market.consumer import poisson_response
 from rimsim.market.schedule import VISIT_BITS
 from rimsim.scenarios.round_metrics import certified
 
@@ -378,8 +377,9 @@ def test_seeds_of_the_latent_dice():
 
 def _dice(market):
     """Arrivals of the open round in clock order, and the uniform draws that decide for every item."""
-    items = np.tile(np.arange(market.n_items), (len(market.schedule.id), 1))
-    return market.schedule.id, uniform_draws(market._consumer._draw_key, items)
+    keys = market._consumer.visits.key
+    dice = [[uniform_draw(key, item) for item in range(market.n_items)] for key in keys]
+    return market.schedule.id, np.array(dice)
 
 
 def test_the_same_run_twice_is_the_same():
@@ -470,12 +470,10 @@ def test_scrambled_truth_changes_no_slate(model, name):
 
 
 def test_poisson_response_is_the_closed_form():
-    """P = 1 − exp(−λγ^(r−1)a), and a draw below it consumes."""
-    intensity, draw = np.array([[0.5, 0.5, 2.0]]), np.array([[0.39, 0.35, 0.99]])
-    probability, consumed = poisson_response(intensity, draw, 0.85, 1.0)
-    expected = 1 - np.exp(-np.array([0.5, 0.5 * 0.85, 2.0 * 0.85**2]))
-    assert probability[0] == pytest.approx(expected, rel=1e-12)
-    assert consumed.tolist() == [[True, False, False]]
+    """P = 1 − exp(−λγ^(r−1)a)."""
+    for position, intensity in enumerate([0.5, 0.5, 2.0]):
+        found = poisson_probability(intensity, 0.85**position, 1.5)
+        assert found == pytest.approx(1 - np.exp(-intensity * 0.85**position * 1.5), rel=1e-12)
 
 
 def test_consumption_is_as_frequent_as_its_probability():

@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity.blocks import BLOCK, in_blocks, padded, spans
+from rimsim.intensity.blocks import BLOCK, STEP, in_blocks, padded, spans
 from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel, TiedNetwork
 from rimsim.intensity.sequences import Batch, Windows, histories, last_events
 from rimsim.intensity.training import dropped
@@ -109,7 +109,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         self._recurrent_bias = weights["bias_hh_l0"]
 
     def _cell(self, hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """(BLOCK, W) hidden states after one more item each."""
+        """(n, W) hidden states after one more item each."""
         width = hidden.shape[1]
         read = self._gates[items]
         kept = torch.addmm(self._recurrent_bias, hidden, self._recurrent)
@@ -145,4 +145,4 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
         """One GRU step."""
         del times
-        return (in_blocks(self._cell, code[0], items.to(self.device)),)
+        return (in_blocks(self._cell, code[0], items.to(self.device), height=STEP),)

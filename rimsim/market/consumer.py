@@ -1,4 +1,4 @@
-"""What is consumed of a slate: one function yields both the probability and the draw."""
+"""Who consumes: the fitted truth, or the log itself."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.market._draws import uniform_draws
+from rimsim.market._response import LEAST_MASS, Appetites, Visits, answer_slates, eat
 from rimsim.market.clock import ticks
 from rimsim.market.scoring import BLOCK, padded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from rimsim.config import ConsumerConfig
@@ -24,17 +26,8 @@ if TYPE_CHECKING:
     from rimsim.market.schedule import Schedule
     from rimsim.market.truth import Truth
 
-__all__ = [
-    "Consumer",
-    "IntensityConsumer",
-    "ReplayConsumer",
-    "Response",
-    "poisson_response",
-    "respond_together",
-]
+__all__ = ["Consumer", "IntensityConsumer", "ReplayConsumer", "Response"]
 
-_LEAST_MASS = 1e-9
-"""Σ p* of what is left to a user who has consumed nearly everything."""
 _PAIRS = 1 << 18
 """(user, item) pairs whose shares are computed at once."""
 
@@ -50,13 +43,6 @@ class Response:
     intensity: NDArray[np.float64]
     """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
 
-    @property
-    def consumers(self) -> list[int]:
-        """The rows in which something was consumed, ascending."""
-        if not np.count_nonzero(self.consumed):
-            return []
-        return np.flatnonzero(self.consumed.any(1)).tolist()
-
 
 class Consumer(Protocol):
     """The truth of a round."""
@@ -65,8 +51,16 @@ class Consumer(Protocol):
         """What the arrivals ``rows`` of the round make of their slates (n, k)."""
         ...
 
-    def organic(self, row: int) -> tuple[int, list[int]]:
-        """What an arrival consumes by itself, whatever it is shown: the due tick and the items."""
+    def taken(
+        self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, int, list[int]]]:
+        """What reaches the states of users who were served: place among the rows, tick, items.
+
+        Args:
+            rows: (n,) arrivals.
+            slates: (n, k) what they were shown.
+            consumed: (n, k) what they consumed of it.
+        """
         ...
 
     def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -80,27 +74,6 @@ class Consumer(Protocol):
     def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n,) how many items each arrival would consume if it could: the denominator of recall."""
         ...
-
-
-def poisson_response(
-    intensity: NDArray[np.float64], draw: NDArray[np.float64], decay: float, attraction: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The Poisson-intensity response: at least one event of a Poisson variable with an examined intensity.
-
-    P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a).
-
-    Args:
-        intensity: (n, k) λ*(x)·p*(y|x).
-        draw: (n, k) uniform in [0, 1).
-        decay: γ.
-        attraction: a.
-
-    Returns:
-        (n, k) probabilities, and (n, k) whether each was consumed: draw < probability.
-    """
-    examined = intensity * _examination(decay, intensity.shape[1]) * attraction
-    probability = -np.expm1(-examined)
-    return probability, draw < probability
 
 
 @lru_cache(maxsize=64)
@@ -133,98 +106,82 @@ class IntensityConsumer:
         self,
         truth: Truth,
         config: ConsumerConfig,
+        slate: int,
         population: Population,
         schedule: Schedule,
         release: NDArray[np.int64],
         seed: int,
     ) -> None:
         self._truth = truth
-        self._config = config
         self._population = population
         self._schedule = schedule
         self._release = release
         # As of the round's beginning: a sum over as many items for every batch, so that its last bits are the same.
         self._late = np.flatnonzero(release > schedule.start)
-        self._user = population.log_user[schedule.slot]
-        self._ground = truth.ground[self._user]
-        self._draw_key = rng.bits(seed, rng.Purpose.CHOICE, schedule.id)
-        self._left = 1.0 - _logged_mass(truth, population.history)[population.log_user]
-        self._eaten: dict[int, set[int]] = {}
-        self._eaten_share = np.zeros(len(population))
+        self.factors = truth.factors
+        self.examination = _examination(config.position_decay, slate)
+        self.attraction = config.attraction
+        user = population.log_user[schedule.slot]
+        key = rng.bits(seed, rng.Purpose.CHOICE, schedule.id)
+        self.visits = Visits(schedule.slot, user, truth.ground[user], key)
+        self.appetites = Appetites(
+            left=1.0 - _logged_mass(truth, population.history)[population.log_user],
+            eaten=np.zeros(len(population)),
+            last=np.full(len(population), -1),
+            item=np.zeros(0, np.int64),
+            before=np.zeros(0, np.int64),
+            size=np.zeros(1, np.int64),
+        )
         for slot, _, item in population.posts():
             self.take(slot, [item])
 
+    def make_room(self, items: int) -> None:
+        """Let that many more items be noted as consumed."""
+        old = self.appetites
+        used, room = int(old.size[0]), len(old.item)
+        if used + items > room:
+            more = np.zeros(max(items, room, 1 << 12), np.int64)
+            self.appetites = old._replace(
+                item=np.concatenate([old.item, more]), before=np.concatenate([old.before, more])
+            )
+
     def take(self, slot: int, items: list[int]) -> None:
         """Note what a user has consumed, which it does not consume again even before the platform knows of it."""
+        self.make_room(len(items))
         user = np.full(len(items), self._population.log_user[slot])
-        self._note(slot, items, self._truth.share(user, np.array(items, np.int64)).tolist())
-
-    def _note(self, slot: int, items: list[int], shares: list[float]) -> None:
-        self._eaten.setdefault(slot, set()).update(items)
-        for share in shares:  # one after the other: the order decides the last bits
-            self._eaten_share[slot] += share
+        shares = self._truth.share(user, np.array(items, np.int64)).tolist()
+        for item, share in zip(
+            items, shares, strict=True
+        ):  # one after the other: the order decides the last bits
+            eat(slot, item, share, self.appetites)
 
     def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
         """See :class:`Consumer`."""
-        shown = slates >= 0
-        for n, slot in enumerate(self._schedule.slot[rows].tolist()):
-            self._hide_eaten(slot, slates[n], shown[n])
-        scale = self._ground[rows] / self._admissible_mass(rows)
-        response, share = self.answer(self._user[rows], scale, self._draw_key[rows], slates, shown)
-        for n in response.consumers:
-            self.note_slate(int(rows[n]), slates[n], response.consumed[n], share[n])
+        self.make_room(slates.size)
+        shape = slates.shape
+        response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
+        answer_slates(
+            rows,
+            slates,
+            self._waiting(rows),
+            self.visits,
+            self.appetites,
+            self.factors,
+            self.examination,
+            self.attraction,
+            response.consumed,
+            response.probability,
+            response.intensity,
+        )
         return response
 
-    def one_of_many(
-        self, row: int, slate: NDArray[np.int64], shown: NDArray[np.bool_]
-    ) -> tuple[np.int64, np.float64, np.uint64]:
-        """Log user, scale of p* and draw key of one arrival, for :func:`respond_together`.
-
-        Args:
-            row: The arrival.
-            slate: (k,) what it is shown.
-            shown: (k,) filled positions; those that the user has consumed before are taken out.
-        """
-        slot = int(self._schedule.slot[row])
-        self._hide_eaten(slot, slate, shown)
-        if len(self._late):
-            mass = self._admissible_mass(np.array([row]))[0]
-        else:
-            mass = max(self._left[slot] - self._eaten_share[slot], _LEAST_MASS)
-        return self._user[row], self._ground[row] / mass, self._draw_key[row]
-
-    def answer(
-        self,
-        user: NDArray[np.int64],
-        scale: NDArray[np.float64],
-        key: NDArray[np.uint64],
-        slates: NDArray[np.int64],
-        shown: NDArray[np.bool_],
-    ) -> tuple[Response, NDArray[np.float64]]:
-        """Responses, and p* over the whole catalogue (n, k) of what is ``shown`` (n, k) and can be consumed."""
-        share = self._truth.slate_share(user, slates, shown)
-        intensity = share * scale[:, None]
-        draw = uniform_draws(key, slates)
-        probability, consumed = poisson_response(
-            intensity, draw, self._config.position_decay, self._config.attraction
-        )
-        return Response(consumed, probability, intensity), share
-
-    def _hide_eaten(self, slot: int, slate: NDArray[np.int64], shown: NDArray[np.bool_]) -> None:
-        """Take what a user has consumed out of the ``shown`` positions (k,) of its slate."""
-        eaten = self._eaten.get(slot)
-        if eaten is not None and not eaten.isdisjoint(slate.tolist()):
-            shown &= ~np.isin(slate, list(eaten))
-
-    def note_slate(
-        self, row: int, slate: NDArray[np.int64], consumed: NDArray[np.bool_], share: NDArray[np.float64]
-    ) -> None:
-        """Note what an arrival has consumed of its slate, all (k,)."""
-        self._note(int(self._schedule.slot[row]), slate[consumed].tolist(), share[consumed].tolist())
-
-    def organic(self, row: int) -> tuple[int, list[int]]:
-        """Clones consume only what they are shown."""
-        return int(self._schedule.tick[row]), []
+    def taken(
+        self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, int, list[int]]]:
+        """See :class:`Consumer`: they consume only what they are shown."""
+        if np.count_nonzero(consumed):
+            for n in np.flatnonzero(consumed.any(1)).tolist():
+                yield n, int(self._schedule.tick[rows[n]]), slates[n][consumed[n]].tolist()
 
     def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """See :class:`Consumer`; rows are computed in blocks of a fixed height."""
@@ -237,48 +194,41 @@ class IntensityConsumer:
             share[self._release[None, :] > tick[:, None]] = 0.0
             share[self._population.past(slots)] = 0.0
             for n, slot in enumerate(slots.tolist()):
-                if slot in self._eaten:
-                    share[n, list(self._eaten[slot])] = 0.0
-            share *= self._ground[block][:, None]
+                share[n, self._eaten(slot)] = 0.0
+            share *= self.visits.ground[block][:, None]
             share /= self._admissible_mass(block)[:, None]
             parts.append(torch.from_numpy(share[: len(mine)].astype(np.float32)))
         return torch.cat(parts) if parts else torch.zeros(0, len(self._release))
 
     def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """λ*(x): what a consumer takes of a catalogue shown whole."""
-        return self._ground[rows]
+        return self.visits.ground[rows]
+
+    def _eaten(self, slot: int) -> list[int]:
+        """What a slot has consumed in the market."""
+        items, place = [], int(self.appetites.last[slot])
+        while place >= 0:
+            items.append(int(self.appetites.item[place]))
+            place = int(self.appetites.before[place])
+        return items
+
+    def waiting_of(self, row: int) -> float:
+        """Σ p* over the items that are not released yet when an arrival comes."""
+        return float(self._waiting(np.array([row]))[0]) if len(self._late) else 0.0
+
+    def _waiting(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) Σ p* over the items that are not released yet when the arrivals come."""
+        if not len(self._late):
+            return np.zeros(len(rows))
+        late = self._late
+        share = self._truth.share(self.visits.user[rows][:, None], late[None, :])
+        unreleased = self._release[late][None, :] > self._schedule.tick[rows][:, None]
+        return np.asarray((share * unreleased).sum(1), np.float64)
 
     def _admissible_mass(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n,) Σ p* over the released items that the user has not consumed."""
-        slots = self._schedule.slot[rows]
-        mass = self._left[slots] - self._eaten_share[slots]
-        if len(self._late):
-            tick, late = self._schedule.tick[rows], self._late
-            users = self._population.log_user[slots]
-            waiting = self._truth.share(users[:, None], late[None, :])
-            mass -= (waiting * (self._release[late][None, :] > tick[:, None])).sum(1)
-        return np.maximum(mass, _LEAST_MASS)
-
-
-def respond_together(
-    consumers: list[IntensityConsumer], rows: list[int], slates: NDArray[np.int64]
-) -> Response:
-    """What one arrival of each of n rounds makes of its slate; the rounds have one truth and one config.
-
-    Args:
-        consumers: n consumers of different rounds.
-        rows: An arrival in the round of each.
-        slates: (n, k).
-    """
-    shown = slates >= 0
-    many = len(rows)
-    user, scale, key = np.empty(many, np.int64), np.empty(many, np.float64), np.empty(many, np.uint64)
-    for n, (one, row) in enumerate(zip(consumers, rows, strict=True)):
-        user[n], scale[n], key[n] = one.one_of_many(row, slates[n], shown[n])
-    response, share = consumers[0].answer(user, scale, key, slates, shown)
-    for n in response.consumers:
-        consumers[n].note_slate(rows[n], slates[n], response.consumed[n], share[n])
-    return response
+        slots, appetites = self._schedule.slot[rows], self.appetites
+        return np.maximum(appetites.left[slots] - appetites.eaten[slots] - self._waiting(rows), LEAST_MASS)
 
 
 class ReplayConsumer:
@@ -323,10 +273,13 @@ class ReplayConsumer:
     def take(self, slot: int, items: list[int]) -> None:
         """What users consume is written in the log."""
 
-    def organic(self, row: int) -> tuple[int, list[int]]:
-        """The session's own events, due when it ends."""
-        session = int(self._schedule.session[row])
-        return int(self._stop[session]), self._session_items[session].tolist()
+    def taken(
+        self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, int, list[int]]]:
+        """See :class:`Consumer`: the session's own events, due when it ends, whatever was shown."""
+        del slates, consumed
+        for n, session in enumerate(self._schedule.session[rows].tolist()):
+            yield n, int(self._stop[session]), self._session_items[session].tolist()
 
     def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """See :class:`Consumer`: the logged future as counts."""

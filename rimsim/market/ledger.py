@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rimsim.matching._compiled import compiled
+from rimsim.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rimsim.market.records import Slates
     from rimsim.market.schedule import Schedule
 
-__all__ = ["LEDGER_COLUMNS", "Ledger"]
+__all__ = ["LEDGER_COLUMNS", "Columns", "Ledger"]
 
 LEDGER_COLUMNS = (
     "agent",
@@ -34,6 +34,17 @@ LEDGER_COLUMNS = (
 )
 
 
+class Columns(NamedTuple):
+    """The columns of a ledger that every slate fills, as compiled code takes them."""
+
+    item: NDArray[np.int32]
+    consumed: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+    true_intensity: NDArray[np.float64]
+    intensity: NDArray[np.float32]
+    ground: NDArray[np.float32]
+
+
 @compiled
 def _write(
     rows: NDArray[np.int64],
@@ -43,24 +54,19 @@ def _write(
     true_intensity: NDArray[np.float64],
     intensity: NDArray[np.float32],
     ground: NDArray[np.float32],
-    item_column: NDArray[np.int32],
-    consumed_column: NDArray[np.bool_],
-    probability_column: NDArray[np.float64],
-    true_column: NDArray[np.float64],
-    intensity_column: NDArray[np.float32],
-    ground_column: NDArray[np.float32],
+    columns: Columns,
 ) -> None:
     """Rows of what was served into the rows of the columns; one pass, as most of the time goes into the calls."""
     for n in range(len(rows)):
         row = rows[n]
-        ground_column[row] = ground[n]
+        columns.ground[row] = ground[n]
         for position in range(items.shape[1]):
             item = items[n, position]
-            item_column[row, position] = item
-            consumed_column[row, position] = consumed[n, position]
-            probability_column[row, position] = probability[n, position]
-            true_column[row, position] = true_intensity[n, position]
-            intensity_column[row, position] = intensity[n, position] if item >= 0 else np.nan
+            columns.item[row, position] = item
+            columns.consumed[row, position] = consumed[n, position]
+            columns.probability[row, position] = probability[n, position]
+            columns.true_intensity[row, position] = true_intensity[n, position]
+            columns.intensity[row, position] = intensity[n, position] if item >= 0 else np.nan
 
 
 class Ledger:
@@ -85,6 +91,9 @@ class Ledger:
         """(n, k) true λ*(x)·p*(y|x) of what was shown; likewise."""
         self.ground: NDArray[np.float32] = np.zeros(n, np.float32)
         """(n,) the platform's λ(x) of each arrival."""
+        self.columns = Columns(
+            self.item, self.consumed, self.probability, self.true_intensity, self.intensity, self.ground
+        )
 
     def write(
         self,
@@ -103,12 +112,7 @@ class Ledger:
             response.intensity,
             intensity,
             ground,
-            self.item,
-            self.consumed,
-            self.probability,
-            self.true_intensity,
-            self.intensity,
-            self.ground,
+            self.columns,
         )
         if slates.price is not None:
             self.price[rows] = slates.price

@@ -1,34 +1,39 @@
-"""Several markets in lock-step: each shows its next arrival a slate, at the cost of one call for all."""
+"""One arrival after the other: the short way through a market, for environments."""
 
-# ruff: noqa: SLF001 - this is Market.next_arrivals and Market.serve for many markets at once
+# ruff: noqa: SLF001 - this is Market.next_arrivals(1) and Market.serve for one arrival
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from rimsim.errors import AgentError
+from rimsim.market._show import count_shown, show_slate
 from rimsim.market.clock import seconds
-from rimsim.market.consumer import Response, respond_together
-from rimsim.market.records import Arrivals, Slates
-from rimsim.market.slates import shown_of
+from rimsim.market.records import Arrivals, Feedback
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumer import IntensityConsumer
+    from rimsim.market.ledger import Ledger
     from rimsim.market.market import Market
     from rimsim.market.schedule import Schedule
     from rimsim.market.scoring import ScoreRows
 
-__all__ = ["NextArrival", "Shown", "can_lock_step", "next_arrival", "serve_together"]
+__all__ = [
+    "NextArrival",
+    "Outcome",
+    "can_lock_step",
+    "count_shown",
+    "feedback_of",
+    "next_arrival",
+    "serve_one",
+]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class NextArrival:
+class NextArrival(NamedTuple):
     """An arrival that waits for its slate."""
 
     row: int
@@ -61,18 +66,19 @@ class NextArrival:
         )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Shown:
-    """What came of one slate in each of n markets."""
+class Outcome(NamedTuple):
+    """What came of one slate."""
 
-    items: NDArray[np.int64]
-    """(n, k) what was shown; −1 where a position was empty, repeated or inadmissible."""
-    consumed: NDArray[np.bool_]
-    """(n, k)."""
+    consumed: int
+    """Items consumed."""
+    useful: int
+    """Exposures that reduced the shortfall."""
+    emptied: int
+    """Positions that were repeated or inadmissible, and stayed empty."""
 
 
 def can_lock_step(config: ScenarioConfig) -> bool:
-    """Whether markets of a scenario can respond together: one fitted truth, no caps of users."""
+    """Whether the short way leads through the markets of a scenario: a fitted truth, no caps of users."""
     return config.consumer.kind == "intensity" and config.user_cap is None
 
 
@@ -82,50 +88,61 @@ def next_arrival(market: Market) -> NextArrival:
     Raises:
         MarketError: As :meth:`Market.next_arrivals`.
     """
-    [row] = market._hand_out(1)
+    row = market._hand_out_one()
     block, at = market._rows.row(row)
     relevance, ground, admissible = block.host()
     return NextArrival(row, relevance[at], ground[at], admissible[at], block, at, market.schedule)
 
 
-def serve_together(
-    markets: list[Market],
-    rows: list[int],
-    items: NDArray[np.int64],
-    relevance: NDArray[np.float32],
-    ground: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
-) -> Shown:
-    """Show a slate in each of n markets of one scenario; as n calls of ``market.serve(…, invalid="empty")``.
+def serve_one(
+    market: Market,
+    arrival: NextArrival,
+    slate: NDArray[np.int64],
+    seen_exposure: NDArray[np.float32],
+    seen_shortfall: NDArray[np.float32],
+) -> Outcome:
+    """Show a slate to an arrival that waits; as ``market.serve(…, invalid="empty")``.
 
     Args:
-        markets: Different markets that share their truth.
-        rows: The arrival of each that waits.
-        items: (n, k) a slate for each.
-        relevance: (n, M) p(y|x) of those arrivals.
-        ground: (n,) their λ(x).
-        admissible: (n, M).
-
-    Raises:
-        AgentError: If the slates have another shape.
+        market: The market.
+        arrival: Its arrival.
+        slate: (k,) C-contiguous items.
+        seen_exposure: (M,) exposures of the round as observed; brought up to date.
+        seen_shortfall: (M,) shortfall of the round as observed; brought up to date.
     """
-    if items.shape != (len(markets), markets[0].config.slate):
-        raise AgentError(
-            f"slates have shape {items.shape}; allowed: {(len(markets), markets[0].config.slate)}, a row an arrival"
-        )
-    shown, intensity = shown_of(items, admissible, relevance, ground)
-    consumers = [cast("IntensityConsumer", market._consumer) for market in markets]  # can_lock_step
-    response = respond_together(consumers, rows, shown)
-    if len(markets) == 1:
-        markets[0]._enter(np.array(rows), Slates(shown), response, intensity, ground)
-        return Shown(shown, response.consumed)
-    for n, market in enumerate(markets):
-        here = slice(n, n + 1)
-        market._enter(
-            np.array(rows[here]),
-            Slates(shown[here]),
-            Response(response.consumed[here], response.probability[here], response.intensity[here]),
-            intensity[here],
-            ground[here],
-        )
-    return Shown(shown, response.consumed)
+    consumer, row = cast("IntensityConsumer", market._consumer), arrival.row  # can_lock_step
+    consumer.make_room(len(slate))
+    ledger = market.ledger
+    rest: tuple[Any, ...] = (
+        *consumer.visits,
+        *consumer.appetites,
+        *consumer.factors,
+        consumer.examination,
+        consumer.attraction,
+        *ledger.columns,
+        market.exposure,
+        market.required,
+        seen_exposure,
+        seen_shortfall,
+    )
+    consumed, useful, emptied = show_slate(
+        row,
+        slate,
+        arrival.relevance,
+        arrival.ground,
+        arrival.admissible,
+        consumer.waiting_of(row),
+        *rest,
+    )
+    market._let_go([row])
+    if consumed:
+        taken = ledger.item[row][ledger.consumed[row]].tolist()
+        market._deliver(market._slot[row], int(arrival.schedule.tick[row]), taken)
+    market._count_served(1)
+    return Outcome(consumed, useful, emptied)
+
+
+def feedback_of(arrival: NextArrival, ledger: Ledger) -> Feedback:
+    """What came of the slate of an arrival, from the ledger of its round."""
+    here = slice(arrival.row, arrival.row + 1)
+    return Feedback(arrival.arrivals(), ledger.item[here].astype(np.int64), ledger.consumed[here].copy())

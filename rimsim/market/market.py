@@ -285,6 +285,7 @@ class Market:
         for _, slot, _, taken in (entry for entry in self._scheduled.values() if self._replay):
             self._consumer.take(slot, taken)
         self._user = self.schedule.user[self.schedule.slot]
+        self._slot: list[int] = self.schedule.slot.tolist()
         self._scorer = Scorer(self.model, self._population, world.release, self.device)
         self._scorer.encode(self.schedule.start)
         self._rows = ScoreAhead(self._scorer, self._population, self.schedule)
@@ -312,7 +313,13 @@ class Market:
             horizon = None if config.horizon is None else duration_seconds(config.horizon)
             return ReplayConsumer(world.log, world.sessions, self.schedule, horizon)
         return IntensityConsumer(
-            world.truth, config, self._population, self.schedule, world.release, self.seeds.choice
+            world.truth,
+            config,
+            self.config.slate,
+            self._population,
+            self.schedule,
+            world.release,
+            self.seeds.choice,
         )
 
     def _close_round(self) -> None:
@@ -374,9 +381,10 @@ class Market:
             population = Population(self.schedule, self._history)
             posts = [(due, slot, [item]) for slot, due, item in self._population.posts()]
             posts += [(due, slot, taken) for _, slot, due, taken in self._scheduled.values()]
-            for row, slot in enumerate(self.schedule.slot.tolist()):
-                due, taken = self._consumer.organic(row)
-                posts.append((due + 1 + self._delay, slot, taken))
+            everyone = np.arange(len(self.schedule))
+            nothing = np.full((len(everyone), self.config.slate), -1)
+            for row, due, taken in self._consumer.taken(everyone, nothing, nothing >= 0):
+                posts.append((due + 1 + self._delay, int(self.schedule.slot[row]), taken))
             for due, slot, taken in sorted(posts, key=lambda post: post[0]):
                 population.post(slot, due, taken)
         return self._states_of(PastRound(self.round, self.schedule, population), always(self.model))
@@ -473,8 +481,20 @@ class Market:
         self._handed.update(rows)
         return rows
 
+    def _hand_out_one(self) -> int:
+        """The row of the next arrival, which now waits for its slate; the short way where all others were served."""
+        if self._handed or self._held or self.done:
+            return self._hand_out(1)[0]
+        while not self._arrived:
+            self._clock.step()
+        row = self._arrived.popleft()
+        self._n_arrived += 1
+        self._busy.add(self._slot[row])
+        self._handed.add(row)
+        return row
+
     def _next_rows(self, size: int, *, in_waves: bool) -> list[int]:
-        slot = self.schedule.slot
+        slot = self._slot
         barrier = len(self.schedule)
         if self.barrier_every is not None:
             barrier = min(barrier, (self._n_served // self.barrier_every + 1) * self.barrier_every)
@@ -490,7 +510,7 @@ class Market:
                     self._clock.step()
                 row = self._arrived.popleft()
                 self._n_arrived += 1
-            who = int(slot[row])
+            who = slot[row]
             if who not in self._busy:
                 self._busy.add(who)
                 chosen.append(row)
@@ -560,30 +580,36 @@ class Market:
         intensity: NDArray[np.float32],
         ground: NDArray[np.float32],
     ) -> None:
-        """Write down what was shown and consumed, and go on to the next round if it was the last of this one."""
+        """Write down what was shown and consumed, and let it have its effects."""
         self.ledger.write(rows, answer, response, intensity, ground)
         count_items(answer.items, self.exposure)
+        self._let_go(rows.tolist())
         self._post(rows, answer.items, response.consumed)
-        self._n_served += len(rows)
+        self._count_served(len(rows))
+
+    def _let_go(self, rows: list[int]) -> None:
+        """Arrivals that were served wait no longer."""
+        self._handed.difference_update(rows)
+        self._busy.difference_update(self._slot[row] for row in rows)
+        self._rows.drop(rows)
+
+    def _count_served(self, n: int) -> None:
+        """Go on to the next round if these were the last arrivals of this one."""
+        self._n_served += n
         if self._n_served == len(self.schedule):
             self._finish_round()
 
     def _post(self, rows: NDArray[np.int64], items: NDArray[np.int64], consumed: NDArray[np.bool_]) -> None:
         """Let what was consumed reach the states of its users when it is due."""
-        for n, row in enumerate(rows.tolist()):
-            slot = int(self.schedule.slot[row])
-            self._handed.discard(row)
-            self._busy.discard(slot)
-            self._rows.drop(row)
-            due, taken = self._consumer.organic(row)
-            if not taken:
-                taken, due = items[n][consumed[n]].tolist(), int(self.schedule.tick[row])
-            if (
-                taken
-            ):  # a consumption follows its arrival: one tick at least, so that no state sees its own future
-                self._deliver(slot, due + 1 + self._delay, taken)
+        for n, tick, taken in self._consumer.taken(rows, items, consumed):
+            self._deliver(self._slot[int(rows[n])], tick, taken)
 
-    def _deliver(self, slot: int, due: int, taken: list[int]) -> None:
+    def _deliver(self, slot: int, tick: int, taken: list[int]) -> None:
+        """Let what was consumed at a tick reach its user's state.
+
+        One tick later at least, so that no state sees its own future.
+        """
+        due = tick + 1 + self._delay
         if due <= self._clock.now:
             self._population.post(slot, due, taken)
             return

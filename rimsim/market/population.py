@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.compiled import compiled
 from rimsim.intensity.states import UserStates
 from rimsim.market.clock import seconds
 
@@ -48,6 +49,21 @@ def _grouped(log: EventLog, empty: bool) -> History:  # noqa: FBT001  # a key of
     order = np.lexsort((np.arange(len(log)), log.user))
     offsets = np.searchsorted(log.user[order], np.arange(log.n_users + 1))
     return History(offsets.astype(np.int64), log.item[order], log.time[order])
+
+
+@compiled
+def _slices(
+    begin: NDArray[np.int64], length: NDArray[np.int64], values: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Values of n slices one after the other, and the number of the slice (total,) that each is of."""
+    rows = np.empty(length.sum(), np.int64)
+    out = np.empty(len(rows), np.int64)
+    end = 0
+    for row in range(len(begin)):
+        for place in range(begin[row], begin[row] + length[row]):
+            rows[end], out[end] = row, values[place]
+            end += 1
+    return rows, out
 
 
 class Population:
@@ -113,13 +129,7 @@ class Population:
         Returns:
             ``rows`` (total,): position in ``slots`` of each event, and ``items`` (total,).
         """
-        length = self._length[slots]
-        rows = np.repeat(np.arange(len(slots)), length)
-        ends = np.cumsum(length)
-        where = np.arange(ends[-1] if len(ends) else 0) - np.repeat(
-            ends - length - self._begin[slots], length
-        )
-        return rows, self.history.items[where]
+        return _slices(self._begin[slots], self._length[slots], self.history.items)
 
     def consumed_pairs(
         self, slots: NDArray[np.int64], counts: NDArray[np.int64]

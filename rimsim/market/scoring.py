@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
+from rimsim.compiled import compiled
 from rimsim.errors import ModelError
+from rimsim.intensity.blocks import STEP
 from rimsim.intensity.contract import RecurrentModel
 from rimsim.market.clock import seconds
 
@@ -111,7 +113,7 @@ class Scorer:
 
         Args:
             ids: (n,) arrivals that the states are of, for errors.
-            slots: (n,) distinct slots.
+            slots: (n,) slots; one that occurs more than once has the same count each time.
             ticks: (n,) instants.
             counts: (n,) events of each mailbox that are in the state; at least those already encoded.
 
@@ -133,43 +135,44 @@ class Scorer:
         if self._recurrent is None:
             states = self._population.states(slots, counts, ticks)
             return self._model.score(states.take(padded(np.arange(len(slots))))).to(torch.float32)
-        rows = torch.zeros(BLOCK, dtype=torch.int64, device=self._device)
-        rows[: len(slots)] = torch.from_numpy(np.ascontiguousarray(slots)).to(self._device)
-        code = tuple(part.index_select(0, rows) for part in self._code)
-        behind = counts - self._coded[slots]
-        if behind.any():
-            code = self._advance(self._recurrent, code, slots, behind)
-            kept = rows[: len(slots)]
-            for part, new in zip(self._code, code, strict=True):
-                part[kept] = new[: len(slots)]
-            self._coded[slots] = counts
+        self._catch_up(self._recurrent, slots, counts)
+        code = self._codes_of(padded(slots))
         return self._recurrent.score_codes(code, now).to(torch.float32)
 
-    def _advance(
-        self, model: RecurrentModel, code: Code, slots: NDArray[np.int64], behind: NDArray[np.int64]
-    ) -> Code:
-        """Take the events of the mailboxes that the codes lack, one step of all rows at a time."""
-        for step in range(int(behind.max())):
-            items = np.zeros(BLOCK, np.int64)
-            times = np.zeros(BLOCK)
-            active = np.zeros(BLOCK, bool)
-            for row in np.flatnonzero(behind > step).tolist():
-                slot = int(slots[row])
-                event = int(self._coded[slot]) + step
-                due, box = self._population.mail(slot)
-                items[row], times[row] = box[event], due[event] / 1e6
-                active[row] = True
-            stepped = model.advance(
-                code,
-                torch.from_numpy(items).to(self._device),
-                torch.from_numpy(times).to(self._device),
-            )
-            mask = torch.from_numpy(active).to(self._device)
-            code = tuple(
-                torch.where(mask.reshape(-1, *[1] * (old.dim() - 1)), new, old)
-                for new, old in zip(stepped, code, strict=True)
-            )
-        return code
+    def _codes_of(self, slots: NDArray[np.int64]) -> Code:
+        rows = torch.from_numpy(slots).to(self._device)
+        return tuple(part.index_select(0, rows) for part in self._code)
+
+    def _catch_up(self, model: RecurrentModel, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        """Let codes take the events of their mailboxes that they lack, one event of all such slots at a time."""
+        behind = counts - self._coded[slots]
+        if not behind.any():
+            return
+        slots, first_of = np.unique(slots, return_index=True)  # several visits of a user have one state here
+        behind = behind[first_of]
+        order = np.argsort(-behind, kind="stable")  # who lacks a further event is in front
+        slots, behind = slots[order], behind[order]
+        for step in range(int(behind[0])):
+            n = int(np.searchsorted(-behind, -step))  # so many lack more than ``step`` events
+            for first in range(0, n, STEP):
+                self._take_event(model, slots[first : min(first + STEP, n)])
+
+    def _take_event(self, model: RecurrentModel, slots: NDArray[np.int64]) -> None:
+        """One more event of each of at most ``STEP`` mailboxes into the codes."""
+        n, events = len(slots), self._coded[slots]
+        items, times = np.zeros(STEP, np.int64), np.zeros(STEP)
+        for row, (slot, event) in enumerate(zip(slots.tolist(), events.tolist(), strict=True)):
+            due, box = self._population.mail(slot)
+            items[row], times[row] = box[event], due[event] / 1e6
+        code = model.advance(
+            self._codes_of(padded(slots, STEP)),
+            torch.from_numpy(items).to(self._device),
+            torch.from_numpy(times).to(self._device),
+        )
+        rows = torch.from_numpy(slots).to(self._device)
+        for part, new in zip(self._code, code, strict=True):
+            part.index_copy_(0, rows, new[:n])
+        self._coded[slots] = events + 1
 
 
 def score_states(
@@ -189,9 +192,9 @@ def score_states(
 _Number = TypeVar("_Number", np.int64, np.float64)
 
 
-def padded(values: NDArray[_Number]) -> NDArray[_Number]:
-    """Values filled up to ``BLOCK`` with the first of them."""
-    return np.concatenate([values, np.repeat(values[:1], BLOCK - len(values))])
+def padded(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
+    """Values filled up to ``height`` with the first of them."""
+    return np.concatenate([values, np.repeat(values[:1], height - len(values))])
 
 
 def _normalised(
@@ -221,15 +224,31 @@ def _normalised(
             f"arrival {int(ids[int(wrong.nonzero()[0])])}; allowed: finite intensities of at least 0"
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
-    rows, items = (torch.from_numpy(part).to(raw.device) for part in consumed)
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
     kept = raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
         late = torch.from_numpy(release[None, :] > padded(ticks)[:, None]).to(raw.device)
         admissible[late], kept[late] = False, 0.0
-    admissible[rows, items], kept[rows, items] = False, 0.0
+    if raw.device.type == "cpu":
+        _take_out(*consumed, kept.numpy(), admissible.numpy())
+    else:
+        rows, items = (torch.from_numpy(part).to(raw.device) for part in consumed)
+        admissible[rows, items], kept[rows, items] = False, 0.0
     kept /= kept.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows(kept, ground, admissible)
+
+
+@compiled
+def _take_out(
+    rows: NDArray[np.int64],
+    items: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    admissible: NDArray[np.bool_],
+) -> None:
+    """Make (row, item) pairs inadmissible and worth nothing, in place."""
+    for pair in range(len(rows)):
+        scores[rows[pair], items[pair]] = 0.0
+        admissible[rows[pair], items[pair]] = False
 
 
 class ScoreAhead:
@@ -245,7 +264,10 @@ class ScoreAhead:
         self._schedule = schedule
         self._slot = schedule.slot.tolist()
         self._tick = schedule.tick.tolist()
-        self._rows: dict[int, tuple[ScoreRows, int, int]] = {}
+        # Where the scores of an arrival lie, and how many events of its mailbox they know of.
+        self._block: list[ScoreRows | None] = [None] * len(schedule)
+        self._row = [0] * len(schedule)
+        self._known = [-1] * len(schedule)
         self._counts = np.full(len(schedule), -1)
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(population), -1)
@@ -254,12 +276,12 @@ class ScoreAhead:
 
     def rows(self, arrivals: list[int]) -> ScoreRows:
         """The scores of some arrivals, of different users each; without a copy where they lie side by side."""
-        missing = [arrival for arrival in arrivals if not self._is_valid(arrival)]
+        missing = [arrival for arrival in arrivals if self._valid_block(arrival) is None]
         for first in range(0, len(missing), BLOCK):
             self._fill(missing[first : first + BLOCK])
         runs: list[tuple[ScoreRows, int, int]] = []
         for arrival in arrivals:
-            block, row, _ = self._rows[arrival]
+            block, row = self.row(arrival)
             if runs and runs[-1][0] is block and runs[-1][1] + runs[-1][2] == row:
                 runs[-1] = (block, runs[-1][1], runs[-1][2] + 1)
             else:
@@ -275,22 +297,26 @@ class ScoreAhead:
 
     def row(self, arrival: int) -> tuple[ScoreRows, int]:
         """The block that holds the scores of an arrival, and its row there."""
-        if not self._is_valid(arrival):
-            self._fill([arrival])
-        return self._rows[arrival][:2]
+        block = self._valid_block(arrival)
+        if block is None:
+            block = self._fill([arrival])
+        return block, self._row[arrival]
 
-    def drop(self, arrival: int) -> None:
-        """Forget an arrival that was served."""
-        self._open[self._slot[arrival]] = self._next_visit[arrival]
-        self._rows.pop(arrival, None)
+    def drop(self, arrivals: list[int]) -> None:
+        """Forget arrivals that were served."""
+        for arrival in arrivals:
+            self._open[self._slot[arrival]] = self._next_visit[arrival]
+            self._block[arrival] = None
 
-    def _is_valid(self, arrival: int) -> bool:
-        found = self._rows.get(arrival)
-        return found is not None and found[2] == self._population.visible(
-            self._slot[arrival], self._tick[arrival]
-        )
+    def _valid_block(self, arrival: int) -> ScoreRows | None:
+        """The block that holds the scores of an arrival; None if there is none, or it is stale."""
+        block = self._block[arrival]
+        if block is None:
+            return None
+        now = self._population.visible(self._slot[arrival], self._tick[arrival])
+        return block if self._known[arrival] == now else None
 
-    def _fill(self, wanted: list[int]) -> None:
+    def _fill(self, wanted: list[int]) -> ScoreRows:
         """Score at most ``BLOCK`` arrivals, and with them coming arrivals that have no valid row yet."""
         chosen = np.array(wanted)
         if len(chosen) < BLOCK:
@@ -300,7 +326,8 @@ class ScoreAhead:
         block = self._scorer.score(self._schedule.id[chosen], slots, ticks, counts)
         self._counts[chosen] = counts
         for row, (arrival, count) in enumerate(zip(chosen.tolist(), counts.tolist(), strict=True)):
-            self._rows[arrival] = (block, row, count)
+            self._block[arrival], self._row[arrival], self._known[arrival] = block, row, count
+        return block
 
     def _ahead(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """Arrivals after some that are worth scoring with them: first each user's next, then later visits.

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from rimsim.compiled import compiled
 from rimsim.errors import AgentError
 from rimsim.market.records import Arrivals, Slates
-from rimsim.matching._compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["at_items", "checked_slates", "count_items", "shown_of", "within_capacity"]
+__all__ = ["at_items", "checked_slates", "count_items", "within_capacity"]
 
 
 def at_items(values: torch.Tensor, items: NDArray[np.int64]) -> NDArray[Any]:
@@ -71,39 +71,6 @@ def checked_slates(
         f"slate of arrival {int(arrivals.id[row])} in round {number}: position {position + 1} holds "
         f"{kind} item {item}; allowed: distinct admissible items from 0 to {n_items - 1}, or -1 for empty"
     )
-
-
-@compiled
-def shown_of(
-    items: NDArray[np.int64],
-    admissible: NDArray[np.bool_],
-    relevance: NDArray[np.float32],
-    ground: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """What is shown of slates in which every repeated or inadmissible position stays empty.
-
-    Args:
-        items: (n, k).
-        admissible: (n, M).
-        relevance: (n, M).
-        ground: (n,).
-
-    Returns:
-        (n, k) items, −1 where empty, and their λ(x)·p(y|x); NaN where empty.
-    """
-    n, k = items.shape
-    m = admissible.shape[1]
-    shown = np.empty((n, k), np.int64)
-    intensity = np.empty((n, k), np.float32)
-    for row in range(n):
-        for position in range(k):
-            item = items[row, position]
-            good = 0 <= item < m and admissible[row, item]
-            for before in range(position):
-                good &= items[row, before] != item
-            shown[row, position] = item if good else -1
-            intensity[row, position] = relevance[row, item] * ground[row] if good else np.nan
-    return shown, intensity
 
 
 def within_capacity(slates: Slates, capacity: NDArray[np.int64]) -> Slates:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from rimsim import rng
 from rimsim.errors import ModelError
-from rimsim.matching._compiled import compiled
+from rimsim.market._response import Factors, pair_shares
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog, Sessions
 
-__all__ = ["Truth", "TruthReport", "fit_truth", "log_shares"]
+__all__ = ["Truth", "TruthReport", "fit_truth"]
 
 _STEPS = 150
 _LEARNING_RATE = 0.05
@@ -29,47 +29,6 @@ _RIDGES = (0.1, 1.0, 10.0)
 _HELD_OUT = 0.1
 _CHUNK = 4_000_000
 _SHRINKAGE = 2.0
-
-
-@compiled
-def log_shares(
-    users: NDArray[np.int64],
-    slates: NDArray[np.int64],
-    shown: NDArray[np.bool_],
-    user_factors: NDArray[np.float64],
-    item_factors: NDArray[np.float64],
-    item_bias: NDArray[np.float64],
-    log_normaliser: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    """Log p* of each shown item, −inf elsewhere, into ``out`` (n, k).
-
-    Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight
-    partial sums, as NumPy adds up to 128 numbers.
-    """
-    part = np.empty(8, np.float64)
-    rank = user_factors.shape[1]
-    whole = rank - rank % 8
-    for row in range(slates.shape[0]):
-        user = users[row]
-        for position in range(slates.shape[1]):
-            if not shown[row, position]:
-                out[row, position] = -np.inf
-                continue
-            item = slates[row, position]
-            total = 0.0
-            if whole > 0:
-                for lane in range(8):
-                    part[lane] = user_factors[user, lane] * item_factors[item, lane]
-                for first in range(8, whole, 8):
-                    for lane in range(8):
-                        part[lane] += user_factors[user, first + lane] * item_factors[item, first + lane]
-                total = ((part[0] + part[1]) + (part[2] + part[3])) + (
-                    (part[4] + part[5]) + (part[6] + part[7])
-                )
-            for factor in range(whole, rank):
-                total += user_factors[user, factor] * item_factors[item, factor]
-            out[row, position] = total + item_bias[item] - log_normaliser[user]
 
 
 @dataclass(frozen=True)
@@ -108,25 +67,12 @@ class Truth:
     def share(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float64]:
         """p* over the whole catalogue of single pairs; ``users`` and ``items`` broadcast together."""
         some, others = np.broadcast_arrays(users, items)
-        share = self.slate_share(some.flatten(), others.flatten()[:, None], np.ones((some.size, 1), bool))
-        return share.reshape(some.shape)
+        return pair_shares(some.flatten(), others.flatten(), self.factors).reshape(some.shape)
 
-    def slate_share(
-        self, users: NDArray[np.int64], slates: NDArray[np.int64], shown: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """(n, k) p* over the whole catalogue of the ``shown`` (n, k) items of slates (n, k); 0 elsewhere."""
-        logit = np.empty(slates.shape, np.float64)
-        log_shares(
-            users,
-            slates,
-            shown,
-            self.user_factors,
-            self.item_factors,
-            self.item_bias,
-            self.log_normaliser,
-            logit,
-        )
-        return np.exp(logit, logit)
+    @property
+    def factors(self) -> Factors:
+        """p* as compiled code takes it."""
+        return Factors(self.user_factors, self.item_factors, self.item_bias, self.log_normaliser)
 
     def rows(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n, M) p* over the whole catalogue; call it with the same n always where bits matter."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.matching._compiled import compiled
+from rimsim.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.matching._compiled import compiled
+from rimsim.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy as np

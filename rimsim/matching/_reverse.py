@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.matching._compiled import compiled
+from rimsim.compiled import compiled
 from rimsim.matching._greedy import refresh
 from rimsim.matching._heap import push_min, replace_min
 from rimsim.matching._pairs import Pairs, State, item_of, item_range, pair_at, place_of, user_range

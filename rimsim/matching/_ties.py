@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.matching._compiled import compiled
+from rimsim.compiled import compiled
 from rimsim.rng import Purpose, bits
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
 
+from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
-from rimsim.matching._compiled import compiled
 from rimsim.matching._ties import row_states, tie_rank
 from rimsim.matching.problem import as_array
 
@@ -19,6 +19,28 @@ __all__ = ["price_slates"]
 
 _UNIT = 2.0**-53
 _DROP = np.uint64(11)
+_STRETCH = 64
+
+
+@compiled
+def _reaching(
+    scores: NDArray[np.floating],
+    v: NDArray[np.float64],
+    tie_width: float,
+    lowest: float,
+    found: NDArray[np.int64],
+) -> int:
+    """Put the items with s − v ≥ 0 that come within the tie width of ``lowest`` in front of ``found``; how many."""
+    hit = False
+    for item in range(len(v)):  # without a branch, so that many are compared at once
+        hit |= np.float64(scores[item]) - v[item] + tie_width >= lowest
+    count = 0
+    if hit:
+        for item in range(len(v)):
+            value = np.float64(scores[item]) - v[item]
+            found[count] = item
+            count += (value >= 0.0) & (value + tie_width >= lowest)
+    return count
 
 
 @compiled
@@ -30,37 +52,44 @@ def _rank_rows(
     tie_width: float,
     slates: NDArray[np.int64],
 ) -> None:
-    """Insertion into a sorted list of k: nearly every item fails the first comparison."""
+    """Insertion into a sorted list of k, of the few items in each stretch that may get into it."""
     n, k = slates.shape
     masked = admissible.shape[0] == n
     values = np.empty(k + 1, np.float64)
     ranks = np.empty(k + 1, np.uint64)
+    found = np.empty(_STRETCH, np.int64)
     for row in range(n):
         size = 0
-        for item in range(len(v)):
-            if masked and not admissible[row, item]:
-                continue
-            value = np.float64(scores[row, item]) - v[item]
-            if value < 0.0 or (size == k and value + tie_width < values[k - 1]):
-                continue
-            rank = tie_rank(rows[row], item)
-            value += tie_width * (np.float64(rank >> _DROP) * _UNIT)
-            if size == k:
-                if value < values[k - 1] or (value == values[k - 1] and rank <= ranks[k - 1]):
-                    continue
-                size -= 1
-            place = size
-            while place > 0 and (
-                values[place - 1] < value or (values[place - 1] == value and ranks[place - 1] < rank)
+        for first in range(0, len(v), _STRETCH):
+            last = min(first + _STRETCH, len(v))
+            lowest = values[k - 1] if size == k else -np.inf
+            for place_found in range(
+                _reaching(scores[row, first:last], v[first:last], tie_width, lowest, found)
             ):
-                values[place] = values[place - 1]
-                ranks[place] = ranks[place - 1]
-                slates[row, place] = slates[row, place - 1]
-                place -= 1
-            values[place] = value
-            ranks[place] = rank
-            slates[row, place] = item
-            size += 1
+                item = first + found[place_found]
+                if masked and not admissible[row, item]:
+                    continue
+                value = np.float64(scores[row, item]) - v[item]
+                if size == k and value + tie_width < values[k - 1]:
+                    continue
+                rank = tie_rank(rows[row], item)
+                value += tie_width * (np.float64(rank >> _DROP) * _UNIT)
+                if size == k:
+                    if value < values[k - 1] or (value == values[k - 1] and rank <= ranks[k - 1]):
+                        continue
+                    size -= 1
+                place = size
+                while place > 0 and (
+                    values[place - 1] < value or (values[place - 1] == value and ranks[place - 1] < rank)
+                ):
+                    values[place] = values[place - 1]
+                    ranks[place] = ranks[place - 1]
+                    slates[row, place] = slates[row, place - 1]
+                    place -= 1
+                values[place] = value
+                ranks[place] = rank
+                slates[row, place] = item
+                size += 1
         for place in range(size, k):
             slates[row, place] = -1
 
