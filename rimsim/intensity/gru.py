@@ -128,11 +128,12 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         every = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)
         for a, b in spans(n):
-            longest = int(length[order[b - 1]])
+            shortest, longest = int(length[order[a]]), int(length[order[b - 1]])
             block, count = padded(every[a:b, :longest]), padded(lengths[a:b])[:, None]
             hidden = torch.zeros((BLOCK, self.config.width), device=self.device)
             for step in range(longest):
-                hidden = torch.where(step < count, self._cell(hidden, block[:, step]), hidden)
+                read = self._cell(hidden, block[:, step])
+                hidden = read if step < shortest else torch.where(step < count, read, hidden)
             out[torch.from_numpy(order[a:b]).to(self.device)] = hidden[: b - a]
         return out
 

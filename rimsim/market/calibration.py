@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 
+_ENCODED = 32 * BLOCK
+"""States that are encoded at once."""
+
 __all__ = ["PastStates", "StateScores", "always", "cross_fitted", "hangs_on_states", "session_scores"]
 
 
@@ -47,6 +50,8 @@ class PastStates:
     """(n,) market users."""
     states: Callable[[NDArray[np.int64]], UserStates]
     """The states of some of the n rows."""
+    events: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+    """The same number for those of some rows that have the same events."""
     capacity: NDArray[np.int64] | None = None
     """(n,) positions that each may fill; None: all."""
 
@@ -55,11 +60,18 @@ class PastStates:
         """The states in which the arrivals of a round came, or would come if nothing happened before."""
         schedule, population = past.schedule, past.population
 
-        def states(rows: NDArray[np.int64]) -> UserStates:
-            slots, tick = schedule.slot[rows], schedule.tick[rows]
-            return population.states(slots, population.visible_at(slots, tick), tick)
+        def counts(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+            return population.visible_at(schedule.slot[rows], schedule.tick[rows])
 
-        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, capacity)
+        def states(rows: NDArray[np.int64]) -> UserStates:
+            return population.states(schedule.slot[rows], counts(rows), schedule.tick[rows])
+
+        def events(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+            return schedule.slot[rows] + len(population) * counts(rows)
+
+        return cls(
+            schedule.id, schedule.tick, schedule.user[schedule.slot], states, events, capacity=capacity
+        )
 
 
 class StateScores(Calibration):
@@ -100,19 +112,26 @@ class StateScores(Calibration):
         fold = fold_of(self._seed, past.user) % len(models)
         for number, model in enumerate(models):
             mine = np.flatnonzero(fold == number)
-            for first in range(0, len(mine), BLOCK):
-                rows = mine[first : first + BLOCK]
-                block = score_states(model, past.states(rows), past.id[rows], past.tick[rows], self._release)
-                yield Arrivals(
-                    id=past.id[rows],
-                    time=seconds(past.tick[rows]),
-                    user=past.user[rows],
-                    relevance=block.relevance[: len(rows)],
-                    ground_intensity=block.ground[: len(rows)],
-                    admissible=block.admissible[: len(rows)],
-                    index=rows,
-                    capacity=None if past.capacity is None else past.capacity[rows],
-                )
+            for first in range(0, len(mine), _ENCODED):
+                yield from self._scored(model, mine[first : first + _ENCODED])
+
+    def _scored(self, model: IntensityModel, some: NDArray[np.int64]) -> Iterator[Arrivals]:
+        past = self._past
+        blocks = score_states(
+            model, past.states(some), past.id[some], past.tick[some], past.events(some), self._release
+        )
+        for first, block in zip(range(0, len(some), BLOCK), blocks, strict=True):
+            rows = some[first : first + BLOCK]
+            yield Arrivals(
+                id=past.id[rows],
+                time=seconds(past.tick[rows]),
+                user=past.user[rows],
+                relevance=block.relevance[: len(rows)],
+                ground_intensity=block.ground[: len(rows)],
+                admissible=block.admissible[: len(rows)],
+                index=rows,
+                capacity=None if past.capacity is None else past.capacity[rows],
+            )
 
 
 def always(model: IntensityModel) -> FoldModels:
@@ -173,6 +192,7 @@ def session_scores(
         tick=ticks(starts),
         user=users,
         states=lambda some: UserStates.of(past_log, users[some], starts[some]),
+        events=lambda some: some,
         capacity=row_capacity(users, config.slate, config.user_cap),
     )
 

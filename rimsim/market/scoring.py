@@ -14,6 +14,8 @@ from rimsim.intensity.contract import RecurrentModel
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from rimsim.intensity.contract import Code, IntensityModel
@@ -180,13 +182,41 @@ def score_states(
     states: UserStates,
     ids: NDArray[np.int64],
     ticks: NDArray[np.int64],
+    events: NDArray[np.int64],
     release: NDArray[np.int64],
-) -> ScoreRows:
-    """Score at most ``BLOCK`` states of their own, without codes kept from before; see :meth:`Scorer.score`."""
-    n = len(states)
-    raw = model.score(states.take(padded(np.arange(n)))).to(torch.float32)
-    consumed = np.repeat(np.arange(n), states.lengths), states.items
-    return _normalised(raw, consumed, ids, ticks, release, model)
+) -> Iterator[ScoreRows]:
+    """Score states of their own, without codes kept from before; see :meth:`Scorer.score`.
+
+    Args:
+        model: Who scores.
+        states: n of them.
+        ids: (n,) arrivals that the states are of, for errors.
+        ticks: (n,) instants.
+        events: (n,) the same number where states have the same events, which are then encoded once.
+        release: (M,) tick of each item's release.
+
+    Yields:
+        At most ``BLOCK`` of them at a time, in order. A model with codes encodes all at once: it can then read those of
+        like length together.
+    """
+    recurrent = model if isinstance(model, RecurrentModel) else None
+    code: Code = ()
+    if recurrent is not None:
+        _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
+        code = recurrent.encode(states.take(different))
+    for first in range(0, len(states), BLOCK):
+        rows = np.arange(first, min(first + BLOCK, len(states)))
+        some = padded(rows)
+        if recurrent is None:
+            raw = model.score(states.take(some))
+        else:
+            coded = torch.from_numpy(of_state[some])
+            raw = recurrent.score_codes(
+                tuple(part.index_select(0, coded.to(part.device)) for part in code), states.now[some]
+            )
+        begin, end = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
+        consumed = np.repeat(rows - first, states.lengths[rows]), states.items[begin:end]
+        yield _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
 
 
 _Number = TypeVar("_Number", np.int64, np.float64)
