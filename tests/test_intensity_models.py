@@ -24,7 +24,6 @@ from rimsim.intensity import (
     UserPopularity,
     UserStates,
     config_of,
-    decayed,
     fitted,
     load,
     make,
@@ -119,21 +118,6 @@ def test_hawkes_poisson_recovers_its_own_weights():
     error = np.abs(model.intensity(states).cpu().numpy() / true - 1)
     assert error.max() < 0.12
     assert error.mean() < 0.05
-
-
-def test_weighted_features_are_their_product_with_the_weights():
-    """The compiled pass over codes gives Φ w, row by row the same bits, states without a history included."""
-    rates = decayed.Scales(number=5).rates
-    history = np.array([3, 1, 2, 4]), np.array([10.0, 5.0, 9.0, 9.0])
-    states = UserStates(np.array([0, 0, 1, 4, 4]), *history, np.full(4, 20.0))
-    code = decayed.encode(states, rates, torch.device("cpu"))
-    given = torch.from_numpy(states.now), torch.from_numpy(rates), torch.rand(12, dtype=torch.float64)
-    whole = decayed.weighted(code, *given)
-    want = (decayed.features(code, *given[:2]) * given[2]).sum(1)
-    np.testing.assert_allclose(whole.numpy(), want.numpy(), rtol=1e-13)
-    for row in range(4):
-        one = tuple(part[row : row + 1] for part in code)
-        assert decayed.weighted(one, given[0][row : row + 1], *given[1:])[0] == whole[row]
 
 
 def test_hawkes_poisson_is_optimal():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,16 +9,13 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.compiled import compiled
-from rimsim.intensity.blocks import in_blocks
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.intensity.contract import Code
     from rimsim.intensity.states import UserStates
 
-__all__ = ["Scales", "advance", "encode", "features", "weighted"]
+__all__ = ["Scales", "advance", "encode", "features"]
 
 _CHUNK = 1 << 18
 """Events whose kernels are held in memory at once."""
@@ -88,35 +84,3 @@ def features(code: Code, now: torch.Tensor, rates: torch.Tensor) -> torch.Tensor
     start = torch.exp(-(now - first)[:, None] * rates)
     empty = torch.isinf(first)[:, None].to(sums.dtype)
     return torch.cat([own, start, 1.0 - empty, empty], dim=1)
-
-
-def weighted(code: Code, now: torch.Tensor, rates: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """(n,) float64 :func:`features` of the coded states at ``now`` (n,) times ``weights`` (2S + 2,)."""
-    if now.device.type != "cpu":
-        return in_blocks(lambda phi: (phi * weights).sum(1), features(code, now, rates))
-    return torch.from_numpy(_weighted(*(part.numpy() for part in (*code, now, rates, weights))))
-
-
-@compiled
-def _weighted(
-    sums: NDArray[np.float64],
-    first: NDArray[np.float64],
-    last: NDArray[np.float64],
-    now: NDArray[np.float64],
-    rates: NDArray[np.float64],
-    weights: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """One pass over each row, whose bits therefore do not depend on the others."""
-    n, scales = sums.shape
-    out = np.empty(n, np.float64)
-    for row in range(n):
-        if math.isinf(first[row]):
-            out[row] = weights[2 * scales + 1]
-            continue
-        total = weights[2 * scales]
-        for scale in range(scales):
-            since_last = math.exp(-(now[row] - last[row]) * rates[scale])
-            since_first = math.exp(-(now[row] - first[row]) * rates[scale])
-            total += weights[scale] * sums[row, scale] * since_last + weights[scales + scale] * since_first
-        out[row] = total
-    return out

@@ -111,11 +111,11 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     def _cell(self, hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """(n, W) hidden states after one more item each."""
         width = hidden.shape[1]
-        read = self._gates[items]
+        read = self._gates.index_select(0, items)
         kept = torch.addmm(self._recurrent_bias, hidden, self._recurrent)
-        gate = torch.sigmoid(read[:, : 2 * width] + kept[:, : 2 * width])
-        new = torch.tanh(read[:, 2 * width :] + gate[:, :width] * kept[:, 2 * width :])
-        return new + gate[:, width:] * (hidden - new)
+        gate = (read[:, : 2 * width] + kept[:, : 2 * width]).sigmoid_()
+        new = (gate[:, :width] * kept[:, 2 * width :]).add_(read[:, 2 * width :]).tanh_()
+        return (hidden - new).mul_(gate[:, width:]).add_(new)
 
     @torch.no_grad()
     def _read(self, items: NDArray[np.int64], length: NDArray[np.int64]) -> torch.Tensor:

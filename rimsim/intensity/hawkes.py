@@ -12,6 +12,7 @@ from scipy.optimize import LinearConstraint, minimize
 
 from rimsim.errors import ModelError
 from rimsim.intensity import decayed
+from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.device import resolved
 from rimsim.intensity.examples import CountExamples, session_examples, window_examples
 from rimsim.intensity.ground import Ground
@@ -251,7 +252,7 @@ class Hawkes(Ground):
         if self.config.horizon is None:
             instant = torch.maximum(instant, code[2] + self.config.gap)
         # The sums hold the first event too, which excites by γ instead of α.
-        raw = decayed.weighted(code, instant, self._rates, weights)
+        raw = in_blocks(lambda phi: (phi * weights).sum(1), decayed.features(code, instant, self._rates))
         return torch.where(torch.isinf(code[1]), self._empty, torch.clamp(raw, min=0.0) * self.factor).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 from rimsim.errors import ModelError
 from rimsim.intensity import decayed
+from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.device import resolved
 from rimsim.intensity.examples import CountExamples, session_examples, window_examples
 from rimsim.intensity.ground import Ground
@@ -140,8 +141,7 @@ class HawkesPoisson(Ground):
         return self
 
     def _numbers(self, states: UserStates) -> NDArray[np.float64]:
-        code = self.encode(states)
-        return decayed.features(code, self._instant(code, states.now), self._rates).cpu().numpy()
+        return self._features(self.encode(states), states.now).cpu().numpy()
 
     def _solve(self, phi: NDArray[np.float64], events: NDArray[np.int64]) -> None:
         counts = events.astype(np.float64)
@@ -191,16 +191,16 @@ class HawkesPoisson(Ground):
         del items
         return decayed.advance(code, times.to(self.device), self._rates)
 
-    def _instant(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n,) when the states are looked at."""
+    def _features(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         if self.config.horizon is None:
-            return torch.maximum(instant, code[2] + self.config.gap)
-        return instant
+            instant = torch.maximum(instant, code[2] + self.config.gap)
+        return decayed.features(code, instant, self._rates)
 
     def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n,) float32 λ of the coded states at ``now``: expected events within the horizon."""
-        return decayed.weighted(code, self._instant(code, now), self._rates, self.weights).float()
+        weights = self.weights
+        return in_blocks(lambda phi: (phi * weights).sum(1), self._features(code, now)).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights."""

@@ -29,7 +29,7 @@ BLOCK = 128
 """Rows of a scoring block. Always so many, padded: a matrix product of another height differs in its last bits."""
 
 
-_LOOK_AHEAD = 8 * BLOCK
+_LOOK_AHEAD = 3 * BLOCK
 """How many coming arrivals are looked through to fill a block."""
 
 
@@ -311,7 +311,8 @@ class ScoreAhead:
             self._fill(missing[first : first + BLOCK])
         runs: list[tuple[ScoreRows, int, int]] = []
         for arrival in arrivals:
-            block, row = self.row(arrival)
+            block, row = self._block[arrival], self._row[arrival]
+            assert block is not None  # noqa: S101  # all are valid now; this tells mypy
             if runs and runs[-1][0] is block and runs[-1][1] + runs[-1][2] == row:
                 runs[-1] = (block, runs[-1][1], runs[-1][2] + 1)
             else:
