@@ -171,6 +171,8 @@ def test_show_slate_empties_what_is_repeated_outside_or_inadmissible():
         relevance,
         np.float32(2.0),
         admissible,
+        seen_exposure,
+        seen_shortfall,
         0.0,
         *records,
         np.ones(k),
@@ -178,8 +180,6 @@ def test_show_slate_empties_what_is_repeated_outside_or_inadmissible():
         *columns,
         exposure,
         required,
-        seen_exposure,
-        seen_shortfall,
     )
     assert columns.item[2].tolist() == [3, -1, -1, -1, -1, 0]
     np.testing.assert_array_equal(columns.intensity[2], np.float32([0.5, *[np.nan] * 4, 1.0]))

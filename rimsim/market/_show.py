@@ -58,6 +58,8 @@ def _show_slate(
     relevance: NDArray[np.float32],
     ground: np.float32,
     admissible: NDArray[np.bool_],
+    seen_exposure: NDArray[np.float32],
+    seen_shortfall: NDArray[np.float32],
     waiting: float,
     visits: Visits,
     appetites: Appetites,
@@ -67,8 +69,6 @@ def _show_slate(
     ledger: Columns,
     exposure: NDArray[np.int64],
     required: NDArray[np.int64],
-    seen_exposure: NDArray[np.float32],
-    seen_shortfall: NDArray[np.float32],
 ) -> tuple[int, int, int]:
     """Show a slate to one arrival; every repeated or inadmissible position stays empty.
 
@@ -78,6 +78,8 @@ def _show_slate(
         relevance: (M,) p(y|x).
         ground: λ(x).
         admissible: (M,).
+        seen_exposure: As in :func:`count_shown`; changed in place.
+        seen_shortfall: Likewise.
         waiting: As in :func:`rimsim.market._response.answer_slate`, like the five that follow.
         visits: Likewise.
         appetites: Likewise.
@@ -85,10 +87,8 @@ def _show_slate(
         examination: Likewise.
         attraction: Likewise.
         ledger: Of the round; the arrival's row is filled.
-        exposure: As in :func:`count_shown`, like those that follow, but without this slate; changed in place.
-        required: Likewise.
-        seen_exposure: Likewise.
-        seen_shortfall: Likewise.
+        exposure: (M,) exposures of the round, without this slate; changed in place.
+        required: (M,) required exposures of the round.
 
     Returns:
         How many items were consumed, how many exposures reduced the shortfall, how many positions were emptied.
@@ -131,6 +131,8 @@ def show_slate(
     relevance: NDArray[np.float32],
     ground: np.float32,
     admissible: NDArray[np.bool_],
+    seen_exposure: NDArray[np.float32],
+    seen_shortfall: NDArray[np.float32],
     waiting: float,
     slot_of: NDArray[np.int64],
     user_of: NDArray[np.int64],
@@ -156,8 +158,6 @@ def show_slate(
     grounds: NDArray[np.float32],
     exposure: NDArray[np.int64],
     required: NDArray[np.int64],
-    seen_exposure: NDArray[np.float32],
-    seen_shortfall: NDArray[np.float32],
 ) -> tuple[int, int, int]:
     """:func:`_show_slate` with its records spread out: handing over a record takes twice as long as its arrays do."""
     return _show_slate(
@@ -166,6 +166,8 @@ def show_slate(
         relevance,
         ground,
         admissible,
+        seen_exposure,
+        seen_shortfall,
         waiting,
         Visits(slot_of, user_of, ground_of, key_of),
         Appetites(left, eaten, last, eaten_item, before, size),
@@ -175,6 +177,4 @@ def show_slate(
         Columns(item, consumed, probability, true_intensity, intensity, grounds),
         exposure,
         required,
-        seen_exposure,
-        seen_shortfall,
     )

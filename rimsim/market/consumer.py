@@ -67,8 +67,8 @@ class Consumer(Protocol):
         """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds."""
         ...
 
-    def take(self, slot: int, items: list[int]) -> None:
-        """Note what a user has consumed before the round."""
+    def take(self, eaten: list[tuple[int, int]]) -> None:
+        """Note (slot, item) pairs consumed before the round, even if the platform does not know of them yet."""
         ...
 
     def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -124,40 +124,32 @@ class IntensityConsumer:
         user = population.log_user[schedule.slot]
         key = rng.bits(seed, rng.Purpose.CHOICE, schedule.id)
         self.visits = Visits(schedule.slot, user, truth.ground[user], key)
+        room = len(schedule) * slate  # for all that can be consumed in the round
         self.appetites = Appetites(
             left=1.0 - _logged_mass(truth, population.history)[population.log_user],
             eaten=np.zeros(len(population)),
             last=np.full(len(population), -1),
-            item=np.zeros(0, np.int64),
-            before=np.zeros(0, np.int64),
+            item=np.zeros(room, np.int64),
+            before=np.zeros(room, np.int64),
             size=np.zeros(1, np.int64),
         )
-        for slot, _, item in population.posts():
-            self.take(slot, [item])
+        self.take([(slot, item) for slot, _, item in population.posts()])
 
-    def make_room(self, items: int) -> None:
-        """Let that many more items be noted as consumed."""
-        old = self.appetites
-        used, room = int(old.size[0]), len(old.item)
-        if used + items > room:
-            more = np.zeros(max(items, room, 1 << 12), np.int64)
-            self.appetites = old._replace(
-                item=np.concatenate([old.item, more]), before=np.concatenate([old.before, more])
-            )
-
-    def take(self, slot: int, items: list[int]) -> None:
-        """Note what a user has consumed, which it does not consume again even before the platform knows of it."""
-        self.make_room(len(items))
-        user = np.full(len(items), self._population.log_user[slot])
-        shares = self._truth.share(user, np.array(items, np.int64)).tolist()
-        for item, share in zip(
-            items, shares, strict=True
-        ):  # one after the other: the order decides the last bits
+    def take(self, eaten: list[tuple[int, int]]) -> None:
+        """See :class:`Consumer`."""
+        more, old = np.zeros(len(eaten), np.int64), self.appetites
+        self.appetites = old._replace(
+            item=np.concatenate([old.item, more]), before=np.concatenate([old.before, more])
+        )
+        pairs = np.array(eaten, np.int64).reshape(-1, 2)
+        shares = self._truth.share(self._population.log_user[pairs[:, 0]], pairs[:, 1])
+        for (slot, item), share in zip(
+            eaten, shares.tolist(), strict=True
+        ):  # the order decides the last bits
             eat(slot, item, share, self.appetites)
 
     def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
         """See :class:`Consumer`."""
-        self.make_room(slates.size)
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
         answer_slates(
@@ -270,7 +262,7 @@ class ReplayConsumer:
         hits &= slates >= 0
         return Response(hits, hits.astype(np.float64), hits.astype(np.float64))
 
-    def take(self, slot: int, items: list[int]) -> None:
+    def take(self, eaten: list[tuple[int, int]]) -> None:
         """What users consume is written in the log."""
 
     def taken(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -110,34 +110,34 @@ def serve_one(
         seen_exposure: (M,) exposures of the round as observed; brought up to date.
         seen_shortfall: (M,) shortfall of the round as observed; brought up to date.
     """
-    consumer, row = cast("IntensityConsumer", market._consumer), arrival.row  # can_lock_step
-    consumer.make_room(len(slate))
-    ledger = market.ledger
-    rest: tuple[Any, ...] = (
-        *consumer.visits,
-        *consumer.appetites,
-        *consumer.factors,
-        consumer.examination,
-        consumer.attraction,
-        *ledger.columns,
-        market.exposure,
-        market.required,
-        seen_exposure,
-        seen_shortfall,
-    )
+    row, ledger, slot = arrival.row, market.ledger, market._slot[arrival.row]
+    consumer = cast("IntensityConsumer", market._consumer)  # can_lock_step
+    if market.short_way is None:
+        market.short_way = (
+            *consumer.visits,
+            *consumer.appetites,
+            *consumer.factors,
+            consumer.examination,
+            consumer.attraction,
+            *ledger.columns,
+            market.exposure,
+            market.required,
+        )
     consumed, useful, emptied = show_slate(
         row,
         slate,
         arrival.relevance,
         arrival.ground,
         arrival.admissible,
+        seen_exposure,
+        seen_shortfall,
         consumer.waiting_of(row),
-        *rest,
+        *market.short_way,
     )
-    market._let_go([row])
+    market._let_go_of(row)
     if consumed:
         taken = ledger.item[row][ledger.consumed[row]].tolist()
-        market._deliver(market._slot[row], int(arrival.schedule.tick[row]), taken)
+        market._deliver(slot, int(arrival.schedule.tick[row]), taken)
     market._count_served(1)
     return Outcome(consumed, useful, emptied)
 

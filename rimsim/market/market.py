@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -282,14 +282,17 @@ class Market:
         else:
             self._population = Population(self.schedule, self._history)
         self._consumer = self._make_consumer()
-        for _, slot, _, taken in (entry for entry in self._scheduled.values() if self._replay):
-            self._consumer.take(slot, taken)
+        if self._replay and self._scheduled:
+            pending = self._scheduled.values()
+            self._consumer.take([(slot, item) for _, slot, _, taken in pending for item in taken])
         self._user = self.schedule.user[self.schedule.slot]
         self._slot: list[int] = self.schedule.slot.tolist()
         self._scorer = Scorer(self.model, self._population, world.release, self.device)
         self._scorer.encode(self.schedule.start)
         self._rows = ScoreAhead(self._scorer, self._population, self.schedule)
         self.ledger = Ledger(self.schedule, config.slate)
+        self.short_way: tuple[Any, ...] | None = None
+        """What :mod:`rimsim.market.lockstep` hands to compiled code at every arrival of the round."""
         self.exposure = np.zeros(self.n_items, np.int64)
         positions = len(self.schedule) * config.slate if self.capacity is None else int(self.capacity.sum())
         self.required = required_by_release(
@@ -493,6 +496,12 @@ class Market:
         self._handed.add(row)
         return row
 
+    def _let_go_of(self, row: int) -> None:
+        """An arrival that was served waits no longer."""
+        self._handed.discard(row)
+        self._busy.discard(self._slot[row])
+        self._rows.drop(row)
+
     def _next_rows(self, size: int, *, in_waves: bool) -> list[int]:
         slot = self._slot
         barrier = len(self.schedule)
@@ -583,15 +592,10 @@ class Market:
         """Write down what was shown and consumed, and let it have its effects."""
         self.ledger.write(rows, answer, response, intensity, ground)
         count_items(answer.items, self.exposure)
-        self._let_go(rows.tolist())
+        for row in rows.tolist():
+            self._let_go_of(row)
         self._post(rows, answer.items, response.consumed)
         self._count_served(len(rows))
-
-    def _let_go(self, rows: list[int]) -> None:
-        """Arrivals that were served wait no longer."""
-        self._handed.difference_update(rows)
-        self._busy.difference_update(self._slot[row] for row in rows)
-        self._rows.drop(rows)
 
     def _count_served(self, n: int) -> None:
         """Go on to the next round if these were the last arrivals of this one."""

@@ -333,11 +333,10 @@ class ScoreAhead:
             block = self._fill([arrival])
         return block, self._row[arrival]
 
-    def drop(self, arrivals: list[int]) -> None:
-        """Forget arrivals that were served."""
-        for arrival in arrivals:
-            self._open[self._slot[arrival]] = self._next_visit[arrival]
-            self._block[arrival] = None
+    def drop(self, arrival: int) -> None:
+        """Forget an arrival that was served."""
+        self._open[self._slot[arrival]] = self._next_visit[arrival]
+        self._block[arrival] = None
 
     def _valid_block(self, arrival: int) -> ScoreRows | None:
         """The block that holds the scores of an arrival; None if there is none, or it is stale."""
