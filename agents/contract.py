@@ -85,7 +85,8 @@ def top_k(
         scores, admissible = scores.numpy(), np.asarray(admissible)
     if isinstance(scores, torch.Tensor) or scores.dtype != np.float32:
         return _any_top_k(torch.as_tensor(scores), torch.as_tensor(admissible).bool(), k)
-    mask = np.asarray(admissible).view(np.bool_)
+    mask = np.asarray(admissible)
+    mask = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
     items = np.empty((len(scores), k), np.int64)
     tied = best_rows(scores, mask, items)
     if np.count_nonzero(tied):  # which of them is shown is for one code path to say

@@ -27,7 +27,8 @@ STAGES = (
     "tracking",
     "other",
 )
-"""In the order of a market's day. ``market``: checks and hand-overs. ``round's ends``: opening and closing one."""
+"""In the order of a market's day. ``market``: checks and hand-overs. ``round's ends``: opening and closing one. An
+environment's one compiled call, which checks a slate, answers and enters it, is ``response``."""
 
 _WHOLE = {
     "begin_round": "prices",
@@ -39,13 +40,16 @@ _FUNCTIONS = {
     "_next_rows": "SimPy",
     "_arrive": "SimPy",
     "_hand_out": "SimPy",
-    "_advance": "state update",
+    "_hand_out_one": "SimPy",
+    "_catch_up": "state update",
+    "_take_event": "state update",
     "advance": "state update",
     "_cell": "state update",
     "_raw_scores": "scoring",
     "score_codes": "scoring",
     "_normalised": "scoring",
-    "_is_valid": "state update",
+    "score_states": "scoring",
+    "_valid_block": "state update",
     "_fill": "state update",
     "_ahead": "state update",
     "_write_round": "ledger",
@@ -55,7 +59,8 @@ _FUNCTIONS = {
     "choose": "top-k",
     "_observation": "observation",
     "_copies": "observation",
-    "_see_arrival": "observation",
+    "_see_next": "observation",
+    "serve_one": "response",
     "summary": "observation",
     "round_metrics": "measures",
     "certified": "measures",
@@ -68,6 +73,7 @@ _FILES = (
     ("market/scoring.py", "market"),
     ("market/consumer.py", "response"),
     ("market/truth.py", "response"),
+    ("market/_response.py", "response"),
     ("market/ledger.py", "ledger"),
     ("market/market.py", "market"),
     ("market/lockstep.py", "market"),

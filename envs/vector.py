@@ -27,8 +27,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     """n copies of :class:`MarketEnv`, equal to n single environments, observation for observation.
 
     Seeds are Gymnasium's: ``reset(seed=s)`` gives copy i the seed s + i. Each copy is a market of its own, with its
-    own model once it has retrained. What a step does in all of them, checking slates, responses, rewards and
-    observations, is done in one call for all; each scores its coming arrivals ahead, in full blocks.
+    own model once it has retrained. A step costs each of them one compiled call; each scores its coming arrivals ahead,
+    in full blocks. What is saved against n single environments are the calls of the policy, not those of the market.
 
     Args:
         num_envs: n.

@@ -81,8 +81,8 @@ class _NoNumbers(Popularity):
         self.retrained = True
         return super().update(log)
 
-    def score(self, states):
-        scores = super().score(states)
+    def score_codes(self, code, now):
+        scores = super().score_codes(code, now).clone()
         if getattr(self, "retrained", False):
             scores[0] = torch.nan
         return scores
