@@ -110,6 +110,9 @@ def test_best_rows_are_those_of_a_sort_and_ties_are_told(levels, share):
     """Rows without ties equal a full sort; those with a tie among the best or at their end are marked, no others."""
     draw = np.random.default_rng(levels)
     scores = (draw.integers(levels, size=(50, 333)) / 7).astype(np.float32)
+    scores -= np.float32(levels / 21)
+    scores[draw.random(scores.shape) < 0.05] = -0.0  # equal to 0, and of other bits
+    scores[::5] = np.abs(scores[::5]) * -1.0
     admissible = draw.random((50, 333)) < share
     items = np.empty((50, 9), np.int64)
     tied = best_rows(scores, admissible, items)

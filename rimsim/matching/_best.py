@@ -1,4 +1,4 @@
-"""The best items of rows, compiled: nearly every item fails one comparison, many of which are made at once."""
+"""The best items of rows, compiled: most stretches of items fail one comparison, and are not looked at."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ if TYPE_CHECKING:
 
 __all__ = ["best_rows"]
 
-_BLOCK = 64
+_STRETCH = 32
+_LAST = np.int32(-(2**31))
 
 
 @compiled
-def _reaches(scores: NDArray[np.float32], lowest: np.float32) -> bool:
-    """Whether some score is at least so large; without a branch, so that many are compared at once."""
-    hit = False
-    for score in scores:
-        hit |= score >= lowest
-    return hit
+def _largest(scores: NDArray[np.int32], admissible: NDArray[np.bool_]) -> np.int32:
+    """The largest admissible score, as a whole number in the order of the scores.
+
+    Without a branch, so that many are compared at once.
+
+    Args:
+        scores: (n,) the bits of 32-bit floats. Those of negative ones are turned round, which puts all in order, and
+            −0 is put beside 0.
+        admissible: (n,).
+    """
+    largest = _LAST
+    for item in range(len(scores)):
+        bits = scores[item]
+        order = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        order = np.int32(0) if order == np.int32(-1) else order
+        largest = max(largest, order if admissible[item] else _LAST)
+    return largest
 
 
 @compiled
@@ -38,19 +50,46 @@ def _insert(
 
 
 @compiled
+def _kth(values: NDArray[np.int32], k: int, room: NDArray[np.int32]) -> np.int32:
+    """The k-th largest of some whole numbers; the least there is where they are fewer. ``room`` holds k."""
+    size = 0
+    for value in values:
+        if size == k and value <= room[k - 1]:
+            continue
+        place = min(size, k - 1)
+        while place > 0 and room[place - 1] < value:
+            room[place] = room[place - 1]
+            place -= 1
+        room[place] = value
+        size = min(size + 1, k)
+    return room[k - 1] if size == k else _LAST
+
+
+@compiled
 def _best_of_row(
     scores: NDArray[np.float32],
     admissible: NDArray[np.bool_],
     items: NDArray[np.int64],
     best: NDArray[np.float32],
+    largest: NDArray[np.int32],
+    room: NDArray[np.int32],
 ) -> bool:
-    """One row of :func:`best_rows`; ``best`` (k,) is for its scores."""
+    """One row of :func:`best_rows`; ``best`` (k,), ``largest`` (stretches,) and ``room`` (k,) are scratch memory.
+
+    k stretches of items have a score of at least the k-th largest of all stretches' largest scores. So no smaller score
+    is among the k best, and few other stretches are looked at.
+    """
     k, size = len(items), 0
+    bits = scores.view(np.int32)
+    for stretch in range(len(largest)):
+        here = slice(stretch * _STRETCH, (stretch + 1) * _STRETCH)
+        largest[stretch] = _largest(bits[here], admissible[here])
+    least = _kth(largest, k, room)
     lowest, outside = np.float32(-np.inf), np.float32(-np.inf)
-    for first in range(0, len(scores), _BLOCK):
-        if not _reaches(scores[first : first + _BLOCK], lowest):
+    for stretch in range(len(largest)):
+        if largest[stretch] < least:
             continue
-        for item in range(first, min(first + _BLOCK, len(scores))):
+        for item in range(stretch * _STRETCH, min((stretch + 1) * _STRETCH, len(scores))):
             score = scores[item]
             if score < lowest or not admissible[item]:
                 continue
@@ -86,7 +125,8 @@ def best_rows(
     """
     n, k = items.shape
     tied = np.empty(n, np.bool_)
-    best = np.empty(k, scores.dtype)
+    best, room = np.empty(k, scores.dtype), np.empty(k, np.int32)
+    largest = np.empty((scores.shape[1] + _STRETCH - 1) // _STRETCH, np.int32)
     for row in range(n):
-        tied[row] = _best_of_row(scores[row], admissible[row], items[row], best)
+        tied[row] = _best_of_row(scores[row], admissible[row], items[row], best, largest, room)
     return tied
