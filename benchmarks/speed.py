@@ -410,6 +410,7 @@ def _draw(rows: list[dict[str, object]], path: Path) -> None:
     for column in ("served / CPU s", "with the round's end and files"):
         sns.lineplot(shown, x="million arrivals", y=column, marker="o", ax=left, label=column)
     left.set(ylabel="arrivals / CPU s")
+    left.legend(loc="center left", bbox_to_anchor=(0.0, 0.4))
     sns.lineplot(shown, x="million arrivals", y="resident memory, MiB", marker="o", ax=right)
     for axes in (left, right):
         axes.set(ylim=(0, 1.15 * axes.get_ylim()[1]), xlim=(0, None))
