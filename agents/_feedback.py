@@ -8,6 +8,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.compiled import compiled
+from rimsim.matching._best import best_items
 from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals
 
-__all__ = ["Pacing", "best_items", "closing_factor", "serve_with_feedback", "tie_base"]
+__all__ = ["Pacing", "closing_factor", "serve_with_feedback", "tie_base"]
 
-_BLOCK = 16  # values that are compared with the threshold at once
-_PARTS = 16  # values of which one maximum is taken for a first threshold
 _EVERYTHING = np.empty(0, np.int64)  # no capacities: every row may fill its slate
 
 
@@ -106,83 +105,6 @@ def closing_factor(time: int, arrivals: int, closing: float) -> float:
     if closing == 0.0:
         return 1.0
     return 1.0 / (max(1.0 - time / arrivals, 0.0) + closing)
-
-
-@compiled
-def _bound(value: NDArray[np.float64], k: int) -> float:
-    """A number that at least k values reach; close to the largest such number.
-
-    It is the k-th largest among the maxima of strided parts of the values: with it, nearly all items fail the first
-    comparison, in whatever order they come.
-    """
-    width = -(-len(value) // _PARTS)
-    if width < 2 * k:
-        return -np.inf
-    highest = np.full(width, -np.inf)
-    for first in range(0, len(value), width):
-        for place in range(min(width, len(value) - first)):
-            highest[place] = max(highest[place], value[first + place])
-    best = np.full(k, -np.inf)
-    for new in highest:
-        if new > best[k - 1]:
-            place = k - 1
-            while place > 0 and best[place - 1] < new:
-                best[place] = best[place - 1]
-                place -= 1
-            best[place] = new
-    return float(best[k - 1])
-
-
-@compiled
-def best_items(
-    value: NDArray[np.float64],
-    row: np.uint64,
-    items: NDArray[np.int64],
-    best: NDArray[np.float64],
-) -> int:
-    """The items of largest value in descending order; ties go to the larger seeded rank.
-
-    Args:
-        value: (M,); −inf for what may not be shown.
-        row: Random bits of the row, for ties.
-        items: (k,) filled in place.
-        best: (k,) their values, filled in place.
-
-    Returns:
-        How many were found, at most k.
-    """
-    m, k = len(value), len(items)
-    size = 0
-    lowest = _bound(value, k)  # what a value must reach
-    for block in range(0, m, _BLOCK):
-        stop = min(block + _BLOCK, m)
-        hit = False
-        for item in range(block, stop):
-            hit |= value[item] >= lowest
-        if not hit:
-            continue
-        for item in range(block, stop):
-            new = value[item]
-            if new < lowest or new == -np.inf:
-                continue
-            if size == k:
-                if new == lowest and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
-                    continue
-                size -= 1
-            place = size
-            while place > 0 and (
-                best[place - 1] < new
-                or (best[place - 1] == new and tie_rank(row, items[place - 1]) < tie_rank(row, item))
-            ):
-                best[place] = best[place - 1]
-                items[place] = items[place - 1]
-                place -= 1
-            best[place] = new
-            items[place] = item
-            size += 1
-            if size == k:
-                lowest = best[k - 1]
-    return size
 
 
 @compiled

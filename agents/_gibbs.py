@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents._feedback import best_items
 from rimsim.compiled import compiled
-from rimsim.matching._ties import tie_rank
+from rimsim.matching._best import best_items
+from rimsim.matching._ties import tie_rank, uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["gibbs_draw", "gibbs_law", "inclusion_sums"]
 
-_UNIT = 2.0**-53
-_DROP = np.uint64(11)
 _SHIFTS = 60  # Newton steps at most; some three are taken
 _NEAR = 0.25  # Σ p need only be so near to k: the law does not depend on θ, only its rounding does
 
@@ -140,8 +138,8 @@ def gibbs_draw(
         stated[item] = inclusion[i]
         if left == 0:
             break
-        uniform = np.float64(tie_rank(row, item) >> _DROP) * _UNIT
-        if left == a - i or uniform * table[i, left] < chance[i] * table[i + 1, left - 1]:
+        drawn_at = uniform(tie_rank(row, item))
+        if left == a - i or drawn_at * table[i, left] < chance[i] * table[i + 1, left - 1]:
             drawn[item] = value[item]
             left -= 1
     found = best_items(drawn, row, items, best)

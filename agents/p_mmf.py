@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents._feedback import best_items, tie_base
+from rimsim.agents._feedback import tie_base
 from rimsim.agents.prices import capacities
 from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
+from rimsim.matching._best import best_items
 from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ from small_markets import SMALL, small_scenario
 
 from rimsim import measures, rng
 from rimsim.agents import Agent, make_agent, play_round
-from rimsim.agents._feedback import best_items, tie_base
+from rimsim.agents._feedback import tie_base
 from rimsim.agents._gibbs import gibbs_draw, gibbs_law, inclusion_sums
 from rimsim.agents.entropic_dual import entropic_bonus
 from rimsim.agents.p_mmf import projected
 from rimsim.errors import ConfigError
 from rimsim.market import Arrivals, Market, RoundView
 from rimsim.matching import required_exposure, solve_dual
+from rimsim.matching._best import best_items
 from rimsim.matching._ties import tie_rank
 
 MOVING = (

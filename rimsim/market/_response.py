@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._ties import tie_rank
+from rimsim.matching._ties import tie_rank, uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +30,6 @@ __all__ = [
     "uniform_draw",
 ]
 
-_UNIT = 2.0**-53
-_DROP = np.uint64(11)
 LEAST_MASS = 1e-9
 """Σ p* of what is left to a user who has consumed nearly everything."""
 
@@ -82,7 +80,7 @@ class Appetites(NamedTuple):
 @compiled
 def uniform_draw(key: np.uint64, item: int) -> float:
     """``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``."""
-    return float(np.float64(tie_rank(key, item) >> _DROP) * _UNIT)
+    return uniform(tie_rank(key, item))
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""The best items of rows, compiled: most stretches of items fail one comparison, and are not looked at."""
+"""The best items of rows, compiled: nearly every item fails one comparison, many of which are made at once."""
 
 from __future__ import annotations
 
@@ -7,106 +7,95 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.compiled import compiled
+from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_rows"]
+__all__ = ["best_items", "best_rows", "highest_of_parts", "kth_highest"]
 
-_STRETCH = 32
-_LAST = np.int32(-(2**31))
+_PARTS = 16
+"""Items at most of which one maximum is taken, a stride apart: maxima of many such parts are taken side by side."""
+_NO_ROW = np.uint64(0)
 
 
 @compiled
-def _largest(scores: NDArray[np.int32], admissible: NDArray[np.bool_]) -> np.int32:
-    """The largest admissible score, as a whole number in the order of the scores.
+def highest_of_parts(value: NDArray[np.floating], k: int) -> NDArray[np.float64]:
+    """The maximum of each part, of 2k at least: of an item and those that are a whole number of strides behind it."""
+    stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
+    highest = np.full(stride, -np.inf)
+    for first in range(0, len(value), max(stride, 1)):
+        values = value[first : first + stride]
+        for place in range(len(values)):
+            if values[place] > highest[place]:  # noqa: PLR1730  # max() minds missing numbers, one value at a time
+                highest[place] = values[place]
+    return highest
 
-    Without a branch, so that many are compared at once.
+
+@compiled
+def kth_highest(highest: NDArray[np.float64], k: int) -> float:
+    """The k-th largest of the parts' maxima: k items at least reach it, and few more."""
+    if len(highest) < k:
+        return -np.inf
+    best = np.full(k, -np.inf)
+    for new in highest:
+        if new > best[k - 1]:
+            place = k - 1
+            while place > 0 and best[place - 1] < new:
+                best[place] = best[place - 1]
+                place -= 1
+            best[place] = new
+    return float(best[k - 1])
+
+
+@compiled
+def best_items(
+    value: NDArray[np.floating],
+    row: np.uint64,
+    items: NDArray[np.int64],
+    best: NDArray[np.floating],
+) -> int:
+    """The items of largest value in descending order; ties go to the larger seeded rank.
+
+    Only parts whose maximum reaches the k-th largest of all parts' maxima are looked at.
 
     Args:
-        scores: (n,) the bits of 32-bit floats. Those of negative ones are turned round, which puts all in order, and
-            −0 is put beside 0.
-        admissible: (n,).
-    """
-    largest = _LAST
-    for item in range(len(scores)):
-        bits = scores[item]
-        order = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
-        order = np.int32(0) if order == np.int32(-1) else order
-        largest = max(largest, order if admissible[item] else _LAST)
-    return largest
+        value: (M,); −inf for what may not be shown.
+        row: Random bits of the row, for ties.
+        items: (k,) filled in place.
+        best: (k,) their values, filled in place.
 
-
-@compiled
-def _insert(
-    best: NDArray[np.float32], items: NDArray[np.int64], size: int, score: np.float32, item: int
-) -> None:
-    """Put an item into a descending list of ``size`` items, behind those of equal score."""
-    place = size
-    while place > 0 and best[place - 1] < score:
-        best[place], items[place] = best[place - 1], items[place - 1]
-        place -= 1
-    best[place], items[place] = score, item
-
-
-@compiled
-def _kth(values: NDArray[np.int32], k: int, room: NDArray[np.int32]) -> np.int32:
-    """The k-th largest of some whole numbers; the least there is where they are fewer. ``room`` holds k."""
-    size = 0
-    for value in values:
-        if size == k and value <= room[k - 1]:
-            continue
-        place = min(size, k - 1)
-        while place > 0 and room[place - 1] < value:
-            room[place] = room[place - 1]
-            place -= 1
-        room[place] = value
-        size = min(size + 1, k)
-    return room[k - 1] if size == k else _LAST
-
-
-@compiled
-def _best_of_row(
-    scores: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
-    items: NDArray[np.int64],
-    best: NDArray[np.float32],
-    largest: NDArray[np.int32],
-    room: NDArray[np.int32],
-) -> bool:
-    """One row of :func:`best_rows`; ``best`` (k,), ``largest`` (stretches,) and ``room`` (k,) are scratch memory.
-
-    k stretches of items have a score of at least the k-th largest of all stretches' largest scores. So no smaller score
-    is among the k best, and few other stretches are looked at.
+    Returns:
+        How many were found, at most k.
     """
     k, size = len(items), 0
-    bits = scores.view(np.int32)
-    for stretch in range(len(largest)):
-        here = slice(stretch * _STRETCH, (stretch + 1) * _STRETCH)
-        largest[stretch] = _largest(bits[here], admissible[here])
-    least = _kth(largest, k, room)
-    lowest, outside = np.float32(-np.inf), np.float32(-np.inf)
-    for stretch in range(len(largest)):
-        if largest[stretch] < least:
+    highest = highest_of_parts(value, k)
+    lowest = kth_highest(highest, k)  # what a value must reach
+    for first in range(len(highest)):
+        if highest[first] < lowest:
             continue
-        for item in range(stretch * _STRETCH, min((stretch + 1) * _STRETCH, len(scores))):
-            score = scores[item]
-            if score < lowest or not admissible[item]:
+        for item in range(first, len(value), len(highest)):
+            new = value[item]
+            if new < lowest or new == -np.inf:
                 continue
             if size == k:
-                outside = lowest  # the last one goes, or the new one does not come in
-                if score == lowest:
+                if new == lowest and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
                     continue
                 size -= 1
-            _insert(best, items, size, score, item)
+            place = size
+            while place > 0 and (
+                best[place - 1] < new
+                or (best[place - 1] == new and tie_rank(row, items[place - 1]) < tie_rank(row, item))
+            ):
+                best[place] = best[place - 1]
+                items[place] = items[place - 1]
+                place -= 1
+            best[place] = new
+            items[place] = item
             size += 1
             if size == k:
                 lowest = best[k - 1]
-    items[size:] = -1
-    tied = size == k and outside == lowest
-    for place in range(1, size):
-        tied |= best[place] == best[place - 1]
-    return tied
+    return size
 
 
 @compiled
@@ -123,10 +112,19 @@ def best_rows(
     Returns:
         (n,) whether scores are equal among a row's best or at their end: there is then more than one such slate.
     """
-    n, k = items.shape
-    tied = np.empty(n, np.bool_)
-    best, room = np.empty(k, scores.dtype), np.empty(k, np.int32)
-    largest = np.empty((scores.shape[1] + _STRETCH - 1) // _STRETCH, np.int32)
+    (n, m), k = scores.shape, items.shape[1]
+    tied = np.zeros(n, np.bool_)
+    value, best = np.empty(m, scores.dtype), np.empty(k, scores.dtype)
     for row in range(n):
-        tied[row] = _best_of_row(scores[row], admissible[row], items[row], best, largest, room)
+        for item in range(m):
+            value[item] = scores[row, item] if admissible[row, item] else -np.inf
+        size = best_items(value, _NO_ROW, items[row], best)
+        items[row, size:] = -1
+        if size == k:
+            reaching = 0
+            for item in range(m):
+                reaching += value[item] >= best[k - 1]
+            tied[row] = reaching > k
+        for place in range(1, size):
+            tied[row] |= best[place] == best[place - 1]
     return tied

@@ -13,12 +13,13 @@ from rimsim.rng import Purpose, bits
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["row_states", "tie_rank"]
+__all__ = ["row_states", "tie_rank", "uniform"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
+_UNIT = 2.0**-53
+_30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
 
 def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
@@ -43,6 +44,12 @@ def tie_rank(row: np.uint64, item: int) -> np.uint64:
     state = (state ^ (state >> _30)) * _MIX_1
     state = (state ^ (state >> _27)) * _MIX_2
     return np.uint64(state ^ (state >> _31))
+
+
+@compiled
+def uniform(bits: np.uint64) -> float:
+    """A number in [0, 1) of random bits, as :func:`rimsim.rng.uniform` makes it."""
+    return float(np.float64(bits >> _11) * _UNIT)
 
 
 @compiled

@@ -8,7 +8,8 @@ import numpy as np
 
 from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
-from rimsim.matching._ties import row_states, tie_rank
+from rimsim.matching._best import best_items, highest_of_parts, kth_highest
+from rimsim.matching._ties import row_states, tie_rank, uniform
 from rimsim.matching.problem import as_array
 
 if TYPE_CHECKING:
@@ -16,31 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["price_slates"]
-
-_UNIT = 2.0**-53
-_DROP = np.uint64(11)
-_STRETCH = 64
-
-
-@compiled
-def _reaching(
-    scores: NDArray[np.floating],
-    v: NDArray[np.float64],
-    tie_width: float,
-    lowest: float,
-    found: NDArray[np.int64],
-) -> int:
-    """Put the items with s − v ≥ 0 that come within the tie width of ``lowest`` in front of ``found``; how many."""
-    hit = False
-    for item in range(len(v)):  # without a branch, so that many are compared at once
-        hit |= np.float64(scores[item]) - v[item] + tie_width >= lowest
-    count = 0
-    if hit:
-        for item in range(len(v)):
-            value = np.float64(scores[item]) - v[item]
-            found[count] = item
-            count += (value >= 0.0) & (value + tie_width >= lowest)
-    return count
 
 
 @compiled
@@ -52,46 +28,30 @@ def _rank_rows(
     tie_width: float,
     slates: NDArray[np.int64],
 ) -> None:
-    """Insertion into a sorted list of k, of the few items in each stretch that may get into it."""
+    """The best items of s − v in every row, with the dither of those alone that may be among them."""
     n, k = slates.shape
     masked = admissible.shape[0] == n
-    values = np.empty(k + 1, np.float64)
-    ranks = np.empty(k + 1, np.uint64)
-    found = np.empty(_STRETCH, np.int64)
+    value, best = np.empty(len(v), np.float64), np.empty(k, np.float64)
     for row in range(n):
-        size = 0
-        for first in range(0, len(v), _STRETCH):
-            last = min(first + _STRETCH, len(v))
-            lowest = values[k - 1] if size == k else -np.inf
-            for place_found in range(
-                _reaching(scores[row, first:last], v[first:last], tie_width, lowest, found)
-            ):
-                item = first + found[place_found]
-                if masked and not admissible[row, item]:
+        of_row = scores[row]
+        for item in range(len(v)):
+            worth = of_row[item] - v[item]
+            value[item] = worth if worth >= 0.0 else -np.inf
+        if masked:
+            shown = admissible[row]
+            for item in range(len(v)):
+                value[item] = value[item] if shown[item] else -np.inf
+        if tie_width > 0.0:
+            highest = highest_of_parts(value, k)
+            lowest = kth_highest(highest, k)
+            for first in range(len(highest)):
+                if highest[first] + tie_width < lowest:
                     continue
-                value = np.float64(scores[row, item]) - v[item]
-                if size == k and value + tie_width < values[k - 1]:
-                    continue
-                rank = tie_rank(rows[row], item)
-                value += tie_width * (np.float64(rank >> _DROP) * _UNIT)
-                if size == k:
-                    if value < values[k - 1] or (value == values[k - 1] and rank <= ranks[k - 1]):
-                        continue
-                    size -= 1
-                place = size
-                while place > 0 and (
-                    values[place - 1] < value or (values[place - 1] == value and ranks[place - 1] < rank)
-                ):
-                    values[place] = values[place - 1]
-                    ranks[place] = ranks[place - 1]
-                    slates[row, place] = slates[row, place - 1]
-                    place -= 1
-                values[place] = value
-                ranks[place] = rank
-                slates[row, place] = item
-                size += 1
-        for place in range(size, k):
-            slates[row, place] = -1
+                for item in range(first, len(v), len(highest)):
+                    if value[item] + tie_width >= lowest:
+                        value[item] += tie_width * uniform(tie_rank(rows[row], item))
+        size = best_items(value, rows[row], slates[row], best)
+        slates[row, size:] = -1
 
 
 def _shape(values: object) -> tuple[int, ...]:
