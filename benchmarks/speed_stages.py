@@ -59,7 +59,7 @@ _FUNCTIONS = {
     "choose": "top-k",
     "_observation": "observation",
     "_copies": "observation",
-    "_see_next": "observation",
+    "seen": "observation",
     "serve_one": "response",
     "summary": "observation",
     "round_metrics": "measures",

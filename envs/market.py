@@ -112,9 +112,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.reveal_future = False
         self.barrier_every: int | None = None
         self._market: Market | None = None
-        self.waiting: NextArrival | Arrivals | None = None
-        """The arrival that waits for its slate; None before the first reset and after the last arrival."""
-        # What came of the last one; a record when asked for.
+        # The arrival that waits and what came of the last one; as the records that agents see when asked for.
+        self._waiting: NextArrival | Arrivals | None = None
         self._served: tuple[NextArrival, Ledger] | Feedback | None = None
         self._note: Slates | None = None
         world = build_world(self.config)
@@ -156,9 +155,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: Before the first reset and after the last arrival.
         """
-        if self.waiting is None:
+        if self._waiting is None:
             raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
-        return self.waiting.arrivals() if isinstance(self.waiting, NextArrival) else self.waiting
+        return self._waiting.arrivals() if isinstance(self._waiting, NextArrival) else self._waiting
 
     @property
     def feedback(self) -> Feedback:
@@ -180,6 +179,53 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def annotate(self, slates: Slates) -> None:
         """Prices and propensities to enter in the ledger beside the items of the next step."""
         self._note = slates
+
+    def advance(self, slate: Action) -> tuple[float, dict[str, int | float]]:
+        """Show a slate to the arrival that waits, and let the next one come.
+
+        Args:
+            slate: (k,) C-contiguous int64 items.
+
+        Returns:
+            The reward, and what goes into ``info["market"]``.
+        """
+        market, waiting = self.market, self._waiting
+        number, cost = market.round, market.cost
+        if self._note is None and isinstance(waiting, NextArrival):
+            self._served = waiting, market.ledger
+            outcome = serve_one(market, waiting, slate, self._exposure, self._shortfall)
+        else:
+            outcome = self._serve(market, slate)
+        self._missing -= outcome.useful
+        self._waiting = None if market.done else self._next()
+        if market.round != number and not market.done:
+            self._take_stock()
+        told = summary(market, self._row(), outcome.consumed, outcome.emptied, self._missing)
+        return outcome.consumed + cost * outcome.useful, told
+
+    def seen(self) -> Observation:
+        """The observation, where the market keeps it: it is not to be changed, and holds until the next arrival."""
+        market, waiting = self.market, self._waiting
+        m = market.n_items
+        if waiting is None:
+            relevance, ground = np.zeros(m, np.float32), np.zeros(1, np.float32)
+            admissible = np.zeros(m, np.int8)
+        elif isinstance(waiting, NextArrival):
+            relevance = waiting.relevance
+            ground = np.array((min(waiting.ground, _BOUND),), np.float32)
+            admissible = waiting.admissible.view(np.int8)
+        else:
+            relevance = waiting.relevance.cpu().numpy()[0]
+            ground = np.minimum(waiting.ground_intensity.cpu().numpy(), _BOUND)
+            admissible = waiting.admissible.cpu().numpy()[0].view(np.int8)
+        return {
+            "relevance": relevance,
+            "ground_intensity": ground,
+            "exposure": self._exposure,
+            "shortfall": self._shortfall,
+            "admissible": admissible,
+            "clock": np.array(clock(market), np.float32),
+        }
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------
 
@@ -214,31 +260,14 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         )
         self._served = self._note = None
         self._alone = can_lock_step(self.config) and not self.reveal_truth
-        self.waiting = self._next()
+        self._waiting = self._next()
         self._take_stock()
         return self._observation(), {"market": summary(market, self._row(), 0, 0, self._missing)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the arrival that waits, and let the next one come."""
-        market, waiting = self.market, self.waiting
-        number, cost = market.round, market.cost
-        slate = one_slate(action, self.config.slate)
-        if self._note is None and isinstance(waiting, NextArrival):
-            self._served = waiting, market.ledger
-            outcome = serve_one(market, waiting, slate, self._exposure, self._shortfall)
-        else:
-            outcome = self._serve(market, slate)
-        self._missing -= outcome.useful
-        self.waiting = None if market.done else self._next()
-        if market.round != number and not market.done:
-            self._take_stock()
-        return (
-            self._observation(),
-            outcome.consumed + cost * outcome.useful,
-            market.done,
-            False,
-            {"market": summary(market, self._row(), outcome.consumed, outcome.emptied, self._missing)},
-        )
+        reward, told = self.advance(one_slate(action, self.config.slate))
+        return self._observation(), reward, self.market.done, False, {"market": told}
 
     def render(self) -> Any:
         """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
@@ -283,32 +312,12 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._missing = int(short.sum())
 
     def _observation(self) -> Observation:
-        market, waiting = self.market, self.waiting
-        m = market.n_items
-        if waiting is None:
-            relevance, ground = np.zeros(m, np.float32), np.zeros(1, np.float32)
-            admissible = np.zeros(m, np.int8)
-        elif isinstance(waiting, NextArrival):
-            relevance = waiting.relevance.copy()
-            ground = np.array((min(waiting.ground, _BOUND),), np.float32)
-            admissible = waiting.admissible.view(np.int8).copy()
-        else:
-            relevance = waiting.relevance.cpu().numpy()[0].copy()
-            ground = np.minimum(waiting.ground_intensity.cpu().numpy(), _BOUND)
-            admissible = waiting.admissible.cpu().numpy()[0].astype(np.int8)
-        return {
-            "relevance": relevance,
-            "ground_intensity": ground,
-            "exposure": self._exposure.copy(),
-            "shortfall": self._shortfall.copy(),
-            "admissible": admissible,
-            "clock": np.array(clock(market), np.float32),
-        }
+        return {name: value.copy() for name, value in self.seen().items()}
 
     def _row(self) -> int | None:
-        if self.waiting is None:
+        if self._waiting is None:
             return None
-        return self.waiting.row if isinstance(self.waiting, NextArrival) else int(self.waiting.index[0])
+        return self._waiting.row if isinstance(self._waiting, NextArrival) else int(self._waiting.index[0])
 
 
 def one_slate(action: Action, k: int) -> Action:

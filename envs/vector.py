@@ -8,15 +8,13 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rimsim.envs.market import GROUND_BOUND, MarketEnv, clock, summary
+from rimsim.envs.market import MarketEnv
 from rimsim.errors import AgentError, ConfigError, MarketError
-from rimsim.market.lockstep import NextArrival, can_lock_step, next_arrival, serve_one
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.market import Market
 
 __all__ = ["VectorMarketEnv"]
 
@@ -93,23 +91,14 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
         self.observation_space = batch_space(first.observation_space, num_envs)
         self.action_space = batch_space(first.action_space, num_envs)
-        self._together = can_lock_step(first.config)
         self._over = np.ones(num_envs, bool)
         self._opened = False
-        # What is observed: scores lie where the markets keep them, and only copies are handed out.
-        m = first.n_items
-        self._nothing = np.zeros(m, np.float32), np.zeros(m, np.int8)
-        self._relevance = [self._nothing[0]] * num_envs
-        self._admissible = [self._nothing[1]] * num_envs
-        self._seen: Batch = {
-            "ground_intensity": np.zeros((num_envs, 1), np.float32),
-            "exposure": np.zeros((num_envs, m), np.float32),
-            "shortfall": np.zeros((num_envs, m), np.float32),
-            "clock": np.zeros((num_envs, 2), np.float32),
+        nothing = {
+            name: np.zeros(space.shape or (), space.dtype)
+            for name, space in first.observation_space.items()  # type: ignore[attr-defined]  # spaces.Dict
         }
-        self._exposure, self._shortfall = list(self._seen["exposure"]), list(self._seen["shortfall"])
-        self._waiting: list[NextArrival | None] = [None] * num_envs
-        self._missing = [0] * num_envs
+        # What each copy observed last: it lies where the markets keep it, and only copies are handed out.
+        self._seen: list[Batch] = [nothing] * num_envs
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------
 
@@ -164,8 +153,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         infos: dict[str, Any] = {}
         playing = np.flatnonzero(~resets).tolist()
         if playing:
-            play = self._play_together if self._together else self._play_apart
-            infos = play(playing, items, rewards, ended)
+            infos = self._play(playing, items, rewards, ended)
         for i in np.flatnonzero(resets).tolist():
             infos = self._add_info(infos, self._open(i, None, None), i)
         self._over = ended.copy()
@@ -181,35 +169,18 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
 
     def _open(self, i: int, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
         """Reset a copy; returns its info."""
-        env = self.envs[i]
-        observation, info = env.reset(seed=seed, options=options)
-        self._see(i, observation)
-        if isinstance(env.waiting, NextArrival):
-            self._waiting[i] = env.waiting
-        self._missing[i] = info["market"]["shortfall"]
+        self._seen[i], info = self.envs[i].reset(seed=seed, options=options)
         self._over[i], self._opened = False, True
         return info
 
-    def _see(self, i: int, observation: Batch) -> None:
-        self._relevance[i], self._admissible[i] = observation["relevance"], observation["admissible"]
-        for name, value in self._seen.items():
-            value[i] = observation[name]
-
     def _copies(self) -> Batch:
         """What every copy observes, in arrays of its own."""
-        relevance = np.empty(self._seen["exposure"].shape, np.float32)
-        admissible = np.empty(relevance.shape, np.int8)
-        for i in range(self.num_envs):
-            relevance[i], admissible[i] = self._relevance[i], self._admissible[i]
-        seen = {name: value.copy() for name, value in self._seen.items()}
-        return {
-            "relevance": relevance,
-            "ground_intensity": seen["ground_intensity"],
-            "exposure": seen["exposure"],
-            "shortfall": seen["shortfall"],
-            "admissible": admissible,
-            "clock": seen["clock"],
-        }
+        batch: Batch = {}
+        for name, first in self._seen[0].items():
+            batch[name] = np.empty((self.num_envs, *first.shape), first.dtype)
+            for i, seen in enumerate(self._seen):
+                batch[name][i] = seen[name]
+        return batch
 
     def _start_again(self, infos: dict[str, Any], ended: list[int]) -> dict[str, Any]:
         """Reset copies within the step that ended their episodes; what they came to is in ``final_…``."""
@@ -223,62 +194,20 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             infos = self._add_info(infos, self._open(i, None, None), i)
         return infos
 
-    def _play_apart(
+    def _play(
         self,
         playing: list[int],
         items: NDArray[np.int64],
         rewards: NDArray[np.float64],
         ended: NDArray[np.bool_],
     ) -> dict[str, Any]:
-        """A step of each copy by itself, for markets that cannot respond together."""
-        infos: dict[str, Any] = {}
-        for i in playing:
-            observation, reward, ended[i], _, info = self.envs[i].step(items[i])
-            rewards[i] = float(reward)
-            self._see(i, observation)
-            infos = self._add_info(infos, info, i)
-        return infos
-
-    def _play_together(
-        self,
-        playing: list[int],
-        items: NDArray[np.int64],
-        rewards: NDArray[np.float64],
-        ended: NDArray[np.bool_],
-    ) -> dict[str, Any]:
+        """A step of some copies; fills their rewards and whether they ended, and returns their infos."""
         told = {}
         for i in playing:
-            market, arrival = self.envs[i].market, self._waiting[i]
-            assert arrival is not None  # noqa: S101  # who plays has an arrival; this tells mypy
-            number, cost = market.round, market.cost
-            outcome = serve_one(market, arrival, items[i], self._exposure[i], self._shortfall[i])
-            self._missing[i] -= outcome.useful
-            rewards[i] = outcome.consumed + cost * outcome.useful
-            ended[i] = market.done
-            if market.round != number and not market.done:
-                self._take_stock(i, market)
-            row = self._see_next(i, market)
-            told[i] = summary(market, row, outcome.consumed, outcome.emptied, self._missing[i])
+            env = self.envs[i]
+            rewards[i], told[i] = env.advance(items[i])
+            ended[i], self._seen[i] = env.market.done, env.seen()
         return {"market": _batched(told, self.num_envs), "_market": _mask(playing, self.num_envs)}
-
-    def _take_stock(self, i: int, market: Market) -> None:
-        """Exposure and shortfall of a round that begins."""
-        short = np.maximum(market.required - market.exposure, 0)
-        self._exposure[i][:], self._shortfall[i][:] = market.exposure, short
-        self._missing[i] = int(short.sum())
-
-    def _see_next(self, i: int, market: Market) -> int | None:
-        """Let the next arrival of a market come; returns its row, or None where all is over."""
-        self._seen["clock"][i] = clock(market)
-        if market.done:
-            self._waiting[i] = None
-            self._relevance[i], self._admissible[i] = self._nothing
-            self._seen["ground_intensity"][i] = 0
-            return None
-        arrival = self._waiting[i] = next_arrival(market)
-        self._relevance[i], self._admissible[i] = arrival.relevance, arrival.admissible.view(np.int8)
-        self._seen["ground_intensity"][i] = min(arrival.ground, GROUND_BOUND)
-        return arrival.row
 
 
 def _mask(chosen: list[int], n: int) -> NDArray[np.bool_]:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "LEAST_MASS",
     "Appetites",
     "Factors",
     "Visits",
+    "admissible_mass",
     "answer_slate",
     "answer_slates",
     "eat",
@@ -30,7 +30,7 @@ __all__ = [
     "uniform_draw",
 ]
 
-LEAST_MASS = 1e-9
+_LEAST_MASS = 1e-9
 """Σ p* of what is left to a user who has consumed nearly everything."""
 
 
@@ -151,6 +151,23 @@ def _has_eaten(slot: int, item: int, appetites: Appetites) -> bool:
 
 
 @compiled
+def _mass(slot: int, waiting: float, appetites: Appetites) -> float:
+    """Σ p* of what a slot can consume, ``waiting`` being that of items which are not released yet."""
+    return float(max(appetites.left[slot] - appetites.eaten[slot] - waiting, _LEAST_MASS))
+
+
+@compiled
+def admissible_mass(
+    slots: NDArray[np.int64], waiting: NDArray[np.float64], appetites: Appetites
+) -> NDArray[np.float64]:
+    """(n,) :func:`_mass` of n slots."""
+    mass = np.empty(len(slots), np.float64)
+    for n in range(len(slots)):
+        mass[n] = _mass(slots[n], waiting[n], appetites)
+    return mass
+
+
+@compiled
 def answer_slate(
     row: int,
     slate: NDArray[np.int64],
@@ -180,8 +197,7 @@ def answer_slate(
         intensity: (k,) likewise, true intensities λ*(x)·p*(y|x) over what is admissible.
     """
     user, slot = visits.user[row], visits.slot[row]
-    mass = max(appetites.left[slot] - appetites.eaten[slot] - waiting, LEAST_MASS)
-    scale = visits.ground[row] / mass
+    scale = visits.ground[row] / _mass(slot, waiting, appetites)
     for position in range(len(slate)):
         item = slate[position]
         if item < 0 or _has_eaten(slot, item, appetites):

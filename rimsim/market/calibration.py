@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 
+__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "hangs_on_states", "session_scores"]
+
 _ENCODED = 32 * BLOCK
 """States that are encoded at once."""
-
-__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "hangs_on_states", "session_scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +48,8 @@ class PastStates:
     """(n,) instants."""
     user: NDArray[np.int64]
     """(n,) market users."""
-    states: Callable[[NDArray[np.int64]], UserStates]
-    """The states of some of the n rows."""
-    events: Callable[[NDArray[np.int64]], NDArray[np.int64]]
-    """The same number for those of some rows that have the same events."""
+    states: Callable[[NDArray[np.int64]], tuple[UserStates, NDArray[np.int64]]]
+    """The states of some of the n rows, and for each a number that is the same where the events are."""
     capacity: NDArray[np.int64] | None = None
     """(n,) positions that each may fill; None: all."""
 
@@ -60,18 +58,12 @@ class PastStates:
         """The states in which the arrivals of a round came, or would come if nothing happened before."""
         schedule, population = past.schedule, past.population
 
-        def counts(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-            return population.visible_at(schedule.slot[rows], schedule.tick[rows])
+        def states(rows: NDArray[np.int64]) -> tuple[UserStates, NDArray[np.int64]]:
+            slots, tick = schedule.slot[rows], schedule.tick[rows]
+            counts = population.visible_at(slots, tick)
+            return population.states(slots, counts, tick), slots + len(population) * counts
 
-        def states(rows: NDArray[np.int64]) -> UserStates:
-            return population.states(schedule.slot[rows], counts(rows), schedule.tick[rows])
-
-        def events(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-            return schedule.slot[rows] + len(population) * counts(rows)
-
-        return cls(
-            schedule.id, schedule.tick, schedule.user[schedule.slot], states, events, capacity=capacity
-        )
+        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, capacity)
 
 
 class StateScores(Calibration):
@@ -117,9 +109,8 @@ class StateScores(Calibration):
 
     def _scored(self, model: IntensityModel, some: NDArray[np.int64]) -> Iterator[Arrivals]:
         past = self._past
-        blocks = score_states(
-            model, past.states(some), past.id[some], past.tick[some], past.events(some), self._release
-        )
+        states, events = past.states(some)
+        blocks = score_states(model, states, events, past.id[some], past.tick[some], self._release)
         for first, block in zip(range(0, len(some), BLOCK), blocks, strict=True):
             rows = some[first : first + BLOCK]
             yield Arrivals(
@@ -191,8 +182,7 @@ def session_scores(
         id=(users << VISIT_BITS) + np.arange(len(rows)),
         tick=ticks(starts),
         user=users,
-        states=lambda some: UserStates.of(past_log, users[some], starts[some]),
-        events=lambda some: some,
+        states=lambda some: (UserStates.of(past_log, users[some], starts[some]), some),
         capacity=row_capacity(users, config.slate, config.user_cap),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.market._response import LEAST_MASS, Appetites, Visits, answer_slates, eat
+from rimsim.market._response import Appetites, Visits, admissible_mass, answer_slates, eat
 from rimsim.market.clock import ticks
 from rimsim.market.scoring import BLOCK, padded
 
@@ -143,9 +143,8 @@ class IntensityConsumer:
         )
         pairs = np.array(eaten, np.int64).reshape(-1, 2)
         shares = self._truth.share(self._population.log_user[pairs[:, 0]], pairs[:, 1])
-        for (slot, item), share in zip(
-            eaten, shares.tolist(), strict=True
-        ):  # the order decides the last bits
+        # One after the other: the order decides the last bits.
+        for (slot, item), share in zip(eaten, shares.tolist(), strict=True):
             eat(slot, item, share, self.appetites)
 
     def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
@@ -188,7 +187,7 @@ class IntensityConsumer:
             for n, slot in enumerate(slots.tolist()):
                 share[n, self._eaten(slot)] = 0.0
             share *= self.visits.ground[block][:, None]
-            share /= self._admissible_mass(block)[:, None]
+            share /= admissible_mass(slots, self._waiting(block), self.appetites)[:, None]
             parts.append(torch.from_numpy(share[: len(mine)].astype(np.float32)))
         return torch.cat(parts) if parts else torch.zeros(0, len(self._release))
 
@@ -216,11 +215,6 @@ class IntensityConsumer:
         share = self._truth.share(self.visits.user[rows][:, None], late[None, :])
         unreleased = self._release[late][None, :] > self._schedule.tick[rows][:, None]
         return np.asarray((share * unreleased).sum(1), np.float64)
-
-    def _admissible_mass(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n,) Σ p* over the released items that the user has not consumed."""
-        slots, appetites = self._schedule.slot[rows], self.appetites
-        return np.maximum(appetites.left[slots] - appetites.eaten[slots] - self._waiting(rows), LEAST_MASS)
 
 
 class ReplayConsumer:

@@ -9,9 +9,9 @@ import torch
 
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
-from rimsim.intensity.blocks import STEP
+from rimsim.intensity.blocks import BLOCK, STEP
 from rimsim.intensity.contract import RecurrentModel
-from rimsim.market.clock import seconds
+from rimsim.market.clock import TICKS, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from rimsim.market.schedule import Schedule
 
 __all__ = ["BLOCK", "ScoreAhead", "ScoreRows", "Scorer", "padded", "score_states"]
-
-BLOCK = 128
-"""Rows of a scoring block. Always so many, padded: a matrix product of another height differs in its last bits."""
-
 
 _LOOK_AHEAD = 3 * BLOCK
 """How many coming arrivals are looked through to fill a block."""
@@ -138,12 +134,8 @@ class Scorer:
             states = self._population.states(slots, counts, ticks)
             return self._model.score(states.take(padded(np.arange(len(slots))))).to(torch.float32)
         self._catch_up(self._recurrent, slots, counts)
-        code = self._codes_of(padded(slots))
+        code = _codes_at(self._code, padded(slots))
         return self._recurrent.score_codes(code, now).to(torch.float32)
-
-    def _codes_of(self, slots: NDArray[np.int64]) -> Code:
-        rows = torch.from_numpy(slots).to(self._device)
-        return tuple(part.index_select(0, rows) for part in self._code)
 
     def _catch_up(self, model: RecurrentModel, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         """Let codes take the events of their mailboxes that they lack, one event of all such slots at a time."""
@@ -165,9 +157,9 @@ class Scorer:
         items, times = np.zeros(STEP, np.int64), np.zeros(STEP)
         for row, (slot, event) in enumerate(zip(slots.tolist(), events.tolist(), strict=True)):
             due, box = self._population.mail(slot)
-            items[row], times[row] = box[event], due[event] / 1e6
+            items[row], times[row] = box[event], due[event] / TICKS
         code = model.advance(
-            self._codes_of(padded(slots, STEP)),
+            _codes_at(self._code, padded(slots, STEP)),
             torch.from_numpy(items).to(self._device),
             torch.from_numpy(times).to(self._device),
         )
@@ -180,9 +172,9 @@ class Scorer:
 def score_states(
     model: IntensityModel,
     states: UserStates,
+    events: NDArray[np.int64],
     ids: NDArray[np.int64],
     ticks: NDArray[np.int64],
-    events: NDArray[np.int64],
     release: NDArray[np.int64],
 ) -> Iterator[ScoreRows]:
     """Score states of their own, without codes kept from before; see :meth:`Scorer.score`.
@@ -190,9 +182,9 @@ def score_states(
     Args:
         model: Who scores.
         states: n of them.
+        events: (n,) the same number where states have the same events, which are then encoded once.
         ids: (n,) arrivals that the states are of, for errors.
         ticks: (n,) instants.
-        events: (n,) the same number where states have the same events, which are then encoded once.
         release: (M,) tick of each item's release.
 
     Yields:
@@ -210,13 +202,15 @@ def score_states(
         if recurrent is None:
             raw = model.score(states.take(some))
         else:
-            coded = torch.from_numpy(of_state[some])
-            raw = recurrent.score_codes(
-                tuple(part.index_select(0, coded.to(part.device)) for part in code), states.now[some]
-            )
+            raw = recurrent.score_codes(_codes_at(code, of_state[some]), states.now[some])
         begin, end = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
         consumed = np.repeat(rows - first, states.lengths[rows]), states.items[begin:end]
         yield _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
+
+
+def _codes_at(code: Code, rows: NDArray[np.int64]) -> Code:
+    """The codes of some rows."""
+    return tuple(part.index_select(0, torch.from_numpy(rows).to(part.device)) for part in code)
 
 
 _Number = TypeVar("_Number", np.int64, np.float64)
