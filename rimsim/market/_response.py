@@ -24,7 +24,7 @@ __all__ = [
     "admissible_mass",
     "answer_slate",
     "answer_slates",
-    "eat",
+    "eat_all",
     "pair_shares",
     "poisson_probability",
     "uniform_draw",
@@ -138,6 +138,15 @@ def eat(slot: int, item: int, share: float, appetites: Appetites) -> None:
     appetites.item[place], appetites.before[place] = item, appetites.last[slot]
     appetites.last[slot], appetites.size[0] = place, place + 1
     appetites.eaten[slot] += share
+
+
+@compiled
+def eat_all(
+    slots: NDArray[np.int64], items: NDArray[np.int64], shares: NDArray[np.float64], appetites: Appetites
+) -> None:
+    """:func:`eat` for n items, one after the other: the order decides the last bits."""
+    for n in range(len(items)):
+        eat(slots[n], items[n], shares[n], appetites)
 
 
 @compiled

@@ -60,7 +60,7 @@ class PastStates:
 
         def states(rows: NDArray[np.int64]) -> tuple[UserStates, NDArray[np.int64]]:
             slots, tick = schedule.slot[rows], schedule.tick[rows]
-            counts = population.visible_at(slots, tick)
+            counts = population.mail.visible_at(slots, tick)
             return population.states(slots, counts, tick), slots + len(population) * counts
 
         return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, capacity)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.market._response import Appetites, Visits, admissible_mass, answer_slates, eat
+from rimsim.market._response import Appetites, Visits, admissible_mass, answer_slates, eat_all
 from rimsim.market.clock import ticks
 from rimsim.market.scoring import BLOCK, padded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from rimsim.config import ConsumerConfig
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.market.schedule import Schedule
     from rimsim.market.truth import Truth
 
-__all__ = ["Consumer", "IntensityConsumer", "ReplayConsumer", "Response"]
+__all__ = ["Consumer", "IntensityConsumer", "ReplayConsumer", "Response", "Taken"]
 
 _PAIRS = 1 << 18
 """(user, item) pairs whose shares are computed at once."""
@@ -44,6 +42,17 @@ class Response:
     """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
 
 
+class Taken(NamedTuple):
+    """What m items of arrivals came to be part of their users' states, and when."""
+
+    row: NDArray[np.int64]
+    """(m,) arrivals, those of one together."""
+    tick: NDArray[np.int64]
+    """(m,) when each was consumed."""
+    item: NDArray[np.int64]
+    """(m,) what."""
+
+
 class Consumer(Protocol):
     """The truth of a round."""
 
@@ -51,10 +60,8 @@ class Consumer(Protocol):
         """What the arrivals ``rows`` of the round make of their slates (n, k)."""
         ...
 
-    def taken(
-        self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]
-    ) -> Iterator[tuple[int, int, list[int]]]:
-        """What reaches the states of users who were served: place among the rows, tick, items.
+    def taken(self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]) -> Taken:
+        """What reaches the states of users who were served.
 
         Args:
             rows: (n,) arrivals.
@@ -67,8 +74,8 @@ class Consumer(Protocol):
         """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds."""
         ...
 
-    def take(self, eaten: list[tuple[int, int]]) -> None:
-        """Note (slot, item) pairs consumed before the round, even if the platform does not know of them yet."""
+    def take(self, slots: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+        """Note items (m,) that slots (m,) consumed before the round, even if the platform does not know of them yet."""
         ...
 
     def relevant(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -133,19 +140,16 @@ class IntensityConsumer:
             before=np.zeros(room, np.int64),
             size=np.zeros(1, np.int64),
         )
-        self.take([(slot, item) for slot, _, item in population.posts()])
+        slots, _, items = population.mail.posts()
+        self.take(slots, items)
 
-    def take(self, eaten: list[tuple[int, int]]) -> None:
+    def take(self, slots: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """See :class:`Consumer`."""
-        more, old = np.zeros(len(eaten), np.int64), self.appetites
+        more, old = np.zeros(len(items), np.int64), self.appetites
         self.appetites = old._replace(
             item=np.concatenate([old.item, more]), before=np.concatenate([old.before, more])
         )
-        pairs = np.array(eaten, np.int64).reshape(-1, 2)
-        shares = self._truth.share(self._population.log_user[pairs[:, 0]], pairs[:, 1])
-        # One after the other: the order decides the last bits.
-        for (slot, item), share in zip(eaten, shares.tolist(), strict=True):
-            eat(slot, item, share, self.appetites)
+        eat_all(slots, items, self._truth.share(self._population.log_user[slots], items), self.appetites)
 
     def respond(self, rows: NDArray[np.int64], slates: NDArray[np.int64]) -> Response:
         """See :class:`Consumer`."""
@@ -166,13 +170,10 @@ class IntensityConsumer:
         )
         return response
 
-    def taken(
-        self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]
-    ) -> Iterator[tuple[int, int, list[int]]]:
+    def taken(self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]) -> Taken:
         """See :class:`Consumer`: they consume only what they are shown."""
-        if np.count_nonzero(consumed):
-            for n in np.flatnonzero(consumed.any(1)).tolist():
-                yield n, int(self._schedule.tick[rows[n]]), slates[n][consumed[n]].tolist()
+        row = rows[np.nonzero(consumed)[0]]
+        return Taken(row, self._schedule.tick[row], slates[consumed])
 
     def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """See :class:`Consumer`; rows are computed in blocks of a fixed height."""
@@ -256,16 +257,17 @@ class ReplayConsumer:
         hits &= slates >= 0
         return Response(hits, hits.astype(np.float64), hits.astype(np.float64))
 
-    def take(self, eaten: list[tuple[int, int]]) -> None:
+    def take(self, slots: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """What users consume is written in the log."""
 
-    def taken(
-        self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]
-    ) -> Iterator[tuple[int, int, list[int]]]:
+    def taken(self, rows: NDArray[np.int64], slates: NDArray[np.int64], consumed: NDArray[np.bool_]) -> Taken:
         """See :class:`Consumer`: the session's own events, due when it ends, whatever was shown."""
         del slates, consumed
-        for n, session in enumerate(self._schedule.session[rows].tolist()):
-            yield n, int(self._stop[session]), self._session_items[session].tolist()
+        sessions = self._schedule.session[rows]
+        items = [self._session_items[session] for session in sessions.tolist()]
+        row = np.repeat(rows, [len(some) for some in items])
+        item = np.concatenate(items) if items else np.zeros(0, np.int64)
+        return Taken(row, self._stop[self._schedule.session[row]], item)
 
     def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """See :class:`Consumer`: the logged future as counts."""

@@ -110,7 +110,7 @@ def serve_one(
         seen_exposure: (M,) exposures of the round as observed; brought up to date.
         seen_shortfall: (M,) shortfall of the round as observed; brought up to date.
     """
-    row, ledger, slot = arrival.row, market.ledger, market._slot[arrival.row]
+    row, ledger = arrival.row, market.ledger
     consumer = cast("IntensityConsumer", market._consumer)  # can_lock_step
     if market.short_way is None:
         market.short_way = (
@@ -134,10 +134,10 @@ def serve_one(
         consumer.waiting_of(row),
         *market.short_way,
     )
-    market._let_go_of(row)
+    market._let_go_of_one(row)
     if consumed:
-        taken = ledger.item[row][ledger.consumed[row]].tolist()
-        market._deliver(slot, int(arrival.schedule.tick[row]), taken)
+        taken = ledger.item[row][ledger.consumed[row]].astype(np.int64)
+        market._deliver(row, taken)
     market._count_served(1)
     return Outcome(consumed, useful, emptied)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from rimsim.market.calibration import (
 )
 from rimsim.market.clock import Clock, Rank, seconds, ticks
 from rimsim.market.consumer import Consumer, IntensityConsumer, ReplayConsumer
+from rimsim.market.deliveries import Deliveries, Post
 from rimsim.market.ledger import Ledger
 from rimsim.market.platform import PastRound, retrained, training_log
 from rimsim.market.population import History, Population
@@ -78,6 +78,11 @@ class ClosedRound:
     iterated."""
     rescale: float
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
+
+
+def _of_round(number: int, *columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n, 4) a round's number beside slots, due ticks and items (n,)."""
+    return np.column_stack([np.full(len(columns[0]), number), *columns])
 
 
 class Market:
@@ -170,21 +175,21 @@ class Market:
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
         populations = {0 if self._replay else past.number: past.population for past in self._past}
-        posts = [(number, *post) for number, population in populations.items() for post in population.posts()]
+        posts = [_of_round(number, *one.mail.posts()) for number, one in populations.items()]
         pending = [
-            (number, slot, due, item)
-            for number, slot, due, taken in self._scheduled.values()
-            if number in populations
-            for item in taken
+            _of_round(post.number, *post.columns())
+            for post in self._deliveries.pending()
+            if post.number in populations
         ]
+        nothing = np.zeros((0, 4), np.int64)
         return MarketState(
             round=self.round,
             model=self.model,
             before=self._before,
             log_counts=self._log_counts,
             past=np.array([past.number for past in self._past], np.int64),
-            posts=np.array(posts, np.int64).reshape(-1, 4),
-            pending=np.array(pending, np.int64).reshape(-1, 4),
+            posts=np.concatenate([nothing, *posts]),
+            pending=np.concatenate([nothing, *pending]),
         )
 
     def load_state(self, state: MarketState) -> None:
@@ -211,14 +216,15 @@ class Market:
             if key not in populations:
                 populations[key] = Population(schedule, self._history)
             self._past.append(PastRound(number, schedule, populations[key]))
-        for number, slot, due, item in state.posts.tolist():
-            populations[number].post(slot, due, [item])
+        for number, population in populations.items():
+            slots, dues, items = state.posts[state.posts[:, 0] == number, 1:].T.copy()
+            population.mail.post_all(slots, dues, items)
         self._start_clock(self._past[-1].schedule.stop if self._past else int(ticks(self.world.opening)))
         if not self._past:
             self._calibration = self._first_scores()
         else:
             for number, slot, due, item in state.pending.tolist():
-                self._schedule_post(number, populations[number], slot, due, [item])
+                self._deliveries.schedule(Post(number, slot, due, np.array([item])), populations[number].mail)
             self._calibration = self._past_scores()
         self._open_round()
 
@@ -227,8 +233,7 @@ class Market:
     def _start_clock(self, tick: int) -> None:
         """A clock at a tick, with the releases that are still to come."""
         self._clock = Clock(tick)
-        self._scheduled: dict[int, tuple[int, int, int, list[int]]] = {}
-        self._post_numbers = itertools.count()
+        self._deliveries = Deliveries(self._clock, self._delay)
         self.released = self.world.release <= tick
         self._clock.start(self._release_items())
 
@@ -281,10 +286,11 @@ class Market:
             self._population = self._past[-1].population
         else:
             self._population = Population(self.schedule, self._history)
+        self._mail_of = 0 if self._replay else self.round
         self._consumer = self._make_consumer()
-        if self._replay and self._scheduled:
-            pending = self._scheduled.values()
-            self._consumer.take([(slot, item) for _, slot, _, taken in pending for item in taken])
+        if self._replay:
+            for post in self._deliveries.pending():
+                self._consumer.take(*post.columns()[::2])
         self._user = self.schedule.user[self.schedule.slot]
         self._slot: list[int] = self.schedule.slot.tolist()
         self._scorer = Scorer(self.model, self._population, world.release, self.device)
@@ -382,14 +388,17 @@ class Market:
         population = self._population
         if self._replay:  # what users do by themselves is known to those who know the future
             population = Population(self.schedule, self._history)
-            posts = [(due, slot, [item]) for slot, due, item in self._population.posts()]
-            posts += [(due, slot, taken) for _, slot, due, taken in self._scheduled.values()]
             everyone = np.arange(len(self.schedule))
             nothing = np.full((len(everyone), self.config.slate), -1)
-            for row, due, taken in self._consumer.taken(everyone, nothing, nothing >= 0):
-                posts.append((due + 1 + self._delay, int(self.schedule.slot[row]), taken))
-            for due, slot, taken in sorted(posts, key=lambda post: post[0]):
-                population.post(slot, due, taken)
+            taken = self._consumer.taken(everyone, nothing, nothing >= 0)
+            posts = [
+                self._population.mail.posts(),
+                *(post.columns() for post in self._deliveries.pending()),
+                (self.schedule.slot[taken.row], self._deliveries.due(taken.tick), taken.item),
+            ]
+            slots, dues, items = (np.concatenate(part) for part in zip(*posts, strict=True))
+            order = np.argsort(dues, kind="stable")
+            population.mail.post_all(slots[order], dues[order], items[order])
         return self._states_of(PastRound(self.round, self.schedule, population), always(self.model))
 
     @property
@@ -496,8 +505,14 @@ class Market:
         self._handed.add(row)
         return row
 
-    def _let_go_of(self, row: int) -> None:
-        """An arrival that was served waits no longer."""
+    def _let_go_of(self, rows: NDArray[np.int64]) -> None:
+        """Arrivals that were served wait no longer."""
+        self._handed.difference_update(rows.tolist())
+        self._busy.difference_update(self.schedule.slot[rows].tolist())
+        self._rows.drop(rows)
+
+    def _let_go_of_one(self, row: int) -> None:
+        """:meth:`_let_go_of` for one."""
         self._handed.discard(row)
         self._busy.discard(self._slot[row])
         self._rows.drop(row)
@@ -531,7 +546,8 @@ class Market:
         return chosen
 
     def _arrivals(self, rows: list[int]) -> Arrivals:
-        scores, index = self._rows.rows(rows), np.array(rows)
+        index = np.array(rows)
+        scores = self._rows.rows(index)
         capacity = None if self.capacity is None else self.capacity[index]
         if capacity is not None:
             scores = scores.only(capacity > 0)
@@ -592,9 +608,11 @@ class Market:
         """Write down what was shown and consumed, and let it have its effects."""
         self.ledger.write(rows, answer, response, intensity, ground)
         count_items(answer.items, self.exposure)
-        for row in rows.tolist():
-            self._let_go_of(row)
-        self._post(rows, answer.items, response.consumed)
+        self._let_go_of(rows)
+        taken = self._consumer.taken(rows, answer.items, response.consumed)
+        self._deliveries.send_all(
+            self._mail_of, self._population.mail, self.schedule.slot[taken.row], taken.tick, taken.item
+        )
         self._count_served(len(rows))
 
     def _count_served(self, n: int) -> None:
@@ -603,35 +621,10 @@ class Market:
         if self._n_served == len(self.schedule):
             self._finish_round()
 
-    def _post(self, rows: NDArray[np.int64], items: NDArray[np.int64], consumed: NDArray[np.bool_]) -> None:
-        """Let what was consumed reach the states of its users when it is due."""
-        for n, tick, taken in self._consumer.taken(rows, items, consumed):
-            self._deliver(self._slot[int(rows[n])], tick, taken)
-
-    def _deliver(self, slot: int, tick: int, taken: list[int]) -> None:
-        """Let what was consumed at a tick reach its user's state.
-
-        One tick later at least, so that no state sees its own future.
-        """
-        due = tick + 1 + self._delay
-        if due <= self._clock.now:
-            self._population.post(slot, due, taken)
-            return
-        number = 0 if self._replay else self.round
-        self._schedule_post(number, self._population, slot, due, taken)
-
-    def _schedule_post(
-        self, number: int, population: Population, slot: int, due: int, taken: list[int]
-    ) -> None:
-        """A consumption that reaches its user's state later."""
-        key = next(self._post_numbers)
-        self._scheduled[key] = (number, slot, due, taken)
-
-        def arrive() -> None:
-            del self._scheduled[key]
-            population.post(slot, due, taken)
-
-        self._clock.at(due, Rank.FEEDBACK, arrive)
+    def _deliver(self, row: int, items: NDArray[np.int64]) -> None:
+        """Let what an arrival consumed of its slate reach its user's state when it is due."""
+        tick = int(self.schedule.tick[row])
+        self._deliveries.send(self._mail_of, self._population.mail, self._slot[row], tick, items)
 
     def _finish_round(self) -> None:
         """Let the clock run to the retraining that ends the round."""

@@ -92,11 +92,11 @@ def _own_log(rounds: list[PastRound], now: int, seed: int, without_fold: int | N
         last = rounds[-1]
         hidden_from = last.schedule.start if last.population is population else now + 1
         everyone = np.arange(len(population))
-        counts = population.visible_at(everyone, np.full(len(population), now))
+        counts = population.mail.visible_at(everyone, np.full(len(population), now))
         if without_fold is not None:
             held = np.flatnonzero((counts > 0) & (fold_of(seed, population.user) == without_fold))
-            for slot in held.tolist():
-                counts[slot] = min(int(counts[slot]), population.visible(slot, hidden_from - 1))
+            known = population.mail.visible_at(held, np.full(len(held), hidden_from - 1))
+            counts[held] = np.minimum(counts[held], known)
         slots = np.flatnonzero(counts)
         states = population.states(slots, counts[slots], np.full(len(slots), now))
         rows = np.repeat(np.arange(len(slots)), states.lengths)

@@ -1,8 +1,7 @@
-"""The users of the market and what each has consumed: plain arrays and lists, never generators."""
+"""The users of the market and what each has consumed: plain arrays, never generators."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -11,14 +10,14 @@ import numpy as np
 
 from rimsim.compiled import compiled
 from rimsim.intensity.states import UserStates
-from rimsim.market.clock import seconds
+from rimsim.market.clock import TICKS, seconds
+from rimsim.market.mailboxes import Mailboxes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
+    from rimsim.market.mailboxes import Mails
     from rimsim.market.schedule import Schedule
 
 __all__ = ["History", "Population"]
@@ -52,25 +51,70 @@ def _grouped(log: EventLog, empty: bool) -> History:  # noqa: FBT001  # a key of
 
 
 @compiled
-def _slices(
-    begin: NDArray[np.int64], length: NDArray[np.int64], values: NDArray[np.int64]
+def _events(
+    slots: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    length: NDArray[np.int64],
+    past: NDArray[np.int64],
+    mails: Mails,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Values of n slices one after the other, and the number of the slice (total,) that each is of."""
-    rows = np.empty(length.sum(), np.int64)
-    out = np.empty(len(rows), np.int64)
+    """Rows (total,) and items (total,) of what some slots have consumed: their logged past, then their mail.
+
+    Args:
+        slots: (n,) who; a row is a place among them.
+        counts: (n,) how many events of each mailbox.
+        begin: (slots,) where each slot's past begins.
+        length: (slots,) how long it is.
+        past: Items of the log, by user.
+        mails: The mailboxes.
+    """
+    total = length[slots].sum() + counts.sum()
+    rows, items = np.empty(total, np.int64), np.empty(total, np.int64)
     end = 0
-    for row in range(len(begin)):
-        for place in range(begin[row], begin[row] + length[row]):
-            rows[end], out[end] = row, values[place]
+    for row in range(len(slots)):
+        slot, start = slots[row], end
+        for place in range(begin[slot], begin[slot] + length[slot]):
+            items[end] = past[place]
             end += 1
-    return rows, out
+        place = mails.first[slot]
+        for _ in range(counts[row]):
+            items[end], place = mails.item[place], mails.after[place]
+            end += 1
+        rows[start:end] = row
+    return rows, items
+
+
+@compiled
+def _times(
+    slots: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    length: NDArray[np.int64],
+    past: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    mails: Mails,
+) -> NDArray[np.float64]:
+    """(total,) times of :func:`_events` in seconds; ``past`` are the log's, and ``shift`` (slots,) moves them."""
+    times = np.empty(length[slots].sum() + counts.sum(), np.float64)
+    end = 0
+    for row in range(len(slots)):
+        slot = slots[row]
+        for place in range(begin[slot], begin[slot] + length[slot]):
+            times[end] = past[place] + shift[slot]
+            end += 1
+        place = mails.first[slot]
+        for _ in range(counts[row]):
+            times[end], place = mails.due[place] / TICKS, mails.after[place]
+            end += 1
+    return times
 
 
 class Population:
     """The users present in a round, by slot: each a logged past and a mailbox of what it consumed in the market.
 
-    A mailbox holds (due tick, item) in order. What is due by the tick of an arrival is in the arrival's state; what
-    is due later is not, in whatever order the arrivals are served. So waves and batches see the same states.
+    What is due by the tick of an arrival is in the arrival's state; what is due later is not, in whatever order the
+    arrivals are served. So waves and batches see the same states.
     """
 
     def __init__(self, schedule: Schedule, history: History) -> None:
@@ -78,69 +122,22 @@ class Population:
         self.user = schedule.user
         self.log_user = schedule.log_user
         self.shift = schedule.shift
-        self._mail: dict[int, tuple[list[int], list[int]]] = {}
-        self._count = np.zeros(len(schedule.user), np.int64)
-        self._last_due = np.full(len(schedule.user), np.iinfo(np.int64).min)
+        self.mail = Mailboxes(len(schedule.user))
         self._begin = history.offsets[self.log_user]
         self._length = history.offsets[self.log_user + 1] - self._begin
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def post(self, slot: int, due: int, items: list[int]) -> None:
-        """Put consumed items into a mailbox; they are part of the state from tick ``due`` on."""
-        ticks, box = self._mail.setdefault(slot, ([], []))
-        ticks.extend([due] * len(items))
-        box.extend(items)
-        self._count[slot] = len(box)
-        self._last_due[slot] = due
-
-    def mail(self, slot: int) -> tuple[list[int], list[int]]:
-        """Due ticks and items of a mailbox, in order."""
-        return self._mail.get(slot, ([], []))
-
-    def posts(self) -> Iterator[tuple[int, int, int]]:
-        """(slot, due tick, item) of all that is in the mailboxes, by slot, then in order."""
-        for slot in sorted(self._mail):
-            for due, item in zip(*self._mail[slot], strict=True):
-                yield slot, due, item
-
-    def visible(self, slot: int, tick: int) -> int:
-        """How many events of the mailbox are in the state at a tick."""
-        mail = self._mail.get(slot)
-        if mail is None:
-            return 0
-        due = mail[0]
-        count = len(due)
-        while count and due[count - 1] > tick:
-            count -= 1
-        return count
-
-    def visible_at(self, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(n,) :meth:`visible` of each slot at its tick."""
-        counts = self._count[slots]
-        for row in np.flatnonzero(self._last_due[slots] > ticks).tolist():
-            counts[row] = self.visible(int(slots[row]), int(ticks[row]))
-        return counts
-
     def past(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Logged items of some slots.
-
-        Returns:
-            ``rows`` (total,): position in ``slots`` of each event, and ``items`` (total,).
-        """
-        return _slices(self._begin[slots], self._length[slots], self.history.items)
+        """(row, item) pairs of the logged events of some slots; a row is a place among them."""
+        return self.consumed_pairs(slots, np.zeros(len(slots), np.int64))
 
     def consumed_pairs(
         self, slots: NDArray[np.int64], counts: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(row, item) pairs of everything consumed by some slots: the past and ``counts`` events of the mailbox."""
-        rows, items = self.past(slots)
-        if not counts.any():
-            return rows, items
-        new = [self._mail[int(slots[row])][1][: int(counts[row])] for row in np.flatnonzero(counts)]
-        flat = np.fromiter(itertools.chain.from_iterable(new), np.int64)
-        return np.concatenate([rows, np.repeat(np.arange(len(slots)), counts)]), np.concatenate([items, flat])
+        """(row, item) pairs of all that some slots consumed: the past and ``counts`` (n,) events of their mail."""
+        return _events(slots, counts, self._begin, self._length, self.history.items, self.mail.mails)
 
     def states(
         self, slots: NDArray[np.int64], counts: NDArray[np.int64], now: NDArray[np.int64]
@@ -152,21 +149,9 @@ class Population:
             counts: (n,) how many events of each mailbox are in the state.
             now: (n,) the instants, ticks.
         """
-        rows, items = self.past(slots)
-        length = self._length[slots]
-        begin = np.repeat(self._begin[slots] - (np.cumsum(length) - length), length)
-        times = self.history.times[np.arange(len(rows)) + begin] + self.shift[slots][rows]
-        total = length + counts
+        begin, length, mails = self._begin, self._length, self.mail.mails
+        _, items = _events(slots, counts, begin, length, self.history.items, mails)
+        times = _times(slots, counts, begin, length, self.history.times, self.shift, mails)
         offsets = np.zeros(len(slots) + 1, np.int64)
-        np.cumsum(total, out=offsets[1:])
-        all_items = np.empty(offsets[-1], np.int64)
-        all_times = np.empty(offsets[-1], np.float64)
-        old = offsets[:-1][rows] + (np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length))
-        all_items[old], all_times[old] = items, times
-        for row in np.flatnonzero(counts).tolist():
-            slot, stop = int(slots[row]), int(offsets[row + 1])
-            count = int(counts[row])
-            due, box = self._mail[slot]
-            all_items[stop - count : stop] = box[:count]
-            all_times[stop - count : stop] = seconds(due[:count])
-        return UserStates(offsets, all_items, all_times, seconds(now))
+        np.cumsum(length[slots] + counts, out=offsets[1:])
+        return UserStates(offsets, items, times, seconds(now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -11,10 +12,11 @@ from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
 from rimsim.intensity.contract import RecurrentModel
-from rimsim.market.clock import TICKS, seconds
+from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from rimsim.intensity.states import UserStates
     from rimsim.market.population import Population
     from rimsim.market.schedule import Schedule
+
+    Waiting: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 __all__ = ["BLOCK", "ScoreAhead", "ScoreRows", "Scorer", "padded", "score_states"]
 
@@ -89,16 +93,22 @@ class Scorer:
         self._recurrent = model if isinstance(model, RecurrentModel) else None
         self._code: Code = ()
         self._coded = np.zeros(len(population), np.int64)
+        """(slots,) how many events of each mailbox the codes know of."""
+        self._looked = 0
+        """So many posted events were looked at."""
+        self._waiting = np.zeros(0, np.int64)
+        """Slots of them whose codes may lack some."""
 
     def encode(self, start: int) -> None:
         """Encode every slot in user order, with what its mailbox holds by tick ``start``."""
         if self._recurrent is None:
             return
         slots = np.arange(len(self._population))
-        counts = self._population.visible_at(slots, np.full(len(slots), start))
+        counts = self._population.mail.visible_at(slots, np.full(len(slots), start))
         states = self._population.states(slots, counts, np.full(len(slots), start))
         self._code = self._recurrent.encode(states)
         self._coded = counts
+        self._looked, self._waiting = len(self._population.mail), slots[:0]
 
     def score(
         self,
@@ -106,6 +116,7 @@ class Scorer:
         slots: NDArray[np.int64],
         ticks: NDArray[np.int64],
         counts: NDArray[np.int64],
+        waiting: Waiting,
     ) -> ScoreRows:
         """Score at most ``BLOCK`` states.
 
@@ -114,12 +125,13 @@ class Scorer:
             slots: (n,) slots; one that occurs more than once has the same count each time.
             ticks: (n,) instants.
             counts: (n,) events of each mailbox that are in the state; at least those already encoded.
+            waiting: Of some slots, those that come again, and how many events they will have then.
 
         Raises:
             ModelError: If a score is negative or no number.
         """
         now = padded(seconds(ticks))
-        raw = self._raw_scores(slots, ticks, counts, now)
+        raw = self._raw_scores(slots, ticks, counts, now, waiting)
         consumed = self._population.consumed_pairs(slots, counts)
         return _normalised(raw, consumed, ids, ticks, self._release, self._model)
 
@@ -129,44 +141,103 @@ class Scorer:
         ticks: NDArray[np.int64],
         counts: NDArray[np.int64],
         now: NDArray[np.float64],
+        waiting: Waiting,
     ) -> torch.Tensor:
         if self._recurrent is None:
             states = self._population.states(slots, counts, ticks)
             return self._model.score(states.take(padded(np.arange(len(slots))))).to(torch.float32)
-        self._catch_up(self._recurrent, slots, counts)
+        self._catch_up(self._recurrent, slots, counts, waiting)
         code = _codes_at(self._code, padded(slots))
         return self._recurrent.score_codes(code, now).to(torch.float32)
 
-    def _catch_up(self, model: RecurrentModel, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-        """Let codes take the events of their mailboxes that they lack, one event of all such slots at a time."""
-        behind = counts - self._coded[slots]
-        if not behind.any():
+    def _catch_up(
+        self, model: RecurrentModel, slots: NDArray[np.int64], counts: NDArray[np.int64], waiting: Waiting
+    ) -> None:
+        """Let codes take the events of their mailboxes that they lack, one event of many slots at a time.
+
+        A block costs the same full or not, so slots that will need their events later fill it up.
+        """
+        if not (counts > self._coded[slots]).any():
             return
-        slots, first_of = np.unique(slots, return_index=True)  # several visits of a user have one state here
-        behind = behind[first_of]
-        order = np.argsort(-behind, kind="stable")  # who lacks a further event is in front
-        slots, behind = slots[order], behind[order]
-        for step in range(int(behind[0])):
-            n = int(np.searchsorted(-behind, -step))  # so many lack more than ``step`` events
-            for first in range(0, n, STEP):
-                self._take_event(model, slots[first : min(first + STEP, n)])
+        posted = self._population.mail.posted(self._looked)
+        self._looked += len(posted)
+        later = waiting(np.concatenate([self._waiting, posted]))
+        who, lacks, urgent = _lacking(slots, counts, *later, self._coded)
+        while len(some := _first_behind(lacks, urgent)):
+            self._take_event(model, who[some])
+        self._waiting = who[lacks > 0]
 
     def _take_event(self, model: RecurrentModel, slots: NDArray[np.int64]) -> None:
         """One more event of each of at most ``STEP`` mailboxes into the codes."""
-        n, events = len(slots), self._coded[slots]
-        items, times = np.zeros(STEP, np.int64), np.zeros(STEP)
-        for row, (slot, event) in enumerate(zip(slots.tolist(), events.tolist(), strict=True)):
-            due, box = self._population.mail(slot)
-            items[row], times[row] = box[event], due[event] / TICKS
+        known = self._coded[slots]
+        dues, items = self._population.mail.between(slots, known, known + 1)
         code = model.advance(
             _codes_at(self._code, padded(slots, STEP)),
-            torch.from_numpy(items).to(self._device),
-            torch.from_numpy(times).to(self._device),
+            torch.from_numpy(padded(items, STEP)).to(self._device),
+            torch.from_numpy(padded(seconds(dues), STEP)).to(self._device),
         )
         rows = torch.from_numpy(slots).to(self._device)
         for part, new in zip(self._code, code, strict=True):
-            part.index_copy_(0, rows, new[:n])
-        self._coded[slots] = events + 1
+            part.index_copy_(0, rows, new[: len(slots)])
+        self._coded[slots] = known + 1
+
+
+@compiled
+def _lacking(
+    slots: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    later: NDArray[np.int64],
+    later_counts: NDArray[np.int64],
+    coded: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Slots whose codes lack events, each once, with how many they lack; so many in front are wanted at once.
+
+    Args:
+        slots: (n,) slots that are wanted at once.
+        counts: (n,) how many events their codes are to know of.
+        later: (m,) slots that will be wanted.
+        later_counts: (m,) likewise.
+        coded: (slots,) how many they know of; as before when this returns.
+    """
+    who = np.empty(len(slots) + len(later), np.int64)
+    lacks = np.empty(len(who), np.int64)
+    found = urgent = 0
+    for place in range(len(who)):
+        now = place < len(slots)
+        slot = slots[place] if now else later[place - len(slots)]
+        missing = (counts[place] if now else later_counts[place - len(slots)]) - coded[slot]
+        if missing > 0:
+            who[found], lacks[found] = slot, missing
+            coded[slot] += missing  # a slot that comes again lacks nothing
+            found += 1
+            urgent += now
+    for place in range(found):
+        coded[who[place]] -= lacks[place]
+    return who[:found], lacks[:found], urgent
+
+
+@compiled
+def _first_behind(lacks: NDArray[np.int64], urgent: int) -> NDArray[np.int64]:
+    """Places of at most ``STEP`` slots that take an event next; none once the urgent ones lack nothing.
+
+    Args:
+        lacks: (n,) events that each lacks; one less for the chosen ones when this returns.
+        urgent: So many in front are urgent: those that lack most go first, and others fill up.
+    """
+    chosen = np.empty(STEP, np.int64)
+    size = 0
+    for level in range(max(lacks[:urgent]) if urgent else 0, 0, -1):
+        for place in range(urgent):
+            if lacks[place] == level and size < STEP:
+                chosen[size] = place
+                size += 1
+    if size:
+        for place in range(urgent, len(lacks)):
+            if lacks[place] > 0 and size < STEP:
+                chosen[size] = place
+                size += 1
+    lacks[chosen[:size]] -= 1
+    return chosen[:size]
 
 
 def score_states(
@@ -284,34 +355,36 @@ class ScoreAhead:
 
     def __init__(self, scorer: Scorer, population: Population, schedule: Schedule) -> None:
         self._scorer = scorer
-        self._population = population
+        self._mail = population.mail
         self._schedule = schedule
         self._slot = schedule.slot.tolist()
         self._tick = schedule.tick.tolist()
-        # Where the scores of an arrival lie, and how many events of its mailbox they know of.
-        self._block: list[ScoreRows | None] = [None] * len(schedule)
-        self._row = [0] * len(schedule)
-        self._known = [-1] * len(schedule)
-        self._counts = np.full(len(schedule), -1)
+        n = len(schedule)
+        self._block = np.full(n, None, object)
+        """(n,) where the scores of an arrival lie; None where there are none."""
+        self._row = np.zeros(n, np.int64)
+        """(n,) the row there."""
+        self._counts = np.full(n, -1)
+        """(n,) how many events of its mailbox they know of; −1 where there are none."""
+        # Views: reading one number of an array through them takes half as long.
+        self._row_of, self._count_of = self._row.data, self._counts.data
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(population), -1)
-        backwards = np.arange(len(schedule))[::-1]
+        backwards = np.arange(n)[::-1]
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
 
-    def rows(self, arrivals: list[int]) -> ScoreRows:
+    def rows(self, arrivals: NDArray[np.int64]) -> ScoreRows:
         """The scores of some arrivals, of different users each; without a copy where they lie side by side."""
-        missing = [arrival for arrival in arrivals if self._valid_block(arrival) is None]
+        counts = self._mail.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
+        missing = arrivals[self._counts[arrivals] != counts]
         for first in range(0, len(missing), BLOCK):
             self._fill(missing[first : first + BLOCK])
-        runs: list[tuple[ScoreRows, int, int]] = []
-        for arrival in arrivals:
-            block, row = self._block[arrival], self._row[arrival]
-            assert block is not None  # noqa: S101  # all are valid now; this tells mypy
-            if runs and runs[-1][0] is block and runs[-1][1] + runs[-1][2] == row:
-                runs[-1] = (block, runs[-1][1], runs[-1][2] + 1)
-            else:
-                runs.append((block, row, 1))
-        parts = [block.cut(first, n) for block, first, n in runs]
+        blocks, rows = self._block[arrivals], self._row[arrivals]
+        ends = np.flatnonzero((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)) + 1
+        parts: list[ScoreRows] = [
+            blocks[first].cut(int(rows[first]), int(stop - first))
+            for first, stop in itertools.pairwise([0, *ends.tolist(), len(arrivals)])
+        ]
         if len(parts) == 1:
             return parts[0]
         return ScoreRows(
@@ -322,36 +395,32 @@ class ScoreAhead:
 
     def row(self, arrival: int) -> tuple[ScoreRows, int]:
         """The block that holds the scores of an arrival, and its row there."""
-        block = self._valid_block(arrival)
-        if block is None:
-            block = self._fill([arrival])
-        return block, self._row[arrival]
+        if self._count_of[arrival] != self._mail.visible(self._slot[arrival], self._tick[arrival]):
+            self._fill(np.array([arrival]))
+        block: ScoreRows = self._block[arrival]
+        return block, self._row_of[arrival]
 
-    def drop(self, arrival: int) -> None:
-        """Forget an arrival that was served."""
-        self._open[self._slot[arrival]] = self._next_visit[arrival]
-        self._block[arrival] = None
+    def drop(self, arrivals: int | NDArray[np.int64]) -> None:
+        """Forget arrivals, of different users each, that were served."""
+        self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
+        self._block[arrivals] = None
 
-    def _valid_block(self, arrival: int) -> ScoreRows | None:
-        """The block that holds the scores of an arrival; None if there is none, or it is stale."""
-        block = self._block[arrival]
-        if block is None:
-            return None
-        now = self._population.visible(self._slot[arrival], self._tick[arrival])
-        return block if self._known[arrival] == now else None
-
-    def _fill(self, wanted: list[int]) -> ScoreRows:
+    def _fill(self, wanted: NDArray[np.int64]) -> None:
         """Score at most ``BLOCK`` arrivals, and with them coming arrivals that have no valid row yet."""
-        chosen = np.array(wanted)
+        chosen = wanted
         if len(chosen) < BLOCK:
             chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
         slots, ticks = self._schedule.slot[chosen], self._schedule.tick[chosen]
-        counts = self._population.visible_at(slots, ticks)
-        block = self._scorer.score(self._schedule.id[chosen], slots, ticks, counts)
-        self._counts[chosen] = counts
-        for row, (arrival, count) in enumerate(zip(chosen.tolist(), counts.tolist(), strict=True)):
-            self._block[arrival], self._row[arrival], self._known[arrival] = block, row, count
-        return block
+        counts = self._mail.visible_at(slots, ticks)
+        block = self._scorer.score(self._schedule.id[chosen], slots, ticks, counts, self._waiting)
+        self._block[chosen], self._row[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
+
+    def _waiting(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Those of some slots that come again, and how many events their states will have then."""
+        following = self._open[slots]
+        again = following >= 0
+        slots = slots[again]
+        return slots, self._mail.visible_at(slots, self._schedule.tick[following[again]])
 
     def _ahead(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """Arrivals after some that are worth scoring with them: first each user's next, then later visits.
@@ -359,7 +428,7 @@ class ScoreAhead:
         A later visit is scored as if nothing came of those before it. Often nothing does, and a block costs the same
         full or not; where something does, the row is stale and is scored again.
         """
-        schedule, visible_at = self._schedule, self._population.visible_at
+        schedule, visible_at = self._schedule, self._mail.visible_at
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(schedule)))
         slots = schedule.slot[ahead]
