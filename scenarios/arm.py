@@ -17,7 +17,7 @@ from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
 from rimsim.scenarios.adoption import AdoptionCount
-from rimsim.scenarios.progress_state import is_done, latest, mark_done, save
+from rimsim.scenarios.progress_state import ArmProgress, is_done, latest, mark_done, save
 from rimsim.scenarios.round_metrics import MeasureContext, certified, round_metrics
 from rimsim.scenarios.run_folder import FAILURES, disk_told, write_table, write_text
 from rimsim.tracking import RoundRecord, Tracker
@@ -130,10 +130,11 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
     adoption = AdoptionCount(market.world.release)
     figures: list[pd.DataFrame] = []
     first: NDArray[np.int64] | None = None
+    bound_price: NDArray[np.float64] | None = None
     served = 0
     if (left := latest(folder, part, market.world.release)) is not None:
         market.load_state(left.market)
-        first, adoption, served = left.first, left.adoption, left.served
+        first, adoption, served, bound_price = left.first, left.adoption, left.served, left.bound_price
         before = pd.read_parquet(folder / "rounds" / f"{part}.parquet")
         figures = [before[before["round"] == number] for number in range(market.round)]
         report(served)
@@ -145,7 +146,8 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
             exposure = closed.ledger.exposure(market.n_items)
             first = exposure if first is None else first
             price = getattr(agent, "item_price", None)
-            proof = certified(closed, price) if arm.certify else None
+            proof = certified(closed, price, bound_price) if arm.certify else None
+            bound_price = None if proof is None else proof.price
             values = round_metrics(closed, context, first, proof)
             adoption.enter(closed)
             if (median := adoption.median()) is not None:
@@ -166,7 +168,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
                 )
             )
             if not market.done:
-                save(folder, part, market, first, adoption, served)
+                save(folder, part, ArmProgress(market.state, first, adoption, served, bound_price))
             report(0)  # the round is on disk, all of it
         tracker.finish(_hyperparameters(config, arm.labels), _finals(figures))
     adopted = adoption.table(arm.name, arm.seed)

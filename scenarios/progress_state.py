@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import MarketError, ModelError
-from rimsim.market import Market, MarketState
+from rimsim.market import MarketState
 from rimsim.scenarios.adoption import AdoptionCount
 from rimsim.scenarios.run_folder import draft_folder
 
@@ -35,6 +35,8 @@ class ArmProgress:
     """Consumptions counted so far."""
     served: int
     """Arrivals served so far."""
+    bound_price: NDArray[np.float64] | None
+    """(M,) prices of the last round's bound, from which the next one's starts; None without certificates."""
 
 
 def _place(folder: Path, part: str) -> Path:
@@ -55,23 +57,23 @@ def is_done(folder: Path, part: str) -> bool:
     return (_place(folder, part) / "done").is_file()
 
 
-def save(
-    folder: Path, part: str, market: Market, first: NDArray[np.int64], adoption: AdoptionCount, served: int
-) -> None:
+def save(folder: Path, part: str, progress: ArmProgress) -> None:
     """Keep the state at the beginning of the market's next round; the one before it goes.
 
     A market whose model cannot be saved keeps none: its arm begins anew when the run is resumed.
     """
     place = _place(folder, part)
     old = sorted(place.glob("round-*"))
-    new = place / f"round-{market.round:04d}"
+    new = place / f"round-{progress.market.round:04d}"
+    adoption, price = progress.adoption, progress.bound_price
     try:
         with draft_folder(new) as draft:
-            market.state.save(draft)
+            progress.market.save(draft)
             np.savez(
                 draft / "arm.npz",
-                first=first,
-                served=np.int64(served),
+                first=progress.first,
+                served=np.int64(progress.served),
+                bound_price=np.zeros(0) if price is None else price,
                 ticks=np.concatenate(adoption.ticks),
                 items=np.concatenate(adoption.items),
                 arrivals=np.concatenate(adoption.arrivals),
@@ -90,4 +92,11 @@ def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress |
         return None
     with np.load(found[-1] / "arm.npz", allow_pickle=False) as arrays:
         adoption = AdoptionCount(release, [arrays["ticks"]], [arrays["items"]], [arrays["arrivals"]])
-        return ArmProgress(MarketState.load(found[-1]), arrays["first"], adoption, int(arrays["served"]))
+        price = arrays["bound_price"]
+        return ArmProgress(
+            market=MarketState.load(found[-1]),
+            first=arrays["first"],
+            adoption=adoption,
+            served=int(arrays["served"]),
+            bound_price=price if len(price) else None,
+        )

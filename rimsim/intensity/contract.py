@@ -63,3 +63,12 @@ class RecurrentModel(IntensityModel, Protocol):
     def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) float32 intensities of the coded states at the instants ``now`` (n,), seconds."""
         ...
+
+
+def hands_over_scores(model: object) -> bool:
+    """Whether what ``score_codes`` returns is nobody else's, so that the caller may write to it.
+
+    A model says so with an attribute ``hands_over_scores``. What others return is copied first: it may be memory of
+    their own. A block of scores is the largest thing that a market touches, so each copy shows.
+    """
+    return bool(getattr(model, "hands_over_scores", False))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rimsim.errors import ModelError
-from rimsim.intensity.contract import RecurrentModel
+from rimsim.intensity.contract import RecurrentModel, hands_over_scores
 from rimsim.intensity.ground import GroundModel
 from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write_record
 from rimsim.intensity.states import UserStates
@@ -38,6 +38,7 @@ class RIM:
     """
 
     kind: ClassVar[str] = "rim"
+    hands_over_scores: ClassVar[bool] = True
 
     def __init__(self, *, mark: RecurrentModel, ground: GroundModel) -> None:
         if not isinstance(mark, RecurrentModel):
@@ -94,7 +95,8 @@ class RIM:
     def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) float32 λ(x)·p(y|x) of the coded states at ``now`` (n,), seconds."""
         mark, ground = self._split(code)
-        return self.mark.score_codes(mark, now) * self.ground.intensity_codes(ground, now)[:, None]
+        share, rate = self.mark.score_codes(mark, now), self.ground.intensity_codes(ground, now)[:, None]
+        return share.mul_(rate) if hands_over_scores(self.mark) else share * rate
 
     def _split(self, code: Code) -> tuple[Code, Code]:
         if self._width is None:

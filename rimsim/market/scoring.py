@@ -11,7 +11,7 @@ import torch
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
-from rimsim.intensity.contract import RecurrentModel
+from rimsim.intensity.contract import RecurrentModel, hands_over_scores
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ def _normalised(
     """Split raw intensities into p(y|x) over admissible items and λ(x).
 
     Args:
-        raw: (BLOCK, M) what the model says; it may be the model's own memory and is not written to.
+        raw: (BLOCK, M) what the model says; written to if the model hands it over.
         consumed: (row, item) pairs that are not admissible.
         ids: (n,) arrivals of the rows that count, for errors; the rest is padding.
         ticks: (n,) their instants.
@@ -320,7 +320,7 @@ def _normalised(
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
-    kept = raw.clone()
+    kept = raw if isinstance(model, RecurrentModel) and hands_over_scores(model) else raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
         late = torch.from_numpy(release[None, :] > padded(ticks)[:, None]).to(raw.device)
         admissible[late], kept[late] = False, 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._ties import tie_rank
+from rimsim.matching._ties import tie_rank, uniform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,21 +49,52 @@ def kth_highest(highest: NDArray[np.float64], k: int) -> float:
 
 
 @compiled
+def _enter(
+    item: int,
+    new: float,
+    row: np.uint64,
+    items: NDArray[np.int64],
+    best: NDArray[np.floating],
+    size: int,
+) -> int:
+    """Enter an item whose value is not below the last of the ``size`` best so far, k at most; returns how many now."""
+    k = len(items)
+    if size == k:
+        if new == best[k - 1] and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
+            return k
+        size -= 1
+    place = size
+    while place > 0 and (
+        best[place - 1] < new
+        or (best[place - 1] == new and tie_rank(row, items[place - 1]) < tie_rank(row, item))
+    ):
+        best[place] = best[place - 1]
+        items[place] = items[place - 1]
+        place -= 1
+    best[place] = new
+    items[place] = item
+    return size + 1
+
+
+@compiled
 def best_items(
     value: NDArray[np.floating],
     row: np.uint64,
     items: NDArray[np.int64],
     best: NDArray[np.floating],
+    tie_width: float = 0.0,
 ) -> int:
     """The items of largest value in descending order; ties go to the larger seeded rank.
 
-    Only parts whose maximum reaches the k-th largest of all parts' maxima are looked at.
+    Only parts whose maximum reaches the k-th largest of all parts' maxima are looked at, and only items that can
+    still get in are given their dither.
 
     Args:
         value: (M,); −inf for what may not be shown.
         row: Random bits of the row, for ties.
         items: (k,) filled in place.
-        best: (k,) their values, filled in place.
+        best: (k,) their values, dither included, filled in place.
+        tie_width: Every value is raised by a seeded dither, uniform below this width.
 
     Returns:
         How many were found, at most k.
@@ -72,27 +103,17 @@ def best_items(
     highest = highest_of_parts(value, k)
     lowest = kth_highest(highest, k)  # what a value must reach
     for first in range(len(highest)):
-        if highest[first] < lowest:
+        if highest[first] + tie_width < lowest:
             continue
         for item in range(first, len(value), len(highest)):
             new = value[item]
-            if new < lowest or new == -np.inf:
+            if new + tie_width < lowest or new == -np.inf:
                 continue
-            if size == k:
-                if new == lowest and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
+            if tie_width > 0.0:
+                new += tie_width * uniform(tie_rank(row, item))
+                if new < lowest:
                     continue
-                size -= 1
-            place = size
-            while place > 0 and (
-                best[place - 1] < new
-                or (best[place - 1] == new and tie_rank(row, items[place - 1]) < tie_rank(row, item))
-            ):
-                best[place] = best[place - 1]
-                items[place] = items[place - 1]
-                place -= 1
-            best[place] = new
-            items[place] = item
-            size += 1
+            size = _enter(item, new, row, items, best, size)
             if size == k:
                 lowest = best[k - 1]
     return size

@@ -8,8 +8,8 @@ import numpy as np
 
 from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
-from rimsim.matching._best import best_items, highest_of_parts, kth_highest
-from rimsim.matching._ties import row_states, tie_rank, uniform
+from rimsim.matching._best import best_items
+from rimsim.matching._ties import row_states
 from rimsim.matching.problem import as_array
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _rank_rows(
     tie_width: float,
     slates: NDArray[np.int64],
 ) -> None:
-    """The best items of s − v in every row, with the dither of those alone that may be among them."""
+    """The best items of s − v in every row."""
     n, k = slates.shape
     masked = admissible.shape[0] == n
     value, best = np.empty(len(v), np.float64), np.empty(k, np.float64)
@@ -41,16 +41,7 @@ def _rank_rows(
             shown = admissible[row]
             for item in range(len(v)):
                 value[item] = value[item] if shown[item] else -np.inf
-        if tie_width > 0.0:
-            highest = highest_of_parts(value, k)
-            lowest = kth_highest(highest, k)
-            for first in range(len(highest)):
-                if highest[first] + tie_width < lowest:
-                    continue
-                for item in range(first, len(v), len(highest)):
-                    if value[item] + tie_width >= lowest:
-                        value[item] += tie_width * uniform(tie_rank(rows[row], item))
-        size = best_items(value, rows[row], slates[row], best)
+        size = best_items(value, rows[row], slates[row], best, tie_width)
         slates[row, size:] = -1
 
 
