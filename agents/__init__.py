@@ -5,7 +5,7 @@ from __future__ import annotations
 if __name__ != "rimsim.agents":
     raise ImportError("import rimsim.agents, not agents: the folder is installed as rimsim.agents")
 
-from rimsim.agents.contract import Agent, LearningAgent, PricingAgent, top_k
+from rimsim.agents.contract import Agent, LearningAgent, PricingAgent
 from rimsim.agents.entropic_dual import EntropicDual
 from rimsim.agents.epsilon_greedy import EpsilonGreedy
 from rimsim.agents.fair_rec import FairRec
@@ -22,6 +22,7 @@ from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.rollout import Episode, market_for, play_round, rollout
 from rimsim.agents.user_rec import UserRec
+from rimsim.matching.ranking import top_k
 
 __all__ = [
     "BUILT_IN",

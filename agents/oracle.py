@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.agents.contract import top_k
 from rimsim.errors import AgentError
+from rimsim.matching.ranking import top_k
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, SlateLike

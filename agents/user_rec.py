@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from rimsim.agents.audience import audience_of
-from rimsim.agents.contract import top_k
 from rimsim.matching import user_rec
+from rimsim.matching.ranking import top_k
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,6 @@ import torch
 from small_markets import small_scenario
 
 from rimsim.agents import make_agent, play_round, rollout
-from rimsim.agents.contract import _any_top_k, top_k
 from rimsim.config import PlatformConfig, override
 from rimsim.envs import MarketEnv
 from rimsim.intensity import RIM, UserStates, load, make
@@ -23,6 +22,7 @@ from rimsim.market.scoring import BLOCK
 from rimsim.matching import price_slates
 from rimsim.matching._device import ranked
 from rimsim.matching._ties import row_states
+from rimsim.matching.ranking import _any_top_k, top_k
 
 DEVICES = [
     "cpu",

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from rimsim import rng
-from rimsim.agents.contract import top_k
 from rimsim.market._response import Appetites, Factors, Visits, answer_slates, eat, pair_shares
 from rimsim.market._show import show_slate
 from rimsim.market.ledger import Columns
 from rimsim.matching._best import best_rows
+from rimsim.matching.ranking import top_k
 
 
 def _factors(rank, seed=0, users=20, items=90):

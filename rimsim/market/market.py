@@ -40,6 +40,7 @@ from rimsim.market.scoring import ScoreAhead, Scorer
 from rimsim.market.slates import at_items, checked_slates, count_items, within_capacity
 from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model, warm_model
+from rimsim.matching.ranking import top_k
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -429,13 +430,15 @@ class Market:
         """Median over last round's states of the k-th largest λ(x,y), scored by the serving model."""
         k, parts = self.config.slate, []
         for chunk in self._calibration.scored_by(always(self.model)):
-            best = chunk.intensity.topk(k, 1)[0]
-            count = chunk.admissible.sum(1).clamp_max(k)  # a row with fewer than k has its last for its k-th
-            parts.append(best.gather(1, (count - 1).clamp_min(0)[:, None])[:, 0][count > 0])
-        scores = torch.cat(parts) if parts else torch.zeros(0)
+            items = top_k(chunk.relevance, chunk.admissible, k)
+            found = np.count_nonzero(items >= 0, axis=1)  # a row with fewer than k has its last for its k-th
+            some = np.flatnonzero(found)
+            best = at_items(chunk.relevance, items)[some, found[some] - 1]
+            parts.append(best * chunk.ground_intensity.cpu().numpy()[some])
+        scores = np.concatenate(parts) if parts else np.zeros(0)
         if not len(scores):
             return 1.0  # no past at all: any cost is as good
-        median = float(scores.double().quantile(0.5))
+        median = float(torch.from_numpy(scores).double().quantile(0.5))
         if not median > 0:
             raise MarketError(
                 f"the median k-th score of {len(scores)} past states is {median}: shortfall would cost nothing; "

@@ -1,0 +1,48 @@
+"""Ranking without prices: the best admissible items of every row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rimsim.matching._best import best_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["top_k"]
+
+
+def top_k(
+    scores: torch.Tensor | NDArray[np.floating], admissible: torch.Tensor | NDArray[np.generic], k: int
+) -> NDArray[np.int64]:
+    """The k admissible items of largest score in each row.
+
+    Args:
+        scores: (n, M) finite scores, a tensor or an array.
+        admissible: (n, M) bool of the same kind; an array may be int8, 0 or 1, as environments observe it.
+        k: Positions.
+
+    Returns:
+        (n, k) items in descending order of score; −1 where a row has fewer admissible items.
+    """
+    if isinstance(scores, torch.Tensor) and scores.device.type == "cpu":
+        scores, admissible = scores.numpy(), np.asarray(admissible)
+    if isinstance(scores, torch.Tensor) or scores.dtype != np.float32:
+        return _any_top_k(torch.as_tensor(scores), torch.as_tensor(admissible).bool(), k)
+    mask = np.asarray(admissible)
+    mask = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
+    items = np.empty((len(scores), k), np.int64)
+    tied = best_rows(scores, mask, items)
+    if np.count_nonzero(tied):  # which of them is shown is for one code path to say
+        items[tied] = _any_top_k(torch.from_numpy(scores[tied]), torch.from_numpy(mask[tied]), k)
+    return items
+
+
+def _any_top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
+    """The same on any device."""
+    masked = torch.where(admissible, scores, -torch.inf)
+    values, items = masked.topk(k, dim=1)
+    return np.asarray(torch.where(values > -torch.inf, items, -1).cpu().numpy())
