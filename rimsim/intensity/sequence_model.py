@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
-from rimsim.intensity.blocks import BLOCK, in_blocks
+from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
@@ -212,11 +212,10 @@ class SequenceModel(Stored, Generic[Config, Network]):
         """Recompute what inference looks up, after the parameters changed."""
         self._item = self.network.item.detach().contiguous()
         self._bias = self.network.bias.detach()
-        self._logits = self._item.new_empty((BLOCK, len(self._item)))
 
     def _probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
         """(BLOCK, M) p(y|x) of hidden states (BLOCK, W)."""
-        return torch.softmax(torch.addmm(self._bias, hidden, self._item.T, out=self._logits), dim=1)
+        return torch.softmax(torch.addmm(self._bias, hidden, self._item.T), dim=1)
 
     @torch.no_grad()
     def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
