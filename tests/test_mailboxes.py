@@ -133,8 +133,6 @@ def test_events_taken_early_change_no_score(monkeypatch):
 class _Remembering(GRU):
     """A model that returns the same memory for the same codes, and does not hand it over."""
 
-    hands_over_scores = False
-
     def score_codes(self, code, now):
         self.scores = super().score_codes(code, now)
         self.kept = self.scores.clone()

@@ -320,7 +320,7 @@ def _normalised(
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
-    kept = raw if isinstance(model, RecurrentModel) and hands_over_scores(model) else raw.clone()
+    kept = raw if hands_over_scores(model) else raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
         late = torch.from_numpy(release[None, :] > padded(ticks)[:, None]).to(raw.device)
         admissible[late], kept[late] = False, 0.0
