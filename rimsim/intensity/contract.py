@@ -68,9 +68,9 @@ class RecurrentModel(IntensityModel, Protocol):
 def hands_over_scores(model: object) -> bool:
     """Whether what ``score_codes`` returns is nobody else's, so that the caller may write to it.
 
-    The class that defines ``score_codes`` says so with an attribute ``hands_over_scores``; a subclass that scores in its
-    own way says it anew. What others return is copied first: it may be memory of their own. A block of scores is the
-    largest thing that a market touches, so each copy shows.
+    The class that defines ``score_codes`` says so with an attribute ``hands_over_scores``; a subclass that scores in
+    its own way says it anew. What others return is copied first: it may be memory of their own. A block of scores is
+    the largest thing that a market touches, so each copy shows.
     """
     author = next((kind for kind in type(model).__mro__ if "score_codes" in vars(kind)), object)
     return bool(vars(author).get("hands_over_scores", False))
