@@ -49,7 +49,7 @@ _FUNCTIONS = {
     "score_codes": "scoring",
     "_normalised": "scoring",
     "score_states": "scoring",
-    "_waiting": "state update",
+    "_next_visits": "state update",
     "_fill": "state update",
     "_ahead": "state update",
     "_write_round": "ledger",

@@ -58,8 +58,8 @@ def certified(
     Args:
         closed: The round.
         price: (M,) item prices v of the agent; None if it has none.
-        start: (M,) prices from which the solution in hindsight starts, such as those of the last round's bound: it then
-            takes half as long. None: the agent's, if it has any.
+        start: (M,) prices from which the solution in hindsight starts, such as those of the last round's bound; None:
+            the agent's, if it has any.
     """
     chunks = list(closed.states)
     order = np.concatenate([chunk.index for chunk in chunks])

@@ -195,3 +195,13 @@ def test_show_slate_empties_what_is_repeated_outside_or_inadmissible():
     assert (exposure[0], exposure[3], exposure.sum()) == (1, 3, 4)
     assert (seen_exposure == exposure).all()
     assert not seen_shortfall.any()
+
+
+def test_top_k_of_nothing_and_of_everything():
+    """No positions give no items, more positions than items are left empty, and a mask for all rows goes for each."""
+    scores = np.array([[0.3, 0.1, 0.2], [0.1, 0.1, 0.0]], np.float32)
+    for values in (scores, scores.astype(np.float64)):
+        assert top_k(values, np.ones((2, 3), bool), 0).shape == (2, 0)
+        assert top_k(values[:1], np.array([[True, False, True]]), 5).tolist() == [[0, 2, -1, -1, -1]]
+        assert top_k(values, np.ones((2, 3), bool), 4)[:, 3].tolist() == [-1, -1]
+        assert top_k(values, np.array([[False, True, True]]), 1).tolist() == [[2], [1]]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_markets import small_scenario
+from small_markets import small_replay, small_scenario
 
 from rimsim.agents import top_k
 from rimsim.config import ArrivalsConfig, ConsumerConfig, PlatformConfig
@@ -84,31 +84,42 @@ def test_deliveries_wait_until_they_are_due(at_once):
         for slot, tick, some in sent:
             deliveries.send(3, boxes, slot, tick, np.array(some))
     assert len(boxes) == 2
-    assert [(post.number, post.slot, post.due, post.items.tolist()) for post in deliveries.pending()] == [
-        (3, 1, 105, [7, 8]),
-        (3, 2, 105, [1]),
-    ]
+    assert deliveries.pending().T.tolist() == [[3, 1, 105, 7], [3, 1, 105, 8], [3, 2, 105, 1]]
     clock.step()
     assert (clock.now, boxes.visible(1, 104), boxes.visible(1, 105), boxes.visible(2, 105)) == (105, 0, 2, 0)
     clock.step()
     assert boxes.visible(2, 105) == 1
-    assert not list(deliveries.pending())
+    assert deliveries.pending().shape == (4, 0)
     assert clock.next_tick() == float("inf")
 
 
-def test_events_taken_early_change_no_score(monkeypatch):
-    """Codes that take events of later visits ahead of time score every arrival to the same bit."""
-    config = small_scenario(
-        rounds=1,
-        arrivals=ArrivalsConfig(per_round=400, max_visits=6),
-        consumer=ConsumerConfig(attraction=5.0),
-        platform=PlatformConfig(model="gru-hp"),
-    )
-    blocks, take = [], Scorer._take_event
+CLONES = {"arrivals": ArrivalsConfig(per_round=400, max_visits=6), "rounds": 1}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "changes", "fills"),
+    [
+        (small_scenario, CLONES | {"consumer": ConsumerConfig(attraction=5.0)}, True),
+        (small_scenario, CLONES | {"consumer": ConsumerConfig(attraction=5.0, delay="3h")}, True),
+        (small_replay, {}, False),  # few users come twice
+        (small_replay, {"consumer": ConsumerConfig(kind="replay", delay="3h")}, False),
+    ],
+    ids=["clones", "delayed clones", "replay", "delayed replay"],
+)
+def test_events_taken_early_change_no_score(scenario, changes, fills, monkeypatch):
+    """Codes that take events of later visits early hold those of every scored state, and score it to the same bit."""
+    config = scenario(platform=PlatformConfig(model="gru-hp", retrain=False), **changes)
+    blocks, take, catch_up = [], Scorer._take_event, Scorer._catch_up
 
     def counted(self, model, slots):
         blocks[-1].append(len(slots))
+        assert len(set(slots.tolist())) == len(slots)
         take(self, model, slots)
+
+    def checked(self, model, slots, counts, next_visits):
+        catch_up(self, model, slots, counts, next_visits)
+        assert np.array_equal(self._coded[slots], counts)
+        assert (self._coded <= self._population.mail.mails.events).all()
 
     def scores():
         blocks.append([])
@@ -120,14 +131,15 @@ def test_events_taken_early_change_no_score(monkeypatch):
         return seen
 
     monkeypatch.setattr(Scorer, "_take_event", counted)
+    monkeypatch.setattr(Scorer, "_catch_up", checked)
     early = scores()
-    monkeypatch.setattr(ScoreAhead, "_waiting", lambda self, slots: (slots[:0], slots[:0]))
+    monkeypatch.setattr(ScoreAhead, "_next_visits", lambda self, slots: (slots[:0], slots[:0]))
     late = scores()
     assert all(
         torch.equal(a, b) for one, two in zip(early, late, strict=True) for a, b in zip(one, two, strict=True)
     )
-    assert blocks[0][0] > blocks[1][0] > 0
-    assert len(blocks[0]) <= len(blocks[1])
+    assert 0 < len(blocks[0]) <= len(blocks[1])
+    assert (blocks[0] != blocks[1]) is fills
 
 
 class _Remembering(GRU):

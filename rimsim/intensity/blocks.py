@@ -20,7 +20,7 @@ __all__ = ["BLOCK", "STEP", "in_blocks", "padded", "spans"]
 BLOCK = 128
 """Rows of a block."""
 STEP = 64
-"""Rows of a block in which codes take an event: of a block of users, about one in four has consumed something."""
+"""Rows of a block in which codes take an event: fewer users than come in a block have consumed something since."""
 
 
 def spans(n: int, height: int = BLOCK) -> Iterator[tuple[int, int]]:

@@ -43,7 +43,7 @@ class Response:
 
 
 class Taken(NamedTuple):
-    """What m items of arrivals came to be part of their users' states, and when."""
+    """m items that arrivals consumed and that become part of their users' states."""
 
     row: NDArray[np.int64]
     """(m,) arrivals, those of one together."""
@@ -265,9 +265,9 @@ class ReplayConsumer:
         del slates, consumed
         sessions = self._schedule.session[rows]
         items = [self._session_items[session] for session in sessions.tolist()]
-        row = np.repeat(rows, [len(some) for some in items])
+        lengths = [len(some) for some in items]
         item = np.concatenate(items) if items else np.zeros(0, np.int64)
-        return Taken(row, self._stop[self._schedule.session[row]], item)
+        return Taken(np.repeat(rows, lengths), self._stop[np.repeat(sessions, lengths)], item)
 
     def true_intensity(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """See :class:`Consumer`: the logged future as counts."""

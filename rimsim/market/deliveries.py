@@ -10,8 +10,6 @@ import numpy as np
 from rimsim.market.clock import Rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from rimsim.market.clock import Clock
@@ -30,18 +28,14 @@ class Post(NamedTuple):
     """The tick from which on they are part of the state."""
     items: NDArray[np.int64]
 
-    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Slot, due tick and item of each."""
-        n = len(self.items)
-        return np.full(n, self.slot), np.full(n, self.due), self.items
-
 
 class Deliveries:
     """What users consume reaches their mailboxes when it is due.
 
     Args:
         clock: The market's clock.
-        delay: Ticks between a consumption and its being part of the state, but for one: no state sees its own future.
+        delay: Ticks that a consumption takes to reach the state beside the one that it always takes, so that no state
+            sees its own future.
     """
 
     def __init__(self, clock: Clock, delay: int) -> None:
@@ -50,9 +44,12 @@ class Deliveries:
         self._pending: dict[int, Post] = {}
         self._keys = itertools.count()
 
-    def pending(self) -> Iterable[Post]:
-        """What waits on the clock, in the order in which it was sent."""
-        return self._pending.values()
+    def pending(self) -> NDArray[np.int64]:
+        """(4, p) numbers, slots, due ticks and items of what waits on the clock, in the order in which it was sent."""
+        parts = [np.zeros((4, 0), np.int64)]
+        for number, slot, due, items in self._pending.values():
+            parts.append(np.stack(np.broadcast_arrays(number, slot, due, items)))
+        return np.concatenate(parts, axis=1)
 
     def due(self, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) when what is consumed at some ticks (n,) is part of a state."""
@@ -94,7 +91,7 @@ class Deliveries:
             self.schedule(Post(number, int(slots[begin]), int(dues[begin]), items[begin:end]), boxes)
 
     def schedule(self, post: Post, boxes: Mailboxes) -> None:
-        """Let items reach a mailbox at the tick at which they are due, which is still to come."""
+        """Let items reach a mailbox at the tick at which they are due, which is not past."""
         key = next(self._keys)
         self._pending[key] = post
 

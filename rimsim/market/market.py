@@ -81,11 +81,6 @@ class ClosedRound:
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
 
 
-def _of_round(number: int, *columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 4) a round's number beside slots, due ticks and items (n,)."""
-    return np.column_stack([np.full(len(columns[0]), number), *columns])
-
-
 class Market:
     """One arm of an experiment: arrivals, truth, platform and ledger, moved on by a SimPy clock.
 
@@ -176,21 +171,18 @@ class Market:
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
         populations = {0 if self._replay else past.number: past.population for past in self._past}
-        posts = [_of_round(number, *one.mail.posts()) for number, one in populations.items()]
-        pending = [
-            _of_round(post.number, *post.columns())
-            for post in self._deliveries.pending()
-            if post.number in populations
-        ]
-        nothing = np.zeros((0, 4), np.int64)
+        posts = [np.zeros((4, 0), np.int64)]
+        for number, population in populations.items():
+            posts.append(np.stack(np.broadcast_arrays(number, *population.mail.posts())))
+        pending = self._deliveries.pending()
         return MarketState(
             round=self.round,
             model=self.model,
             before=self._before,
             log_counts=self._log_counts,
             past=np.array([past.number for past in self._past], np.int64),
-            posts=np.concatenate([nothing, *posts]),
-            pending=np.concatenate([nothing, *pending]),
+            posts=np.concatenate(posts, axis=1).T,
+            pending=pending[:, np.isin(pending[0], list(populations))].T,
         )
 
     def load_state(self, state: MarketState) -> None:
@@ -287,11 +279,13 @@ class Market:
             self._population = self._past[-1].population
         else:
             self._population = Population(self.schedule, self._history)
-        self._mail_of = 0 if self._replay else self.round
+        self._mail_number = (
+            0 if self._replay else self.round
+        )  # under which deliveries know this round's mailboxes
         self._consumer = self._make_consumer()
         if self._replay:
-            for post in self._deliveries.pending():
-                self._consumer.take(*post.columns()[::2])
+            _, slots, _, items = self._deliveries.pending()
+            self._consumer.take(slots, items)
         self._user = self.schedule.user[self.schedule.slot]
         self._slot: list[int] = self.schedule.slot.tolist()
         self._scorer = Scorer(self.model, self._population, world.release, self.device)
@@ -394,7 +388,7 @@ class Market:
             taken = self._consumer.taken(everyone, nothing, nothing >= 0)
             posts = [
                 self._population.mail.posts(),
-                *(post.columns() for post in self._deliveries.pending()),
+                tuple(self._deliveries.pending()[1:]),
                 (self.schedule.slot[taken.row], self._deliveries.due(taken.tick), taken.item),
             ]
             slots, dues, items = (np.concatenate(part) for part in zip(*posts, strict=True))
@@ -614,7 +608,7 @@ class Market:
         self._let_go_of(rows)
         taken = self._consumer.taken(rows, answer.items, response.consumed)
         self._deliveries.send_all(
-            self._mail_of, self._population.mail, self.schedule.slot[taken.row], taken.tick, taken.item
+            self._mail_number, self._population.mail, self.schedule.slot[taken.row], taken.tick, taken.item
         )
         self._count_served(len(rows))
 
@@ -627,7 +621,7 @@ class Market:
     def _deliver(self, row: int, items: NDArray[np.int64]) -> None:
         """Let what an arrival consumed of its slate reach its user's state when it is due."""
         tick = int(self.schedule.tick[row])
-        self._deliveries.send(self._mail_of, self._population.mail, self._slot[row], tick, items)
+        self._deliveries.send(self._mail_number, self._population.mail, self._slot[row], tick, items)
 
     def _finish_round(self) -> None:
         """Let the clock run to the retraining that ends the round."""

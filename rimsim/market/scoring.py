@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rimsim.market.population import Population
     from rimsim.market.schedule import Schedule
 
-    Waiting: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
+    NextVisits: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 __all__ = ["BLOCK", "ScoreAhead", "ScoreRows", "Scorer", "padded", "score_states"]
 
@@ -96,8 +96,8 @@ class Scorer:
         """(slots,) how many events of each mailbox the codes know of."""
         self._looked = 0
         """So many posted events were looked at."""
-        self._waiting = np.zeros(0, np.int64)
-        """Slots of them whose codes may lack some."""
+        self._behind = np.zeros(0, np.int64)
+        """Slots whose codes lacked events of their next visit when last looked at."""
 
     def encode(self, start: int) -> None:
         """Encode every slot in user order, with what its mailbox holds by tick ``start``."""
@@ -108,7 +108,7 @@ class Scorer:
         states = self._population.states(slots, counts, np.full(len(slots), start))
         self._code = self._recurrent.encode(states)
         self._coded = counts
-        self._looked, self._waiting = len(self._population.mail), slots[:0]
+        self._looked, self._behind = len(self._population.mail), slots[:0]
 
     def score(
         self,
@@ -116,7 +116,7 @@ class Scorer:
         slots: NDArray[np.int64],
         ticks: NDArray[np.int64],
         counts: NDArray[np.int64],
-        waiting: Waiting,
+        next_visits: NextVisits,
     ) -> ScoreRows:
         """Score at most ``BLOCK`` states.
 
@@ -125,13 +125,13 @@ class Scorer:
             slots: (n,) slots; one that occurs more than once has the same count each time.
             ticks: (n,) instants.
             counts: (n,) events of each mailbox that are in the state; at least those already encoded.
-            waiting: Of some slots, those that come again, and how many events they will have then.
+            next_visits: Of some slots, those that come again, and how many events they will have then.
 
         Raises:
             ModelError: If a score is negative or no number.
         """
         now = padded(seconds(ticks))
-        raw = self._raw_scores(slots, ticks, counts, now, waiting)
+        raw = self._raw_scores(slots, ticks, counts, now, next_visits)
         consumed = self._population.consumed_pairs(slots, counts)
         return _normalised(raw, consumed, ids, ticks, self._release, self._model)
 
@@ -141,17 +141,21 @@ class Scorer:
         ticks: NDArray[np.int64],
         counts: NDArray[np.int64],
         now: NDArray[np.float64],
-        waiting: Waiting,
+        next_visits: NextVisits,
     ) -> torch.Tensor:
         if self._recurrent is None:
             states = self._population.states(slots, counts, ticks)
             return self._model.score(states.take(padded(np.arange(len(slots))))).to(torch.float32)
-        self._catch_up(self._recurrent, slots, counts, waiting)
+        self._catch_up(self._recurrent, slots, counts, next_visits)
         code = _codes_at(self._code, padded(slots))
         return self._recurrent.score_codes(code, now).to(torch.float32)
 
     def _catch_up(
-        self, model: RecurrentModel, slots: NDArray[np.int64], counts: NDArray[np.int64], waiting: Waiting
+        self,
+        model: RecurrentModel,
+        slots: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        next_visits: NextVisits,
     ) -> None:
         """Let codes take the events of their mailboxes that they lack, one event of many slots at a time.
 
@@ -161,11 +165,11 @@ class Scorer:
             return
         posted = self._population.mail.posted(self._looked)
         self._looked += len(posted)
-        later = waiting(np.concatenate([self._waiting, posted]))
+        later = next_visits(np.concatenate([self._behind, posted]))
         who, lacks, urgent = _lacking(slots, counts, *later, self._coded)
         while len(some := _first_behind(lacks, urgent)):
             self._take_event(model, who[some])
-        self._waiting = who[lacks > 0]
+        self._behind = who[lacks > 0]
 
     def _take_event(self, model: RecurrentModel, slots: NDArray[np.int64]) -> None:
         """One more event of each of at most ``STEP`` mailboxes into the codes."""
@@ -195,7 +199,7 @@ def _lacking(
     Args:
         slots: (n,) slots that are wanted at once.
         counts: (n,) how many events their codes are to know of.
-        later: (m,) slots that will be wanted.
+        later: (m,) slots that will be wanted; those that are wanted at once too have the same count.
         later_counts: (m,) likewise.
         coded: (slots,) how many they know of; as before when this returns.
     """
@@ -365,8 +369,8 @@ class ScoreAhead:
         self._row = np.zeros(n, np.int64)
         """(n,) the row there."""
         self._counts = np.full(n, -1)
-        """(n,) how many events of its mailbox they know of; −1 where there are none."""
-        # Views: reading one number of an array through them takes half as long.
+        """(n,) how many events of its mailbox they know of; −1 where it was never scored."""
+        # Views: one number of an array is read faster through them.
         self._row_of, self._count_of = self._row.data, self._counts.data
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(population), -1)
@@ -401,7 +405,7 @@ class ScoreAhead:
         return block, self._row_of[arrival]
 
     def drop(self, arrivals: int | NDArray[np.int64]) -> None:
-        """Forget arrivals, of different users each, that were served."""
+        """Forget arrivals, of different users each, that were served: nobody asks for them again."""
         self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
         self._block[arrivals] = None
 
@@ -412,10 +416,10 @@ class ScoreAhead:
             chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
         slots, ticks = self._schedule.slot[chosen], self._schedule.tick[chosen]
         counts = self._mail.visible_at(slots, ticks)
-        block = self._scorer.score(self._schedule.id[chosen], slots, ticks, counts, self._waiting)
+        block = self._scorer.score(self._schedule.id[chosen], slots, ticks, counts, self._next_visits)
         self._block[chosen], self._row[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
-    def _waiting(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _next_visits(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Those of some slots that come again, and how many events their states will have then."""
         following = self._open[slots]
         again = following >= 0

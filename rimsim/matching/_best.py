@@ -12,7 +12,7 @@ from rimsim.matching._ties import tie_rank, uniform
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_items", "best_rows", "highest_of_parts", "kth_highest"]
+__all__ = ["best_items", "best_rows"]
 
 _PARTS = 16
 """Items at most of which one maximum is taken, a stride apart: maxima of many such parts are taken side by side."""
@@ -20,7 +20,7 @@ _NO_ROW = np.uint64(0)
 
 
 @compiled
-def highest_of_parts(value: NDArray[np.floating], k: int) -> NDArray[np.float64]:
+def _highest_of_parts(value: NDArray[np.floating], k: int) -> NDArray[np.float64]:
     """The maximum of each part, of 2k at least: of an item and those that are a whole number of strides behind it."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.full(stride, -np.inf)
@@ -33,7 +33,7 @@ def highest_of_parts(value: NDArray[np.floating], k: int) -> NDArray[np.float64]
 
 
 @compiled
-def kth_highest(highest: NDArray[np.float64], k: int) -> float:
+def _kth_highest(highest: NDArray[np.float64], k: int) -> float:
     """The k-th largest of the parts' maxima: k items at least reach it, and few more."""
     if len(highest) < k:
         return -np.inf
@@ -100,8 +100,8 @@ def best_items(
         How many were found, at most k.
     """
     k, size = len(items), 0
-    highest = highest_of_parts(value, k)
-    lowest = kth_highest(highest, k)  # what a value must reach
+    highest = _highest_of_parts(value, k)
+    lowest = _kth_highest(highest, k)  # what a value must reach
     for first in range(len(highest)):
         if highest[first] + tie_width < lowest:
             continue

@@ -22,7 +22,8 @@ def top_k(
 
     Args:
         scores: (n, M) finite scores, a tensor or an array.
-        admissible: (n, M) bool of the same kind; an array may be int8, 0 or 1, as environments observe it.
+        admissible: (n, M) bool of the same kind, or what broadcasts to it; an array may be int8, 0 or 1, as
+            environments observe it.
         k: Positions.
 
     Returns:
@@ -34,7 +35,11 @@ def top_k(
         return _any_top_k(torch.as_tensor(scores), torch.as_tensor(admissible).bool(), k)
     mask = np.asarray(admissible)
     mask = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
+    if mask.shape != scores.shape:
+        mask = np.broadcast_to(mask, scores.shape).copy()
     items = np.empty((len(scores), k), np.int64)
+    if k == 0:
+        return items
     tied = best_rows(scores, mask, items)
     if np.count_nonzero(tied):  # which of them is shown is for one code path to say
         items[tied] = _any_top_k(torch.from_numpy(scores[tied]), torch.from_numpy(mask[tied]), k)
@@ -44,5 +49,6 @@ def top_k(
 def _any_top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
     """The same on any device."""
     masked = torch.where(admissible, scores, -torch.inf)
-    values, items = masked.topk(k, dim=1)
-    return np.asarray(torch.where(values > -torch.inf, items, -1).cpu().numpy())
+    values, items = masked.topk(min(k, masked.shape[1]), dim=1)
+    found = torch.where(values > -torch.inf, items, -1)
+    return np.asarray(torch.nn.functional.pad(found, (0, k - found.shape[1]), value=-1).cpu().numpy())
