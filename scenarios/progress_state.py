@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.errors import MarketError, ModelError
+from rimsim.errors import MarketError, ModelError, RunFolderError
 from rimsim.market import MarketState
 from rimsim.scenarios.adoption import AdoptionCount
 from rimsim.scenarios.run_folder import draft_folder
@@ -86,17 +86,25 @@ def save(folder: Path, part: str, progress: ArmProgress) -> None:
 
 
 def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress | None:
-    """The last state that an arm left, or None."""
+    """The last state that an arm left, or None.
+
+    Raises:
+        RunFolderError: If it cannot be read, or another version left it.
+    """
     found = sorted(_place(folder, part).glob("round-*"))
     if not found:
         return None
-    with np.load(found[-1] / "arm.npz", allow_pickle=False) as arrays:
-        adoption = AdoptionCount(release, [arrays["ticks"]], [arrays["items"]], [arrays["arrivals"]])
-        price = arrays["bound_price"]
-        return ArmProgress(
-            market=MarketState.load(found[-1]),
-            first=arrays["first"],
-            adoption=adoption,
-            served=int(arrays["served"]),
-            bound_price=price if len(price) else None,
-        )
+    path = found[-1] / "arm.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            adoption = AdoptionCount(release, [arrays["ticks"]], [arrays["items"]], [arrays["arrivals"]])
+            first, served, price = arrays["first"], int(arrays["served"]), arrays["bound_price"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(f"{path}: no readable state of an arm: {error}; allowed: a new run") from error
+    return ArmProgress(
+        market=MarketState.load(found[-1]),
+        first=first,
+        adoption=adoption,
+        served=served,
+        bound_price=price if len(price) else None,
+    )

@@ -10,18 +10,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from small_markets import small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim.config import DataConfig, to_plain
-from rimsim.errors import AgentError, ArmsError, RunFolderError
+from rimsim.errors import AgentError, ArmsError, MarketError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.command_line import main
 from rimsim.scenarios.comparison import resume
 from rimsim.scenarios.interruption import stop_if_asked, stopping_on_request
+from rimsim.scenarios.progress_state import save
 from rimsim.scenarios.report import digest
 from rimsim.scenarios.run_folder import load_run, locked, versions
 
@@ -271,6 +273,30 @@ def test_a_folder_in_use_is_refused(tmp_path):
         pass
 
 
+def _stopped(folder, monkeypatch):
+    """A run with certificates that ends after its first round has been saved."""
+
+    def save_and_stop(*progress):
+        save(*progress)
+        raise MarketError("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rimsim.scenarios.arm.save", save_and_stop)
+        with pytest.raises(ArmsError, match="enough"):
+            compare(small_scenario(rounds=3), ("relevance",), seeds=1, out=folder, workers=1, frozen=[])
+    return folder
+
+
+def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, plain, monkeypatch):
+    """A round's bound starts from the last one's prices, which a resumed run has too."""
+    whole = compare(
+        small_scenario(rounds=3), ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, frozen=[]
+    )
+    resumed = resume(_stopped(tmp_path / "stopped", monkeypatch), workers=1)
+    assert "bound" in set(resumed.rounds["metric"])
+    assert digest(resumed) == digest(whole)
+
+
 # -- what is not resumed ------------------------------------------------------------------------------------------
 
 
@@ -318,3 +344,14 @@ def test_a_run_is_not_resumed_with_another_log_or_agent(halted, file):
     build_world.cache_clear()
     with pytest.raises(RunFolderError, match=f"changed since the run began: .*{file.partition('.')[0]}"):
         resume(halted)
+
+
+def test_a_run_whose_state_cannot_be_read_is_not_resumed(tmp_path, plain, monkeypatch):
+    """A state that lacks something, as one of an older version would, is told by its file."""
+    folder = _stopped(tmp_path, monkeypatch)
+    [path] = folder.glob("state/*/round-*/arm.npz")
+    with np.load(path) as arrays:
+        rest = {name: arrays[name] for name in arrays.files if name != "bound_price"}
+    np.savez(path, **rest)
+    with pytest.raises(ArmsError, match=r"arm\.npz: no readable state of an arm: .*bound_price"):
+        resume(folder, workers=1)
