@@ -266,7 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("speed", "loss", "cold", "quality"))
+    parser.add_argument("what", nargs="?", default="speed", choices=("speed", "loss", "cold", "quality"))
     parser.add_argument("--data", default="ml-latest-small", help="what rimsim.data.load reads")
     parser.add_argument("--marks", default="popularity,gru,transformer")
     parser.add_argument("--grounds", default="hp,pop,ema,hawkes")
