@@ -160,7 +160,7 @@ def _rank_and_descend(
             shown = np.float64(scores[row, item]) + bonus[item]
             value[item] = shown if admissible[row, item] else -np.inf
         most = min(capacity[row], k)
-        size = best_items(value, tie_rank(ties, ids[row]), slates[row, :most], best[:most]) if most > 0 else 0
+        size = best_items(value, tie_rank(ties, ids[row]), slates[row, :most], best[:most])
         for item in range(m):
             error[item] = alpha * pace[item] + (1.0 - alpha) * error[item]
         for place in range(k):

@@ -21,8 +21,8 @@ __all__ = ["Deliveries", "Post"]
 class Post(NamedTuple):
     """Items that one arrival consumed."""
 
-    number: int
-    """The round whose mailboxes they go to; 0 for those of a replay."""
+    boxes: Mailboxes
+    """Where they go to."""
     slot: int
     due: int
     """The tick from which on they are part of the state."""
@@ -44,23 +44,23 @@ class Deliveries:
         self._pending: dict[int, Post] = {}
         self._keys = itertools.count()
 
-    def pending(self) -> NDArray[np.int64]:
-        """(4, p) numbers, slots, due ticks and items of what waits on the clock, in the order in which it was sent."""
-        parts = [np.zeros((4, 0), np.int64)]
-        for number, slot, due, items in self._pending.values():
-            parts.append(np.stack(np.broadcast_arrays(number, slot, due, items)))
-        return np.concatenate(parts, axis=1)
+    def pending(self, boxes: Mailboxes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Slots, due ticks and items (p,) of what waits for some mailboxes, in the order in which it was sent."""
+        posts = [post for post in self._pending.values() if post.boxes is boxes]
+        lengths = [len(post.items) for post in posts]
+        slots = np.repeat(np.array([post.slot for post in posts], np.int64), lengths)
+        dues = np.repeat(np.array([post.due for post in posts], np.int64), lengths)
+        return slots, dues, np.concatenate([np.zeros(0, np.int64), *(post.items for post in posts)])
 
     def due(self, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) when what is consumed at some ticks (n,) is part of a state."""
         return ticks + self._wait
 
-    def send(self, number: int, boxes: Mailboxes, slot: int, tick: int, items: NDArray[np.int64]) -> None:
+    def send(self, boxes: Mailboxes, slot: int, tick: int, items: NDArray[np.int64]) -> None:
         """What one arrival consumed at a tick.
 
         Args:
-            number: See :class:`Post`.
-            boxes: The mailboxes of that round.
+            boxes: The mailboxes of its users.
             slot: Whose.
             tick: When.
             items: (n,) what.
@@ -69,11 +69,10 @@ class Deliveries:
         if due <= self._clock.now:
             boxes.post(slot, due, items)
         else:
-            self.schedule(Post(number, slot, due, items), boxes)
+            self.schedule(Post(boxes, slot, due, items))
 
     def send_all(
         self,
-        number: int,
         boxes: Mailboxes,
         slots: NDArray[np.int64],
         ticks: NDArray[np.int64],
@@ -88,15 +87,15 @@ class Deliveries:
         slots, dues, items = slots[~now], dues[~now], items[~now]
         begins = np.flatnonzero((np.diff(slots, prepend=-1) != 0) | (np.diff(dues, prepend=0) != 0)).tolist()
         for begin, end in itertools.pairwise([*begins, len(items)]):
-            self.schedule(Post(number, int(slots[begin]), int(dues[begin]), items[begin:end]), boxes)
+            self.schedule(Post(boxes, int(slots[begin]), int(dues[begin]), items[begin:end]))
 
-    def schedule(self, post: Post, boxes: Mailboxes) -> None:
-        """Let items reach a mailbox at the tick at which they are due, which is not past."""
+    def schedule(self, post: Post) -> None:
+        """Let items reach their mailbox at the tick at which they are due, which is not past."""
         key = next(self._keys)
         self._pending[key] = post
 
         def arrive() -> None:
             del self._pending[key]
-            boxes.post(post.slot, post.due, post.items)
+            post.boxes.post(post.slot, post.due, post.items)
 
         self._clock.at(post.due, Rank.FEEDBACK, arrive)

@@ -137,7 +137,8 @@ def serve_one(
     market._let_go_of_one(row)
     if consumed:
         taken = ledger.item[row][ledger.consumed[row]].astype(np.int64)
-        market._deliver(row, taken)
+        tick = int(arrival.schedule.tick[row])
+        market._deliveries.send(market._population.mail, market._slot[row], tick, taken)
     market._count_served(1)
     return Outcome(consumed, useful, emptied)
 

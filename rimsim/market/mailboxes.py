@@ -47,12 +47,8 @@ def _post_all(
     """Put (n,) events into mailboxes; there must be room."""
     for n in range(len(slots)):
         slot, place = slots[n], mails.size[0]
-        mails.due[place], mails.item[place], mails.slot[place], mails.after[place] = (
-            dues[n],
-            items[n],
-            slot,
-            -1,
-        )
+        mails.due[place], mails.item[place] = dues[n], items[n]
+        mails.slot[place], mails.after[place] = slot, -1
         if mails.events[slot]:
             mails.after[mails.last[slot]] = place
         else:

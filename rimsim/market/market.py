@@ -81,6 +81,14 @@ class ClosedRound:
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
 
 
+def _numbered(
+    posts: list[tuple[int, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]],
+) -> NDArray[np.int64]:
+    """(n, 4) slots, due ticks and items of some rounds, with the round's number in front."""
+    parts = [np.column_stack(np.broadcast_arrays(number, *columns)) for number, columns in posts]
+    return np.concatenate([np.zeros((0, 4), np.int64), *parts])
+
+
 class Market:
     """One arm of an experiment: arrivals, truth, platform and ledger, moved on by a SimPy clock.
 
@@ -171,18 +179,15 @@ class Market:
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
         populations = {0 if self._replay else past.number: past.population for past in self._past}
-        posts = [np.zeros((4, 0), np.int64)]
-        for number, population in populations.items():
-            posts.append(np.stack(np.broadcast_arrays(number, *population.mail.posts())))
-        pending = self._deliveries.pending()
+        boxes = [(number, population.mail) for number, population in populations.items()]
         return MarketState(
             round=self.round,
             model=self.model,
             before=self._before,
             log_counts=self._log_counts,
             past=np.array([past.number for past in self._past], np.int64),
-            posts=np.concatenate(posts, axis=1).T,
-            pending=pending[:, np.isin(pending[0], list(populations))].T,
+            posts=_numbered([(number, mail.posts()) for number, mail in boxes]),
+            pending=_numbered([(number, self._deliveries.pending(mail)) for number, mail in boxes]),
         )
 
     def load_state(self, state: MarketState) -> None:
@@ -217,7 +222,7 @@ class Market:
             self._calibration = self._first_scores()
         else:
             for number, slot, due, item in state.pending.tolist():
-                self._deliveries.schedule(Post(number, slot, due, np.array([item])), populations[number].mail)
+                self._deliveries.schedule(Post(populations[number].mail, slot, due, np.array([item])))
             self._calibration = self._past_scores()
         self._open_round()
 
@@ -279,12 +284,9 @@ class Market:
             self._population = self._past[-1].population
         else:
             self._population = Population(self.schedule, self._history)
-        self._mail_number = (
-            0 if self._replay else self.round
-        )  # under which deliveries know this round's mailboxes
         self._consumer = self._make_consumer()
         if self._replay:
-            _, slots, _, items = self._deliveries.pending()
+            slots, _, items = self._deliveries.pending(self._population.mail)
             self._consumer.take(slots, items)
         self._user = self.schedule.user[self.schedule.slot]
         self._slot: list[int] = self.schedule.slot.tolist()
@@ -388,7 +390,7 @@ class Market:
             taken = self._consumer.taken(everyone, nothing, nothing >= 0)
             posts = [
                 self._population.mail.posts(),
-                tuple(self._deliveries.pending()[1:]),
+                self._deliveries.pending(self._population.mail),
                 (self.schedule.slot[taken.row], self._deliveries.due(taken.tick), taken.item),
             ]
             slots, dues, items = (np.concatenate(part) for part in zip(*posts, strict=True))
@@ -607,9 +609,8 @@ class Market:
         count_items(answer.items, self.exposure)
         self._let_go_of(rows)
         taken = self._consumer.taken(rows, answer.items, response.consumed)
-        self._deliveries.send_all(
-            self._mail_number, self._population.mail, self.schedule.slot[taken.row], taken.tick, taken.item
-        )
+        slots = self.schedule.slot[taken.row]
+        self._deliveries.send_all(self._population.mail, slots, taken.tick, taken.item)
         self._count_served(len(rows))
 
     def _count_served(self, n: int) -> None:
@@ -617,11 +618,6 @@ class Market:
         self._n_served += n
         if self._n_served == len(self.schedule):
             self._finish_round()
-
-    def _deliver(self, row: int, items: NDArray[np.int64]) -> None:
-        """Let what an arrival consumed of its slate reach its user's state when it is due."""
-        tick = int(self.schedule.tick[row])
-        self._deliveries.send(self._mail_number, self._population.mail, self._slot[row], tick, items)
 
     def _finish_round(self) -> None:
         """Let the clock run to the retraining that ends the round."""

@@ -94,7 +94,7 @@ class Scorer:
         self._code: Code = ()
         self._coded = np.zeros(len(population), np.int64)
         """(slots,) how many events of each mailbox the codes know of."""
-        self._looked = 0
+        self._looked = len(population.mail)
         """So many posted events were looked at."""
         self._behind = np.zeros(0, np.int64)
         """Slots whose codes lacked events of their next visit when last looked at."""
@@ -108,7 +108,6 @@ class Scorer:
         states = self._population.states(slots, counts, np.full(len(slots), start))
         self._code = self._recurrent.encode(states)
         self._coded = counts
-        self._looked, self._behind = len(self._population.mail), slots[:0]
 
     def score(
         self,

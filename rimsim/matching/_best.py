@@ -100,6 +100,8 @@ def best_items(
         How many were found, at most k.
     """
     k, size = len(items), 0
+    if k == 0:
+        return 0
     highest = _highest_of_parts(value, k)
     lowest = _kth_highest(highest, k)  # what a value must reach
     for first in range(len(highest)):
@@ -141,7 +143,7 @@ def best_rows(
             value[item] = scores[row, item] if admissible[row, item] else -np.inf
         size = best_items(value, _NO_ROW, items[row], best)
         items[row, size:] = -1
-        if size == k:
+        if 0 < size == k:
             reaching = 0
             for item in range(m):
                 reaching += value[item] >= best[k - 1]

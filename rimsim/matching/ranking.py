@@ -38,8 +38,6 @@ def top_k(
     if mask.shape != scores.shape:
         mask = np.broadcast_to(mask, scores.shape).copy()
     items = np.empty((len(scores), k), np.int64)
-    if k == 0:
-        return items
     tied = best_rows(scores, mask, items)
     if np.count_nonzero(tied):  # which of them is shown is for one code path to say
         items[tied] = _any_top_k(torch.from_numpy(scores[tied]), torch.from_numpy(mask[tied]), k)
