@@ -1,4 +1,4 @@
-"""Tests for models of one's own: subclass, name the model, run pytest.
+"""Tests for intensity models of one's own: subclass, name the model, run pytest.
 
     from rimsim.testing import IntensityModelTests
 
