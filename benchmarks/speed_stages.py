@@ -87,8 +87,7 @@ _FILES = (
     ("/measures/", "measures"),
     ("scenarios/round_metrics.py", "measures"),
     ("scenarios/adoption.py", "measures"),
-    ("rimsim/tracking.py", "tracking"),
-    ("rimsim/event_file.py", "tracking"),
+    ("rimsim/tracking/", "tracking"),
     ("/envs/", "observation"),
     ("/gymnasium/", "observation"),
 )

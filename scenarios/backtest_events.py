@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.event_file import EventFile, event_files
+from rimsim.tracking.events import EventFile, event_files
 from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:

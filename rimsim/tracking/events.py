@@ -1,4 +1,4 @@
-"""TensorBoard event files, written and read with TensorBoard's own records: no torch, no TensorFlow."""
+"""TensorBoard event files, written and read with TensorBoard's own records, in the thread of whoever writes."""
 
 from __future__ import annotations
 

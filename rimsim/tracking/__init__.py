@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from rimsim.errors import ConfigError
-from rimsim.event_file import Chart, EventFile, HyperParameter, Point, event_files, read_scalars
+from rimsim.tracking.events import Chart, EventFile, HyperParameter, Point, event_files, read_scalars
 from rimsim.measures import MEASURES, find_measure, mean_interval, tag
 
 if TYPE_CHECKING:
