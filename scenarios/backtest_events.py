@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.tracking.events import EventFile, event_files
 from rimsim.tracking import event_folder
+from rimsim.tracking.events import EventFile, event_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

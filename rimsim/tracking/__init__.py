@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from rimsim.errors import ConfigError
-from rimsim.tracking.events import Chart, EventFile, HyperParameter, Point, event_files, read_scalars
 from rimsim.measures import MEASURES, find_measure, mean_interval, tag
+from rimsim.tracking.events import Chart, EventFile, HyperParameter, Point, event_files, read_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
