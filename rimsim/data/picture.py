@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from rimsim.errors import DataError
+from rimsim.files import draft_file
 
 if TYPE_CHECKING:
     import os
@@ -69,11 +69,8 @@ def draw(log: EventLog, path: str | os.PathLike[str]) -> None:
         title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
         figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".rimsim-") as folder:
-            made = Path(folder) / target.name
-            figure.savefig(made, dpi=120)
-            made.replace(target)
+        with draft_file(target) as draft:
+            figure.savefig(draft, dpi=120)
     except OSError as broken:
         raise DataError(f"{target}: cannot be written ({broken.strerror or broken})") from broken
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,10 +12,10 @@ import pyarrow.parquet as pq
 
 from rimsim.data.rows import LATEST, MISSING, short
 from rimsim.errors import DataError
+from rimsim.files import draft_file, draft_folder
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -59,11 +57,16 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
         }
     )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix.lower() in (*_SEPARATORS, ".parquet"):
-            _atomic_file(target, lambda file: _write_table(events, file))
+            with draft_file(target) as draft:
+                _write_table(events, draft)
+        elif target.exists():
+            raise DataError(f"{target}: is there already; allowed: a new folder")
         else:
-            _atomic_folder(target, {"events": events, "items": _plain(log.items), "users": _plain(log.users)})
+            with draft_folder(target, existing="refuse") as draft:
+                tables = {"events": events, "items": _plain(log.items), "users": _plain(log.users)}
+                for name, table in tables.items():
+                    _write_table(table, draft / f"{name}.parquet")
     except OSError as broken:
         raise DataError(f"{target}: cannot be written ({broken.strerror or broken})") from broken
 
@@ -93,24 +96,3 @@ def _write_table(table: pa.Table, file: Path) -> None:
         pq.write_table(table, file, compression="zstd")
         return
     pa.csv.write_csv(table, file, pa.csv.WriteOptions(delimiter=separator))
-
-
-def _atomic_file(target: Path, fill: Callable[[Path], None]) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".rimsim-") as folder:
-        made = Path(folder) / target.name
-        fill(made)
-        made.replace(target)
-
-
-def _atomic_folder(target: Path, tables: dict[str, pa.Table]) -> None:
-    if target.exists():
-        raise DataError(f"{target}: is there already; allowed: a new folder")
-    made = Path(tempfile.mkdtemp(dir=target.parent, prefix=".rimsim-"))
-    try:
-        for name, table in tables.items():
-            pq.write_table(table, made / f"{name}.parquet", compression="zstd")
-        made.chmod(0o755)
-        made.rename(target)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise

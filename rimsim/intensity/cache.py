@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import shutil
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
@@ -19,6 +18,7 @@ import pandas as pd
 import torch
 
 from rimsim.errors import ModelError
+from rimsim.files import draft_folder
 from rimsim.intensity.ground import Ground
 from rimsim.intensity.product import RIM
 
@@ -149,30 +149,19 @@ def fitted(
     """
     if examples is not None and not isinstance(model, Ground):
         raise ModelError(f"fitted: found examples for a {type(model).__name__}; allowed: for a Ground")
-    root = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models"
     described = f"{model_digest(model)} {log_digest(log)}"
     if examples is not None:
         described += f" {_examples_digest(examples)}"
     key = hashlib.sha256(described.encode()).hexdigest()
-    folder = root / key
+    folder = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models" / key
     cached = _loaded(model, folder)
     if cached is not None:
         return cached
+    shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
     if examples is not None and isinstance(model, Ground):
         model.fit_to(log, examples)
     else:
         model.fit(log)
-    root.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=root))
-    try:
+    with draft_folder(folder, existing="keep") as draft:  # a process that was first wrote the same model
         model.save(draft)
-        if folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
-    except OSError:
-        # Another process put the same model there first; ours is the same, and this run has it in memory.
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return model

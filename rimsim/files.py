@@ -1,0 +1,85 @@
+"""Files and folders that appear as a whole or not at all: a draft beside their place is written, then renamed."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["draft_file", "draft_folder", "remove_drafts"]
+
+_DRAFT = ".draft-"
+
+
+@contextmanager
+def draft_file(path: Path) -> Iterator[Path]:
+    """Context manager that yields a draft to write to, which becomes ``path`` when the block ends.
+
+    A file that is there is replaced. If the block raises, ``path`` is as it was and the draft is removed.
+
+    Args:
+        path: The file; folders above it are made.
+
+    Raises:
+        OSError: If the draft cannot be moved into place.
+    """
+    draft = _draft_of(path)
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] = "replace") -> Iterator[Path]:
+    """Context manager that yields an empty draft folder, which becomes ``path`` when the block ends.
+
+    If the block raises, ``path`` is as it was and the draft is removed.
+
+    Args:
+        path: The folder; folders above it are made.
+        existing: What happens to a folder that is at ``path`` by then: ``"replace"`` removes it, ``"keep"``
+            removes the draft instead (of several processes that write the same, the first one wins),
+            ``"refuse"`` raises.
+
+    Raises:
+        OSError: If the draft cannot be moved into place.
+    """
+    draft = _draft_of(path)
+    draft.mkdir()
+    try:
+        yield draft
+        if existing == "replace":
+            shutil.rmtree(path, ignore_errors=True)
+        try:
+            draft.replace(path)
+        except OSError:
+            if existing != "keep" or not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove the drafts that a killed process left in a folder and below it.
+
+    Args:
+        folder: A folder that no living process writes to.
+    """
+    for draft in folder.glob(f"**/{_DRAFT}*"):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def _draft_of(path: Path) -> Path:
+    """A free name beside ``path`` with the same ending, by which some writers choose the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f"{_DRAFT}{secrets.token_hex(8)}{path.suffix}")
