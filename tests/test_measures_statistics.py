@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +19,35 @@ from rimsim.errors import ConfigError, DataError
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
 
-def test_kaplan_meier_reproduces_the_leukaemia_trial():
-    """The 6-mercaptopurine arm of Freireich et al. (1963) gives the survival printed in textbooks."""
+def test_the_median_is_that_of_the_leukaemia_trial():
+    """The 6-mercaptopurine arm of Freireich et al. (1963) has the median remission that textbooks print, 23 weeks."""
     duration = [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]
-    censored = {3, 5, 7, 8, 11, 12, 13, 16, 17, 18, 19, 20}
-    curve = measures.kaplan_meier(duration, [row not in censored for row in range(21)])
-    assert curve.time.tolist() == [6, 7, 10, 13, 16, 22, 23]
-    assert curve.at_risk.tolist() == [21, 17, 15, 12, 11, 7, 6]
-    assert curve.events.tolist() == [3, 1, 1, 1, 1, 1, 1]
-    printed = [0.8571, 0.8067, 0.7529, 0.6902, 0.6275, 0.5378, 0.4482]
-    assert curve.survival == pytest.approx(printed, abs=5e-5)
-    errors = [0.0764, 0.0869, 0.0963, 0.1068, 0.1141, 0.1282, 0.1346]
-    assert curve.standard_error == pytest.approx(errors, abs=5e-5)
-    assert curve.quantile(0.5) == 23
-    assert curve.quantile(0.6) is None
+    censored = [3, 5, 7, 8, 11, 12, 13, 16, 17, 18, 19, 20]
+    observed = np.isin(np.arange(21), censored, invert=True)
+    times = measures.AdoptionTimes(np.array(duration), observed)
+    assert measures.adoption_median(times) == 23
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
-def test_kaplan_meier_without_censoring_is_the_empirical_curve(duration):
-    """When every time is observed, the share adopted by t is the share of times up to t."""
-    curve = measures.kaplan_meier(duration, np.ones(len(duration), bool))
-    expected = [(np.array(duration) <= t).mean() for t in curve.time]
-    assert curve.adopted == pytest.approx(expected)
+def test_the_median_without_censoring_is_the_empirical_one(duration):
+    """When every item is adopted, the median is the first time by which at least half of them are."""
+    times = measures.AdoptionTimes(np.array(duration), np.ones(len(duration), bool))
+    assert measures.adoption_median(times) == sorted(duration)[(len(duration) - 1) // 2]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=30))
+def test_the_median_is_where_the_product_limit_falls_to_a_half(items):
+    """The median under censoring is found by multiplying the shares that survive each adoption, in fractions."""
+    alive, expected = Fraction(1), None
+    for time in sorted({duration for duration, observed in items if observed}):
+        at_risk = sum(duration >= time for duration, _ in items)
+        alive *= 1 - Fraction(sum(item == (time, True) for item in items), at_risk)
+        if alive <= Fraction(1, 2):
+            expected = time
+            break
+    durations, observed = zip(*items, strict=True)
+    times = measures.AdoptionTimes(np.array(durations), np.array(observed))
+    assert measures.adoption_median(times) == expected
 
 
 def test_nothing_adopted_has_no_median():

@@ -12,13 +12,7 @@ No measure returns NaN: what does not exist has a documented convention or is No
 
 from __future__ import annotations
 
-from rimsim.measures.adoption import (
-    AdoptionTimes,
-    SurvivalCurve,
-    adoption_median,
-    adoption_times,
-    kaplan_meier,
-)
+from rimsim.measures.adoption import AdoptionTimes, adoption_median, adoption_times
 from rimsim.measures.exposure import (
     average_popularity,
     binding_items,
@@ -62,7 +56,6 @@ __all__ = [
     "Interval",
     "Measure",
     "PairedDifference",
-    "SurvivalCurve",
     "adoption_median",
     "adoption_times",
     "average_popularity",
@@ -79,7 +72,6 @@ __all__ = [
     "gini",
     "items_met",
     "jaccard",
-    "kaplan_meier",
     "lorenz",
     "markdown_table",
     "mean_interval",

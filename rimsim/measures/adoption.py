@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import DataError
-from rimsim.measures._checks import as_counts, same_length
+from rimsim.measures._checks import same_length
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AdoptionTimes", "SurvivalCurve", "adoption_median", "adoption_times", "kaplan_meier"]
+__all__ = ["AdoptionTimes", "adoption_median", "adoption_times"]
+
+_ROUNDING = 1e-12
+"""A share that is a half but for the rounding of its product counts as a half."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,32 +27,6 @@ class AdoptionTimes:
     """(J,) arrivals from release to the m-th consumption, or to the end of the run if that never came."""
     observed: NDArray[np.bool_]
     """(J,) whether it came; false = censored: all that is known is that it takes longer."""
-
-
-@dataclass(frozen=True, eq=False)
-class SurvivalCurve:
-    """A Kaplan-Meier curve at its T distinct event times; before the first, nothing has been adopted."""
-
-    time: NDArray[np.float64]
-    """(T,) ascending durations at which at least one item was adopted, in arrivals since release."""
-    survival: NDArray[np.float64]
-    """(T,) estimated share of items not yet adopted just after each time."""
-    at_risk: NDArray[np.int64]
-    """(T,) items not yet adopted and still observed just before each time."""
-    events: NDArray[np.int64]
-    """(T,) items adopted at each time."""
-    standard_error: NDArray[np.float64]
-    """(T,) of ``survival``, by Greenwood's formula."""
-
-    @property
-    def adopted(self) -> NDArray[np.float64]:
-        """(T,) estimated share of items adopted by each time, 1 − survival."""
-        return 1 - self.survival
-
-    def quantile(self, share: float) -> float | None:
-        """Arrivals until ``share`` of the items are adopted; None if the run is too short to say."""
-        reached = np.flatnonzero(self.adopted >= share - 1e-12)
-        return float(self.time[reached[0]]) if len(reached) else None
 
 
 def adoption_times(
@@ -89,32 +66,16 @@ def adoption_times(
     return AdoptionTimes(duration, observed)
 
 
-def kaplan_meier(duration: ArrayLike, observed: ArrayLike) -> SurvivalCurve:
-    """Product-limit estimate Ŝ(t) = Π_{t_i ≤ t} (1 − d_i/n_i) under censoring (Kaplan and Meier, JASA 1958).
-
-    Items censored at the time of an event are still at risk at that time. Greenwood's variance is
-    Ŝ²·Σ d_i / (n_i (n_i − d_i)).
-
-    Args:
-        duration: (J,) times to adoption or to censoring.
-        observed: (J,) bool, false = censored.
-    """
-    times, seen = as_counts(duration, "duration"), np.asarray(observed, np.bool_)
-    same_length(times, seen, "duration and observed")
-    moments, events = np.unique(times[seen], return_counts=True)
-    at_risk = len(times) - np.searchsorted(np.sort(times), moments, "left")
-    survival = np.cumprod(1 - events / at_risk, dtype=np.float64)
-    left = at_risk - events
-    hazard = np.divide(events, at_risk * left, out=np.zeros(len(moments)), where=left > 0)
-    return SurvivalCurve(
-        moments,
-        survival,
-        at_risk.astype(np.int64),
-        events.astype(np.int64),
-        survival * np.sqrt(np.cumsum(hazard)),
-    )
-
-
 def adoption_median(times: AdoptionTimes) -> float | None:
-    """Median arrivals to adoption by Kaplan-Meier; None while fewer than half of the items are adopted."""
-    return kaplan_meier(times.duration, times.observed).quantile(0.5)
+    """Median arrivals to adoption by Kaplan-Meier (JASA 1958); None while fewer than half of the items are adopted.
+
+    The estimate is SciPy's, of items censored at the end of the run: an item censored at the time of an
+    adoption is still at risk then.
+    """
+    from scipy.stats import CensoredData, ecdf  # noqa: PLC0415 - keeps the measures at NumPy's import time
+
+    durations = times.duration.astype(np.float64)
+    censored = CensoredData(uncensored=durations[times.observed], right=durations[~times.observed])
+    adopted = ecdf(censored).cdf
+    reached = np.flatnonzero(adopted.probabilities >= 0.5 - _ROUNDING)
+    return float(adopted.quantiles[reached[0]]) if len(reached) else None
