@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rimsim.data
-from rimsim.data.lines import BLOCK_BYTES
+from rimsim.data.readers.lines import BLOCK_BYTES
 from rimsim.errors import ConfigError, DataError
 
 HEADER = "user,item,timestamp,rating\n"

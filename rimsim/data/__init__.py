@@ -1,11 +1,11 @@
 """Logs of users, items and times: reading any of them, and saying what is wrong with a bad one."""
 
 from rimsim.data.catalogue import Entry, catalogue
-from rimsim.data.columns import Columns
 from rimsim.data.describe import LogDescription, check, describe
 from rimsim.data.download import data_folder, download
 from rimsim.data.load import EMBEDDED, load
 from rimsim.data.log import EventLog, Sessions
+from rimsim.data.readers.columns import Columns
 from rimsim.data.report import BadRow, ReadReport
 from rimsim.data.usable import Needs, require_usable, shortcomings
 from rimsim.data.write import write

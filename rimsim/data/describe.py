@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.data.columns import Columns
     from rimsim.data.log import EventLog
+    from rimsim.data.readers.columns import Columns
 
 __all__ = ["LogDescription", "check", "describe"]
 

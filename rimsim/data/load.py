@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
 
-from rimsim.data.assemble import assemble, kept
-from rimsim.data.attributes import items_of_events, read_items, read_users
 from rimsim.data.catalogue import catalogue
-from rimsim.data.collect import Collector, collected, written_dates
-from rimsim.data.columns import Columns
-from rimsim.data.containers import (
+from rimsim.data.download import data_folder, downloaded
+from rimsim.data.options import Selection, seconds
+from rimsim.data.readers.assemble import assemble, kept
+from rimsim.data.readers.attributes import items_of_events, read_items, read_users
+from rimsim.data.readers.collect import Collector, collected, written_dates
+from rimsim.data.readers.columns import Columns
+from rimsim.data.readers.containers import (
     FileContainer,
     Stream,
     ZipContainer,
@@ -24,13 +26,11 @@ from rimsim.data.containers import (
     inside_zip,
     open_container,
 )
-from rimsim.data.delimited import read_delimited
-from rimsim.data.download import data_folder, downloaded
-from rimsim.data.layouts import find
-from rimsim.data.options import Selection, seconds
-from rimsim.data.parquet import read_parquet
+from rimsim.data.readers.delimited import read_delimited
+from rimsim.data.readers.layouts import find
+from rimsim.data.readers.parquet import read_parquet
+from rimsim.data.readers.rows import UNITS
 from rimsim.data.report import ReadReport
-from rimsim.data.rows import UNITS
 from rimsim.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from rimsim.data.containers import Container
-    from rimsim.data.layouts import Found
     from rimsim.data.log import EventLog
-    from rimsim.data.rows import Unit
+    from rimsim.data.readers.containers import Container
+    from rimsim.data.readers.layouts import Found
+    from rimsim.data.readers.rows import Unit
 
 __all__ = ["EMBEDDED", "load"]
 

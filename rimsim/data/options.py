@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.data.rows import RowProblemError, moment
+from rimsim.data.readers.rows import RowProblemError, moment
 from rimsim.errors import ConfigError
 
 __all__ = ["Selection", "seconds"]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from rimsim.data.rows import LATEST, MISSING, short
+from rimsim.data.readers.rows import LATEST, MISSING, short
 from rimsim.errors import DataError
 from rimsim.files import draft_file, draft_folder
 

@@ -11,7 +11,7 @@ from rimsim.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rimsim.data.containers import Stream
+    from rimsim.data.readers.containers import Stream
 
 __all__ = ["Block", "LineReader"]
 

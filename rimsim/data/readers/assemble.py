@@ -16,8 +16,8 @@ from rimsim.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.data.ids import Ids
     from rimsim.data.options import Selection
+    from rimsim.data.readers.ids import Ids
 
 __all__ = ["RawEvents", "assemble", "kept"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from rimsim.data.columns import missing_roles, resolve
-from rimsim.data.rows import RowProblemError, moment, number, short
+from rimsim.data.readers.columns import missing_roles, resolve
+from rimsim.data.readers.rows import RowProblemError, moment, number, short
 from rimsim.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from rimsim.data.columns import Columns, Positions
-    from rimsim.data.rows import TimeKind
+    from rimsim.data.readers.columns import Columns, Positions
+    from rimsim.data.readers.rows import TimeKind
 
 __all__ = ["SEPARATORS", "Dialect", "decoded", "fields_of", "sniff", "with_times"]
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from rimsim.data.columns import plain
-from rimsim.data.containers import in_memory
-from rimsim.data.dialect import SEPARATORS, fields_of
-from rimsim.data.ids import canonical
-from rimsim.data.lines import LineReader
-from rimsim.data.parquet import table_of
-from rimsim.data.rows import LATEST, RowProblemError, identifier, moment, number, short
+from rimsim.data.readers.columns import plain
+from rimsim.data.readers.containers import in_memory
+from rimsim.data.readers.dialect import SEPARATORS, fields_of
+from rimsim.data.readers.ids import canonical
+from rimsim.data.readers.lines import LineReader
+from rimsim.data.readers.parquet import table_of
+from rimsim.data.readers.rows import LATEST, RowProblemError, identifier, moment, number, short
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from rimsim.data.collect import Collector
-    from rimsim.data.containers import Container
+    from rimsim.data.readers.collect import Collector
+    from rimsim.data.readers.containers import Container
 
 __all__ = ["TableFormat", "items_of_events", "read_items", "read_users"]
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from rimsim.data.dialect import decoded, fields_of, sniff, with_times
-from rimsim.data.lines import Block, LineReader
-from rimsim.data.rows import (
+from rimsim.data.readers.dialect import decoded, fields_of, sniff, with_times
+from rimsim.data.readers.lines import Block, LineReader
+from rimsim.data.readers.rows import (
     LARGEST_VALUE,
     LATEST,
     RowProblemError,
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.data.collect import Collector
-    from rimsim.data.columns import Columns
-    from rimsim.data.containers import Stream
-    from rimsim.data.dialect import Dialect
+    from rimsim.data.readers.collect import Collector
+    from rimsim.data.readers.columns import Columns
+    from rimsim.data.readers.containers import Stream
+    from rimsim.data.readers.dialect import Dialect
 
 __all__ = ["Reading", "read_delimited"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from rimsim.data.rows import identifier
+from rimsim.data.readers.rows import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from rimsim.data.assemble import RawEvents
-from rimsim.data.ids import Vocabulary
+from rimsim.data.readers.assemble import RawEvents
+from rimsim.data.readers.ids import Vocabulary
+from rimsim.data.readers.rows import LATEST, MISSING, UNITS
 from rimsim.data.report import BadRow
-from rimsim.data.rows import LATEST, MISSING, UNITS
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.data.rows import Unit
+    from rimsim.data.readers.rows import Unit
 
 __all__ = ["Collector", "collected", "written_dates"]
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rimsim.data.columns import resolve
-from rimsim.data.rows import LARGEST_VALUE, LATEST, RowProblemError, identifier, short
+from rimsim.data.readers.columns import resolve
+from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, RowProblemError, identifier, short
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.data.collect import Collector
-    from rimsim.data.columns import Columns, Positions
-    from rimsim.data.ids import Vocabulary
+    from rimsim.data.readers.collect import Collector
+    from rimsim.data.readers.columns import Columns, Positions
+    from rimsim.data.readers.ids import Vocabulary
 
 __all__ = ["read_parquet", "table_of"]
 

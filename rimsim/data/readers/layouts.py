@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from rimsim.data.attributes import TableFormat
-from rimsim.data.columns import Positions
-from rimsim.data.dialect import Dialect
+from rimsim.data.readers.attributes import TableFormat
+from rimsim.data.readers.columns import Positions
+from rimsim.data.readers.dialect import Dialect
 from rimsim.errors import DataError, nearest
 
 if TYPE_CHECKING:
