@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rimsim.agents import BUILT_IN
 from rimsim.config import ScenarioConfig, find_scenario, override, scenario_names
-from rimsim.scenarios.experiment import begin, experiment, tasks
-from rimsim.scenarios.report import digest
-from rimsim.scenarios.run_folder import Run
-from rimsim.scenarios.running import hired, run_arms
+from rimsim.scenarios.execution.arms import hired, run_arms
+from rimsim.scenarios.report.report import digest
+from rimsim.scenarios.store.run_folder import Run
+from rimsim.scenarios.study.plan import begin, experiment, tasks
 
 WAYS = ((1, 1000), (1, 7), (1, 1), (2, 1000), (2, 13))
 """(workers, batch size)."""

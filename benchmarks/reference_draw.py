@@ -21,9 +21,9 @@ import torch
 
 from rimsim.data import EventLog, load
 from rimsim.scenarios import BacktestConfig
-from rimsim.scenarios.backtest_models import Models
-from rimsim.scenarios.backtest_split import Split, assembled
-from rimsim.scenarios.backtest_tasks import (
+from rimsim.scenarios.backtesting.models import Models
+from rimsim.scenarios.backtesting.split import Split, assembled
+from rimsim.scenarios.backtesting.tasks import (
     Pricing,
     item_recommendation,
     matching_with_floors,

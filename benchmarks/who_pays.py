@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from rimsim import measures
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.picture_tables import PictureTables, guaranteed_by_decile
-from rimsim.scenarios.report import picture_tables
-from rimsim.scenarios.results import late_means
+from rimsim.scenarios.pictures.tables import PictureTables, guaranteed_by_decile
+from rimsim.scenarios.report.report import picture_tables
+from rimsim.scenarios.report.results import late_means
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,11 +9,11 @@ if __name__ != "rimsim.scenarios":
     raise ImportError("import rimsim.scenarios, not scenarios: the folder is installed as rimsim.scenarios")
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.backtest_config import BacktestConfig, SplitConfig
-    from rimsim.scenarios.backtesting import Backtest, backtest, load_backtest
-    from rimsim.scenarios.comparison import compare
-    from rimsim.scenarios.run_folder import Run, load_run
-    from rimsim.scenarios.sweeping import sweep
+    from rimsim.scenarios.backtesting.run.config import BacktestConfig, SplitConfig
+    from rimsim.scenarios.backtesting.run.run import Backtest, backtest, load_backtest
+    from rimsim.scenarios.store.run_folder import Run, load_run
+    from rimsim.scenarios.study.compare import compare
+    from rimsim.scenarios.study.sweep import sweep
 
 __all__ = [
     "Backtest",
@@ -28,15 +28,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Backtest": "backtesting",
-    "BacktestConfig": "backtest_config",
-    "Run": "run_folder",
-    "SplitConfig": "backtest_config",
-    "backtest": "backtesting",
-    "compare": "comparison",
-    "load_backtest": "backtesting",
-    "load_run": "run_folder",
-    "sweep": "sweeping",
+    "Backtest": "backtesting.run",
+    "BacktestConfig": "backtesting.config",
+    "Run": "store.run_folder",
+    "SplitConfig": "backtesting.config",
+    "backtest": "backtesting.run",
+    "compare": "study.compare",
+    "load_backtest": "backtesting.run",
+    "load_run": "store.run_folder",
+    "sweep": "study.sweep",
 }
 
 

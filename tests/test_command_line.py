@@ -11,10 +11,10 @@ from rimsim.config import find_scenario
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import backtest, compare, load_run, sweep
-from rimsim.scenarios.backtest_config import BacktestConfig
-from rimsim.scenarios.command_line import main
-from rimsim.scenarios.comparison import resume
-from rimsim.scenarios.standing import shown_rounds, standing
+from rimsim.scenarios.backtesting.config import BacktestConfig
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.status import shown_rounds, standing
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 FEW = [
@@ -128,7 +128,7 @@ def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folde
 
 def test_the_repeating_command_leaves_the_folder_out(folders):
     """What is repeated goes to a folder of its own."""
-    from rimsim.scenarios.run_folder import repeating
+    from rimsim.scenarios.store.run_folder import repeating
 
     run = load_run(folders / "many")
     run.config["command"] = "rimsim sweep --beta 0,1 --out here --resume --seeds 2 --out=there"

@@ -11,7 +11,7 @@ import yaml
 import rimsim.data
 from rimsim.config import ScenarioConfig, override, scenario_from, to_plain
 from rimsim.errors import ConfigError
-from rimsim.scenarios.command_line import main
+from rimsim.scenarios.cli.main import main
 
 MARKET = [
     *("--agents", "random", "--frozen", "none", "--rounds", "1", "--seeds", "1", "--workers", "1"),

@@ -16,7 +16,7 @@ import pytest
 import rimsim.data
 from rimsim.data.catalogue import Entry
 from rimsim.errors import ConfigError, DataError
-from rimsim.scenarios.command_line import main
+from rimsim.scenarios.cli.main import main
 
 
 def _content():

@@ -20,12 +20,12 @@ from rimsim.config import DataConfig, to_plain
 from rimsim.errors import AgentError, ArmsError, MarketError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
-from rimsim.scenarios.command_line import main
-from rimsim.scenarios.comparison import resume
-from rimsim.scenarios.interruption import stop_if_asked, stopping_on_request
-from rimsim.scenarios.progress_state import save
-from rimsim.scenarios.report import digest
-from rimsim.scenarios.run_folder import load_run, locked, versions
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
+from rimsim.scenarios.report.report import digest
+from rimsim.scenarios.store.run_folder import load_run, locked, versions
+from rimsim.scenarios.study.checkpoint import save
+from rimsim.scenarios.study.compare import resume
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
@@ -74,7 +74,7 @@ def _calls_of(action, signal_at=None, number=signal.SIGKILL):
 @pytest.fixture
 def plain(monkeypatch):
     """Leave pictures out, which take most of a small run's time and are drawn when all else is written."""
-    monkeypatch.setattr("rimsim.scenarios.experiment.draw_pictures", lambda run: None)
+    monkeypatch.setattr("rimsim.scenarios.study.plan.draw_pictures", lambda run: None)
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def _stopped(folder, monkeypatch):
         raise MarketError("enough")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rimsim.scenarios.arm.save", save_and_stop)
+        patch.setattr("rimsim.scenarios.study.arm.save", save_and_stop)
         with pytest.raises(ArmsError, match="enough"):
             compare(small_scenario(rounds=3), ("relevance",), seeds=1, out=folder, workers=1, frozen=[])
     return folder
@@ -330,7 +330,7 @@ def test_a_run_is_not_resumed_with_another_config(halted):
 def test_a_run_is_not_resumed_with_another_version(halted, monkeypatch):
     """The error names the package whose version is another."""
     here = versions() | {"torch": "0.1"}
-    monkeypatch.setattr("rimsim.scenarios.experiment.versions", lambda: here)
+    monkeypatch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
     with pytest.raises(RunFolderError, match="made with other versions: torch .* there, 0.1 here"):
         resume(halted)
 

@@ -10,7 +10,7 @@ from rimsim.config import PlatformConfig
 from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market.world import check_model, warm_model
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.report import digest
+from rimsim.scenarios.report.report import digest
 
 MODEL = """\
 import torch

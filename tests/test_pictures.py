@@ -12,14 +12,8 @@ import pytest
 from matplotlib.image import imread
 
 from rimsim import measures
-from rimsim.scenarios import (
-    picture_messages,
-    picture_style,
-    picture_tables,
-    pictures,
-    price_pictures,
-    sweep_picture,
-)
+from rimsim.scenarios.pictures import front, loop, messages, prices, style
+from rimsim.scenarios.pictures import tables as picture_tables
 
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
 
@@ -47,7 +41,7 @@ def _shown(agent: str, seed: int, number: int, *, n: int, k: int, m: int):
     return slates, price, intensity, np.take_along_axis(worth, slates, axis=1) * 0.85 ** np.arange(k)
 
 
-def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> pictures.PictureTables:
+def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.PictureTables:
     metric_rows, ledgers, arrivals, prices = [], [], [], []
     required = {
         (seed, number): np.full(m, n * k // (2 * m)) for seed in range(seeds) for number in range(rounds)
@@ -82,7 +76,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> pictures.P
                         }
                     )
                 )
-    return pictures.PictureTables(
+    return loop.PictureTables(
         rounds=pd.DataFrame(metric_rows),
         n_items=m,
         ledger=pd.concat(ledgers, ignore_index=True),
@@ -94,7 +88,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> pictures.P
 
 
 @pytest.fixture(scope="module")
-def market() -> pictures.PictureTables:
+def market() -> loop.PictureTables:
     return _market()
 
 
@@ -112,8 +106,8 @@ def test_all_pictures_are_drawn_1200_pixels_wide(market, tmp_path):
     """Every picture becomes a PNG of 1,200 pixels width, and no warning is raised on the way."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = pictures.draw_all(market, tmp_path / "new" / "pictures")
-    assert [path.stem for path in paths] == list(pictures.PICTURES)
+        paths = loop.draw_all(market, tmp_path / "new" / "pictures")
+    assert [path.stem for path in paths] == list(loop.PICTURES)
     for path in paths:
         height, width = imread(path).shape[:2]
         assert width == 1200
@@ -124,7 +118,7 @@ def test_the_same_tables_give_the_same_bytes(market, tmp_path):
     """Drawing twice gives identical files."""
     few = market.rounds[market.rounds["metric"].isin(["utility", "perplexity"])]
     rounds = replace(market, rounds=few[~few["agent"].str.endswith("-frozen")], ledger=None)
-    first, second = (pictures.draw_all(rounds, tmp_path / name) for name in ("a", "b"))
+    first, second = (loop.draw_all(rounds, tmp_path / name) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
@@ -132,17 +126,17 @@ def test_drawing_leaves_the_callers_settings_alone(market, tmp_path):
     """Matplotlib's settings are what they were."""
     before = dict(mpl.rcParams)
     few = market.rounds[market.rounds["metric"].isin(["utility", "perplexity"])]
-    assert pictures.draw_all(replace(market, rounds=few, ledger=None), tmp_path)
+    assert loop.draw_all(replace(market, rounds=few, ledger=None), tmp_path)
     assert dict(mpl.rcParams) == before
 
 
 def test_pictures_without_data_are_left_out(market, tmp_path):
     """Without ledger, requirement and frozen arms, only pictures of the table of rounds remain."""
     rounds = market.rounds[~market.rounds["agent"].str.endswith("-frozen")]
-    bare = pictures.PictureTables(rounds=rounds, n_items=market.n_items)
-    assert [path.stem for path in pictures.draw_all(bare, tmp_path)] == ["rounds", "front"]
-    nothing = pictures.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
-    assert pictures.draw_all(nothing, tmp_path) == []
+    bare = loop.PictureTables(rounds=rounds, n_items=market.n_items)
+    assert [path.stem for path in loop.draw_all(bare, tmp_path)] == ["rounds", "front"]
+    nothing = loop.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
+    assert loop.draw_all(nothing, tmp_path) == []
 
 
 def test_one_seed_has_no_bands_and_says_so(tmp_path):
@@ -150,21 +144,21 @@ def test_one_seed_has_no_bands_and_says_so(tmp_path):
     tables = _market(agents=("relevance", "relevance-frozen", "rim-dual"), seeds=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(pictures.draw_all(tables, tmp_path)) == len(pictures.PICTURES)
-    for draw in (pictures.over_rounds, pictures.front, pictures.who_pays):
+        assert len(loop.draw_all(tables, tmp_path)) == len(loop.PICTURES)
+    for draw in (loop.over_rounds, loop.front, loop.who_pays):
         assert "One seed: no b" in _texts(draw(tables))
-    assert "one seed: no interval" in _texts(pictures.retraining(tables))
+    assert "one seed: no interval" in _texts(loop.retraining(tables))
 
 
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     """The line of an agent is the mean of its seeds; its band is the interval of mean_interval."""
-    figure = pictures.over_rounds(market)
+    figure = loop.over_rounds(market)
     (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered guarantees"]
     rows = market.rounds.query("agent == 'rim-dual' and metric == 'shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
-    colour = picture_style.styles(AGENTS)["rim-dual"].colour
+    colour = style.styles(AGENTS)["rim-dual"].colour
     assert _curves(panel)[colour] == pytest.approx([interval.mean for interval in wanted])
-    names = list(picture_style.styles(AGENTS))
+    names = list(style.styles(AGENTS))
     band = panel.collections[names.index("rim-dual")].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(max(interval.high for interval in wanted))
     assert band.min() == pytest.approx(min(interval.low for interval in wanted))
@@ -175,8 +169,8 @@ def test_lorenz_curves_and_gini_come_from_the_ledger(market):
     number = picture_tables.last_round(market.rounds)
     rows = market.ledger[market.ledger["agent"].eq("relevance") & market.ledger["round"].eq(number)]
     counts = [np.bincount(items, minlength=market.n_items) for _, items in rows.groupby("seed")["item"]]
-    figure = pictures.lorenz_curves(market)
-    colour = picture_style.styles(AGENTS)["relevance"].colour
+    figure = loop.lorenz_curves(market)
+    colour = style.styles(AGENTS)["relevance"].colour
     expected = np.mean([measures.lorenz(count) for count in counts], axis=0)
     assert _curves(figure.axes[0])[colour] == pytest.approx(expected)
     gini = np.mean([measures.gini(count) for count in counts])
@@ -212,7 +206,7 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
         pd.DataFrame({"agent": agent, **key, "arrival": arrivals, "ground_intensity": arrivals + 1.0})
         for agent in ("relevance", "mine")
     ]
-    tables = pictures.PictureTables(
+    tables = loop.PictureTables(
         rounds=pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"]),
         n_items=3,
         ledger=low_first.sample(frac=1, random_state=1),
@@ -235,12 +229,12 @@ def test_without_relevance_a_negative_price_marks_the_guaranteed_items(market):
     paid = picture_tables.guaranteed_by_decile(tables)
     assert set(paid["agent"]) == set(keep)
     assert (paid["value"] > 0).all()
-    assert "with a bonus" in _texts(pictures.who_pays(tables))
+    assert "with a bonus" in _texts(loop.who_pays(tables))
 
 
 def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
     """Decile by decile of popularity, −v/c as the table of prices has it; agents without bonuses are left out."""
-    found = price_pictures.price_deciles(market)
+    found = prices.price_deciles(market)
     assert set(found["agent"]) == {"rim-dual", "rim-feedback"}
     price = np.linspace(0, 2.2, 60)[::-1]  # item 59 is the least popular and has the largest bonus
     for row in found[(found["agent"] == "rim-dual") & (found["seed"] == 1)].itertuples():
@@ -250,12 +244,12 @@ def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
 
 def test_delivery_counts_exposures_over_the_arrivals(market):
     """The curve of an item ends at its exposures of the last round, next to its requirement."""
-    figure = price_pictures.delivery(market)
+    figure = prices.delivery(market)
     item = 58  # two in a hundred of the 60 are less popular
     mine = market.ledger[(market.ledger["round"] == 2) & (market.ledger["seed"] == 0)]
     counts = mine[mine["item"] == item].groupby("agent").size()
     curves = _curves(figure.axes[0])
-    look = picture_style.styles(AGENTS)["rim-feedback"]
+    look = style.styles(AGENTS)["rim-feedback"]
     assert curves[look.colour][-1] == counts["rim-feedback"]
     assert curves["#999999"][-1] == market.required[0, 2][item]
 
@@ -271,16 +265,14 @@ def test_titles_say_what_the_data_say():
             for metric, value in (("shortfall", short), ("utility", utility))
         ]
     )
-    said = picture_messages.cost_of_guarantees(rounds)
+    said = messages.cost_of_guarantees(rounds)
     assert said == (
         "rim-feedback leaves 1.0 % of the guaranteed exposure undelivered, relevance 72 %; "
         "its utility is 6.0 % lower"
     )
     rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.44
-    assert picture_messages.cost_of_guarantees(rounds).endswith("10 % higher")
-    assert picture_messages.cost_of_guarantees(rounds[rounds["agent"] == "random"]).startswith(
-        "random leaves 0 %"
-    )
+    assert messages.cost_of_guarantees(rounds).endswith("10 % higher")
+    assert messages.cost_of_guarantees(rounds[rounds["agent"] == "random"]).startswith("random leaves 0 %")
 
 
 @pytest.mark.parametrize(
@@ -304,19 +296,19 @@ def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(diff
         ]
     )
     effects = {"coverage": picture_tables.retraining_effect(rounds, "coverage")}
-    assert said in picture_messages.effect_of_retraining(effects)
+    assert said in messages.effect_of_retraining(effects)
 
 
 def test_agents_keep_their_colour_whoever_else_takes_part():
     """Known agents have fixed, distinct looks; others get distinct ones; frozen arms share theirs."""
     alone, together = (
-        picture_style.styles(["rim-dual"]),
-        picture_style.styles([*AGENTS, "mine", "yours", "theirs"]),
+        style.styles(["rim-dual"]),
+        style.styles([*AGENTS, "mine", "yours", "theirs"]),
     )
     assert alone["rim-dual"] == together["rim-dual"]
     assert "rim-dual-frozen" not in together
     assert len({look.colour for look in together.values()}) == len(together)
-    assert picture_style.styles(["mine"])["mine"] == picture_style.styles(["mine", "relevance"])["mine"]
+    assert style.styles(["mine"])["mine"] == style.styles(["mine", "relevance"])["mine"]
 
 
 def _contrast(first: str, second: str) -> float:
@@ -331,15 +323,13 @@ def _contrast(first: str, second: str) -> float:
 
 def test_every_look_stands_out_from_white():
     """Lines and labels of all agents have enough contrast to be seen on white."""
-    looks = picture_style.styles(
-        [*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"]
-    )
+    looks = style.styles([*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"])
     assert min(_contrast(look.colour, "white") for look in looks.values()) > 2.0
 
 
 def test_labels_of_the_front_do_not_overlap(market):
     """Names beside points keep off each other, off all points, and inside the axes."""
-    figure = pictures.front(market)
+    figure = loop.front(market)
     figure.draw_without_rendering()
     ax = figure.axes[0]
     boxes = [text.get_window_extent() for text in ax.texts]
@@ -353,7 +343,7 @@ def test_labels_of_the_front_do_not_overlap(market):
 
 def test_legends_never_cover_data(market):
     """A legend stands in axes of its own, which hold no line."""
-    for draw in pictures.PICTURES.values():
+    for draw in loop.PICTURES.values():
         for ax in draw(market).axes:
             if ax.get_legend() is not None:
                 assert not ax.lines
@@ -371,7 +361,7 @@ def test_names_of_a_crowd_stay_apart(market):
         for seed in range(2)
         for metric, value in zip(("perplexity", "utility"), point, strict=True)
     ]
-    figure = pictures.front(pictures.PictureTables(rounds=pd.DataFrame(rows), n_items=market.n_items))
+    figure = loop.front(loop.PictureTables(rounds=pd.DataFrame(rows), n_items=market.n_items))
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
     figure.draw_without_rendering()
@@ -386,9 +376,7 @@ def test_a_panel_of_counts_far_apart_has_a_log_axis(market):
     rounds = market.rounds.copy()
     wide = rounds["agent"].eq("random") & rounds["metric"].eq("effective_items")
     rounds.loc[wide, "value"] *= 100
-    panels = {
-        ax.get_title(loc="left"): ax for ax in pictures.over_rounds(replace(market, rounds=rounds)).axes
-    }
+    panels = {ax.get_title(loc="left"): ax for ax in loop.over_rounds(replace(market, rounds=rounds)).axes}
     assert panels["Effective consumed items"].get_yscale() == "log"
     assert panels["Undelivered guarantees"].get_ylim()[1] <= 1
     assert not any(line.get_clip_on() for line in panels["Undelivered guarantees"].lines)
@@ -398,7 +386,7 @@ def test_delivery_says_who_never_showed_an_item(market):
     """The agents without an exposure of an item stand above its panel, and the title counts what was delivered."""
     item = 58
     without = market.ledger[~(market.ledger["agent"].eq("random") & market.ledger["item"].eq(item))]
-    figure = price_pictures.delivery(replace(market, ledger=without))
+    figure = prices.delivery(replace(market, ledger=without))
     assert "random" in " ".join(text.get_text() for text in figure.axes[0].texts)
     assert "guaranteed exposures of 3 items in round 2, relevance" in _texts(figure)
 
@@ -416,9 +404,9 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
             ("shortfall", beta * (1 - 0.5 * slope)),
         )
     ]
-    figure = sweep_picture.front_figure(pd.DataFrame(rows), "beta")
+    figure = front.front_figure(pd.DataFrame(rows), "beta")
     assert "β does not move relevance" in _texts(figure)
-    colour = picture_style.styles(["relevance"])["relevance"].colour
+    colour = style.styles(["relevance"])["relevance"].colour
     left, right = figure.axes[:2]
     (ring,) = [line for line in left.lines if line.get_color() == colour and line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
@@ -434,8 +422,8 @@ def test_a_sweep_of_few_points_has_a_front(betas):
         for beta in betas
         for metric in ("utility", "perplexity", "shortfall")
     ]
-    with warnings.catch_warnings(), picture_style.style():
+    with warnings.catch_warnings(), style.style():
         warnings.simplefilter("error")
-        figure = sweep_picture.front_figure(pd.DataFrame(rows), "beta")
+        figure = front.front_figure(pd.DataFrame(rows), "beta")
         figure.draw_without_rendering()
     assert ("makes exposure" in _texts(figure)) == (len(betas) > 1)

@@ -19,12 +19,12 @@ from small_markets import small_scenario
 from rimsim.config import DataConfig, to_plain
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.arm import run_arm
-from rimsim.scenarios.comparison import resume
-from rimsim.scenarios.experiment import begin, experiment, gather, tasks
-from rimsim.scenarios.ray_backend import _SETTINGS, _enter, _left, _log, _require_same, _work, on_ray
-from rimsim.scenarios.report import digest
-from rimsim.scenarios.run_folder import versions
+from rimsim.scenarios.execution.ray import _SETTINGS, _enter, _left, _log, _require_same, _work, on_ray
+from rimsim.scenarios.report.report import digest
+from rimsim.scenarios.store.run_folder import versions
+from rimsim.scenarios.study.arm import run_arm
+from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.plan import begin, experiment, gather, tasks
 
 FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("random", "relevance")
@@ -254,7 +254,7 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
         "--no-certificate",
     ]
     run = subprocess.Popen(
-        [sys.executable, "-m", "rimsim.scenarios.command_line", *line],
+        [sys.executable, "-m", "rimsim.scenarios.cli.main", *line],
         cwd=tmp_path,
         env=os.environ | {"TMPDIR": str(spare), "RAY_TMPDIR": "/tmp"},  # noqa: S108  # Ray's sockets need a short one
         stdout=subprocess.DEVNULL,

@@ -12,9 +12,9 @@ from scipy import stats
 from small_markets import small_scenario
 
 from rimsim.scenarios import compare
-from rimsim.scenarios.report import markdown, print_results
-from rimsim.scenarios.results import late_means, late_rounds, on_few_seeds
-from rimsim.scenarios.sweep_picture import not_drawn
+from rimsim.scenarios.pictures.front import not_drawn
+from rimsim.scenarios.report.report import markdown, print_results
+from rimsim.scenarios.report.results import late_means, late_rounds, on_few_seeds
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from rimsim.config import (
 from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.command_line import main
-from rimsim.scenarios.report import digest
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.report.report import digest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 AGENTS = ("relevance", "rim-dual", "rim-feedback", "random", "oracle")
@@ -327,7 +327,7 @@ def test_scenarios_are_listed(capsys):
 
 def test_command_line_starts_without_torch():
     """--help answers without loading torch."""
-    code = "import sys; from rimsim.scenarios.command_line import _parser; _parser(); assert 'torch' not in sys.modules"
+    code = "import sys; from rimsim.scenarios.cli.main import _parser; _parser(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rimsim.config import override, to_plain
 from rimsim.errors import ConfigError
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.command_line import main
-from rimsim.scenarios.results import late_means
-from rimsim.scenarios.sweeping import resume_sweep
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.report.results import late_means
+from rimsim.scenarios.study.sweep import resume_sweep
 
 AGENTS = ("relevance", "rim-feedback")
 GRID = {"exposure.beta": [0.0, 0.8]}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rimsim.errors import DataError, RimsimError
-from rimsim.scenarios.workers import run_here, run_on_workers
+from rimsim.scenarios.execution.local import run_here, run_on_workers
 
 if TYPE_CHECKING:
     from pathlib import Path

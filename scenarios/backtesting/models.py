@@ -1,0 +1,226 @@
+"""The models of a back-test: every mark model and every ground intensity fitted once a split, whatever joins them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from rimsim.errors import ModelError
+from rimsim.intensity import (
+    RIM,
+    Ground,
+    Hawkes,
+    RecurrentModel,
+    config_of,
+    count_calibration,
+    fitted,
+    make,
+    mark_calibration,
+    parts,
+    thorough,
+)
+from rimsim.intensity.cache import Cacheable
+from rimsim.market.calibration import hangs_on_states
+from rimsim.rng import Purpose, derived_seed
+from rimsim.scenarios.backtesting.scores import JoinedScores, Scores, StateScores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from rimsim.data import EventLog
+    from rimsim.intensity import CountExamples, IntensityModel, UserStates
+    from rimsim.intensity.contract import Code
+    from rimsim.scenarios.backtesting.config import BacktestConfig
+    from rimsim.scenarios.backtesting.split import Split
+
+__all__ = ["Fit", "Models", "Report"]
+
+_SERVING = -1
+"""In place of a fold's number: the model that serves."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How long a fit took."""
+
+    part: str
+    """Mark model or ground intensity, by name."""
+    fold: int | None
+    """The fold of past states that it was fitted without; None: the model that serves."""
+    seconds: float
+    """CPU seconds."""
+    cached: bool
+    """Whether it was read from the cache."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a fit stands against what the test states did."""
+
+    part: str
+    """Mark model or ground intensity, by name."""
+    lines: tuple[str, ...]
+    """For a person."""
+    figures: dict[str, float]
+    """By name, for the table."""
+
+
+@dataclass(eq=False)
+class Models:
+    """Fits on demand what the models of a back-test are made of, on one split."""
+
+    split: Split
+    config: BacktestConfig
+    seed: int
+    tell: Callable[[str], None]
+    """Told of every fit."""
+    fits: list[Fit] = field(default_factory=list)
+    """What has been fitted so far."""
+    _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
+    _grounds: dict[str, Ground] = field(default_factory=dict)
+    _codes: dict[tuple[str, int], Code] = field(default_factory=dict)
+
+    def test(self, name: str) -> StateScores:
+        """Scores of the test states."""
+        mark, ground = _parts(name)
+        states = self.split.test.states
+        code = self._code(mark, _SERVING, states)
+        rate = None if ground is None else self.rate(ground)
+        return StateScores(self._mark(mark, _SERVING), states, self.split.known, rate, code)
+
+    def rate(self, ground: str) -> NDArray[np.float32]:
+        """(n,) λ(x) of the test states by a ground intensity's name."""
+        return self._ground(ground).intensity(self.split.test.states).cpu().numpy()
+
+    def judging_rate(self, name: str) -> NDArray[np.float32] | None:
+        """(n,) the λ(x) by which to say who pays: the model's own, or that of the first model that has one."""
+        own = _parts(name)[1]
+        grounds = [ground for _, ground in map(_parts, self.config.models) if ground is not None]
+        chosen = own or next(iter(grounds), None)
+        return None if chosen is None else self.rate(chosen)
+
+    def past(self, name: str) -> Scores:
+        """Scores of the past states that prices are fitted on; rows in the order of the folds.
+
+        What can remember what one state did next is cross-fitted: a p that hangs on the state. A ground intensity of a
+        few parameters, or a popularity, cannot; and prices would make up for how it differs between the fold and the
+        model that serves.
+        """
+        if self.config.prices == "seen":
+            return self._past(name, _SERVING, np.arange(len(self.split.past.user)))
+        return JoinedScores(
+            [self._past(name, number, fold.rows) for number, fold in enumerate(self.split.folds)]
+        )
+
+    def _past(self, name: str, fold: int, rows: NDArray[np.int64]) -> StateScores:
+        mark, ground = _parts(name)
+        states = self.split.past.states.take(rows)
+        rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
+        model = self._mark(mark, _SERVING)
+        if fold != _SERVING and hangs_on_states(model):
+            model = self._mark(mark, fold)
+        return StateScores(model, states, self.split.known, rate)
+
+    def reports(self) -> list[Report]:
+        """Calibration of every mark model and ground intensity that takes part, on the test states."""
+        joined = [_parts(name) for name in self.config.models]
+        future = self.split.future()
+        found = []
+        for mark in dict.fromkeys(mark for mark, _ in joined):
+            of_mark = mark_calibration(self._mark(mark, _SERVING), future, seed=self.seed)
+            values = {
+                "events": float(of_mark.events),
+                "nll": of_mark.nll,
+                "nll_admissible": of_mark.nll_admissible,
+                "perplexity": of_mark.perplexity,
+            }
+            found.append(Report(mark, of_mark.lines(), values))
+        grounds = dict.fromkeys(ground for _, ground in joined if ground is not None)
+        return found + [self._ground_report(ground, future) for ground in grounds]
+
+    def _ground_report(self, ground: str, future: EventLog) -> Report:
+        rate = np.maximum(self.rate(ground).astype(np.float64), 1e-9)
+        of_ground = count_calibration(rate, self.split.test.counts)
+        values = {
+            "predicted": of_ground.predicted,
+            "realised": float(of_ground.realised),
+            "ratio": of_ground.ratio,
+            "deviance": of_ground.deviance,
+            "deviance_constant": of_ground.deviance_constant,
+            "dispersion": of_ground.dispersion,
+            "rank_correlation": of_ground.rank_correlation,
+        }
+        for number, decile in enumerate(of_ground.deciles, 1):
+            values[f"predicted_{number}"], values[f"realised_{number}"] = decile.predicted, decile.realised
+        lines = of_ground.lines()
+        model = self._ground(ground)
+        if isinstance(model, Hawkes):
+            test = model.goodness(future)
+            values |= {"ks": test.ks, "ks_p_value": test.p_value, "squares": test.squares}
+            fit = f"KS {test.ks:.3f} (p {test.p_value:.2g}), 3S {test.squares:.2f} (2 if right)"
+            lines += (
+                f"λ over time, what test users did: {fit}, branching ratio {model.branching_ratio:.2f}",
+            )
+        return Report(ground, lines, values)
+
+    # -- fitting ------------------------------------------------------------------------------------------------
+
+    def _mark(self, part: str, fold: int) -> IntensityModel:
+        if (part, fold) not in self._marks:
+            train, seed = self.split.train, self.seed
+            if fold != _SERVING:
+                train = self.split.folds[fold].train
+                seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
+            recipe = thorough(part) if self.config.recipe == "thorough" else None
+            model = make(part, mark=recipe, seed=seed, device=self.config.device)
+            self._marks[part, fold] = self._fitted(part, fold, model, train)
+        return self._marks[part, fold]
+
+    def _ground(self, part: str) -> Ground:
+        if part not in self._grounds:
+            horizon = self.split.horizon
+            values = {"horizon": horizon} | ({"scale": horizon} if part == "ema" else {})
+            joined = make(part, ground=config_of(part, values), device=self.config.device)
+            model = cast("RIM", joined).ground
+            if not isinstance(model, Ground):
+                raise ModelError(f"{part}: found a {type(model).__name__}; allowed: a Ground")
+            found = self._fitted(part, _SERVING, model, self.split.train, self.split.past)
+            self._grounds[part] = cast("Ground", found)
+        return self._grounds[part]
+
+    def _fitted(
+        self,
+        part: str,
+        fold: int,
+        model: IntensityModel | Ground,
+        train: EventLog,
+        examples: CountExamples | None = None,
+    ) -> IntensityModel | Ground:
+        start = time.process_time()
+        # A model of one's own need not be one that the cache can keep.
+        found = fitted(model, train, examples=examples) if isinstance(model, Cacheable) else model.fit(train)
+        took = time.process_time() - start
+        cached = isinstance(model, Cacheable) and found is not model
+        self.fits.append(Fit(part, None if fold == _SERVING else fold, took, cached))
+        which = "" if fold == _SERVING else f", without fold {fold} of the past states"
+        how = "from the cache" if cached else f"fit in {took:.1f} CPU s"
+        self.tell(f"seed {self.seed}: {part}{which}: {how}")
+        return found
+
+    def _code(self, part: str, fold: int, states: UserStates) -> Code | None:
+        """The code of the test states, shared by all models of the same mark."""
+        model = self._mark(part, fold)
+        if not isinstance(model, RecurrentModel):
+            return None
+        if (part, fold) not in self._codes:
+            self._codes[part, fold] = model.encode(states)
+        return self._codes[part, fold]
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    return parts(name) or (name, None)

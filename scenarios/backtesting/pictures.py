@@ -1,0 +1,234 @@
+"""The two figures of a back-test, drawn from its table in the style of all pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from rimsim.scenarios.backtesting.results import by_seed, front, mean_and_bounds, parts_or_none
+from rimsim.scenarios.pictures.messages import per_cent, seeds_caption
+from rimsim.scenarios.pictures.style import AgentStyle, frame, style
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_backtest", "fronts", "recommendation"]
+
+# Colours of mark models: seaborn's colour-blind palette, blue and vermilion for the two that matter most.
+_COLOURS = {
+    "transformer": "#0173b2",
+    "gru": "#d55e00",
+    "popularity": "#029e73",
+    "als": "#cc78bc",
+    "bpr": "#ca9161",
+    "graph": "#56b4e9",
+}
+_MARKERS = {None: "o", "hp": "D", "hawkes": "s", "ema": "^", "pop": "v"}
+_OWN = ("#7b4ba6", "#b8a800", "#555555", "#a50f4a")
+_NO_GROUND = "none (λ = 1)"
+
+
+def draw_backtest(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draw both figures, as far as the table holds them.
+
+    Args:
+        table: Columns task, model, beta, cap, seed, metric, value.
+        folder: Made if missing; pictures of the same name are replaced.
+
+    Returns:
+        The files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, draw in (("recommendation", recommendation), ("fronts", fronts)):
+        with style():
+            figure = draw(table)
+            if figure is None:
+                continue
+            path = folder / f"{name}.png"
+            figure.savefig(path, metadata={"Software": None})
+            written.append(path)
+    return written
+
+
+def _looks(models: list[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
+    """Model → mark, ground, colour (the mark's) and marker (the ground's)."""
+    own = iter(_OWN * len(models))
+    looks = {}
+    for model in models:
+        mark, ground = parts_or_none(model) or (model, None)
+        colour = _COLOURS.get(mark) or next(own)
+        looks[model] = (mark, ground, AgentStyle(colour, _MARKERS.get(ground, "P")))
+    return looks
+
+
+def recommendation(table: pd.DataFrame) -> Figure | None:
+    """Precision of item recommendation against precision of user recommendation."""
+    models = [str(name) for name in table.loc[table["task"] == "user-rec", "model"].unique()]
+    if not models:
+        return None
+    looks = _looks(models)
+    points = {
+        model: [
+            mean_and_bounds(by_seed(table, task, model, "precision")) for task in ("item-rec", "user-rec")
+        ]
+        for model in models
+    }
+    figure = frame(
+        _message_of_ground(points, looks),
+        "Precision of the best items of each user, and of the best users of each item. "
+        f"{seeds_caption(table, 'bars')}",
+        5.6,
+    )
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    for model, (x, y) in points.items():
+        look = looks[model][2]
+        ax.errorbar(
+            x[0],
+            y[0],
+            xerr=_half(x),
+            yerr=_half(y),
+            color=look.colour,
+            marker=look.marker,
+            markersize=9,
+            capsize=3,
+            alpha=0.9,
+            linestyle="none",
+        )
+    ax.set_xlabel("item recommendation: precision")
+    ax.set_ylabel("user recommendation: precision")
+    _room(ax, [x[0] for x, _ in points.values()], [y[0] for _, y in points.values()])
+    ax.xaxis.set_major_formatter(_share)
+    _legend(side, looks)
+    return figure
+
+
+def fronts(table: pd.DataFrame) -> Figure | None:
+    """Precision against exposure perplexity over β, one line a model."""
+    online = table[(table["task"] == "online") & table["beta"].notna()]
+    models = [str(name) for name in online["model"].unique()]
+    curves = {model: curve for model in models if len(curve := front(table, model)) > 1}
+    if not curves:
+        return None
+    looks = _looks(list(curves))
+    figure = frame(
+        _message_of_front(table, list(curves)),
+        "Online matching; along each line the guaranteed share β of the uniform exposure grows. "
+        f"{seeds_caption(table, 'bars')} Up and to the right is better.",
+        5.8,
+    )
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    for model, curve in curves.items():
+        _, ground, look = looks[model]
+        ax.errorbar(
+            curve["perplexity"],
+            curve["precision"],
+            xerr=_halves(curve, "perplexity"),
+            yerr=_halves(curve, "precision"),
+            color=look.colour,
+            marker=look.marker,
+            markersize=6,
+            linestyle="-" if ground is not None else "--",
+            linewidth=1.8,
+            elinewidth=0.9,
+            capsize=2,
+        )
+    ax.set_xlabel("exposure perplexity (items)")
+    ax.set_ylabel("precision")
+    wide = [value for curve in curves.values() for value in curve["perplexity"].tolist()]
+    precise = [value for curve in curves.values() for value in curve["precision"].tolist()]
+    _room(ax, wide, precise)
+    _legend(side, looks)
+    return figure
+
+
+def _room(ax: Axes, x: list[float], y: list[float]) -> None:
+    """Limits that show every point from 0 on; a bar that is far longer, as of two seeds, is cut off."""
+    ax.set_xlim(0, 1.15 * max(x))
+    ax.set_ylim(0, 1.2 * max(y))
+    ax.yaxis.set_major_formatter(_share)
+
+
+def _share(value: float, _: object) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _half(point: tuple[float, float, float]) -> float | None:
+    return None if np.isnan(point[1]) else (point[2] - point[1]) / 2
+
+
+def _halves(curve: pd.DataFrame, metric: str) -> list[float] | None:
+    halves = [
+        _half((row[metric], row[f"{metric}_low"], row[f"{metric}_high"])) for _, row in curve.iterrows()
+    ]
+    return [half or 0.0 for half in halves] if any(halves) else None
+
+
+def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> None:
+    """Colours are mark models, markers ground intensities."""
+    ax.set_axis_off()
+    marks = {mark: look.colour for mark, _, look in looks.values()}
+    grounds = {ground: look.marker for _, ground, look in looks.values()}
+    handles = [Line2D([], [], linestyle="none", label="p(y|x)")]
+    handles += [Line2D([], [], color=colour, linewidth=5, label=mark) for mark, colour in marks.items()]
+    handles += [Line2D([], [], linestyle="none", label=""), Line2D([], [], linestyle="none", label="λ(x)")]
+    handles += [
+        Line2D(
+            [], [], color="#555555", marker=marker, linestyle="none", markersize=8, label=ground or _NO_GROUND
+        )
+        for ground, marker in grounds.items()
+    ]
+    ax.legend(handles=handles, loc="center left", frameon=False, labelspacing=0.6, fontsize=11)
+
+
+def _message_of_ground(
+    points: dict[str, list[tuple[float, float, float]]], looks: dict[str, tuple[str, str | None, AgentStyle]]
+) -> str:
+    """By what factor the best hybrid finds more of the right users than its mark model alone."""
+    best = max(points, key=lambda model: points[model][1][0])
+    mark, ground, _ = looks[best]
+    if ground is None or mark not in points or not points[mark][1][0] > 0:
+        return f"{best} finds users best: precision {per_cent(points[best][1][0])}"
+    factor = points[best][1][0] / points[mark][1][0]
+    return f"λ(x) finds the users: {best} is {factor:.1f} times as precise in user recommendation as {mark} alone"
+
+
+def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
+    """What the largest floor below 1 costs the hybrid of the best precision, and its mark model alone."""
+
+    def change(model: str, metric: str, beta: float) -> float:
+        ratio = by_seed(table, "online", model, metric, beta=beta) / by_seed(
+            table, "online", model, metric, beta=0.0
+        )
+        return float(ratio.replace([np.inf, -np.inf], np.nan).dropna().mean())
+
+    betas = sorted({float(beta) for beta in table["beta"].dropna().unique()} - {0.0, 1.0})
+    if not betas or 0.0 not in set(table["beta"].dropna().unique()):
+        return "Relevance against diversity of exposure"
+    beta = betas[-1]
+    hybrids = [model for model in models if (joined := parts_or_none(model)) and joined[1] is not None]
+    best = max(
+        hybrids or models,
+        key=lambda model: float(by_seed(table, "online", model, "precision", beta=beta).mean()),
+    )
+    wide, lost = change(best, "perplexity", beta), 1 - change(best, "precision", beta)
+    text = (
+        f"β = {beta:g} spreads the exposure of {best} {wide:.1f} times as wide at {_loss(lost)} of precision"
+    )
+    joined = parts_or_none(best)
+    if joined is None or joined[1] is None or joined[0] not in models:
+        return text
+    alone = 1 - change(joined[0], "precision", beta)
+    return f"{text}; without λ(x) at {_loss(alone)}"
+
+
+def _loss(share: float) -> str:
+    if abs(share) < 0.0005:  # less than is written
+        return "no loss"
+    return f"a gain of {per_cent(-share)}" if share < 0 else f"a loss of {per_cent(share)}"

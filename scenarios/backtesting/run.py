@@ -1,0 +1,241 @@
+"""The paper's experiment on any log: item recommendation, user recommendation and online matching, with seeds."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+import yaml
+
+from rimsim.config import to_plain
+from rimsim.data import load, require_usable
+from rimsim.errors import ConfigError, RunFolderError
+from rimsim.intensity.cache import log_digest
+from rimsim.scenarios.backtesting.config import BacktestConfig, backtest_from
+from rimsim.scenarios.backtesting.events import write_events
+from rimsim.scenarios.backtesting.models import Models
+from rimsim.scenarios.backtesting.pictures import draw_backtest
+from rimsim.scenarios.backtesting.split import make_split
+from rimsim.scenarios.backtesting.tasks import (
+    Pricing,
+    item_recommendation,
+    matching_with_caps,
+    matching_with_floors,
+    user_recommendation,
+)
+from rimsim.scenarios.store.load_report import as_plain, told
+from rimsim.scenarios.store.run_folder import CONFIG, load_run, locked, versions, write_table, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rimsim.data import EventLog
+    from rimsim.scenarios.backtesting.split import Split
+
+__all__ = ["COLUMNS", "Backtest", "backtest", "load_backtest"]
+
+COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
+"""Columns of ``backtest.parquet``."""
+_TABLE, _CALIBRATION, _FITS = "backtest.parquet", "calibration.parquet", "fits.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Backtest:
+    """A back-test on disk; tables are read when first asked for."""
+
+    folder: Path
+    """The run folder."""
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """``config.yaml``: config, command, versions, digest of the log, sizes of each seed's split."""
+        return load_run(self.folder).config
+
+    @property
+    def config(self) -> BacktestConfig:
+        """The resolved config."""
+        return backtest_from(self.described["backtest"], origin=str(self.folder / CONFIG))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Columns task, model, beta, cap, seed, metric, value; beta and cap are NaN where they do not apply."""
+        return load_run(self.folder).backtest
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """Columns seed, part, metric, value: how each fit stands against what the test states did."""
+        return _read(self.folder / _CALIBRATION)
+
+    @cached_property
+    def fits(self) -> pd.DataFrame:
+        """Columns seed, part, fold (−1: the serving model), seconds (CPU), cached."""
+        return _read(self.folder / _FITS)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise RunFolderError(f"{path}: not there; the back-test was interrupted; allowed: a finished one")
+    return pd.read_parquet(path)
+
+
+def load_backtest(path: str | Path) -> Backtest:
+    """Open the folder of a back-test.
+
+    Raises:
+        RunFolderError: If it is none.
+    """
+    folder = Path(path)
+    if load_run(folder).kind != "backtest":
+        raise RunFolderError(
+            f"{path}: holds a run of another kind; allowed: a folder that rimsim backtest made"
+        )
+    return Backtest(folder)
+
+
+def backtest(
+    config: BacktestConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    command: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Backtest:
+    """Compare intensity models on what users did next.
+
+    For every seed the log is cut anew, every mark model and ground intensity is fitted once (or read from the fit
+    cache), and every model answers the three tasks. Prices of online matching are fitted on past states.
+
+    Args:
+        config: What to do; None: the defaults, on the embedded data.
+        out: The run folder; None: ``runs/backtest-<time>``.
+        command: The command line, to be recorded.
+        report: Told, line by line, what is going on; None: nobody.
+
+    Returns:
+        The back-test, with its tables.
+
+    Raises:
+        DataError: If the log cannot be read, or is too little for the split; nothing has been written then.
+        ConfigError: If slates would hold every item.
+        RunFolderError: If the folder is in use or holds a run.
+    """
+    config = config or BacktestConfig()
+    tell = report or (lambda _: None)
+    torch.set_num_threads(1)  # bits of a fit depend on the number of threads
+    log = _load(config)
+    if (read := told(log)) is not None:
+        tell(read)
+    splits = [make_split(log, config.split, seed) for seed in config.seeds]
+    for split in splits:
+        _sizes(split, config)
+    folder = Path(out or Path("runs") / f"backtest-{time.strftime('%Y%m%d-%H%M%S')}")
+    if (folder / CONFIG).exists():
+        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder")
+    about = {seed: _about(split, config) for seed, split in zip(config.seeds, splits, strict=True)}
+    described = {
+        "command": command or "rimsim.scenarios.backtest",
+        "backtest": to_plain(config),
+        "splits": about,
+        "log": as_plain(log),
+        "digests": {"log": log_digest(log)},
+        "versions": versions(),
+    }
+    with locked(folder):
+        write_text(folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+        rows: list[tuple[object, ...]] = []
+        reports: list[tuple[object, ...]] = []
+        fits: list[tuple[object, ...]] = []
+        for seed, split in zip(config.seeds, splits, strict=True):
+            tell(
+                f"seed {seed}: "
+                + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about[seed].items())
+            )
+            models = Models(split, config, seed, tell)
+            for found in models.reports():
+                reports += [(seed, found.part, name, value) for name, value in found.figures.items()]
+                for line in found.lines:
+                    tell(f"seed {seed}: {found.part}: {line}")
+            for name in config.models:
+                tell(f"seed {seed}: {name}")
+                for task, beta, cap, values in _answers(models, name):
+                    rows += [(task, name, beta, cap, seed, metric, value) for metric, value in values.items()]
+            fits += [
+                (seed, fit.part, -1 if fit.fold is None else fit.fold, fit.seconds, fit.cached)
+                for fit in models.fits
+            ]
+        table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+            {"beta": float, "cap": float, "value": float}
+        )
+        calibrated = pd.DataFrame(reports, columns=["seed", "part", "metric", "value"])
+        write_table(folder / _CALIBRATION, calibrated)
+        write_table(folder / _FITS, pd.DataFrame(fits, columns=["seed", "part", "fold", "seconds", "cached"]))
+        write_table(folder / _TABLE, table)
+        write_events(folder, table)
+        draw_backtest(table, folder / "pictures")
+    return Backtest(folder)
+
+
+def _load(config: BacktestConfig) -> EventLog:
+    data = config.data
+    log = load(
+        data.source,
+        min_item_events=data.min_item_events,
+        min_user_events=data.min_user_events,
+        min_value=data.min_value,
+        start=data.start,
+        stop=data.stop,
+        columns=data.columns,
+        skip_bad_rows=data.skip_bad_rows,
+    )
+    require_usable(log, use="back-test")
+    return log
+
+
+def _sizes(split: Split, config: BacktestConfig) -> tuple[int, int]:
+    """k, items a state, and c, users an item."""
+    k = math.ceil(config.item_share * split.n_known)
+    if k >= split.n_known:
+        raise ConfigError(
+            f"item_share: {config.item_share} of {split.n_known} items is all of them; allowed: less"
+        )
+    return k, math.ceil(config.user_share * len(split.test.user))
+
+
+def _about(split: Split, config: BacktestConfig) -> dict[str, float]:
+    k, c = _sizes(split, config)
+    return {
+        "test_users": len(split.test.user),
+        "items": split.n_known,
+        "training_events": len(split.train),
+        "targets": len(split.targets.key),
+        "users_without_target": round(float((split.targets.by_user == 0).mean()), 4),
+        "horizon_seconds": split.horizon,
+        "k": k,
+        "c": c,
+    }
+
+
+def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Mapping[str, float]]]:
+    """(task, beta, cap, metrics) of one model."""
+    split, config, seed = models.split, models.config, models.seed
+    none = float("nan")
+    k, c = _sizes(split, config)
+    scores = models.test(name)
+    yield "item-rec", none, none, item_recommendation(scores, split, k, seed)
+    yield "user-rec", none, none, user_recommendation(scores, split, c, seed)
+    if not (any(config.beta) or config.cap):
+        return
+    past = models.past(name)
+    rate = models.judging_rate(name)
+    pricing = Pricing(seed, config.tol, config.dither)
+    floors = matching_with_floors(scores, past, split, k, config.beta, rate, pricing)
+    for beta, values in floors.items():
+        yield "online", beta, none, values
+    caps = matching_with_caps(scores, past, split, k, config.cap, config.user_share, pricing)
+    for cap, values in caps.items():
+        yield "online", none, cap, values

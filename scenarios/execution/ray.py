@@ -1,0 +1,386 @@
+"""Arms on Ray: they run on any machine of a cluster, and their files come back to the one that began the run.
+
+No file system needs to be shared. An arm plays in a temporary folder where it runs; whenever it has finished a round,
+what is new there comes back as bytes and is entered in the run folder, tables before states. So a run folder is
+written by one process, and a run that is cut off anywhere can be resumed, on Ray or not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rimsim.config import override
+from rimsim.errors import ConfigError, DataError, RimsimError
+from rimsim.intensity.cache import cache_folder, log_digest
+from rimsim.market import build_world
+from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
+from rimsim.scenarios.store.run_folder import FAILURES, draft_folder, load_run, versions, write_bytes
+from rimsim.scenarios.study.arm import Arm, part_name
+from rimsim.tracking import event_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    Report: TypeAlias = Callable[[int], None]
+    Job: TypeAlias = Callable[[Arm, Report], None]
+    Files: TypeAlias = dict[str, bytes | None]
+    """Name in the run folder → content; None: it is gone."""
+    Sources: TypeAlias = dict[str, bytes | str]
+    """Place → content of a file, or where a folder lies."""
+    News: TypeAlias = int | Files | RimsimError | None
+    """What a task sends: numbers for progress, files, and at its end what went wrong, or None."""
+
+__all__ = ["on_ray", "run_on_ray"]
+
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # deaths of workers are told by us, not in the middle of the progress bar
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU is seen as by local processes; later versions' default
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would send the working directory, runs included
+}
+"""Settings of Ray that are read when it is imported; those of the user go first."""
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""For a Ray of our own: it listens on this machine alone (so named because it is the default there)."""
+_PATIENCE = 2.0
+"""Seconds that a task gets to end and clear away its folder when the run is interrupted."""
+
+
+@contextmanager
+def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
+    """Connect to Ray, or start one on this machine that ends with the block.
+
+    Where this process is connected already, that connection is used and left open.
+
+    Args:
+        address: Of a cluster: ``auto`` or ``host:port``. None: start one.
+        workers: Tasks at once, for one that is started; None: one a core.
+
+    Raises:
+        ConfigError: If Ray is not installed, or there is no cluster at the address or none that can be used.
+    """
+    ray = _ray(_SETTINGS if address else _SETTINGS | _LOOPBACK)
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _connect(ray, address, workers)
+        if not ray.cluster_resources().get("CPU"):
+            raise ConfigError(f"--address {address}: a cluster without a CPU; allowed: at least one")
+        yield
+    finally:
+        ray.shutdown()  # ends what was started here; a cluster elsewhere only loses this run's tasks
+
+
+def _ray(settings: Mapping[str, str]) -> Any:
+    """The package; untyped, as it may be missing."""
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise ConfigError(
+            f"--backend ray: Ray cannot be imported ({error}); allowed: with the extra, pip install 'rimsim[ray]'"
+        ) from error
+
+
+def _connect(ray: Any, address: str | None, workers: int | None) -> None:
+    """Connect with no word from Ray; SIGTERM stays what it was."""
+    here = {"num_cpus": workers or os.cpu_count() or 1, "include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address not in (None, "auto"):
+            host, _, port = address.rpartition(":")  # where nobody answers, Ray would wait for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        ray.init(
+            address=address or "local",  # without one, Ray would look for a cluster by itself
+            log_to_driver=False,
+            logging_level="ERROR",
+            **({} if address else here),
+        )
+    except SystemExit:  # Ray answers SIGTERM in its own way
+        raise KeyboardInterrupt from None
+    except (OSError, RuntimeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        if address is None:
+            raise ConfigError(f"--backend ray: Ray cannot be started here: {told}") from error
+        raise ConfigError(
+            f"--address {address}: no Ray there ({told}); allowed: auto or host:port, "
+            "on a machine of a running cluster"
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
+    """Do a job for each arm, as :func:`rimsim.scenarios.execution.local.run_on_workers` does; within :func:`on_ray`.
+
+    Args:
+        workers: Tasks at once at most; None: as many as the cluster has CPUs for.
+        job: A function of a module, which another process can import.
+        arms: One for each call of the job; their run folders have been begun.
+        report: Called in this process with the numbers that jobs report.
+
+    Returns:
+        Position of a failed task → what went wrong.
+    """
+    ray = _ray(_SETTINGS)
+    begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
+    sources, made = ray.put(_sources(arms)), versions()
+    failures: dict[int, RimsimError] = {}
+    waiting, begun = deque(range(len(arms))), [0] * len(arms)
+    streams: dict[Any, int] = {}
+    try:
+        while waiting or streams:
+            while waiting and len(streams) < (workers or len(arms)):
+                number = waiting.popleft()
+                begun[number] += 1
+                arm = arms[number]
+                streams[begin.remote(job, arm, _left(arm), sources, made, _log(arm))] = number
+            ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
+            report(0)
+            for stream in ready:
+                number = streams[stream]
+                news = _next(ray, stream)
+                if isinstance(news, int):
+                    report(news)
+                elif isinstance(news, dict):
+                    _enter(arms[number].folder, news)
+                else:
+                    del streams[stream]
+                    if isinstance(news, LostWorkerError) and begun[number] < ATTEMPTS:
+                        waiting.appendleft(number)
+                    elif news is not None:
+                        failures[number] = news
+    finally:
+        for stream in streams:
+            ray.cancel(stream)
+        if streams:
+            ended = [stream.completed() for stream in streams]
+            ray.wait(ended, num_returns=len(ended), timeout=_PATIENCE + 1)
+    return failures
+
+
+def _next(ray: Any, stream: Any) -> News:
+    """The next news of a task."""
+    try:
+        news: News = ray.get(next(stream))
+    except ray.exceptions.RayTaskError as error:  # such as a machine without rimsim
+        return RimsimError(f"on Ray: {str(error).strip().splitlines()[-1]}")
+    except (ray.exceptions.RayError, StopIteration) as error:
+        told = str(error).partition(".")[0] or "its news broke off"
+        return LostWorkerError(f"on Ray: {told}, {ATTEMPTS} times over")
+    return news
+
+
+def _log(arm: Arm) -> str:
+    """The digest of the log that an arm's run began with."""
+    return str(load_run(arm.folder).config["digests"]["log"])
+
+
+# -- where the run began ------------------------------------------------------------------------------------------
+
+
+def _file_of(text: str) -> str | None:
+    """The file in ``file.py:Name``."""
+    place, found, _ = text.partition(".py:")
+    return place + ".py" if found else None
+
+
+def _sources(arms: Sequence[Arm]) -> Sources:
+    """What arms name, by its place as it is written: agents, models and logs in a file, logs in a folder."""
+    named = {_file_of(text) for arm in arms for text in (arm.agent, arm.config.platform.model)}
+    named |= {arm.config.data.source for arm in arms}
+    paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
+    return {
+        name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
+    }
+
+
+def _left(arm: Arm) -> Files:
+    """What an arm needs to go on where it was left."""
+    folder, part = arm.folder, part_name(arm.name, arm.seed)
+    found = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
+    found += [*(folder / "state" / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.is_file()}
+
+
+def _enter(folder: Path, files: Files) -> None:
+    """Write what came back: tables, then the state that rests on them, each whole; then what is gone goes."""
+    states: dict[Path, dict[Path, bytes]] = {}
+    gone: set[Path] = set()
+    for name, content in files.items():
+        path = Path(name)
+        unit = Path(*path.parts[:3]) if path.parts[0] == "state" else path
+        if content is None:
+            gone.add(unit)
+        elif unit is path:
+            write_bytes(folder / path, content)
+        else:
+            states.setdefault(unit, {})[path.relative_to(unit)] = content
+    for unit, contents in states.items():
+        if contents.keys() == {Path()}:  # a mark, not a folder
+            write_bytes(folder / unit, contents[Path()])
+            continue
+        with draft_folder(folder / unit) as draft:
+            for path, content in contents.items():
+                write_bytes(draft / path, content)
+    for unit in gone - states.keys():
+        if (folder / unit).is_dir():
+            shutil.rmtree(folder / unit)
+        else:
+            (folder / unit).unlink(missing_ok=True)
+
+
+# -- where an arm runs --------------------------------------------------------------------------------------------
+
+
+def _work(
+    job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
+) -> Iterator[News]:
+    """A task: what it has to tell, as it comes; the last is an error of ours or None."""
+    news: SimpleQueue[News] = SimpleQueue()
+    stopped = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        _enter(folder, left)
+        outbox = _Outbox(folder)
+
+        def tell(count: int) -> None:
+            if stopped.is_set():
+                raise SystemExit  # nobody waits any more
+            if files := outbox.round():
+                news.put(files)
+            news.put(count)
+
+        def play() -> None:
+            failure: RimsimError | None = None
+            try:
+                here = _moved(arm, folder, _unpacked(sources))
+                _require_same(here, made, log)
+                job(here, tell)
+            except RimsimError as error:
+                failure = error
+            except BaseException as error:  # noqa: BLE001  # whatever it is, the other tasks go on
+                if stopped.is_set():
+                    return
+                failure = RimsimError(f"{type(error).__name__}: {error}")
+            news.put(outbox.changed())
+            news.put(failure)
+
+        player = threading.Thread(target=play, daemon=True)
+        player.start()
+        try:
+            told: News = 0
+            while isinstance(told, int | dict):
+                with suppress(Empty):
+                    told = news.get(timeout=0.5)  # not for ever: Ray must be able to interrupt this
+                    yield told
+        finally:
+            stopped.set()
+            player.join(_PATIENCE)
+
+
+def _unpacked(sources: Sources) -> dict[str, str]:
+    """Write files into this machine's cache; the place where the run began → the place here."""
+    places = {}
+    for name, content in sources.items():
+        if isinstance(content, str):
+            places[name] = content
+            continue
+        place = cache_folder() / "sent" / sha256(content).hexdigest() / Path(name).name
+        if not place.is_file():
+            write_bytes(place, content)
+        places[name] = str(place)
+    return places
+
+
+def _moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
+    """An arm with the places that hold here."""
+
+    def here(text: str) -> str:
+        file = _file_of(text)
+        return text.replace(file, places[file], 1) if file in places else text
+
+    config = arm.config
+    source = config.data.source
+    changes: dict[str, object] = {
+        "platform.model": here(config.platform.model),
+        "data.source": places.get(source, source),
+    }
+    return replace(
+        arm,
+        folder=folder,
+        agent=here(arm.agent),
+        config=override(config, changes),
+        labels=(("model", config.platform.model), *arm.labels),
+    )
+
+
+def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
+    """Refuse to run where results could be others.
+
+    Raises:
+        ConfigError: If this machine has another version of something, or another log, or none.
+    """
+    machine, found = platform.node(), versions()
+    other = [
+        f"{name} {found.get(name)} in place of {made[name]}" for name in made if found.get(name) != made[name]
+    ]
+    if other:
+        raise ConfigError(
+            f"the machine {machine} has {', '.join(other)}; allowed: the versions of the one that began the run"
+        )
+    wanted = "allowed: the same log under the same name or path on every machine, or a log in one file"
+    try:
+        digest = log_digest(build_world(arm.config).log)
+    except DataError as error:
+        raise ConfigError(f"the machine {machine} cannot read the log: {error}; {wanted}") from error
+    if digest != log:
+        raise ConfigError(f"the machine {machine} has another log as {arm.config.data.source!r}; {wanted}")
+
+
+class _Outbox:
+    """Files of a folder that have changed since they were last sent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sent = self._now()
+
+    def round(self) -> Files:
+        """Files to send after a round; nothing within one, when not all of them belong together."""
+        tables = self._now(folder="rounds")
+        return self.changed() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
+
+    def changed(self) -> Files:
+        """All that is to be sent."""
+        now, sent = self._now(), self._sent
+        self._sent = now
+        files: Files = dict.fromkeys(sent.keys() - now.keys())
+        return files | {
+            name: (self._folder / name).read_bytes() for name, stamp in now.items() if stamp != sent.get(name)
+        }
+
+    def _now(self, folder: str = "") -> dict[str, tuple[int, int, int]]:
+        """Name of each file → a stamp that changes with its content."""
+        stamps = {}
+        for path in sorted((self._folder / folder).rglob("*")):
+            if path.is_file():
+                stat = path.stat()
+                name = path.relative_to(self._folder).as_posix()
+                stamps[name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return stamps

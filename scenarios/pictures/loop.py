@@ -1,0 +1,386 @@
+"""The pictures of a run, drawn from its tables: PNG, 1,200 pixels wide, each with its message as title."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+import seaborn as sns
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import Bbox
+
+from rimsim import measures
+from rimsim.scenarios.pictures.messages import (
+    cost_of_guarantees,
+    diversity,
+    effect_of_retraining,
+    many,
+    per_cent,
+    seeds_caption,
+    subject,
+)
+from rimsim.scenarios.pictures.prices import delivery, prices
+from rimsim.scenarios.pictures.style import (
+    FROZEN,
+    frame,
+    integer_rounds,
+    keep_lines_in_view,
+    label_points,
+    legend,
+    metric_axis,
+    style,
+    styles,
+)
+from rimsim.scenarios.pictures.tables import (
+    REFERENCE,
+    PictureTables,
+    exposures,
+    guaranteed_by_decile,
+    last_round,
+    over_seeds,
+    retrained,
+    retraining_effect,
+    seed_means,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from rimsim.measures import Interval
+    from rimsim.scenarios.pictures.style import AgentStyle
+
+__all__ = [
+    "PICTURES",
+    "PictureTables",
+    "draw_all",
+    "front",
+    "lorenz_curves",
+    "over_rounds",
+    "requirement",
+    "retraining",
+    "who_pays",
+]
+
+_MANY = 4  # agents whose bands can still be told apart
+_OVER_ROUNDS = ("utility", "shortfall", "coverage", "effective_items", "log_gini")
+_RETRAINING = ("utility", "coverage", "effective_items", "log_gini", "shortfall")
+
+
+def draw_all(tables: PictureTables, folder: Path) -> list[Path]:
+    """Draw every picture for which the tables hold the data.
+
+    Args:
+        tables: The tables of a run.
+        folder: Made if missing; pictures of the same name are replaced.
+
+    Returns:
+        The files written, in the order of :data:`PICTURES`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, draw in PICTURES.items():
+        with style():
+            figure = draw(tables)
+            if figure is None:
+                continue
+            path = folder / f"{name}.png"
+            figure.savefig(path, metadata={"Software": None})  # no version: the same run gives the same file
+            written.append(path)
+    return written
+
+
+def over_rounds(tables: PictureTables) -> Figure | None:
+    """Utility, shortfall, coverage, effective items and Gini of the log by round, with bands over seeds."""
+    rounds = retrained(tables.rounds)
+    present = [metric for metric in _OVER_ROUNDS if (rounds["metric"] == metric).any()]
+    if not present or last_round(rounds) == 0:  # one round has no course
+        return None
+    looks = styles(rounds["agent"].unique())
+    figure = frame(
+        cost_of_guarantees(rounds),
+        f"By round; the title's figures are means over rounds. {seeds_caption(rounds)}",
+        6.2,
+    )
+    panels = figure.subplots(2, 3).ravel()
+    for ax, metric in zip(panels, present, strict=False):
+        _lines(ax, rounds[rounds["metric"] == metric], "round", looks)
+        metric_axis(ax, metric)
+        integer_rounds(ax)
+    legend(panels[len(present)], looks)
+    for ax in panels[len(present) + 1 :]:
+        ax.set_axis_off()
+    return figure
+
+
+def front(tables: PictureTables) -> Figure | None:
+    """Utility against exposure perplexity, one point an agent, with 95 % intervals of both."""
+    rounds = retrained(tables.rounds)
+    x, y = (over_seeds(seed_means(rounds, metric)) for metric in ("perplexity", "utility"))
+    looks = {name: look for name, look in styles(rounds["agent"].unique()).items() if name in x and name in y}
+    if not looks:
+        return None
+    caption = f"Averages over rounds. {seeds_caption(rounds, 'bars')} Up and to the right is better."
+    figure = frame(diversity(x, y), caption, 5.6)
+    ax = figure.subplots()
+    points, bars = {}, []
+    for name, look in looks.items():
+        point = (x[name].mean or 0.0, y[name].mean or 0.0)
+        points[name] = point
+        spans = [_half_width(interval) for interval in (x[name], y[name])]
+        drawn = ax.errorbar(
+            *point,
+            xerr=spans[0],
+            yerr=spans[1],
+            color=look.colour,
+            marker=look.marker,
+            markersize=9,
+            capsize=3,
+        )
+        drawn.lines[0].set_markeredgecolor("white")  # so that points one over another stay apart
+        bars.append((point, spans))
+    ax.set_xlabel("exposure perplexity (items)")
+    ax.set_ylabel("utility (expected consumptions per slate)")
+    ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
+    widths = [width for width, _ in points.values()]
+    if len(widths) > 1 and 0 < 10 * min(widths) < max(widths):  # else narrow agents crowd at the left edge
+        ax.set_xscale("log")
+        ax.set_xlim(min(widths) / 2.2, max(widths) * 1.8)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel("exposure perplexity (items, log scale)")
+    else:
+        ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
+    figure.draw_without_rendering()
+    avoid = []
+    for (px, py), (dx, dy) in bars:
+        left = max(px - dx, ax.get_xlim()[0])  # a bar may reach below 0, where a log axis has no place
+        across, upright = ((left, py), (px + dx, py)), ((px, py - dy), (px, py + dy))
+        for low, high in (across, upright):
+            avoid.append(Bbox([ax.transData.transform(low), ax.transData.transform(high)]).padded(2))
+    label_points(ax, points, looks, avoid)
+    return figure
+
+
+def lorenz_curves(tables: PictureTables) -> Figure | None:
+    """Lorenz curves of exposure in the last round, the mean over seeds."""
+    number = last_round(tables.rounds)
+    counted = {name: seeds for name, seeds in exposures(tables, number).items() if not name.endswith(FROZEN)}
+    if not counted:
+        return None
+    looks = styles(counted)
+    curves = {name: _mean([measures.lorenz(counts) for counts in counted[name].values()]) for name in looks}
+    gini = {name: float(np.mean([measures.gini(c) for c in counted[name].values()])) for name in looks}
+    top = {name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(c)), c)) for name, c in curves.items()}
+    chosen = subject(looks)
+    message = f"The most shown tenth of the items takes {per_cent(top[chosen])} of the exposure with {chosen}"
+    if REFERENCE in looks and chosen != REFERENCE:
+        message += f", {per_cent(top[REFERENCE])} with {REFERENCE}"
+    count = max(len(seeds) for seeds in counted.values())
+    figure = frame(message, f"Lorenz curves of round {number}, mean of {many(count, 'seed')}.", 5.6)
+    ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
+    for name, curve in curves.items():
+        share = np.linspace(0, 1, len(curve))
+        every = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
+        look = looks[name]
+        ax.plot(
+            share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=every, clip_on=False
+        )
+    ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
+    ax.annotate(
+        "all items alike",
+        (0.45, 0.47),
+        rotation=45,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        ha="center",
+        va="bottom",
+        color="#777777",
+    )
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    ax.set_xlabel("share of the catalogue, least shown items first")
+    ax.set_ylabel("share of the exposure")
+    ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
+    legend(side, ordered, {name: f"(Gini {gini[name]:.2f})" for name in ordered})
+    return figure
+
+
+def who_pays(tables: PictureTables) -> Figure | None:
+    """Exposure of items whose guarantee binds, by λ-decile of the arrivals."""
+    table = guaranteed_by_decile(tables)
+    if table.empty:
+        return None
+    looks = styles(table["agent"].unique())
+    chosen = subject(looks)
+    ends = table[table["agent"] == chosen].groupby("decile")["value"].mean()
+    low, high = float(ends.iloc[0]), float(ends.iloc[-1])
+    how = "all arrivals carry the guarantees alike"
+    if low > 1.1 * high:
+        how = "arrivals of low intensity carry the guarantees"
+    elif high > 1.1 * low:
+        how = "arrivals of high intensity carry the guarantees"
+    message = (
+        f"With {chosen}, {how}: {low:.1f} positions a slate in the lowest decile, {high:.1f} in the highest"
+    )
+    items = "that relevance leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
+    caption = f"Positions given to items {items}. {seeds_caption(table)}"
+    figure = frame(message, caption, 5.0)
+    ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
+    _lines(ax, table, "decile", looks)
+    ax.set_xticks(range(1, 11))
+    ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
+    ax.set_ylabel("positions per slate")
+    keep_lines_in_view(ax)
+    ax.set_ylim(
+        0, min(ax.get_ylim()[1], 1.1 * float(table.groupby(["agent", "decile"])["value"].mean().max()) or 1)
+    )
+    legend(side, looks)
+    return figure
+
+
+def retraining(tables: PictureTables) -> Figure | None:
+    """Retrained minus frozen at the same round, with paired 95 % intervals over seeds."""
+    effects = {metric: retraining_effect(tables.rounds, metric) for metric in _RETRAINING}
+    effects = {metric: effect for metric, effect in effects.items() if not effect.empty}
+    if not effects:
+        return None
+    looks = styles({agent for effect in effects.values() for agent in effect["agent"]})
+    pairs = max(int(effect["n"].max()) for effect in effects.values())
+    bands = "bands: paired 95 % intervals" if pairs > 1 else "no bands"
+    caption = f"Retrained minus not retrained at the same round and seed. {many(pairs, 'seed')}; {bands}."
+    figure = frame(effect_of_retraining(effects), caption, 6.2)
+    panels = figure.subplots(2, 3).ravel()
+    for ax, (metric, effect) in zip(panels, effects.items(), strict=False):
+        ax.axhline(0, color="#777777", linewidth=1.2)
+        for name, look in looks.items():
+            own = effect[effect["agent"] == name]
+            ax.plot(
+                own["round"], own["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5
+            )
+            ax.fill_between(own["round"], own["low"], own["high"], color=look.colour, alpha=0.15, linewidth=0)
+        metric_axis(ax, metric, difference=True)
+        integer_rounds(ax)
+    legend(panels[len(effects)], looks)
+    for ax in panels[len(effects) + 1 :]:
+        ax.set_axis_off()
+    return figure
+
+
+def requirement(tables: PictureTables) -> Figure | None:
+    """Exposure over requirement of every guaranteed item in the last round, one panel an agent."""
+    number = last_round(tables.rounds)
+    ratios = _delivery(tables, number)
+    if not ratios:
+        return None
+    looks = styles(ratios)
+    met = {name: float(np.mean([(ratio >= 1).mean() for ratio in ratios[name]])) for name in looks}
+    chosen = subject(looks)
+    message = f"{chosen} meets {per_cent(met[chosen])} of the guarantees in round {number}"
+    if REFERENCE in looks and chosen != REFERENCE:
+        message += f", {REFERENCE} {per_cent(met[REFERENCE])}"
+    columns = min(4, len(looks))
+    lines = -(-len(looks) // columns)
+    caption = "Every guaranteed item, least served first; shaded: what is missing. Mean of"
+    figure = frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, (name, look) in zip(panels, looks.items(), strict=False):
+        curve = _mean(ratios[name])
+        share = (np.arange(len(curve)) + 0.5) / len(curve)
+        ax.axhline(1, color="#777777", linewidth=1.2)
+        ax.plot(share, curve, color=look.colour, linewidth=2.2)
+        ax.fill_between(share, curve, 1, where=curve < 1, color="#bbbbbb", alpha=0.55, linewidth=0)
+        ax.set_yscale("symlog", linthresh=1, linscale=1.5)
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_title(textwrap.fill(name, 18), loc="left", color=look.colour)
+        met_text = f"{per_cent(met[name])} met"
+        ax.text(0.05, 0.96, met_text, transform=ax.transAxes, va="top", fontsize=11, fontweight="bold")
+    for ax in panels[len(looks) :]:
+        ax.set_axis_off()
+    for ax in panels[: len(looks)][-columns:]:  # the lowest panel of each column carries the scale
+        ax.tick_params(labelbottom=True)
+        first, _, last = ax.get_xticklabels()
+        first.set_horizontalalignment("left")  # else neighbouring panels' ends run together
+        last.set_horizontalalignment("right")
+    figure.supxlabel("share of the guaranteed items", fontsize=11)
+    figure.supylabel("exposure / required exposure", fontsize=11)
+    return figure
+
+
+def _lines(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
+    for name, look in looks.items():
+        sns.lineplot(
+            data=table[table["agent"] == name],
+            x=x,
+            y="value",
+            errorbar=_bounds,
+            color=look.colour,
+            marker=look.marker,
+            markersize=6,
+            markeredgewidth=0,
+            linewidth=2,
+            clip_on=False,  # a marker on the edge, as at 0 %, is drawn whole; bands are cut
+            err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
+            ax=ax,
+        )
+
+
+def _bounds(values: pd.Series[float]) -> tuple[float, float]:
+    interval = measures.mean_interval(values.to_numpy(np.float64))
+    nothing = float("nan")
+    return (
+        nothing if interval.low is None else interval.low,
+        nothing if interval.high is None else interval.high,
+    )
+
+
+def _half_width(interval: Interval) -> float:
+    return 0.0 if interval.mean is None or interval.high is None else interval.high - interval.mean
+
+
+def _mean(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean of sorted curves, read at the positions of the shortest: guaranteed items may differ by seed."""
+    shortest = min(len(curve) for curve in curves)
+    at = np.linspace(0, 1, shortest)
+    read = [np.interp(at, np.linspace(0, 1, len(curve)), curve) for curve in curves]
+    return np.asarray(np.mean(read, axis=0), np.float64)
+
+
+def _delivery(tables: PictureTables, number: int) -> dict[str, list[NDArray[np.float64]]]:
+    """Agent → for each seed, E/b of the guaranteed items in ascending order."""
+    if tables.required is None:
+        return {}
+    ratios: dict[str, list[NDArray[np.float64]]] = {}
+    for name, seeds in exposures(tables, number).items():
+        for seed, counts in seeds.items():
+            wanted = tables.required.get((seed, number))
+            if name.endswith(FROZEN) or wanted is None or not (wanted > 0).any():
+                continue
+            guaranteed = wanted > 0
+            ratios.setdefault(name, []).append(np.sort(counts[guaranteed] / wanted[guaranteed]))
+    return ratios
+
+
+PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {
+    "rounds": over_rounds,
+    "front": front,
+    "lorenz": lorenz_curves,
+    "who-pays": who_pays,
+    "retraining": retraining,
+    "requirement": requirement,
+    "prices": prices,
+    "delivery": delivery,
+}
+"""File name (without ``.png``) → what draws it; None where the tables do not hold the data."""

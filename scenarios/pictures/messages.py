@@ -1,0 +1,128 @@
+"""The sentences above pictures: each is computed from the data that its picture draws."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rimsim.measures import MEASURES
+from rimsim.scenarios.pictures.tables import REFERENCE, over_seeds, seed_means
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import pandas as pd
+
+    from rimsim.measures import Interval
+
+__all__ = [
+    "cost_of_guarantees",
+    "diversity",
+    "effect_of_retraining",
+    "many",
+    "per_cent",
+    "seeds_caption",
+    "subject",
+]
+
+# Who speaks for the guarantees in a title; bounds and baselines do not.
+_PREFERRED = ("rim-feedback", "rim-resolve", "rim-dual", "entropic-dual")
+_BASELINES = ("random", "popularity", "oracle", "hindsight", "epsilon-greedy", REFERENCE)
+
+
+def subject(agents: Collection[str]) -> str:
+    """The agent that a title speaks of: one that keeps guarantees, else no baseline, else the first."""
+    preferred = [name for name in _PREFERRED if name in agents]
+    others = [name for name in sorted(agents) if name not in _BASELINES]
+    return (preferred + others + sorted(agents))[0]
+
+
+def per_cent(share: float, *, signed: bool = False) -> str:
+    """A share for a sentence: more digits where it is small, a true minus sign."""
+    value = 100 * share
+    digits = 1 if 0 < abs(value) < 9.95 else 0
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", "−") + " %"
+
+
+def many(count: int, what: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
+    """What lines and bands are, for a table with a column seed."""
+    count = int(table["seed"].nunique())
+    if count == 1:
+        return f"One seed: no {marks}."
+    return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
+
+
+def cost_of_guarantees(rounds: pd.DataFrame) -> str:
+    """What the agent of the title leaves undelivered, against relevance, and at what utility."""
+    short = over_seeds(seed_means(rounds, "shortfall"))
+    utility = over_seeds(seed_means(rounds, "utility"))
+    if not short:
+        return "Relevance and exposure by round"
+    name = subject(short)
+    text = f"{name} leaves {per_cent(_mean(short[name]))} of the guaranteed exposure undelivered"
+    if name == REFERENCE or REFERENCE not in short:
+        return text
+    text += f", {REFERENCE} {per_cent(_mean(short[REFERENCE]))}"
+    change = _change(utility, name)
+    return text if change is None else f"{text}; its utility is {_more_or_less(change)}"
+
+
+def diversity(perplexity: Mapping[str, Interval], utility: Mapping[str, Interval]) -> str:
+    """By what factor the agent of the title spreads exposure wider than relevance, and at what utility."""
+    name = subject(perplexity)
+    change = _change(utility, name)
+    if (
+        name == REFERENCE
+        or REFERENCE not in perplexity
+        or change is None
+        or _mean(perplexity[REFERENCE]) <= 0
+    ):
+        return f"{name}: exposure as diverse as {_mean(perplexity[name]):.0f} equally shown items"
+    factor = _mean(perplexity[name]) / _mean(perplexity[REFERENCE])
+    wide = f"{name} spreads exposure {factor:.1f} times as wide as {REFERENCE}"
+    return f"{wide}; its utility is {_more_or_less(change)}"
+
+
+def effect_of_retraining(effects: Mapping[str, pd.DataFrame]) -> str:
+    """What retraining did to relevance (or the first agent with a frozen arm) by the last round.
+
+    Args:
+        effects: Metric → table of :func:`rimsim.scenarios.pictures.tables.retraining_effect`, at least one.
+    """
+    metric = next((name for name in ("coverage", "effective_items", "log_gini") if name in effects), None)
+    metric = metric if metric is not None else next(iter(effects))
+    effect, measure = effects[metric], MEASURES[metric]
+    agents = list(effect["agent"].unique())
+    name = REFERENCE if REFERENCE in agents else subject(agents)
+    end = effect[effect["agent"] == name].sort_values("round").iloc[-1]
+    what, last = measure.title.lower(), f"round {end['round']:.0f}"
+    alone = int(end["n"]) < 2
+    if not alone and not end["low"] * end["high"] > 0:
+        return f"Retraining has no clear effect on the {what} of {name} by {last}"
+    scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
+    size = scale * abs(float(end["mean"]))
+    digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
+    low, high = sorted(scale * abs(float(end[bound])) for bound in ("low", "high"))
+    spread = "one seed: no interval" if alone else f"95 % interval {low:.{digits}f} to {high:.{digits}f}"
+    verb = "costs" if end["mean"] < 0 else "gives"
+    return f"Retraining {verb} {name} {size:.{digits}f} {unit} of {what} by {last} ({spread})"
+
+
+def _mean(interval: Interval) -> float:
+    return 0.0 if interval.mean is None else interval.mean
+
+
+def _change(utility: Mapping[str, Interval], name: str) -> float | None:
+    if name not in utility or REFERENCE not in utility or _mean(utility[REFERENCE]) <= 0:
+        return None
+    return _mean(utility[name]) / _mean(utility[REFERENCE]) - 1
+
+
+def _more_or_less(change: float) -> str:
+    return f"{per_cent(abs(change))} {'lower' if change < 0 else 'higher'}"

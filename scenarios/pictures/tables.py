@@ -1,0 +1,183 @@
+"""What pictures draw, computed from the tables of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim import measures
+from rimsim.scenarios.pictures.style import FROZEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "PictureTables",
+    "exposures",
+    "guaranteed_by_decile",
+    "last_round",
+    "over_seeds",
+    "retrained",
+    "retraining_effect",
+    "seed_means",
+]
+
+REFERENCE = "relevance"
+"""The agent that others are compared with where it took part: it knows no guarantees."""
+
+_DECILES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class PictureTables:
+    """The tables of a run; without one of the optional ones, pictures that need it are left out."""
+
+    rounds: pd.DataFrame
+    """Columns agent, seed, round, metric, value. An agent called ``NAME-frozen`` is the arm of ``NAME``
+    whose model is not retrained."""
+    n_items: int
+    """Size of the catalogue, M."""
+    ledger: pd.DataFrame | None = None
+    """Columns agent, seed, round, arrival, position, item, price of the ledger; one row an exposure."""
+    required: Mapping[tuple[int, int], NDArray[np.int64]] | None = None
+    """(seed, round) → (M,) required exposures b."""
+    arrivals: pd.DataFrame | None = None
+    """Columns agent, seed, round, arrival, ground_intensity: λ(x) of every arrival as its agent's model saw
+    it, also of arrivals that were shown nothing."""
+    prices: pd.DataFrame | None = None
+    """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
+    popularity: NDArray[np.int64] | None = None
+    """(M,) events of each item in the warm-up log."""
+
+
+def retrained(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of agents that are retrained: without the frozen arms."""
+    keep = [name for name in table["agent"].unique() if not str(name).endswith(FROZEN)]
+    return table[table["agent"].isin(keep)]
+
+
+def last_round(rounds: pd.DataFrame) -> int:
+    """Number of the last round."""
+    return int(rounds["round"].max())
+
+
+def seed_means(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean over rounds of a metric for each agent and seed: columns agent, seed, value."""
+    of_metric = rounds[rounds["metric"] == metric]
+    return of_metric.groupby(["agent", "seed"], observed=True)["value"].mean().reset_index()
+
+
+def over_seeds(means: pd.DataFrame) -> dict[str, measures.Interval]:
+    """Agent → interval over seeds of a table agent, seed, value."""
+    return {
+        str(agent): measures.mean_interval(group.to_numpy(np.float64))
+        for agent, group in means.groupby("agent", observed=True)["value"]
+    }
+
+
+def exposures(tables: PictureTables, number: int) -> dict[str, dict[int, NDArray[np.int64]]]:
+    """Agent → seed → (M,) exposures in a round, counted in the ledger; empty without a ledger."""
+    if tables.ledger is None:
+        return {}
+    of_round = tables.ledger[tables.ledger["round"] == number]
+    counted: dict[str, dict[int, NDArray[np.int64]]] = {}
+    for agent, of_agent in of_round.groupby("agent", observed=True):
+        for seed in of_agent["seed"].unique():
+            items = of_agent.loc[of_agent["seed"] == seed, "item"]
+            counted.setdefault(str(agent), {})[int(seed)] = _counts(items, tables.n_items)
+    return counted
+
+
+def retraining_effect(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Retrained minus frozen at the same seed and round, with paired 95 % intervals over seeds.
+
+    Args:
+        rounds: The table of rounds, with agents ``NAME`` and ``NAME-frozen``.
+        metric: Which metric.
+
+    Returns:
+        Columns agent, round, mean, low, high, n; NaN bounds where there is one seed. Empty without frozen
+        arms.
+    """
+    wide = rounds[rounds["metric"] == metric].pivot_table(
+        index=["round", "seed"], columns="agent", values="value", observed=True
+    )
+    rows = []
+    for agent in wide.columns:
+        if f"{agent}{FROZEN}" not in wide.columns:
+            continue
+        pair = wide[[agent, f"{agent}{FROZEN}"]].dropna()
+        number = pair.index.get_level_values("round").to_numpy()
+        own, frozen = pair.to_numpy(np.float64).T
+        for at in np.unique(number):
+            found = measures.paired_difference(own[number == at], frozen[number == at])
+            rows.append((str(agent), int(at), found.mean, found.low, found.high, found.n))
+    effect = pd.DataFrame(rows, columns=["agent", "round", "mean", "low", "high", "n"])
+    return effect.astype({"mean": float, "low": float, "high": float})
+
+
+def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
+    """Positions a slate given to items whose guarantee binds, by decile of λ(x) of the arrivals.
+
+    A guarantee binds in a round if the relevance agent, at the same seed and round, left the item below b.
+    Where relevance took no part, the items are those that any agent showed at a negative price.
+
+    Returns:
+        Columns agent, seed, decile (1 = lowest λ), value: the mean over rounds. Empty without the tables.
+    """
+    rows = []
+    if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
+        ledger, arrivals = _split(retrained(tables.ledger)), _split(retrained(tables.arrivals))
+        bought = _bought(ledger, tables.n_items)
+        for (agent, seed, number), group in arrivals.items():
+            shown = ledger.get((agent, seed, number))
+            required = tables.required.get((seed, number))
+            if shown is None or required is None:
+                continue
+            unconstrained = ledger.get((REFERENCE, seed, number))
+            if unconstrained is not None:
+                counts = _counts(unconstrained["item"], tables.n_items)
+                binding = measures.binding_items(counts, required)
+            else:
+                binding = bought[seed, number]
+            slates = _slates(shown, group["arrival"].to_numpy())
+            paid = measures.who_pays(slates, binding, group["ground_intensity"].to_numpy(), _DECILES)
+            rows += [(agent, seed, decile + 1, float(value)) for decile, value in enumerate(paid)]
+    table = pd.DataFrame(rows, columns=["agent", "seed", "decile", "value"])
+    return table.groupby(["agent", "seed", "decile"])["value"].mean().reset_index()
+
+
+def _bought(
+    ledger: Mapping[tuple[str, int, int], pd.DataFrame], n_items: int
+) -> dict[tuple[int, int], NDArray[np.bool_]]:
+    """(seed, round) → (M,) whether any agent showed the item at a negative price."""
+    items: dict[tuple[int, int], NDArray[np.bool_]] = {}
+    for (_, seed, number), shown in ledger.items():
+        own = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
+        items[seed, number] = items.get((seed, number), own) | own
+    return items
+
+
+def _split(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
+    """(agent, seed, round) → its rows."""
+    keys = table[["agent", "seed", "round"]].drop_duplicates().itertuples(index=False)
+    groups = table.groupby(["agent", "seed", "round"], observed=True)
+    return {(str(a), int(s), int(r)): groups.get_group((a, s, r)) for a, s, r in keys}
+
+
+def _counts(items: pd.Series[int], n_items: int) -> NDArray[np.int64]:
+    return np.bincount(items.to_numpy(np.int64), minlength=n_items).astype(np.int64)
+
+
+def _slates(shown: pd.DataFrame, arrivals: NDArray[np.generic]) -> NDArray[np.int64]:
+    """(n, k) slates of the arrivals in the given order; −1 = empty position."""
+    position = shown["position"].to_numpy(np.int64)
+    row = pd.Index(arrivals).get_indexer(shown["arrival"])
+    slates = np.full((len(arrivals), int(position.max()) + 1), -1, np.int64)
+    slates[row, position] = shown["item"].to_numpy(np.int64)
+    return slates

@@ -1,0 +1,1 @@
+"""Comparisons and sweeps: planned, run, gone on with after a stop, gathered."""

@@ -1,0 +1,276 @@
+"""One arm of a comparison: an agent, a seed, all rounds, and the tables it leaves."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import ScenarioConfig, Seeds
+from rimsim.intensity import cache_folder
+from rimsim.loading import own_code
+from rimsim.market import build_world
+from rimsim.market.world import warm_model
+from rimsim.scenarios.store.run_folder import FAILURES, disk_told, write_table, write_text
+from rimsim.scenarios.study.adoption import AdoptionCount
+from rimsim.scenarios.study.checkpoint import ArmProgress, is_done, latest, mark_done, save
+from rimsim.scenarios.study.round_metrics import MeasureContext, certified, round_metrics
+from rimsim.tracking import RoundRecord, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from rimsim.agents import Agent
+    from rimsim.market import ClosedRound
+
+__all__ = ["FROZEN", "Arm", "agent_name", "open_round", "part_name", "prepare", "run_arm", "safe_name"]
+
+FROZEN = "-frozen"
+"""Ends the name of an arm whose model is not retrained."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a worker is told; plain data, so that it can cross to another process."""
+
+    config: ScenarioConfig
+    agent: str
+    """Text for :func:`rimsim.agents.make_agent`."""
+    name: str
+    """In tables: the agent's name, with ``-frozen`` where its model is not retrained."""
+    frozen: bool
+    seed: int
+    folder: Path
+    batch_size: int | None
+    """Arrivals a batch at most; results do not depend on it."""
+    certify: bool
+    """Compute certificates, which score every state of a round once more."""
+    ledger: bool
+    """Write the ledger."""
+    labels: tuple[tuple[str, object], ...] = ()
+    """More fields to show in TensorBoard's table of hyperparameters."""
+
+
+def safe_name(name: str) -> str:
+    """An arm's name as part of a file name."""
+    return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
+
+
+def part_name(name: str, seed: int) -> str:
+    """What the files of an arm begin with.
+
+    Args:
+        name: The arm's name, ``Arm.name``.
+        seed: Its seed.
+    """
+    return f"{safe_name(name)}-{seed}"
+
+
+def open_round(arm: Arm) -> int:
+    """The round after the last that an arm has finished."""
+    finished = arm.folder / "rounds" / f"{part_name(arm.name, arm.seed)}.parquet"
+    if not finished.is_file():
+        return 0
+    return int(pd.read_parquet(finished, columns=["round"])["round"].max()) + 1
+
+
+def prepare(config: ScenarioConfig, seed: int) -> None:
+    """Fit what the arms of a seed share, so that they find it in the cache.
+
+    Raises:
+        RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
+        RunFolderError: If the cache cannot be written to.
+    """
+    with disk_told(cache_folder()), own_code([config.platform.model]):
+        build_world(config)
+        warm_model(config, seed)
+
+
+def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
+    """Play all rounds of an arm and write its tables and event files; go on where an interrupted run left it.
+
+    If something goes wrong, the traceback is in ``failures/`` of the run folder.
+
+    Args:
+        arm: What to do.
+        report: Called with numbers of arrivals served, for a progress bar.
+
+    Raises:
+        RimsimError: Whatever went wrong in the market, the model or the agent, with the line in a user's own file.
+        RunFolderError: If the folder cannot be written to, such as on a full disk.
+    """
+    part = part_name(arm.name, arm.seed)
+    if is_done(arm.folder, part):
+        return
+    trouble = arm.folder / FAILURES / f"{part}.txt"
+    with disk_told(trouble):
+        trouble.unlink(missing_ok=True)
+    try:
+        with disk_told(arm.folder), own_code([arm.agent, arm.config.platform.model]):
+            _play_rounds(arm, part, report)
+    except Exception:
+        with suppress(OSError):
+            write_text(trouble, traceback.format_exc())
+        raise
+
+
+def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
+    config, folder = arm.config, arm.folder
+    agent = make_agent(arm.agent)
+    market = market_for(agent, config, seeds=Seeds.all(arm.seed), retrain=False if arm.frozen else None)
+    context = MeasureContext.of(market.world, config, arm.seed)
+    adoption = AdoptionCount(market.world.release)
+    figures: list[pd.DataFrame] = []
+    first: NDArray[np.int64] | None = None
+    bound_price: NDArray[np.float64] | None = None
+    served = 0
+    if (left := latest(folder, part, market.world.release)) is not None:
+        market.load_state(left.market)
+        first, adoption, served, bound_price = left.first, left.adoption, left.served, left.bound_price
+        before = pd.read_parquet(folder / "rounds" / f"{part}.parquet")
+        figures = [before[before["round"] == number] for number in range(market.round)]
+        report(served)
+    with Tracker(folder, arm.name, arm.seed, first_round=market.round, first_arrival=served) as tracker:
+        while not market.done:
+            play_round(market, agent, arm.batch_size, report)
+            closed = market.closed.pop()
+            served += len(closed.ledger.schedule)
+            exposure = closed.ledger.exposure(market.n_items)
+            first = exposure if first is None else first
+            price = getattr(agent, "item_price", None)
+            proof = certified(closed, price, bound_price) if arm.certify else None
+            bound_price = None if proof is None else proof.price
+            values = round_metrics(closed, context, first, proof)
+            adoption.enter(closed)
+            if (median := adoption.median()) is not None:
+                values["adoption_median"] = median
+            figures.append(_long(arm, closed.number, values))
+            _write_round(arm, closed, part)
+            if price is not None:
+                _write_prices(arm, closed, part, price)
+            write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
+            tracker.round(
+                RoundRecord(
+                    round=closed.number,
+                    arrivals=served,
+                    metrics=values | {"platform/rescale": closed.rescale, "platform/cost": closed.cost},
+                    item_price=price,
+                    exposure=exposure,
+                    required=closed.required,
+                )
+            )
+            if not market.done:
+                save(folder, part, ArmProgress(market.state, first, adoption, served, bound_price))
+            report(0)  # the round is on disk, all of it
+        tracker.finish(_hyperparameters(config, arm.labels), _finals(figures))
+    adopted = adoption.table(arm.name, arm.seed)
+    if adopted is not None:
+        write_table(folder / "adoption" / f"{part}.parquet", adopted)
+    mark_done(folder, part)
+
+
+def _long(arm: Arm, number: int, values: dict[str, float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "agent": arm.name,
+            "seed": np.int64(arm.seed),
+            "round": np.int64(number),
+            "metric": list(values),
+            "value": list(values.values()),
+        }
+    )
+
+
+def _write_round(arm: Arm, closed: ClosedRound, part: str) -> None:
+    folder, number, ledger = arm.folder, closed.number, closed.ledger
+    name = f"{part}-{number:03d}.parquet"
+    if arm.ledger:
+        table = ledger.table(arm.name, arm.seed, number)
+        write_table(folder / "ledger" / name, table.assign(agent=table["agent"].astype(str)))
+    schedule = ledger.schedule
+    write_table(
+        folder / "arrivals" / name,
+        pd.DataFrame(
+            {
+                "agent": arm.name,
+                "seed": np.int64(arm.seed),
+                "round": np.int64(number),
+                "arrival": schedule.id,
+                "time": schedule.tick / 1e6,
+                "user": schedule.user[schedule.slot],
+                "ground_intensity": ledger.ground,
+            }
+        ),
+    )
+    needed = np.flatnonzero(closed.required)
+    write_table(
+        folder / "required" / f"{arm.seed}-{number:03d}.parquet",
+        pd.DataFrame(
+            {
+                "seed": np.int64(arm.seed),
+                "round": np.int64(number),
+                "item": needed,
+                "required": closed.required[needed],
+            }
+        ),
+    )
+
+
+def _write_prices(arm: Arm, closed: ClosedRound, part: str, price: NDArray[np.float64]) -> None:
+    write_table(
+        arm.folder / "prices" / f"{part}-{closed.number:03d}.parquet",
+        pd.DataFrame(
+            {
+                "agent": arm.name,
+                "seed": np.int64(arm.seed),
+                "round": np.int64(closed.number),
+                "item": np.arange(len(price)),
+                "price": price,
+                "cost": closed.cost,
+            }
+        ),
+    )
+
+
+def _hyperparameters(
+    config: ScenarioConfig, labels: tuple[tuple[str, object], ...]
+) -> dict[str, float | str | bool]:
+    window = config.platform.log_window
+    found: dict[str, float | str | bool] = {
+        "scenario": config.name,
+        "rounds": config.rounds,
+        "slate": config.slate,
+        "beta": config.exposure.beta,
+        "cost": config.exposure.cost,
+        "model": config.platform.model,
+        "log_rounds": -1 if window.rounds is None else window.rounds,
+        "retrain": config.platform.retrain,
+    }
+    for name, value in labels:
+        found[name] = value if isinstance(value, float | int | str | bool) else str(value)
+    return found
+
+
+def _finals(figures: list[pd.DataFrame]) -> dict[str, float | None]:
+    """Means over the last half of the rounds, for the hyper-parameter table."""
+    late = pd.concat(figures[len(figures) // 2 :], ignore_index=True)
+    means = late.groupby("metric")["value"].mean()
+    return {
+        name: float(means[name])
+        for name in ("utility", "shortfall", "coverage", "perplexity")
+        if name in means
+    }
+
+
+def agent_name(text: str) -> str:
+    """The name that an agent goes by in tables."""
+    agent: Agent = make_agent(text)
+    return agent.name

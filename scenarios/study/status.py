@@ -1,0 +1,93 @@
+"""How a run stands: which arms are complete, which failed, which are left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rimsim.scenarios.store.run_folder import FAILURES
+from rimsim.scenarios.study.arm import part_name
+from rimsim.scenarios.study.checkpoint import is_done
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rimsim.scenarios.store.run_folder import Run
+
+__all__ = ["Standing", "is_finished", "shown_rounds", "standing", "standing_note"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Arms of a run by what became of them."""
+
+    arms: int
+    """All of them."""
+    complete: frozenset[tuple[str, int]]
+    """(agent, seed) of those that are complete."""
+    failed: tuple[Path, ...]
+    """What those that failed left behind."""
+
+
+def is_finished(run: Run) -> bool:
+    """Whether every arm of a comparison is complete and their tables have been joined."""
+    return (run.folder / "rounds.parquet").is_file()
+
+
+def standing(run: Run) -> Standing:
+    """How a comparison stands.
+
+    Args:
+        run: The comparison, or a point of a sweep.
+    """
+    arms = [(name, seed) for name in run.agents for seed in run.seeds]
+    done = is_finished(run)
+    complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
+    failed = () if done else tuple(sorted((run.folder / FAILURES).glob("*.txt")))
+    return Standing(len(arms), frozenset(complete), failed)
+
+
+def shown_rounds(run: Run) -> pd.DataFrame:
+    """What tables are made of: the rounds of the arms that are complete, or, where none is, those that all have.
+
+    A mean over late rounds must not be of the early rounds of an arm that failed.
+
+    Args:
+        run: The comparison.
+
+    Returns:
+        As ``run.rounds``; without rows where no round is finished.
+    """
+    if is_finished(run):
+        return run.rounds
+    if not any((run.folder / "rounds").glob("*.parquet")):
+        return pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])
+    complete, rounds = standing(run).complete, run.rounds
+    if complete:
+        arms = zip(rounds["agent"], rounds["seed"], strict=True)
+        return rounds.loc[[arm in complete for arm in arms]].reset_index(drop=True)
+    common = int(rounds.groupby(["agent", "seed"])["round"].max().min())
+    return rounds.loc[rounds["round"] <= common].reset_index(drop=True)
+
+
+def standing_note(found: list[Standing], folder: Path, command: str) -> str | None:
+    """Say which arms failed and which are left; None where all are complete.
+
+    Args:
+        found: How a comparison stands, or each point of a sweep.
+        folder: The run folder.
+        command: What goes on with it: ``compare`` or ``sweep``.
+    """
+    arms, failed = sum(one.arms for one in found), [path for one in found for path in one.failed]
+    left = arms - sum(len(one.complete) for one in found) - len(failed)
+    parts = []
+    if failed:
+        files = ", ".join(str(path.relative_to(folder)) for path in failed)
+        parts.append(f"{len(failed)} of {arms} arms failed: {folder}/ holds {files}")
+    if left > 0:
+        parts.append(
+            f"{left} of {arms} arms are not finished: rimsim {command} --resume --out {folder} goes on with them"
+        )
+    return "; ".join(parts) or None
