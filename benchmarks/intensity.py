@@ -87,16 +87,16 @@ def speed() -> None:
     for name in ("popularity", "hp", "popularity-hawkes", "gru", "transformer", "als", "graph"):
         model = make(name)
         fit = cpu(partial(model.fit, log))
-        code = model.encode(states)
+        hidden = model.encode(states)
         encode = cpu(partial(model.encode, states))
         items = torch.arange(log.n_users) % log.n_items
         times = torch.from_numpy(states.now + 1.0)
-        step = cpu(partial(model.advance, code, items, times))
-        score = cpu(partial(model.score_codes, code, states.now))
+        step = cpu(partial(model.step, hidden, items, times))
+        score = cpu(partial(model.score_hidden, hidden, states.now))
         parts = [
             f"{name:18s} fit {fit:6.2f}",
             f"encode {encode:.3f}",
-            f"advance {step:.4f}",
+            f"step {step:.4f}",
             f"score {score:.4f}",
         ]
         for arrivals, each in ((1500, 3), (3000, 5)):
@@ -110,17 +110,17 @@ def speed() -> None:
     rows = UserStates.of(wide, np.arange(6040) % log.n_users, float(log.time[-1]) + 1.0)
     short = wide.before(float(np.quantile(wide.time, 0.1)))
     for large in (GRU(GRUConfig(epochs=1, patience=0)), Transformer(TransformerConfig(epochs=1, patience=0))):
-        code = large.fit(short).encode(rows)
+        hidden = large.fit(short).encode(rows)
         encode = cpu(partial(large.encode, rows))
-        score = cpu(partial(_in_blocks, large, code, rows.now))
+        score = cpu(partial(_in_blocks, large, hidden, rows.now))
         rate = f"score {score:.2f} ({6040 / score:.0f} users/s)"
         print(f"{large.kind}: 6040 states x 3706 items: encode {encode:.2f}, {rate}")
 
 
-def _in_blocks(model: GRU | Transformer, code: tuple[torch.Tensor, ...], now: NDArray[np.float64]) -> None:
+def _in_blocks(model: GRU | Transformer, hidden: tuple[torch.Tensor, ...], now: NDArray[np.float64]) -> None:
     for first in range(0, len(now), 128):
         rows = slice(first, first + 128)
-        model.score_codes(tuple(part[rows] for part in code), now[rows])
+        model.score_hidden(tuple(part[rows] for part in hidden), now[rows])
 
 
 def loss() -> None:

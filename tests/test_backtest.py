@@ -335,8 +335,8 @@ def test_targets_are_found_by_pair():
 class _Nonsense(Popularity):
     """A model whose scores are negative."""
 
-    def score_codes(self, code, now):
-        return -super().score_codes(code, now)
+    def score_hidden(self, hidden, now):
+        return -super().score_hidden(hidden, now)
 
 
 def test_a_model_of_ones_own_takes_part_by_name_and_nonsense_is_told(log):

@@ -81,8 +81,8 @@ class _NoNumbers(Popularity):
         self.retrained = True
         return super().update(log)
 
-    def score_codes(self, code, now):
-        scores = super().score_codes(code, now).clone()
+    def score_hidden(self, hidden, now):
+        scores = super().score_hidden(hidden, now).clone()
         if getattr(self, "retrained", False):
             scores[0] = torch.nan
         return scores

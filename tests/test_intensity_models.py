@@ -31,8 +31,10 @@ from rimsim.intensity import (
     parts,
     register,
 )
+from rimsim.intensity.contract import caller_owns_scores, depends_on_state, rescale_of
 from rimsim.intensity.examples import CountExamples, session_examples, window_examples
 from rimsim.intensity.hawkes_poisson import poisson_objective
+from rimsim.intensity.product import updated
 from rimsim.intensity.sequences import batches, windows
 from rimsim.testing import random_log
 
@@ -246,6 +248,63 @@ def test_the_product_is_the_product():
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     expected = mark.score(states) * ground.intensity(states)[:, None]
     assert torch.equal(RIM(mark=mark, ground=ground).score(states), expected)
+
+
+class _Bare:
+    """No more than the protocol: p is uniform, and λ(x) is the number of updates."""
+
+    def __init__(self):
+        self.updates = 0
+
+    def fit(self, log):
+        self.n_items = log.n_items
+        return self
+
+    def update(self, log):
+        self.updates += 1
+        return self
+
+    def score(self, states):
+        return torch.full((len(states), self.n_items), self.updates / self.n_items)
+
+
+def test_a_retrained_copy_leaves_its_original_alone():
+    """A retrained product keeps its ground intensity unless it is asked for, and any model of one's own is updated."""
+    log = random_log()
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    later = log.rows(log.item >= log.n_items // 2)
+    model = RIM(mark=Popularity(), ground=UserPopularity()).fit(log)
+    before, rate = model.score(states), model.intensity(states)
+    mark_alone, both = updated(model, later, ground=False), updated(model, later, ground=True)
+    assert torch.equal(model.score(states), before)
+    assert torch.equal(mark_alone.score(states), Popularity().fit(later).score(states) * rate[:, None])
+    assert rescale_of(mark_alone) == rescale_of(model) == 1.0
+    assert rescale_of(both) == both.ground.rescale != 1.0
+    bare = _Bare().fit(log)
+    assert float(updated(bare, later, ground=False).score(states).sum(1)[0]) == pytest.approx(1.0)
+    assert (bare.updates, rescale_of(bare)) == (0, 1.0)
+
+
+def test_a_model_says_whether_p_depends_on_the_state():
+    """Popularity and products with it do not depend on the state; a model that says nothing is taken to."""
+    popular = RIM(mark=Popularity(), ground=UserPopularity())
+    assert not depends_on_state(Popularity())
+    assert not depends_on_state(popular)
+    assert depends_on_state(RIM(mark=GRU(SMALL), ground=UserPopularity()))
+    assert depends_on_state(_Bare())
+
+
+def test_only_a_method_that_says_so_gives_its_scores_away():
+    """A subclass that scores in its own way does not inherit the promise that its caller owns the scores."""
+
+    class Mine(GRU):
+        def score_hidden(self, hidden, now):
+            return super().score_hidden(hidden, now)
+
+    assert caller_owns_scores(GRU(SMALL))
+    assert not caller_owns_scores(Mine(SMALL))
+    assert caller_owns_scores(RIM(mark=Mine(SMALL), ground=UserPopularity()))
+    assert not caller_owns_scores(_Bare())
 
 
 def test_user_popularity_counts_events():

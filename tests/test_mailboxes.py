@@ -1,4 +1,4 @@
-"""Mailboxes against plain lists, deliveries against the clock, and codes that take events before they are needed."""
+"""Mailboxes against plain lists, deliveries against the clock, and hidden states that take events early."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ CLONES = {"arrivals": ArrivalsConfig(per_round=400, max_visits=6), "rounds": 1}
     ids=["clones", "delayed clones", "replay", "delayed replay"],
 )
 def test_events_taken_early_change_no_score(scenario, changes, fills, monkeypatch):
-    """Codes that take events of later visits early hold those of every scored state, and score it to the same bit."""
+    """Hidden states that take later visits' events early hold those of every scored state, and score the same bits."""
     config = scenario(platform=PlatformConfig(model="gru-hp", retrain=False), **changes)
     blocks, take, catch_up = [], Scorer._take_event, Scorer._catch_up
 
@@ -144,10 +144,10 @@ def test_events_taken_early_change_no_score(scenario, changes, fills, monkeypatc
 
 
 class _Remembering(GRU):
-    """A model that returns the same memory for the same codes, and does not hand it over."""
+    """A model that returns the same memory for the same hidden states, and does not say that its caller owns it."""
 
-    def score_codes(self, code, now):
-        self.scores = super().score_codes(code, now)
+    def score_hidden(self, hidden, now):
+        self.scores = super().score_hidden(hidden, now)
         self.kept = self.scores.clone()
         return self.scores
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
 __all__ = ["EMA", "EMAConfig", "UserPopularity", "UserPopularityConfig"]
@@ -109,31 +109,31 @@ class UserPopularity(Ground):
             self.factor, self.rescale = kept, kept / self.factor
         return self
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """Faded count (n, 1), first and last event time (n,), all float64."""
         return decayed.encode(states, np.array([self._rate()]), self.device)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """The count faded to ``times`` and raised by one."""
         del items
-        return decayed.advance(code, times.to(self.device), self._rates)
+        return decayed.step(hidden, times.to(self.device), self._rates)
 
-    def _activity(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        sums, _, last = code
+    def _activity(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        sums, _, last = hidden
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         age = torch.where(torch.isinf(last), 0.0, instant - last)
         activity: torch.Tensor = sums[:, 0] * torch.exp(-age * self._rates[0]) + self.config.smoothing
         return activity
 
-    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n,) float32 λ of the coded states at ``now``.
+    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the states at ``now``.
 
         Raises:
             ModelError: Before a fit.
         """
         if not self.factor:
             raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
-        return (self._activity(code, now) * self.factor).float()
+        return (self._activity(hidden, now) * self.factor).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Nothing; the factor is in :meth:`extra`."""

@@ -2,7 +2,7 @@
 
 A matrix product picks its kernel by the shapes: one row alone differs in its last bits from the same row
 among others. Everything that a model computes for states therefore runs on exactly :data:`BLOCK` rows, or
-:data:`STEP` where codes take an event, the last block filled up with zeros. On one thread the same state then
+:data:`STEP` where hidden states take an event, the last block filled up with zeros. On one thread the same state then
 gives the same bits in any batch and at any position of it.
 """
 

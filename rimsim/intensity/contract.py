@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,9 +13,16 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.states import UserStates
 
-    Code: TypeAlias = tuple[torch.Tensor, ...]
+    Hidden: TypeAlias = tuple[torch.Tensor, ...]
 
-__all__ = ["IntensityModel", "RecurrentModel"]
+__all__ = [
+    "IntensityModel",
+    "RecurrentModel",
+    "caller_owns",
+    "caller_owns_scores",
+    "depends_on_state",
+    "rescale_of",
+]
 
 
 @runtime_checkable
@@ -42,35 +50,59 @@ class IntensityModel(Protocol):
 class RecurrentModel(IntensityModel, Protocol):
     """A model whose state takes a new event in O(1), so that no history is encoded twice in a round.
 
-    A *code* is a tuple of tensors with one row a user. ``score(states)`` must equal
-    ``score_codes(encode(states), states.now)`` up to rounding.
+    A *hidden state* is a tuple of tensors with one row a user. ``score(states)`` must equal
+    ``score_hidden(encode(states), states.now)`` up to rounding.
     """
 
-    def encode(self, states: UserStates) -> Code:
-        """The codes of n states: a tuple of tensors (n, …), computed row by row independently."""
+    def encode(self, states: UserStates) -> Hidden:
+        """The hidden states of n user states: a tuple of tensors (n, …), computed row by row independently."""
         ...
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
-        """The codes after one more event each.
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """The hidden states after one more event each.
 
         Args:
-            code: Codes of n states.
+            hidden: Hidden states of n user states.
             items: (n,) int64 consumed items.
             times: (n,) float64 times of consumption, seconds.
         """
         ...
 
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n, M) float32 intensities of the coded states at the instants ``now`` (n,), seconds."""
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 intensities of the states at the instants ``now`` (n,), seconds."""
         ...
 
 
-def hands_over_scores(model: object) -> bool:
-    """Whether what ``score_codes`` returns is nobody else's, so that the caller may write to it.
+_Method = TypeVar("_Method", bound=Callable[..., object])
 
-    The class that defines ``score_codes`` says so with an attribute ``hands_over_scores``; a subclass that scores in
-    its own way says it anew. What others return is copied first: it may be memory of their own. A block of scores is
-    the largest thing that a market touches, so each copy shows.
+
+def caller_owns(method: _Method) -> _Method:
+    """Decorator of a ``score_hidden`` that returns a new tensor each time, which its caller may write to.
+
+    What other methods return is copied before it is written to: it may be memory of the model's own. A block of scores
+    is the largest thing that a market touches, so each copy shows. The mark is on the method and not on the class, so
+    that a subclass with a ``score_hidden`` of its own does not inherit the promise.
     """
-    author = next((kind for kind in type(model).__mro__ if "score_codes" in vars(kind)), object)
-    return bool(vars(author).get("hands_over_scores", False))
+    vars(method)["caller_owns"] = True
+    return method
+
+
+def caller_owns_scores(model: object) -> bool:
+    """True if the caller owns the tensor that the model's ``score_hidden`` returns."""
+    return bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False))
+
+
+def depends_on_state(model: IntensityModel) -> bool:
+    """True if p(y|x) differs from state to state; a model that says nothing of it is taken to.
+
+    A model says otherwise with an attribute ``depends_on_state = False``.
+    """
+    return bool(getattr(model, "depends_on_state", True))
+
+
+def rescale_of(model: IntensityModel) -> float:
+    """The factor by which the model's last update brought λ(x) back to its old mean.
+
+    It is the model's attribute ``rescale``; 1 where there is none.
+    """
+    return float(getattr(model, "rescale", 1.0))

@@ -12,10 +12,10 @@ from pydantic.dataclasses import dataclass
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
-__all__ = ["Scales", "advance", "encode", "features"]
+__all__ = ["Scales", "encode", "features", "step"]
 
 _CHUNK = 1 << 18
 """Events whose kernels are held in memory at once."""
@@ -37,7 +37,7 @@ class Scales:
         return np.asarray(1.0 / np.geomspace(self.shortest, self.longest, self.number), np.float64)
 
 
-def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device) -> Code:
+def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device) -> Hidden:
     """What the states' events sum to at each state's last event.
 
     Returns:
@@ -65,21 +65,21 @@ def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device)
     return tuple(torch.from_numpy(array).to(device) for array in (sums, first, last))
 
 
-def advance(code: Code, times: torch.Tensor, rates: torch.Tensor) -> Code:
-    """The code after one more event each at ``times`` (n,), seconds: O(S) a row."""
-    sums, first, last = code
+def step(hidden: Hidden, times: torch.Tensor, rates: torch.Tensor) -> Hidden:
+    """The hidden states after one more event each at ``times`` (n,), seconds: O(S) a row."""
+    sums, first, last = hidden
     age = torch.where(torch.isinf(last), 0.0, times - last)
     faded = sums * torch.exp(-age[:, None] * rates)
     return faded + 1.0, torch.where(torch.isinf(first), times, first), times
 
 
-def features(code: Code, now: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
-    """(n, 2S + 2) float64 non-negative features of the coded states at ``now`` (n,).
+def features(hidden: Hidden, now: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+    """(n, 2S + 2) float64 non-negative features of the states at ``now`` (n,).
 
     In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of
     the first event, an indicator of a state with events, and one of a state without.
     """
-    sums, first, last = code
+    sums, first, last = hidden
     own = sums * torch.exp(-(now - last)[:, None] * rates)
     start = torch.exp(-(now - first)[:, None] * rates)
     empty = torch.isinf(first)[:, None].to(sums.dtype)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.sequences import Batch
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.training import Outputs
@@ -116,7 +116,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         super()._refresh()
         self._item = self.network.smoothed().detach().contiguous()
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """Sums (n, W) of the items' vectors, their number (n,), and h (n, W)."""
         _ = self.network  # raises before a fit
         vectors = self._item.cpu().numpy()
@@ -126,14 +126,14 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         if len(some):
             sums[some] = np.add.reduceat(vectors[states.items], states.offsets[some], axis=0)
         total = torch.from_numpy(sums).to(self.device)
-        return self._code(total, torch.from_numpy(lengths.astype(np.float32)).to(self.device))
+        return self._hidden(total, torch.from_numpy(lengths.astype(np.float32)).to(self.device))
 
     @staticmethod
-    def _code(total: torch.Tensor, count: torch.Tensor) -> Code:
+    def _hidden(total: torch.Tensor, count: torch.Tensor) -> Hidden:
         hidden = in_blocks(lambda s, c: s * c.clamp(min=1.0).rsqrt()[:, None], total, count)
         return total, count, hidden
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """One vector added each."""
         del times
-        return self._code(code[0] + self._item[items.to(self.device)], code[1] + 1.0)
+        return self._hidden(hidden[0] + self._item[items.to(self.device)], hidden[1] + 1.0)

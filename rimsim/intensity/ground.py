@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from rimsim.errors import ModelError
+from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.persistence import Stored
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.examples import CountExamples
     from rimsim.intensity.states import UserStates
 
@@ -33,16 +34,16 @@ class GroundModel(Protocol):
         """Fit to the target events of a new log, keeping the scale that λ had."""
         ...
 
-    def encode(self, states: UserStates) -> Code:
-        """The codes of n states."""
+    def encode(self, states: UserStates) -> Hidden:
+        """The hidden states of n user states."""
         ...
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
-        """The codes after one more event each."""
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """The hidden states after one more event each."""
         ...
 
-    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n,) float32 λ of the coded states at the instants ``now``, seconds."""
+    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the states at the instants ``now``, seconds."""
         ...
 
 
@@ -81,22 +82,23 @@ class Ground(Stored):
         return self.fit_examples(examples)
 
     @abstractmethod
-    def encode(self, states: UserStates) -> Code:
-        """The codes of n states."""
+    def encode(self, states: UserStates) -> Hidden:
+        """The hidden states of n user states."""
 
     @abstractmethod
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
-        """The codes after one more event each, at ``times`` (n,) in seconds."""
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """The hidden states after one more event each, at ``times`` (n,) in seconds."""
 
     @abstractmethod
-    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n,) float32 λ of the coded states at the instants ``now`` (n,), seconds."""
+    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the states at the instants ``now`` (n,), seconds."""
 
     def intensity(self, states: UserStates) -> torch.Tensor:
         """(n,) float32 λ(x): expected events within the horizon."""
-        return self.intensity_codes(self.encode(states), states.now)
+        return self.intensity_hidden(self.encode(states), states.now)
 
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+    @caller_owns
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) float32 λ(x) / M.
 
         Raises:
@@ -104,9 +106,9 @@ class Ground(Stored):
         """
         if not self.n_items:
             raise ModelError(f"{self.kind}: no catalogue known; allowed: score after a fit to a log")
-        share = self.intensity_codes(code, now) / self.n_items
+        share = self.intensity_hidden(hidden, now) / self.n_items
         return share[:, None].expand(-1, self.n_items).contiguous()
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 λ(x) / M."""
-        return self.score_codes(self.encode(states), states.now)
+        return self.score_hidden(self.encode(states), states.now)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.training import Outputs
 
@@ -137,13 +137,13 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
             out[torch.from_numpy(order[a:b]).to(self.device)] = hidden[: b - a]
         return out
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """One tensor (n, W): the hidden states after the last ``context`` events of each state."""
         _ = self.network  # raises before a fit
         return (self._read(*last_events(states, self.config.context)),)
 
     @torch.no_grad()
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """One GRU step."""
         del times
-        return (in_blocks(self._cell, code[0], items.to(self.device), height=STEP),)
+        return (in_blocks(self._cell, hidden[0], items.to(self.device), height=STEP),)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Hawkes", "HawkesConfig"]
@@ -231,17 +231,17 @@ class Hawkes(Ground):
         """Time-rescaling test on a log's users; take users that the model was not fitted to."""
         return rescaled(self.terms(log), self.parameters)
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.decayed.encode`."""
         return decayed.encode(states, self.config.scales.rates, self.device)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """The sums faded to ``times`` and raised by one."""
         del items
-        return decayed.advance(code, times.to(self.device), self._rates)
+        return decayed.step(hidden, times.to(self.device), self._rates)
 
-    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n,) float32 λ of the coded states at ``now``: expected events within the horizon."""
+    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
         scales = len(self._rates)
         fitted = torch.from_numpy(self.parameters).to(self.device)
         mu, alpha, gamma = fitted[:1], fitted[1 : scales + 1], fitted[scales + 1 :]
@@ -250,10 +250,12 @@ class Hawkes(Ground):
         weights = torch.cat([alpha * spent, (gamma - alpha) * spent, mu * reach, mu * 0.0])
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         if self.config.horizon is None:
-            instant = torch.maximum(instant, code[2] + self.config.gap)
+            instant = torch.maximum(instant, hidden[2] + self.config.gap)
         # The sums hold the first event too, which excites by γ instead of α.
-        raw = in_blocks(lambda phi: (phi * weights).sum(1), decayed.features(code, instant, self._rates))
-        return torch.where(torch.isinf(code[1]), self._empty, torch.clamp(raw, min=0.0) * self.factor).float()
+        raw = in_blocks(lambda phi: (phi * weights).sum(1), decayed.features(hidden, instant, self._rates))
+        return torch.where(
+            torch.isinf(hidden[1]), self._empty, torch.clamp(raw, min=0.0) * self.factor
+        ).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The parameters."""

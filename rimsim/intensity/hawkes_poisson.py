@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
 __all__ = ["HawkesPoisson", "HawkesPoissonConfig", "poisson_objective"]
@@ -182,25 +182,25 @@ class HawkesPoisson(Ground):
         self.n_items = log.n_items
         return self
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.decayed.encode`."""
         return decayed.encode(states, self.config.scales.rates, self.device)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """The sums faded to ``times`` and raised by one."""
         del items
-        return decayed.advance(code, times.to(self.device), self._rates)
+        return decayed.step(hidden, times.to(self.device), self._rates)
 
-    def _features(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
+    def _features(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         if self.config.horizon is None:
-            instant = torch.maximum(instant, code[2] + self.config.gap)
-        return decayed.features(code, instant, self._rates)
+            instant = torch.maximum(instant, hidden[2] + self.config.gap)
+        return decayed.features(hidden, instant, self._rates)
 
-    def intensity_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n,) float32 λ of the coded states at ``now``: expected events within the horizon."""
+    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
         weights = self.weights
-        return in_blocks(lambda phi: (phi * weights).sum(1), self._features(code, now)).float()
+        return in_blocks(lambda phi: (phi * weights).sum(1), self._features(hidden, now)).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights."""

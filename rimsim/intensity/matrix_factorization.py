@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity.blocks import in_blocks
+from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
 
 __all__ = ["MatrixFactorization", "MatrixFactorizationConfig"]
 
@@ -166,7 +167,7 @@ class MatrixFactorization(Stored):
             raise ModelError("matrix-factorization: not fitted yet; allowed: score after fit or load")
         return self._v
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """(n, d, d) and (n, d) float64: the matrix and right-hand side that u(x) solves."""
         vectors, confidence = self.vectors, self.config.confidence
         known = vectors.cpu().numpy()
@@ -178,16 +179,18 @@ class MatrixFactorization(Stored):
             right[row] = (1.0 + confidence) * own.sum(0)
         return torch.from_numpy(gram).to(self.device), torch.from_numpy(right).to(self.device)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """A rank-one change each."""
         del times
         own = self.vectors[items.to(self.device)]
         confidence = self.config.confidence
-        return code[0] + confidence * own[:, :, None] * own[:, None, :], code[1] + (1.0 + confidence) * own
+        return hidden[0] + confidence * own[:, :, None] * own[:, None, :], hidden[1] + (
+            1.0 + confidence
+        ) * own
 
     @staticmethod
-    def _users(code: Code) -> torch.Tensor:
-        found: torch.Tensor = torch.linalg.solve(code[0], code[1])
+    def _users(hidden: Hidden) -> torch.Tensor:
+        found: torch.Tensor = torch.linalg.solve(hidden[0], hidden[1])
         return found
 
     def _probabilities(self, gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -197,15 +200,16 @@ class MatrixFactorization(Stored):
         score = torch.linalg.solve(regular, right) @ self.vectors.T
         return torch.softmax(self.temperature * score + self.popularity_weight * self._log_p, 1).float()
 
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n, M) float32 p(y|x) of the coded states; rows sum to 1."""
+    @caller_owns
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
         del now
         _ = self.vectors  # raises before a fit
-        return in_blocks(self._probabilities, *code)
+        return in_blocks(self._probabilities, *hidden)
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 p(y|x); rows sum to 1."""
-        return self.score_codes(self.encode(states), states.now)
+        return self.score_hidden(self.encode(states), states.now)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Item vectors and log popularity."""

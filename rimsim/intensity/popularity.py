@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
+from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Popularity", "PopularityConfig", "log_popularity"]
@@ -47,6 +48,7 @@ class Popularity(Stored):
     """
 
     kind: ClassVar[str] = "popularity"
+    depends_on_state: ClassVar[bool] = False
 
     def __init__(self, config: PopularityConfig | None = None) -> None:
         self.config = config or PopularityConfig()
@@ -78,19 +80,20 @@ class Popularity(Stored):
         """(n, M) the same row for every state."""
         return self.probability.repeat(len(states), 1)
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """A tensor of shape (n, 0): popularity knows nothing of a user."""
         return (torch.zeros((len(states), 0), device=self.device),)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
-        """The same code."""
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """The same: popularity knows nothing of a user."""
         del items, times
-        return code
+        return hidden
 
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n, M) the same row for every code."""
+    @caller_owns
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) the same row for every state."""
         del now
-        return self.probability.repeat(code[0].shape[0], 1)
+        return self.probability.repeat(hidden[0].shape[0], 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The probabilities."""

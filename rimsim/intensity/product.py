@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from rimsim.errors import ModelError
-from rimsim.intensity.contract import RecurrentModel, hands_over_scores
+from rimsim.intensity.contract import RecurrentModel, caller_owns, caller_owns_scores, depends_on_state
 from rimsim.intensity.ground import GroundModel
 from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write_record
 from rimsim.intensity.states import UserStates
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden, IntensityModel
 
-__all__ = ["RIM"]
+__all__ = ["RIM", "updated"]
 
 _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-"""No states at all: encoding them tells how many tensors a code has."""
+"""No states at all: encoding them tells how many tensors a hidden state has."""
 
 
 class RIM:
@@ -38,16 +39,15 @@ class RIM:
     """
 
     kind: ClassVar[str] = "rim"
-    hands_over_scores: ClassVar[bool] = True
 
     def __init__(self, *, mark: RecurrentModel, ground: GroundModel) -> None:
         if not isinstance(mark, RecurrentModel):
             raise ModelError(
-                f"RIM: mark is a {type(mark).__name__}; allowed: a model with encode, advance and score_codes"
+                f"RIM: mark is a {type(mark).__name__}; allowed: a model with encode, step and score_hidden"
             )
         if not isinstance(ground, GroundModel):
             raise ModelError(
-                f"RIM: ground is a {type(ground).__name__}; allowed: one with encode and intensity_codes"
+                f"RIM: ground is a {type(ground).__name__}; allowed: one with encode and intensity_hidden"
             )
         self.mark = mark
         self.ground = ground
@@ -63,6 +63,11 @@ class RIM:
         """The factor of the ground intensity's last update; 1 where it keeps none."""
         return float(getattr(self.ground, "rescale", 1.0))
 
+    @property
+    def depends_on_state(self) -> bool:
+        """True if the mark model's p(y|x) differs from state to state."""
+        return depends_on_state(self.mark)
+
     def fit(self, log: EventLog) -> Self:
         """Fit both factors to the target events of the log."""
         self.mark.fit(log)
@@ -77,31 +82,32 @@ class RIM:
 
     def intensity(self, states: UserStates) -> torch.Tensor:
         """(n,) float32 λ(x)."""
-        return self.ground.intensity_codes(self.ground.encode(states), states.now)
+        return self.ground.intensity_hidden(self.ground.encode(states), states.now)
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 λ(x)·p(y|x)."""
-        return self.score_codes(self.encode(states), states.now)
+        return self.score_hidden(self.encode(states), states.now)
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """The mark model's tensors followed by the ground intensity's."""
         return (*self.mark.encode(states), *self.ground.encode(states))
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
-        """Both codes after one more event each."""
-        mark, ground = self._split(code)
-        return (*self.mark.advance(mark, items, times), *self.ground.advance(ground, items, times))
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Both factors' hidden states after one more event each."""
+        mark, ground = self._split(hidden)
+        return (*self.mark.step(mark, items, times), *self.ground.step(ground, items, times))
 
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n, M) float32 λ(x)·p(y|x) of the coded states at ``now`` (n,), seconds."""
-        mark, ground = self._split(code)
-        share, rate = self.mark.score_codes(mark, now), self.ground.intensity_codes(ground, now)[:, None]
-        return share.mul_(rate) if hands_over_scores(self.mark) else share * rate
+    @caller_owns
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 λ(x)·p(y|x) of the states at ``now`` (n,), seconds."""
+        mark, ground = self._split(hidden)
+        share, rate = self.mark.score_hidden(mark, now), self.ground.intensity_hidden(ground, now)[:, None]
+        return share.mul_(rate) if caller_owns_scores(self.mark) else share * rate
 
-    def _split(self, code: Code) -> tuple[Code, Code]:
+    def _split(self, hidden: Hidden) -> tuple[Hidden, Hidden]:
         if self._width is None:
             self._width = len(self.mark.encode(_NOBODY))
-        return code[: self._width], code[self._width :]
+        return hidden[: self._width], hidden[self._width :]
 
     def save(self, folder: str | Path) -> None:
         """Write both factors into the subfolders ``mark`` and ``ground``.
@@ -134,3 +140,18 @@ class RIM:
 
 
 KINDS[RIM.kind] = RIM
+
+
+def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:
+    """A retrained copy of a model; the original stays as it is.
+
+    Args:
+        model: Any model; one of one's own needs no more than ``fit``, ``update`` and ``score``.
+        log: What to retrain on.
+        ground: Refit λ(x) too; false keeps a product's ground intensity as it is. λ(x) is fitted on warm-up sessions,
+            and a slate yields far fewer consumptions than a logged session has events; a model that refits it must
+            bring it back to its old mean.
+    """
+    if isinstance(model, RIM) and not ground:
+        return RIM(mark=copy.deepcopy(model.mark).update(log), ground=model.ground)
+    return copy.deepcopy(model).update(log)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field
@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.cold import fill_cold
+from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.sequences import Windows
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.training import Outputs
@@ -106,7 +107,6 @@ class SequenceModel(Stored, Generic[Config, Network]):
     """
 
     config: Config
-    hands_over_scores: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -120,12 +120,12 @@ class SequenceModel(Stored, Generic[Config, Network]):
         """A network without values, on the CPU."""
 
     @abstractmethod
-    def encode(self, states: UserStates) -> Code:
-        """The codes of n states; the last tensor is h(x), (n, W)."""
+    def encode(self, states: UserStates) -> Hidden:
+        """The hidden states of n user states; the last tensor is h(x), (n, W)."""
 
     @abstractmethod
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
-        """The codes after one more event each."""
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """The hidden states after one more event each."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch, with early stopping on held-out users.
@@ -217,16 +217,17 @@ class SequenceModel(Stored, Generic[Config, Network]):
         """(BLOCK, M) p(y|x) of hidden states (BLOCK, W)."""
         return torch.softmax(torch.addmm(self._bias, hidden, self._item.T), dim=1)
 
+    @caller_owns
     @torch.no_grad()
-    def score_codes(self, code: Code, now: NDArray[np.float64]) -> torch.Tensor:
-        """(n, M) float32 p(y|x) of the coded states; rows sum to 1."""
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
         del now
         _ = self.network  # raises before a fit
-        return in_blocks(self._probabilities, code[-1])
+        return in_blocks(self._probabilities, hidden[-1])
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 p(y|x); rows sum to 1."""
-        return self.score_codes(self.encode(states), states.now)
+        return self.score_hidden(self.encode(states), states.now)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The parameters."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.training import Outputs
 
@@ -140,7 +140,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     the output after the last ``context`` items of a state, read behind a start vector. Item vectors are tied,
     b starts at log popularity, times are no input. λ(x) = 1.
 
-    A code is the last ``context`` items, how many they are, and h. An event costs one reading of them, so a
+    A hidden state is the last ``context`` items, how many they are, and h. An event costs one reading of them, so a
     stepped state is exactly a re-encoded one. Histories are padded to a power of two that their own length
     decides, and read in fixed row blocks, so that a row's bits do not depend on the batch.
     """
@@ -172,7 +172,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
             low, high = high, 2 * high
         return out
 
-    def encode(self, states: UserStates) -> Code:
+    def encode(self, states: UserStates) -> Hidden:
         """``items`` (n, context) int64, ``length`` (n,) int64 and h (n, W)."""
         _ = self.network  # raises before a fit
         found, count = last_events(states, self.config.context)
@@ -181,10 +181,10 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         items, length = torch.from_numpy(wide).to(self.device), torch.from_numpy(count).to(self.device)
         return items, length, self._read(items, length)
 
-    def advance(self, code: Code, items: torch.Tensor, times: torch.Tensor) -> Code:
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """The windows moved on by one item each, and read again."""
         del times
-        window, length, _ = code
+        window, length, _ = hidden
         full = length == self.config.context
         moved = torch.where(full[:, None], torch.roll(window, -1, 1), window)
         position = torch.clamp(length, max=self.config.context - 1)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rimsim.intensity.popularity import Popularity
+from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.clock import seconds, ticks
-from rimsim.market.platform import fold_of, retrained, training_log
+from rimsim.market.platform import fold_of, training_log
 from rimsim.market.records import Arrivals, Calibration
 from rimsim.market.schedule import VISIT_BITS, row_capacity
 from rimsim.market.scoring import BLOCK, score_states
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 
-__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "hangs_on_states", "session_scores"]
+__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "session_scores"]
 
 _ENCODED = 32 * BLOCK
 """States that are encoded at once."""
@@ -130,15 +130,6 @@ def always(model: IntensityModel) -> FoldModels:
     return lambda: (model,)
 
 
-def hangs_on_states(model: IntensityModel) -> bool:
-    """Whether p(y|x) differs from state to state: only then can a model remember what one of them did next.
-
-    A popularity needs no cross-fitting, and prices would not bear it: they would make up for how its items differ
-    between the fold and the model that serves, which decides everybody's slate where p is the same for all.
-    """
-    return not isinstance(getattr(model, "mark", model), Popularity)
-
-
 def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
@@ -151,7 +142,7 @@ def cross_fitted(
     @lru_cache(maxsize=1)
     def models() -> tuple[IntensityModel, ...]:
         return tuple(
-            retrained(
+            updated(
                 before,
                 training_log(platform, warmup, kept, stop, seed, without_fold=fold),
                 ground=platform.retrain_ground,

@@ -13,19 +13,20 @@ from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
+from rimsim.intensity.contract import depends_on_state, rescale_of
+from rimsim.intensity.product import updated
 from rimsim.market.calibration import (
     PastStates,
     StateScores,
     always,
     cross_fitted,
-    hangs_on_states,
     session_scores,
 )
 from rimsim.market.clock import Clock, Rank, seconds, ticks
 from rimsim.market.consumer import Consumer, IntensityConsumer, ReplayConsumer
 from rimsim.market.deliveries import Deliveries, Post
 from rimsim.market.ledger import Ledger
-from rimsim.market.platform import PastRound, retrained, training_log
+from rimsim.market.platform import PastRound, training_log
 from rimsim.market.population import History, Population
 from rimsim.market.records import Arrivals, Feedback, RoundView, as_slates
 from rimsim.market.required import required_by_release
@@ -348,7 +349,7 @@ class Market:
                 relevant=self._consumer.relevant(everyone),
                 counts_items=bool(self._replay) and self.world.truth is None,
                 states=self._states_of(past, always(self.model)),
-                rescale=float(getattr(getattr(self.model, "ground", None), "rescale", 1.0)),
+                rescale=rescale_of(self.model),
             )
         )
         self.round += 1
@@ -357,7 +358,7 @@ class Market:
             return
         self._before = self.model
         if self.retrain and len(log):
-            self.model = retrained(self.model, log, ground=self.config.platform.retrain_ground)
+            self.model = updated(self.model, log, ground=self.config.platform.retrain_ground)
         self._calibration = self._past_scores()
         self._open_round()
 
@@ -400,8 +401,12 @@ class Market:
 
     @property
     def _crosses(self) -> bool:
-        """Whether past states are to be scored by models that have not seen what they did next."""
-        return self.config.platform.calibration == "cross-fitted" and hangs_on_states(self.model)
+        """True if past states are to be scored by models that have not seen what they did next.
+
+        A model whose p is the same for all states cannot remember what one of them did next. Prices would not bear the
+        crossing either: they would make up for how its items differ between the fold and the model that serves.
+        """
+        return self.config.platform.calibration == "cross-fitted" and depends_on_state(self.model)
 
     def _past_scores(self) -> StateScores:
         """The states of the last round, with the models that score them for the prices of the next."""

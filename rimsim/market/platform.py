@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,18 +10,16 @@ import pandas as pd
 
 from rimsim import rng
 from rimsim.data.log import EventLog
-from rimsim.intensity import RIM
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.config import PlatformConfig
-    from rimsim.intensity.contract import IntensityModel
     from rimsim.market.population import Population
     from rimsim.market.schedule import Schedule
 
-__all__ = ["PastRound", "fold_of", "retrained", "training_log"]
+__all__ = ["PastRound", "fold_of", "training_log"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,17 +139,3 @@ def _joined(parts: list[_Events], items: pd.DataFrame) -> EventLog:
         items=items,
         target=target[order],
     )
-
-
-def retrained(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:
-    """A retrained copy of a model; the original goes on serving.
-
-    Args:
-        model: The serving model.
-        log: What to retrain on.
-        ground: Refit λ(x) too. λ(x) is fitted on warm-up sessions, and a slate yields far fewer consumptions than a
-            logged session has events; a model that refits it must bring it back to its old mean.
-    """
-    if isinstance(model, RIM) and not ground:
-        return RIM(mark=copy.deepcopy(model.mark).update(log), ground=model.ground)
-    return copy.deepcopy(model).update(log)

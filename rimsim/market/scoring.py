@@ -11,7 +11,7 @@ import torch
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
-from rimsim.intensity.contract import RecurrentModel, hands_over_scores
+from rimsim.intensity.contract import RecurrentModel, caller_owns_scores
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.contract import Code, IntensityModel
+    from rimsim.intensity.contract import Hidden, IntensityModel
     from rimsim.intensity.states import UserStates
     from rimsim.market.population import Population
     from rimsim.market.schedule import Schedule
@@ -74,9 +74,9 @@ class ScoreRows:
 class Scorer:
     """Scores states of one population with one model.
 
-    The code of each slot (what a recurrent model knows of its user) is kept and advanced by new events in O(1); a
-    model without codes gets the whole state each time. A score depends on the state alone: never on which rows
-    share its block.
+    The hidden state of each slot (what a recurrent model knows of its user) is kept and stepped by new events in O(1);
+    a model without a hidden state gets the whole state each time. A score depends on the state alone: never on which
+    rows share its block.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Scorer:
         self._device = device
         self._release = release
         self._recurrent = model if isinstance(model, RecurrentModel) else None
-        self._code: Code = ()
+        self._hidden: Hidden = ()
         self._coded = np.zeros(len(population), np.int64)
-        """(slots,) how many events of each mailbox the codes know of."""
+        """(slots,) how many events of each mailbox the hidden states know of."""
         self._looked = len(population.mail)
         """So many posted events were looked at."""
         self._behind = np.zeros(0, np.int64)
-        """Slots whose codes lacked events of their next visit when last looked at."""
+        """Slots whose hidden states lacked events of their next visit when last looked at."""
 
     def encode(self, start: int) -> None:
         """Encode every slot in user order, with what its mailbox holds by tick ``start``."""
@@ -106,7 +106,7 @@ class Scorer:
         slots = np.arange(len(self._population))
         counts = self._population.mail.visible_at(slots, np.full(len(slots), start))
         states = self._population.states(slots, counts, np.full(len(slots), start))
-        self._code = self._recurrent.encode(states)
+        self._hidden = self._recurrent.encode(states)
         self._coded = counts
 
     def score(
@@ -146,8 +146,8 @@ class Scorer:
             states = self._population.states(slots, counts, ticks)
             return self._model.score(states.take(padded(np.arange(len(slots))))).to(torch.float32)
         self._catch_up(self._recurrent, slots, counts, next_visits)
-        code = _codes_at(self._code, padded(slots))
-        return self._recurrent.score_codes(code, now).to(torch.float32)
+        hidden = _rows_of(self._hidden, padded(slots))
+        return self._recurrent.score_hidden(hidden, now).to(torch.float32)
 
     def _catch_up(
         self,
@@ -156,7 +156,7 @@ class Scorer:
         counts: NDArray[np.int64],
         next_visits: NextVisits,
     ) -> None:
-        """Let codes take the events of their mailboxes that they lack, one event of many slots at a time.
+        """Let hidden states take the events of their mailboxes that they lack, one event of many slots at a time.
 
         A block costs the same full or not, so slots that will need their events later fill it up.
         """
@@ -171,16 +171,16 @@ class Scorer:
         self._behind = who[lacks > 0]
 
     def _take_event(self, model: RecurrentModel, slots: NDArray[np.int64]) -> None:
-        """One more event of each of at most ``STEP`` mailboxes into the codes."""
+        """One more event of each of at most ``STEP`` mailboxes into the hidden states."""
         known = self._coded[slots]
         dues, items = self._population.mail.between(slots, known, known + 1)
-        code = model.advance(
-            _codes_at(self._code, padded(slots, STEP)),
+        hidden = model.step(
+            _rows_of(self._hidden, padded(slots, STEP)),
             torch.from_numpy(padded(items, STEP)).to(self._device),
             torch.from_numpy(padded(seconds(dues), STEP)).to(self._device),
         )
         rows = torch.from_numpy(slots).to(self._device)
-        for part, new in zip(self._code, code, strict=True):
+        for part, new in zip(self._hidden, hidden, strict=True):
             part.index_copy_(0, rows, new[: len(slots)])
         self._coded[slots] = known + 1
 
@@ -193,11 +193,11 @@ def _lacking(
     later_counts: NDArray[np.int64],
     coded: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Slots whose codes lack events, each once, with how many they lack; so many in front are wanted at once.
+    """Slots whose hidden states lack events, each once, with how many they lack; so many in front are wanted at once.
 
     Args:
         slots: (n,) slots that are wanted at once.
-        counts: (n,) how many events their codes are to know of.
+        counts: (n,) how many events their hidden states are to know of.
         later: (m,) slots that will be wanted; those that are wanted at once too have the same count.
         later_counts: (m,) likewise.
         coded: (slots,) how many they know of; as before when this returns.
@@ -251,7 +251,7 @@ def score_states(
     ticks: NDArray[np.int64],
     release: NDArray[np.int64],
 ) -> Iterator[ScoreRows]:
-    """Score states of their own, without codes kept from before; see :meth:`Scorer.score`.
+    """Score states of their own, without hidden states kept from before; see :meth:`Scorer.score`.
 
     Args:
         model: Who scores.
@@ -262,29 +262,29 @@ def score_states(
         release: (M,) tick of each item's release.
 
     Yields:
-        At most ``BLOCK`` of them at a time, in order. A model with codes encodes all at once: it can then read those of
-        like length together.
+        At most ``BLOCK`` of them at a time, in order. A model with hidden states encodes all at once: it can then read
+        those of like length together.
     """
     recurrent = model if isinstance(model, RecurrentModel) else None
-    code: Code = ()
+    hidden: Hidden = ()
     if recurrent is not None:
         _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
-        code = recurrent.encode(states.take(different))
+        hidden = recurrent.encode(states.take(different))
     for first in range(0, len(states), BLOCK):
         rows = np.arange(first, min(first + BLOCK, len(states)))
         some = padded(rows)
         if recurrent is None:
             raw = model.score(states.take(some))
         else:
-            raw = recurrent.score_codes(_codes_at(code, of_state[some]), states.now[some])
+            raw = recurrent.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
         begin, end = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
         consumed = np.repeat(rows - first, states.lengths[rows]), states.items[begin:end]
         yield _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
 
 
-def _codes_at(code: Code, rows: NDArray[np.int64]) -> Code:
-    """The codes of some rows."""
-    return tuple(part.index_select(0, torch.from_numpy(rows).to(part.device)) for part in code)
+def _rows_of(hidden: Hidden, rows: NDArray[np.int64]) -> Hidden:
+    """The hidden states of some rows."""
+    return tuple(part.index_select(0, torch.from_numpy(rows).to(part.device)) for part in hidden)
 
 
 _Number = TypeVar("_Number", np.int64, np.float64)
@@ -306,7 +306,7 @@ def _normalised(
     """Split raw intensities into p(y|x) over admissible items and λ(x).
 
     Args:
-        raw: (BLOCK, M) what the model says; written to if the model hands it over.
+        raw: (BLOCK, M) what the model says; written to if the caller owns it.
         consumed: (row, item) pairs that are not admissible.
         ids: (n,) arrivals of the rows that count, for errors; the rest is padding.
         ticks: (n,) their instants.
@@ -323,7 +323,7 @@ def _normalised(
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
-    kept = raw if hands_over_scores(model) else raw.clone()
+    kept = raw if caller_owns_scores(model) else raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
         late = torch.from_numpy(release[None, :] > padded(ticks)[:, None]).to(raw.device)
         admissible[late], kept[late] = False, 0.0
@@ -439,7 +439,7 @@ class ScoreAhead:
         counts = visible_at(slots, schedule.tick[ahead])
         to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
         to_do &= ~np.isin(ahead, wanted)
-        # A code that took events which are not due at the user's next arrival could not go back.
+        # A hidden state that took events which are not due at the user's next arrival could not go back.
         to_do &= counts == visible_at(slots, schedule.tick[following])
         later = ahead != following
         return np.concatenate([ahead[to_do & ~later], ahead[to_do & later]])

@@ -199,25 +199,25 @@ class IntensityModelTests:
         assert torch.equal(torch.rand(1), drawn)
         assert torch.equal(self.fitted().update(later).score(states), first)
 
-    def test_codes_equal_states(self) -> None:
-        """Scores of encoded states equal scores of states, and advancing a code equals re-encoding."""
+    def test_hidden_states_equal_states(self) -> None:
+        """Scores of encoded states equal scores of states, and a stepped hidden state equals a re-encoded one."""
         log = self.log()
         model = self.fitted()
         if not isinstance(model, RecurrentModel):
             return
         states = self.states(log)
-        code = model.encode(states)
-        assert torch.equal(model.score_codes(code, states.now), model.score(states))
-        grown = code
+        hidden = model.encode(states)
+        assert torch.equal(model.score_hidden(hidden, states.now), model.score(states))
+        grown = hidden
         longer = states
         for step in range(3):
             items = (np.arange(len(states)) * 7 + step) % log.n_items
             times = states.now + step * 100.0
-            grown = model.advance(grown, torch.from_numpy(items), torch.from_numpy(times))
+            grown = model.step(grown, torch.from_numpy(items), torch.from_numpy(times))
             longer = _appended(longer, items, times)
         now = longer.now + 50.0
         expected = model.score(dataclasses.replace(longer, now=now))
-        found = model.score_codes(grown, now)
+        found = model.score_hidden(grown, now)
         assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from rimsim.intensity import (
     thorough,
 )
 from rimsim.intensity.cache import Cacheable
-from rimsim.market.calibration import hangs_on_states
+from rimsim.intensity.contract import depends_on_state
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtesting.scores import JoinedScores, Scores, StateScores
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rimsim.data import EventLog
     from rimsim.intensity import CountExamples, IntensityModel, UserStates
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
     from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.split import Split
 
@@ -83,15 +83,15 @@ class Models:
     """What has been fitted so far."""
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)
-    _codes: dict[tuple[str, int], Code] = field(default_factory=dict)
+    _encoded: dict[tuple[str, int], Hidden] = field(default_factory=dict)
 
     def test(self, name: str) -> StateScores:
         """Scores of the test states."""
         mark, ground = _parts(name)
         states = self.split.test.states
-        code = self._code(mark, _SERVING, states)
+        hidden = self._hidden(mark, _SERVING, states)
         rate = None if ground is None else self.rate(ground)
-        return StateScores(self._mark(mark, _SERVING), states, self.split.known, rate, code)
+        return StateScores(self._mark(mark, _SERVING), states, self.split.known, rate, hidden)
 
     def rate(self, ground: str) -> NDArray[np.float32]:
         """(n,) λ(x) of the test states by a ground intensity's name."""
@@ -122,7 +122,7 @@ class Models:
         states = self.split.past.states.take(rows)
         rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
         model = self._mark(mark, _SERVING)
-        if fold != _SERVING and hangs_on_states(model):
+        if fold != _SERVING and depends_on_state(model):
             model = self._mark(mark, fold)
         return StateScores(model, states, self.split.known, rate)
 
@@ -212,14 +212,14 @@ class Models:
         self.tell(f"seed {self.seed}: {part}{which}: {how}")
         return found
 
-    def _code(self, part: str, fold: int, states: UserStates) -> Code | None:
-        """The code of the test states, shared by all models of the same mark."""
+    def _hidden(self, part: str, fold: int, states: UserStates) -> Hidden | None:
+        """The hidden states of the test states, shared by all models of the same mark."""
         model = self._mark(part, fold)
         if not isinstance(model, RecurrentModel):
             return None
-        if (part, fold) not in self._codes:
-            self._codes[part, fold] = model.encode(states)
-        return self._codes[part, fold]
+        if (part, fold) not in self._encoded:
+            self._encoded[part, fold] = model.encode(states)
+        return self._encoded[part, fold]
 
 
 def _parts(name: str) -> tuple[str, str | None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.intensity import IntensityModel, UserStates
-    from rimsim.intensity.contract import Code
+    from rimsim.intensity.contract import Hidden
 
 __all__ = ["ROWS", "JoinedScores", "Scores", "StateScores", "blocks"]
 
@@ -56,8 +56,8 @@ class StateScores:
     """(M,) items that may be shown."""
     rate: NDArray[np.float32] | None = None
     """(n,) λ(x); None: 1, or what the model itself holds."""
-    code: Code | None = None
-    """The model's code of the states, where it has been computed; otherwise it is when first needed."""
+    hidden: Hidden | None = None
+    """The model's hidden states, where they have been computed; otherwise they are when first needed."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,15 +65,15 @@ class StateScores:
         return len(self.states), len(self.known)
 
     @cached_property
-    def _code(self) -> Code | None:
-        if self.code is not None or not isinstance(self.model, RecurrentModel):
-            return self.code
+    def _hidden(self) -> Hidden | None:
+        if self.hidden is not None or not isinstance(self.model, RecurrentModel):
+            return self.hidden
         return self.model.encode(self.states)
 
     def _raw(self, start: int, stop: int) -> NDArray[np.float32]:
-        if isinstance(self.model, RecurrentModel) and self._code is not None:
-            code = tuple(part[start:stop] for part in self._code)
-            found = self.model.score_codes(code, self.states.now[start:stop])
+        if isinstance(self.model, RecurrentModel) and self._hidden is not None:
+            hidden = tuple(part[start:stop] for part in self._hidden)
+            found = self.model.score_hidden(hidden, self.states.now[start:stop])
         else:
             found = self.model.score(self.states.take(np.arange(start, stop)))
         return np.array(found.detach().cpu().numpy(), np.float32)
