@@ -267,7 +267,7 @@ def test_titles_say_what_the_data_say():
     )
     said = messages.cost_of_guarantees(rounds)
     assert said == (
-        "rim-feedback leaves 1.0 % of the guaranteed exposure undelivered, relevance 72 %; "
+        "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; "
         "its utility is 6.0 % lower"
     )
     rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.44

@@ -224,13 +224,9 @@ def who_pays(tables: PictureTables) -> Figure | None:
     chosen = subject(looks)
     ends = table[table["agent"] == chosen].groupby("decile")["value"].mean()
     low, high = float(ends.iloc[0]), float(ends.iloc[-1])
-    how = "all arrivals carry the guarantees alike"
-    if low > 1.1 * high:
-        how = "arrivals of low intensity carry the guarantees"
-    elif high > 1.1 * low:
-        how = "arrivals of high intensity carry the guarantees"
     message = (
-        f"With {chosen}, {how}: {low:.1f} positions a slate in the lowest decile, {high:.1f} in the highest"
+        f"{chosen} gives guaranteed items {low:.1f} positions a slate in the lowest decile of λ(x), "
+        f"{high:.1f} in the highest"
     )
     items = "that relevance leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
     caption = f"Positions given to items {items}. {seeds_caption(table)}"
@@ -285,7 +281,7 @@ def requirement(tables: PictureTables) -> Figure | None:
     looks = styles(ratios)
     met = {name: float(np.mean([(ratio >= 1).mean() for ratio in ratios[name]])) for name in looks}
     chosen = subject(looks)
-    message = f"{chosen} meets {per_cent(met[chosen])} of the guarantees in round {number}"
+    message = f"{chosen} meets the guarantee of {per_cent(met[chosen])} of the items in round {number}"
     if REFERENCE in looks and chosen != REFERENCE:
         message += f", {REFERENCE} {per_cent(met[REFERENCE])}"
     columns = min(4, len(looks))

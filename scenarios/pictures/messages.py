@@ -65,7 +65,7 @@ def cost_of_guarantees(rounds: pd.DataFrame) -> str:
     if not short:
         return "Relevance and exposure by round"
     name = subject(short)
-    text = f"{name} leaves {per_cent(_mean(short[name]))} of the guaranteed exposure undelivered"
+    text = f"{name} leaves {per_cent(_mean(short[name]))} of the guaranteed positions undelivered"
     if name == REFERENCE or REFERENCE not in short:
         return text
     text += f", {REFERENCE} {per_cent(_mean(short[REFERENCE]))}"

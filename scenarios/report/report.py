@@ -58,7 +58,7 @@ def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
     tables = [
         (f"{run.scenario.name}: {late}, {spread(seeds)}", summary(rounds, agents)),
         (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents)),
-        ("What the loop does: retrained minus frozen, at the same seeds", loop_effects(rounds, agents)),
+        ("What retraining does: retrained minus frozen, at the same seeds", loop_effects(rounds, agents)),
     ]
     return [(title, table) for title, table in tables if len(table)]
 
