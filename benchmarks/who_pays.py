@@ -16,7 +16,6 @@ from rimsim import measures
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.pictures.tables import PictureTables, guaranteed_by_decile
 from rimsim.scenarios.report.report import picture_tables
-from rimsim.scenarios.report.results import late_means
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +52,7 @@ def main() -> None:
     for agent, values in burden.items():
         print(f"| `{agent}` | {_told(measures.mean_interval(values))} |")
     for metric in ("utility", "shortfall", "perplexity"):
-        late = late_means(run.rounds)
+        late = measures.late_means(run.rounds)
         wide = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
         for on_both, on_p in PAIRS:
             found = measures.paired_difference(wide[on_both].to_numpy(), wide[on_p].to_numpy())

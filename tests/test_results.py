@@ -11,24 +11,46 @@ from rich.console import Console
 from scipy import stats
 from small_markets import small_scenario
 
+from rimsim import measures
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.front import not_drawn
+from rimsim.scenarios.pictures.tables import over_seeds
 from rimsim.scenarios.report.report import markdown, print_results
-from rimsim.scenarios.report.results import late_means, late_rounds, on_few_seeds
+from rimsim.scenarios.report.results import on_few_seeds, summary
+from rimsim.tracking import event_folder, read_scalars
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(1, "round 0"), (2, "round 1"), (3, "round 2"), (4, "mean of rounds 2–3")]
+    ("count", "late", "said"),
+    [
+        (1, [0], "round 0"),
+        (2, [1], "round 1"),
+        (3, [2], "round 2"),
+        (4, [2, 3], "mean of rounds 2–3"),
+        (5, [3, 4], "mean of rounds 3–4"),
+    ],
 )
-def test_the_late_rounds_in_words_are_those_that_the_means_are_of(count, said):
-    """One round is called by its number, several by first and last; the means are of just these."""
-    assert late_rounds(count) == said
+def test_late_rounds_are_the_last_half_rounded_down(count, late, said):
+    """The late rounds, their means and what is said of them are the same rounds, for odd numbers too."""
+    assert list(measures.late_rounds(count)) == late
+    assert measures.late_words(count) == said
     numbers = np.arange(count)
     rounds = pd.DataFrame(
-        {"agent": "a", "seed": 0, "round": numbers, "metric": "utility", "value": numbers * 1.0}
+        {"agent": "a", "seed": 0, "round": numbers, "metric": "utility", "value": numbers**2.0}
     )
-    named = [int(part) for part in said.split()[-1].split("–")]
-    assert late_means(rounds)["value"].tolist() == [np.mean(named)]
+    assert measures.late_means(rounds)["value"].tolist() == [np.mean(np.square(late))]
+
+
+def test_tables_tensorboard_and_titles_are_of_the_same_rounds(tmp_path):
+    """Over three rounds, the table, the final figures of TensorBoard and the picture's title are of the last."""
+    run = compare(small_scenario(), ("random",), 3, 1, frozen=(), out=tmp_path, workers=1)
+    rounds = run.rounds
+    (last,) = rounds[(rounds["round"] == 2) & (rounds["metric"] == "utility")]["value"]
+    (row,) = summary(run.rounds, ["random"], ("utility",)).itertuples()
+    final = read_scalars(event_folder(tmp_path, "random", 0))["final/utility"]
+    front = over_seeds(run.rounds, "utility")["random"]
+    assert [row.mean, front.mean] == [last, last]
+    assert final == [(2, pytest.approx(last))]
 
 
 def test_two_seeds_bring_a_note_with_the_widths_of_the_t_distribution():

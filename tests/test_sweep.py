@@ -11,11 +11,11 @@ from matplotlib.image import imread
 from small_markets import small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rimsim import measures
 from rimsim.config import override, to_plain
 from rimsim.errors import ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.report.results import late_means
 from rimsim.scenarios.study.sweep import resume_sweep
 
 AGENTS = ("relevance", "rim-feedback")
@@ -34,7 +34,9 @@ def test_a_point_is_what_compare_gives(swept, tmp_path):
     config = override(small_scenario(rounds=2), {"exposure.beta": 0.8})
     alone = compare(config, AGENTS, seeds=2, frozen=[], out=tmp_path / "alone", workers=1)
     found = swept.sweep[swept.sweep["beta"] == 0.8].drop(columns="beta").reset_index(drop=True)
-    pd.testing.assert_frame_equal(found, late_means(alone.rounds), check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        found, measures.late_means(alone.rounds), check_exact=True, check_dtype=False
+    )
 
 
 def test_the_table_has_a_column_for_each_swept_field(swept):

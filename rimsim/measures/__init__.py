@@ -5,6 +5,7 @@
     loop          likeness of slates, genre drift, returning users
     adoption      Kaplan-Meier times of released items
     statistics    intervals over seeds, paired differences
+    late          which rounds of a run its figures are means over
     registry      MEASURES: metric name → formula, unit, TensorBoard group
 
 No measure returns NaN: what does not exist has a documented convention or is None.
@@ -30,6 +31,7 @@ from rimsim.measures.exposure import (
     who_pays,
     worst_ratio,
 )
+from rimsim.measures.late import late_means, late_rounds, late_words
 from rimsim.measures.loop import (
     genre_drift,
     genre_shares,
@@ -72,6 +74,9 @@ __all__ = [
     "gini",
     "items_met",
     "jaccard",
+    "late_means",
+    "late_rounds",
+    "late_words",
     "lorenz",
     "markdown_table",
     "mean_interval",

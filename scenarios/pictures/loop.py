@@ -41,7 +41,6 @@ from rimsim.scenarios.pictures.tables import (
     over_seeds,
     retrained,
     retraining_effect,
-    seed_means,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     looks = styles(rounds["agent"].unique())
     figure = frame(
         cost_of_guarantees(rounds),
-        f"By round; the title's figures are means over rounds. {seeds_caption(rounds)}",
+        f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}",
         6.2,
     )
     panels = figure.subplots(2, 3).ravel()
@@ -122,11 +121,12 @@ def over_rounds(tables: PictureTables) -> Figure | None:
 def front(tables: PictureTables) -> Figure | None:
     """Utility against exposure perplexity, one point an agent, with 95 % intervals of both."""
     rounds = retrained(tables.rounds)
-    x, y = (over_seeds(seed_means(rounds, metric)) for metric in ("perplexity", "utility"))
+    x, y = (over_seeds(rounds, metric) for metric in ("perplexity", "utility"))
     looks = {name: look for name, look in styles(rounds["agent"].unique()).items() if name in x and name in y}
     if not looks:
         return None
-    caption = f"Averages over rounds. {seeds_caption(rounds, 'bars')} Up and to the right is better."
+    late = _late(rounds)
+    caption = f"{late[0].upper()}{late[1:]}. {seeds_caption(rounds, 'bars')} Up and to the right is better."
     figure = frame(diversity(x, y), caption, 5.6)
     ax = figure.subplots()
     points, bars = {}, []
@@ -229,7 +229,7 @@ def who_pays(tables: PictureTables) -> Figure | None:
         f"{high:.1f} in the highest"
     )
     items = "that relevance leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
-    caption = f"Positions given to items {items}. {seeds_caption(table)}"
+    caption = f"Positions given to items {items}, mean over all rounds. {seeds_caption(table)}"
     figure = frame(message, caption, 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
     _lines(ax, table, "decile", looks)
@@ -313,6 +313,10 @@ def requirement(tables: PictureTables) -> Figure | None:
     figure.supxlabel("share of the guaranteed items", fontsize=11)
     figure.supylabel("exposure / required exposure", fontsize=11)
     return figure
+
+
+def _late(rounds: pd.DataFrame) -> str:
+    return measures.late_words(last_round(rounds) + 1)
 
 
 def _lines(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:

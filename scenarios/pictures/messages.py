@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from rimsim.measures import MEASURES
-from rimsim.scenarios.pictures.tables import REFERENCE, over_seeds, seed_means
+from rimsim.scenarios.pictures.tables import REFERENCE, over_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -60,8 +60,8 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
 
 def cost_of_guarantees(rounds: pd.DataFrame) -> str:
     """What the agent of the title leaves undelivered, against relevance, and at what utility."""
-    short = over_seeds(seed_means(rounds, "shortfall"))
-    utility = over_seeds(seed_means(rounds, "utility"))
+    short = over_seeds(rounds, "shortfall")
+    utility = over_seeds(rounds, "utility")
     if not short:
         return "Relevance and exposure by round"
     name = subject(short)

@@ -24,7 +24,6 @@ __all__ = [
     "over_seeds",
     "retrained",
     "retraining_effect",
-    "seed_means",
 ]
 
 REFERENCE = "relevance"
@@ -66,17 +65,12 @@ def last_round(rounds: pd.DataFrame) -> int:
     return int(rounds["round"].max())
 
 
-def seed_means(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean over rounds of a metric for each agent and seed: columns agent, seed, value."""
-    of_metric = rounds[rounds["metric"] == metric]
-    return of_metric.groupby(["agent", "seed"], observed=True)["value"].mean().reset_index()
-
-
-def over_seeds(means: pd.DataFrame) -> dict[str, measures.Interval]:
-    """Agent → interval over seeds of a table agent, seed, value."""
+def over_seeds(rounds: pd.DataFrame, metric: str) -> dict[str, measures.Interval]:
+    """Agent → interval over seeds of a metric's means over the late rounds."""
+    means = measures.late_means(rounds)
     return {
         str(agent): measures.mean_interval(group.to_numpy(np.float64))
-        for agent, group in means.groupby("agent", observed=True)["value"]
+        for agent, group in means[means["metric"] == metric].groupby("agent", observed=True)["value"]
     }
 
 

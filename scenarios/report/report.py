@@ -11,12 +11,12 @@ import pandas as pd
 
 from rimsim.errors import RunFolderError
 from rimsim.market import build_world
+from rimsim.measures import late_words
 from rimsim.scenarios.pictures.loop import draw_all
 from rimsim.scenarios.pictures.tables import PictureTables
 from rimsim.scenarios.report.results import (
     baseline_of,
     differences,
-    late_rounds,
     loop_effects,
     on_few_seeds,
     results_table,
@@ -54,9 +54,8 @@ def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
     there = set(rounds["agent"])
     agents = [name for name in run.agents if name in there]
     count = int(rounds["round"].max()) + 1
-    late = late_rounds(count)
     tables = [
-        (f"{run.scenario.name}: {late}, {spread(seeds)}", summary(rounds, agents)),
+        (f"{run.scenario.name}: {late_words(count)}, {spread(seeds)}", summary(rounds, agents)),
         (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents)),
         ("What retraining does: retrained minus frozen, at the same seeds", loop_effects(rounds, agents)),
     ]

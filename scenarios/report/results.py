@@ -14,8 +14,6 @@ __all__ = [
     "SHOWN",
     "baseline_of",
     "differences",
-    "late_means",
-    "late_rounds",
     "loop_effects",
     "on_few_seeds",
     "results_table",
@@ -26,21 +24,6 @@ __all__ = [
 
 SHOWN = ("utility", "shortfall", "coverage", "perplexity", "effective_items", "log_gini", "gap")
 """Metrics of the final table."""
-_LATE = 2
-"""Figures are means over the last 1/_LATE of the rounds, when the loop has had time to work."""
-
-
-def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
-    """Columns agent, seed, metric, value: means over the late rounds."""
-    last = int(rounds["round"].max()) + 1
-    late = rounds[rounds["round"] >= last - max(1, last // _LATE)]
-    return late.groupby(["agent", "seed", "metric"], sort=False, observed=True)["value"].mean().reset_index()
-
-
-def late_rounds(count: int) -> str:
-    """Which of so many rounds :func:`late_means` are of, in words."""
-    first, last = count - max(1, count // _LATE), count - 1
-    return f"round {last}" if first == last else f"mean of rounds {first}–{last}"
 
 
 def spread(seeds: int) -> str:
@@ -60,7 +43,7 @@ def on_few_seeds(seeds: int) -> str | None:
 
 def _late(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
     """(seed × agent) means of a metric over the late rounds."""
-    means = late_means(rounds)
+    means = measures.late_means(rounds)
     return means[means["metric"] == metric].pivot(index="seed", columns="agent", values="value")
 
 

@@ -16,6 +16,7 @@ from rimsim.intensity import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
+from rimsim.measures import late_rounds
 from rimsim.scenarios.store.run_folder import FAILURES, disk_told, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
 from rimsim.scenarios.study.checkpoint import ArmProgress, is_done, latest, mark_done, save
@@ -260,8 +261,8 @@ def _hyperparameters(
 
 
 def _finals(figures: list[pd.DataFrame]) -> dict[str, float | None]:
-    """Means over the last half of the rounds, for the hyper-parameter table."""
-    late = pd.concat(figures[len(figures) // 2 :], ignore_index=True)
+    """Means over the late rounds, for the table of hyperparameters."""
+    late = pd.concat([figures[number] for number in late_rounds(len(figures))], ignore_index=True)
     means = late.groupby("metric")["value"].mean()
     return {
         name: float(means[name])

@@ -12,9 +12,9 @@ import yaml
 
 from rimsim.config import ScenarioConfig, override, to_plain
 from rimsim.errors import ArmsError, ConfigError, RunFolderError
+from rimsim.measures import late_means
 from rimsim.scenarios.execution.arms import check_sizes, hired, run_arms
 from rimsim.scenarios.pictures.front import draw_sweep
-from rimsim.scenarios.report.results import late_means
 from rimsim.scenarios.store.run_folder import (
     CONFIG,
     FAILURES,
