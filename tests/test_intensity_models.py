@@ -367,17 +367,21 @@ def test_a_second_fit_comes_from_the_cache(tmp_path):
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     first = fitted(make("gru-hp", mark=SMALL), log, tmp_path)
     entries = list((tmp_path / "models").iterdir())
-    assert len(entries) == 1
+    assert len(entries) == 2  # one for each factor
     again = make("gru-hp", mark=SMALL)
+    unfitted = again.mark, again.ground
     cached = fitted(again, log, tmp_path)
-    assert cached is not again
+    assert cached.mark is not unfitted[0]
+    assert cached.ground is not unfitted[1]
     assert torch.equal(cached.score(states), first.score(states))
     fitted(make("gru-hp", mark=SMALL, seed=1), log, tmp_path)
     fitted(make("gru-hp", mark=SMALL), log.before(float(np.median(log.time))), tmp_path)
-    assert len(list((tmp_path / "models").iterdir())) == 3
-    (entries[0] / "mark" / "model.safetensors").write_bytes(b"broken")
+    assert len(list((tmp_path / "models").iterdir())) == 5  # the other seed is the mark's alone
+    for entry in entries:
+        (entry / "model.safetensors").write_bytes(b"broken")
     fresh = make("gru-hp", mark=SMALL)
-    assert fitted(fresh, log, tmp_path) is fresh
+    unfitted = fresh.mark
+    assert fitted(fresh, log, tmp_path).mark is unfitted
     assert torch.equal(fitted(make("gru-hp", mark=SMALL), log, tmp_path).score(states), first.score(states))
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from small_markets import small_scenario
 
 from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig
-from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
+from rimsim.errors import ArmsError, ConfigError, MarketError, ModelError, nearest
+from rimsim.market import Market
 from rimsim.market.world import check_model, warm_model
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.report.report import digest
+from rimsim.scenarios.study.checkpoint import save
+from rimsim.scenarios.study.compare import resume
 
 MODEL = """\
 import torch
@@ -130,6 +134,109 @@ def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it
         warm_model.cache_clear()
         digests.append(digest(_compare(tmp_path / name, model="mine.py:Mine")))
     assert digests[0] == digests[1]
+
+
+MARK = """\
+import torch
+from rimsim.intensity import HawkesPoisson, RIM
+
+
+class LastItem:
+    # p(y|x) is even, but for items of the last item's parity, which are thrice as likely once fitted twice
+
+    def __init__(self):
+        self.fits = 0
+
+    def fit(self, log):
+        self.n_items, self.fits = log.n_items, self.fits + 1
+        return self
+
+    update = fit
+
+    def encode(self, states):
+        ends = torch.from_numpy(states.offsets[1:])
+        last = torch.full((len(states),), -1)
+        known = torch.from_numpy(states.lengths > 0)
+        last[known] = torch.from_numpy(states.items)[ends[known] - 1] % 2
+        return (last,)
+
+    def step(self, hidden, items, times):
+        return (items % 2,)
+
+    def score_hidden(self, hidden, now):
+        even = torch.arange(self.n_items)[None, :] % 2 == hidden[0][:, None]
+        weight = 1.0 + 2.0 * even * (self.fits - 1)
+        return weight / weight.sum(1, keepdim=True)
+
+    def score(self, states):
+        return self.score_hidden(self.encode(states), states.now)
+
+
+def product(seed, device):
+    return RIM(mark=LastItem(), ground=HawkesPoisson())
+"""
+
+STORED_MARK = """\
+from rimsim.intensity import HawkesPoisson, Popularity, RIM
+
+
+class Flattened(Popularity):
+    def score_hidden(self, hidden, now):
+        flat = super().score_hidden(hidden, now).sqrt()
+        return flat / flat.sum(1, keepdim=True)
+
+
+def product(seed, device):
+    return RIM(mark=Flattened(), ground=HawkesPoisson())
+"""
+
+
+def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrained(write, tmp_path):
+    """A mark that no folder can hold plays in a product; what its retraining changes differs from the frozen arm."""
+    write("mine.py", MARK)
+    config = small_scenario(rounds=2, platform=PlatformConfig(model="mine.py:product"))
+    run = compare(
+        config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=["relevance"], ledger=True
+    )
+    shown = {
+        (agent, number): rows["item"].tolist()
+        for (agent, number), rows in run.ledger.sort_values(["arrival", "position"]).groupby(
+            ["agent", "round"]
+        )
+    }
+    assert shown["relevance", 0] == shown["relevance-frozen", 0]
+    assert shown["relevance", 1] != shown["relevance-frozen", 1]
+
+
+@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begun anew", "resumed"])
+def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
+    """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
+    write("mine.py", text)
+    config = small_scenario(rounds=3, platform=PlatformConfig(model="mine.py:product"))
+    whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
+
+    def save_and_stop(*progress):
+        save(*progress)
+        raise MarketError("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rimsim.scenarios.study.arm.save", save_and_stop)
+        with pytest.raises(ArmsError, match="enough"):
+            compare(config, ("relevance",), seeds=1, out=tmp_path / "part", workers=1, frozen=[])
+    assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
+    assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
+
+
+def test_a_model_of_an_edited_file_is_not_taken_from_the_cache(write):
+    """A stored model of one's own is fitted again once its file has changed, also within one process."""
+    config = small_scenario(platform=PlatformConfig(model="mine.py:product"))
+    scores = []
+    for text in (STORED_MARK, STORED_MARK.replace(".sqrt()", ".square()")):
+        write("mine.py", text)
+        warm_model.cache_clear()
+        market = Market(config)
+        scores.append(market.next_arrivals(4).relevance)
+    assert not torch.equal(*scores)
 
 
 NO_NUMBERS = """\

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import inspect
 import json
 import os
 import shutil
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -20,34 +19,25 @@ import torch
 from rimsim.errors import ModelError
 from rimsim.files import draft_folder
 from rimsim.intensity.ground import Ground
-from rimsim.intensity.product import RIM
+from rimsim.intensity.persistence import Stored
+from rimsim.intensity.product import RIM, is_stored
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.examples import CountExamples
 
-__all__ = ["Cacheable", "cache_folder", "fitted", "log_digest", "model_digest"]
+__all__ = ["cache_folder", "fitted", "log_digest"]
 
 
-@runtime_checkable
-class Cacheable(Protocol):
-    """What the cache asks of a model: a frozen config record, ``fit``, ``save`` and ``load``."""
+class Fittable(Protocol):
+    """A mark model, a ground intensity or their product, before it is fitted."""
 
     def fit(self, log: EventLog) -> Self:
-        """Fit from scratch."""
-        ...
-
-    def save(self, folder: str | Path) -> None:
-        """Write the fitted model into a folder."""
-        ...
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Read what ``save`` wrote."""
+        """Fit from scratch to the target events of the log."""
         ...
 
 
-Model = TypeVar("Model", bound=Cacheable)
+Model = TypeVar("Model", bound=Fittable)
 
 
 def cache_folder() -> Path:
@@ -77,43 +67,38 @@ def _examples_digest(examples: CountExamples) -> str:
 
 
 @lru_cache
-def _code_digest(module: str) -> str:
-    """A digest of the source of this package and of the module that a model's class is from."""
+def _package_digest() -> str:
+    """A digest of the source of this package."""
     digest = hashlib.sha256()
-    files = set(Path(__file__).parent.glob("*.py"))
-    source = inspect.getsourcefile(importlib.import_module(module))
-    if source is not None:
-        files.add(Path(source))
-    for file in sorted(files, key=lambda path: path.name):
+    for file in sorted(Path(__file__).parent.glob("*.py"), key=lambda path: path.name):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def model_digest(model: object) -> str:
-    """A digest of a model's class, config, device, source code and the version of torch.
+def _source(kind: type) -> str | None:
+    """The source of the module that defines a class; None where there is no file of it, as in a notebook."""
+    try:
+        file = inspect.getsourcefile(kind)
+    except (TypeError, OSError):
+        return None
+    return None if file is None else Path(file).read_text(encoding="utf-8")
 
-    Raises:
-        ModelError: If the model has no config record.
-    """
-    if isinstance(model, RIM):
-        parts = [model_digest(part) for part in (model.mark, model.ground)]
-        return hashlib.sha256(" ".join(["rim", *parts]).encode()).hexdigest()
-    config = getattr(model, "config", None)
-    if config is None or not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise ModelError(
-            f"{type(model).__name__}: found no config record; allowed: a frozen dataclass in 'config'"
-        )
+
+def _model_digest(model: Stored, source: str) -> str:
+    """A digest of a model's class, config, device, the source of its module and the version of torch."""
+    kind = type(model)
     described = {
-        "class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "config": dataclasses.asdict(config),
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "config": dataclasses.asdict(model.config),
         "device": str(getattr(model, "device", "cpu")),
-        "code": _code_digest(type(model).__module__),
+        "package": _package_digest(),
+        "module": source,
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _loaded(model: Model, folder: Path) -> Model | None:
+def _loaded(model: Stored, folder: Path) -> Stored | None:
     """The cached model, or None where there is none that can be read."""
     device = getattr(model, "device", None)
     try:
@@ -133,30 +118,37 @@ def fitted(
 
     The key is a digest of the log, of the model's class and config, of its source code and of the version of
     torch. A damaged entry is fitted again. Entries are written to a folder of their own and moved into place,
-    so that processes that fit the same model at once do not disturb each other.
+    so that processes that fit the same model at once do not disturb each other. The factors of a product have an
+    entry each. A model of one's own that the cache could not give back (:func:`is_stored`) is fitted each time.
 
     Args:
-        model: A model that is not fitted yet, such as :func:`rimsim.intensity.make` returns.
+        model: A model that is not fitted yet, such as :func:`rimsim.intensity.registry.make` returns.
         log: What to fit it to.
         cache_dir: Where entries lie; None: :func:`cache_folder`.
         examples: For a ground intensity: the states and counts to fit to, in place of the log's own.
 
     Returns:
-        The fitted model: ``model`` itself, or an equal one from the cache.
+        The fitted model: ``model`` itself, or an equal one from the cache; a product keeps its identity.
 
     Raises:
-        ModelError: If examples are given for a model that is no ground intensity.
+        ModelError: If examples are given for a model that is no ground intensity of rimsim's kind.
     """
-    if examples is not None and not isinstance(model, Ground):
+    if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
         raise ModelError(f"fitted: found examples for a {type(model).__name__}; allowed: for a Ground")
-    described = f"{model_digest(model)} {log_digest(log)}"
+    if isinstance(model, RIM) and type(model).fit is RIM.fit:
+        model.mark, model.ground = fitted(model.mark, log, cache_dir), fitted(model.ground, log, cache_dir)
+        return model
+    source = _source(type(model))
+    if not isinstance(model, Stored) or not is_stored(model) or source is None:
+        return model.fit(log)
+    described = f"{_model_digest(model, source)} {log_digest(log)}"
     if examples is not None:
         described += f" {_examples_digest(examples)}"
     key = hashlib.sha256(described.encode()).hexdigest()
     folder = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models" / key
     cached = _loaded(model, folder)
     if cached is not None:
-        return cached
+        return cast("Model", cached)
     shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
     if examples is not None and isinstance(model, Ground):
         model.fit_to(log, examples)

@@ -108,14 +108,15 @@ class Stored(ABC):
     """
 
     kind: ClassVar[str]
-    """The model's name in saved folders and in the registry."""
+    """The model's name in saved folders and in the registry; the class's own name where it states none."""
     config: Any
     """The frozen record that the model was built from."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "kind" in cls.__dict__:
-            KINDS[cls.kind] = cls
+        if "kind" not in vars(cls):  # a subclass is another kind: what it saves must not be read as its base
+            cls.kind = f"{cls.__module__}.{cls.__qualname__}"
+        KINDS[cls.kind] = cls
 
     @abstractmethod
     def __init__(self, config: Any = None) -> None: ...

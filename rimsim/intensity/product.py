@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden, IntensityModel
 
-__all__ = ["RIM", "updated"]
+__all__ = ["RIM", "is_stored", "updated"]
 
 _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 """No states at all: encoding them tells how many tensors a hidden state has."""
@@ -117,9 +119,10 @@ class RIM:
         """
         path = Path(folder)
         for part, model in (("mark", self.mark), ("ground", self.ground)):
-            if not isinstance(model, Stored):
+            if not isinstance(model, Stored) or not is_stored(model):
                 raise ModelError(
-                    f"RIM: {part} is a {type(model).__name__}, which cannot be saved; allowed: a Stored model"
+                    f"RIM: {part} is a {type(model).__name__}, which cannot be saved; allowed: a Stored model that can "
+                    "be made without arguments"
                 )
             model.save(path / part)
         write_record(path, {"kind": self.kind})
@@ -140,6 +143,23 @@ class RIM:
 
 
 KINDS[RIM.kind] = RIM
+
+
+def is_stored(model: object) -> bool:
+    """True if :func:`rimsim.intensity.persistence.load` gives back what the model's ``save`` writes.
+
+    That takes a :class:`Stored` model with a config record, of a class that can be made without arguments, or a
+    :class:`RIM` of two such models.
+    """
+    if type(model) is RIM:
+        return is_stored(model.mark) and is_stored(model.ground)
+    if not isinstance(model, Stored) or not dataclasses.is_dataclass(getattr(model, "config", None)):
+        return False
+    try:
+        inspect.signature(type(model)).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:

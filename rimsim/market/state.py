@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
 from rimsim.errors import MarketError, RunFolderError
-from rimsim.intensity import RIM, Stored, load
+from rimsim.intensity.persistence import load
+from rimsim.intensity.product import is_stored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from rimsim.intensity import RIM, Stored
     from rimsim.intensity.contract import IntensityModel
 
 __all__ = ["MarketState"]
@@ -59,11 +61,11 @@ class MarketState:
         for name, model in (("model", self.model), ("before", self.before)):
             if model is None:
                 continue
-            if not isinstance(model, Stored | RIM):
+            if not is_stored(model):
                 raise MarketError(
-                    f"a {type(model).__name__} cannot be saved; allowed: a model of rimsim.intensity"
+                    f"a {type(model).__name__} cannot be saved; allowed: a Stored model or a RIM of two"
                 )
-            model.save(folder / name)
+            cast("Stored | RIM", model).save(folder / name)
         described = {"format": _FORMAT, "round": self.round, "before": self.before is not None}
         (folder / "state.json").write_text(json.dumps(described), encoding="utf-8")
 

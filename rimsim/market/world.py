@@ -19,8 +19,8 @@ from rimsim import rng
 from rimsim.data import Needs, load, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, ModelError, RimsimError
-from rimsim.intensity import Stored, cache_folder, fitted, make
-from rimsim.intensity.cache import Cacheable, log_digest
+from rimsim.intensity import make
+from rimsim.intensity.cache import cache_folder, fitted, log_digest
 from rimsim.loading import imported, without_name
 from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.truth import Truth, fit_truth
@@ -161,23 +161,10 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     torch.set_num_threads(1)  # as in build_world
     platform = config.platform
     model = _unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31)
-    if isinstance(model, Cacheable) and _can_be_made_again(model):
-        return cast("IntensityModel", fitted(model, log))
-    known = model.fit(log)  # a model of the user's own that the cache cannot give back is fitted each time
+    known = fitted(model, log)
     if not hasattr(known, "score"):
         raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
     return known
-
-
-def _can_be_made_again(model: object) -> bool:
-    """Whether a model that reads itself from a folder can do so: it is then made without arguments first."""
-    if not isinstance(model, Stored):
-        return True
-    try:
-        inspect.signature(type(model)).bind()
-    except TypeError:
-        return False
-    return True
 
 
 def check_model(platform: PlatformConfig) -> None:

@@ -22,7 +22,6 @@ from rimsim.intensity import (
     parts,
     thorough,
 )
-from rimsim.intensity.cache import Cacheable
 from rimsim.intensity.contract import depends_on_state
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtesting.scores import JoinedScores, Scores, StateScores
@@ -202,10 +201,9 @@ class Models:
         examples: CountExamples | None = None,
     ) -> IntensityModel | Ground:
         start = time.process_time()
-        # A model of one's own need not be one that the cache can keep.
-        found = fitted(model, train, examples=examples) if isinstance(model, Cacheable) else model.fit(train)
+        found = fitted(model, train, examples=examples)
         took = time.process_time() - start
-        cached = isinstance(model, Cacheable) and found is not model
+        cached = found is not model
         self.fits.append(Fit(part, None if fold == _SERVING else fold, took, cached))
         which = "" if fold == _SERVING else f", without fold {fold} of the past states"
         how = "from the cache" if cached else f"fit in {took:.1f} CPU s"
