@@ -70,6 +70,15 @@ def test_a_bad_row_is_skipped_and_counted_if_asked(tmp_path, row):
     assert log.users["id"].tolist() == [1]
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize("row", ['1,2,978300760,"5', '"1,2,978300760,5', '1,2,978300760,5,"'])
+def test_a_quote_that_stays_open_at_the_end_is_a_bad_row(tmp_path, row, end):
+    """A file cut short inside quotes does not pass for a whole one."""
+    (tmp_path / "log.csv").write_text(HEADER + ROW + row + end)
+    with pytest.raises(DataError, match=r"line 3: a quoted field does not end on its line"):
+        rimsim.data.load(tmp_path / "log.csv")
+
+
 def test_lines_are_counted_across_blocks(tmp_path):
     """The line number holds in a file that is read in several blocks."""
     lines = BLOCK_BYTES // len(ROW) + 1000
@@ -189,8 +198,8 @@ PARQUET = {"user": [1, 2], "item": ["a", "b"], "time": [5.0, 6.0], "value": [1.0
         ("item", pa.array([[1], [2]]), "item .* is of type list"),
         ("time", pa.array(["x", "y"]), "time .* is of type string; allowed: numbers, timestamps or dates"),
         ("value", pa.array([True, False]), "value .* is of type bool; allowed: numbers"),
-        ("user", pa.array([1, None]), "line 2: user .* is 'None'; allowed: any id"),
-        ("item", pa.array(["a", "nan"]), "line 2: item .* is 'nan'; allowed: any id"),
+        ("user", pa.array([1, None]), "line 2: user .* is 'None', that is missing; allowed: any id"),
+        ("item", pa.array(["a", "nan"]), "line 2: item .* is 'nan', that is missing; allowed: any id"),
         ("time", pa.array([5.0, float("nan")]), "line 2: time .* is 'nan'; allowed: finite numbers"),
         ("time", pa.array([5, -6]), "line 2: time .* is '-6'"),
         (

@@ -14,10 +14,11 @@ from rimsim.data.report import BadRow
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from rimsim.data.readers.ids import Words
     from rimsim.data.readers.rows import Unit
 
 __all__ = ["Collector", "collected", "written_dates"]
@@ -37,15 +38,15 @@ class Collector:
     """
 
     def __init__(self, unit: Unit | None = None, *, skip_bad_rows: bool = False) -> None:
-        self.users = Vocabulary("user")
-        self.items = Vocabulary("item")
+        self.users = Vocabulary()
+        self.items = Vocabulary()
         self.unit = unit
         self.skip_bad_rows = skip_bad_rows
         self.rows = 0
         self.backwards = 0
         self.skipped = 0
         self.bad_rows: list[BadRow] = []
-        self.attributes: dict[str, dict[int, str]] = {}  # texts of item codes; see learn
+        self.attributes: dict[str, dict[int, str]] = {}  # texts of item codes; see take
         self._parts: list[
             tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float32]]
         ] = []
@@ -58,17 +59,35 @@ class Collector:
         """The largest number that may stand for a time."""
         return math.nextafter(LATEST * UNITS[self.unit or "ns"], 0.0)
 
-    def add(
+    def take(
         self,
-        user: NDArray[np.int32],
-        item: NDArray[np.int32],
-        time: NDArray[np.float64],
-        value: NDArray[np.float32],
+        users: Words,
+        items: Words,
+        times: NDArray[np.float64],
+        values: NDArray[np.float64],
+        attributes: Mapping[str, Words],
+        *,
+        without: Iterable[int],
     ) -> None:
-        """Take a block of events: codes of ``users`` and ``items``, times in the file's unit, values."""
-        if not len(user):
+        """Take a block of n events.
+
+        Args:
+            users: (n,) their users.
+            items: (n,) their items.
+            times: (n,) their times in the file's unit.
+            values: (n,) their values.
+            attributes: ``title``, ``genres`` or ``year`` → (n,) what the events say of their items.
+            without: Rows that are left out.
+        """
+        rows = np.ones(len(times), bool)
+        rows[list(without)] = False
+        if not rows.any():
             return
-        self._parts.append((user, item, time, value))
+        user, item = users.codes(rows, self.users), items.codes(rows, self.items)
+        time = times[rows] + 0.0  # -0 becomes 0
+        self._parts.append((user, item, time, (values[rows] + 0.0).astype(np.float32)))
+        for attribute, texts in attributes.items():
+            self._learn(attribute, item, *texts.texts(rows))
         self.rows += len(user)
         self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
         self._last = float(time[-1])
@@ -79,7 +98,7 @@ class Collector:
             self._votes[unit] += below - low
             low = below
 
-    def learn(
+    def _learn(
         self, attribute: str, item: NDArray[np.int32], word: NDArray[np.int64], words: list[str]
     ) -> None:
         """Take what events say of their items; of several texts the smallest counts, in any order of rows.

@@ -1,13 +1,13 @@
 """Event files with a row a line: CSV, TSV, ``::`` and whatever else separates fields.
 
-Blocks of lines go through Arrow's parser. A block it does not take, or whose rows do not add up to its lines,
-is halved until a few lines are left, and those are read one by one by the reference in ``rows``: so a bad row
-is named by its line, and costs no more than a few more parses of its block.
+Arrow cuts blocks of lines into texts and casts whole columns of them. Rows of another width are told by Arrow; a
+block that is no text, or whose rows do not add up to its lines, is cut line by line. Fields that a cast refuses
+are read one by one by the reference in ``rows``, which says what is wrong with them: so a bad row is named by its
+line and costs little.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from rimsim.data.readers.dialect import decoded, fields_of, sniff, with_times
+from rimsim.data.readers.ids import Words
 from rimsim.data.readers.lines import Block, LineReader
 from rimsim.data.readers.rows import (
     LARGEST_VALUE,
     LATEST,
     RowProblemError,
-    identifier,
     moment,
     number,
 )
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "read_delimited"]
 
-ONE_BY_ONE: Final = 1000
-"""Lines of a block that are read one by one."""
 _OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
 _UNIT_SEPARATOR: Final = b"\x1f"
 
@@ -101,6 +99,18 @@ def read_delimited(
         return Reading(dialect, lines.notes())
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A block that is cut into fields."""
+
+    lines: NDArray[np.int64]
+    """(n,) line of each row."""
+    fields: dict[str, pa.Array]
+    """(n,) texts of each column that is read."""
+    uncut: dict[int, str]
+    """Line → what is wrong, of lines that are no row."""
+
+
 class _Reader:
     """Reads blocks of one file."""
 
@@ -110,171 +120,163 @@ class _Reader:
         self._collector = collector
         places = dialect.positions
         self._width = len(places.names)
-        roles = {"user": places.user, "item": places.item, "time": places.time, "value": places.value}
-        self._names = [f"c{place}" for place in range(self._width)]
-        self._column = {role: f"c{place}" for role, place in roles.items() if place is not None}
-        self._attributes = {attribute: f"c{place}" for attribute, place in places.attributes}
         self._label = {role: f"{role} (column {name!r})" for role, name in places.pairs()}
-        text, words = pa.string(), pa.dictionary(pa.int32(), pa.string())
-        kinds = {"user": words, "item": words, "time": text, "value": pa.float64()}
-        if dialect.times == "number":
-            kinds["time"] = pa.float64()
-        self._parse = pa.csv.ParseOptions(
-            delimiter=dialect.separator if len(dialect.separator) == 1 else _UNIT_SEPARATOR.decode(),
-            quote_char='"' if dialect.quoted else False,
-            newlines_in_values=False,
-            ignore_empty_lines=True,
-        )
-        self._convert = pa.csv.ConvertOptions(
-            check_utf8=False,
-            column_types={name: kinds[role] for role, name in self._column.items()}
-            | dict.fromkeys(self._attributes.values(), words),
-            include_columns=[*self._column.values(), *self._attributes.values()],
-            null_values=[""],
-            strings_can_be_null=False,
-        )
+        roles = {"user": places.user, "item": places.item, "time": places.time, "value": places.value}
+        self._place = {role: place for role, place in roles.items() if place is not None}
+        self._place |= dict(places.attributes)
 
     def read(self, block: Block) -> None:
-        """Read a block, halving it around what cannot be read."""
+        """Hand the rows of a block to the collector, and what is wrong with the others."""
         if not block.text.strip(b"\n"):
             return
-        if self._at_once(block.text):
-            return
-        lines = block.text.count(b"\n") + 1
-        if lines <= ONE_BY_ONE:
-            self._one_by_one(block)
-            return
-        middle = block.text.find(b"\n", len(block.text) // 2) + 1
-        if not 0 < middle < len(block.text):
-            middle = block.text.rfind(b"\n", 0, len(block.text) // 2) + 1
-        if not 0 < middle < len(block.text):
-            self._one_by_one(block)
-            return
-        self.read(Block(block.text[:middle], block.first_line))
-        self.read(Block(block.text[middle:], block.first_line + block.text.count(b"\n", 0, middle)))
+        rows = self._cut_by_arrow(block)
+        if rows is None:
+            rows = self._cut_line_by_line(block)
+        label, fields = self._label, rows.fields
+        users, items = Words(fields["user"], label["user"]), Words(fields["item"], label["item"])
+        if self._dialect.times == "iso":
+            times, no_times = _moments(fields["time"], label["time"])
+        else:
+            latest = self._collector.largest_time
+            times, no_times = _numbers(fields["time"], label["time"], latest, _OR_DATES)
+        values = np.ones(len(times))
+        no_values: dict[int, str] = {}
+        if "value" in fields:
+            values, no_values = _numbers(fields["value"], label["value"], LARGEST_VALUE)
+        problems = (
+            no_values | no_times | items.lacking | users.lacking
+        )  # of several, the first column's is told
+        bad = rows.uncut | {int(rows.lines[row]): problem for row, problem in problems.items()}
+        for line in sorted(bad):
+            self._collector.bad(self._name, line, bad[line])
+        attributes = {name: Words(fields[name]) for name, _ in self._dialect.positions.attributes}
+        self._collector.take(users, items, times, values, attributes, without=problems)
 
-    def _at_once(self, text: bytes) -> bool:
-        """Read a clean block; False if it is not clean, with nothing read."""
-        table = self._parsed(text)
-        times = None if table is None else self._times(table)
-        values = None if table is None else self._values(table)
-        if table is None or times is None or values is None:
-            return False
-        collector = self._collector
+    def _cut_by_arrow(self, block: Block) -> _Rows | None:
+        """The rows of a block, or None if they do not add up to its lines or are no text."""
+        text = block.text
+        delimiter = self._dialect.separator
         try:
-            user, user_words = _words(table[self._column["user"]])
-            item, item_words = _words(table[self._column["item"]])
-            user_words = collector.users.check(user_words)
-            item_words = collector.items.check(item_words)
-        except RowProblemError:
-            return False
-        items = collector.items.codes(item_words)[item]
-        collector.add(collector.users.codes(user_words)[user], items, times, values)
-        for attribute, column in self._attributes.items():
-            place, texts = _words(table[column])
-            collector.learn(attribute, items, place, texts)
-        return True
-
-    def _parsed(self, text: bytes) -> pa.Table | None:
-        """The columns of a block, or None if its rows do not add up to its lines."""
-        if b"\0" in text or not _is_utf8(text):
+            decoded(text)
+            fields_of(
+                decoded(text.rstrip(b"\n").rpartition(b"\n")[2]), delimiter, quoted=self._dialect.quoted
+            )
+        except RowProblemError:  # in the last line a quote may be open without a line end inside
             return None
-        lines = text.count(b"\n") + (not text.endswith(b"\n"))
-        if len(self._dialect.separator) > 1:
+        if len(delimiter) > 1:
             if _UNIT_SEPARATOR in text:
                 return None
-            text = text.replace(self._dialect.separator.encode(), _UNIT_SEPARATOR)
-        options = pa.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._names)
+            text = text.replace(delimiter.encode(), _UNIT_SEPARATOR)
+            delimiter = _UNIT_SEPARATOR.decode()
+        refused: list[pa.csv.InvalidRow] = []
+
+        def refuse(row: pa.csv.InvalidRow) -> str:
+            refused.append(row)
+            return "skip"
+
+        names = [f"c{place}" for place in range(self._width)]
+        columns = {role: names[place] for role, place in self._place.items()}
         try:
-            table = pa.csv.read_csv(pa.py_buffer(text), options, self._parse, self._convert)
+            table = pa.csv.read_csv(
+                pa.py_buffer(text),
+                pa.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+                pa.csv.ParseOptions(
+                    delimiter=delimiter,
+                    quote_char='"' if self._dialect.quoted else False,
+                    ignore_empty_lines=True,
+                    invalid_row_handler=refuse,
+                ),
+                pa.csv.ConvertOptions(
+                    check_utf8=False,
+                    include_columns=list(columns.values()),
+                    column_types=dict.fromkeys(columns.values(), pa.string()),
+                    strings_can_be_null=False,
+                ),
+            )
         except pa.ArrowInvalid:
             return None
-        rows = table.num_rows
-        fits = rows == lines or rows + len(re.findall(rb"^\n", text, re.MULTILINE)) == lines
-        return table if fits else None
+        count = table.num_rows + len(refused)
+        lines = np.arange(text.count(b"\n") + (not text.endswith(b"\n")))
+        if count != len(lines):  # blank lines, which are no rows, or line ends inside quotes
+            lines = np.flatnonzero([bool(line) for line in text.split(b"\n")])
+            if count != len(lines):
+                return None
+        lines += block.first_line
+        wrong = np.array([row.number - 1 for row in refused], np.int64)
+        uncut = [self._wrong_width(row.actual_columns) for row in refused]
+        return _Rows(
+            np.delete(lines, wrong),
+            {role: table[column].combine_chunks() for role, column in columns.items()},
+            dict(zip(lines[wrong].tolist(), uncut, strict=True)),
+        )
 
-    def _times(self, table: pa.Table) -> NDArray[np.float64] | None:
-        column = table[self._column["time"]]
-        if self._dialect.times == "iso":
-            return _moments(column)
-        return _numbers(column, self._collector.largest_time)
-
-    def _values(self, table: pa.Table) -> NDArray[np.float32] | None:
-        if "value" not in self._column:
-            return np.ones(table.num_rows, np.float32)
-        found = _numbers(table[self._column["value"]], LARGEST_VALUE)
-        return None if found is None else found.astype(np.float32)
-
-    def _one_by_one(self, block: Block) -> None:
-        found: list[tuple[str, str, float, float, list[str]]] = []
-        for line_number, line in enumerate(block.text.split(b"\n"), start=block.first_line):
+    def _cut_line_by_line(self, block: Block) -> _Rows:
+        """The rows of a block that Arrow does not take, with what is wrong with the others."""
+        rows: dict[int, list[str]] = {}
+        uncut: dict[int, str] = {}
+        for place, line in enumerate(block.text.split(b"\n"), start=block.first_line):
             if not line:
                 continue
             try:
-                found.append(self._row(line))
+                fields = fields_of(decoded(line), self._dialect.separator, quoted=self._dialect.quoted)
+                if len(fields) == self._width:
+                    rows[place] = fields
+                else:
+                    uncut[place] = self._wrong_width(len(fields))
             except RowProblemError as problem:
-                self._collector.bad(self._name, line_number, str(problem))
-        if not found:
-            return
-        users, items, times, values, texts = zip(*found, strict=True)
-        collector = self._collector
-        codes = collector.items.codes(items)
-        collector.add(
-            collector.users.codes(users), codes, np.array(times, np.float64), np.array(values, np.float32)
+                uncut[place] = str(problem)
+        return _Rows(
+            np.array(list(rows), np.int64),
+            {
+                role: pa.array([fields[place] for fields in rows.values()], pa.string())
+                for role, place in self._place.items()
+            },
+            uncut,
         )
-        for attribute, words in zip(self._attributes, zip(*texts, strict=True), strict=True):
-            collector.learn(attribute, codes, np.arange(len(words)), list(words))
 
-    def _row(self, line: bytes) -> tuple[str, str, float, float, list[str]]:
-        fields = fields_of(decoded(line), self._dialect.separator, quoted=self._dialect.quoted)
-        if len(fields) != self._width:
-            raise RowProblemError(f"has {len(fields)} fields; allowed: {self._width}, as in the first line")
-        places, label = self._dialect.positions, self._label
-        user = identifier(fields[places.user], label["user"])
-        item = identifier(fields[places.item], label["item"])
-        if self._dialect.times == "iso":
-            time = moment(fields[places.time], label["time"])
-        else:
-            time = number(fields[places.time], label["time"], self._collector.largest_time, _OR_DATES)
-        value = 1.0 if places.value is None else number(fields[places.value], label["value"], LARGEST_VALUE)
-        return user, item, time, value, [fields[place] for _, place in places.attributes]
+    def _wrong_width(self, found: int) -> str:
+        return f"has {found} fields; allowed: {self._width}, as in the first line"
 
 
-def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
+_PLAIN: Final = r"^\d+(\.\d*)?$"
+"""How most numbers are written."""
+
+
+def _numbers(
+    texts: pa.Array, name: str, largest: float, otherwise: str = ""
+) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """The numbers of a column, and row → what is wrong where there is none; see :func:`number`."""
     try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        found = pc.cast(texts, pa.float64())
+    except pa.ArrowInvalid:
+        trimmed = pc.ascii_trim_whitespace(texts)
+        found = pc.cast(pc.if_else(pc.match_substring_regex(trimmed, _PLAIN), trimmed, "nan"), pa.float64())
+    numbers = found.to_numpy(zero_copy_only=False) + 0.0  # -0 becomes 0
+    odd = ~((numbers >= 0) & (numbers <= largest))  # negated, so that NaN is odd too
+    return _read_again(texts, numbers, odd, lambda text: number(text, name, largest, otherwise))
 
 
-def _words(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
-    """Codes and distinct texts of a column of ids."""
-    combined = column.combine_chunks()
-    array = combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-    return array.indices.to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
-
-
-def _numbers(column: pa.ChunkedArray, largest: float) -> NDArray[np.float64] | None:
-    """The column as numbers, or None if one is missing, not finite, negative or too large."""
-    if column.null_count:
-        return None
-    found = column.to_numpy() + 0.0  # -0 becomes 0
-    # Negated, so that NaN is refused too.
-    return found if bool(((found >= 0) & (found <= largest)).all()) else None
-
-
-def _moments(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
-    """The column of ISO texts as seconds, or None if one is not understood here."""
+def _moments(texts: pa.Array, name: str) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """The seconds of a column of ISO texts, and row → what is wrong where there are none; see :func:`moment`."""
+    seconds = np.full(len(texts), np.nan)
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
-            parsed = pc.cast(column, kind)
+            seconds = pc.cast(pc.cast(texts, kind), pa.int64()).to_numpy() / 1e6
+            break
         except pa.ArrowInvalid:
             continue
-        if parsed.null_count:
-            return None
-        seconds = pc.cast(parsed, pa.int64()).to_numpy() / 1e6
-        return seconds if bool(((seconds >= 0) & (seconds < LATEST)).all()) else None
-    return None
+    odd = ~((seconds >= 0) & (seconds < LATEST))
+    return _read_again(texts, seconds, odd, lambda text: moment(text, name))
+
+
+def _read_again(
+    texts: pa.Array, numbers: NDArray[np.float64], odd: NDArray[np.bool_], read: Callable[[str], float]
+) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """The numbers, of which the odd ones are read one by one; what is no number is told by its row."""
+    problems: dict[int, str] = {}
+    for row in np.flatnonzero(odd).tolist():
+        try:
+            numbers[row] = read(texts[row].as_py())
+        except RowProblemError as problem:
+            problems[row] = str(problem)
+    return numbers, problems

@@ -6,15 +6,16 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
-from rimsim.data.readers.rows import identifier
+from rimsim.data.readers.rows import RowProblemError, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-__all__ = ["Ids", "Vocabulary", "canonical"]
+__all__ = ["Ids", "Vocabulary", "Words", "canonical"]
 
 Ids: TypeAlias = "np.ndarray[tuple[int], np.dtype[Any]]"
 
@@ -25,25 +26,16 @@ _INT64 = range(-(2**63), 2**63)
 class Vocabulary:
     """A growing list of distinct ids; the place of an id in it is its code."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._codes: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._codes)
 
-    def check(self, ids: Iterable[str]) -> list[str]:
-        """The ids without spaces around them.
-
-        Raises:
-            RowProblemError: If one is missing.
-        """
-        return [identifier(text, self._name) for text in ids]
-
-    def codes(self, checked: Iterable[str]) -> NDArray[np.int32]:
-        """Codes of ids from :meth:`check`; new ids are added."""
+    def codes(self, words: Iterable[str]) -> NDArray[np.int32]:
+        """Codes of ids without spaces around them; new ids are added."""
         known = self._codes
-        return np.array([known.setdefault(text, len(known)) for text in checked], np.int32)
+        return np.array([known.setdefault(text, len(known)) for text in words], np.int32)
 
     def texts(self) -> list[str]:
         """The distinct ids as texts in the order of their codes."""
@@ -52,6 +44,51 @@ class Vocabulary:
     def ids(self) -> Ids:
         """The distinct ids in the order of their codes; see :func:`canonical`."""
         return canonical(self.texts())
+
+
+class Words:
+    """A column of n texts or whole numbers: its distinct words, and which of them stands in each row.
+
+    Args:
+        column: (n,) the column.
+        name: What it holds, for messages.
+    """
+
+    def __init__(self, column: pa.Array, name: str = "") -> None:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        encoded = column.dictionary_encode()
+        self._place: NDArray[np.int64] = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
+        self._words: list[str] = []
+        missing: dict[int, str] = {}
+        for place, word in enumerate([*encoded.dictionary.to_pylist(), None]):
+            try:
+                self._words.append(identifier(str(word), name))
+            except RowProblemError as problem:
+                self._words.append("")
+                missing[place] = str(problem)
+        rows = np.flatnonzero(np.isin(self._place, list(missing)))
+        self.lacking = {
+            row: missing[place] for row, place in zip(rows.tolist(), self._place[rows].tolist(), strict=True)
+        }
+        """Row → what is wrong with it, where the id is missing."""
+
+    def codes(self, rows: NDArray[np.bool_], vocabulary: Vocabulary) -> NDArray[np.int32]:
+        """Codes of the rows that are chosen; only their ids become known.
+
+        Args:
+            rows: (n,) which rows, none of them lacking.
+            vocabulary: What the codes are of.
+        """
+        place = self._place[rows]
+        used = np.flatnonzero(np.bincount(place, minlength=len(self._words)))
+        code = np.full(len(self._words), -1, np.int32)
+        code[used] = vocabulary.codes(self._words[number] for number in used.tolist())
+        return code[place]
+
+    def texts(self, rows: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
+        """Positions of the rows that are chosen in a list of texts, in which a missing one is empty."""
+        return self._place[rows], self._words
 
 
 def canonical(ids: list[str]) -> Ids:

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rimsim.data.readers.columns import resolve
-from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, RowProblemError, identifier, short
+from rimsim.data.readers.ids import Words
+from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, short
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from rimsim.data.readers.collect import Collector
     from rimsim.data.readers.columns import Columns, Positions
-    from rimsim.data.readers.ids import Vocabulary
 
 __all__ = ["read_parquet", "table_of"]
 
@@ -108,56 +108,43 @@ class _Reader:
 
     def read(self, batch: pa.RecordBatch) -> None:
         """Hand a batch to the collector, without the rows that cannot be read."""
-        collector = self._collector
         columns = {role: batch.column(batch.schema.names.index(name)) for role, name in self._columns.items()}
-        good = _Good(batch.num_rows, every=collector.skip_bad_rows)
-        user, item = _Words(columns["user"]), _Words(columns["item"])
-        good.refuse(user.lacking, self._labels["user"], columns["user"], "any id")
-        good.refuse(item.lacking, self._labels["item"], columns["item"], "any id")
+        users, items = (
+            Words(columns["user"], self._labels["user"]),
+            Words(columns["item"], self._labels["item"]),
+        )
         if self.moments:
-            time, latest = _seconds(columns["time"]), float(np.nextafter(LATEST, 0.0))
+            times, latest = _seconds(columns["time"]), float(np.nextafter(LATEST, 0.0))
             allowed = "times from 1970 to 9999"
         else:
-            time, latest = _floats(columns["time"]), collector.largest_time
+            times, latest = _floats(columns["time"]), self._collector.largest_time
             allowed = f"finite numbers from 0 to {latest:.7g}"
-        good.refuse(~((time >= 0) & (time <= latest)), self._labels["time"], columns["time"], allowed)
-        value = np.ones(batch.num_rows)
+        no_times = self._outside(times, latest, "time", columns["time"], allowed)
+        values, no_values = np.ones(batch.num_rows), {}
         if "value" in columns:
-            value = _floats(columns["value"])
-            outside = ~((value >= 0) & (value <= LARGEST_VALUE))
-            allowed = f"finite numbers from 0 to {LARGEST_VALUE:.7g}"
-            good.refuse(outside, self._labels["value"], columns["value"], allowed)
-        for place in sorted(good.problems):
-            collector.bad(self._name, self._row + place, good.problems[place])
-        rows = good.rows
-        items = item.codes(rows, collector.items)
-        for attribute, name in self._attributes.items():
-            texts = _Words(batch.column(batch.schema.names.index(name)))
-            collector.learn(attribute, items, *texts.texts(rows))
-        collector.add(
-            user.codes(rows, collector.users),
-            items,
-            time[rows] + 0.0,  # -0 becomes 0
-            (value[rows] + 0.0).astype(np.float32),
-        )
+            values, allowed = _floats(columns["value"]), f"finite numbers from 0 to {LARGEST_VALUE:.7g}"
+            no_values = self._outside(values, LARGEST_VALUE, "value", columns["value"], allowed)
+        problems = (
+            no_values | no_times | items.lacking | users.lacking
+        )  # of several, the first column's is told
+        for row in sorted(problems):
+            self._collector.bad(self._name, self._row + row, problems[row])
+        attributes = {
+            attribute: Words(batch.column(batch.schema.names.index(name)))
+            for attribute, name in self._attributes.items()
+        }
+        self._collector.take(users, items, times, values, attributes, without=problems)
         self._row += batch.num_rows
 
-
-class _Good:
-    """Which rows of a batch are good, and what is wrong with the others (or with the first one)."""
-
-    def __init__(self, rows: int, *, every: bool) -> None:
-        self.rows: NDArray[np.bool_] = np.ones(rows, bool)
-        self.problems: dict[int, str] = {}
-        self._every = every
-
-    def refuse(self, bad: NDArray[np.bool_], label: str, column: pa.Array, allowed: str) -> None:
-        """Take rows out, unless they are out already."""
-        fresh = np.flatnonzero(bad & self.rows)
-        for place in fresh.tolist() if self._every else fresh[:1].tolist():
-            found = column[place].as_py() if not pa.types.is_timestamp(column.type) else str(column[place])
-            self.problems[place] = f"{label} is {short(str(found))}; allowed: {allowed}"
-        self.rows[fresh] = False
+    def _outside(
+        self, numbers: NDArray[np.float64], largest: float, role: str, column: pa.Array, allowed: str
+    ) -> dict[int, str]:
+        """Row → what is wrong with it, where a number is missing, negative or too large."""
+        problems = {}
+        for row in np.flatnonzero(~((numbers >= 0) & (numbers <= largest))).tolist():
+            found = str(column[row]) if pa.types.is_timestamp(column.type) else str(column[row].as_py())
+            problems[row] = f"{self._labels[role]} is {short(found)}; allowed: {allowed}"
+        return problems
 
 
 def _kind(kind: pa.DataType) -> pa.DataType:
@@ -171,35 +158,6 @@ def _is_id(kind: pa.DataType) -> bool:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-class _Words:
-    """A column of ids: distinct texts, and for each row which of them."""
-
-    def __init__(self, column: pa.Array) -> None:
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        encoded = column.dictionary_encode()
-        self._places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        self._words: list[str] = []
-        missing = np.zeros(len(encoded.dictionary) + 1, bool)
-        missing[-1] = True  # where a null points
-        for number, word in enumerate(encoded.dictionary.to_pylist()):
-            try:
-                self._words.append(identifier(str(word), ""))
-            except RowProblemError:
-                self._words.append("")
-                missing[number] = True
-        self.lacking: NDArray[np.bool_] = missing[self._places]
-
-    def codes(self, rows: NDArray[np.bool_], vocabulary: Vocabulary) -> NDArray[np.int32]:
-        """Codes of some of the rows; only their ids become known."""
-        used, place = np.unique(self._places[rows], return_inverse=True)
-        return vocabulary.codes(self._words[number] for number in used.tolist())[place]
-
-    def texts(self, rows: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
-        """Positions of some of the rows in a list of texts, in which a missing one is empty."""
-        return self._places[rows] % (len(self._words) + 1), [*self._words, ""]
 
 
 def _floats(column: pa.Array) -> NDArray[np.float64]:
