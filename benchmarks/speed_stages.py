@@ -61,7 +61,7 @@ _FUNCTIONS = {
     "seen": "observation",
     "serve_one": "response",
     "summary": "observation",
-    "round_metrics": "measures",
+    "measured": "measures",
     "certified": "measures",
 }
 """Functions, whatever their file."""
@@ -84,7 +84,7 @@ _FILES = (
     ("matching/ranking.py", "top-k"),
     ("/agents/", "top-k"),
     ("/measures/", "measures"),
-    ("scenarios/study/round_metrics.py", "measures"),
+    ("scenarios/study/round_facts.py", "measures"),
     ("scenarios/study/adoption.py", "measures"),
     ("rimsim/tracking/", "tracking"),
     ("/envs/", "observation"),

@@ -8,6 +8,7 @@
     ├── MarketError          the market driven out of order
     ├── AgentError           an agent that raised, or answered with something that is no slate
     │   └── ArmsError        arms of a run that failed, one line an arm
+    ├── MeasureError         a measure that raised, or returned something that is no number
     └── RunFolderError       a run folder that is missing, foreign, in use or damaged
 
 All are built from positional arguments alone, because SimPy rebuilds the exception of a failed process as
@@ -30,6 +31,7 @@ __all__ = [
     "DataError",
     "InfeasibleError",
     "MarketError",
+    "MeasureError",
     "ModelError",
     "RimsimError",
     "RunFolderError",
@@ -94,6 +96,10 @@ class ArmsError(AgentError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class MeasureError(RimsimError):
+    """A measure that raised or that returned something that is no number; the message names it."""
 
 
 class RunFolderError(RimsimError):

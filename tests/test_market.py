@@ -37,7 +37,7 @@ from rimsim.market import Market, MarketState, Slates
 from rimsim.market._response import poisson_probability, uniform_draw
 from rimsim.market.clock import Clock, Rank
 from rimsim.market.schedule import VISIT_BITS
-from rimsim.scenarios.study.round_metrics import certified
+from rimsim.scenarios.study.round_facts import certified
 
 
 def played(config, name="relevance", batch_size=None, **options):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -167,23 +166,14 @@ def test_register_holds_the_metrics_of_the_tables():
         "jaccard",
         "genre_drift",
         "worst_ratio",
-        "utility_share",
         "sessions_per_user",
     }
     assert promised <= set(measures.MEASURES)
     assert all(name == measure.name for name, measure in measures.MEASURES.items())
 
 
-@pytest.mark.parametrize("measure", measures.MEASURES.values(), ids=lambda measure: measure.name)
-def test_registered_function_exists(measure):
-    """The function that a measure names can be found and called."""
-    module, _, name = measure.function.rpartition(".")
-    assert callable(getattr(importlib.import_module(module or "rimsim.measures"), name))
-
-
-def test_tags_are_group_and_name():
-    """A tag is group/name, and an unknown metric is an error with the nearest name."""
-    assert measures.tag("shortfall") == "guarantee/shortfall"
+def test_an_unknown_metric_is_named_with_the_nearest():
+    """A metric that is no measure is an error with the nearest name."""
     with pytest.raises(ConfigError, match="Did you mean 'coverage'"):
         measures.find_measure("covrage")
 

@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams import metadata
 
 from rimsim import tracking
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.measures import MEASURES, mean_interval, tag
+from rimsim.measures import MEASURES, mean_interval
 
 GROUPS = sorted({measure.group for measure in MEASURES.values()})
 
@@ -149,7 +149,7 @@ def test_layout_has_bands_of_three_tags_and_known_tags(tmp_path):
     (event,) = _events(folder).Tensors("custom_scalars__config__")
     page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     assert [category.title for category in page.category] == list(tracking.LAYOUT)
-    written = set(tracking.read_scalars(folder)) | {tag(name) for name in MEASURES}
+    written = set(tracking.read_scalars(folder)) | {measure.tag for measure in MEASURES.values()}
     for category in page.category:
         for chart in category.chart:
             if chart.HasField("margin"):
@@ -259,8 +259,6 @@ def test_every_tag_is_documented(tmp_path):
     assert own == {name for name in written if name.split("/")[0] not in {*GROUPS, "by_arrivals"}}
     assert [name for name in own if f"`{name}`" not in page] == []
     assert [group for group in GROUPS if f"`{group}/…`" not in page] == []
-    for name in MEASURES:
-        assert f"`{tag(name)}`" in page
 
 
 def test_documented_lines_run(tmp_path, monkeypatch):

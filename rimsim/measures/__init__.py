@@ -6,7 +6,10 @@
     adoption      Kaplan-Meier times of released items
     statistics    intervals over seeds, paired differences
     late          which rounds of a run its figures are means over
-    registry      MEASURES: metric name → formula, unit, TensorBoard group
+    measure       what a measure is
+    facts         what it is computed from: the record of a round
+    example       made-up rounds
+    registry      MEASURES: every metric of the tables, each one entry
 
 No measure returns NaN: what does not exist has a documented convention or is None.
 """
@@ -14,6 +17,7 @@ No measure returns NaN: what does not exist has a documented convention or is No
 from __future__ import annotations
 
 from rimsim.measures.adoption import AdoptionTimes, adoption_median, adoption_times
+from rimsim.measures.example import made_up_round
 from rimsim.measures.exposure import (
     average_popularity,
     binding_items,
@@ -31,6 +35,7 @@ from rimsim.measures.exposure import (
     who_pays,
     worst_ratio,
 )
+from rimsim.measures.facts import RoundFacts
 from rimsim.measures.late import late_means, late_rounds, late_words
 from rimsim.measures.loop import (
     genre_drift,
@@ -40,15 +45,14 @@ from rimsim.measures.loop import (
     sample_pairs,
     sessions_per_user,
 )
-from rimsim.measures.registry import MEASURES, Measure, find_measure, markdown_table, tag
+from rimsim.measures.measure import Measure
+from rimsim.measures.registry import MEASURES, find_measure, markdown_table, measured
 from rimsim.measures.relevance import (
     ndcg,
     penalised_value,
     per_slate,
     precision,
     recall,
-    relative_gap,
-    utility_share,
 )
 from rimsim.measures.statistics import Interval, PairedDifference, mean_interval, paired_difference
 
@@ -58,6 +62,7 @@ __all__ = [
     "Interval",
     "Measure",
     "PairedDifference",
+    "RoundFacts",
     "adoption_median",
     "adoption_times",
     "average_popularity",
@@ -78,8 +83,10 @@ __all__ = [
     "late_rounds",
     "late_words",
     "lorenz",
+    "made_up_round",
     "markdown_table",
     "mean_interval",
+    "measured",
     "ndcg",
     "paired_difference",
     "penalised_value",
@@ -87,13 +94,10 @@ __all__ = [
     "perplexity",
     "precision",
     "recall",
-    "relative_gap",
     "sample_pairs",
     "sessions_per_user",
     "shortfall",
     "shortfall_units",
-    "tag",
-    "utility_share",
     "who_pays",
     "worst_ratio",
 ]

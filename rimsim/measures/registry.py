@@ -1,130 +1,134 @@
-"""The register of measures: the metric names of the tables, each with its formula, unit and place."""
+"""The register of measures: every metric of the tables, each one entry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from rimsim.errors import ConfigError, nearest
+from rimsim.measures.adoption import adoption_median
+from rimsim.measures.exposure import (
+    average_popularity,
+    coverage,
+    effective_items,
+    examined_shortfall,
+    gini,
+    items_met,
+    perplexity,
+    shortfall,
+    shortfall_units,
+    worst_ratio,
+)
+from rimsim.measures.loop import genre_drift, jaccard, sample_pairs, sessions_per_user
+from rimsim.measures.measure import Measure
+from rimsim.measures.relevance import ndcg, penalised_value, per_slate, precision, recall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["MEASURES", "Better", "Measure", "find_measure", "markdown_table", "tag"]
+    from rimsim.measures.facts import RoundFacts
 
-Better: TypeAlias = Literal["higher", "lower", "neither"]
+__all__ = ["MEASURES", "find_measure", "markdown_table", "measured"]
 
-
-@dataclass(frozen=True)
-class Measure:
-    """One metric of the tables."""
-
-    name: str
-    """Metric name in the tables."""
-    title: str
-    """For the axis of a picture."""
-    group: str
-    """First half of the TensorBoard tag ``group/name``."""
-    unit: str
-    """Unit; ``share`` = a part of 1, written in per cent; ``index`` = from 0 to 1, but no part."""
-    better: Better
-    """Which direction is good, if one is."""
-    function: str
-    """The function that computes it: a name in ``rimsim.measures``, or a dotted path elsewhere."""
-    formula: str
-    """One line."""
-
+_PAIRS = 1000
+"""Pairs of arrivals that ``jaccard`` compares."""
 
 _ALL = (
-    Measure("precision", "Precision", "relevance", "share", "higher", "precision", "Σ hits / (n·k)"),
-    Measure("recall", "Recall", "relevance", "share", "higher", "recall",
-        "mean of hits / relevant (counted, or λ*(x)), over arrivals with a relevant item"),
-    Measure("ndcg", "NDCG", "relevance", "share", "higher", "ndcg",
-        "mean of Σ_hits 1/log₂(r+1) / the same of the ideal slate, over arrivals with a relevant item"),
-    Measure("utility", "Utility", "relevance", "expected consumptions per slate", "higher", "per_slate",
-        "mean over arrivals of Σ_r true P(consume y_r at position r)"),
-    Measure("utility_share", "Utility / oracle", "relevance", "share", "higher", "utility_share",
-        "utility / utility of the oracle, same round and seed"),
-    Measure("consumptions", "Consumptions", "relevance", "consumptions per slate", "higher", "per_slate",
-        "mean over arrivals of Σ_r consumed"),
-    Measure("coverage", "Catalogue coverage", "exposure", "share", "higher", "coverage", "#{y: E_y > 0} / M"),
-    Measure("gini", "Gini of exposure", "exposure", "index", "lower", "gini",
-        "Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending, zeros included"),
-    Measure("perplexity", "Exposure perplexity", "exposure", "items", "higher", "perplexity",
-        "exp(−Σ p ln p), p = E/ΣE"),
-    Measure("average_popularity", "Popularity of shown items", "exposure", "× catalogue mean", "neither",
-        "average_popularity", "(Σ E·q / ΣE) / (Σ q / M), q = popularity at round 0"),
-    Measure("shortfall", "Undelivered guarantees", "guarantee", "share", "lower", "shortfall",
-        "Σ (b − E)₊ / Σ b; 0 if Σ b = 0"),
-    Measure("shortfall_units", "Missing exposures", "guarantee", "exposures", "lower", "shortfall_units",
-        "Σ (b − E)₊"),
-    Measure("examined_shortfall", "Undelivered looks", "guarantee", "share", "lower", "examined_shortfall",
-        "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)"),
-    Measure("items_met", "Guarantees met", "guarantee", "share", "higher", "items_met",
-        "#{y: E ≥ b > 0} / #{y: b > 0}"),
-    Measure("worst_ratio", "Worst delivery", "guarantee", "exposures per required one", "higher",
-    "worst_ratio",
-        "min E/b over b > 0"),
-    Measure("effective_items", "Effective consumed items", "loop", "items", "higher", "effective_items",
-        "N(N−1) / Σ n(n−1), n = consumptions per item in the round, N = Σ n"),
-    Measure("log_gini", "Gini of the training log", "loop", "index", "lower", "gini",
-        "Gini of events per item in the log that the platform trains on"),
-    Measure("jaccard", "Likeness of slates", "loop", "index", "lower", "jaccard",
-        "mean of |A ∩ B| / |A ∪ B| over a fixed sample of pairs of arrivals"),
-    Measure("genre_drift", "Genre drift", "loop", "bits", "neither", "genre_drift",
-        "Jensen-Shannon divergence (base 2) of genre shares of exposure, now and in round 0"),
-    Measure("sessions_per_user", "Sessions per user", "loop", "arrivals", "higher", "sessions_per_user",
-        "arrivals / distinct users among them"),
-    Measure("adoption_median", "Median adoption time", "loop", "arrivals", "lower", "adoption_median",
-        "Kaplan-Meier median of arrivals from release to the m-th consumption"),
-    Measure("value_model", "Value (model)", "allocation", "model score", "higher", "penalised_value",
-        "Σ model score − c·Σ (b − E)₊"),
-    Measure("value_true", "Value (true)", "allocation", "true intensity", "higher", "penalised_value",
-        "Σ true intensity − c·Σ (b − E)₊"),
-    Measure("return", "Return", "allocation", "consumptions", "higher", "penalised_value",
-        "Σ consumed − c·Σ (b − E)₊"),
-    Measure("bound", "Dual bound", "allocation", "model score", "neither", "rimsim.matching.certificate",
-        "least D(w) = Σ_x TopSum_k(s + w)₊ − w·b over w = −v of the agent and of the round solved in hindsight"),
-    Measure("gap", "Certified gap", "allocation", "share", "lower", "relative_gap", "(D − V) / |D|"),
+    Measure("precision", "share", "Σ hits / (n·k)",
+        lambda f: precision(f.consumed), "Precision", "relevance", "higher"),
+    Measure("recall", "share", "mean of hits / relevant (counted, or λ*(x)), over arrivals with a relevant item",
+        lambda f: recall(f.consumed, f.relevant), "Recall", "relevance", "higher"),
+    Measure("ndcg", "share",
+        "mean of Σ_hits 1/log₂(r+1) / the same of the ideal slate, over arrivals with a relevant item",
+        lambda f: ndcg(f.consumed, f.relevant) if f.counts_items else None, "NDCG", "relevance", "higher"),
+    Measure("utility", "expected consumptions per slate",
+        "mean over arrivals of Σ_r true P(consume y_r at position r)",
+        lambda f: per_slate(f.probability), "Utility", "relevance", "higher"),
+    Measure("consumptions", "consumptions per slate", "mean over arrivals of Σ_r consumed",
+        lambda f: per_slate(f.consumed), "Consumptions", "relevance", "higher"),
+    Measure("coverage", "share", "#{y: E_y > 0} / M",
+        lambda f: coverage(f.exposure), "Catalogue coverage", "exposure", "higher"),
+    Measure("gini", "index", "Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending, zeros included",
+        lambda f: gini(f.exposure), "Gini of exposure", "exposure", "lower"),
+    Measure("perplexity", "items", "exp(−Σ p ln p), p = E/ΣE",
+        lambda f: perplexity(f.exposure), "Exposure perplexity", "exposure", "higher"),
+    Measure("average_popularity", "× catalogue mean", "(Σ E·q / ΣE) / (Σ q / M), q = popularity at round 0",
+        lambda f: average_popularity(f.exposure, f.popularity), "Popularity of shown items", "exposure"),
+    Measure("shortfall", "share", "Σ (b − E)₊ / Σ b; 0 if Σ b = 0",
+        lambda f: shortfall(f.exposure, f.required), "Undelivered guarantees", "guarantee", "lower"),
+    Measure("shortfall_units", "exposures", "Σ (b − E)₊",
+        lambda f: shortfall_units(f.exposure, f.required), "Missing exposures", "guarantee", "lower"),
+    Measure("examined_shortfall", "share", "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)",
+        lambda f: examined_shortfall(f.slates, f.required, f.gamma), "Undelivered looks", "guarantee", "lower"),
+    Measure("items_met", "share", "#{y: E ≥ b > 0} / #{y: b > 0}",
+        lambda f: items_met(f.exposure, f.required), "Guarantees met", "guarantee", "higher"),
+    Measure("worst_ratio", "exposures per required one", "min E/b over b > 0",
+        lambda f: worst_ratio(f.exposure, f.required), "Worst delivery", "guarantee", "higher"),
+    Measure("effective_items", "items", "N(N−1) / Σ n(n−1), n = consumptions per item in the round, N = Σ n",
+        lambda f: effective_items(f.consumption), "Effective consumed items", "loop", "higher"),
+    Measure("log_gini", "index", "Gini of events per item in the log that the platform trains on",
+        lambda f: gini(f.log_counts), "Gini of the training log", "loop", "lower"),
+    Measure("jaccard", "index", "mean of |A ∩ B| / |A ∪ B| over a fixed sample of pairs of arrivals",
+        lambda f: jaccard(f.slates, sample_pairs(len(f.slates), _PAIRS, f.seed, f.user)),
+        "Likeness of slates", "loop", "lower"),
+    Measure("genre_drift", "bits",
+        "Jensen-Shannon divergence (base 2) of genre shares of exposure, now and in round 0",
+        lambda f: genre_drift(f.exposure, f.first_exposure, f.genre_weights), "Genre drift", "loop"),
+    Measure("sessions_per_user", "arrivals", "arrivals / distinct users among them",
+        lambda f: sessions_per_user(f.user), "Sessions per user", "loop", "higher"),
+    Measure("adoption_median", "arrivals", "Kaplan-Meier median of arrivals from release to the m-th consumption",
+        lambda f: None if f.adoption is None else adoption_median(f.adoption),
+        "Median adoption time", "loop", "lower"),
+    Measure("value_model", "model score", "Σ model score − c·Σ (b − E)₊",
+        lambda f: f.value_model, "Value (model)", "allocation", "higher"),
+    Measure("value_true", "true intensity", "Σ true intensity − c·Σ (b − E)₊",
+        lambda f: penalised_value(f.true_intensity, f.exposure, f.required, f.cost),
+        "Value (true)", "allocation", "higher"),
+    Measure("return", "consumptions", "Σ consumed − c·Σ (b − E)₊",
+        lambda f: penalised_value(f.consumed, f.exposure, f.required, f.cost),
+        "Return", "allocation", "higher"),
+    Measure("bound", "model score",
+        "least D(w) = Σ_x TopSum_k(s + w)₊ − w·b over w = −v of the agent and of the round solved in hindsight",
+        lambda f: f.bound, "Dual bound", "allocation"),
+    Measure("gap", "share", "(D − V) / |D|", lambda f: f.gap, "Certified gap", "allocation", "lower"),
 )  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for measure in _ALL})
-"""Every metric of the tables by name, in the order of the documentation."""
+"""Every built-in measure by the name of its metric, in the order of the documentation."""
 
 
-def find_measure(name: str) -> Measure:
+def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
     """The measure of that name.
 
     Raises:
         ConfigError: If there is none; the message names the nearest.
     """
-    if name not in MEASURES:
-        raise ConfigError(f"metric {name!r} is unknown.{nearest(name, MEASURES)}")
-    return MEASURES[name]
+    if name not in among:
+        raise ConfigError(f"metric {name!r} is unknown.{nearest(name, among)}")
+    return among[name]
 
 
-def tag(name: str) -> str:
-    """TensorBoard tag of a metric, ``group/name``.
+def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values()) -> dict[str, float]:
+    """Metric name → value of each measure that has one in a round.
 
     Raises:
-        ConfigError: If there is no such metric.
+        MeasureError: If a measure raised, or returned something that is no number.
     """
-    return f"{find_measure(name).group}/{name}"
+    values = {measure.name: measure.value(facts) for measure in measures}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def markdown_table() -> str:
     """The table of all measures as it stands in ``docs/measures.md``."""
-    lines = ["| metric | group | formula | unit | better | function |", "|---|---|---|---|---|---|"]
+    lines = ["| metric | title | group | formula | unit | better |", "|---|---|---|---|---|---|"]
     for measure in MEASURES.values():
-        formula = measure.formula.replace("|", "\\|")
         row = (
             f"`{measure.name}`",
+            measure.title,
             measure.group,
-            formula,
+            measure.formula.replace("|", "\\|"),
             measure.unit,
             "–" if measure.better == "neither" else measure.better,
-            f"`{measure.function}`",
         )
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"

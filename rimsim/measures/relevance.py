@@ -17,7 +17,7 @@ from rimsim.measures.exposure import shortfall_units
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ndcg", "penalised_value", "per_slate", "precision", "recall", "relative_gap", "utility_share"]
+__all__ = ["ndcg", "penalised_value", "per_slate", "precision", "recall"]
 
 
 def precision(hits: ArrayLike) -> float:
@@ -98,11 +98,6 @@ def per_slate(values: ArrayLike) -> float:
     return float(worth.sum(axis=1).mean()) if len(worth) else 0.0
 
 
-def utility_share(utility: float, oracle: float) -> float:
-    """Utility over the oracle's at the same round and seed; 0 if the oracle has none."""
-    return float(utility / oracle) if oracle > 0 else 0.0
-
-
 def penalised_value(worth: ArrayLike, exposure: ArrayLike, required: ArrayLike, cost: float) -> float:
     """V = Σ worth − c·Σ(b − E)₊, in float64.
 
@@ -116,11 +111,6 @@ def penalised_value(worth: ArrayLike, exposure: ArrayLike, required: ArrayLike, 
         cost: c, the price of one exposure of shortfall.
     """
     return float(np.asarray(worth, np.float64).sum() - cost * shortfall_units(exposure, required))
-
-
-def relative_gap(bound: float, value: float) -> float:
-    """(D − V) / |D|: by how much, at most, better slates could exceed V; 0 if D = V."""
-    return 0.0 if bound == value else float((bound - value) / max(abs(bound), np.finfo(np.float64).tiny))
 
 
 def _hits(hits: ArrayLike) -> NDArray[np.bool_]:

@@ -25,6 +25,7 @@ import torch
 from rimsim.data.log import EventLog
 from rimsim.intensity import RIM, Ground, IntensityModel, RecurrentModel, UserStates, load
 from rimsim.rng import Purpose, generator
+from rimsim.testing.measures import random_items
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,15 +65,7 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
         time=time[order],
         value=np.ones(len(who), np.float32),
         users=pd.DataFrame({"id": np.arange(n_users)}),
-        items=pd.DataFrame(
-            {
-                "id": np.arange(n_items),
-                "title": [f"item {i}" for i in range(n_items)],
-                "genres": ["Even" if i % 2 == 0 else "Odd|Drama" for i in range(n_items)],
-                "year": pd.array([1960 + i % 50 for i in range(n_items)], dtype="Int64"),
-                "release": np.zeros(n_items),
-            }
-        ),
+        items=random_items(n_items),
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from rimsim.errors import ConfigError
-from rimsim.measures import MEASURES, find_measure, mean_interval, tag
+from rimsim.measures import MEASURES, find_measure, mean_interval
 from rimsim.tracking.events import Chart, EventFile, HyperParameter, Point, event_files, read_scalars
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ class Tracker:
         Raises:
             ConfigError: If a metric is neither registered nor a tag of its own; nothing is written then.
         """
-        points = {name if "/" in name else tag(name): value for name, value in record.metrics.items()}
+        points = {
+            name if "/" in name else find_measure(name).tag: value for name, value in record.metrics.items()
+        }
         points |= _delivery(record) | _price_levels(record)
         for name, value in points.items():
             if value is None or not math.isfinite(value):

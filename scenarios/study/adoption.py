@@ -37,35 +37,34 @@ class AdoptionCount:
         self.arrivals.append(row + before)
         self.ticks.append(closed.ledger.schedule.tick)
 
-    def times(self) -> tuple[NDArray[np.int64], AdoptionTimes] | None:
-        """Released items (J,) and their times to the first consumption; None where none has been released."""
+    def released(self) -> NDArray[np.int64]:
+        """(J,) items that have come onto the market."""
         ticks = np.concatenate(self.ticks)
-        late = np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
+        return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
+
+    def times(self) -> AdoptionTimes | None:
+        """Times of the released items to their first consumption; None where none has been released."""
+        late = self.released()
         if not len(late):
             return None
+        ticks = np.concatenate(self.ticks)
         place = np.full(len(self.release), -1)
         place[late] = np.arange(len(late))
         items, arrivals = place[np.concatenate(self.items)], np.concatenate(self.arrivals)
         start = np.searchsorted(ticks, self.release[late], "left")
-        return late, measures.adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
+        return measures.adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
         """Columns agent, seed, item, duration, observed; None where no item has been released."""
-        found = self.times()
-        if found is None:
+        times = self.times()
+        if times is None:
             return None
-        late, times = found
         return pd.DataFrame(
             {
                 "agent": agent,
                 "seed": np.int64(seed),
-                "item": late,
+                "item": self.released(),
                 "duration": times.duration,
                 "observed": times.observed,
             }
         )
-
-    def median(self) -> float | None:
-        """Kaplan-Meier median of arrivals to the first consumption; None where fewer than half were adopted."""
-        found = self.times()
-        return None if found is None else measures.adoption_median(found[1])

@@ -16,11 +16,11 @@ from rimsim.intensity import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
-from rimsim.measures import late_rounds
+from rimsim.measures import late_rounds, measured
 from rimsim.scenarios.store.run_folder import FAILURES, disk_told, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
 from rimsim.scenarios.study.checkpoint import ArmProgress, is_done, latest, mark_done, save
-from rimsim.scenarios.study.round_metrics import MeasureContext, certified, round_metrics
+from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
     config, folder = arm.config, arm.folder
     agent = make_agent(arm.agent)
     market = market_for(agent, config, seeds=Seeds.all(arm.seed), retrain=False if arm.frozen else None)
-    context = MeasureContext.of(market.world, config, arm.seed)
+    shared = ArmFacts.of(market.world, config, arm.seed)
     adoption = AdoptionCount(market.world.release)
     figures: list[pd.DataFrame] = []
     first: NDArray[np.int64] | None = None
@@ -149,10 +149,8 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
             price = getattr(agent, "item_price", None)
             proof = certified(closed, price, bound_price) if arm.certify else None
             bound_price = None if proof is None else proof.price
-            values = round_metrics(closed, context, first, proof)
             adoption.enter(closed)
-            if (median := adoption.median()) is not None:
-                values["adoption_median"] = median
+            values = measured(shared.round(closed, first, adoption.times(), proof))
             figures.append(_long(arm, closed.number, values))
             _write_round(arm, closed, part)
             if price is not None:

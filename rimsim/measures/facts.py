@@ -1,0 +1,106 @@
+"""What a measure is computed from: the record of a round of one arm."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.measures.exposure import exposure_counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from rimsim.measures.adoption import AdoptionTimes
+
+__all__ = ["RoundFacts"]
+
+
+@dataclass(frozen=True, eq=False)
+class RoundFacts:
+    """A round of one agent at one seed: n arrivals with k positions each, over a catalogue of M items.
+
+    Arrays cannot be written to: they are those of the market.
+    """
+
+    round: int
+    """Number of the round, from 0."""
+    seed: int
+    """Seed of the arm; arrivals and dice of a seed are the same for all agents."""
+    slates: NDArray[np.integer]
+    """(n, k) items shown, in order of position; −1 where a position stayed empty. Rows are arrivals by time."""
+    consumed: NDArray[np.bool_]
+    """(n, k) what was consumed."""
+    probability: NDArray[np.float64]
+    """(n, k) true probability of consumption; 0 where a position is empty."""
+    true_intensity: NDArray[np.float64]
+    """(n, k) true λ*(x)·p*(y|x) of what was shown; 0 where a position is empty."""
+    intensity: NDArray[np.float32]
+    """(n, k) the platform's λ(x,y) at the decision; NaN where a position is empty."""
+    price: NDArray[np.float32]
+    """(n, k) item price v at the decision; NaN for an agent without prices."""
+    propensity: NDArray[np.float32]
+    """(n, k) inclusion probability at the decision; NaN for a deterministic agent."""
+    user: NDArray[np.int64]
+    """(n,) visitor of each arrival."""
+    time: NDArray[np.float64]
+    """(n,) when it came, seconds on the market's clock."""
+    ground_intensity: NDArray[np.float32]
+    """(n,) the platform's λ(x)."""
+    relevant: NDArray[np.float64]
+    """(n,) how many items the arrival would have consumed of a catalogue shown whole."""
+    counts_items: bool
+    """True if ``relevant`` counts items (a replay); otherwise it is an expectation, λ*(x)."""
+    required: NDArray[np.int64]
+    """(M,) required exposures b."""
+    first_exposure: NDArray[np.int64]
+    """(M,) exposures in round 0 of the same arm."""
+    log_counts: NDArray[np.int64]
+    """(M,) events of each item in the log that the platform trains on at the round's end."""
+    popularity: NDArray[np.int64]
+    """(M,) events of each item in the log at the market's opening: a ruler that the loop does not bend."""
+    release: NDArray[np.float64]
+    """(M,) when each item came onto the market, seconds on its clock; −∞ = it has always been there."""
+    genre_weights: NDArray[np.float64]
+    """(M, G) share of each genre in each item, from :func:`rimsim.measures.genre_weights`."""
+    items: pd.DataFrame
+    """The item table of the log, M rows: ``id``, ``title``, ``genres``, ``year``, ``release``."""
+    cost: float
+    """c, the cost of one exposure of shortfall, in units of intensity."""
+    gamma: float
+    """γ, the chance to look at the next position."""
+    adoption: AdoptionTimes | None = None
+    """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
+    value_model: float | None = None
+    """V of the certificate, Σ model score − c·shortfall; None without certificates, as the next two."""
+    bound: float | None = None
+    """D(w), the least bound that is known of V."""
+    gap: float | None = None
+    """(D − V) / |D|."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                guarded = value.view()
+                guarded.flags.writeable = False
+                object.__setattr__(self, field.name, guarded)
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue, M."""
+        return len(self.required)
+
+    @cached_property
+    def exposure(self) -> NDArray[np.int64]:
+        """(M,) exposures E of each item."""
+        return exposure_counts(self.slates, self.n_items)
+
+    @cached_property
+    def consumption(self) -> NDArray[np.int64]:
+        """(M,) consumptions of each item."""
+        return np.bincount(self.slates[self.consumed], minlength=self.n_items)

@@ -1,0 +1,121 @@
+"""Tests for measures of one's own: subclass, name the measure, run pytest.
+
+    from rimsim.testing import MeasureTests
+
+    class TestMine(MeasureTests):
+        def make(self) -> Measure:
+            return freshness
+
+Every test states a promise that tables, TensorBoard and pictures rely on. Rounds are made up, from
+counter-based random numbers; override :meth:`MeasureTests.rounds` to use others.
+"""
+
+# ruff: noqa: S101 - these are tests, and assert is pytest's language
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import abstractmethod
+from numbers import Real
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from rimsim.measures import MEASURES, Measure, RoundFacts, made_up_round
+
+__all__ = ["MeasureTests", "random_items"]
+
+_OF_ARRIVALS = (
+    "slates",
+    "consumed",
+    "probability",
+    "true_intensity",
+    "intensity",
+    "price",
+    "propensity",
+    "user",
+    "time",
+    "ground_intensity",
+    "relevant",
+)
+"""Fields of :class:`rimsim.measures.RoundFacts` with a row an arrival."""
+
+
+def random_items(n_items: int = 40) -> pd.DataFrame:
+    """An item table as a log has it, with genres that differ for items of even and of odd number."""
+    number = range(n_items)
+    return pd.DataFrame(
+        {
+            "id": np.arange(n_items),
+            "title": [f"item {i}" for i in number],
+            "genres": ["Even" if i % 2 == 0 else "Odd|Drama" for i in number],
+            "year": pd.array([1960 + i % 50 for i in number], dtype="Int64"),
+            "release": np.zeros(n_items),
+        }
+    )
+
+
+class MeasureTests:
+    """What any measure must do; subclass it in a test module and say which measure it is."""
+
+    depends_on_order: ClassVar[bool] = False
+    """Whether the value of a round may depend on the order in which its users arrived."""
+
+    @abstractmethod
+    def make(self) -> Measure:
+        """The measure."""
+
+    def rounds(self) -> list[RoundFacts]:
+        """Rounds of usual and of unusual kinds: half empty, of one arrival, with nothing shown, without certificate."""
+        items = random_items()
+        return [
+            *(made_up_round(items, seed=seed) for seed in range(3)),
+            made_up_round(items, filled=0.5, complete=False),
+            made_up_round(items, arrivals=1),
+            made_up_round(items, filled=0.0, complete=False),
+        ]
+
+    def test_it_says_what_it_measures(self) -> None:
+        """A measure is a ``Measure`` whose name no other one has."""
+        measure = self.make()
+        assert isinstance(measure, Measure)
+        assert MEASURES.get(measure.name, measure) == measure
+
+    def test_a_round_has_a_finite_value_or_none(self) -> None:
+        """In every round, one with nothing shown included, the value is a finite number or None."""
+        for facts in self.rounds():
+            value = self.make().of(facts)
+            assert value is None or (isinstance(value, Real) and math.isfinite(value)), f"it is {value!r}"
+
+    def test_some_round_has_a_value(self) -> None:
+        """A measure that is None everywhere measures nothing."""
+        assert any(self.make().of(facts) is not None for facts in self.rounds())
+
+    def test_the_same_round_has_the_same_value(self) -> None:
+        """A value is a function of the round alone: neither chance nor earlier rounds change it."""
+        measure, rounds = self.make(), self.rounds()
+        values = [measure.of(facts) for facts in rounds]
+        assert [measure.of(facts) for facts in reversed(rounds)] == values[::-1]
+
+    def test_it_leaves_the_round_as_it_was(self) -> None:
+        """Nothing of a round is changed, its item table neither; its arrays cannot be written to."""
+        facts = self.rounds()[0]
+        before = facts.items.copy()
+        self.make().of(facts)
+        pd.testing.assert_frame_equal(facts.items, before)
+
+    def test_the_order_of_arrivals_does_not_matter(self) -> None:
+        """A round whose arrivals came in another order has the same value, unless the measure depends on order."""
+        if self.depends_on_order:
+            return
+        for facts in self.rounds():
+            rows = np.arange(len(facts.slates))[::-1]
+            other = dataclasses.replace(facts, **{name: getattr(facts, name)[rows] for name in _OF_ARRIVALS})
+            value, turned = self.make().of(facts), self.make().of(other)
+            assert value == turned or (
+                value is not None
+                and turned is not None
+                and math.isclose(value, turned, rel_tol=1e-9, abs_tol=1e-12)
+            ), f"{value!r} became {turned!r}; say depends_on_order = True if it may"

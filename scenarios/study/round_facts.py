@@ -1,0 +1,141 @@
+"""The record of a round that its measures are computed from, and the round's certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.agents.prices import joined_states
+from rimsim.market.clock import ALWAYS, seconds
+from rimsim.matching import certificate, solve_dual
+from rimsim.measures import RoundFacts, genre_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.market import ClosedRound, World
+    from rimsim.matching import Certificate
+    from rimsim.measures import AdoptionTimes
+
+__all__ = ["ArmFacts", "certified"]
+
+_BOUND_TOL = 1e-3
+"""How near the bound of a round is to the best one, relative."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArmFacts:
+    """What the records of all rounds of an arm share."""
+
+    seed: int
+    """Seed of the arm."""
+    gamma: float
+    """γ of examination."""
+    popularity: NDArray[np.int64]
+    """(M,) events of each item in the warm-up log."""
+    genre_weights: NDArray[np.float64]
+    """(M, G) share of each genre in each item."""
+    release: NDArray[np.float64]
+    """(M,) seconds on the market's clock at which each item comes; −∞ = it has always been there."""
+    items: pd.DataFrame
+    """The item table of the log."""
+
+    @classmethod
+    def of(cls, world: World, config: ScenarioConfig, seed: int) -> ArmFacts:
+        """What the arms of a scenario and seed share."""
+        items = world.log.items
+        return cls(
+            seed=seed,
+            gamma=config.consumer.position_decay,
+            popularity=np.bincount(world.past.item, minlength=len(items)),
+            genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+            release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
+            items=items,
+        )
+
+    def round(
+        self,
+        closed: ClosedRound,
+        first: NDArray[np.int64],
+        adoption: AdoptionTimes | None,
+        proof: Certificate | None,
+    ) -> RoundFacts:
+        """The record of a round.
+
+        Args:
+            closed: The round.
+            first: (M,) exposures of round 0 of the same arm.
+            adoption: Times to adoption up to the round's end; None where nothing has been released.
+            proof: The round's certificate; None leaves its figures out.
+        """
+        ledger = closed.ledger
+        schedule = ledger.schedule
+        return RoundFacts(
+            round=closed.number,
+            seed=self.seed,
+            slates=ledger.item,
+            consumed=ledger.consumed,
+            probability=ledger.probability,
+            true_intensity=ledger.true_intensity,
+            intensity=ledger.intensity,
+            price=ledger.price,
+            propensity=ledger.propensity,
+            user=schedule.user[schedule.slot],
+            time=seconds(schedule.tick),
+            ground_intensity=ledger.ground,
+            relevant=closed.relevant,
+            counts_items=closed.counts_items,
+            required=closed.required,
+            first_exposure=first,
+            log_counts=closed.log_counts,
+            popularity=self.popularity,
+            release=self.release,
+            genre_weights=self.genre_weights,
+            items=self.items,
+            cost=closed.cost,
+            gamma=self.gamma,
+            adoption=adoption,
+            value_model=None if proof is None else proof.value,
+            bound=None if proof is None else proof.bound,
+            gap=None if proof is None else proof.gap,
+        )
+
+
+def certified(
+    closed: ClosedRound, price: NDArray[np.float64] | None, start: NDArray[np.float64] | None = None
+) -> Certificate:
+    """V, the best bound D(w) and the gap of a round's slates under the scores of the model that served it.
+
+    The scores are computed anew from the states in which the arrivals came, and any price gives a valid bound. Prices
+    that an agent held last, or none, give a loose one, which would be read as its loss; so the round is also solved in
+    hindsight, and the lower bound of the two is taken.
+
+    Args:
+        closed: The round.
+        price: (M,) item prices v of the agent; None if it has none.
+        start: (M,) prices from which the solution in hindsight starts, such as those of the last round's bound; None:
+            the agent's, if it has any.
+    """
+    chunks = list(closed.states)
+    order = np.concatenate([chunk.index for chunk in chunks])
+    slates = closed.ledger.item[order].astype(np.int64)
+    scores, admissible, capacity = joined_states(chunks, slates.shape[1])
+    best = solve_dual(
+        scores,
+        capacity,
+        closed.required,
+        admissible=admissible,
+        cost=closed.cost,
+        prices=price if start is None else start,
+        tol=_BOUND_TOL,
+    )
+    proofs = [
+        certificate(scores, slates, capacity, closed.required, v, closed.cost, admissible=admissible)
+        for v in (best.item_price, price)
+        if v is not None
+    ]
+    return min(proofs, key=lambda proof: proof.bound)

@@ -1,0 +1,125 @@
+"""Measures as entries: what each promises, what a record of a round keeps, what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rimsim.errors import ConfigError, MeasureError
+from rimsim.measures import MEASURES, Measure, made_up_round, measured
+from rimsim.testing import MeasureTests, random_items
+
+
+class TestBuiltIn(MeasureTests):
+    """Every built-in measure keeps the promises of a measure."""
+
+    @pytest.fixture(autouse=True, params=MEASURES.values(), ids=MEASURES)
+    def _measure(self, request):
+        self.measure = request.param
+        self.depends_on_order = self.measure.name == "jaccard"  # it looks at sampled pairs of rows
+
+    def make(self):
+        """The measure of the case."""
+        return self.measure
+
+
+@pytest.fixture
+def facts():
+    """A made-up round."""
+    return made_up_round(random_items())
+
+
+def _measure(of, **fields):
+    return Measure(**({"name": "mine", "unit": "share", "formula": "x", "of": of} | fields))
+
+
+def _shuffled(facts):
+    facts.items.iloc[0, 1] = "changed"
+    return 0.5
+
+
+_DRAWS = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("test", "wrong"),
+    [
+        ("it_says_what_it_measures", _measure(lambda _: 0.5, name="gini")),
+        ("a_round_has_a_finite_value_or_none", _measure(lambda facts: np.nanmean(facts.price))),
+        ("some_round_has_a_value", _measure(lambda _: None)),
+        ("the_same_round_has_the_same_value", _measure(lambda _: float(_DRAWS.random()))),
+        ("it_leaves_the_round_as_it_was", _measure(_shuffled)),
+        ("the_order_of_arrivals_does_not_matter", _measure(lambda facts: float(facts.slates[0, 0]))),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
+    """Each test of the mixin passes a good measure and fails for one that breaks its promise."""
+
+    class Good(MeasureTests):
+        def make(self):
+            return _measure(lambda facts: float(facts.consumed.mean()))
+
+    class Wrong(MeasureTests):
+        def make(self):
+            return wrong
+
+    getattr(Good(), f"test_{test}")()
+    with pytest.raises(AssertionError):
+        getattr(Wrong(), f"test_{test}")()
+
+
+def test_a_record_cannot_be_written_to(facts):
+    """A measure that sorts in place is an error and leaves the market's arrays as they are."""
+    with pytest.raises(ValueError, match="read-only"):
+        facts.slates.sort()
+    with pytest.raises(MeasureError, match="'mine' raised ValueError.*read-only, in round 1"):
+        _measure(lambda f: f.required.sort()).value(facts)
+
+
+def test_exposure_and_consumption_are_counted_from_the_slates(facts):
+    """Each item's exposures and consumptions are those of the slates' positions."""
+    for item in range(facts.n_items):
+        shown = facts.slates == item
+        assert facts.exposure[item] == shown.sum()
+        assert facts.consumption[item] == (shown & facts.consumed).sum()
+
+
+def test_what_has_no_finite_value_is_left_out(facts):
+    """None, NaN and infinity leave a gap; whole numbers and NumPy's become floats."""
+    values = {"none": None, "nan": math.nan, "inf": np.inf, "whole": np.int64(3), "yes": True}
+    given = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
+    assert measured(facts, given) == {"whole": 3.0, "yes": 1.0}
+
+
+@pytest.mark.parametrize("value", ["0.5", [0.5], np.ones(2), 1j])
+def test_what_is_no_number_is_refused(facts, value):
+    """A text, a list, an array and a complex number are errors that name the measure and what it returned."""
+    with pytest.raises(MeasureError, match=f"'mine' returned a {type(value).__name__}; allowed: a number"):
+        _measure(lambda _: value).value(facts)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "my measure"}, "name is 'my measure'; allowed: letters, digits and _"),
+        ({"name": 3}, "name is 3"),
+        ({"group": "a/b"}, "group is 'a/b'"),
+        ({"unit": ""}, "unit is ''; allowed: a line of text"),
+        ({"formula": "two\nlines"}, "formula is"),
+        ({"better": "more"}, "better is 'more'; allowed: higher, lower, neither"),
+        ({"of": 0.5}, "of is a float; allowed: a function"),
+    ],
+)
+def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, said):
+    """Each field that does not fit is named, with what was found and what is allowed."""
+    with pytest.raises(ConfigError, match=said):
+        _measure(**({"of": lambda _: 0.5} | fields))
+
+
+def test_a_measure_of_four_fields_has_a_title_and_a_tag():
+    """Title and tag follow from the name where nothing else is said."""
+    measure = _measure(lambda _: 0.5, name="new_items")
+    assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
