@@ -24,7 +24,6 @@ from rimsim.intensity import (
     GRU,
     RIM,
     EMAConfig,
-    Ground,
     GRUConfig,
     HawkesConfig,
     HawkesPoissonConfig,
@@ -32,12 +31,11 @@ from rimsim.intensity import (
     TransformerConfig,
     UserPopularityConfig,
     UserStates,
-    calibration,
-    count_calibration,
-    count_examples,
-    make,
-    session_examples,
 )
+from rimsim.intensity.calibration import calibration, count_calibration
+from rimsim.intensity.examples import count_examples, session_examples
+from rimsim.intensity.ground import Ground
+from rimsim.intensity.registry import make
 from rimsim.rng import Purpose, generator, uniform
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ import numpy as np
 
 from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
 from rimsim.data import EventLog, write
-from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson, cache_folder, register
+from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson
+from rimsim.intensity.cache import cache_folder
+from rimsim.intensity.registry import register
 from rimsim.testing import random_log
 
 if TYPE_CHECKING:

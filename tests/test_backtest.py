@@ -11,7 +11,8 @@ import pytest
 from rimsim import measures
 from rimsim.data import load
 from rimsim.errors import ConfigError, DataError, ModelError, RunFolderError
-from rimsim.intensity import Popularity, make, parts, register
+from rimsim.intensity import Popularity
+from rimsim.intensity.registry import make, parts, register
 from rimsim.matching import price_slates
 from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run

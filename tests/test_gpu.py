@@ -16,7 +16,9 @@ from small_markets import small_scenario
 from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import PlatformConfig, override
 from rimsim.envs import MarketEnv
-from rimsim.intensity import RIM, UserStates, load, make
+from rimsim.intensity import RIM, UserStates
+from rimsim.intensity.persistence import load
+from rimsim.intensity.registry import make
 from rimsim.market import Market, build_world
 from rimsim.market.scoring import BLOCK
 from rimsim.matching import price_slates

@@ -18,8 +18,8 @@ from rimsim.intensity import (
     Transformer,
     TransformerConfig,
     UserPopularity,
-    make,
 )
+from rimsim.intensity.registry import make
 from rimsim.testing import IntensityModelTests
 
 

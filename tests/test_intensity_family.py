@@ -24,12 +24,11 @@ from rimsim.intensity import (
     Transformer,
     TransformerConfig,
     UserStates,
-    calibration,
-    count_calibration,
-    make,
 )
 from rimsim.intensity.adamw import AdamW
+from rimsim.intensity.calibration import calibration, count_calibration
 from rimsim.intensity.cold import fill_cold, item_features
+from rimsim.intensity.registry import make
 from rimsim.testing import random_log
 
 

@@ -23,18 +23,14 @@ from rimsim.intensity import (
     Scales,
     UserPopularity,
     UserStates,
-    config_of,
-    fitted,
-    load,
-    make,
-    names,
-    parts,
-    register,
 )
+from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import caller_owns_scores, depends_on_state, rescale_of
 from rimsim.intensity.examples import CountExamples, session_examples, window_examples
 from rimsim.intensity.hawkes_poisson import poisson_objective
+from rimsim.intensity.persistence import load
 from rimsim.intensity.product import updated
+from rimsim.intensity.registry import config_of, make, names, parts, register
 from rimsim.intensity.sequences import batches, windows
 from rimsim.testing import random_log
 

@@ -11,16 +11,11 @@ from torch.nn import functional
 
 from rimsim.data import load
 from rimsim.errors import ModelError
-from rimsim.intensity import (
-    GRU,
-    GRUConfig,
-    HawkesPoisson,
-    HawkesPoissonConfig,
-    count_examples,
-    fitted,
-    thorough,
-)
+from rimsim.intensity import GRU, GRUConfig, HawkesPoisson, HawkesPoissonConfig
+from rimsim.intensity.cache import fitted
+from rimsim.intensity.examples import count_examples
 from rimsim.intensity.next_events import next_events_loss
+from rimsim.intensity.registry import thorough
 from rimsim.intensity.sequences import FADE, batches, windows
 
 

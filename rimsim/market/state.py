@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity import RIM, Stored
+    from rimsim.intensity import RIM
     from rimsim.intensity.contract import IntensityModel
+    from rimsim.intensity.persistence import Stored
 
 __all__ = ["MarketState"]
 

@@ -19,8 +19,8 @@ from rimsim import rng
 from rimsim.data import Needs, load, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, ModelError, RimsimError
-from rimsim.intensity import make
 from rimsim.intensity.cache import cache_folder, fitted, log_digest
+from rimsim.intensity.registry import make
 from rimsim.loading import imported, without_name
 from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.truth import Truth, fit_truth

@@ -23,7 +23,9 @@ import pandas as pd
 import torch
 
 from rimsim.data.log import EventLog
-from rimsim.intensity import RIM, Ground, IntensityModel, RecurrentModel, UserStates, load
+from rimsim.intensity import RIM, IntensityModel, RecurrentModel, UserStates
+from rimsim.intensity.ground import Ground
+from rimsim.intensity.persistence import load
 from rimsim.rng import Purpose, generator
 from rimsim.testing.measures import random_items
 

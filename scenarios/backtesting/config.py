@@ -11,7 +11,7 @@ from rimsim.config import DataConfig
 from rimsim.config_errors import refusal
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
-from rimsim.intensity import parts
+from rimsim.intensity.registry import parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ class BacktestConfig:
     models: tuple[str, ...] = Field(
         default=("transformer-hp", "transformer", "gru-hp", "gru", "hp", "popularity"),
         min_length=1,
-        description="Names that rimsim.intensity.make knows.",
+        description="Names that rimsim.intensity.registry.make knows.",
     )
     recipe: Literal["thorough", "quick"] = Field(
         default="thorough",

@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from rimsim.errors import ModelError
-from rimsim.intensity import (
-    RIM,
-    Ground,
-    Hawkes,
-    RecurrentModel,
-    config_of,
-    count_calibration,
-    fitted,
-    make,
-    mark_calibration,
-    parts,
-    thorough,
-)
+from rimsim.intensity import RIM, Hawkes, RecurrentModel
+from rimsim.intensity.cache import fitted
+from rimsim.intensity.calibration import count_calibration, mark_calibration
 from rimsim.intensity.contract import depends_on_state
+from rimsim.intensity.ground import Ground
+from rimsim.intensity.registry import config_of, make, parts, thorough
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtesting.scores import JoinedScores, Scores, StateScores
 
@@ -32,8 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data import EventLog
-    from rimsim.intensity import CountExamples, IntensityModel, UserStates
+    from rimsim.intensity import IntensityModel, UserStates
     from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.examples import CountExamples
     from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.split import Split
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from rimsim import measures
-from rimsim.intensity import parts
+from rimsim.intensity.registry import parts
 from rimsim.scenarios.backtesting.tasks import PAYING
 from rimsim.scenarios.report.results import spread
 

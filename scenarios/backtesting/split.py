@@ -14,7 +14,8 @@ import numpy as np
 
 from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
-from rimsim.intensity import CountExamples, UserStates, count_examples
+from rimsim.intensity import UserStates
+from rimsim.intensity.examples import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
 
 if TYPE_CHECKING:

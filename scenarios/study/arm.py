@@ -12,7 +12,7 @@ import pandas as pd
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.intensity import cache_folder
+from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
