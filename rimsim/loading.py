@@ -1,4 +1,4 @@
-"""Classes and functions of a user's own, by their place: ``module:Name`` or ``path/to/file.py:Name``."""
+"""Classes, functions and objects of a user's own, by their place: ``module:Name`` or ``path/to/file.py:Name``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["files_of", "imported", "nearest_file", "own_code", "without_name"]
 
 
-def imported(where: str, kind: str) -> Any:
+def imported(where: str, kind: str, of: type | None = None) -> Any:
     """What stands at a place.
 
     Args:
         where: ``module:Name`` or ``path/to/file.py:Name``.
         kind: What it is to be, such as ``agent``, for errors.
+        of: The class that it must be an instance of; None: it is a class or a function.
 
     Raises:
-        ConfigError: If the module or file cannot be imported (with the line of a slip in it) or lacks the name (with
-            the nearest).
+        ConfigError: If the module or file cannot be imported (with the line of a slip in it), lacks the name (with
+            the nearest) or has something else under it.
     """
     place, _, name = where.rpartition(":")
     if place.endswith(".py") and not Path(place).is_file():
@@ -41,30 +42,44 @@ def imported(where: str, kind: str) -> Any:
             f"{kind} {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {error}"
         ) from error
     if not hasattr(module, name):
-        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, _own(module))}")
-    return getattr(module, name)
+        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, _own(module, of))}")
+    found = getattr(module, name)
+    if of is not None and not isinstance(found, of):
+        others = ", ".join(_own(module, of)) or "none"
+        raise ConfigError(
+            f"{kind} {where!r}: found a {type(found).__name__}; allowed: a {of.__name__} ({place} has {others})"
+        )
+    return found
 
 
-def without_name(place: str, kind: str) -> ConfigError:
+def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
     """What to raise where a file stands without the name of what is wanted from it.
 
     Args:
         place: ``path/to/file.py``.
         kind: What is wanted, such as ``agent``.
+        of: As in :func:`imported`.
     """
     path = Path(place)
     if not path.is_file():
         return ConfigError(f"{kind} {place!r}: no such file.{nearest_file(path)}")
     try:
-        own = _own(_from_file(path))
+        own = _own(_from_file(path), of)
     except Exception:  # noqa: BLE001  # it is told when the name has been given
         own = []
     listed = " or ".join(f"{place}:{name}" for name in own) or f"{place}:Name"
     return ConfigError(f"{kind} {place!r} is a file; allowed: the file and a name in it, {listed}")
 
 
-def _own(module: Any) -> list[str]:
-    """Names of classes and functions that a module offers, or else defines; what it imports is not its own."""
+def _own(module: Any, of: type | None) -> list[str]:
+    """Names of what a module has of a class.
+
+    Args:
+        module: The module.
+        of: The class; None: classes and functions that it offers, or else defines: what it imports is not its own.
+    """
+    if of is not None:
+        return [key for key, value in vars(module).items() if isinstance(value, of)]
     offered = getattr(module, "__all__", None)
     return [
         key

@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams import metadata
 
 from rimsim import tracking
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.measures import MEASURES, mean_interval
+from rimsim.measures import MEASURES, Measure, mean_interval
 
 GROUPS = sorted({measure.group for measure in MEASURES.values()})
 
@@ -148,7 +148,7 @@ def test_layout_has_bands_of_three_tags_and_known_tags(tmp_path):
     folder = _write(tmp_path, range(1)).folder
     (event,) = _events(folder).Tensors("custom_scalars__config__")
     page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    assert [category.title for category in page.category] == list(tracking.LAYOUT)
+    assert [category.title for category in page.category] == list(tracking.layout())
     written = set(tracking.read_scalars(folder)) | {measure.tag for measure in MEASURES.values()}
     for category in page.category:
         for chart in category.chart:
@@ -160,6 +160,26 @@ def test_layout_has_bands_of_three_tags_and_known_tags(tmp_path):
                 assert series.upper == f"bands/{name}/high"
             else:
                 assert set(chart.multiline.tag) <= written
+
+
+def test_a_measure_of_ones_own_has_series_band_and_column(tmp_path):
+    """A measure that is given has its tag, its band and a column in the table of hyperparameters."""
+    mine = Measure("freshness", "share", "new / all", lambda _: None, title="New items")
+    known = {**MEASURES, "freshness": mine}
+    with tracking.Tracker(tmp_path, "rim-dual", 7, measures=known) as tracker:
+        tracker.round(tracking.RoundRecord(0, 9, {"freshness": 0.25}))
+        tracker.finish({}, {"freshness": 0.5})
+    scalars = tracking.read_scalars(tracker.folder)
+    assert (scalars["own/freshness"], scalars["final/freshness"]) == ([(0, 0.25)], [(0, 0.5)])
+    content = _events(tracker.folder).PluginTagToContent("hparams")
+    columns = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG]).metric_infos
+    assert {column.name.tag: column.display_name for column in columns}["final/freshness"] == "New items"
+    (event,) = _events(tracker.folder).Tensors("custom_scalars__config__")
+    bands = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0]).category[0].chart
+    assert bands[-1].title == "New items (share)"
+    rows = [{"agent": "a", "seed": 0, "round": 0, "metric": "freshness", "value": 0.25}]
+    (folder,) = tracking.write_summary(tmp_path, pd.DataFrame(rows), measures=known)
+    assert tracking.read_scalars(folder)["bands/freshness/mid"] == [(0, 0.25)]
 
 
 def test_hyperparameters_and_final_figures_are_one_row(tmp_path):

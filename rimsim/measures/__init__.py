@@ -10,6 +10,7 @@
     facts         what it is computed from: the record of a round
     example       made-up rounds
     registry      MEASURES: every metric of the tables, each one entry
+    own           measures of a user's own
 
 No measure returns NaN: what does not exist has a documented convention or is None.
 """
@@ -46,6 +47,7 @@ from rimsim.measures.loop import (
     sessions_per_user,
 )
 from rimsim.measures.measure import Measure
+from rimsim.measures.own import own_measures, recorded, records, try_measures
 from rimsim.measures.registry import MEASURES, find_measure, markdown_table, measured
 from rimsim.measures.relevance import (
     ndcg,
@@ -88,16 +90,20 @@ __all__ = [
     "mean_interval",
     "measured",
     "ndcg",
+    "own_measures",
     "paired_difference",
     "penalised_value",
     "per_slate",
     "perplexity",
     "precision",
     "recall",
+    "recorded",
+    "records",
     "sample_pairs",
     "sessions_per_user",
     "shortfall",
     "shortfall_units",
+    "try_measures",
     "who_pays",
     "worst_ratio",
 ]

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from rimsim.measures import Measure
+
 __all__ = [
-    "LAYOUT",
     "Point",
     "RoundRecord",
     "Tracker",
     "event_folder",
+    "layout",
     "read_scalars",
     "summary_folder",
     "write_summary",
@@ -52,22 +54,32 @@ _BANDS = (
 )
 
 
-def _band(name: str) -> Chart:
-    tags = (f"bands/{name}/mid", f"bands/{name}/low", f"bands/{name}/high")
-    return Chart(f"{MEASURES[name].title} ({MEASURES[name].unit})", tags, band=True)
+def _band(measure: Measure) -> Chart:
+    mid, low, high = (f"bands/{measure.name}/{part}" for part in ("mid", "low", "high"))
+    return Chart(f"{measure.title} ({measure.unit})", (mid, low, high), band=True)
 
 
-LAYOUT: Mapping[str, tuple[Chart, ...]] = {
-    "Bands over seeds (95 %)": tuple(_band(name) for name in _BANDS),
-    "Guarantees": (
-        Chart("Required and delivered exposure", ("delivery/required", "delivery/delivered")),
-        Chart("Shortfall in exposures and in looks", ("guarantee/shortfall", "guarantee/examined_shortfall")),
-    ),
-    "Prices": (Chart("Item prices v", ("prices/lowest", "prices/median", "prices/highest")),),
-    "Concentration": (Chart("Gini of exposure and of the training log", ("exposure/gini", "loop/log_gini")),),
-    "Allocation": (Chart("Value and its bound", ("allocation/value_model", "allocation/bound")),),
-}
-"""The custom-scalar page: category → charts. Bands are drawn for the runs below ``summary/``."""
+def layout(measures: Mapping[str, Measure] = MEASURES) -> dict[str, tuple[Chart, ...]]:
+    """The custom-scalar page, category → charts; bands are drawn for the runs below ``summary/``.
+
+    Args:
+        measures: The measures of a run; those of a user's own get a band each.
+    """
+    banded = [*_BANDS, *(name for name in measures if name not in MEASURES)]
+    return {
+        "Bands over seeds (95 %)": tuple(_band(measures[name]) for name in banded),
+        "Guarantees": (
+            Chart("Required and delivered exposure", ("delivery/required", "delivery/delivered")),
+            Chart(
+                "Shortfall in exposures and in looks", ("guarantee/shortfall", "guarantee/examined_shortfall")
+            ),
+        ),
+        "Prices": (Chart("Item prices v", ("prices/lowest", "prices/median", "prices/highest")),),
+        "Concentration": (
+            Chart("Gini of exposure and of the training log", ("exposure/gini", "loop/log_gini")),
+        ),
+        "Allocation": (Chart("Value and its bound", ("allocation/value_model", "allocation/bound")),),
+    }
 
 
 def event_folder(run: Path, agent: str, seed: int) -> Path:
@@ -112,6 +124,7 @@ class Tracker:
         first_round: 0 for a new run, which replaces event files that are there. Otherwise the round at which
             an interrupted run goes on: earlier points are kept, this and later rounds are dropped.
         first_arrival: Arrivals served before ``first_round``.
+        measures: Metric name → measure, of all metrics that have no ``/`` in their names.
 
     Raises:
         ConfigError: If ``first_round`` is negative, or the agent's name cannot be a folder.
@@ -119,7 +132,14 @@ class Tracker:
     """
 
     def __init__(
-        self, run: Path, agent: str, seed: int, *, first_round: int = 0, first_arrival: int = 0
+        self,
+        run: Path,
+        agent: str,
+        seed: int,
+        *,
+        first_round: int = 0,
+        first_arrival: int = 0,
+        measures: Mapping[str, Measure] = MEASURES,
     ) -> None:
         if first_round < 0 or first_arrival < 0:
             found = f"first_round {first_round}, first_arrival {first_arrival}"
@@ -127,6 +147,7 @@ class Tracker:
         self.folder = event_folder(run, agent, seed)
         """Where the event files are."""
         self._identity: dict[str, HyperParameter] = {"agent": agent, "seed": seed}
+        self._measures = measures
         self._last_round = max(first_round - 1, 0)
         older = event_files(self.folder)
         self._file = EventFile(self.folder)
@@ -135,7 +156,7 @@ class Tracker:
             # series by arrivals, whose steps are larger than any round. So all is purged, and what stays is
             # written anew.
             self._file.copy(older, lambda name, step: _stays(name, step, first_round, first_arrival))
-        self._file.layout(LAYOUT)
+        self._file.layout(layout(measures))
         self._file.flush()
         for path in older:
             path.unlink()
@@ -152,10 +173,11 @@ class Tracker:
         """Write one round and flush it to disk.
 
         Raises:
-            ConfigError: If a metric is neither registered nor a tag of its own; nothing is written then.
+            ConfigError: If a metric is neither a measure nor a tag of its own; nothing is written then.
         """
         points = {
-            name if "/" in name else find_measure(name).tag: value for name, value in record.metrics.items()
+            name if "/" in name else find_measure(name, self._measures).tag: value
+            for name, value in record.metrics.items()
         }
         points |= _delivery(record) | _price_levels(record)
         for name, value in points.items():
@@ -176,7 +198,7 @@ class Tracker:
     ) -> None:
         """Write hyperparameters and final figures, once, when the run of this agent and seed is over.
 
-        All registered measures are declared in every run, because TensorBoard's table takes its columns from
+        All measures are declared in every run, because TensorBoard's table takes its columns from
         the first run that it reads.
 
         Args:
@@ -184,14 +206,14 @@ class Tracker:
             final: Metric name → the figure for the table, such as the mean over the last rounds.
 
         Raises:
-            ConfigError: If a value is no bool, int, float or string, or a metric is not registered.
+            ConfigError: If a value is no bool, int, float or string, or a metric is no measure.
         """
         for name, value in hyperparameters.items():
             if not isinstance(value, bool | int | float | str):
                 kind = type(value).__name__
                 raise ConfigError(f"hyperparameter {name!r}: a {kind}; allowed: bool, int, float, str")
-        figures = {f"final/{find_measure(name).name}": value for name, value in final.items()}
-        columns = [(f"final/{name}", measure.title) for name, measure in MEASURES.items()]
+        figures = {f"final/{find_measure(name, self._measures).name}": value for name, value in final.items()}
+        columns = [(f"final/{name}", measure.title) for name, measure in self._measures.items()]
         self._file.hyperparameters({**self._identity, **hyperparameters}, columns)
         for name, figure in figures.items():
             if figure is not None and math.isfinite(figure):
@@ -203,25 +225,28 @@ class Tracker:
         self._file.close()
 
 
-def write_summary(run: Path, rounds: pd.DataFrame, level: float = 0.95) -> list[Path]:
+def write_summary(
+    run: Path, rounds: pd.DataFrame, level: float = 0.95, measures: Mapping[str, Measure] = MEASURES
+) -> list[Path]:
     """Write the bands over seeds of every agent, anew, from the table of rounds.
 
     Args:
         run: The run folder.
-        rounds: Columns agent, seed, round, metric, value. Metrics that are not registered are left out.
+        rounds: Columns agent, seed, round, metric, value. Metrics that are no measures are left out.
         level: Confidence level of the band. With one seed the band is the line itself.
+        measures: Metric name → measure.
 
     Returns:
         The folders written, one an agent.
     """
-    known = rounds[rounds["metric"].isin(list(MEASURES))]
+    known = rounds[rounds["metric"].isin(list(measures))]
     folders = []
     for agent in sorted(known["agent"].unique()):
         of_agent = known[known["agent"] == agent].sort_values(["metric", "round", "seed"])
         folder = summary_folder(run, agent)
         older = event_files(folder)
         file = EventFile(folder)
-        file.layout(LAYOUT)
+        file.layout(layout(measures))
         series = of_agent.groupby(["metric", "round"], sort=True)["value"]
         for (metric, step), values in series.agg(list).items():
             band = mean_interval(values, level)
