@@ -1,0 +1,91 @@
+"""What the platform retrains on, against a count of the ledger and of the log's sessions by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_markets import small_replay, small_scenario
+
+from rimsim.agents import make_agent, play_round
+from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig
+from rimsim.intensity import Popularity
+from rimsim.market import Market, build_world
+
+WEEK, DAY = 7 * 86_400, 86_400
+
+
+class Recorder(Popularity):
+    """A popularity that keeps every log it is retrained on, for all copies of itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.logs = []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def update(self, log):
+        """Keep the log too."""
+        self.logs.append(log)
+        return super().update(log)
+
+
+def _retrained(config):
+    """The played market, its ledgers and the (item, time in ms) of the target events of each retraining, sorted."""
+    recorder, agent = Recorder(), make_agent("random")
+    world = build_world(config)
+    market = Market(config, world=world, model=recorder.fit(world.past))
+    while not market.done:
+        play_round(market, agent)
+    tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
+    events = [_pairs(log.item[log.targets], log.time[log.targets]) for log in recorder.logs]
+    return market, tables, events
+
+
+def _pairs(items, times):
+    return sorted(zip(np.asarray(items).tolist(), np.rint(np.asarray(times) * 1e3).astype(int), strict=True))
+
+
+def _platform(rounds):
+    window = LogWindow(rounds=rounds, warmup="none")
+    return PlatformConfig(log_window=window, calibration="seen")
+
+
+@pytest.mark.parametrize("delay", [None, "1d"])
+@pytest.mark.parametrize("rounds", [1, 2, None])
+def test_the_platform_retrains_on_what_clones_consumed_in_the_window_and_is_known(rounds, delay):
+    """Each retraining sees the consumptions of the window's rounds that have become known by the round's end."""
+    consumer = ConsumerConfig(attraction=3.0, delay=delay)
+    market, tables, events = _retrained(
+        small_scenario(rounds=4, platform=_platform(rounds), consumer=consumer)
+    )
+    assert len(events) == 3
+    for now, found in enumerate(events):
+        first = 0 if rounds is None else max(0, now - rounds + 1)
+        expected = []
+        for table in tables[first : now + 1]:
+            taken = table[table["consumed"]]
+            due = taken["time"] + (DAY if delay else 0)
+            known = due <= market.world.opening + WEEK * (now + 1)
+            expected += _pairs(taken["item"][known], due[known])
+        assert found == sorted(expected)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, None])
+def test_the_platform_retrains_on_what_users_of_a_replay_did_in_the_window(rounds):
+    """Each retraining sees the events of sessions that ended in the window's rounds, shown or not, each at that end."""
+    per_round = 40
+    arrivals = ArrivalsConfig(kind="replay", per_round=per_round, warmup_share=0.9)
+    market, _, events = _retrained(small_replay(rounds=4, arrivals=arrivals, platform=_platform(rounds)))
+    log, sessions = market.world.log, market.world.sessions
+    served = np.flatnonzero(sessions.start >= market.world.opening)[: 4 * per_round]
+    edges = [market.world.opening, *sessions.start[served[per_round::per_round]]]
+    assert len(events) == 3
+    for now, found in enumerate(events):
+        first = 0 if rounds is None else max(0, now - rounds + 1)
+        expected = []
+        for session in served[: (now + 1) * per_round]:
+            if edges[first] <= sessions.stop[session] <= edges[now + 1]:
+                items = log.item[sessions.of_event == session]
+                expected += _pairs(items, np.full(len(items), sessions.stop[session]))
+        assert found == sorted(expected)
