@@ -427,3 +427,24 @@ def test_a_sweep_of_few_points_has_a_front(betas):
         figure = front.front_figure(pd.DataFrame(rows), "beta")
         figure.draw_without_rendering()
     assert ("makes exposure" in _texts(figure)) == (len(betas) > 1)
+
+
+def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):
+    """By round and as an effect of retraining, with its title and unit; built-in panels and the legend stay."""
+    own = market.rounds[market.rounds["metric"] == "perplexity"].assign(metric="freshness")
+    mine = measures.Measure("freshness", "days", "x", lambda _: None, title="Age of shown items")
+    tables = replace(
+        market,
+        rounds=pd.concat([market.rounds, own], ignore_index=True),
+        measures={**measures.MEASURES, "freshness": mine},
+    )
+    for draw in (loop.over_rounds, loop.retraining):
+        before, after = ([ax.get_title(loc="left") for ax in draw(each).axes] for each in (market, tables))
+        assert [title for title in after if title] == [*filter(None, before), "Age of shown items"]
+        assert len(after) == 9
+    (panel,) = [
+        ax for ax in loop.over_rounds(tables).axes if ax.get_title(loc="left") == "Age of shown items"
+    ]
+    assert panel.get_ylabel() == "days"
+    value = own[(own["agent"] == "random")].groupby("round")["value"].mean()
+    assert _curves(panel)[style.styles(AGENTS)["random"].colour] == pytest.approx(value.to_numpy())

@@ -122,7 +122,7 @@ def front_figure(table: pd.DataFrame, field: str) -> Figure:
     left.set_xlabel("exposure perplexity (items)")
     left.set_xlim(0, 1.03 * left.get_xlim()[1])
     left.set_ylim(0, 1.04 * left.get_ylim()[1])
-    metric_axis(right, "shortfall")
+    metric_axis(right, MEASURES["shortfall"])
     ends = means[field].min(), means[field].max()
     edge = 0.05 * (ends[1] - ends[0]) or 0.5
     right.set_xlim(ends[0] - edge, ends[1] + edge)

@@ -98,23 +98,21 @@ def draw_all(tables: PictureTables, folder: Path) -> list[Path]:
 def over_rounds(tables: PictureTables) -> Figure | None:
     """Utility, shortfall, coverage, effective items and Gini of the log by round, with bands over seeds."""
     rounds = retrained(tables.rounds)
-    present = [metric for metric in _OVER_ROUNDS if (rounds["metric"] == metric).any()]
+    shown = (*_OVER_ROUNDS, *tables.own)
+    present = [metric for metric in shown if (rounds["metric"] == metric).any()]
     if not present or last_round(rounds) == 0:  # one round has no course
         return None
     looks = styles(rounds["agent"].unique())
     figure = frame(
         cost_of_guarantees(rounds),
         f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}",
-        6.2,
+        _height(len(present)),
     )
-    panels = figure.subplots(2, 3).ravel()
-    for ax, metric in zip(panels, present, strict=False):
+    panels = _panels(figure, len(present), looks)
+    for ax, metric in zip(panels, present, strict=True):
         _lines(ax, rounds[rounds["metric"] == metric], "round", looks)
-        metric_axis(ax, metric)
+        metric_axis(ax, tables.measures[metric])
         integer_rounds(ax)
-    legend(panels[len(present)], looks)
-    for ax in panels[len(present) + 1 :]:
-        ax.set_axis_off()
     return figure
 
 
@@ -246,7 +244,8 @@ def who_pays(tables: PictureTables) -> Figure | None:
 
 def retraining(tables: PictureTables) -> Figure | None:
     """Retrained minus frozen at the same round, with paired 95 % intervals over seeds."""
-    effects = {metric: retraining_effect(tables.rounds, metric) for metric in _RETRAINING}
+    shown = (*_RETRAINING, *tables.own)
+    effects = {metric: retraining_effect(tables.rounds, metric) for metric in shown}
     effects = {metric: effect for metric, effect in effects.items() if not effect.empty}
     if not effects:
         return None
@@ -254,9 +253,9 @@ def retraining(tables: PictureTables) -> Figure | None:
     pairs = max(int(effect["n"].max()) for effect in effects.values())
     bands = "bands: paired 95 % intervals" if pairs > 1 else "no bands"
     caption = f"Retrained minus not retrained at the same round and seed. {many(pairs, 'seed')}; {bands}."
-    figure = frame(effect_of_retraining(effects), caption, 6.2)
-    panels = figure.subplots(2, 3).ravel()
-    for ax, (metric, effect) in zip(panels, effects.items(), strict=False):
+    figure = frame(effect_of_retraining(effects, tables.measures), caption, _height(len(effects)))
+    panels = _panels(figure, len(effects), looks)
+    for ax, (metric, effect) in zip(panels, effects.items(), strict=True):
         ax.axhline(0, color="#777777", linewidth=1.2)
         for name, look in looks.items():
             own = effect[effect["agent"] == name]
@@ -264,11 +263,8 @@ def retraining(tables: PictureTables) -> Figure | None:
                 own["round"], own["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5
             )
             ax.fill_between(own["round"], own["low"], own["high"], color=look.colour, alpha=0.15, linewidth=0)
-        metric_axis(ax, metric, difference=True)
+        metric_axis(ax, tables.measures[metric], difference=True)
         integer_rounds(ax)
-    legend(panels[len(effects)], looks)
-    for ax in panels[len(effects) + 1 :]:
-        ax.set_axis_off()
     return figure
 
 
@@ -313,6 +309,25 @@ def requirement(tables: PictureTables) -> Figure | None:
     figure.supxlabel("share of the guaranteed items", fontsize=11)
     figure.supylabel("exposure / required exposure", fontsize=11)
     return figure
+
+
+def _rows(count: int) -> int:
+    """Rows of three for so many panels and a legend."""
+    return max(2, count // 3 + 1)
+
+
+def _height(count: int) -> float:
+    """Inches for so many panels and a legend."""
+    return 3.1 * _rows(count)
+
+
+def _panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle]) -> list[Axes]:
+    """Panels in rows of three, with the legend behind the last."""
+    axes = figure.subplots(_rows(count), 3).ravel()
+    legend(axes[count], looks)
+    for ax in axes[count + 1 :]:
+        ax.set_axis_off()
+    return list(axes[:count])
 
 
 def _late(rounds: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from rimsim.measures import Interval
+    from rimsim.measures import Interval, Measure
 
 __all__ = [
     "cost_of_guarantees",
@@ -89,15 +89,18 @@ def diversity(perplexity: Mapping[str, Interval], utility: Mapping[str, Interval
     return f"{wide}; its utility is {_more_or_less(change)}"
 
 
-def effect_of_retraining(effects: Mapping[str, pd.DataFrame]) -> str:
+def effect_of_retraining(
+    effects: Mapping[str, pd.DataFrame], measures: Mapping[str, Measure] = MEASURES
+) -> str:
     """What retraining did to relevance (or the first agent with a frozen arm) by the last round.
 
     Args:
         effects: Metric → table of :func:`rimsim.scenarios.pictures.tables.retraining_effect`, at least one.
+        measures: Metric → measure.
     """
     metric = next((name for name in ("coverage", "effective_items", "log_gini") if name in effects), None)
     metric = metric if metric is not None else next(iter(effects))
-    effect, measure = effects[metric], MEASURES[metric]
+    effect, measure = effects[metric], measures[metric]
     agents = list(effect["agent"].unique())
     name = REFERENCE if REFERENCE in agents else subject(agents)
     end = effect[effect["agent"] == name].sort_values("round").iloc[-1]

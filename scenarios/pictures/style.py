@@ -17,12 +17,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from rimsim.measures import MEASURES
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
+
+    from rimsim.measures import Measure
 
 __all__ = [
     "FROZEN",
@@ -177,15 +177,14 @@ def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] |
     )
 
 
-def metric_axis(ax: Axes, metric: str, *, difference: bool = False) -> None:
-    """Title and y axis of a panel that shows a metric: its title, its unit, shares in per cent.
+def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None:
+    """Title and y axis of a panel that shows a measure: its title, its unit, shares in per cent.
 
     Args:
         ax: The panel, with its data.
-        metric: Which metric.
-        difference: Whether it shows differences of the metric: shares in percentage points, 0 anywhere.
+        measure: What it shows.
+        difference: Whether it shows differences of the measure: shares in percentage points, 0 anywhere.
     """
-    measure = MEASURES[metric]
     ax.set_title(measure.title, loc="left", pad=9)
     if measure.unit == "items" and not difference and _spread(ax) > _WIDE:
         ax.set_yscale("log")

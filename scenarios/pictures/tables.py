@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from rimsim import measures
+from rimsim.measures import MEASURES
 from rimsim.scenarios.pictures.style import FROZEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from rimsim.measures import Measure
 
 __all__ = [
     "PictureTables",
@@ -52,6 +55,13 @@ class PictureTables:
     """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
     popularity: NDArray[np.int64] | None = None
     """(M,) events of each item in the warm-up log."""
+    measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
+    """Metric name → measure; each of a user's own gets a panel where measures are drawn by round."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Metrics of a user's own."""
+        return tuple(name for name in self.measures if name not in MEASURES)
 
 
 def retrained(table: pd.DataFrame) -> pd.DataFrame:
