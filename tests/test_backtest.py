@@ -474,7 +474,7 @@ def test_prices_by_name_differ_and_leave_recommendation_alone(run, tmp_path):
     [
         (["--models", "gru-hq"], "Did you mean 'gru-hp'"),
         (["--models", "hp,hp"], "holds a value twice"),
-        (["--beta", "0,1.5"], "--beta: 1.5; allowed: a number from 0 to 1"),
+        (["--beta", "0,1.5"], "--beta: 1.5; allowed: less than or equal to 1"),
         (["--beta", "much"], "allowed: comma-separated numbers, or none"),
         (["--seeds", "0"], "at least 1"),
         (["--horizon", "soon"], "is no duration"),

@@ -206,12 +206,12 @@ def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, capsys
         ("compare --seeds 0", "--seeds: '0'; allowed: how many seeds, at least 1"),
         ("sweep --seeds 1,1", "--seeds: '1,1'; allowed: "),
         ("backtest --seeds few", "--seeds: 'few'; allowed: "),
-        ("backtest --users 1", "--users: 1; allowed: a whole number from 2 up or null"),
-        ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2; allowed: a number from 0 to 1"),
+        ("backtest --users 1", "--users: 1; allowed: greater than or equal to 2"),
+        ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2; allowed: less than or equal to 1"),
         ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0'; allowed: "),
         ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
         ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
-        ("compare --set slate=0", "--set: field 'slate' is 0; allowed: a whole number from 1 up"),
+        ("compare --set slate=0", "--set: field 'slate' is 0; allowed: greater than or equal to 1"),
         ("compare --set beta=0.3", "--set: unknown field 'beta'. Did you mean 'exposure.beta'?"),
         (
             "compare --set exposur.beta=0.3",
@@ -250,7 +250,7 @@ def test_paths_may_be_texts_or_paths_and_nothing_else(tmp_path):
     """A folder that is a number is refused by name; a log and a scenario may be given as paths."""
     with pytest.raises(ConfigError, match="out: 5 is no path; allowed: a path"):
         compare("closed-loop", ("random",), out=5)
-    with pytest.raises(ConfigError, match="rounds: field 'rounds' is 0; allowed: a whole number from 1 up"):
+    with pytest.raises(ConfigError, match="rounds: field 'rounds' is 0; allowed: greater than or equal to 1"):
         compare("closed-loop", ("random",), 0)
     with pytest.raises(DataError, match=r"nowhere\.csv"):
         compare("closed-loop", ("random",), data=tmp_path / "nowhere.csv")

@@ -326,7 +326,7 @@ def test_an_unknown_name_or_field_is_told_the_nearest():
         make("gru-hpp")
     with pytest.raises(ConfigError, match="Did you mean 'width'"):
         config_of("gru", {"widht": 3})
-    with pytest.raises(ConfigError, match="width: found 0"):
+    with pytest.raises(ConfigError, match="field 'width' is 0; allowed: greater than"):
         config_of("gru", {"width": 0})
     with pytest.raises(ConfigError, match="allowed: GRUConfig"):
         make("gru", mark=PopularityConfig())

@@ -103,7 +103,7 @@ def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({"exposure.betta": [0.1]}, "Did you mean 'beta'"),
+        ({"exposure.betta": [0.1]}, "Did you mean 'exposure.beta'"),
         ({"exposure.beta": []}, "at least one value"),
         ({"exposure.beta": [0.1, 0.1]}, "distinct values"),
         ({"exposure.beta": [0.1, 7]}, "exposure.beta"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
 
+from rimsim.config_errors import refusal
 from rimsim.data.catalogue import catalogue
 from rimsim.data.download import data_folder, downloaded
 from rimsim.data.options import Selection, seconds
@@ -283,8 +284,4 @@ def _selection(
             release=release,
         )
     except ValidationError as wrong:
-        first = wrong.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{field} is {first['input']!r}; {first['msg'][:1].lower()}{first['msg'][1:]}"
-        ) from None
+        raise refusal(wrong, Selection, origin="load") from None

@@ -12,7 +12,8 @@ import pydantic
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rimsim.errors import ConfigError, ModelError, nearest
+from rimsim.config_errors import refusal, unknown_field
+from rimsim.errors import ModelError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,13 +40,11 @@ def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> An
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in values:
         if name not in fields:
-            raise ConfigError(f"{where}: unknown field {name!r}.{nearest(str(name), fields)}")
+            raise unknown_field(str(name), kind, origin=where)
     try:
         return kind(**values)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "?"
-        raise ConfigError(f"{where}: {field}: found {first.get('input')!r}; {first['msg']}") from error
+        raise refusal(error, kind, origin=where) from error
 
 
 def write_record(folder: Path, record: Mapping[str, object]) -> None:
