@@ -227,8 +227,8 @@ def _abilities(
         (with_genres > 0.5, "follow genres", f"follow genres: {with_genres:.0%} of items have any"),
         (
             titled,
-            "name items in tables and pictures",
-            "name items: there are no titles, so ids stand for them",
+            "read titles of items, though tables and pictures of a run number them",
+            "read titles of items: there are none",
         ),
         (
             len(np.unique(log.value)) > 1,
