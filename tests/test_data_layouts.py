@@ -317,7 +317,7 @@ def test_the_embedded_log_is_complete():
 def test_an_option_that_is_none_is_refused():
     """Options outside their range are named with what they may be."""
     for options, message in (
-        ({"min_item_events": -1}, "min_item_events is -1"),
+        ({"min_item_events": -1}, "load: field 'min_item_events' is -1; allowed: greater than or equal to 0"),
         ({"release": "never"}, "release is 'never'"),
         ({"time_unit": "hours"}, "time_unit is 'hours'"),
         ({"start": "yesterday"}, "start is 'yesterday'"),
