@@ -22,7 +22,7 @@ from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.rollout import Episode, market_for, play_round, rollout
 from rimsim.agents.user_rec import UserRec
-from rimsim.matching.ranking import top_k
+from rimsim.matching import top_k
 
 __all__ = [
     "BUILT_IN",

@@ -8,8 +8,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.compiled import compiled
-from rimsim.matching._best import best_items
-from rimsim.matching._ties import tie_rank
+from rimsim.matching import best_items, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

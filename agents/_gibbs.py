@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._best import best_items
-from rimsim.matching._ties import tie_rank, uniform
+from rimsim.matching import best_items, tie_rank, uniform_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,7 +137,7 @@ def gibbs_draw(
         stated[item] = inclusion[i]
         if left == 0:
             break
-        drawn_at = uniform(tie_rank(row, item))
+        drawn_at = uniform_of(tie_rank(row, item))
         if left == a - i or drawn_at * table[i, left] < chance[i] * table[i + 1, left - 1]:
             drawn[item] = value[item]
             left -= 1

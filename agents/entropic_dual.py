@@ -14,7 +14,7 @@ from rimsim.agents.prices import capacities, joined_states
 from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
-from rimsim.matching._ties import tie_rank
+from rimsim.matching import tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

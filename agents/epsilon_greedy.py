@@ -11,7 +11,7 @@ from rimsim.agents.prices import capacities
 from rimsim.agents.random import uniform_slates
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
-from rimsim.matching.ranking import top_k
+from rimsim.matching import top_k
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView

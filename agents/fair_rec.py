@@ -10,8 +10,7 @@ from rimsim.agents._feedback import tie_base
 from rimsim.agents.prices import capacities
 from rimsim.compiled import compiled
 from rimsim.market import Slates
-from rimsim.matching._best import best_items
-from rimsim.matching._ties import tie_rank
+from rimsim.matching import best_items, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

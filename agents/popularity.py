@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rimsim.matching.ranking import top_k
+from rimsim.matching import top_k
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, SlateLike

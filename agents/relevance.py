@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.matching.ranking import top_k
+from rimsim.matching import top_k
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, SlateLike

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from rimsim.agents.audience import audience_of
-from rimsim.matching import user_rec
-from rimsim.matching.ranking import top_k
+from rimsim.matching import top_k, user_rec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

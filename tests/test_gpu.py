@@ -21,10 +21,9 @@ from rimsim.intensity.persistence import load
 from rimsim.intensity.registry import make
 from rimsim.market import Market, build_world
 from rimsim.market.scoring import BLOCK
-from rimsim.matching import price_slates
-from rimsim.matching._device import ranked
-from rimsim.matching._ties import row_states
-from rimsim.matching.ranking import _any_top_k, top_k
+from rimsim.matching import price_slates, top_k
+from rimsim.matching._device import largest, ranked
+from rimsim.matching._kernels import row_states
 
 DEVICES = [
     "cpu",
@@ -123,9 +122,9 @@ def test_top_k_on_a_device_is_that_of_the_cpu(device):
     draw = np.random.default_rng(4)
     scores = torch.from_numpy(draw.permuted(np.tile(np.arange(200, dtype=np.float32), (30, 1)), axis=1))
     admissible = torch.from_numpy(draw.random((30, 200)) < draw.choice([0.01, 0.7], (30, 1)))
-    want = _any_top_k(scores, admissible, 6)
+    want = largest(scores, admissible, 6)
     np.testing.assert_array_equal(top_k(scores.to(device), admissible.to(device), 6), want)
-    np.testing.assert_array_equal(_any_top_k(scores.to(device), admissible.to(device), 6), want)
+    np.testing.assert_array_equal(largest(scores.to(device), admissible.to(device), 6), want)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -10,8 +10,8 @@ from rimsim import rng
 from rimsim.market._response import Appetites, Factors, Visits, answer_slates, eat, pair_shares
 from rimsim.market._show import show_slate
 from rimsim.market.ledger import Columns
+from rimsim.matching import top_k
 from rimsim.matching._best import best_rows
-from rimsim.matching.ranking import top_k
 
 
 def _factors(rank, seed=0, users=20, items=90):

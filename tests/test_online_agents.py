@@ -18,9 +18,7 @@ from rimsim.agents.entropic_dual import entropic_bonus
 from rimsim.agents.p_mmf import projected
 from rimsim.errors import ConfigError
 from rimsim.market import Arrivals, Market, RoundView
-from rimsim.matching import required_exposure, solve_dual
-from rimsim.matching._best import best_items
-from rimsim.matching._ties import tie_rank
+from rimsim.matching import best_items, required_exposure, solve_dual, tie_rank
 
 MOVING = (
     "rim-feedback",

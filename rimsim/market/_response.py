@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._ties import tie_rank, uniform
+from rimsim.matching import tie_rank, uniform_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,8 +79,8 @@ class Appetites(NamedTuple):
 
 @compiled
 def uniform_draw(key: np.uint64, item: int) -> float:
-    """``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``."""
-    return uniform(tie_rank(key, item))
+    """``uniform_of(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``."""
+    return uniform_of(tie_rank(key, item))
 
 
 @compiled

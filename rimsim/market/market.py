@@ -41,7 +41,7 @@ from rimsim.market.scoring import ScoreAhead, Scorer
 from rimsim.market.slates import at_items, checked_slates, count_items, within_capacity
 from rimsim.market.state import MarketState
 from rimsim.market.world import World, build_world, initial_model, warm_model
-from rimsim.matching.ranking import top_k
+from rimsim.matching import top_k
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._ties import tie_rank, uniform
+from rimsim.matching._kernels import tie_rank, uniform_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_items", "best_rows"]
+__all__ = ["best_items", "best_rows", "enter"]
 
 _PARTS = 16
 """Items at most of which one maximum is taken, a stride apart: maxima of many such parts are taken side by side."""
@@ -49,7 +49,7 @@ def _kth_highest(highest: NDArray[np.float64], k: int) -> float:
 
 
 @compiled
-def _enter(
+def enter(
     item: int,
     new: float,
     row: np.uint64,
@@ -57,7 +57,19 @@ def _enter(
     best: NDArray[np.floating],
     size: int,
 ) -> int:
-    """Enter an item whose value is not below the last of the ``size`` best so far, k at most; returns how many now."""
+    """Enter an item into the ``size`` best so far, k at most, unless a tie keeps it out.
+
+    Args:
+        item: The item.
+        new: Its value, not below the last of the best so far.
+        row: Random bits of the row, for ties.
+        items: (k,) the best items in descending order, changed in place.
+        best: (k,) their values, changed in place.
+        size: How many there are.
+
+    Returns:
+        How many there are now.
+    """
     k = len(items)
     if size == k:
         if new == best[k - 1] and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
@@ -112,10 +124,10 @@ def best_items(
             if new + tie_width < lowest or new == -np.inf:
                 continue
             if tie_width > 0.0:
-                new += tie_width * uniform(tie_rank(row, item))
+                new += tie_width * uniform_of(tie_rank(row, item))
                 if new < lowest:
                     continue
-            size = _enter(item, new, row, items, best, size)
+            size = enter(item, new, row, items, best, size)
             if size == k:
                 lowest = best[k - 1]
     return size
@@ -133,7 +145,7 @@ def best_rows(
         items: (n, k), k ≥ 1, filled in place; −1 where a row has fewer admissible items.
 
     Returns:
-        (n,) whether scores are equal among a row's best or at their end: there is then more than one such slate.
+        (n,) True where a tie leaves the top k, or its order, ambiguous.
     """
     (n, m), k = scores.shape, items.shape[1]
     tied = np.zeros(n, np.bool_)

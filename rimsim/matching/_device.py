@@ -1,4 +1,4 @@
-"""Serving at given prices where the scores lie: the compiled ranking's answer in tensor operations, for a GPU."""
+"""Ranking where the scores lie, in tensor operations: at prices as the compiled ranking does it, and without."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ranked"]
+__all__ = ["largest", "ranked"]
 
 _SIGN = -(2**63)
 
@@ -37,7 +37,7 @@ def _mixed(word: torch.Tensor) -> torch.Tensor:
 
 
 def _tie_ranks(rows: torch.Tensor, n_items: int) -> torch.Tensor:
-    """(n, M) the bits of :func:`rimsim.matching._ties.tie_rank` of each row and item, in signed words."""
+    """(n, M) the bits of :func:`rimsim.matching._kernels.tie_rank` of each row and item, in signed words."""
     items = torch.arange(n_items, device=rows.device)
     return _mixed((rows[:, None] ^ _mixed(items + _GOLDEN)[None, :]) + _GOLDEN)
 
@@ -78,3 +78,11 @@ def ranked(
     slates = np.full((len(scores), k), -1, np.int64)
     slates[:, : items.shape[1]] = items.cpu().numpy()
     return slates
+
+
+def largest(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
+    """(n, k) the admissible items of largest score (n, M) in each row; −1 where a row has fewer."""
+    masked = torch.where(admissible, scores, -torch.inf)
+    values, items = masked.topk(min(k, masked.shape[1]), dim=1)
+    found = torch.where(values > -torch.inf, items, -1)
+    return np.asarray(torch.nn.functional.pad(found, (0, k - found.shape[1]), value=-1).cpu().numpy())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._heap import push_min, replace_min
+from rimsim.matching._best import enter
+from rimsim.matching._kernels import push_min, replace_min
 from rimsim.matching._pairs import Pairs, State, item_of, place_of, user_range
-from rimsim.matching._ties import tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def refresh(pairs: Pairs, state: State) -> None:
 
 
 @compiled
-def greedy(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
+def greedy(  # noqa: C901  # one compiled loop, read as a whole
     pairs: Pairs, state: State, sticky: float, rows: NDArray[np.uint64]
 ) -> None:
     """Give every user the pairs with the largest s + w, not below 0; ties by seed.
@@ -53,9 +53,8 @@ def greedy(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
         rows: (n,) random bits of the users.
     """
     n, width = state.slot.shape
-    values = np.empty(width + 1, np.float64)
-    ranks = np.empty(width + 1, np.uint64)
-    tags = np.empty(width + 1, np.int64)
+    items, values = np.empty(width, np.int64), np.empty(width, np.float64)
+    pair_of = np.empty(pairs.m, np.int64)
     mine = np.zeros(pairs.m, np.float64)
     state.exposure[:] = 0
     for user in range(n):
@@ -67,40 +66,26 @@ def greedy(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
                 state.held[place_of(pairs, user, pair)] = 0
         size = 0
         threshold = 0.0
+        best, worth = items[:k], values[:k]
         first, last = user_range(pairs, user)
         for pair in range(first, last):
             item = item_of(pairs, user, pair)
             value = pairs.uval[pair] + state.w[item] + mine[item]
             if value < threshold or k == 0:
                 continue
-            rank = tie_rank(rows[user], item)
+            pair_of[item] = pair
+            size = enter(item, value, rows[user], best, worth, size)
             if size == k:
-                if value == threshold and rank < ranks[size - 1]:
-                    continue
-                size -= 1
-            place = size
-            while place > 0 and (
-                values[place - 1] < value or (values[place - 1] == value and ranks[place - 1] < rank)
-            ):
-                values[place] = values[place - 1]
-                ranks[place] = ranks[place - 1]
-                tags[place] = tags[place - 1]
-                place -= 1
-            values[place] = value
-            ranks[place] = rank
-            tags[place] = pair
-            size += 1
-            if size == k:
-                threshold = values[k - 1]
+                threshold = worth[k - 1]
         for position in range(k):
             pair = state.slot[user, position]
             if pair >= 0:
                 mine[item_of(pairs, user, pair)] = 0.0
         for position in range(width):
-            state.slot[user, position] = tags[position] if position < size else -1
-        for position in range(size):
-            state.held[place_of(pairs, user, tags[position])] = 1
-            state.exposure[item_of(pairs, user, tags[position])] += 1
+            state.slot[user, position] = pair_of[items[position]] if position < size else -1
+        for item in items[:size]:
+            state.held[place_of(pairs, user, pair_of[item])] = 1
+            state.exposure[item] += 1
         state.theta[user] = cheapest(pairs, state, user)[1]
 
 

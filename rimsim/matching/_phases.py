@@ -8,8 +8,8 @@ import numpy as np
 
 from rimsim.matching._auction import forward
 from rimsim.matching._greedy import dual_value, greedy
+from rimsim.matching._kernels import row_states
 from rimsim.matching._reverse import reverse
-from rimsim.matching._ties import row_states
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,9 +8,8 @@ import numpy as np
 
 from rimsim.compiled import compiled
 from rimsim.matching._greedy import refresh
-from rimsim.matching._heap import push_min, replace_min
+from rimsim.matching._kernels import dequeue, enqueue, new_queue, push_min, replace_min
 from rimsim.matching._pairs import Pairs, State, item_of, item_range, pair_at, place_of, user_range
-from rimsim.matching._queue import dequeue, enqueue, new_queue
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

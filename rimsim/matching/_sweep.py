@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._heap import push_min, replace_min
+from rimsim.matching._kernels import push_min, replace_min
 from rimsim.matching._pairs import Pairs
 
 if TYPE_CHECKING:

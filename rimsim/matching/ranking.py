@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rimsim.matching._best import best_rows
+from rimsim.matching._device import largest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def top_k(
     if isinstance(scores, torch.Tensor) and scores.device.type == "cpu":
         scores, admissible = scores.numpy(), np.asarray(admissible)
     if isinstance(scores, torch.Tensor) or scores.dtype != np.float32:
-        return _any_top_k(torch.as_tensor(scores), torch.as_tensor(admissible).bool(), k)
+        return largest(torch.as_tensor(scores), torch.as_tensor(admissible).bool(), k)
     mask = np.asarray(admissible)
     mask = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
     if mask.shape != scores.shape:
@@ -40,13 +41,5 @@ def top_k(
     items = np.empty((len(scores), k), np.int64)
     tied = best_rows(scores, mask, items)
     if np.count_nonzero(tied):  # which of them is shown is for one code path to say
-        items[tied] = _any_top_k(torch.from_numpy(scores[tied]), torch.from_numpy(mask[tied]), k)
+        items[tied] = largest(torch.from_numpy(scores[tied]), torch.from_numpy(mask[tied]), k)
     return items
-
-
-def _any_top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
-    """The same on any device."""
-    masked = torch.where(admissible, scores, -torch.inf)
-    values, items = masked.topk(min(k, masked.shape[1]), dim=1)
-    found = torch.where(values > -torch.inf, items, -1)
-    return np.asarray(torch.nn.functional.pad(found, (0, k - found.shape[1]), value=-1).cpu().numpy())

@@ -9,7 +9,7 @@ import numpy as np
 from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
 from rimsim.matching._best import best_items
-from rimsim.matching._ties import row_states
+from rimsim.matching._kernels import row_states
 from rimsim.matching.problem import as_array
 
 if TYPE_CHECKING:
