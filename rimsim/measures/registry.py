@@ -59,7 +59,7 @@ _ALL = (
     Measure("shortfall_units", "exposures", "Σ (b − E)₊",
         lambda f: shortfall_units(f.exposure, f.required), "Missing exposures", "guarantee", "lower"),
     Measure("examined_shortfall", "share", "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)",
-        lambda f: examined_shortfall(f.slates, f.required, f.gamma), "Undelivered looks", "guarantee", "lower"),
+        lambda f: examined_shortfall(f.slates, f.required, f.gamma), "Undelivered, as examined", "guarantee", "lower"),
     Measure("items_met", "share", "#{y: E ≥ b > 0} / #{y: b > 0}",
         lambda f: items_met(f.exposure, f.required), "Guarantees met", "guarantee", "higher"),
     Measure("worst_ratio", "exposures per required one", "min E/b over b > 0",

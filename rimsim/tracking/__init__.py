@@ -70,9 +70,7 @@ def layout(measures: Mapping[str, Measure] = MEASURES) -> dict[str, tuple[Chart,
         "Bands over seeds (95 %)": tuple(_band(measures[name]) for name in banded),
         "Guarantees": (
             Chart("Required and delivered exposure", ("delivery/required", "delivery/delivered")),
-            Chart(
-                "Shortfall in exposures and in looks", ("guarantee/shortfall", "guarantee/examined_shortfall")
-            ),
+            Chart("Shortfall: shown and examined", ("guarantee/shortfall", "guarantee/examined_shortfall")),
         ),
         "Prices": (Chart("Item prices v", ("prices/lowest", "prices/median", "prices/highest")),),
         "Concentration": (
