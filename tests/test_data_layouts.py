@@ -318,7 +318,7 @@ def test_an_option_that_is_none_is_refused():
     """Options outside their range are named with what they may be."""
     for options, message in (
         ({"min_item_events": -1}, "load: field 'min_item_events' is -1; allowed: greater than or equal to 0"),
-        ({"release": "never"}, "release is 'never'"),
+        ({"release": "never"}, "field 'release' is 'never'. Allowed: first-event, given, year"),
         ({"time_unit": "hours"}, "time_unit is 'hours'"),
         ({"start": "yesterday"}, "start is 'yesterday'"),
         ({"columns": "user,item"}, "says nothing of time"),
