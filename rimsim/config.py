@@ -24,6 +24,7 @@ __all__ = [
     "ConsumerConfig",
     "DataConfig",
     "ExposureConfig",
+    "LogOptions",
     "LogWindow",
     "PlatformConfig",
     "ReleasesConfig",
@@ -50,7 +51,7 @@ Duration = Annotated[str, AfterValidator(_is_duration)]
 
 def _is_time(value: object) -> object:
     """What ``load`` takes for a time; YAML makes dates of what looks like one."""
-    from rimsim.data.options import seconds  # noqa: PLC0415  # readers load only for who selects by time
+    from rimsim.data.readers.rows import seconds  # noqa: PLC0415  # readers load only for who selects by time
 
     if isinstance(value, dt.date):
         return value.isoformat()
@@ -65,18 +66,26 @@ Time = Annotated[float | str | None, BeforeValidator(_is_time)]
 
 
 @dataclass(frozen=True, config=_STRICT)
-class DataConfig:
-    """Which log, and what of it."""
+class LogOptions:
+    """Which log, and what of it; what :func:`rimsim.data.load` is asked for.
+
+    The order is fixed: value, then time, then the two minima. Of the minima, items go first, then users, and
+    both are repeated until nothing more falls out, so that both hold in the log.
+    """
 
     source: str = Field(
         default="ml-latest-small", description="A built-in name, a folder, a zip, a CSV or Parquet file."
     )
     min_item_events: int = Field(
-        default=1, ge=1, description="Items with fewer events are left out of the catalogue."
+        default=1,
+        ge=0,
+        description="Items with fewer events are left out; 0 keeps those of the item table that nobody met.",
     )
-    min_user_events: int = Field(default=1, ge=1, description="Users with fewer events are left out.")
+    min_user_events: int = Field(default=1, ge=0, description="Users with fewer events are left out.")
     min_value: float | None = Field(
-        default=None, description="Events with a lower value (stars) are left out; null keeps all."
+        default=None,
+        allow_inf_nan=False,
+        description="Events with a lower value (stars) are left out; null keeps all.",
     )
     start: Time = Field(
         default=None,
@@ -95,6 +104,16 @@ class DataConfig:
     skip_bad_rows: bool = Field(
         default=False, description="Leave bad rows out, counted, in place of an error."
     )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig(LogOptions):
+    """Which log, and what of it."""
+
+    min_item_events: int = Field(
+        default=1, ge=1, description="Items with fewer events are left out of the catalogue."
+    )
+    min_user_events: int = Field(default=1, ge=1, description="Users with fewer events are left out.")
     session_gap: Duration = Field(
         default="30min", description="A silence longer than this starts a new session."
     )

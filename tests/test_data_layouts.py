@@ -320,7 +320,7 @@ def test_an_option_that_is_none_is_refused():
         ({"min_item_events": -1}, "load: field 'min_item_events' is -1; allowed: greater than or equal to 0"),
         ({"release": "never"}, "field 'release' is 'never'. Allowed: first-event, given, year"),
         ({"time_unit": "hours"}, "time_unit is 'hours'"),
-        ({"start": "yesterday"}, "start is 'yesterday'"),
+        ({"start": "yesterday"}, "field 'start': the time is 'yesterday'"),
         ({"columns": "user,item"}, "says nothing of time"),
         ({"columns": ["user", "item"]}, "columns is .'user', 'item'.; allowed: text"),
     ):

@@ -3,7 +3,7 @@
 from rimsim.data.catalogue import Entry, catalogue
 from rimsim.data.describe import LogDescription, check, describe
 from rimsim.data.download import data_folder, download
-from rimsim.data.load import EMBEDDED, load
+from rimsim.data.load import EMBEDDED, load, load_log
 from rimsim.data.log import EventLog, Sessions
 from rimsim.data.readers.columns import Columns
 from rimsim.data.report import BadRow, ReadReport
@@ -26,6 +26,7 @@ __all__ = [
     "describe",
     "download",
     "load",
+    "load_log",
     "require_usable",
     "shortcomings",
     "write",

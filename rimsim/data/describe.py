@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec
 
 import numpy as np
 
-from rimsim.data.load import EMBEDDED, load
+from rimsim.data.load import load
 from rimsim.data.picture import draw
 from rimsim.data.usable import shortcomings
 from rimsim.measures import gini
 
 if TYPE_CHECKING:
     import os
-    from typing import Literal
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.data.readers.columns import Columns
 
 __all__ = ["LogDescription", "check", "describe"]
 
@@ -108,59 +108,6 @@ class LogDescription:
             DataError: If the file cannot be written.
         """
         draw(self.log, path)
-
-
-def check(
-    source: str | os.PathLike[str] = EMBEDDED,
-    *,
-    columns: Columns | str | None = None,
-    separator: str | None = None,
-    encoding: str | None = None,
-    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
-    items: str | os.PathLike[str] | None = None,
-    min_item_events: int = 1,
-    min_user_events: int = 1,
-    min_value: float | None = None,
-    start: float | str | None = None,
-    stop: float | str | None = None,
-    skip_bad_rows: bool = False,
-) -> LogDescription:
-    """Read a log and describe it, or the part of it that is selected.
-
-    Args:
-        source: See :func:`rimsim.data.load`, as for the other arguments.
-        columns: Which column is which.
-        separator: Between fields.
-        encoding: Of a text file.
-        time_unit: Of numeric times.
-        items: A file with a row an item.
-        min_item_events: Items with fewer events are left out.
-        min_user_events: Users with fewer events are left out.
-        min_value: Events with a smaller value are left out.
-        start: Events before this time are left out.
-        stop: Events at or after this time are left out.
-        skip_bad_rows: Count bad rows instead of stopping at the first.
-
-    Raises:
-        DataError: If it cannot be read, or nothing is left.
-        ConfigError: If an option is none.
-    """
-    return describe(
-        load(
-            source,
-            columns=columns,
-            separator=separator,
-            encoding=encoding,
-            time_unit=time_unit,
-            items=items,
-            min_item_events=min_item_events,
-            min_user_events=min_user_events,
-            min_value=min_value,
-            start=start,
-            stop=stop,
-            skip_bad_rows=skip_bad_rows,
-        )
-    )
 
 
 def describe(log: EventLog) -> LogDescription:
@@ -253,3 +200,25 @@ def _attributes(log: EventLog) -> str:
 
 def _date(seconds: float) -> str:
     return f"{dt.datetime.fromtimestamp(float(seconds), dt.UTC):%Y-%m-%d %H:%M}"
+
+
+P = ParamSpec("P")
+
+
+def _described(load_as: Callable[P, EventLog]) -> Callable[P, LogDescription]:
+    @functools.wraps(load_as, assigned=())  # the arguments are load's, the rest is not
+    def check(*args: P.args, **options: P.kwargs) -> LogDescription:
+        """Read a log and describe it, or the part of it that is selected.
+
+        The arguments are those of :func:`rimsim.data.load`.
+
+        Raises:
+            DataError: If it cannot be read, or nothing is left.
+            ConfigError: If an option is none.
+        """
+        return describe(load_as(*args, **options))
+
+    return check
+
+
+check = _described(load)

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from importlib import resources
-from io import BytesIO
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
 
+from rimsim.config import LogOptions
 from rimsim.config_errors import refusal
 from rimsim.data.catalogue import catalogue
 from rimsim.data.download import data_folder, downloaded
-from rimsim.data.options import Selection, seconds
 from rimsim.data.readers.assemble import assemble, kept
-from rimsim.data.readers.attributes import items_of_events, read_items, read_users
-from rimsim.data.readers.collect import Collector, collected, written_dates
+from rimsim.data.readers.collect import collected, written_dates
 from rimsim.data.readers.columns import Columns
 from rimsim.data.readers.containers import (
+    EmbeddedContainer,
     FileContainer,
-    Stream,
     ZipContainer,
     existing,
-    in_memory,
     inside_zip,
     open_container,
 )
-from rimsim.data.readers.delimited import read_delimited
 from rimsim.data.readers.layouts import find
-from rimsim.data.readers.parquet import read_parquet
+from rimsim.data.readers.log_files import LogFiles
 from rimsim.data.readers.rows import UNITS
 from rimsim.data.report import ReadReport
 from rimsim.errors import ConfigError, DataError, nearest
@@ -37,14 +32,11 @@ from rimsim.errors import ConfigError, DataError, nearest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
-
     from rimsim.data.log import EventLog
     from rimsim.data.readers.containers import Container
-    from rimsim.data.readers.layouts import Found
     from rimsim.data.readers.rows import Unit
 
-__all__ = ["EMBEDDED", "load"]
+__all__ = ["EMBEDDED", "load", "load_log"]
 
 EMBEDDED: Final = "ml-latest-small"
 """The name of the log that ships with rimsim."""
@@ -102,30 +94,74 @@ def load(
             what is allowed.
         ConfigError: If an option is none.
     """
-    selection = _selection(min_item_events, min_user_events, min_value, start, stop, release)
+    try:
+        options = LogOptions(
+            source=_text(source),
+            min_item_events=min_item_events,
+            min_user_events=min_user_events,
+            min_value=min_value,
+            start=start,
+            stop=stop,
+            release=release,
+            skip_bad_rows=skip_bad_rows,
+        )
+    except ValidationError as wrong:
+        raise refusal(wrong, LogOptions, origin="load") from None
+    if time_unit != "auto" and time_unit not in UNITS:
+        raise ConfigError(f"time_unit is {time_unit!r}.{nearest(str(time_unit), ['auto', *UNITS])}")
+    return _read(
+        options,
+        columns,
+        separator=separator,
+        encoding=encoding,
+        unit=None if time_unit == "auto" else time_unit,
+        items=None if items is None else _text(items),
+    )
+
+
+def load_log(options: LogOptions) -> EventLog:
+    """Read the log that a config asks for; see :func:`load`.
+
+    Args:
+        options: Which log, and what of it.
+
+    Raises:
+        DataError: If something cannot be read.
+        ConfigError: If the columns are not understood.
+    """
+    return _read(options, options.columns)
+
+
+def _read(
+    options: LogOptions,
+    columns: Columns | str | None,
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
+    unit: Unit | None = None,
+    items: str | None = None,
+) -> EventLog:
+    """See :func:`load`."""
     wanted = Columns.parse(columns) if isinstance(columns, str) else columns
     if wanted is not None and not isinstance(wanted, Columns):
         raise ConfigError(
             f"columns is {wanted!r}; allowed: text such as 'user=visitor,item=sku,time=at', or Columns"
         )
-    if time_unit != "auto" and time_unit not in UNITS:
-        raise ConfigError(f"time_unit is {time_unit!r}.{nearest(str(time_unit), ['auto', *UNITS])}")
-    unit: Unit | None = None if time_unit == "auto" else time_unit
-    name = _text(source)
+    name = options.source
     container, only = _container(name)
     try:
         found = find(container.members(), container.name, only)
-        read = _Read(container, found, wanted, separator, encoding)
-        collector, unit_found = collected(read.events, unit, skip_bad_rows=skip_bad_rows)
-        users, item_table = read.tables(collector, items)
+        files = LogFiles(container, found, wanted, separator, encoding)
+        collector, unit_found = collected(files.events, unit, skip_bad_rows=options.skip_bad_rows)
+        users, item_table = files.tables(collector, items)
     finally:
         if isinstance(container, ZipContainer):
             container.close()
-    events = collector.events(name, "s" if read.time_kind == "iso" else unit_found)
-    time_unit_found = "iso" if read.time_kind == "iso" else str(unit_found)
+    events = collector.events(name, "s" if files.time_kind == "iso" else unit_found)
+    time_unit_found = "iso" if files.time_kind == "iso" else str(unit_found)
     if unit is None and time_unit_found == "s" and (dates := written_dates(name, events.time)) is not None:
         events, time_unit_found = dataclasses.replace(events, time=dates), "yyyymmdd"
-    notes = read.notes
+    notes = files.notes
     if found.layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
         notes += (
@@ -134,8 +170,8 @@ def load(
         events = kept(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(
         source=name,
-        layout=found.layout.name if found.layout.name != "file" else read.kind,
-        columns=read.columns,
+        layout=found.layout.name if found.layout.name != "file" else files.kind,
+        columns=files.columns,
         time_unit=time_unit_found,
         rows=len(events.user),
         skipped=collector.skipped,
@@ -143,13 +179,13 @@ def load(
         backwards=collector.backwards,
         notes=notes,
     )
-    return dataclasses.replace(assemble(events, selection, users, item_table), report=report)
+    return dataclasses.replace(assemble(events, options, users, item_table), report=report)
 
 
 def _container(name: str) -> tuple[Container, str | None]:
     """Where the log is, and which file of it was asked for."""
     if name == EMBEDDED:
-        return _Embedded(), None
+        return EmbeddedContainer(EMBEDDED), None
     if (zipped := inside_zip(name)) is not None:
         return ZipContainer(zipped[0]), zipped[1]
     container = open_container(_found(name))
@@ -170,118 +206,9 @@ def _found(name: str) -> Path:
     return fetched
 
 
-class _Embedded:
-    """The files inside the package, which may themselves be in a zip."""
-
-    name = EMBEDDED
-
-    def members(self) -> tuple[str, ...]:
-        return ("ratings.parquet", "movies.parquet")
-
-    def open(self, member: str) -> Stream:
-        data = (resources.files("rimsim.data.embedded") / member).read_bytes()
-        return Stream(self.label(member), BytesIO(data), len(data))
-
-    def label(self, member: str) -> str:
-        return f"{EMBEDDED}/{member}"
-
-    def path(self, member: str) -> Path | None:  # noqa: ARG002 (the protocol's signature)
-        return None
-
-
-class _Read:
-    """Reads the files of a log, and remembers what it noticed."""
-
-    def __init__(
-        self,
-        container: Container,
-        found: Found,
-        columns: Columns | None,
-        separator: str | None,
-        encoding: str | None,
-    ) -> None:
-        self._container = container
-        self._found = found
-        self._columns = columns
-        self._separator = separator
-        self._encoding = encoding
-        self.columns: tuple[tuple[str, str], ...] = ()
-        self.notes: tuple[str, ...] = ()
-        self.kind = "text"
-        self.time_kind = "number"
-
-    def events(self, collector: Collector) -> None:
-        """Read the events; may be called again."""
-        member, container = self._found.events, self._container
-        label = container.label(member)
-        with container.open(member) as stream:
-            head = stream.read(4)
-        if head == b"PAR1" or member.lower().endswith((".parquet", ".pq")):
-            self.kind = "Parquet"
-            path = container.path(member)
-            if path is not None and path.suffix.lower() not in (".gz", ".bz2", ".xz"):
-                places, kind = read_parquet(path, label, collector, self._columns)
-            else:
-                with container.open(member) as stream:
-                    places, kind = read_parquet(in_memory(stream), label, collector, self._columns)
-            self.columns, self.time_kind = places.pairs(), kind or "number"
-            return
-        plain = self._columns is None and self._separator is None
-        reading = read_delimited(
-            lambda: container.open(member),
-            collector,
-            dialect=self._found.layout.dialect if plain else None,
-            columns=self._columns,
-            separator=self._separator,
-            encoding=self._encoding,
-        )
-        self.columns, self.notes = reading.dialect.positions.pairs(), reading.notes
-        self.time_kind = reading.dialect.times
-        self.kind = f"text separated by {reading.dialect.separator!r}"
-
-    def tables(
-        self, collector: Collector, items: str | os.PathLike[str] | None
-    ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-        """Read the tables of users and items beside the events."""
-        found, layout, container = self._found, self._found.layout, self._container
-        users = item_table = None
-        if found.users is not None:
-            users = read_users(container, found.users, layout.users_form, collector)
-        if items is not None:
-            path = existing(_text(items))
-            other = FileContainer(path)
-            item_table = read_items(other, other.member, None, collector)
-        elif found.items is not None:
-            item_table = read_items(container, found.items, layout.items_form, collector, found.genres)
-        else:
-            item_table = items_of_events(collector, container.label(found.events))
-        return users, item_table
-
-
 def _text(source: str | os.PathLike[str]) -> str:
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if not isinstance(source, str) or not source:
         raise ConfigError(f"source is {source!r}; allowed: a name or a path")
     return source
-
-
-def _selection(
-    min_item_events: int,
-    min_user_events: int,
-    min_value: float | None,
-    start: float | str | None,
-    stop: float | str | None,
-    release: Literal["given", "first-event", "year"],
-) -> Selection:
-    try:
-        return Selection(
-            min_item_events=min_item_events,
-            min_user_events=min_user_events,
-            min_value=min_value,
-            start=seconds(start, "start"),
-            stop=seconds(stop, "stop"),
-            release=release,
-        )
-    except ValidationError as wrong:
-        raise refusal(wrong, Selection, origin="load") from None

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.data import Needs, load, require_usable
+from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, ModelError, RimsimError
 from rimsim.intensity.cache import cache_folder, fitted, log_digest
@@ -67,17 +67,7 @@ def build_world(config: ScenarioConfig) -> World:
     """
     torch.set_num_threads(1)  # the bits of a fit depend on the number of threads, and workers share the cores
     data = config.data
-    log = load(
-        data.source,
-        min_item_events=data.min_item_events,
-        min_user_events=data.min_user_events,
-        min_value=data.min_value,
-        start=data.start,
-        stop=data.stop,
-        columns=data.columns,
-        release=data.release,
-        skip_bad_rows=data.skip_bad_rows,
-    )
+    log = load_log(data)
     if config.slate > log.n_items:
         raise ConfigError(
             f"slate: {config.slate} positions, but the catalogue of {data.source!r} has {log.n_items} items; "

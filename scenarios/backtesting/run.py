@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from rimsim.config import to_plain
-from rimsim.data import load, require_usable
+from rimsim.data import load_log, require_usable
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.scenarios.backtesting.config import BacktestConfig, backtest_from
@@ -181,17 +181,7 @@ def backtest(
 
 
 def _load(config: BacktestConfig) -> EventLog:
-    data = config.data
-    log = load(
-        data.source,
-        min_item_events=data.min_item_events,
-        min_user_events=data.min_user_events,
-        min_value=data.min_value,
-        start=data.start,
-        stop=data.stop,
-        columns=data.columns,
-        skip_bad_rows=data.skip_bad_rows,
-    )
+    log = load_log(config.data)
     require_usable(log, use="back-test")
     return log
 

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from rimsim.data.log import EventLog
+from rimsim.data.readers.rows import seconds
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.data.options import Selection
+    from rimsim.config import LogOptions
     from rimsim.data.readers.ids import Ids
 
 __all__ = ["RawEvents", "assemble", "kept"]
@@ -44,7 +45,7 @@ class RawEvents:
 
 def assemble(
     events: RawEvents,
-    selection: Selection,
+    options: LogOptions,
     users: pd.DataFrame | None = None,
     items: pd.DataFrame | None = None,
 ) -> EventLog:
@@ -52,22 +53,22 @@ def assemble(
 
     Args:
         events: What was read.
-        selection: What to keep of it.
+        options: What to keep of it.
         users: Attributes of users, one row an ``id``; rows of users without events are kept only if
             ``min_user_events`` is 0.
         items: Attributes of items, likewise: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
-            ``released`` where known (the latter counts only where the selection asks for years).
+            ``released`` where known (the latter counts only where the options ask for years).
 
     Raises:
         DataError: If nothing is left; the message says which step took the last event.
     """
-    chosen = _selected(events, selection)
-    user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=selection.min_user_events == 0)
-    item_ids, item = _renumbered(events.item_ids, chosen.item, items, keep_all=selection.min_item_events == 0)
+    chosen = _selected(events, options)
+    user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=options.min_user_events == 0)
+    item_ids, item = _renumbered(events.item_ids, chosen.item, items, keep_all=options.min_item_events == 0)
     order = _order(user * len(item_ids) + item, chosen.time, chosen.value)
     user, item, time, value = user[order], item[order], chosen.time[order], chosen.value[order]
     item_table = _items(item_ids, items)
-    item_table["release"] = _release(item_table, item, time, selection.release)
+    item_table["release"] = _release(item_table, item, time, options.release)
     return EventLog(
         user=user,
         item=item,
@@ -78,26 +79,26 @@ def assemble(
     )
 
 
-def _selected(events: RawEvents, selection: Selection) -> RawEvents:
+def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
     if not len(events.user):
         raise DataError(f"{events.source}: no events; a log needs at least one row of data")
     left = events
-    if selection.min_value is not None:
-        least = np.float32(selection.min_value)
-        left = kept(left, left.value >= least, f"min_value={selection.min_value:g}", events)
-    if selection.start is not None:
-        left = kept(left, left.time >= selection.start, f"start={_date(selection.start)}", events)
-    if selection.stop is not None:
-        left = kept(left, left.time < selection.stop, f"stop={_date(selection.stop)}", events)
-    both = f"min_item_events={selection.min_item_events} with min_user_events={selection.min_user_events}"
+    if options.min_value is not None:
+        least = np.float32(options.min_value)
+        left = kept(left, left.value >= least, f"min_value={options.min_value:g}", events)
+    if (start := seconds(options.start, "start")) is not None:
+        left = kept(left, left.time >= start, f"start={_date(start)}", events)
+    if (stop := seconds(options.stop, "stop")) is not None:
+        left = kept(left, left.time < stop, f"stop={_date(stop)}", events)
+    both = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
     before = -1
     while len(left.user) != before:
         before = len(left.user)
-        if selection.min_item_events > 1:
-            enough = np.bincount(left.item) >= selection.min_item_events
+        if options.min_item_events > 1:
+            enough = np.bincount(left.item) >= options.min_item_events
             left = kept(left, enough[left.item], both, events)
-        if selection.min_user_events > 1:
-            enough = np.bincount(left.user) >= selection.min_user_events
+        if options.min_user_events > 1:
+            enough = np.bincount(left.user) >= options.min_user_events
             left = kept(left, enough[left.user], both, events)
     return left
 

@@ -14,6 +14,7 @@ import os
 import stat
 import zipfile
 import zlib
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Container",
+    "EmbeddedContainer",
     "FileContainer",
     "FolderContainer",
     "Stream",
@@ -256,6 +258,34 @@ class ZipContainer:
     def close(self) -> None:
         """Let go of the file."""
         self._zip.close()
+
+
+class EmbeddedContainer:
+    """The files of the log inside the package, which may itself be in a zip.
+
+    Args:
+        name: How messages call it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def members(self) -> tuple[str, ...]:
+        """Names of its files."""
+        return ("ratings.parquet", "movies.parquet")
+
+    def open(self, member: str) -> Stream:
+        """Bytes of a member."""
+        data = (resources.files("rimsim.data.embedded") / member).read_bytes()
+        return Stream(self.label(member), io.BytesIO(data), len(data))
+
+    def label(self, member: str) -> str:
+        """Log and member."""
+        return f"{self.name}/{member}"
+
+    def path(self, member: str) -> Path | None:  # noqa: ARG002 (the protocol's signature)
+        """None: members may be inside a zip."""
+        return None
 
 
 def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zipfile.ZipInfo]:

@@ -13,6 +13,8 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from rimsim.errors import ConfigError
+
 __all__ = [
     "LARGEST_VALUE",
     "LATEST",
@@ -24,6 +26,7 @@ __all__ = [
     "identifier",
     "moment",
     "number",
+    "seconds",
     "short",
 ]
 
@@ -98,3 +101,27 @@ def moment(text: str, name: str) -> float:
     if not 0 <= seconds < LATEST:
         raise RowProblemError(f"{name} is {short(found)}, before 1970; {allowed}")
     return seconds
+
+
+def seconds(time: float | str | None, name: str) -> float | None:
+    """A time as a person gives it, in seconds since the epoch.
+
+    Args:
+        time: Seconds, as a number or a text, or an ISO 8601 date or time; None stays None.
+        name: What it is, for the error.
+
+    Raises:
+        ConfigError: If it is none of them.
+    """
+    if time is None:
+        return None
+    try:
+        found = float(time)
+    except (TypeError, ValueError):
+        found = math.nan
+    if math.isfinite(found) and not isinstance(time, bool):
+        return found
+    try:
+        return moment(str(time), name)
+    except RowProblemError as problem:
+        raise ConfigError(f"{problem}, or seconds since 1970") from None
