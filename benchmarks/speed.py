@@ -31,7 +31,7 @@ from rimsim.agents import make_agent
 from rimsim.intensity import GRU, RIM, UserStates
 from rimsim.market import Market
 from rimsim.market.scoring import BLOCK
-from rimsim.scenarios.store.run_folder import write_table
+from rimsim.scenarios.store.write import write_table
 from rimsim.scenarios.study.arm import Arm, run_arm
 
 if TYPE_CHECKING:
@@ -235,7 +235,6 @@ def whole(report: Report, size: tuple[int, int]) -> None:
                 frozen=False,
                 seed=0,
                 folder=Path(folder),
-                batch_size=None,
                 certify=True,
                 ledger=True,
             )

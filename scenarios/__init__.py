@@ -9,10 +9,11 @@ if __name__ != "rimsim.scenarios":
     raise ImportError("import rimsim.scenarios, not scenarios: the folder is installed as rimsim.scenarios")
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.backtesting.run.config import BacktestConfig, SplitConfig
-    from rimsim.scenarios.backtesting.run.run import Backtest, backtest, load_backtest
+    from rimsim.scenarios.backtesting.config import BacktestConfig, SplitConfig
+    from rimsim.scenarios.backtesting.run import Backtest, backtest, load_backtest
     from rimsim.scenarios.store.run_folder import Run, load_run
     from rimsim.scenarios.study.compare import compare
+    from rimsim.scenarios.study.run import resume
     from rimsim.scenarios.study.sweep import sweep
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "compare",
     "load_backtest",
     "load_run",
+    "resume",
     "sweep",
 ]
 
@@ -36,6 +38,7 @@ _HOMES = {
     "compare": "study.compare",
     "load_backtest": "backtesting.run",
     "load_run": "store.run_folder",
+    "resume": "study.run",
     "sweep": "study.sweep",
 }
 

@@ -508,7 +508,7 @@ def test_a_folder_that_holds_a_run_and_one_of_another_kind_are_refused(run, csv,
     with pytest.raises(RunFolderError, match="already holds a run"):
         backtest(run.config, out=run.folder)
     (tmp_path / "config.yaml").write_text("scenario: {}\n")
-    with pytest.raises(RunFolderError, match="run of another kind"):
+    with pytest.raises(RunFolderError, match="holds a comparison; allowed: a back-test"):
         load_backtest(tmp_path)
     with pytest.raises(ConfigError, match="all of it|all of them"):
         backtest(dataclasses.replace(run.config, item_share=1.0), out=tmp_path / "all")

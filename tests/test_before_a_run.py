@@ -13,8 +13,8 @@ from small_markets import small_broadcast, small_replay, small_scenario
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, find_scenario, scenario_names
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.study.compare import default_agents
 from rimsim.scenarios.study.feasibility import undeliverable
+from rimsim.scenarios.study.plan import default_agents
 
 
 @pytest.mark.parametrize("name", scenario_names())

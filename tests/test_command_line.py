@@ -13,8 +13,8 @@ from rimsim.market import build_world
 from rimsim.scenarios import backtest, compare, load_run, sweep
 from rimsim.scenarios.backtesting.config import BacktestConfig
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.status import shown_rounds, standing
+from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.study.status import shown_rounds, status_of
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 FEW = [
@@ -91,7 +91,7 @@ def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path)
         compare(config, (RAISES,), seeds=1, out=tmp_path / "none", workers=1, frozen=[])
     run = load_run(tmp_path / "none")
     assert set(shown_rounds(run)["round"]) == {0}
-    assert not standing(run).complete
+    assert not status_of(run).complete
 
 
 def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_path, capsys):
@@ -118,23 +118,26 @@ def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_
 def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folders, name, message, capsys):
     """Neither --from nor --resume takes a sweep or a back-test for a comparison."""
     with pytest.raises(RunFolderError, match=message):
-        resume(folders / name)
-    capsys.readouterr()
-    assert main(["compare", "--from", str(folders / name)]) == 2
-    assert f"{folders / name}: holds a " in capsys.readouterr().err
+        load_run(folders / name, "comparison")
+    for option in (["--from"], ["--resume", "--out"]):
+        capsys.readouterr()
+        assert main(["compare", *option, str(folders / name)]) == 2
+        assert f"{folders / name}: holds a " in capsys.readouterr().err
+    with pytest.raises(RunFolderError, match="holds a back-test"):
+        resume(folders / "past")
     assert main(["sweep", "--resume", "--out", str(folders / "one")]) == 2
     assert "holds a comparison; allowed: a sweep" in capsys.readouterr().err
 
 
 def test_the_repeating_command_leaves_the_folder_out(folders):
     """What is repeated goes to a folder of its own."""
-    from rimsim.scenarios.store.run_folder import repeating
+    from rimsim.scenarios.store.run_folder import repeat_command
 
     run = load_run(folders / "many")
     run.config["command"] = "rimsim sweep --beta 0,1 --out here --resume --seeds 2 --out=there"
-    assert repeating(run) == "rimsim sweep --beta 0,1 --seeds 2"
+    assert repeat_command(run) == "rimsim sweep --beta 0,1 --seeds 2"
     run.config.pop("command")
-    assert repeating(run) == "rimsim sweep"
+    assert repeat_command(run) == "rimsim sweep"
 
 
 def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys):

@@ -12,9 +12,9 @@ from rimsim.errors import ArmsError, ConfigError, MarketError, ModelError, neare
 from rimsim.market import Market
 from rimsim.market.world import check_model, warm_model
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.report.report import digest
+from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.study.checkpoint import save
-from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.run import resume
 
 MODEL = """\
 import torch

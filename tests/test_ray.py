@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ from rimsim.config import DataConfig, to_plain
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.execution.ray import _SETTINGS, _enter, _left, _log, _require_same, _work, on_ray
-from rimsim.scenarios.report.report import digest
+from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.store.points import Point
 from rimsim.scenarios.store.run_folder import versions
 from rimsim.scenarios.study.arm import run_arm
-from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.plan import begin, experiment, gather, tasks
+from rimsim.scenarios.study.gather import gather
+from rimsim.scenarios.study.plan import begin, checked_plan
+from rimsim.scenarios.study.run import resume
 
 FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("random", "relevance")
@@ -75,12 +78,13 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     """Only what a task sends reaches the run folder; cut off after each of its news, another ends it alike."""
     config, folder, agents = small_scenario(), tmp_path / "run", ("rim-feedback",)
     whole = compare(config, agents, seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
-    begin(experiment(config, agents, 1, [], certify=True, ledger=True), folder, "test")
-    arms = tasks(folder, 50)
-    away = replace(arms[0], folder=tmp_path / "nowhere")
+    plan = checked_plan(Point(folder, config), agents, 1, [], certify=True, ledger=True)
+    begin(plan, "test")
+    (arm,) = plan.arms
+    away = replace(arm, folder=tmp_path / "nowhere")
     sent, rounds = [0], []
     while sent[-1] is not None:
-        stream = _work(run_arm, away, _left(arms[0]), {}, versions(), _log(arms[0]))
+        stream = _work(partial(run_arm, batch_size=50), away, _left(arm), {}, versions(), _log(arm))
         sent = [told for told, _ in zip(stream, range(len(rounds) + 1), strict=False)]
         stream.close()
         for files in (told for told in sent if isinstance(told, dict)):
@@ -90,15 +94,17 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     assert {1, 2} < set(rounds)
     assert not (tmp_path / "nowhere").exists()
     assert not list(folder.rglob(".draft*"))
-    assert digest(gather(folder, arms, {})) == digest(whole)
+    assert gather(plan, []) is None
+    assert digest(load_run(folder)) == digest(whole)
     assert _content(folder) == _content(whole.folder)
 
 
 def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     """Where results could be others, nothing is run: the error names what differs."""
     config, folder = small_scenario(), tmp_path / "run"
-    begin(experiment(config, ("random",), 1, [], certify=True, ledger=True), folder, "test")
-    arm = tasks(folder, None)[0]
+    plan = checked_plan(Point(folder, config), ("random",), 1, [], certify=True, ledger=True)
+    begin(plan, "test")
+    (arm,) = plan.arms
     with pytest.raises(ConfigError, match=r"has numpy .* in place of 0\.1; allowed: the versions"):
         _require_same(arm, versions() | {"numpy": "0.1"}, _log(arm))
     with pytest.raises(ConfigError, match="another log as 'ml-latest-small'"):

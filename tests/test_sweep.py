@@ -16,7 +16,7 @@ from rimsim.config import override, to_plain
 from rimsim.errors import ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.study.sweep import resume_sweep
+from rimsim.scenarios.study.run import resume
 
 AGENTS = ("relevance", "rim-feedback")
 GRID = {"exposure.beta": [0.0, 0.8]}
@@ -67,7 +67,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
     (point / "state").mkdir()
     shutil.copy(point / "config.yaml", point / "state" / "begun.yaml")
     (tmp_path / "cut" / "sweep.parquet").unlink()
-    resumed = resume_sweep(tmp_path / "cut", batch_size=9, workers=1)
+    resumed = resume(tmp_path / "cut", batch_size=9, workers=1)
     pd.testing.assert_frame_equal(resumed.sweep, swept.sweep, check_exact=True)
 
 

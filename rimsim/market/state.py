@@ -51,7 +51,7 @@ class MarketState:
         Raises:
             MarketError: If the model cannot be saved.
         """
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         np.savez(
             folder / "state.npz",
             log_counts=self.log_counts,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -29,14 +27,17 @@ from rimsim.scenarios.backtesting.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.store.load_report import as_plain, told
-from rimsim.scenarios.store.run_folder import CONFIG, load_run, locked, versions, write_table, write_text
+from rimsim.scenarios.store.load_report import load_facts, load_text
+from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, versions
+from rimsim.scenarios.store.write import write_table, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from rimsim.data import EventLog
     from rimsim.scenarios.backtesting.split import Split
+    from rimsim.scenarios.store.run_folder import Run
 
 __all__ = ["COLUMNS", "Backtest", "backtest", "load_backtest"]
 
@@ -52,36 +53,34 @@ class Backtest:
     folder: Path
     """The run folder."""
 
-    @cached_property
+    @property
     def described(self) -> dict[str, Any]:
         """``config.yaml``: config, command, versions, digest of the log, sizes of each seed's split."""
-        return load_run(self.folder).config
+        return self._run.config
 
     @property
     def config(self) -> BacktestConfig:
         """The resolved config."""
         return backtest_from(self.described["backtest"], origin=str(self.folder / CONFIG))
 
-    @cached_property
+    @property
     def table(self) -> pd.DataFrame:
         """Columns task, model, beta, cap, seed, metric, value; beta and cap are NaN where they do not apply."""
-        return load_run(self.folder).backtest
+        return self._run.backtest
 
-    @cached_property
+    @property
     def calibration(self) -> pd.DataFrame:
         """Columns seed, part, metric, value: how each fit stands against what the test states did."""
-        return _read(self.folder / _CALIBRATION)
+        return self._run.calibration
 
-    @cached_property
+    @property
     def fits(self) -> pd.DataFrame:
         """Columns seed, part, fold (−1: the serving model), seconds (CPU), cached."""
-        return _read(self.folder / _FITS)
+        return self._run.fits
 
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise RunFolderError(f"{path}: not there; the back-test was interrupted; allowed: a finished one")
-    return pd.read_parquet(path)
+    @cached_property
+    def _run(self) -> Run:
+        return load_run(self.folder)
 
 
 def load_backtest(path: str | Path) -> Backtest:
@@ -90,12 +89,7 @@ def load_backtest(path: str | Path) -> Backtest:
     Raises:
         RunFolderError: If it is none.
     """
-    folder = Path(path)
-    if load_run(folder).kind != "backtest":
-        raise RunFolderError(
-            f"{path}: holds a run of another kind; allowed: a folder that rimsim backtest made"
-        )
-    return Backtest(folder)
+    return Backtest(load_run(path, "backtest").folder)
 
 
 def backtest(
@@ -128,12 +122,12 @@ def backtest(
     tell = report or (lambda _: None)
     torch.set_num_threads(1)  # bits of a fit depend on the number of threads
     log = _load(config)
-    if (read := told(log)) is not None:
+    if (read := load_text(log)) is not None:
         tell(read)
     splits = [make_split(log, config.split, seed) for seed in config.seeds]
     for split in splits:
         _sizes(split, config)
-    folder = Path(out or Path("runs") / f"backtest-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder = folder_for(out, "backtest")
     if (folder / CONFIG).exists():
         raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder")
     about = {seed: _about(split, config) for seed, split in zip(config.seeds, splits, strict=True)}
@@ -141,7 +135,7 @@ def backtest(
         "command": command or "rimsim.scenarios.backtest",
         "backtest": to_plain(config),
         "splits": about,
-        "log": as_plain(log),
+        "log": load_facts(log),
         "digests": {"log": log_digest(log)},
         "versions": versions(),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.backtesting.run import Backtest
 
-__all__ = ["add_parser", "digest", "report", "run"]
+__all__ = ["add_parser", "report", "run"]
 
 _EMBEDDED_LEAST = 10
 """Events that an item of the embedded log needs, as in the default config."""
@@ -137,23 +136,11 @@ def report(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.backtesting.run import load_backtest  # noqa: PLC0415  # torch loads only for work
 
     found = load_backtest(options.run)
-    if options.digest:
-        console.print(digest(found), highlight=False)
-    elif options.markdown:
+    if options.markdown:
         sys.stdout.write("\n".join(as_markdown(one) for one in shown(found.table, found.config.models)))
     else:
         draw_backtest(found.table, found.folder / "pictures")
         _print(found, console)
-
-
-def digest(found: Backtest) -> str:
-    """A digest of the content of a back-test's tables: equal back-tests have equal digests."""
-    import pandas as pd  # noqa: PLC0415
-
-    whole = hashlib.sha256()
-    for table in (found.table, found.calibration):
-        whole.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
-    return whole.hexdigest()
 
 
 def _print(found: Backtest, console: Console) -> None:

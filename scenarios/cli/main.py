@@ -242,7 +242,7 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
 def _resume(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.report.report import print_results  # noqa: PLC0415
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
-    from rimsim.scenarios.study.compare import resume  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.study.run import resume  # noqa: PLC0415  # torch loads only for work
 
     folder = _folder_to_resume(options)
     _require_same(options, load_run(folder, "comparison"))
@@ -259,10 +259,11 @@ def _resume(options: argparse.Namespace, console: Console) -> None:
 
 def _repeat(options: argparse.Namespace, console: Console) -> None:
     """Run again what a run folder describes, and compare the content of the tables."""
-    from rimsim.scenarios.report.report import different_tables, digest, print_results  # noqa: PLC0415
+    from rimsim.scenarios.report.report import print_results  # noqa: PLC0415
+    from rimsim.scenarios.store.digest import different_tables, digest  # noqa: PLC0415
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
+    from rimsim.scenarios.study.changes import changes  # noqa: PLC0415
     from rimsim.scenarios.study.compare import compare  # noqa: PLC0415  # torch loads only for work
-    from rimsim.scenarios.study.plan import changes  # noqa: PLC0415
 
     source = load_run(options.source, "comparison")
     _require_same(options, source)
@@ -296,12 +297,13 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
 
 def _sweep(options: argparse.Namespace, console: Console) -> None:
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
-    from rimsim.scenarios.study.sweep import resume_sweep, sweep  # noqa: PLC0415
+    from rimsim.scenarios.study.run import resume  # noqa: PLC0415
+    from rimsim.scenarios.study.sweep import sweep  # noqa: PLC0415
 
     if options.resume:
         folder = _folder_to_resume(options)
         _require_same(options, load_run(folder, "sweep"))
-        run = resume_sweep(
+        run = resume(
             folder,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -342,18 +344,19 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.scenarios.report.report import digest, draw_pictures, markdown, print_results  # noqa: PLC0415
+    from rimsim.scenarios.report.report import draw_pictures, markdown, print_results  # noqa: PLC0415
+    from rimsim.scenarios.store.digest import digest  # noqa: PLC0415
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
 
     run = load_run(options.run)
+    if options.digest:
+        console.print(digest(run), highlight=False)
+        return
     if run.kind == "backtest":
         backtest_command.report(options, console)
         return
     if run.kind == "sweep":
         sweep_command.report(options, run, console)
-        return
-    if options.digest:
-        console.print(digest(run), highlight=False)
         return
     if options.markdown:
         sys.stdout.write(markdown(run))
@@ -437,13 +440,13 @@ def _print_complete(folder: Path, console: Console) -> None:
     """Print the tables of the arms that went well beside others that failed."""
     from rimsim.scenarios.report.report import print_results  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
-    from rimsim.scenarios.study.status import standing  # noqa: PLC0415
+    from rimsim.scenarios.study.status import status_of  # noqa: PLC0415
 
     run = load_run(folder)
     if run.kind == "sweep":
         with suppress(RunFolderError):  # no arm is complete
             sweep_command.print_sweep(run, console)
-    elif standing(run).complete:
+    elif status_of(run).complete:
         print_results(run, console)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from typing import TYPE_CHECKING
 
 from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError
 from rimsim.scenarios.cli.parsing import read_value
+from rimsim.scenarios.store.points import BETA
 
 if TYPE_CHECKING:
     import argparse
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["digest", "parsed_grid", "print_sweep", "report"]
+__all__ = ["parsed_grid", "print_sweep", "report"]
 
-_BETA = "exposure.beta"
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "shortfall", "gap")
 """Metrics of the table."""
 
@@ -37,19 +36,19 @@ def parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[objec
         ConfigError: If one has no field, no value, or a field that another has, or if a β is none.
     """
     grid: dict[str, list[object]] = {}
-    for text in [*pairs, *([] if betas is None else [f"{_BETA}={betas}"])]:
+    for text in [*pairs, *([] if betas is None else [f"{BETA}={betas}"])]:
         field, equals, values = text.partition("=")
         field = field.strip()
         parts = [part for part in values.split(",") if part.strip()]
         if not equals or not field or not parts or field in grid:
-            option = "--beta or --grid" if field == _BETA else "--grid"
+            option = "--beta or --grid" if field == BETA else "--grid"
             raise ConfigError(
                 f"{option}: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
             )
         grid[field] = [read_value(part, f"--grid: {field}") for part in parts]
     if betas is not None:
-        for beta in grid[_BETA]:
-            override(ScenarioConfig(), {_BETA: beta}, origin="--beta")
+        for beta in grid[BETA]:
+            override(ScenarioConfig(), {BETA: beta}, origin="--beta")
     return grid
 
 
@@ -57,7 +56,7 @@ def _titled(run: Run) -> tuple[str, pd.DataFrame]:
     """Title and rows of the table of a sweep: an agent at a point a row."""
     from rimsim.scenarios.pictures.front import front_table, swept_fields  # noqa: PLC0415  # loads only for work
     from rimsim.scenarios.report.results import spread  # noqa: PLC0415
-    from rimsim.scenarios.study.sweep import sweep_table  # noqa: PLC0415
+    from rimsim.scenarios.study.sweep_table import sweep_table  # noqa: PLC0415
 
     table = sweep_table(run)
     fields = swept_fields(table)
@@ -75,14 +74,15 @@ def print_sweep(run: Run, console: Console) -> None:
     """
     from rimsim.scenarios.pictures.front import not_drawn  # noqa: PLC0415
     from rimsim.scenarios.report.results import on_few_seeds, results_table  # noqa: PLC0415  # loads only for work
-    from rimsim.scenarios.study.status import standing, standing_note  # noqa: PLC0415
-    from rimsim.scenarios.study.sweep import points_of, sweep_table  # noqa: PLC0415
+    from rimsim.scenarios.store.points import runs_of  # noqa: PLC0415
+    from rimsim.scenarios.study.status import status_note, status_of  # noqa: PLC0415
+    from rimsim.scenarios.study.sweep_table import sweep_table  # noqa: PLC0415
 
     title, table = _titled(run)
     console.print()
     console.print(results_table(table, title))
-    found = [standing(point) for point in points_of(run).values()]
-    unfinished = standing_note(found, run.folder, "sweep")
+    statuses = [status_of(point_run) for _, point_run in runs_of(run)]
+    unfinished = status_note(statuses, run.folder, "sweep")
     for note in (on_few_seeds(len(run.seeds)), unfinished):
         if note is not None:
             console.print(note, soft_wrap=True, highlight=False)
@@ -97,33 +97,20 @@ def print_sweep(run: Run, console: Console) -> None:
 
 
 def report(options: argparse.Namespace, run: Run, console: Console) -> None:
-    """Print the table of a sweep again and draw its picture again; or its digest, or the table as Markdown.
+    """Print the table of a sweep again and draw its picture again, or print the table as Markdown.
 
     Args:
-        options: ``digest``, ``markdown``.
+        options: ``markdown``.
         run: The sweep.
         console: Where to.
     """
     from rimsim.scenarios.pictures.front import draw_sweep  # noqa: PLC0415
     from rimsim.scenarios.report.results import to_markdown  # noqa: PLC0415  # loads only for work
 
-    if options.digest:
-        console.print(digest(run), highlight=False)
-    elif options.markdown:
+    if options.markdown:
         title, table = _titled(run)
         sys.stdout.write(f"**{title}**\n\n{to_markdown(table)}")
     else:
         if (run.folder / "sweep.parquet").is_file():
             draw_sweep(run)
         print_sweep(run, console)
-
-
-def digest(run: Run) -> str:
-    """A digest of the content of all points of a sweep: equal sweeps have equal digests."""
-    from rimsim.scenarios.report import report as of_a_run  # noqa: PLC0415  # loads only for work
-    from rimsim.scenarios.study.sweep import points_of  # noqa: PLC0415
-
-    whole = hashlib.sha256()
-    for name, point in sorted(points_of(run).items()):
-        whole.update(f"{name} {of_a_run.digest(point)}\n".encode())
-    return whole.hexdigest()

@@ -1,4 +1,4 @@
-"""Many arms run: what they share is fitted first, then all of them play, here or on worker processes."""
+"""Arms are run: what they share is fitted first, then each plays all its rounds, in any order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from rimsim.errors import ConfigError, RimsimError, nearest
 from rimsim.market import build_world
 from rimsim.scenarios.execution.local import LostWorkerError, run_here, run_on_workers
 from rimsim.scenarios.execution.signals import stop_if_asked
@@ -28,51 +28,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rimsim.config import ScenarioConfig
+    from rimsim.errors import RimsimError
+    from rimsim.scenarios.execution.options import Execution
 
     Report: TypeAlias = Callable[[int], None]
     Job: TypeAlias = Callable[[Arm, Report], None]
-    Crew: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
-    """Does a job for each arm, calls with numbers for progress, and answers position → what went wrong."""
+    Executor: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
+    """Does a job for each arm, reports numbers for progress, and answers position → what went wrong."""
 
-__all__ = ["BACKENDS", "check_sizes", "expected_arrivals", "hired", "run_arms"]
-
-BACKENDS = ("local", "ray")
-"""Where arms can run: on processes of this machine, or on Ray."""
-
-
-def check_sizes(batch_size: int | None, workers: int | None) -> None:
-    """Refuse numbers of arrivals a batch or of processes that are none.
-
-    Raises:
-        ConfigError: If one is below 1.
-    """
-    for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}; allowed: at least 1")
+__all__ = ["executor", "expected_arrivals", "run_arms"]
 
 
 @contextmanager
-def hired(backend: str, address: str | None, workers: int | None) -> Iterator[Crew]:
-    """Those who run arms; they are there as long as the block.
+def executor(execution: Execution) -> Iterator[Executor]:
+    """Context manager that yields what runs a job for each arm: here, on worker processes, or on Ray.
 
     Args:
-        backend: One of :data:`BACKENDS`.
-        address: Of a Ray cluster; None: one is started on this machine.
-        workers: Arms at once; None: one a core; 1 and local: no other process.
+        execution: Backend, address and number of workers.
 
     Raises:
-        ConfigError: If there is no such backend, or Ray cannot be had.
+        ConfigError: If Ray cannot be had.
     """
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend: {backend!r}.{nearest(backend, BACKENDS)}")
-    if backend == "local":
-        if address is not None:
-            raise ConfigError(f"address: {address!r} with the backend 'local'; allowed: with 'ray'")
+    workers = execution.workers
+    if execution.backend == "local":
         yield partial(_run_locally, workers)
         return
     from rimsim.scenarios.execution.ray import on_ray, run_on_ray  # noqa: PLC0415  # loads only for who asks
 
-    with on_ray(address, workers):
+    with on_ray(execution.address, workers):
         yield partial(run_on_ray, workers)
 
 
@@ -83,38 +66,48 @@ def _run_locally(
     return run_here(job, arms, report) if most == 1 else run_on_workers(job, arms, most, report)
 
 
-def run_arms(arms: Sequence[Arm], crew: Crew, console: Console | None) -> dict[int, RimsimError]:
+def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
     """Fit what arms share, then run them all.
 
     Args:
         arms: What to run; results do not depend on their order.
-        crew: Those who run them.
-        console: Where progress is shown; None: nowhere.
+        run: What :func:`executor` yields.
+        execution: Size of a batch, and where progress is shown.
 
     Returns:
-        Position of an arm that failed → what went wrong.
+        Each arm that failed, with what went wrong.
 
     Raises:
         RimsimError: If a fit fails.
     """
+    if not arms:
+        return []
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console or Console(quiet=True),
-        disable=console is None,
+        console=execution.console or Console(quiet=True),
+        disable=execution.console is None,
     )
     fits = list({(arm.config, arm.seed): arm for arm in arms}.values())
     total = sum(expected_arrivals(arm.config) for arm in arms)
     with progress:
         fitting = progress.add_task("fitting the platform's model", total=len(fits))
         serving = progress.add_task("arrivals served", total=total)
-        for error in _run(crew, _fit, fits, lambda n: progress.advance(fitting, n)).values():
+
+        def advance(task: TaskID, count: int) -> None:
+            stop_if_asked()
+            progress.advance(task, count)
+
+        for error in run(_fit, fits, partial(advance, fitting)).values():
             raise error
-        failures = _run(crew, run_arm, arms, lambda n: progress.advance(serving, n))
-    return {number: _with_round(arms[number], error) for number, error in failures.items()}
+        stop_if_asked()
+        job = partial(run_arm, batch_size=execution.batch_size)
+        failures = run(job, arms, partial(advance, serving))
+        stop_if_asked()
+    return [(arms[number], _with_round(arms[number], error)) for number, error in failures.items()]
 
 
 def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
@@ -122,16 +115,6 @@ def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
     if not isinstance(error, LostWorkerError):
         return error
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
-
-
-def _run(crew: Crew, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
-    def told(count: int) -> None:
-        stop_if_asked()
-        report(count)
-
-    failures = crew(job, arms, told)
-    stop_if_asked()
-    return failures
 
 
 def _fit(arm: Arm, report: Report) -> None:

@@ -25,15 +25,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rimsim.config import override
 from rimsim.errors import ConfigError, DataError, RimsimError
+from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
-from rimsim.scenarios.store.run_folder import FAILURES, draft_folder, load_run, versions, write_bytes
-from rimsim.scenarios.study.arm import Arm, part_name
+from rimsim.scenarios.store.run_folder import FAILURES, load_run, part_name, versions
+from rimsim.scenarios.store.write import write_bytes
 from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rimsim.scenarios.study.arm import Arm
 
     Report: TypeAlias = Callable[[int], None]
     Job: TypeAlias = Callable[[Arm, Report], None]

@@ -22,7 +22,6 @@ from rimsim.scenarios.pictures.messages import (
 )
 from rimsim.scenarios.pictures.prices import delivery, prices
 from rimsim.scenarios.pictures.style import (
-    FROZEN,
     frame,
     integer_rounds,
     keep_lines_in_view,
@@ -42,6 +41,7 @@ from rimsim.scenarios.pictures.tables import (
     retrained,
     retraining_effect,
 )
+from rimsim.scenarios.store.run_folder import FROZEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

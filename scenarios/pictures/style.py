@@ -17,6 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from rimsim.scenarios.store.run_folder import FROZEN
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from rimsim.measures import Measure
 
 __all__ = [
-    "FROZEN",
     "AgentStyle",
     "frame",
     "integer_rounds",
@@ -36,9 +37,6 @@ __all__ = [
     "style",
     "styles",
 ]
-
-FROZEN = "-frozen"
-"""Ends the name of an arm that is not retrained."""
 
 WIDTH, DPI = 10.0, 120  # inches and dots an inch: 1,200 pixels wide
 _INK = "#333333"

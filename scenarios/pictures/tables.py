@@ -10,7 +10,7 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.measures import MEASURES
-from rimsim.scenarios.pictures.style import FROZEN
+from rimsim.scenarios.store.run_folder import FROZEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from rimsim.scenarios.report.results import (
     summary,
     to_markdown,
 )
-from rimsim.scenarios.study.status import shown_rounds, standing, standing_note
+from rimsim.scenarios.study.status import shown_rounds, status_note, status_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "catalogue",
-    "different_tables",
-    "digest",
     "draw_pictures",
     "markdown",
     "picture_tables",
@@ -67,7 +64,7 @@ def print_results(run: Run, console: Console) -> None:
     console.print()
     for title, table in _titled(run):
         console.print(results_table(table, title))
-    for note in (on_few_seeds(len(run.seeds)), standing_note([standing(run)], run.folder, "compare")):
+    for note in (on_few_seeds(len(run.seeds)), status_note([status_of(run)], run.folder, "compare")):
         if note is not None:
             console.print(note, soft_wrap=True, highlight=False)
     pictures = ", ".join(path.name for path in sorted((run.folder / "pictures").glob("*.png")))
@@ -93,11 +90,11 @@ def draw_pictures(run: Run) -> list[Path]:
 
 def picture_tables(run: Run) -> PictureTables:
     """The tables of a run that pictures are drawn from."""
-    rounds, found = shown_rounds(run), standing(run)
+    rounds, status = shown_rounds(run), status_of(run)
 
     def shown(table: pd.DataFrame) -> pd.DataFrame:
         """Without what arms that are not shown left behind."""
-        if len(found.complete) == found.arms:
+        if len(status.complete) == status.arms:
             return table
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
@@ -147,37 +144,4 @@ def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]
         row = np.zeros(n_items, np.int64)
         row[group["item"].to_numpy()] = group["required"].to_numpy()
         found[seed, number] = row
-    return found
-
-
-def digest(run: Run) -> str:
-    """A digest of the content of a run's tables: equal runs have equal digests, whatever batches or workers."""
-    whole = hashlib.sha256()
-    for name, content in _content(run).items():
-        whole.update(name.encode() + content)
-    return whole.hexdigest()
-
-
-def different_tables(one: Run, other: Run) -> list[str]:
-    """Names of tables whose content differs between two runs."""
-    here, there = _content(one), _content(other)
-    return [name for name in here | there if here.get(name) != there.get(name)]
-
-
-def _content(run: Run) -> dict[str, bytes]:
-    """Name of a table → hashes of its rows, in an order of their own."""
-    tables: list[tuple[str, pd.DataFrame, list[str]]] = [
-        ("rounds", run.rounds, ["agent", "seed", "round", "metric"]),
-        ("arrivals", run.arrivals, ["agent", "seed", "round", "time", "arrival"]),
-        ("required", run.required, ["seed", "round", "item"]),
-    ]
-    with suppress(RunFolderError):
-        tables.append(("ledger", run.ledger, ["agent", "seed", "round", "time", "arrival", "position"]))
-    with suppress(RunFolderError):
-        tables.append(("prices", run.prices, ["agent", "seed", "round", "item"]))
-    found: dict[str, bytes] = {}
-    for name, table, keys in tables:
-        ordered = table.sort_values(keys, kind="stable").reset_index(drop=True)
-        hashed = pd.util.hash_pandas_object(ordered, index=False).to_numpy()
-        found[name] = hashed.tobytes()
     return found

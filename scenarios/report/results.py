@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from rimsim import measures
-from rimsim.scenarios.study.arm import FROZEN
+from rimsim.scenarios.store.run_folder import FROZEN
 
 __all__ = [
     "SHOWN",

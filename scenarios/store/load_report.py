@@ -1,4 +1,4 @@
-"""What was read of a log: told once, before anything is fitted, and kept beside the results."""
+"""What was read of a log: said before anything is fitted, and kept in the config of a run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rimsim.data import EMBEDDED
 if TYPE_CHECKING:
     from rimsim.data import EventLog
 
-__all__ = ["as_plain", "told"]
+__all__ = ["load_facts", "load_text"]
 
 
-def told(log: EventLog) -> str | None:
+def load_text(log: EventLog) -> str | None:
     """What was read, left out and noticed, some lines; None for the embedded log, which never changes.
 
     Args:
@@ -27,8 +27,8 @@ def told(log: EventLog) -> str | None:
     )
 
 
-def as_plain(log: EventLog) -> dict[str, Any]:
-    """A reading for ``config.yaml``: rows read, bad ones left out, times that went backwards, what is left.
+def load_facts(log: EventLog) -> dict[str, Any]:
+    """For ``config.yaml``: rows read, bad ones left out, times that went backwards, what is left.
 
     Args:
         log: The log, as :func:`rimsim.data.load` gave it.

@@ -1,4 +1,4 @@
-"""A run on disk: its config, tables, pictures and event files; written atomically, readable at any time."""
+"""A run on disk: its config, tables, pictures and event files, readable at any time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import shlex
-import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from filelock import FileLock, Timeout
 from rimsim import __version__
 from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.errors import ConfigError, RunFolderError, reason
+from rimsim.files import remove_drafts
+from rimsim.scenarios.store.write import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,17 +31,14 @@ __all__ = [
     "CATALOGUE",
     "CONFIG",
     "FAILURES",
+    "FROZEN",
     "Run",
-    "disk_told",
-    "draft_folder",
     "folder_for",
     "load_run",
     "locked",
-    "repeating",
+    "part_name",
+    "repeat_command",
     "versions",
-    "write_bytes",
-    "write_table",
-    "write_text",
 ]
 
 CONFIG = "config.yaml"
@@ -49,8 +47,9 @@ BEGUN = "state/begun.yaml"
 FAILURES = "failures"
 """Folder of a run that holds a traceback of each arm that failed."""
 CATALOGUE = "catalogue.parquet"
+FROZEN = "-frozen"
+"""Ends the name of an arm whose model is not retrained."""
 _LOCK = ".lock"
-_DRAFT = ".draft"
 _MADE = "allowed: a folder that rimsim compare, sweep or backtest made"
 Kind: TypeAlias = Literal["comparison", "sweep", "backtest"]
 _WORDS: dict[Kind, tuple[str, str]] = {
@@ -68,56 +67,10 @@ def versions() -> dict[str, str]:
     return found | {name: importlib.metadata.version(name) for name in _RECORDED}
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with _draft_of(path) as draft:
-        draft.write_bytes(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with _draft_of(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet table whole or not at all."""
-    with _draft_of(path) as draft:
-        table.to_parquet(draft, index=False, compression="zstd")
-
-
-@contextmanager
-def _draft_of(path: Path) -> Iterator[Path]:
-    """A file to write to, which becomes ``path`` if all goes well and goes away if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{_DRAFT}-{os.getpid()}-{path.name}")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@contextmanager
-def draft_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``path`` if all goes well and goes away if not."""
-    draft = path.with_name(f"{_DRAFT}-{os.getpid()}-{path.name}")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        yield draft
-        shutil.rmtree(path, ignore_errors=True)
-        draft.replace(path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _remove_drafts(folder: Path) -> None:
-    """Clear away what a process that was killed was writing."""
-    for draft in folder.glob(f"**/{_DRAFT}-*"):
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
+def part_name(name: str, seed: int) -> str:
+    """What the files of an arm begin with: its name in tables and its seed."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
+    return f"{safe}-{seed}"
 
 
 def folder_for(out: str | Path | None, usual: str) -> Path:
@@ -158,32 +111,11 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder}: in use by another process; allowed: another folder, or wait for it"
         ) from None
     try:
-        with disk_told(folder):
-            _remove_drafts(folder)
+        with disk_errors(folder):
+            remove_drafts(folder)
             yield
     finally:
         lock.release()
-
-
-@contextmanager
-def disk_told(place: Path) -> Iterator[None]:
-    """Tell in one sentence that something cannot be written, such as on a full disk.
-
-    Args:
-        place: What to name where the system names no file.
-
-    Raises:
-        RunFolderError: In place of an error of the system; finished rounds are kept then.
-    """
-    try:
-        yield
-    except ConnectionError:  # whoever read our output went away
-        raise
-    except OSError as error:
-        raise RunFolderError(
-            f"{error.filename or place}: cannot be written to ({reason(error)}); finished rounds are kept, and the run "
-            "can be resumed or begun anew"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,9 +130,7 @@ class Run:
         """``config.yaml``: scenario, agents, seeds, command, versions."""
         path = self.folder / CONFIG
         if not path.is_file():
-            raise RunFolderError(
-                f"{self.folder}: no {CONFIG}; allowed: a folder that rimsim compare, sweep or backtest made"
-            )
+            raise RunFolderError(f"{self.folder}: no {CONFIG}; {_MADE}")
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise RunFolderError(f"{path}: holds a {type(found).__name__}; allowed: a mapping")
@@ -231,57 +161,68 @@ class Run:
     @cached_property
     def rounds(self) -> pd.DataFrame:
         """Columns agent, seed, round, metric, value."""
-        return self._table("rounds.parquet", "rounds/*.parquet")
+        return self._table("rounds")
 
     @cached_property
     def ledger(self) -> pd.DataFrame:
         """Every exposure of every arm; see :data:`rimsim.market.ledger.LEDGER_COLUMNS`."""
-        return self._table("ledger.parquet", "ledger/*.parquet")
+        return self._table("ledger")
 
     @cached_property
     def arrivals(self) -> pd.DataFrame:
         """Columns agent, seed, round, arrival, time, user, ground_intensity."""
-        return self._table("arrivals.parquet", "arrivals/*.parquet")
+        return self._table("arrivals")
 
     @cached_property
     def required(self) -> pd.DataFrame:
         """Columns seed, round, item, required."""
-        return self._table("required.parquet", "required/*.parquet").drop_duplicates(ignore_index=True)
+        return self._table("required").drop_duplicates(ignore_index=True)
 
     @cached_property
     def prices(self) -> pd.DataFrame:
         """Columns agent, seed, round, item, price (v at the end of the round), cost (c); of agents with prices."""
-        return self._table("prices.parquet", "prices/*.parquet")
+        return self._table("prices")
 
     @cached_property
     def adoption(self) -> pd.DataFrame:
         """Columns agent, seed, item, duration (arrivals from release to first consumption), observed."""
-        return self._table("adoption.parquet", "adoption/*.parquet")
+        return self._table("adoption")
 
     @cached_property
     def catalogue(self) -> pd.DataFrame:
         """Columns item, events (in the warm-up log); so that a run can be reported without its log."""
-        return self._table(CATALOGUE, CATALOGUE)
+        return self._table("catalogue")
 
     @cached_property
     def sweep(self) -> pd.DataFrame:
         """Columns agent, seed, the swept fields, metric, value."""
-        return self._table("sweep.parquet", "sweep/*.parquet")
+        return self._table("sweep")
 
     @cached_property
     def backtest(self) -> pd.DataFrame:
-        """Columns task, model, beta, cap, seed, metric, value."""
-        return self._table("backtest.parquet", "backtest/*.parquet")
+        """Columns task, model, beta, cap, seed, metric, value; beta and cap are NaN where they do not apply."""
+        return self._table("backtest")
 
-    def _table(self, whole: str, parts: str) -> pd.DataFrame:
-        if (self.folder / whole).is_file():
-            return pd.read_parquet(self.folder / whole)
-        found = sorted(self.folder.glob(parts))
-        if not found:
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """Columns seed, part, metric, value: how the fits of a back-test stand against what test states did."""
+        return self._table("calibration")
+
+    @cached_property
+    def fits(self) -> pd.DataFrame:
+        """Columns seed, part, fold (−1: the serving model), seconds (CPU), cached: the fits of a back-test."""
+        return self._table("fits")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        """A table, or its parts one below the other while it is not joined."""
+        whole, parts = self.folder / f"{name}.parquet", f"{name}/*.parquet"
+        if whole.is_file():
+            return pd.read_parquet(whole)
+        tables = [pd.read_parquet(part) for part in sorted(self.folder.glob(parts))]
+        if not tables:
             raise RunFolderError(
-                f"{self.folder}: holds neither {whole} nor {parts}; this run made no such table"
+                f"{self.folder}: holds neither {whole.name} nor {parts}; it is not finished, or makes no such table"
             )
-        tables = [pd.read_parquet(part) for part in found]
         for table in tables:
             if "agent" in table:
                 table["agent"] = table["agent"].astype(str)
@@ -300,20 +241,18 @@ def load_run(path: str | Path, kind: Kind | None = None) -> Run:
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
-        raise RunFolderError(
-            f"{path}: no such folder; allowed: a folder that rimsim compare, sweep or backtest made"
-        )
+        raise RunFolderError(f"{path}: no such folder; {_MADE}")
     if kind is not None and run.kind != kind:
         found, (wanted, maker) = _WORDS[run.kind][0], _WORDS[kind]
         raise RunFolderError(
             f"{path}: holds a {found}; allowed: a {wanted}, which rimsim {maker} made. The {found} is repeated by: "
-            f"{repeating(run)}"
+            f"{repeat_command(run)}"
         )
     _ = run.config
     return run
 
 
-def repeating(run: Run) -> str:
+def repeat_command(run: Run) -> str:
     """The command that makes a run again, in a folder of its own.
 
     Args:

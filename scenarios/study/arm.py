@@ -16,8 +16,9 @@ from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import warm_model
-from rimsim.measures import late_rounds, measured
-from rimsim.scenarios.store.run_folder import FAILURES, disk_told, write_table, write_text
+from rimsim.measures import late_means, measured
+from rimsim.scenarios.store.run_folder import FAILURES, part_name
+from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
 from rimsim.scenarios.study.checkpoint import ArmProgress, is_done, latest, mark_done, save
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
@@ -29,18 +30,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.agents import Agent
     from rimsim.market import ClosedRound
 
-__all__ = ["FROZEN", "Arm", "agent_name", "open_round", "part_name", "prepare", "run_arm", "safe_name"]
-
-FROZEN = "-frozen"
-"""Ends the name of an arm whose model is not retrained."""
+__all__ = ["Arm", "open_round", "prepare", "run_arm"]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What a worker is told; plain data, so that it can cross to another process."""
+    """An agent in a scenario at a seed; plain data, so that it can cross to another process."""
 
     config: ScenarioConfig
     agent: str
@@ -50,29 +47,13 @@ class Arm:
     frozen: bool
     seed: int
     folder: Path
-    batch_size: int | None
-    """Arrivals a batch at most; results do not depend on it."""
+    """The run folder."""
     certify: bool
     """Compute certificates, which score every state of a round once more."""
     ledger: bool
     """Write the ledger."""
     labels: tuple[tuple[str, object], ...] = ()
     """More fields to show in TensorBoard's table of hyperparameters."""
-
-
-def safe_name(name: str) -> str:
-    """An arm's name as part of a file name."""
-    return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
-
-
-def part_name(name: str, seed: int) -> str:
-    """What the files of an arm begin with.
-
-    Args:
-        name: The arm's name, ``Arm.name``.
-        seed: Its seed.
-    """
-    return f"{safe_name(name)}-{seed}"
 
 
 def open_round(arm: Arm) -> int:
@@ -90,12 +71,12 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
         RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
         RunFolderError: If the cache cannot be written to.
     """
-    with disk_told(cache_folder()), own_code([config.platform.model]):
+    with disk_errors(cache_folder()), own_code([config.platform.model]):
         build_world(config)
         warm_model(config, seed)
 
 
-def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
+def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None = None) -> None:
     """Play all rounds of an arm and write its tables and event files; go on where an interrupted run left it.
 
     If something goes wrong, the traceback is in ``failures/`` of the run folder.
@@ -103,6 +84,7 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
     Args:
         arm: What to do.
         report: Called with numbers of arrivals served, for a progress bar.
+        batch_size: Arrivals a batch at most; results do not depend on it.
 
     Raises:
         RimsimError: Whatever went wrong in the market, the model or the agent, with the line in a user's own file.
@@ -112,18 +94,18 @@ def run_arm(arm: Arm, report: Callable[[int], None]) -> None:
     if is_done(arm.folder, part):
         return
     trouble = arm.folder / FAILURES / f"{part}.txt"
-    with disk_told(trouble):
+    with disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
-        with disk_told(arm.folder), own_code([arm.agent, arm.config.platform.model]):
-            _play_rounds(arm, part, report)
+        with disk_errors(arm.folder), own_code([arm.agent, arm.config.platform.model]):
+            _play_rounds(arm, part, report, batch_size)
     except Exception:
         with suppress(OSError):
             write_text(trouble, traceback.format_exc())
         raise
 
 
-def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
+def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size: int | None) -> None:
     config, folder = arm.config, arm.folder
     agent = make_agent(arm.agent)
     market = market_for(agent, config, seeds=Seeds.all(arm.seed), retrain=False if arm.frozen else None)
@@ -141,7 +123,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None]) -> None:
         report(served)
     with Tracker(folder, arm.name, arm.seed, first_round=market.round, first_arrival=served) as tracker:
         while not market.done:
-            play_round(market, agent, arm.batch_size, report)
+            play_round(market, agent, batch_size, report)
             closed = market.closed.pop()
             served += len(closed.ledger.schedule)
             exposure = closed.ledger.exposure(market.n_items)
@@ -260,16 +242,9 @@ def _hyperparameters(
 
 def _finals(figures: list[pd.DataFrame]) -> dict[str, float | None]:
     """Means over the late rounds, for the table of hyperparameters."""
-    late = pd.concat([figures[number] for number in late_rounds(len(figures))], ignore_index=True)
-    means = late.groupby("metric")["value"].mean()
+    means = late_means(pd.concat(figures, ignore_index=True)).set_index("metric")["value"]
     return {
         name: float(means[name])
         for name in ("utility", "shortfall", "coverage", "perplexity")
         if name in means
     }
-
-
-def agent_name(text: str) -> str:
-    """The name that an agent goes by in tables."""
-    agent: Agent = make_agent(text)
-    return agent.name

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import MarketError, ModelError, RunFolderError
+from rimsim.files import draft_folder
 from rimsim.market import MarketState
-from rimsim.scenarios.store.run_folder import draft_folder
 from rimsim.scenarios.study.adoption import AdoptionCount
 
 if TYPE_CHECKING:

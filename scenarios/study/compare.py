@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimsim.config import ScenarioConfig, find_scenario, override
-from rimsim.scenarios.execution.arms import check_sizes, hired, run_arms
-from rimsim.scenarios.store.run_folder import Run, folder_for, load_run, locked
-from rimsim.scenarios.study.notes import tell
-from rimsim.scenarios.study.plan import begin, experiment, gather, require_unchanged, tasks
-from rimsim.scenarios.study.status import is_finished
+from rimsim.scenarios.execution.options import Execution
+from rimsim.scenarios.store.run_folder import folder_for
+from rimsim.scenarios.study.plan import resolved
+from rimsim.scenarios.study.run import planned, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
-    from rimsim.scenarios.execution.arms import Crew
+    from rimsim.config import ScenarioConfig
+    from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["compare", "default_agents", "resolved", "resume"]
-
-_DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
-
-
-def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
-    """Who is compared where nobody is named: also those that plan for all at once, where all are known at once.
-
-    Args:
-        config: The scenario; a broadcast brings ``offline-match``, and with promoted items ``user-rec``.
-    """
-    if config.arrivals.kind != "broadcast":
-        return _DEFAULT
-    planners = ("offline-match",) if config.exposure.items is None else ("user-rec", "offline-match")
-    return (*_DEFAULT[:-1], *planners, _DEFAULT[-1])
+__all__ = ["compare"]
 
 
 def compare(
@@ -43,7 +28,7 @@ def compare(
     seeds: int | Sequence[int] = 2,
     *,
     data: str | Path | None = None,
-    settings: dict[str, object] | None = None,
+    settings: Mapping[str, object] | None = None,
     frozen: Sequence[str] | None = None,
     out: str | Path | None = None,
     batch_size: int | None = None,
@@ -60,7 +45,7 @@ def compare(
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
         agents: What :func:`rimsim.agents.make_agent` understands, such as ``relevance`` or ``my_agent.py:Mine``. None:
-            :func:`default_agents`.
+            :func:`rimsim.scenarios.study.plan.default_agents`.
         rounds: Replaces the scenario's rounds.
         seeds: How many seeds, from 0, or which.
         data: Replaces ``data.source``.
@@ -86,74 +71,8 @@ def compare(
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
+    execution = Execution(batch_size, workers, backend, address, console)
     config = resolved(scenario, rounds, data, settings)
-    check_sizes(batch_size, workers)
     folder = folder_for(out, config.name)
-    chosen = default_agents(config) if agents is None else agents
-    plan = experiment(config, chosen, seeds, frozen, certify=certify, ledger=ledger)
-    tell([config], console)
-    with hired(backend, address, workers) as crew, locked(folder):
-        begin(plan, folder, command or "rimsim.scenarios.compare")
-        return _play(folder, batch_size, crew, console)
-
-
-def resume(
-    folder: str | Path,
-    *,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    backend: str = "local",
-    address: str | None = None,
-    console: Console | None = None,
-) -> Run:
-    """Go on with an interrupted run; it ends with the same tables as one that was never interrupted.
-
-    Arms that are complete stay; the others go on from the last round that they finished.
-
-    Args:
-        folder: The run folder.
-        batch_size: As in :func:`compare`; may differ from the interrupted run's.
-        workers: Likewise.
-        backend: Likewise.
-        address: Likewise.
-        console: Where progress is shown; None: nowhere.
-
-    Raises:
-        RunFolderError: If it is no run folder, in use, or began with another version, config, log or agent.
-        ArmsError: If arms failed.
-    """
-    run = load_run(folder, "comparison")
-    check_sizes(batch_size, workers)
-    if is_finished(run):
-        return run
-    require_unchanged(run)
-    with hired(backend, address, workers) as crew, locked(run.folder):
-        return _play(run.folder, batch_size, crew, console)
-
-
-def _play(folder: Path, batch_size: int | None, crew: Crew, console: Console | None) -> Run:
-    """Run what is left of the arms that a folder's config describes, then join their tables."""
-    arms = tasks(folder, batch_size)
-    return gather(folder, arms, run_arms(arms, crew, console))
-
-
-def resolved(
-    scenario: str | Path | ScenarioConfig,
-    rounds: int | None = None,
-    data: str | Path | None = None,
-    settings: Mapping[str, object] | None = None,
-) -> ScenarioConfig:
-    """A scenario by name, file or record, with some fields replaced.
-
-    Raises:
-        ConfigError: If there is no such scenario or field.
-    """
-    config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
-    if settings:
-        config = override(config, dict(settings))
-    if rounds is not None:
-        config = override(config, {"rounds": rounds}, origin="rounds")
-    if data is not None:
-        source = str(data) if isinstance(data, Path) else data
-        config = override(config, {"data.source": source}, origin="data")
-    return config
+    study = planned(folder, config, {}, agents, seeds, frozen, certify=certify, ledger=ledger)
+    return run(study, command or "rimsim.scenarios.compare", execution)

@@ -1,11 +1,11 @@
-"""What is said before anything is fitted: once each, to whoever looks on."""
+"""Notes before a run: what was read of the logs, and which guarantees cannot be kept."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rimsim.market import build_world
-from rimsim.scenarios.store.load_report import told
+from rimsim.scenarios.store.load_report import load_text
 from rimsim.scenarios.study.feasibility import undeliverable
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from rimsim.config import ScenarioConfig
 
-__all__ = ["tell"]
+__all__ = ["print_notes"]
 
 
-def tell(scenarios: Sequence[ScenarioConfig], console: Console | None) -> None:
-    """Say what was read of the logs of some scenarios, and which of their guarantees cannot be kept.
+def print_notes(scenarios: Sequence[ScenarioConfig], console: Console | None) -> None:
+    """Print what was read of the logs of scenarios, and which of their guarantees cannot be kept; each note once.
 
     Args:
         scenarios: The scenarios.
@@ -28,7 +28,7 @@ def tell(scenarios: Sequence[ScenarioConfig], console: Console | None) -> None:
     if console is None:
         return
     of_each_log = {config.data: config for config in scenarios}.values()
-    texts = [told(build_world(config).log) for config in of_each_log]
+    texts = [load_text(build_world(config).log) for config in of_each_log]
     texts += [None if (text := undeliverable(config)) is None else f"note: {text}" for config in scenarios]
     for text in dict.fromkeys(texts):
         if text is not None:

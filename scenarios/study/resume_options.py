@@ -41,9 +41,9 @@ def require_same(
         entries: Entry of the folder's config → what was given for it; None: nothing was.
 
     Raises:
-        ConfigError: If they do; it names each difference. Or as :func:`rimsim.scenarios.study.compare.resolved`.
+        ConfigError: If they do; it names each difference. Or as :func:`rimsim.scenarios.study.plan.resolved`.
     """
-    from rimsim.scenarios.study.compare import resolved  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.study.plan import resolved  # noqa: PLC0415  # torch loads only for work
 
     asked = flat(to_plain(resolved(options.scenario or run.scenario, options.rounds, options.data, settings)))
     there = flat(to_plain(run.scenario))

@@ -1,4 +1,4 @@
-"""How a run stands: which arms are complete, which failed, which are left."""
+"""The status of a run: which arms are complete, which failed, which are left."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.scenarios.store.run_folder import FAILURES
-from rimsim.scenarios.study.arm import part_name
+from rimsim.scenarios.store.run_folder import FAILURES, part_name
 from rimsim.scenarios.study.checkpoint import is_done
 
 if TYPE_CHECKING:
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["Standing", "is_finished", "shown_rounds", "standing", "standing_note"]
+__all__ = ["Status", "is_finished", "shown_rounds", "status_note", "status_of"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class Status:
     """Arms of a run by what became of them."""
 
     arms: int
@@ -36,8 +35,8 @@ def is_finished(run: Run) -> bool:
     return (run.folder / "rounds.parquet").is_file()
 
 
-def standing(run: Run) -> Standing:
-    """How a comparison stands.
+def status_of(run: Run) -> Status:
+    """The status of a comparison.
 
     Args:
         run: The comparison, or a point of a sweep.
@@ -46,7 +45,7 @@ def standing(run: Run) -> Standing:
     done = is_finished(run)
     complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
     failed = () if done else tuple(sorted((run.folder / FAILURES).glob("*.txt")))
-    return Standing(len(arms), frozenset(complete), failed)
+    return Status(len(arms), frozenset(complete), failed)
 
 
 def shown_rounds(run: Run) -> pd.DataFrame:
@@ -64,7 +63,7 @@ def shown_rounds(run: Run) -> pd.DataFrame:
         return run.rounds
     if not any((run.folder / "rounds").glob("*.parquet")):
         return pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])
-    complete, rounds = standing(run).complete, run.rounds
+    complete, rounds = status_of(run).complete, run.rounds
     if complete:
         arms = zip(rounds["agent"], rounds["seed"], strict=True)
         return rounds.loc[[arm in complete for arm in arms]].reset_index(drop=True)
@@ -72,16 +71,17 @@ def shown_rounds(run: Run) -> pd.DataFrame:
     return rounds.loc[rounds["round"] <= common].reset_index(drop=True)
 
 
-def standing_note(found: list[Standing], folder: Path, command: str) -> str | None:
+def status_note(statuses: list[Status], folder: Path, command: str) -> str | None:
     """Say which arms failed and which are left; None where all are complete.
 
     Args:
-        found: How a comparison stands, or each point of a sweep.
+        statuses: Of a comparison, or of each point of a sweep.
         folder: The run folder.
         command: What goes on with it: ``compare`` or ``sweep``.
     """
-    arms, failed = sum(one.arms for one in found), [path for one in found for path in one.failed]
-    left = arms - sum(len(one.complete) for one in found) - len(failed)
+    arms = sum(status.arms for status in statuses)
+    failed = [path for status in statuses for path in status.failed]
+    left = arms - sum(len(status.complete) for status in statuses) - len(failed)
     parts = []
     if failed:
         files = ", ".join(str(path.relative_to(folder)) for path in failed)

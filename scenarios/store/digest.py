@@ -1,0 +1,71 @@
+"""Digests of the content of tables: equal runs have equal ones, whatever batches, workers or machines."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rimsim.errors import RunFolderError
+from rimsim.scenarios.store.points import runs_of
+
+if TYPE_CHECKING:
+    from rimsim.scenarios.store.run_folder import Run
+
+__all__ = ["different_tables", "digest"]
+
+_ORDER = {
+    "rounds": ["agent", "seed", "round", "metric"],
+    "arrivals": ["agent", "seed", "round", "time", "arrival"],
+    "required": ["seed", "round", "item"],
+    "ledger": ["agent", "seed", "round", "time", "arrival", "position"],
+    "prices": ["agent", "seed", "round", "item"],
+}
+"""Table of a comparison → the columns that its rows are ordered by."""
+_OPTIONAL = ("ledger", "prices")
+"""Tables that not every comparison has."""
+
+
+def digest(run: Run) -> str:
+    """A digest of the tables of a comparison or back-test, or of all points of a sweep.
+
+    Raises:
+        RunFolderError: If a table is missing.
+    """
+    whole = hashlib.sha256()
+    if run.kind == "sweep":
+        digests = {point.folder.name: digest(point_run) for point, point_run in runs_of(run)}
+        for name in sorted(digests):
+            whole.update(f"{name} {digests[name]}\n".encode())
+    elif run.kind == "backtest":
+        for table in (run.backtest, run.calibration):
+            whole.update(_hashes(table))
+    else:
+        for name, content in _content(run).items():
+            whole.update(name.encode() + content)
+    return whole.hexdigest()
+
+
+def different_tables(one: Run, other: Run) -> list[str]:
+    """Names of tables whose content differs between two comparisons."""
+    here, there = _content(one), _content(other)
+    return [name for name in here | there if here.get(name) != there.get(name)]
+
+
+def _content(run: Run) -> dict[str, bytes]:
+    """Name of a table of a comparison → hashes of its ordered rows."""
+    contents: dict[str, bytes] = {}
+    for name, columns in _ORDER.items():
+        try:
+            table: pd.DataFrame = getattr(run, name)
+        except RunFolderError:
+            if name not in _OPTIONAL:
+                raise
+            continue
+        contents[name] = _hashes(table.sort_values(columns, kind="stable").reset_index(drop=True))
+    return contents
+
+
+def _hashes(table: pd.DataFrame) -> bytes:
+    return pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()

@@ -1,0 +1,55 @@
+"""Files of a run: written whole or not at all, and errors of the disk told in a sentence."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rimsim.errors import RunFolderError, reason
+from rimsim.files import draft_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pandas as pd
+
+__all__ = ["disk_errors", "write_bytes", "write_table", "write_text"]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with draft_file(path) as draft:
+        draft.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet table whole or not at all."""
+    with draft_file(path) as draft:
+        table.to_parquet(draft, index=False, compression="zstd")
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Context manager within which an error of the system, such as a full disk, becomes one of ours.
+
+    Args:
+        place: What to name where the system names no file.
+
+    Raises:
+        RunFolderError: In place of an error of the system; finished rounds are kept then.
+    """
+    try:
+        yield
+    except ConnectionError:  # whoever read our output went away
+        raise
+    except OSError as error:
+        raise RunFolderError(
+            f"{error.filename or place}: cannot be written to ({reason(error)}); finished rounds are kept, and the run "
+            "can be resumed or begun anew"
+        ) from error

@@ -1,0 +1,73 @@
+"""What has changed since a run began: its config, versions, the log, files of agents and model."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import yaml
+
+from rimsim.errors import ConfigError, RunFolderError
+from rimsim.intensity.cache import log_digest
+from rimsim.loading import files_of, nearest_file
+from rimsim.market import build_world
+from rimsim.scenarios.store.run_folder import BEGUN, Run, versions
+from rimsim.scenarios.study.resume_options import flat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rimsim.config import ScenarioConfig
+
+__all__ = ["changes", "digests", "require_unchanged"]
+
+
+def require_unchanged(run: Run) -> None:
+    """Refuse to go on where another version, config, log or agent would: the tables would mix two experiments.
+
+    Raises:
+        RunFolderError: If something has changed; it names what.
+    """
+    begun = run.folder / BEGUN
+    if not begun.is_file():
+        raise RunFolderError(
+            f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
+        )
+    before, now = flat(yaml.safe_load(begun.read_text(encoding="utf-8"))), flat(run.config)
+    edited = [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in before | now
+        if before.get(name) != now.get(name)
+    ]
+    told = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
+    if told:
+        raise RunFolderError(f"{run.folder}: {'; '.join(told)}; allowed: as it began, or a new run")
+
+
+def changes(run: Run) -> list[str]:
+    """What has changed of what a run hangs on beside its config: versions, the log, files of agents and model.
+
+    Args:
+        run: The run.
+    """
+    here = versions()
+    other = [
+        f"{name} {made} there, {here.get(name)} here"
+        for name, made in run.config["versions"].items()
+        if here.get(name) != made
+    ]
+    found = digests(run.scenario, run.config["agents"])
+    changed = [name for name, value in run.config["digests"].items() if found.get(name) != value]
+    told = [f"made with other versions: {'; '.join(other)}"] if other else []
+    return told + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
+
+
+def digests(config: ScenarioConfig, agents: Sequence[str]) -> dict[str, str]:
+    """What a run hangs on beside its config: the content of the log and of the files of agents and model."""
+    files = files_of([*agents, config.platform.model])
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
+    return {"log": log_digest(build_world(config).log)} | {
+        str(file): sha256(file.read_bytes()).hexdigest() for file in files
+    }

@@ -1,0 +1,88 @@
+"""The arms of a run gathered: their tables joined and drawn, or what went wrong told."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rimsim.scenarios.report.report import draw_pictures
+from rimsim.scenarios.store.run_folder import FAILURES, Run, part_name
+from rimsim.scenarios.store.write import write_table, write_text
+from rimsim.tracking import write_summary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rimsim.errors import RimsimError
+    from rimsim.scenarios.study.arm import Arm
+    from rimsim.scenarios.study.plan import Plan
+
+__all__ = ["failures_text", "gather"]
+
+
+def gather(plan: Plan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
+    """Join the tables of the arms that are complete and draw.
+
+    Args:
+        plan: What was run.
+        failures: Arms of it that failed, with what went wrong; the run can then still be resumed.
+
+    Returns:
+        Why the arms that did not fail could not be drawn beside those that did; None where all went well.
+    """
+    folder, names = plan.point.folder, plan.names
+    if not failures:
+        _join(folder, names, keep_parts=False)
+        return None
+    for arm, error in failures:
+        _keep(arm, error)
+    if len(failures) < len(plan.arms):
+        try:
+            _join(folder, names, keep_parts=True)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not hide why the arms failed
+            return f"the other arms are complete, but not drawn: {type(error).__name__}: {error}"
+    return None
+
+
+def failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
+    """Which of so many arms failed and why, a line an arm."""
+    told = sorted((_at(arm), arm.seed, " ".join(str(error).splitlines())) for arm, error in failures)
+    text = "".join(f"\n  {where}, seed {seed}: {error}" for where, seed, error in told)
+    return f"{len(failures)} of {arms} arms failed:{text}"
+
+
+def _at(arm: Arm) -> str:
+    """An arm's name, and at which point of a sweep it is."""
+    return ", ".join([arm.name, *(f"{field}={value}" for field, value in arm.labels)])
+
+
+def _keep(arm: Arm, error: RimsimError) -> None:
+    """Let a failed arm leave something to be found later, also one whose process died."""
+    trouble = arm.folder / FAILURES / f"{part_name(arm.name, arm.seed)}.txt"
+    with suppress(OSError):  # on a full disk nothing more can be left
+        if not trouble.is_file():
+            write_text(trouble, f"{error}\n")
+
+
+def _join(folder: Path, names: list[str], *, keep_parts: bool) -> None:
+    """Join the arms' tables, sorted so that equal runs have equal tables, and draw."""
+    parts = defaultdict(list)
+    for path in sorted((folder / "rounds").glob("*.parquet")):
+        table = pd.read_parquet(path)
+        parts[str(table["agent"].iloc[0])].append(table)
+    ordered = [table for name in names for table in parts[name]]
+    rounds = pd.concat(ordered, ignore_index=True)
+    rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
+    rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
+    rounds = rounds.drop(columns="_rank").reset_index(drop=True)
+    write_summary(folder, rounds)
+    draw_pictures(Run(folder))
+    if not keep_parts:  # with arms missing, the run can still be resumed
+        write_table(folder / "rounds.parquet", rounds)
+        shutil.rmtree(folder / "rounds")
+        shutil.rmtree(folder / "state")

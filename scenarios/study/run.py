@@ -1,0 +1,190 @@
+"""Comparisons and sweeps carried out: one engine begins, runs, resumes and gathers both.
+
+A comparison is a sweep of one point, which lies in the run folder itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+from rimsim.config import ScenarioConfig, to_plain
+from rimsim.errors import ArmsError
+from rimsim.scenarios.execution.arms import executor, run_arms
+from rimsim.scenarios.execution.options import Execution
+from rimsim.scenarios.pictures.front import draw_sweep
+from rimsim.scenarios.store.points import POINTS, points_of, runs_of
+from rimsim.scenarios.store.run_folder import CONFIG, FAILURES, Run, load_run, locked, versions
+from rimsim.scenarios.store.write import write_table, write_text
+from rimsim.scenarios.study.changes import require_unchanged
+from rimsim.scenarios.study.gather import failures_text, gather
+from rimsim.scenarios.study.notes import print_notes
+from rimsim.scenarios.study.plan import Plan, begin, checked_plan, default_agents, plan_of
+from rimsim.scenarios.study.status import is_finished
+from rimsim.scenarios.study.sweep_table import sweep_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from rimsim.scenarios.execution.arms import Executor
+
+__all__ = ["Study", "planned", "resume", "run"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison or a sweep."""
+
+    folder: Path
+    """The run folder."""
+    base: ScenarioConfig
+    """The scenario; the points of a sweep replace some of its fields."""
+    grid: Mapping[str, Sequence[object]]
+    """Dotted field → its values; empty: a comparison."""
+    plans: tuple[Plan, ...]
+    """What is to be done at each point."""
+
+
+def planned(
+    folder: Path,
+    base: ScenarioConfig,
+    grid: Mapping[str, Sequence[object]],
+    agents: Sequence[str] | None,
+    seeds: int | Sequence[int],
+    frozen: Sequence[str] | None,
+    *,
+    certify: bool,
+    ledger: bool,
+) -> Study:
+    """Check a comparison or sweep before anything is written; as :func:`rimsim.scenarios.sweep` has it.
+
+    Args:
+        folder: The run folder.
+        base: The scenario.
+        grid: Dotted field → its values; empty: a comparison.
+        agents: Texts for :func:`rimsim.agents.make_agent`; None: :func:`default_agents`.
+        seeds: How many seeds, from 0, or which.
+        frozen: Agents that also get an arm without retraining; None: the usual one, where the scenario retrains.
+        certify: Compute certificates of every round.
+        ledger: Write the ledgers.
+    """
+    points = points_of(folder, base, grid)
+    if agents is None:  # defaults contain one another: the shortest can play at every point
+        agents = min((default_agents(point.config) for point in points), key=len)
+    plans = [checked_plan(point, agents, seeds, frozen, certify=certify, ledger=ledger) for point in points]
+    return Study(folder, base, grid, tuple(plans))
+
+
+def run(study: Study, command: str, execution: Execution) -> Run:
+    """Carry out a comparison or sweep that has been checked.
+
+    Args:
+        study: What to do.
+        command: The command line, to be recorded.
+        execution: How.
+
+    Raises:
+        ConfigError: If Ray cannot be had; nothing has been written then.
+        ArmsError: If arms failed; the others are complete.
+        RunFolderError: If the folder is in use or holds another run.
+    """
+    print_notes([plan.point.config for plan in study.plans], execution.console)
+    with executor(execution) as run_jobs, locked(study.folder):
+        for plan in study.plans:
+            begin(plan, command)
+        if study.grid:
+            _describe(study, command)
+        return _finish(study, execution, run_jobs)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Go on with an interrupted comparison or sweep; it ends with the same tables as one that was never interrupted.
+
+    Arms that are complete stay; the others go on from the last round that they finished.
+
+    Args:
+        folder: The run folder.
+        batch_size: Arrivals a batch at most; this and what follows may differ from the interrupted run's.
+        workers: Arms at once; None: one a core.
+        backend: ``local`` or ``ray``.
+        address: Of a Ray cluster; None: one is started here.
+        console: Where progress is shown; None: nowhere.
+
+    Raises:
+        ConfigError: If workers or backend do not fit.
+        RunFolderError: If it is no such folder, in use, or began with another version, config, log or agent.
+        ArmsError: If arms failed.
+    """
+    execution = Execution(batch_size, workers, backend, address, console)
+    begun = load_run(folder)
+    if begun.kind == "backtest":
+        load_run(folder, "comparison")
+    study = _study_of(begun)
+    left = [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
+    if not left and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
+        return begun
+    for plan in left:
+        require_unchanged(load_run(plan.point.folder))
+    with executor(execution) as run_jobs, locked(begun.folder):
+        return _finish(study, execution, run_jobs)
+
+
+def _study_of(begun: Run) -> Study:
+    """What a folder was begun with."""
+    if begun.kind == "sweep":
+        plans = [plan_of(point, point_run) for point, point_run in runs_of(begun)]
+        return Study(begun.folder, begun.scenario, begun.config["sweep"], tuple(plans))
+    (point,) = points_of(begun.folder, begun.scenario, {})
+    return Study(begun.folder, begun.scenario, {}, (plan_of(point, begun),))
+
+
+def _describe(study: Study, command: str) -> None:
+    """Write the config of a sweep."""
+    plan = study.plans[0]
+    described = {
+        "command": command,
+        "sweep": dict(study.grid),
+        "arms": plan.names,
+        "agents": list(plan.agents),
+        "seeds": list(plan.seeds),
+        "certify": plan.certify,
+        "ledger": plan.ledger,
+        "scenario": to_plain(study.base),
+        "versions": versions(),
+    }
+    write_text(study.folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+
+
+def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
+    """Run what is left of all points, in one pool, then gather them."""
+    left = [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
+    arms = [arm for plan in left for arm in plan.arms]
+    failures = run_arms(arms, run_jobs, execution)
+    notes = [
+        gather(plan, [(arm, error) for arm, error in failures if arm.folder == plan.point.folder])
+        for plan in left
+    ]
+    if failures:
+        text = "".join(f"\n  {note}" for note in notes if note is not None)
+        where = study.folder / POINTS / "*" / FAILURES if study.grid else study.folder / FAILURES
+        raise ArmsError(
+            f"{failures_text(failures, len(arms))}{text}\ntracebacks: {where}/", str(study.folder)
+        )
+    done = load_run(study.folder)
+    if study.grid:
+        write_table(study.folder / "sweep.parquet", sweep_table(done))
+        draw_sweep(done)
+    return done
