@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.errors import ConfigError
-from rimsim.scenarios.cli.parsing import number, parsed_seeds, positive
+from rimsim.scenarios.cli.parsing import add_log_options, log_options, number, parsed_seeds, positive
 
 if TYPE_CHECKING:
     import argparse
@@ -45,17 +45,7 @@ def add_parser(commands: Any) -> None:
     """Add the command and its options; ``commands`` is what ``add_subparsers`` returned."""
     parser = commands.add_parser("backtest", help="compare intensity models on what users did next")
     parser.add_argument("--data", help="name, folder, zip, CSV or Parquet file (default: the embedded log)")
-    parser.add_argument("--columns", help="columns of the log: user=uid,item=sku,time=at")
-    parser.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows of the log out, counted")
-    parser.add_argument(
-        "--min-item-events",
-        type=positive,
-        help="leave rarer items out (default: 10 for the embedded log, else 1)",
-    )
-    parser.add_argument("--min-user-events", type=positive, help="leave users with fewer events out")
-    parser.add_argument("--min-value", type=number, help="leave events with a lower value (stars) out")
-    parser.add_argument("--start", help="leave earlier events out: an ISO date or time, or seconds")
-    parser.add_argument("--stop", help="leave this time and later events out")
+    add_log_options(parser)
     parser.add_argument("--models", help="comma-separated names, such as transformer-hp,gru-hp,hp,popularity")
     parser.add_argument("--beta", help="floors of online matching (default: 0,0.3,0.7,1), or none")
     parser.add_argument("--caps", help="caps of online matching (default: 3,10,200), or none")
@@ -92,10 +82,7 @@ def _given(options: argparse.Namespace, names: dict[str, str]) -> dict[str, obje
 
 def _plain(options: argparse.Namespace) -> dict[str, object]:
     """The config that the options describe, as nested mappings; what was not given is left out."""
-    same = ("columns", "min_item_events", "min_user_events", "min_value", "start", "stop")
-    data = _given(options, {"data": "source"} | dict(zip(same, same, strict=True)))
-    if options.skip_bad_rows:
-        data["skip_bad_rows"] = True
+    data = _given(options, {"data": "source"}) | log_options(options)
     if data:
         data.setdefault("min_item_events", _EMBEDDED_LEAST if options.data is None else 1)
     split = _given(options, {"split": "kind", "horizon": "horizon", "recent": "recent", "users": "users"})

@@ -24,7 +24,14 @@ from rimsim.config import find_scenario, scenario_names
 from rimsim.errors import ArmsError, ConfigError, RimsimError, RunFolderError, reason
 from rimsim.scenarios.cli import backtest as backtest_command
 from rimsim.scenarios.cli import sweep as sweep_command
-from rimsim.scenarios.cli.parsing import Parser, number, parsed_seeds, positive, read_value
+from rimsim.scenarios.cli.parsing import (
+    Parser,
+    add_log_options,
+    log_options,
+    parsed_seeds,
+    positive,
+    read_value,
+)
 from rimsim.scenarios.execution.signals import stopping_on_request
 from rimsim.scenarios.study.resume_options import require_same
 
@@ -92,15 +99,7 @@ def _data_parser(commands: Commands[Parser]) -> None:
     jobs.add_parser("list", help="the logs that can be had by name")
     check = jobs.add_parser("check", help="describe a log and say what can be done with it")
     check.add_argument("path", help="name, folder, zip, CSV, TSV or Parquet file")
-    check.add_argument("--columns", help="such as user=uid,item=sku,time=at")
-    check.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, counted")
-    check.add_argument("--min-item-events", type=positive, default=1, help="leave rarer items out")
-    check.add_argument(
-        "--min-user-events", type=positive, default=1, help="leave users with fewer events out"
-    )
-    check.add_argument("--min-value", type=number, help="leave events with a lower value (stars) out")
-    check.add_argument("--start", help="leave earlier events out: an ISO date or time, or seconds")
-    check.add_argument("--stop", help="leave this time and later events out")
+    add_log_options(check)
     check.add_argument("--picture", type=Path, help="draw the log into this PNG file")
     download = jobs.add_parser("download", help="fetch a log, with its checksum")
     download.add_argument("name", help="a name of rimsim data list")
@@ -372,16 +371,7 @@ def _data(options: argparse.Namespace, console: Console) -> None:
         for entry in catalogue():
             console.print(entry.text(), highlight=False, soft_wrap=True)
     elif options.data_job == "check":
-        described = check(
-            options.path,
-            columns=options.columns,
-            min_item_events=options.min_item_events,
-            min_user_events=options.min_user_events,
-            min_value=options.min_value,
-            start=options.start,
-            stop=options.stop,
-            skip_bad_rows=options.skip_bad_rows,
-        )
+        described = check(options.path, **log_options(options))
         console.print(described.text(), highlight=False, soft_wrap=True, markup=False)
         if options.picture is not None:
             described.picture(options.picture)

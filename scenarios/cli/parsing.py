@@ -13,7 +13,16 @@ from rimsim.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Commands", "Parser", "number", "parsed_seeds", "positive", "read_value"]
+__all__ = [
+    "Commands",
+    "Parser",
+    "add_log_options",
+    "log_options",
+    "number",
+    "parsed_seeds",
+    "positive",
+    "read_value",
+]
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,6 +86,27 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: a number") from None
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what of a log is read."""
+    parser.add_argument("--columns", help="columns of the log: user=uid,item=sku,time=at")
+    parser.add_argument(
+        "--skip-bad-rows", action="store_true", default=None, help="leave bad rows of the log out, counted"
+    )
+    parser.add_argument(
+        "--min-item-events", type=positive, help="leave rarer items out (a back-test of the embedded log: 10)"
+    )
+    parser.add_argument("--min-user-events", type=positive, help="leave users with fewer events out")
+    parser.add_argument("--min-value", type=number, help="leave events with a lower value (stars) out")
+    parser.add_argument("--start", help="leave earlier events out: an ISO date or time, or seconds")
+    parser.add_argument("--stop", help="leave this time and later events out")
+
+
+def log_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Field → value of those options of :func:`add_log_options` that were given."""
+    names = ("columns", "skip_bad_rows", "min_item_events", "min_user_events", "min_value", "start", "stop")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def parsed_seeds(text: str) -> list[int]:
