@@ -145,7 +145,7 @@ def test_a_time_that_is_none_is_refused_by_its_field(time):
     """What load does not take for a time, a scenario does not take either, and it says which field and what may be."""
     with pytest.raises(ConfigError, match=r"field 'data.start': the time is .*allowed: an ISO 8601 time"):
         override(ScenarioConfig(), {"data.start": time})
-    with pytest.raises(ConfigError, match="start is .*or seconds since 1970"):
+    with pytest.raises(ConfigError, match="field 'start': the time is .*or seconds since 1970"):
         rimsim.data.load(start=time)
 
 
