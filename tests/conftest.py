@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from small_markets import SMALL
@@ -9,9 +11,14 @@ from small_markets import SMALL
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
-    """Fits of a test session stay in its own folder, for its subprocesses too."""
+    """Fits of a test session stay in its own folder, for its subprocesses and all workers of pytest-xdist.
+
+    RIMSIM_TEST_CACHE names another one, which sessions share.
+    """
+    base = tmp_path_factory.getbasetemp()
+    own = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fits"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RIMSIM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("RIMSIM_CACHE", os.environ.get("RIMSIM_TEST_CACHE", str(own)))
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -64,13 +63,14 @@ def test_a_worker_that_dies_is_named_and_the_others_are_kept(tmp_path):
     assert left.to_dict() == {"random": 2, "popularity": 2, "dies": 1}
 
 
-def test_a_worker_that_dies_once_changes_nothing(tmp_path):
+def test_a_worker_that_dies_once_changes_nothing(tmp_path, monkeypatch):
     """Its arm goes on in another process from its last round, to the same content."""
+    monkeypatch.setenv("RIMSIM_TEST_MARKS", str(tmp_path))
     config = small_scenario(rounds=2)
     whole = compare(config, ("random", "relevance"), seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
     agents = (f"{FAULTY}:DiesOnce", "relevance")
-    found = compare(config, agents, seeds=1, out=tmp_path / "died", workers=2, frozen=[])
-    assert (Path(os.environ["RIMSIM_CACHE"]) / "died").exists()
+    found = compare(config, agents, seeds=1, out=tmp_path / "dying", workers=2, frozen=[])
+    assert (tmp_path / "died").exists()
     assert digest(found) == digest(whole)
 
 

@@ -1,0 +1,429 @@
+"""Which small faults do the tests see? ``python benchmarks/mutants.py [--sample N] [--seed S] [--rooms …]``.
+
+A sample of places in the code is drawn; at each, Cosmic Ray puts one fault in (another operator, a number more by one,
+a condition turned round, …), and the tests of ``TESTS`` run until one fails. Docstrings, annotations, ``__all__`` and
+what only a type checker reads are no places. All happens in a copy of the tree under the temporary folder; one process
+at a time, forked from one that has imported the libraries.
+
+A kernel's machine code is kept on disk by the time stamp of its file alone, which says nothing of the kernels and
+constants of other files that were compiled into it. So every file's stamp in the copy is made of its content and of the
+content of all that its kernels use, and no fault hides behind old machine code.
+
+``--again FILE`` runs the survivors of the results in FILE once more. Results: docs/mutants.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HERE = Path(__file__).resolve().parent.parent
+ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/market")
+_MARKET = ("response", "training_log", "mailboxes", "kernels", "market", "envs", "vector")
+_AGENTS = ("propensities", "agents", "online_agents", "agents_contract", "market")
+_MATCHING = (
+    "matching_dual",
+    "matching_certificate",
+    "matching_optimum",
+    "matching_serving",
+    "matching_chunks",
+    "kernels",
+)
+TESTS = {
+    "agents": _AGENTS,
+    "rimsim/measures": ("measures", "measures_statistics", "measures_contract", "market"),
+    "rimsim/matching": (*_MATCHING, "agents", "online_agents"),
+    "rimsim/market": _MARKET,
+}
+"""Room → its tests, ``tests/test_<name>.py``, in the order in which they run."""
+LIBRARIES = (
+    "scipy.optimize",
+    "scipy.stats",
+    "scipy.sparse.csgraph",
+    "pandas",
+    "pyarrow.parquet",
+    "torch",
+    "numba",
+    "gymnasium",
+    "rich.progress",
+    "hypothesis.extra.numpy",
+    "pytest",
+)
+BELOW = ("rimsim.data", "rimsim.intensity", "rimsim.config", "rimsim.rng")
+"""What no room imports into is loaded once, before any fault is in."""
+NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns")
+"""Decorators that change how fast something is, not what it gives."""
+LIMIT = 240
+"""CPU seconds that the tests of one mutant may take; a loop without an end takes them all, and counts as seen."""
+
+
+MEMORY = 8 << 30
+"""Bytes that they may take."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault."""
+
+    file: str
+    line: int
+    operator: str
+    occurrence: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the tests made of a fault."""
+
+    mutant: Mutant
+    killed: bool
+    seconds: float
+    by: str
+    """The test that failed."""
+
+
+# -- where faults can be --------------------------------------------------------------------------------------------
+
+
+def not_code(tree: ast.Module) -> Iterator[ast.AST]:
+    """Nodes in which a fault would be none."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
+            yield node.annotation
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
+            yield node.returns
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield node
+        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
+            yield node
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in {
+            "__all__",
+            "__getattr__, __dir__, __all__",
+        }:
+            yield node
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield from (d for d in node.decorator_list if ast.unparse(d).partition("(")[0] in NOT_CODE)
+
+
+def places(file: Path) -> dict[tuple[int, int], list[tuple[str, int]]]:
+    """(Line, column) of a file → the faults that Cosmic Ray knows there, as operator and occurrence."""
+    from cosmic_ray.ast import ast_nodes, get_ast  # noqa: PLC0415  # only the process that draws needs it
+    from cosmic_ray.plugins import get_operator, operator_names  # noqa: PLC0415
+
+    source = file.read_text(encoding="utf-8")
+    left_out = [
+        ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
+        for node in not_code(ast.parse(source))
+    ]
+    nodes = list(ast_nodes(get_ast(source)))
+    found: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    for name in operator_names():
+        kind = get_operator(name)
+        if kind.arguments():
+            continue
+        operator = kind()
+        at = [start for node in nodes for start, _ in operator.mutation_positions(node)]
+        for occurrence, (line, column) in enumerate(at):
+            # A decorator's place begins with its @, one column before its node.
+            inside = any(a <= (line, column + name.endswith("RemoveDecorator")) < b for a, b in left_out)
+            if not inside:
+                found.setdefault((line, column), []).append((name, occurrence))
+    return found
+
+
+def mutated(source: str, operator: str, occurrence: int) -> str | None:
+    """The source with a fault, or None if it is none or no Python."""
+    from cosmic_ray.mutating import mutate_code  # noqa: PLC0415
+    from cosmic_ray.plugins import get_operator  # noqa: PLC0415
+
+    text = mutate_code(source, get_operator(operator)(), occurrence)
+    try:
+        same = text is None or ast.dump(ast.parse(text)) == ast.dump(ast.parse(source))
+    except SyntaxError:
+        return None
+    return None if same else text
+
+
+def drawn(tree: Path, rooms: Sequence[str], sample: int, seed: int) -> list[Mutant]:
+    """A sample of places, each with one of the faults that are possible there."""
+    files = sorted(file for room in rooms for file in (tree / room).rglob("*.py"))
+    all_places = {file: places(file) for file in files}
+    order = [(file, place) for file, found in all_places.items() for place in sorted(found)]
+    print(f"{len(order)} places in {len(files)} files", flush=True)
+    draw = random.Random(seed)
+    draw.shuffle(order)
+    mutants: list[Mutant] = []
+    for file, place in order:
+        if len(mutants) == sample:
+            break
+        source = file.read_text(encoding="utf-8")
+        operator, occurrence = draw.choice(all_places[file][place])
+        text = mutated(source, operator, occurrence)
+        if text is None:
+            continue
+        lines = list(difflib.unified_diff(source.splitlines(), text.splitlines(), n=0, lineterm=""))[3:]
+        before, after = (" ".join(x[1:].strip() for x in lines if x[0] == sign) for sign in "-+")
+        mutants.append(Mutant(str(file.relative_to(tree)), place[0], operator, occurrence, before, after))
+    return mutants
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """Names that a module defines."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from map(ast.unparse, node.targets)
+        elif isinstance(node, ast.AnnAssign):
+            yield ast.unparse(node.target)
+
+
+# -- the copy -------------------------------------------------------------------------------------------------------
+
+
+class Copy:
+    """The files of this checkout, committed or not, in a folder of their own, with stamps that tell all they use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.tree = folder, folder / "tree"
+        shutil.rmtree(self.tree, ignore_errors=True)
+        listed = ["git", "-C", str(HERE), "ls-files", "-co", "--exclude-standard", "-z"]
+        for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
+            source, target = HERE / name, self.tree / name
+            if name and (source.is_symlink() or source.is_file()):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target, follow_symlinks=False)
+        self.files = sorted(
+            file
+            for room in ("rimsim", "agents", "envs", "scenarios")
+            for file in (self.tree / room).rglob("*.py")
+        )
+        self.users = self._users()
+        self.stamp()
+
+    def _users(self) -> dict[Path, set[Path]]:
+        """File → the files of kernels that use something of it, at any remove."""
+        trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in self.files}
+        defined: dict[str, set[Path]] = {}
+        for file, tree in trees.items():
+            for name in _defined(tree):
+                defined.setdefault(name, set()).add(file)
+        uses = {file: self._used(tree, defined) for file, tree in trees.items()}
+        users: dict[Path, set[Path]] = {file: {file} for file in self.files}
+        for file in self.files:
+            todo = [file] if "@compiled" in file.read_text(encoding="utf-8") else []
+            seen = set(todo)
+            while todo:
+                more = uses[todo.pop()] - seen
+                seen |= more
+                todo += more
+            for other in seen:
+                users[other].add(file)
+        return users
+
+    def _used(self, tree: ast.Module, defined: dict[str, set[Path]]) -> set[Path]:
+        """The files that define what a file imports for more than its types."""
+        of_module = {self._module(file): file for file in self.files}
+        used: set[Path] = set()
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rimsim"):
+                for alias in node.names:
+                    home, homes = of_module.get(str(node.module)), defined.get(alias.name, set())
+                    whole = of_module.get(f"{node.module}.{alias.name}")
+                    used |= {whole} if whole else {home} if home in homes else homes
+        return used
+
+    def _module(self, file: Path) -> str:
+        parts = file.relative_to(self.tree).with_suffix("").parts
+        parts = parts if parts[0] == "rimsim" else ("rimsim", *parts)
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    def stamp(self, changed: Path | None = None) -> None:
+        """Give files, or those that use a changed one, a time made of all that they use."""
+        uses: dict[Path, list[Path]] = {file: [] for file in self.files}
+        for other, users in self.users.items():
+            for file in users:
+                uses[file].append(other)
+        content = {file: file.read_bytes() for file in self.files}
+        for file in self.files if changed is None else self.users[changed]:
+            whole = hashlib.sha256(b"".join(content[other] for other in sorted(uses[file]))).digest()
+            stamp = 1_000_000_000 + int.from_bytes(whole[:4], "big") // 8
+            os.utime(file, (stamp, stamp))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for a process that runs the copy."""
+        return {
+            "PYTHONPATH": str(self.tree),
+            "RIMSIM_TEST_CACHE": str(self.folder / "fits"),
+            "NUMBA_CACHE_DIR": str(self.folder / "machine-code"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+
+# -- the tests ------------------------------------------------------------------------------------------------------
+
+
+def tests_of(tree: Path, file: str) -> list[str]:
+    """The test files that concern a file."""
+    room = max((room for room in TESTS if file.startswith(room)), key=len)
+    paths = (f"tests/test_{name}.py" for name in TESTS[room])
+    return [path for path in paths if (tree / path).is_file()]
+
+
+def run_tests(copy: Copy, tests: list[str], *, keep_machine_code: bool = False) -> tuple[int, float, str]:
+    """Run tests in a forked process: its status, CPU seconds and the last lines that it printed."""
+    machine_code, own = Path(copy.environment["NUMBA_CACHE_DIR"]), copy.folder / "machine-code-of-mutant"
+    shutil.rmtree(own, ignore_errors=True)
+    if keep_machine_code:
+        own = machine_code
+    else:
+        shutil.copytree(machine_code, own, copy_function=os.link)  # files are replaced, never written to
+    output = copy.folder / "output.txt"
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        _play(copy, own, tests, output)
+    _, status, used = os.wait4(child, 0)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what it may have left behind
+    text = output.read_text(encoding="utf-8", errors="replace")
+    return status, used.ru_utime + used.ru_stime, text[-3000:]
+
+
+def _play(copy: Copy, machine_code: Path, tests: list[str], output: Path) -> None:
+    """In the forked process: run tests and end."""
+    import numba  # noqa: PLC0415  # imported long ago
+    import pytest  # noqa: PLC0415
+
+    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    signal.alarm(4 * LIMIT)
+    os.chdir(copy.tree)
+    sys.dont_write_bytecode = True
+    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = str(machine_code)
+    try:
+        status = int(
+            pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
+        )
+    except BaseException as error:  # noqa: BLE001  # whatever it is, the fault was seen
+        print(error)
+        status = 1
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def tried(copy: Copy, mutant: Mutant) -> Result:
+    """Put a fault in, run the tests, take it out."""
+    file = copy.tree / mutant.file
+    source = file.read_text(encoding="utf-8")
+    text = mutated(source, mutant.operator, mutant.occurrence)
+    if text is None:
+        raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
+    try:
+        file.write_text(text, encoding="utf-8")
+        copy.stamp(file)
+        status, seconds, output = run_tests(copy, tests_of(copy.tree, mutant.file))
+    finally:
+        file.write_text(source, encoding="utf-8")
+        copy.stamp(file)
+    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    by = failed[0].split(" - ")[0] if failed else "" if status == 0 else f"status {status}"
+    return Result(mutant, status != 0, seconds, by)
+
+
+def warm(copy: Copy, rooms: Sequence[str]) -> None:
+    """Run all tests once without a fault: they must pass, and leave fits and machine code behind."""
+    for path in sorted({path for room in rooms for path in tests_of(copy.tree, room)}):
+        status, seconds, output = run_tests(copy, [path], keep_machine_code=True)
+        print(f"without a fault: {path} {seconds:.0f} CPU s", flush=True)
+        if status:
+            raise SystemExit(f"{path} fails without a fault:\n{output}")
+
+
+def report(results: list[Result]) -> None:
+    """Print the survivors and the table."""
+    for result in results:
+        if not result.killed:
+            mutant = result.mutant
+            print(f"\n{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
+    print("\n| room | mutants | killed | survived |\n|---|---:|---:|---:|")
+    for room in (*ROOMS, ""):
+        here = Counter(result.killed for result in results if result.mutant.file.startswith(room))
+        total = here.total()
+        if total:
+            share = f"{here[True]} ({100 * here[True] / total:.0f} %)"
+            print(f"| {room or 'all'} | {total} | {share} | {here[False]} |")
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sample", type=int, default=100, help="how many mutants (default 100)")
+    parser.add_argument("--seed", type=int, default=0, help="which sample (default 0)")
+    parser.add_argument("--rooms", default=",".join(ROOMS), help=f"default: {','.join(ROOMS)}")
+    parser.add_argument("--out", type=Path, help="file of the results, as JSON lines")
+    parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
+    parser.add_argument("--list", action="store_true", help="print the sample and end")
+    given = parser.parse_args()
+    folder = Path(tempfile.gettempdir()) / f"rimsim-mutants-{os.getuid()}"
+    copy = Copy(folder)
+    rooms = given.rooms.split(",")
+    if given.again:
+        told = [json.loads(line) for line in given.again.read_text(encoding="utf-8").splitlines()]
+        mutants = [Mutant(**one["mutant"]) for one in told if not one["killed"]]
+        rooms = sorted({room for room in ROOMS for mutant in mutants if mutant.file.startswith(room)})
+    else:
+        mutants = drawn(copy.tree, rooms, given.sample, given.seed)
+    if given.list:
+        for mutant in mutants:
+            print(f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
+        return
+    os.environ.update(copy.environment)
+    sys.path.insert(0, str(copy.tree))
+    for name in (*LIBRARIES, *BELOW):
+        import_module(name)
+    warm(copy, rooms)
+    results = []
+    for number, mutant in enumerate(mutants, 1):
+        result = tried(copy, mutant)
+        results.append(result)
+        word = f"killed by {result.by}" if result.killed else "SURVIVED"
+        place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"
+        print(f"{place} {result.seconds:.0f} s {word}", flush=True)
+        if given.out:
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
