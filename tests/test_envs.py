@@ -268,7 +268,7 @@ def test_bonus_action_passes_stable_baselines_checker(by, size):
 
 def test_unknown_settings_name_the_nearest_field():
     """A misspelt field is refused with the nearest name."""
-    with pytest.raises(ConfigError, match=r"exposure\.betta.*'beta'"):
+    with pytest.raises(ConfigError, match=r"exposure\.betta.*'exposure\.beta'"):
         MarketEnv(settings={"exposure.betta": 0.3})
 
 
