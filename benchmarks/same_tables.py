@@ -34,7 +34,7 @@ CHANGED: dict[str, str] = {}
 
 HERE = Path(__file__).resolve().parent.parent
 FIRST = "2f66025"
-WAYS = ((1, 1000), (1, 7), (1, 1), (2, 1000), (2, 13))
+WAYS = ((1, 1000), (1, 1), (2, 13))
 """(workers, arrivals a batch); the other version plays the first of them."""
 QUICK_WAYS = ((1, 1000),)
 AUDIENCE = ("offline-match", "user-rec")
