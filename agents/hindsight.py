@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim.agents.audience import planned
 from rimsim.market import Slates
-from rimsim.market.slates import at_items
+from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,10 +11,10 @@ import torch
 from rimsim import rng
 from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
 from rimsim.market import Arrivals, RoundView, build_world, initial_model
-from rimsim.market.calibration import PastStates, StateScores, always
+from rimsim.market.arrivals import BUILT_IN, RoundsSoFar
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.past_states import PastStates, StateScores, always
 from rimsim.market.platform import PastRound
-from rimsim.market.population import History, Population
-from rimsim.market.schedule import clone_schedule
 from rimsim.matching import required_exposure
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Source:
         self._world = build_world(config)
         self._model = initial_model(config, self._world.past, seed)
         past = self._world.past
-        self._history = History.of(past)
+        self._logged_past = LoggedPast.of(past)
         self.items = past.n_items
         popularity = np.log1p(np.bincount(past.item, minlength=past.n_items))
         events = np.bincount(past.user, minlength=past.n_users)
@@ -132,18 +132,12 @@ class Source:
     def _arrivals(self, mix: str, period: int) -> Arrivals:
         """States of the log's users, drawn like the clones of a market's round."""
         drawn = self.n if mix == "stationary" else self.n * _DRAWN
-        schedule = clone_schedule(
-            ArrivalsConfig(per_round=drawn, weight="sessions"),
-            self._world.past,
-            self._world.past_sessions,
-            self._world.opening,
-            period,
-            self.seed,
-        )
+        scenario = ScenarioConfig(arrivals=ArrivalsConfig(per_round=drawn, weight="sessions"))
+        schedule = BUILT_IN["clones"](scenario).round(period, RoundsSoFar(self._world, self.seed))
         rows = np.arange(drawn)
         if mix == "drifting":
             rows = self._mixed(self._mainstream[schedule.log_user[schedule.slot]], period)
-        whole = PastStates.of_round(PastRound(period, schedule, Population(schedule, self._history)))
+        whole = PastStates.of_round(PastRound(period, schedule, Histories(schedule, self._logged_past)))
         past = PastStates(
             whole.id[rows], whole.tick[rows], whole.user[rows], lambda some: whole.states(rows[some])
         )

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.envs import MarketEnv
     from rimsim.market import RoundView
-    from rimsim.market.clock import Rank
     from rimsim.market.ledger import Ledger
 
     Chooser = Callable[[dict[str, NDArray[Any]]], NDArray[np.int64]]
@@ -144,7 +143,7 @@ def vector(config: ScenarioConfig, name: str, seed: int, copies: int, steps: int
         "RIMMarket-v0", num_envs=copies, scenario="closed-loop", rounds=1, settings=settings(config)
     )
     seen, _ = envs.reset(seed=seed)
-    first: MarketEnv = envs.envs[0]  # type: ignore[attr-defined]  # VectorMarketEnv
+    first: MarketEnv = envs.envs[0].unwrapped  # type: ignore[attr-defined]  # SyncVectorEnv
     choose, market = chooser(name, first), first.market
     ledger = market.ledger
     start = time.process_time()
@@ -186,26 +185,23 @@ def engine(
 def check_events(config: ScenarioConfig) -> int:
     """Count the SimPy events of a round and fail unless each has its reason.
 
-    An event an arrival, one that ends the round, one a consumption that was not due at once; each of the three
-    processes begins with an event, and those of the releases and of the arrivals end with one before the round does.
+    An event an arrival, and one that ends the round; each of the two processes begins with an event, and that of the
+    arrivals ends with one before the round does.
     """
-    step, at, counts = Clock.step, Clock.at, {"step": 0, "at": 0}
+    step, steps = Clock.step, 0
 
     def counted_step(clock: Clock) -> None:
-        counts["step"] += 1
+        nonlocal steps
+        steps += 1
         step(clock)
 
-    def counted_at(clock: Clock, tick: int, rank: Rank, action: Callable[[], None]) -> None:
-        counts["at"] += 1
-        at(clock, tick, rank, action)
-
-    Clock.step, Clock.at = counted_step, counted_at  # type: ignore[method-assign]  # for as long as this counts
+    Clock.step = counted_step  # type: ignore[method-assign]  # for as long as this counts
     try:
         [played] = engine(config, "random", 1)
     finally:
-        Clock.step, Clock.at = step, at  # type: ignore[method-assign]
-    _expect("events of the clock", counts["step"], played.arrivals + counts["at"] + 1 + 3 + 2)
-    return counts["step"]
+        Clock.step = step  # type: ignore[method-assign]
+    _expect("events of the clock", steps, played.arrivals + 1 + 2 + 1)
+    return steps
 
 
 def same_outcome(one: Ledger, other: Ledger, served: int, what: str) -> None:

@@ -27,8 +27,7 @@ STAGES = (
     "tracking",
     "other",
 )
-"""In the order of a market's day. ``market``: checks and hand-overs. ``round's ends``: opening and closing one. An
-environment's one compiled call, which checks a slate, answers and enters it, is ``response``."""
+"""In the order of a market's day. ``market``: checks and hand-overs. ``round's ends``: opening and closing one."""
 
 _WHOLE = {
     "begin_round": "prices",
@@ -39,28 +38,20 @@ _WHOLE = {
 _FUNCTIONS = {
     "_next_rows": "SimPy",
     "_arrive": "SimPy",
-    "_hand_out": "SimPy",
-    "_hand_out_one": "SimPy",
     "_catch_up": "state update",
     "_take_event": "state update",
     "_cell": "state update",
-    "_raw_scores": "scoring",
     "score_hidden": "scoring",
     "_normalised": "scoring",
     "score_states": "scoring",
-    "_next_visits": "state update",
     "_fill": "state update",
     "_ahead": "state update",
     "_write_round": "ledger",
     "_write_prices": "ledger",
-    "_enter": "ledger",
     "act": "top-k",
     "choose": "top-k",
     "_observation": "observation",
-    "_copies": "observation",
-    "seen": "observation",
-    "serve_one": "response",
-    "summary": "observation",
+    "_summary": "observation",
     "measured": "measures",
     "certified": "measures",
 }
@@ -68,17 +59,14 @@ _FUNCTIONS = {
 _FILES = (
     ("/simpy/", "SimPy"),
     ("market/clock.py", "SimPy"),
-    ("market/population.py", "state update"),
-    ("market/mailboxes.py", "state update"),
-    ("market/deliveries.py", "state update"),
+    ("market/histories.py", "state update"),
     ("market/scoring.py", "market"),
-    ("market/consumer.py", "response"),
-    ("market/truth.py", "response"),
-    ("market/_response.py", "response"),
+    ("market/score_cache.py", "market"),
+    ("market/consumers/", "response"),
     ("market/ledger.py", "ledger"),
     ("market/market.py", "market"),
-    ("market/lockstep.py", "market"),
-    ("market/slates.py", "market"),
+    ("market/round.py", "market"),
+    ("market/serving.py", "market"),
     ("/intensity/", "scoring"),
     ("matching/serving.py", "top-k"),
     ("matching/ranking.py", "top-k"),

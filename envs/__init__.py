@@ -7,6 +7,5 @@ if __name__ != "rimsim.envs":
 
 from rimsim.envs.bonus import BonusAction
 from rimsim.envs.market import GROUND_BOUND, MarketEnv
-from rimsim.envs.vector import VectorMarketEnv
 
-__all__ = ["GROUND_BOUND", "BonusAction", "MarketEnv", "VectorMarketEnv"]
+__all__ = ["GROUND_BOUND", "BonusAction", "MarketEnv"]

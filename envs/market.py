@@ -14,22 +14,16 @@ from rimsim.envs.picture import exposure_picture
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
-from rimsim.market.lockstep import (
-    NextArrival,
-    Outcome,
-    can_lock_step,
-    count_shown,
-    feedback_of,
-    next_arrival,
-    serve_one,
-)
 from rimsim.market.records import as_slates
+from rimsim.market.serving import count_useful
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, RoundView
-    from rimsim.market.ledger import Ledger
+    from rimsim.market.scoring import ScoreRows
 
 __all__ = ["GROUND_BOUND", "MarketEnv"]
 
@@ -37,6 +31,8 @@ GROUND_BOUND = 10_000.0
 """Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
 
 _BOUND = np.float32(GROUND_BOUND)
+_MOST_ARRIVALS = 1 << 24
+"""Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
 
 Observation: TypeAlias = "dict[str, NDArray[Any]]"
 Action: TypeAlias = "NDArray[np.int64]"
@@ -112,16 +108,15 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.reveal_future = False
         self.barrier_every: int | None = None
         self._market: Market | None = None
-        # The arrival that waits and what came of the last one; as the records that agents see when asked for.
-        self._waiting: NextArrival | Arrivals | None = None
-        self._served: tuple[NextArrival, Ledger] | Feedback | None = None
+        self._row = np.zeros(0, np.int64)
+        """(1,) the row of the arrival that waits in its round; empty where none does."""
+        self._scores: ScoreRows | None = None
+        """What the model says of it."""
+        self._feedback: Callable[[], Feedback] | None = None
         self._note: Slates | None = None
         world = build_world(self.config)
         m = self.n_items = world.log.n_items
-        arrivals = self.config.arrivals
-        most = max(1, len(world.sessions))
-        if arrivals.kind != "replay":
-            most = arrivals.per_round or max(2000, world.log.n_users)
+        most = world.most_arrivals or _MOST_ARRIVALS
         one = np.ones(m, np.float32)
         self.observation_space: spaces.Space[Observation] = spaces.Dict(  # type: ignore[assignment]  # dict[str, Any]
             {
@@ -155,9 +150,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: Before the first reset and after the last arrival.
         """
-        if self._waiting is None:
-            raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
-        return self._waiting.arrivals() if isinstance(self._waiting, NextArrival) else self._waiting
+        return self.market.open.arrivals(self._row, self._waiting(), reveal_truth=self.reveal_truth)
 
     @property
     def feedback(self) -> Feedback:
@@ -166,11 +159,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: Before the first step.
         """
-        if self._served is None:
+        if self._feedback is None:
             raise MarketError("no slate has been served; allowed: after step()")
-        if isinstance(self._served, Feedback):
-            return self._served
-        return feedback_of(*self._served)
+        return self._feedback()
 
     def round_view(self) -> RoundView:
         """What an agent may know of the open round: required exposures, last round's states and scores."""
@@ -179,53 +170,6 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def annotate(self, slates: Slates) -> None:
         """Prices and propensities to enter in the ledger beside the items of the next step."""
         self._note = slates
-
-    def advance(self, slate: Action) -> tuple[float, dict[str, int | float]]:
-        """Show a slate to the arrival that waits, and let the next one come.
-
-        Args:
-            slate: (k,) C-contiguous int64 items.
-
-        Returns:
-            The reward, and what goes into ``info["market"]``.
-        """
-        market, waiting = self.market, self._waiting
-        number, cost = market.round, market.cost
-        if self._note is None and isinstance(waiting, NextArrival):
-            self._served = waiting, market.ledger
-            outcome = serve_one(market, waiting, slate, self._exposure, self._shortfall)
-        else:
-            outcome = self._serve(market, slate)
-        self._missing -= outcome.useful
-        self._waiting = None if market.done else self._next()
-        if market.round != number and not market.done:
-            self._take_stock()
-        told = summary(market, self._row(), outcome.consumed, outcome.emptied, self._missing)
-        return outcome.consumed + cost * outcome.useful, told
-
-    def seen(self) -> Observation:
-        """The observation, where the market keeps it: it is not to be changed, and holds until the next arrival."""
-        market, waiting = self.market, self._waiting
-        m = market.n_items
-        if waiting is None:
-            relevance, ground = np.zeros(m, np.float32), np.zeros(1, np.float32)
-            admissible = np.zeros(m, np.int8)
-        elif isinstance(waiting, NextArrival):
-            relevance = waiting.relevance
-            ground = np.array((min(waiting.ground, _BOUND),), np.float32)
-            admissible = waiting.admissible.view(np.int8)
-        else:
-            relevance = waiting.relevance.cpu().numpy()[0]
-            ground = np.minimum(waiting.ground_intensity.cpu().numpy(), _BOUND)
-            admissible = waiting.admissible.cpu().numpy()[0].view(np.int8)
-        return {
-            "relevance": relevance,
-            "ground_intensity": ground,
-            "exposure": self._exposure,
-            "shortfall": self._shortfall,
-            "admissible": admissible,
-            "clock": np.array(clock(market), np.float32),
-        }
 
     # -- Gymnasium -----------------------------------------------------------------------------------------------
 
@@ -251,23 +195,37 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
                     f"reset: option {name!r} is {value!r}; allowed: 'seeds' with some of {', '.join(seeds)}"
                 )
             seeds |= value
-        market = self._market = Market(
+        self._market = Market(
             self.config,
             seeds=_seeds(seeds),
             barrier_every=self.barrier_every,
             reveal_truth=self.reveal_truth,
             reveal_future=self.reveal_future,
         )
-        self._served = self._note = None
-        self._alone = can_lock_step(self.config) and not self.reveal_truth
-        self._waiting = self._next()
+        self._feedback = self._note = None
+        self._hand_out()
         self._take_stock()
-        return self._observation(), {"market": summary(market, self._row(), 0, 0, self._missing)}
+        return self._observation(), {"market": self._summary(0, 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the arrival that waits, and let the next one come."""
-        reward, told = self.advance(one_slate(action, self.config.slate))
-        return self._observation(), reward, self.market.done, False, {"market": told}
+        market, row, scores, note = self.market, self._row, self._waiting(), self._note
+        slate = one_slate(action, self.config.slate)
+        opened, cost = market.open, market.cost
+        answer = Slates(slate[None]) if note is None else Slates(slate[None], note.price, note.propensity)
+        self._note = None
+        shown, consumed = market.show(row, scores, answer, empty=True)
+        self._feedback = lambda: Feedback(
+            opened.arrivals(row, scores, reveal_truth=self.reveal_truth), shown, consumed
+        )
+        useful = count_useful(shown[0], opened.exposure, opened.required, self._exposure, self._shortfall)
+        self._missing -= useful
+        self._hand_out()
+        if market.open is not opened:
+            self._take_stock()
+        n_consumed = int(np.count_nonzero(consumed))
+        info = {"market": self._summary(n_consumed, int(np.count_nonzero(slate != shown[0])))}
+        return self._observation(), n_consumed + cost * useful, market.done, False, info
 
     def render(self) -> Any:
         """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
@@ -287,22 +245,17 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _next(self) -> NextArrival | Arrivals:
-        """The next arrival; as a batch of one where a market needs more than the shortest way."""
-        return next_arrival(self.market) if self._alone else self.market.next_arrivals(1)
+    def _waiting(self) -> ScoreRows:
+        if self._scores is None:
+            raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
+        return self._scores
 
-    def _serve(self, market: Market, slate: Action) -> Outcome:
-        """Show a slate (k,) where a market needs more than the shortest way, or it came with prices."""
-        exposure, required = market.exposure, market.required  # of this round, which may then be over
-        note, self._note = self._note, None
-        answer = Slates(slate[None]) if note is None else Slates(slate[None], note.price, note.propensity)
-        self._served = market.serve(self.arrivals, answer, invalid="empty")
-        shown = self._served.slates[0]
-        return Outcome(
-            consumed=int(np.count_nonzero(self._served.consumed)),
-            useful=count_shown(shown, exposure, required, self._exposure, self._shortfall),
-            emptied=int(np.count_nonzero(slate != shown)),
-        )
+    def _hand_out(self) -> None:
+        """Let the next arrival come, if there is one."""
+        self._row, self._scores = np.zeros(0, np.int64), None
+        if not self.market.done:
+            self._row = self.market.open.hand_out(1)
+            self._scores = self.market.open.scores(self._row)
 
     def _take_stock(self) -> None:
         """Exposure and shortfall of a round that begins; steps then change the items that they show alone."""
@@ -312,12 +265,39 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._missing = int(short.sum())
 
     def _observation(self) -> Observation:
-        return {name: value.copy() for name, value in self.seen().items()}
+        if self._scores is None:
+            relevance, ground = np.zeros(self.n_items, np.float32), np.zeros(1, np.float32)
+            admissible = np.zeros(self.n_items, np.int8)
+        else:
+            relevances, grounds, admissibles = self._scores.arrays
+            relevance, ground = relevances[0].copy(), np.minimum(grounds, _BOUND)
+            admissible = admissibles[0].view(np.int8).copy()
+        return {
+            "relevance": relevance,
+            "ground_intensity": ground,
+            "exposure": self._exposure.copy(),
+            "shortfall": self._shortfall.copy(),
+            "admissible": admissible,
+            "clock": np.array(_clock(self.market), np.float32),
+        }
 
-    def _row(self) -> int | None:
-        if self._waiting is None:
-            return None
-        return self._waiting.row if isinstance(self._waiting, NextArrival) else int(self._waiting.index[0])
+    def _summary(self, consumed: int, emptied: int) -> dict[str, int | float]:
+        """``info["market"]``.
+
+        Args:
+            consumed: Items consumed of the step's slate.
+            emptied: Positions of it that were invalid.
+        """
+        market, schedule, waits = self.market, self.market.schedule, len(self._row)
+        return {
+            "round": market.round,
+            "served": market.served,
+            "arrival": int(schedule.id[self._row[0]]) if waits else -1,
+            "time": float(schedule.tick[self._row[0]] / TICKS) if waits else 0.0,
+            "consumed": consumed,
+            "emptied": emptied,
+            "shortfall": self._missing,
+        }
 
 
 def one_slate(action: Action, k: int) -> Action:
@@ -334,35 +314,12 @@ def one_slate(action: Action, k: int) -> Action:
     return items
 
 
-def clock(market: Market) -> tuple[float, float]:
+def _clock(market: Market) -> tuple[float, float]:
     """Share of the round and of the run that is gone."""
     if market.done:
         return 1.0, 1.0
     progress = market.served / market.n_arrivals
     return progress, min(1.0, (market.round + progress) / market.config.rounds)
-
-
-def summary(
-    market: Market, row: int | None, consumed: int, emptied: int, missing: int
-) -> dict[str, int | float]:
-    """``info["market"]``.
-
-    Args:
-        market: The market after a step.
-        row: The arrival of the round that waits; None where the episode is over.
-        consumed: Items consumed of the step's slate.
-        emptied: Positions of it that were invalid.
-        missing: Exposures that the round's guarantees still lack.
-    """
-    return {
-        "round": market.round,
-        "served": market.served,
-        "arrival": -1 if row is None else int(market.schedule.id[row]),
-        "time": 0.0 if row is None else float(market.schedule.tick[row] / TICKS),
-        "consumed": consumed,
-        "emptied": emptied,
-        "shortfall": missing,
-    }
 
 
 def _seeds(values: dict[str, int]) -> Seeds:

@@ -13,8 +13,4 @@ __all__ = ["__version__"]
 __version__ = "0.1.0"
 
 if "RIMMarket-v0" not in registry:  # a second import must not warn
-    register(
-        id="RIMMarket-v0",
-        entry_point="rimsim.envs.market:MarketEnv",
-        vector_entry_point="rimsim.envs.vector:VectorMarketEnv",
-    )
+    register(id="RIMMarket-v0", entry_point="rimsim.envs.market:MarketEnv")

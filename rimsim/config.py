@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from rimsim.config_errors import refusal, unknown_field
@@ -63,6 +71,19 @@ def _is_time(value: object) -> object:
 
 
 Time = Annotated[float | str | None, BeforeValidator(_is_time)]
+
+
+def _pairs(options: object) -> object:
+    """A mapping as pairs, which a frozen record can hold."""
+    return tuple(options.items()) if isinstance(options, dict) else options
+
+
+Options = Annotated[
+    tuple[tuple[str, Any], ...],
+    BeforeValidator(_pairs, json_schema_input_type=dict[str, Any]),
+    PlainSerializer(dict, return_type=dict[str, Any]),
+]
+"""Options of a thing of one's own: a mapping in YAML, pairs of name and value in the record."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -123,11 +144,13 @@ class DataConfig(LogOptions):
 class ArrivalsConfig:
     """Who arrives, and when."""
 
-    kind: Literal["replay", "clones", "broadcast"] = Field(
+    kind: str = Field(
         default="clones",
         description="replay: every session of the log at its own time. clones: copies of the log's users, drawn anew. "
-        "broadcast: one clone of each user, all at the round's beginning and known to the agent before.",
+        "broadcast: one clone of each user, all at the round's beginning and known to the agent before. Your own: "
+        "`file.py:Class`.",
     )
+    options: Options = Field(default=(), description="Your own: its options by name, `{peak: 20}`.")
     per_round: int | None = Field(
         default=2000,
         ge=1,
@@ -194,10 +217,12 @@ class ExposureConfig:
 class ConsumerConfig:
     """Who decides what is consumed; agents never see it."""
 
-    kind: Literal["intensity", "replay"] = Field(
+    kind: str = Field(
         default="intensity",
-        description="intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future.",
+        description="intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future. "
+        "Your own: `file.py:Class`.",
     )
+    options: Options = Field(default=(), description="Your own: its options by name, `{after: 3}`.")
     position_decay: float = Field(
         default=0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1)."
     )
@@ -291,19 +316,10 @@ class ScenarioConfig:
     platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
 
     def __post_init__(self) -> None:
-        if self.consumer.kind == "replay" and self.arrivals.kind != "replay":
-            raise ConfigError(
-                f"consumer.kind is 'replay' with {self.arrivals.kind}, which have no logged future to hit; "
-                "allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
-            )
         if self.releases.last_round < self.releases.first_round:
             raise ConfigError(
                 f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
                 f"{self.releases.first_round}; allowed: the same round or a later one"
-            )
-        if self.releases.share > 0 and self.arrivals.kind == "replay":
-            raise ConfigError(
-                "releases.share is for clones; a replay takes release times from the log's item table"
             )
 
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from rimsim import rng
-from rimsim.market._response import Appetites, Factors, Visits, answer_slates, eat, pair_shares
-from rimsim.market._show import show_slate
-from rimsim.market.ledger import Columns
+from rimsim.market.consumers.kernels import Factors, answer_slates, pair_shares, uniform_draws
+from rimsim.market.serving import count_useful
 from rimsim.matching import top_k
 from rimsim.matching._best import best_rows
 
@@ -36,72 +35,70 @@ def test_shares_are_the_softmax_of_each_pair(rank):
 
 
 class _Round:
-    """Five arrivals of three slots, who have room to eat 40 items."""
+    """Five arrivals of three slots, which stand for log users 4, 8 and 15; two of them consumed before."""
 
-    def __init__(self):
+    def __init__(self, events=()):
         self.factors = _factors(9)
-        self.visits = Visits(
-            slot=np.array([0, 1, 2, 0, 1]),
-            user=np.array([4, 8, 15, 4, 8]),
-            ground=np.array([9.0, 30.0, 2.0, 9.0, 30.0]),
-            key=rng.bits(3, rng.Purpose.CHOICE, np.arange(5)),
+        place = np.arange(len(events))
+        slots = np.array([slot for slot, _ in events], np.int64)
+        self.slot, self.user = np.array([0, 1, 2, 0, 1]), np.array([4, 8, 15, 4, 8])
+        self.key = rng.bits(3, rng.Purpose.CHOICE, np.arange(5))
+        self.first = np.array([min(place[slots == slot], default=-1) for slot in range(3)])
+        self.item = np.array([item for _, item in events], np.int64)
+        self.next = np.array(
+            [min(place[(slots == slots[n]) & (place > n)], default=-1) for n in place], np.int64
         )
-        self.appetites = Appetites(
-            left=np.array([1.0, 0.8, 0.5]),
-            eaten=np.zeros(3),
-            last=np.full(3, -1),
-            item=np.zeros(40, np.int64),
-            before=np.zeros(40, np.int64),
-            size=np.zeros(1, np.int64),
-        )
+        self.ground, self.left = np.linspace(2.0, 30.0, 20), np.linspace(0.5, 1.0, 20)
 
     def answer(self, rows, slates, waiting=0.0):
         """(consumed, probability, intensity), all (n, k)."""
-        shape = slates.shape
+        rows, shape = np.array(rows), slates.shape
         out = np.empty(shape, bool), np.empty(shape), np.empty(shape)
-        waits = np.full(len(rows), waiting)
-        state = self.visits, self.appetites, self.factors
-        answer_slates(np.array(rows), slates, waits, *state, 0.8 ** np.arange(shape[1]), 1.5, *out)
+        user, waits = self.user[rows], np.full(len(rows), waiting)
+        visits = user, self.key[rows], self.ground[user], self.left[user], waits
+        events = self.first[self.slot[rows]], self.item, self.next
+        answer_slates(slates, *visits, *events, *self.factors, 0.8 ** np.arange(shape[1]), 1.5, *out)
         return out
 
 
 def test_answers_are_the_closed_form_of_each_position():
-    """Intensities λ*·p*/mass, probabilities 1 − exp(−intensity·γ^r·a), and what the keyed draws make of them."""
+    """Intensities λ*·p*/mass, probabilities 1 − exp(−intensity·γ^(r−1)·a), and what the keyed draws make of them."""
     market, slates = _Round(), np.array([[3, -1, 7, 20], [5, 6, -1, 8]])
     consumed, probability, intensity = market.answer([1, 2], slates, waiting=0.1)
-    for n, row in enumerate([1, 2]):
-        slot, user = market.visits.slot[row], np.full(4, market.visits.user[row])
-        share = np.where(slates[n] >= 0, pair_shares(user, np.maximum(slates[n], 0), market.factors), 0.0)
-        want = share * market.visits.ground[row] / (market.appetites.left[slot] - 0.1)
+    for n, (row, user) in enumerate([(1, 8), (2, 15)]):
+        users = np.full(4, user)
+        share = np.where(slates[n] >= 0, pair_shares(users, np.maximum(slates[n], 0), market.factors), 0.0)
+        want = share * market.ground[user] / (market.left[user] - 0.1)
         np.testing.assert_allclose(intensity[n], want, rtol=1e-12)
         np.testing.assert_allclose(probability[n], 1 - np.exp(-want * 0.8 ** np.arange(4) * 1.5), rtol=1e-12)
         draw = rng.uniform(3, rng.Purpose.CHOICE, row, np.maximum(slates[n], 0))
         assert (consumed[n] == ((draw < probability[n]) & (slates[n] >= 0))).all()
+        assert (
+            uniform_draws(market.key[[row]], slates[[n]])[0][slates[n] >= 0] == draw[slates[n] >= 0]
+        ).all()
 
 
-def test_what_was_eaten_is_not_eaten_again_and_leaves_less():
-    """A slot's second slate gives nothing for an item of its first, and more for the others, as less is left."""
-    market, slate = _Round(), np.array([[3, 11, 7]])
-    eat(1, 11, 0.25, market.appetites)
-    eat(2, 3, 0.25, market.appetites)
-    assert market.appetites.eaten.tolist() == [0.0, 0.25, 0.25]
-    _, probability, intensity = market.answer([1], slate)
-    _, full, fresh = _Round().answer([1], slate)
+def test_what_was_consumed_is_not_consumed_again_and_leaves_less():
+    """A slot that consumed gives nothing for that item, and more for the others, as less mass is left."""
+    slate, events = np.array([[3, 11, 7]]), [(1, 11), (2, 3), (1, 20)]
+    _, probability, intensity = _Round(events).answer([1], slate)
+    fresh = _Round()
+    _, full, before = fresh.answer([1], slate)
     assert probability[0, 1] == intensity[0, 1] == 0.0 < full[0, 1]
-    np.testing.assert_allclose(intensity[0, [0, 2]], fresh[0, [0, 2]] * 0.8 / 0.55, rtol=1e-12)
+    gone = pair_shares(np.full(2, 8), np.array([11, 20]), fresh.factors).sum()
+    left = fresh.left[8]
+    np.testing.assert_allclose(intensity[0, [0, 2]], before[0, [0, 2]] * left / (left - gone), rtol=1e-12)
 
 
-def test_many_answers_are_those_of_one_after_the_other():
-    """Answers of a batch, and what they leave to eat, have the bits of single calls in that order."""
+def test_many_answers_are_those_of_each_alone():
+    """Answers of a batch have the bits of single calls."""
     slates = np.random.default_rng(5).permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7]
-    together, alone = _Round(), _Round()
-    many = together.answer(range(5), slates)
+    market = _Round([(0, 3), (1, 5), (0, 9)])
+    many = market.answer(range(5), slates)
     for row in range(5):
-        for whole, part in zip(many, alone.answer([row], slates[row : row + 1]), strict=True):
+        for whole, part in zip(many, market.answer([row], slates[row : row + 1]), strict=True):
             np.testing.assert_array_equal(whole[row], part[0])
     assert many[0].any()
-    for mine, theirs in zip(together.appetites, alone.appetites, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("levels", [3, 40, 10**6])
@@ -149,52 +146,14 @@ def test_top_k_of_arrays_is_that_of_tensors(dtype):
     assert (top_k(scores, admissible.astype(np.int8), 5) == want).all()
 
 
-def test_show_slate_empties_what_is_repeated_outside_or_inadmissible():
-    """Only the first showing of an admissible item is shown, entered with its intensity, and counted."""
-    market, m, k = _Round(), 90, 6
-    admissible = np.zeros(m, bool)
-    admissible[[0, 1, 3]] = True
-    relevance = np.zeros(m, np.float32)
-    relevance[[0, 1, 3]] = 0.5, 0.25, 0.25
-    columns = Columns(
-        np.zeros((5, k), np.int32),
-        np.ones((5, k), bool),
-        np.ones((5, k)),
-        np.ones((5, k)),
-        np.zeros((5, k), np.float32),
-        np.zeros(5, np.float32),
-    )
-    exposure, required = np.zeros(m, np.int64), np.zeros(m, np.int64)
-    exposure[3], required[3], required[0] = 2, 2, 1
-    seen_exposure, seen_shortfall = exposure.astype(np.float32), np.float32([1, *np.zeros(m - 1)])
-    slate, records = np.array([3, 3, 2, -1, 90, 0]), (*market.visits, *market.appetites, *market.factors)
-    consumed, useful, emptied = show_slate(
-        2,
-        slate,
-        relevance,
-        np.float32(2.0),
-        admissible,
-        seen_exposure,
-        seen_shortfall,
-        0.0,
-        *records,
-        np.ones(k),
-        1.0,
-        *columns,
-        exposure,
-        required,
-    )
-    assert columns.item[2].tolist() == [3, -1, -1, -1, -1, 0]
-    np.testing.assert_array_equal(columns.intensity[2], np.float32([0.5, *[np.nan] * 4, 1.0]))
-    assert columns.ground.tolist() == [0, 0, 2, 0, 0]
-    fresh = _Round()
-    answer = fresh.answer([2], np.array([[3, -1, -1, -1, -1, 0]]))
-    np.testing.assert_array_equal(columns.true_intensity[2], answer[2][0])
-    assert consumed == columns.consumed[2].sum()
-    assert (useful, emptied) == (1, 3)  # item 3 had its two; an empty position is none that was emptied
-    assert (exposure[0], exposure[3], exposure.sum()) == (1, 3, 4)
-    assert (seen_exposure == exposure).all()
-    assert not seen_shortfall.any()
+def test_useful_exposures_are_those_that_reduce_the_shortfall():
+    """An exposure counts while its item has had at most what it requires; the observed figures follow."""
+    exposure, required = np.array([1, 0, 0, 3, 0]), np.array([1, 0, 0, 2, 4])
+    seen_exposure, seen_shortfall = np.float32([0, 0, 0, 2, 0]), np.float32([1, 0, 0, 0, 4])
+    shown = np.array([3, -1, 0])  # item 3 had its two before
+    assert count_useful(shown, exposure, required, seen_exposure, seen_shortfall) == 1
+    assert seen_exposure.tolist() == exposure.tolist()
+    assert seen_shortfall.tolist() == [0, 0, 0, 0, 4]
 
 
 def test_top_k_of_nothing_and_of_everything():

@@ -34,9 +34,10 @@ from rimsim.config import (
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Slates
-from rimsim.market._response import poisson_probability, uniform_draw
+from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.clock import Clock, Rank
-from rimsim.market.schedule import VISIT_BITS
+from rimsim.market.consumers.kernels import poisson_probability
+from rimsim.market.platform import PastRound, training_log
 from rimsim.scenarios.study.round_facts import certified
 
 
@@ -59,24 +60,45 @@ def ledgers(market):
 # -- the clock ----------------------------------------------------------------------------------------------------
 
 
+def happening(clock, tick, rank, log):
+    """A process with one moment, which it writes down."""
+    yield clock.moment(tick, rank)
+    log.append((clock.now, rank.name))
+
+
 def test_events_at_one_tick_happen_by_rank():
-    """Release goes before retraining, retraining before feedback, feedback before an arrival of the same tick."""
+    """Retraining goes before an arrival of the same tick, whatever was scheduled first."""
     clock, log = Clock(0), []
-    for rank in (Rank.ARRIVAL, Rank.FEEDBACK, Rank.RETRAIN, Rank.RELEASE):
-        clock.at(5, rank, lambda rank=rank: log.append((clock.now, rank.name)))
-    clock.at(4, Rank.ARRIVAL, lambda: log.append((clock.now, "ARRIVAL")))
-    while clock.next_tick() < float("inf"):
+    for tick, rank in ((5, Rank.ARRIVAL), (5, Rank.RETRAIN), (4, Rank.ARRIVAL)):
+        clock.start(happening(clock, tick, rank, log))
+    while len(log) < 3:
         clock.step()
-    assert log == [(4, "ARRIVAL"), (5, "RELEASE"), (5, "RETRAIN"), (5, "FEEDBACK"), (5, "ARRIVAL")]
+    assert log == [(4, "ARRIVAL"), (5, "RETRAIN"), (5, "ARRIVAL")]
+
+
+def test_what_becomes_visible_at_a_tick_is_known_to_its_arrivals_and_not_to_its_retraining():
+    """An event visible from a tick on is in the state of an arrival at that tick, and in no log of that tick."""
+    market = Market(small_replay())
+    opened = market.open
+    past = PastRound(0, opened.schedule, opened.histories)
+    slot, stop = opened.schedule.slot[:1], opened.schedule.stop
+    opened.histories.append(slot, np.array([stop]), np.array([3]))
+    assert opened.histories.visible_at(slot, np.array([stop])) == 1
+    window = PlatformConfig(log_window=LogWindow(warmup="none"))
+    targets = [
+        training_log(window, market.world.past, [past], now, 0).targets.sum() for now in (stop, stop + 1)
+    ]
+    assert targets == [0, 1]
 
 
 def test_whole_ticks_never_round():
     """An event at a large odd tick happens at exactly that tick."""
-    tick, seen = 1_478_455_045_000_001, []
+    tick, log = 1_478_455_045_000_001, []
     clock = Clock(1_478_455_044_999_999)
-    clock.at(tick, Rank.ARRIVAL, lambda: seen.append(clock.now))
-    clock.step()
-    assert seen == [tick]
+    clock.start(happening(clock, tick, Rank.ARRIVAL, log))
+    while not log:
+        clock.step()
+    assert log == [(tick, "ARRIVAL")]
 
 
 # -- exposure and ledger ------------------------------------------------------------------------------------------
@@ -377,9 +399,8 @@ def test_seeds_of_the_latent_dice():
 
 def _dice(market):
     """Arrivals of the open round in clock order, and the uniform draws that decide for every item."""
-    keys = market._consumer.visits.key
-    dice = [[uniform_draw(key, item) for item in range(market.n_items)] for key in keys]
-    return market.schedule.id, np.array(dice)
+    visits = market.open.visits(np.arange(market.n_arrivals))
+    return market.schedule.id, visits.uniform(np.tile(np.arange(market.n_items), (len(visits), 1)))
 
 
 def test_the_same_run_twice_is_the_same():
@@ -634,7 +655,7 @@ def test_arrivals_are_served_once():
 def test_replay_of_clones_with_history_is_refused():
     """Clones of full history have no logged future to hit."""
     with pytest.raises(ConfigError, match="no logged future"):
-        small_scenario(consumer=ConsumerConfig(kind="replay"))
+        Market(small_scenario(consumer=ConsumerConfig(kind="replay")))
 
 
 # -- between rounds -----------------------------------------------------------------------------------------------

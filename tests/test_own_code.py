@@ -7,10 +7,10 @@ import torch
 from small_markets import small_scenario
 
 from rimsim.agents import make_agent
-from rimsim.config import PlatformConfig
+from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.errors import ArmsError, ConfigError, MarketError, ModelError, nearest
 from rimsim.market import Market
-from rimsim.market.world import check_model, warm_model
+from rimsim.market.world import check_plugs, warm_model
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.study.checkpoint import save
@@ -88,7 +88,7 @@ def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, me
     """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
     write("mine.py", text)
     with pytest.raises(ConfigError, match=message):
-        check_model(PlatformConfig(model=model))
+        check_plugs(ScenarioConfig(platform=PlatformConfig(model=model)))
 
 
 def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):

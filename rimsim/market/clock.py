@@ -9,7 +9,7 @@ import numpy as np
 import simpy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -26,12 +26,14 @@ ALWAYS = -(2**62)
 
 
 class Rank(IntEnum):
-    """Who goes first at the same tick. SimPy keeps 0 and 1 for itself; within a rank, first scheduled goes first."""
+    """Who goes first at the same tick. SimPy keeps 0 and 1 for itself; within a rank, first scheduled goes first.
 
-    RELEASE = 2
-    RETRAIN = 3
-    FEEDBACK = 4
-    ARRIVAL = 5
+    An item that is released at a tick, and a consumption that becomes visible at it, need no event: they are there for
+    the arrivals of that tick. The retraining of that tick does not know of the consumption.
+    """
+
+    RETRAIN = 2
+    ARRIVAL = 3
 
 
 def ticks(time: ArrayLike) -> NDArray[np.int64]:
@@ -74,16 +76,6 @@ class Clock:
         """Let a generator live on the clock."""
         self.env.process(process)
 
-    def at(self, tick: int, rank: Rank, action: Callable[[], None]) -> None:
-        """Call ``action`` at ``tick``."""
-        moment = self.moment(tick, rank)
-        assert moment.callbacks is not None  # noqa: S101  # a fresh event has its list; this tells mypy
-        moment.callbacks.append(lambda _: action())
-
     def step(self) -> None:
         """Let the next event happen."""
         self.env.step()
-
-    def next_tick(self) -> float:
-        """Tick of the next event; infinite where there is none."""
-        return float(self.env.peek())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,11 @@ from rimsim.compiled import compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.market.consumer import Response
+    from rimsim.market.arrivals.schedule import Schedule
+    from rimsim.market.consumers.contract import Response
     from rimsim.market.records import Slates
-    from rimsim.market.schedule import Schedule
 
-__all__ = ["LEDGER_COLUMNS", "Columns", "Ledger"]
+__all__ = ["LEDGER_COLUMNS", "Ledger"]
 
 LEDGER_COLUMNS = (
     "agent",
@@ -34,17 +34,6 @@ LEDGER_COLUMNS = (
 )
 
 
-class Columns(NamedTuple):
-    """The columns of a ledger that every slate fills, as compiled code takes them."""
-
-    item: NDArray[np.int32]
-    consumed: NDArray[np.bool_]
-    probability: NDArray[np.float64]
-    true_intensity: NDArray[np.float64]
-    intensity: NDArray[np.float32]
-    ground: NDArray[np.float32]
-
-
 @compiled
 def _write(
     rows: NDArray[np.int64],
@@ -52,21 +41,26 @@ def _write(
     consumed: NDArray[np.bool_],
     probability: NDArray[np.float64],
     true_intensity: NDArray[np.float64],
-    intensity: NDArray[np.float32],
+    relevance: NDArray[np.float32],
     ground: NDArray[np.float32],
-    columns: Columns,
+    item_column: NDArray[np.int32],
+    consumed_column: NDArray[np.bool_],
+    probability_column: NDArray[np.float64],
+    true_intensity_column: NDArray[np.float64],
+    intensity_column: NDArray[np.float32],
+    ground_column: NDArray[np.float32],
 ) -> None:
     """Rows of what was served into the rows of the columns; one pass, as most of the time goes into the calls."""
     for n in range(len(rows)):
         row = rows[n]
-        columns.ground[row] = ground[n]
+        ground_column[row] = ground[n]
         for position in range(items.shape[1]):
             item = items[n, position]
-            columns.item[row, position] = item
-            columns.consumed[row, position] = consumed[n, position]
-            columns.probability[row, position] = probability[n, position]
-            columns.true_intensity[row, position] = true_intensity[n, position]
-            columns.intensity[row, position] = intensity[n, position] if item >= 0 else np.nan
+            item_column[row, position] = item
+            consumed_column[row, position] = consumed[n, position]
+            probability_column[row, position] = probability[n, position]
+            true_intensity_column[row, position] = true_intensity[n, position]
+            intensity_column[row, position] = relevance[n, position] * ground[n] if item >= 0 else np.nan
 
 
 class Ledger:
@@ -91,28 +85,38 @@ class Ledger:
         """(n, k) true λ*(x)·p*(y|x) of what was shown; likewise."""
         self.ground: NDArray[np.float32] = np.zeros(n, np.float32)
         """(n,) the platform's λ(x) of each arrival."""
-        self.columns = Columns(
-            self.item, self.consumed, self.probability, self.true_intensity, self.intensity, self.ground
-        )
 
     def write(
         self,
         rows: NDArray[np.int64],
         slates: Slates,
         response: Response,
-        intensity: NDArray[np.float32],
+        relevance: NDArray[np.float32],
         ground: NDArray[np.float32],
     ) -> None:
-        """Enter n served arrivals."""
+        """Enter n served arrivals.
+
+        Args:
+            rows: (n,) the arrivals.
+            slates: What each was shown.
+            response: What each made of it.
+            relevance: (n, k) p(y|x) of what was shown.
+            ground: (n,) λ(x).
+        """
         _write(
             rows,
             slates.items,
             response.consumed,
             response.probability,
             response.intensity,
-            intensity,
+            relevance,
             ground,
-            self.columns,
+            self.item,
+            self.consumed,
+            self.probability,
+            self.true_intensity,
+            self.intensity,
+            self.ground,
         )
         if slates.price is not None:
             self.price[rows] = slates.price

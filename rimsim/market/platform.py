@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.config import PlatformConfig
-    from rimsim.market.population import Population
-    from rimsim.market.schedule import Schedule
+    from rimsim.market.arrivals.schedule import Schedule
+    from rimsim.market.histories import Histories
 
 __all__ = ["PastRound", "fold_of", "training_log"]
 
@@ -28,7 +28,7 @@ class PastRound:
 
     number: int
     schedule: Schedule
-    population: Population
+    histories: Histories
 
 
 def fold_of(seed: int, users: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -51,7 +51,7 @@ def training_log(
         warmup: The warm-up log.
         rounds: The rounds that are kept, oldest first; only those within the log window are looked at. Their number
             keys the sample of warm-up users, so the sample stays once the window is full.
-        now: Tick of the retraining; what is due later is not known yet.
+        now: Tick of the retraining; what is visible from then on, or later, is not known yet.
         seed: Model seed, for the sample of warm-up users and for the folds.
         without_fold: Leave out what this fold of users did in the last round, for cross-fitted prices.
 
@@ -80,22 +80,24 @@ class _Events:
 def _own_log(rounds: list[PastRound], now: int, seed: int, without_fold: int | None) -> list[_Events]:
     parts = []
     done: set[int] = set()
-    for past in reversed(rounds):  # a replay has one population for all rounds: take it once, as of now
-        population = past.population
-        if id(population) in done:
+    for past in reversed(
+        rounds
+    ):  # users who are kept have one history for all rounds: take it once, as of now
+        histories = past.histories
+        if id(histories) in done:
             continue
-        done.add(id(population))
-        since = min(one.schedule.start for one in rounds if one.population is population)
+        done.add(id(histories))
+        since = min(other.schedule.start for other in rounds if other.histories is histories)
         last = rounds[-1]
-        hidden_from = last.schedule.start if last.population is population else now + 1
-        everyone = np.arange(len(population))
-        counts = population.mail.visible_at(everyone, np.full(len(population), now))
+        hidden_from = last.schedule.start if last.histories is histories else now + 1
+        everyone = np.arange(len(histories))
+        counts = histories.visible_at(everyone, np.full(len(histories), now - 1))
         if without_fold is not None:
-            held = np.flatnonzero((counts > 0) & (fold_of(seed, population.user) == without_fold))
-            known = population.mail.visible_at(held, np.full(len(held), hidden_from - 1))
+            held = np.flatnonzero((counts > 0) & (fold_of(seed, histories.user) == without_fold))
+            known = histories.visible_at(held, np.full(len(held), hidden_from - 1))
             counts[held] = np.minimum(counts[held], known)
         slots = np.flatnonzero(counts)
-        states = population.states(slots, counts[slots], np.full(len(slots), now))
+        states = histories.states(slots, counts[slots], np.full(len(slots), now))
         rows = np.repeat(np.arange(len(slots)), states.lengths)
         from_end = states.offsets[1:][rows] - np.arange(len(rows))
         in_market = from_end <= counts[slots][rows]

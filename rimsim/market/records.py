@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 from numpy.typing import NDArray
 
-__all__ = ["Arrivals", "Calibration", "Feedback", "RoundView", "SlateLike", "Slates", "as_slates"]
+__all__ = ["Arrivals", "Feedback", "RoundView", "ScoredStates", "SlateLike", "Slates", "as_slates"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,8 @@ class Feedback:
 
 
 @runtime_checkable
-class Calibration(Protocol):
-    """Last round's states (T′) with the scores that prices for the coming round (T) are solved on."""
+class ScoredStates(Protocol):
+    """States with their scores, such as last round's (T′), on which prices for the coming round (T) are solved."""
 
     def __len__(self) -> int:
         """How many states there are."""
@@ -130,7 +130,7 @@ class RoundView:
     arrivals: int
     """Expected arrivals of the round, N."""
     slate: int
-    """k, positions of a slate."""
+    """Positions of a slate; better read as ``k``."""
     required: NDArray[np.int64]
     """(M,) required exposures b_y of the round."""
     exposure: NDArray[np.int64]
@@ -139,10 +139,20 @@ class RoundView:
     """c, cost of one missing exposure in units of intensity; the price box is [0, c]."""
     popularity: NDArray[np.int64]
     """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
-    calibration: Calibration
-    """Last round's states, scored."""
+    calibration: ScoredStates
+    """Last round's states, scored; better read as ``past``."""
     key: int
     """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""
-    audience: Calibration | None = None
+    audience: ScoredStates | None = None
     """The round's own states as they are at its beginning, scored by the serving model: in a broadcast, where everyone
     is known, and for agents that declare ``needs_future`` (bounds, not contestants)."""
+
+    @property
+    def k(self) -> int:
+        """Positions of a slate."""
+        return self.slate
+
+    @property
+    def past(self) -> ScoredStates:
+        """Last round's states (T′), scored: what prices are solved on."""
+        return self.calibration

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MarketState"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +40,9 @@ class MarketState:
     """(M,) target events of each item in the platform's log."""
     past: NDArray[np.int64]
     """(r,) numbers of the rounds that are still looked at, oldest first."""
-    posts: NDArray[np.int64]
-    """(p, 4) what was consumed in them: round (0 for all of a replay), slot, due tick, item; in order of a mailbox."""
-    pending: NDArray[np.int64]
-    """(q, 4) the same for consumptions that are not due yet."""
+    events: NDArray[np.int64]
+    """(n, 4) what was consumed in them: round (0 for all where users are kept), slot, tick from which it is visible,
+    item; by slot, in order of consumption."""
 
     def save(self, folder: Path) -> None:
         """Write the state into a folder, which is made.
@@ -56,8 +55,7 @@ class MarketState:
             folder / "state.npz",
             log_counts=self.log_counts,
             past=self.past,
-            posts=self.posts,
-            pending=self.pending,
+            events=self.events,
         )
         for name, model in (("model", self.model), ("before", self.before)):
             if model is None:
@@ -80,7 +78,7 @@ class MarketState:
         try:
             described = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             with np.load(folder / "state.npz", allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in ("log_counts", "past", "posts", "pending")}
+                found = {name: arrays[name] for name in ("log_counts", "past", "events")}
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
         if described.get("format") != _FORMAT:

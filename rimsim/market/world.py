@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +17,14 @@ from rimsim import rng
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, ModelError, RimsimError
+from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder, fitted, log_digest
 from rimsim.intensity.registry import make
 from rimsim.loading import imported, without_name
+from rimsim.market.arrivals import RoundsSoFar, make_arrivals
 from rimsim.market.clock import ALWAYS, ticks
-from rimsim.market.truth import Truth, fit_truth
+from rimsim.market.consumers import make_consumer
+from rimsim.market.consumers.truth import Truth, fit_truth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,18 +32,26 @@ if TYPE_CHECKING:
     from rimsim.config import PlatformConfig, ScenarioConfig
     from rimsim.data.log import EventLog, Sessions
     from rimsim.intensity.contract import IntensityModel
+    from rimsim.market.arrivals import ArrivalProcess
+    from rimsim.market.consumers import Consumer
 
-__all__ = ["World", "build_world", "check_model", "initial_model", "warm_model"]
-
-_RELEASE_SEED = 0
+__all__ = [
+    "World",
+    "build_world",
+    "check_plugs",
+    "expected_arrivals",
+    "initial_model",
+    "own_places",
+    "warm_model",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A scenario's log, cut at the opening of the market."""
+    """A scenario's log, cut at the opening of the market; who arrives and who consumes."""
 
     log: EventLog
-    """The whole log, its future included; only the truth and the replay look at it."""
+    """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""
     sessions: Sessions
     """Sessions of the whole log."""
     past: EventLog
@@ -53,8 +62,16 @@ class World:
     """Seconds at which the market opens."""
     release: NDArray[np.int64]
     """(M,) tick of each item's release; ALWAYS for those that are there from the start."""
+    last_release: int
+    """Tick of the last release; ALWAYS where all items are there from the start."""
     truth: Truth | None
-    """The fitted truth; None for a replay."""
+    """The fitted truth; None where the consumer needs none."""
+    arrivals: ArrivalProcess
+    """Who arrives when."""
+    consumer: Consumer
+    """Who decides what is consumed."""
+    most_arrivals: int | None
+    """No round has more arrivals; None: unknown."""
 
 
 @lru_cache(maxsize=4)
@@ -66,6 +83,7 @@ def build_world(config: ScenarioConfig) -> World:
         ConfigError: If the scenario asks for more than the log has.
     """
     torch.set_num_threads(1)  # the bits of a fit depend on the number of threads, and workers share the cores
+    arrivals, consumer = _plugs(config)
     data = config.data
     log = load_log(data)
     if config.slate > log.n_items:
@@ -77,35 +95,53 @@ def build_world(config: ScenarioConfig) -> World:
         log, Needs(items=max(2, config.slate), gap=duration_seconds(data.session_gap)), use="run the market"
     )
     sessions = log.sessions(data.session_gap)
-    replay = config.arrivals.kind == "replay"
-    if replay:
-        first, last = float(log.time[0]), float(log.time[-1])
-        opening = first + config.arrivals.warmup_share * (last - first)
-        # A session that straddles the opening ends there: its later events never happen.
-        started_before = sessions.start[sessions.of_event] < opening
-        whole, past = log, log.rows(started_before & (log.time < opening))
-        given = log.items["release"].to_numpy(np.float64)
-        release = np.where(given == 0, ALWAYS, ticks(given))
-    else:
-        opening = float(log.time[-1]) + 1.0
-        release = _release_ticks(config, log.n_items, opening)
-        whole, past = log, log.rows(release[log.item] == ALWAYS)
-    truth = _truth(whole, sessions, config.consumer.rank) if config.consumer.kind == "intensity" else None
-    return World(log, sessions, past, past.sessions(data.session_gap), opening, release, truth)
+    opening = arrivals.opening(log)
+    given = np.zeros(log.n_items) if opening.release is None else np.asarray(opening.release, np.float64)
+    release = np.where(given == 0, ALWAYS, ticks(given))
+    return World(
+        log=log,
+        sessions=sessions,
+        past=opening.past,
+        past_sessions=opening.past.sessions(data.session_gap),
+        opening=opening.time,
+        release=release,
+        last_release=int(release.max()),
+        truth=_truth(log, sessions, config.consumer.rank) if getattr(consumer, "needs_truth", True) else None,
+        arrivals=arrivals,
+        consumer=consumer,
+        most_arrivals=opening.most_arrivals,
+    )
 
 
-def _release_ticks(config: ScenarioConfig, n_items: int, opening: float) -> NDArray[np.int64]:
-    """(M,) release ticks of clones' markets: a seeded share of the catalogue comes between two rounds."""
-    plan = config.releases
-    late = round(plan.share * n_items)
-    release = np.full(n_items, ALWAYS)
-    if late:
-        order = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(n_items)))
-        length = duration_seconds(config.arrivals.round_length)
-        span = (plan.last_round + 1 - plan.first_round) * length
-        share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, order[:late])
-        release[order[:late]] = ticks(opening + plan.first_round * length + span * share)
-    return release
+def _plugs(config: ScenarioConfig) -> tuple[ArrivalProcess, Consumer]:
+    arrivals, consumer = make_arrivals(config), make_consumer(config)
+    if getattr(consumer, "needs_sessions", False) and not getattr(arrivals, "replays_sessions", False):
+        raise ConfigError(
+            f"consumer.kind is {config.consumer.kind!r} with {config.arrivals.kind}, which have no logged future to "
+            "hit; allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
+        )
+    return arrivals, consumer
+
+
+def check_plugs(config: ScenarioConfig) -> None:
+    """Refuse arrivals, consumers and a model that cannot be made, before anything is read or written.
+
+    Raises:
+        ConfigError: If nothing has the name, a file of the user's own cannot be used, or what it makes does not fit.
+    """
+    _plugs(config)
+    _unfitted(config.platform, 0)
+
+
+def own_places(config: ScenarioConfig) -> list[str]:
+    """Where a scenario may name code of a user's own, such as ``mine.py:Bursts``."""
+    return [config.arrivals.kind, config.consumer.kind, config.platform.model]
+
+
+def expected_arrivals(config: ScenarioConfig) -> int:
+    """Arrivals of all rounds of a scenario, as far as they can be known beforehand: for a progress bar."""
+    so_far = RoundsSoFar(build_world(config), seed=0)
+    return sum(len(so_far.world.arrivals.round(number, so_far)) for number in range(config.rounds))
 
 
 def _truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
@@ -116,19 +152,9 @@ def _truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
     if (folder / "truth.json").is_file():
         return Truth.load(folder)
     truth = fit_truth(log, sessions, rank)
-    _move_into_place(truth, folder)
+    with draft_folder(folder, existing="keep") as draft:
+        truth.save(draft)
     return truth
-
-
-def _move_into_place(truth: Truth, folder: Path) -> None:
-    """Write the truth beside its place and rename it, so that no other process reads half of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
-    truth.save(draft)
-    try:
-        draft.replace(folder)
-    except OSError:  # another process was first
-        shutil.rmtree(draft)
 
 
 @lru_cache(maxsize=8)
@@ -155,15 +181,6 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     if not hasattr(known, "score"):
         raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
     return known
-
-
-def check_model(platform: PlatformConfig) -> None:
-    """Refuse a model that cannot be made, before anything is written.
-
-    Raises:
-        ConfigError: If no model has the name, a file of the user's own cannot be used, or what it makes is no model.
-    """
-    _unfitted(platform, 0)
 
 
 def _unfitted(platform: PlatformConfig, seed: int) -> IntensityModel:

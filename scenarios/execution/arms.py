@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from rimsim.market import build_world
+from rimsim.market.world import expected_arrivals
 from rimsim.scenarios.execution.local import LostWorkerError, run_here, run_on_workers
 from rimsim.scenarios.execution.signals import stop_if_asked
 from rimsim.scenarios.study.arm import Arm, open_round, prepare, run_arm
@@ -27,7 +26,6 @@ from rimsim.scenarios.study.arm import Arm, open_round, prepare, run_arm
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rimsim.config import ScenarioConfig
     from rimsim.errors import RimsimError
     from rimsim.scenarios.execution.options import Execution
 
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     Executor: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
     """Does a job for each arm, reports numbers for progress, and answers position → what went wrong."""
 
-__all__ = ["executor", "expected_arrivals", "run_arms"]
+__all__ = ["executor", "run_arms"]
 
 
 @contextmanager
@@ -121,13 +119,3 @@ def _fit(arm: Arm, report: Report) -> None:
     """Fit what the arms of a seed share."""
     prepare(arm.config, arm.seed)
     report(1)
-
-
-def expected_arrivals(config: ScenarioConfig) -> int:
-    """Arrivals of all rounds of a scenario."""
-    world, most = build_world(config), config.arrivals.per_round
-    if config.arrivals.kind == "replay":
-        later = int((world.sessions.start >= world.opening).sum())
-        return later if most is None else min(later, most * config.rounds)
-    everyone = len(np.unique(world.past_sessions.user)) if config.arrivals.kind == "broadcast" else 2000
-    return (most or everyone) * config.rounds

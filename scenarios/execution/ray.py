@@ -28,6 +28,7 @@ from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
+from rimsim.market.world import own_places
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
 from rimsim.scenarios.store.run_folder import FAILURES, load_run, part_name, versions
 from rimsim.scenarios.store.write import write_bytes
@@ -205,8 +206,8 @@ def _file_of(text: str) -> str | None:
 
 
 def _sources(arms: Sequence[Arm]) -> Sources:
-    """What arms name, by its place as it is written: agents, models and logs in a file, logs in a folder."""
-    named = {_file_of(text) for arm in arms for text in (arm.agent, arm.config.platform.model)}
+    """What arms name, by its place as it is written: agents, models, arrivals, consumers and logs in a file, logs in a folder."""
+    named = {_file_of(text) for arm in arms for text in (arm.agent, *own_places(arm.config))}
     named |= {arm.config.data.source for arm in arms}
     paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
     return {
@@ -322,6 +323,8 @@ def _moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
     config = arm.config
     source = config.data.source
     changes: dict[str, object] = {
+        "arrivals.kind": here(config.arrivals.kind),
+        "consumer.kind": here(config.consumer.kind),
         "platform.model": here(config.platform.model),
         "data.source": places.get(source, source),
     }

@@ -15,7 +15,7 @@ from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
-from rimsim.market.world import warm_model
+from rimsim.market.world import own_places, warm_model
 from rimsim.measures import late_means, measured
 from rimsim.scenarios.store.run_folder import FAILURES, part_name
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
@@ -71,7 +71,7 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
         RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
         RunFolderError: If the cache cannot be written to.
     """
-    with disk_errors(cache_folder()), own_code([config.platform.model]):
+    with disk_errors(cache_folder()), own_code(own_places(config)):
         build_world(config)
         warm_model(config, seed)
 
@@ -97,7 +97,7 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
     with disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
-        with disk_errors(arm.folder), own_code([arm.agent, arm.config.platform.model]):
+        with disk_errors(arm.folder), own_code([arm.agent, *own_places(arm.config)]):
             _play_rounds(arm, part, report, batch_size)
     except Exception:
         with suppress(OSError):

@@ -11,6 +11,7 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file
 from rimsim.market import build_world
+from rimsim.market.world import own_places
 from rimsim.scenarios.store.run_folder import BEGUN, Run, versions
 from rimsim.scenarios.study.resume_options import flat
 
@@ -64,7 +65,7 @@ def changes(run: Run) -> list[str]:
 
 def digests(config: ScenarioConfig, agents: Sequence[str]) -> dict[str, str]:
     """What a run hangs on beside its config: the content of the log and of the files of agents and model."""
-    files = files_of([*agents, config.platform.model])
+    files = files_of([*agents, *own_places(config)])
     for file in files:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file.{nearest_file(file)}")

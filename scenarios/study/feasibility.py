@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim.market import build_world
 from rimsim.market.clock import ALWAYS
-from rimsim.scenarios.execution.arms import expected_arrivals
+from rimsim.market.world import expected_arrivals
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

@@ -13,7 +13,8 @@ from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
 from rimsim.errors import ConfigError, RunFolderError, nearest
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
-from rimsim.market.world import check_model
+from rimsim.market.arrivals import make_arrivals
+from rimsim.market.world import check_plugs
 from rimsim.scenarios.report.report import catalogue
 from rimsim.scenarios.store.load_report import load_facts
 from rimsim.scenarios.store.run_folder import BEGUN, CATALOGUE, CONFIG, FROZEN, Run, versions
@@ -37,7 +38,7 @@ def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     Args:
         config: The scenario; a broadcast brings ``offline-match``, and with promoted items ``user-rec``.
     """
-    if config.arrivals.kind != "broadcast":
+    if not make_arrivals(config).known_beforehand:
         return _DEFAULT
     planners = ("offline-match",) if config.exposure.items is None else ("user-rec", "offline-match")
     return (*_DEFAULT[:-1], *planners, _DEFAULT[-1])
@@ -137,7 +138,7 @@ def checked_plan(
     """
     chosen = _checked_frozen(point.config, agents, frozen)
     numbers = tuple(_seeds(seeds))
-    check_model(point.config.platform)
+    check_plugs(point.config)
     with disk_errors(cache_folder()):
         build_world(point.config)  # a bad log or slate is told before anything is written
     return Plan(point, tuple(agents), chosen, numbers, certify, ledger)
@@ -201,8 +202,10 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _check_audience(config: ScenarioConfig, agents: Sequence[str]) -> None:
+    if make_arrivals(config).known_beforehand:
+        return
     for text in agents:
-        if config.arrivals.kind != "broadcast" and getattr(make_agent(text), "needs_audience", False):
+        if getattr(make_agent(text), "needs_audience", False):
             raise ConfigError(
                 f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
                 "allowed: 'broadcast', as in the scenarios offline-match and user-rec"

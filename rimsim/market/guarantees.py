@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.config import ExposureConfig
-    from rimsim.market.schedule import Schedule
+    from rimsim.market.arrivals.schedule import Schedule
 
 __all__ = ["required_by_release"]
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from rimsim import rng
 from rimsim.errors import ModelError
-from rimsim.market._response import Factors, pair_shares
+from rimsim.market.consumers.kernels import Factors, pair_shares
 
 if TYPE_CHECKING:
     from pathlib import Path

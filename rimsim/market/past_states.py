@@ -11,10 +11,10 @@ import torch
 
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
+from rimsim.market.arrivals.schedule import VISIT_BITS, row_capacity
 from rimsim.market.clock import seconds, ticks
 from rimsim.market.platform import fold_of, training_log
-from rimsim.market.records import Arrivals, Calibration
-from rimsim.market.schedule import VISIT_BITS, row_capacity
+from rimsim.market.records import Arrivals, ScoredStates
 from rimsim.market.scoring import BLOCK, score_states
 from rimsim.market.world import initial_model
 
@@ -56,17 +56,17 @@ class PastStates:
     @classmethod
     def of_round(cls, past: PastRound, capacity: NDArray[np.int64] | None = None) -> PastStates:
         """The states in which the arrivals of a round came, or would come if nothing happened before."""
-        schedule, population = past.schedule, past.population
+        schedule, histories = past.schedule, past.histories
 
         def states(rows: NDArray[np.int64]) -> tuple[UserStates, NDArray[np.int64]]:
             slots, tick = schedule.slot[rows], schedule.tick[rows]
-            counts = population.mail.visible_at(slots, tick)
-            return population.states(slots, counts, tick), slots + len(population) * counts
+            counts = histories.visible_at(slots, tick)
+            return histories.states(slots, counts, tick), slots + len(histories) * counts
 
         return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, capacity)
 
 
-class StateScores(Calibration):
+class StateScores(ScoredStates):
     """Past states, scored in chunks by one model for each fold of users; nothing is scored before it is iterated.
 
     Args:
@@ -113,13 +113,14 @@ class StateScores(Calibration):
         blocks = score_states(model, states, events, past.id[some], past.tick[some], self._release)
         for first, block in zip(range(0, len(some), BLOCK), blocks, strict=True):
             rows = some[first : first + BLOCK]
+            relevance, ground, admissible = block.cut(0, len(rows)).tensors
             yield Arrivals(
                 id=past.id[rows],
                 time=seconds(past.tick[rows]),
                 user=past.user[rows],
-                relevance=block.relevance[: len(rows)],
-                ground_intensity=block.ground[: len(rows)],
-                admissible=block.admissible[: len(rows)],
+                relevance=relevance,
+                ground_intensity=ground,
+                admissible=admissible,
                 index=rows,
                 capacity=None if past.capacity is None else past.capacity[rows],
             )

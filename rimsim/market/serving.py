@@ -1,4 +1,4 @@
-"""What may be served: slates checked against the arrivals that they answer."""
+"""What may be served: slates checked against what is admissible, and counted."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import numpy as np
 import torch
 
 from rimsim.compiled import compiled
-from rimsim.errors import AgentError
-from rimsim.market.records import Arrivals, Slates
+from rimsim.market.records import Slates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["at_items", "checked_slates", "count_items", "within_capacity"]
+__all__ = ["at_items", "checked_slates", "count_items", "count_useful", "within_capacity"]
 
 
-def at_items(values: torch.Tensor, items: NDArray[np.int64]) -> NDArray[Any]:
-    """(n, k) entries of a (n, M) tensor at the items of each row, fetched where the tensor lies.
+def at_items(values: torch.Tensor | NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
+    """(n, k) entries of a (n, M) tensor or array at the items of each row, fetched where the tensor lies.
 
     An item outside the catalogue, such as −1 for an empty position, gives some entry of its row.
     """
+    if isinstance(values, np.ndarray):
+        return _at_items(values, items)
     if values.device.type == "cpu":
         return _at_items(values.numpy(), items)
     inside = torch.from_numpy(items % values.shape[1]).to(values.device)
@@ -39,38 +40,27 @@ def _at_items(values: NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def checked_slates(
-    arrivals: Arrivals, slates: Slates, k: int, n_items: int, number: int, *, empty: bool
-) -> Slates:
-    """The slates with every invalid position emptied, or an error that names the first.
+    slates: Slates, admissible: NDArray[np.bool_], n_items: int, *, empty: bool
+) -> tuple[Slates, tuple[int, int] | None]:
+    """The slates with every invalid position emptied.
 
     Args:
-        arrivals: The n arrivals that are answered.
-        slates: The answer.
-        k: Positions of a slate.
+        slates: n answers.
+        admissible: (n, k) whether each item may be shown; of an item outside the catalogue, anything.
         n_items: Size of the catalogue, M.
-        number: The round, for the message.
-        empty: Empty a repeated or inadmissible position; false refuses it.
+        empty: Empty the positions; false leaves them.
 
-    Raises:
-        AgentError: If the slates have another shape, or hold what is no admissible item and ``empty`` is false.
+    Returns:
+        The slates, and row and position of the first repeated or inadmissible item; None where there is none.
     """
-    items, shape = slates.items, (len(arrivals), k)
-    if items.shape != shape:
-        first = f", the first {int(arrivals.id[0])}" if len(arrivals) else ""
-        raise AgentError(f"slates have shape {items.shape}; allowed: {shape}, a row an arrival{first}")
-    wrong = np.empty(shape, bool)
-    if not _mark_wrong(items, at_items(arrivals.admissible, items), n_items, wrong):
-        return slates
-    if empty:
-        return Slates(np.where(wrong, -1, items), slates.price, slates.propensity)
+    items = slates.items
+    wrong = np.empty(items.shape, bool)
+    if not _mark_wrong(items, admissible, n_items, wrong):
+        return slates, None
     row, position = (int(where[0]) for where in np.nonzero(wrong))
-    item = int(items[row, position])
-    admissible = 0 <= item < n_items and bool(arrivals.admissible[row, item])
-    kind = "repeated" if admissible else "inadmissible"
-    raise AgentError(
-        f"slate of arrival {int(arrivals.id[row])} in round {number}: position {position + 1} holds "
-        f"{kind} item {item}; allowed: distinct admissible items from 0 to {n_items - 1}, or -1 for empty"
-    )
+    if not empty:
+        return slates, (row, position)
+    return Slates(np.where(wrong, -1, items), slates.price, slates.propensity), (row, position)
 
 
 def within_capacity(slates: Slates, capacity: NDArray[np.int64]) -> Slates:
@@ -109,3 +99,32 @@ def count_items(items: NDArray[np.int64], exposure: NDArray[np.int64]) -> None:
     for item in items.ravel():
         if item >= 0:
             exposure[item] += 1
+
+
+@compiled
+def count_useful(
+    shown: NDArray[np.int64],
+    exposure: NDArray[np.int64],
+    required: NDArray[np.int64],
+    seen_exposure: NDArray[np.float32],
+    seen_shortfall: NDArray[np.float32],
+) -> int:
+    """Count the exposures of a slate that reduced the shortfall, and bring an observer's figures up to date.
+
+    Args:
+        shown: (k,) distinct items; −1 for an empty position.
+        exposure: (M,) exposures of the round, this slate's included.
+        required: (M,) required exposures of the round.
+        seen_exposure: (M,) exposures as observed; changed in place.
+        seen_shortfall: (M,) shortfall as observed; changed in place.
+    """
+    useful = 0
+    for item in shown:
+        if item < 0:
+            continue
+        missing = required[item] - exposure[item]
+        seen_exposure[item] = exposure[item]
+        seen_shortfall[item] = max(missing, 0)
+        if missing >= 0:
+            useful += 1
+    return useful

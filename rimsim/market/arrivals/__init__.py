@@ -1,0 +1,43 @@
+"""Who arrives when: arrival processes by name, and of a user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from rimsim.market.arrivals.broadcast import Broadcast
+from rimsim.market.arrivals.clones import Clones, clones_at, opening_after
+from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar
+from rimsim.market.arrivals.replay import Replay
+from rimsim.market.arrivals.schedule import Schedule, checked_schedule
+from rimsim.plugs import make_plug
+
+if TYPE_CHECKING:
+    from rimsim.config import ScenarioConfig
+
+__all__ = [
+    "BUILT_IN",
+    "ArrivalProcess",
+    "Opening",
+    "RoundsSoFar",
+    "Schedule",
+    "checked_schedule",
+    "clones_at",
+    "make_arrivals",
+    "opening_after",
+]
+
+BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast}
+"""Name to class."""
+
+
+def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
+    """The arrival process that a scenario names.
+
+    Raises:
+        ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown, or is no arrival process.
+    """
+    config = scenario.arrivals
+    plug = make_plug(
+        config.kind, "arrivals.kind", BUILT_IN, ("opening", "round"), dict(config.options), scenario
+    )
+    return cast("ArrivalProcess", plug)

@@ -1,0 +1,61 @@
+"""A broadcast: everyone at the round's beginning, known to the agent before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.durations import duration_seconds
+from rimsim.errors import ConfigError
+from rimsim.market.arrivals.clones import clones_at, opening_after
+
+if TYPE_CHECKING:
+    from rimsim.config import ScenarioConfig
+    from rimsim.data.log import EventLog
+    from rimsim.market.arrivals.contract import Opening, RoundsSoFar
+    from rimsim.market.arrivals.schedule import Schedule
+
+__all__ = ["Broadcast"]
+
+
+class Broadcast:
+    """One clone of each of the log's users, or of a seeded sample of them, all at the round's beginning.
+
+    Args:
+        scenario: Says how many users a round has, all of them or a sample.
+    """
+
+    known_beforehand = True
+    keeps_users = False
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        self._scenario = scenario
+
+    def opening(self, log: EventLog) -> Opening:
+        """The market opens when the log ends; see :func:`rimsim.market.arrivals.opening_after`."""
+        return opening_after(log, self._scenario, self._scenario.arrivals.per_round or log.n_users)
+
+    def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
+        """Everyone, or the round's sample.
+
+        Raises:
+            ConfigError: If the sample is larger than the log.
+        """
+        config, world = self._scenario.arrivals, so_far.world
+        log_user = np.unique(world.past_sessions.user)
+        if config.per_round is not None:
+            if config.per_round > len(log_user):
+                raise ConfigError(
+                    f"arrivals.per_round is {config.per_round} in a broadcast to {len(log_user)} users; "
+                    "allowed: at most as many, or null for all of them"
+                )
+            order = np.argsort(
+                rng.bits(so_far.seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user), kind="stable"
+            )
+            log_user = np.sort(log_user[order[: config.per_round]])
+        length = duration_seconds(config.round_length)
+        start = world.opening + number * length
+        time = np.full(len(log_user), start)
+        return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits)

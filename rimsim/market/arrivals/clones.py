@@ -1,0 +1,140 @@
+"""Clones of the log's users: each visit is drawn, and visitors are new in every round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.durations import duration_seconds
+from rimsim.market.arrivals.contract import Opening
+from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
+from rimsim.market.clock import TICKS, ticks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.data.log import EventLog, Sessions
+    from rimsim.market.arrivals.contract import RoundsSoFar
+
+__all__ = ["Clones", "clones_at", "inter_session_gaps", "opening_after"]
+
+_CLONE_BITS = 16
+_RELEASE_SEED = 0
+_PER_ROUND = 2000
+"""Arrivals of a round where the scenario says nothing."""
+
+
+class Clones:
+    """A user of the log is drawn for each arrival, with replacement, at a time that is uniform over the round.
+
+    Args:
+        scenario: Says how many arrivals a round has and how long it is.
+    """
+
+    known_beforehand = False
+    keeps_users = False
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        self._scenario = scenario
+        self._arrivals = scenario.arrivals
+
+    def opening(self, log: EventLog) -> Opening:
+        """The market opens when the log ends; see :func:`opening_after`."""
+        return opening_after(log, self._scenario, self._arrivals.per_round or _PER_ROUND)
+
+    def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
+        """Draw the visits of a round."""
+        config, world = self._arrivals, so_far.world
+        weight = np.bincount(world.past_sessions.user, minlength=world.past.n_users).astype(np.float64)
+        if config.weight == "uniform":
+            weight = (weight > 0).astype(np.float64)
+        cumulative = np.cumsum(weight)
+        draw = np.arange(config.per_round or _PER_ROUND)
+        pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw) * cumulative[-1]
+        log_user = np.searchsorted(cumulative, pick, "right")
+        length = duration_seconds(config.round_length)
+        start = world.opening + number * length
+        share = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 1, number + 1, draw)
+        return clones_at(
+            so_far, number, start + length * share, log_user, start, start + length, config.max_visits
+        )
+
+
+def clones_at(
+    so_far: RoundsSoFar,
+    number: int,
+    time: NDArray[np.float64],
+    log_user: NDArray[np.int64],
+    start: float,
+    stop: float,
+    max_visits: int = 5,
+) -> Schedule:
+    """The schedule of n visits, each by a clone of a user of the log.
+
+    Consecutive visits of a user are those of one clone until it has had ``max_visits``, then a new clone begins. A
+    clone's logged past is moved in time so that it ends one inter-session gap of the log before the clone's first
+    visit: λ(x) then sees the recency that it was fitted on.
+
+    Args:
+        so_far: The log, its sessions and the seed of arrivals.
+        number: The round.
+        time: (n,) seconds at which the visits begin, in any order.
+        log_user: (n,) the log user that comes in each.
+        start: Seconds at which the round begins.
+        stop: Seconds at which it ends.
+        max_visits: Visits of one clone at most.
+    """
+    past, tick = so_far.world.past, ticks(time)
+    order = np.argsort(tick, kind="stable")
+    tick, log_user = tick[order], log_user[order]
+    clone, visit = np.divmod(running_count(log_user), max_visits)
+    market_user = ((((number + 1) << _CLONE_BITS) + clone) * past.n_users) + log_user
+    user, first, slot = np.unique(market_user, return_index=True, return_inverse=True)
+    gaps = inter_session_gaps(so_far.world.past_sessions)
+    gap = gaps[(rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user) * len(gaps)).astype(np.int64)]
+    last = np.zeros(past.n_users)
+    np.maximum.at(last, past.user, past.time)
+    return Schedule(
+        tick=tick,
+        id=(market_user << VISIT_BITS) + visit,
+        slot=slot.reshape(-1).astype(np.int64),
+        user=user,
+        log_user=log_user[first],
+        shift=tick[first] / TICKS - gap - last[log_user[first]],
+        session=np.full(len(tick), -1, np.int64),
+        start=int(ticks(start)),
+        stop=int(ticks(stop)),
+    )
+
+
+def inter_session_gaps(sessions: Sessions) -> NDArray[np.float64]:
+    """Silences between the sessions of a user, pooled over users, seconds; one day where no user came twice."""
+    order = np.lexsort((sessions.start, sessions.user))
+    user = sessions.user[order]
+    silence = sessions.start[order][1:] - sessions.stop[order][:-1]
+    gaps = np.sort(silence[user[1:] == user[:-1]])
+    return gaps if len(gaps) else np.array([86_400.0])
+
+
+def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | None = None) -> Opening:
+    """A market that opens when a log ends; the warm-up log knows nothing of items that are released on the way.
+
+    Args:
+        log: The log.
+        scenario: Its ``releases`` say which share of the catalogue (seeded) comes between which rounds.
+        most_arrivals: No round has more arrivals; None: unknown.
+    """
+    opening = float(log.time[-1]) + 1.0
+    plan, release = scenario.releases, np.zeros(log.n_items)
+    late = round(plan.share * log.n_items)
+    if not late:
+        return Opening(log, opening, release, most_arrivals)
+    order = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(log.n_items)))
+    length = duration_seconds(scenario.arrivals.round_length)
+    span = (plan.last_round + 1 - plan.first_round) * length
+    share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, order[:late])
+    release[order[:late]] = opening + plan.first_round * length + span * share
+    return Opening(log.rows(release[log.item] == 0), opening, release, most_arrivals)

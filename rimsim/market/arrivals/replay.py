@@ -1,0 +1,98 @@
+"""A replay: every session of the log at its own time; users persist from round to round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import ConfigError, DataError
+from rimsim.market.arrivals.contract import Opening
+from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
+from rimsim.market.clock import ticks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.data.log import EventLog
+    from rimsim.market.arrivals.contract import RoundsSoFar
+    from rimsim.market.world import World
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """The log's sessions from the opening on, shared out to rounds in clock order.
+
+    Args:
+        scenario: Says how much of the calendar is past, and how sessions are shared out.
+
+    Raises:
+        ConfigError: If items are to be released in another way than the log says.
+    """
+
+    known_beforehand = False
+    keeps_users = True
+    replays_sessions = True
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        if scenario.releases.share > 0:
+            raise ConfigError(
+                "releases.share is for clones; a replay takes release times from the log's item table"
+            )
+        self._scenario = scenario
+
+    def opening(self, log: EventLog) -> Opening:
+        """The market opens within the log; a session that straddles the opening ends there."""
+        sessions = log.sessions(self._scenario.data.session_gap)
+        first, last = float(log.time[0]), float(log.time[-1])
+        opening = first + self._scenario.arrivals.warmup_share * (last - first)
+        started_before = (
+            sessions.start[sessions.of_event] < opening
+        )  # later events of such a session never happen
+        past = log.rows(started_before & (log.time < opening))
+        release = log.items["release"].to_numpy(np.float64)
+        return Opening(past, opening, release, max(1, len(sessions)))
+
+    def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
+        """The sessions of a round, each at its own time."""
+        world, everyone = so_far.world, np.arange(so_far.world.log.n_users)
+        rows, bounds = self._shared_out(world)
+        sessions, mine = world.sessions, rows[bounds[number] : bounds[number + 1]]
+        edges = [int(ticks(world.opening)), *(int(ticks(sessions.start[rows[b]])) for b in bounds[1:-1])]
+        edges.append(int(ticks(sessions.stop[rows].max())) + 1)
+        return Schedule(
+            tick=ticks(sessions.start[mine]),
+            id=(sessions.user[mine] << VISIT_BITS) + running_count(sessions.user)[mine],
+            slot=sessions.user[mine],
+            user=everyone,
+            log_user=everyone,
+            shift=np.zeros(len(everyone)),
+            session=mine,
+            start=edges[number],
+            stop=edges[number + 1],
+        )
+
+    def _shared_out(self, world: World) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Sessions that are replayed, and where among them each of the rounds begins and the last ends.
+
+        Raises:
+            DataError: If there are fewer sessions than rounds.
+        """
+        rounds, per_round = self._scenario.rounds, self._scenario.arrivals.per_round
+        rows = np.flatnonzero(world.sessions.start >= world.opening)
+        if per_round is not None:
+            rows = rows[: rounds * per_round]
+        if len(rows) < rounds:
+            raise DataError(
+                f"replay: {len(rows)} sessions start after the warm-up; allowed: at least one a round, here {rounds}"
+            )
+        if per_round is None:
+            return rows, np.linspace(0, len(rows), rounds + 1).round().astype(np.int64)
+        if len(rows) <= (rounds - 1) * per_round:
+            raise DataError(
+                f"replay: {len(rows)} sessions for {rounds} rounds of arrivals.per_round {per_round} leave a round "
+                f"without any; allowed: fewer rounds, or null, which shares the sessions out evenly"
+            )
+        return rows, np.minimum(np.arange(rounds + 1) * per_round, len(rows))

@@ -1,0 +1,52 @@
+"""Who consumes: user choice models by name, and of a user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from rimsim.market.consumers.contract import NOTHING, Consumer, Organic, Response, Visits, drawn
+from rimsim.market.consumers.intensity import Intensity
+from rimsim.market.consumers.replay import ReplayedLog
+from rimsim.plugs import make_plug
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+
+__all__ = [
+    "BUILT_IN",
+    "NOTHING",
+    "Consumer",
+    "Intensity",
+    "Organic",
+    "Response",
+    "Visits",
+    "drawn",
+    "make_consumer",
+    "relevant_items",
+]
+
+BUILT_IN = {"intensity": Intensity, "replay": ReplayedLog}
+"""Name to class."""
+
+
+def make_consumer(scenario: ScenarioConfig) -> Consumer:
+    """The consumer that a scenario names.
+
+    Raises:
+        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown, or is no consumer.
+    """
+    config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
+    plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)
+    return cast("Consumer", plug)
+
+
+def relevant_items(consumer: Consumer, visits: Visits) -> NDArray[np.float64]:
+    """(n,) how many items each visit would consume of a catalogue shown whole."""
+    counted = getattr(consumer, "relevant", None)
+    if counted is not None:
+        return np.asarray(counted(visits), np.float64)
+    return consumer.true_intensity(visits).double().sum(1).numpy()

@@ -1,0 +1,136 @@
+"""What a consumer (a user choice model) is to the market: it answers slates, and does things by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from rimsim.market.clock import seconds
+from rimsim.market.consumers.kernels import uniform_draws
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from rimsim.market.arrivals.schedule import Schedule
+    from rimsim.market.histories import Histories
+    from rimsim.market.world import World
+
+__all__ = ["NOTHING", "Consumer", "Organic", "Response", "Visits", "drawn"]
+
+
+@dataclass(frozen=True, eq=False)
+class Visits:
+    """n arrivals of a round, as a consumer sees them: who they are, and all that they consumed."""
+
+    row: NDArray[np.int64]
+    """(n,) their rows in the round's schedule."""
+    schedule: Schedule
+    """All arrivals of the round."""
+    histories: Histories
+    """What the visitors of the round have consumed, in the log and in the market."""
+    world: World
+    """The log with its item table, and the fitted truth."""
+    keys: NDArray[np.uint64]
+    """(N,) keys of the draws of all arrivals of the round."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def slot(self) -> NDArray[np.int64]:
+        """(n,) whose visits they are, as slots of the round."""
+        return self.schedule.slot[self.row]
+
+    @property
+    def log_user(self) -> NDArray[np.int64]:
+        """(n,) the log's user behind each visit."""
+        return self.schedule.log_user[self.slot]
+
+    @property
+    def time(self) -> NDArray[np.float64]:
+        """(n,) seconds on the market's clock."""
+        return seconds(self.schedule.tick[self.row])
+
+    def consumed(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(visit, item) pairs of all that the visitors consumed before, even what the platform does not know yet."""
+        return self.histories.consumed(self.slot)
+
+    def uniform(self, slates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, k) uniform draws, one for each pair of a visit and an item, whatever else is shown."""
+        return uniform_draws(self.keys[self.row], slates)
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What n visits made of their slates."""
+
+    consumed: NDArray[np.bool_]
+    """(n, k) what was consumed."""
+    probability: NDArray[np.float64]
+    """(n, k) with which probability; 0 at empty positions."""
+    intensity: NDArray[np.float64]
+    """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
+
+
+class Organic(NamedTuple):
+    """m items that visitors consume by themselves, whatever they are shown."""
+
+    row: NDArray[np.int64]
+    """(m,) rows in the round's schedule, those of one visit together."""
+    tick: NDArray[np.int64]
+    """(m,) when each is consumed."""
+    item: NDArray[np.int64]
+    """(m,) what."""
+
+
+NOTHING = Organic(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+"""Nobody does anything by himself."""
+
+
+@runtime_checkable
+class Consumer(Protocol):
+    """Decides what is consumed; agents and models never see it. A visit occurs once among those that are asked for.
+
+    It keeps no state of its own: what visitors consumed stands in their histories. It may also have:
+
+    * ``hits_only = True``: consumption of a slate is a hit in what the visitor does anyway. It does not enter the
+      history; what is organic does. Relevant items are then counted, and NDCG is defined,
+    * ``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None,
+    * ``needs_sessions = True``: only a replay of the log's sessions can be answered,
+    * ``relevant(visits)``: (n,) how many items each visit would consume of a catalogue shown whole, the denominator of
+      recall; otherwise the sum of :meth:`true_intensity`.
+    """
+
+    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+        """What visits make of their slates (n, k), −1 being an empty position."""
+        ...
+
+    def organic(self, visits: Visits) -> Organic:
+        """What visitors consume by themselves; :data:`NOTHING` where they only consume what they are shown."""
+        ...
+
+    def true_intensity(self, visits: Visits) -> torch.Tensor:
+        """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds and recall."""
+        ...
+
+
+def drawn(
+    visits: Visits,
+    slates: NDArray[np.int64],
+    probability: NDArray[np.float64],
+    intensity: NDArray[np.float64],
+) -> Response:
+    """The response that has given probabilities: an item is consumed if its draw is below its probability.
+
+    Args:
+        visits: n visits.
+        slates: (n, k) what they are shown.
+        probability: (n, k) with which probability each item is consumed; taken for 0 at empty positions.
+        intensity: (n, k) true intensities; likewise.
+    """
+    shown = slates >= 0
+    probability = np.where(shown, probability, 0.0)
+    return Response(visits.uniform(slates) < probability, probability, np.where(shown, intensity, 0.0))

@@ -1,0 +1,206 @@
+"""What is consumed of a slate, compiled: p*, its draw and the answer, one position after the other.
+
+Everything that needs a consumer's probability calls these functions, so that its bits do not depend on how many slates
+are answered at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rimsim.compiled import compiled
+from rimsim.matching import tie_rank, uniform_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "LEAST_MASS",
+    "Factors",
+    "answer_slates",
+    "consumed_mass",
+    "pair_shares",
+    "poisson_probability",
+    "uniform_draws",
+]
+
+LEAST_MASS = 1e-9
+"""Σ p* of what is left to a user who has consumed nearly everything."""
+
+
+class Factors(NamedTuple):
+    """p*(y|u) = exp(⟨a_u, c_y⟩ + d_y − log Σ) over the whole catalogue."""
+
+    user: NDArray[np.float64]
+    """(users, rank) a."""
+    item: NDArray[np.float64]
+    """(M, rank) c."""
+    bias: NDArray[np.float64]
+    """(M,) d."""
+    log_normaliser: NDArray[np.float64]
+    """(users,) log Σ_y exp(⟨a_u, c_y⟩ + d_y)."""
+
+
+@compiled
+def _uniform_draw(key: np.uint64, item: int) -> float:
+    """``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``."""
+    return uniform_of(tie_rank(key, item))
+
+
+@compiled
+def uniform_draws(keys: NDArray[np.uint64], items: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n, k) the draw of each item (n, k) under its row's key (n,)."""
+    draws = np.empty(items.shape, np.float64)
+    for row in range(items.shape[0]):
+        for position in range(items.shape[1]):
+            draws[row, position] = _uniform_draw(keys[row], items[row, position])
+    return draws
+
+
+@compiled
+def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
+    """The Poisson-intensity response: at least one event of a Poisson variable with an examined intensity.
+
+    P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a).
+
+    Args:
+        intensity: λ*(x)·p*(y|x).
+        examination: γ^(r−1).
+        attraction: a.
+    """
+    return -math.expm1(-(intensity * examination * attraction))
+
+
+@compiled
+def _pair_share(user: int, item: int, factors: Factors) -> float:
+    """p* of one item over the whole catalogue.
+
+    Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight
+    partial sums, which a processor can add side by side.
+    """
+    a, c = factors.user[user], factors.item[item]
+    whole = len(a) - len(a) % 8
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    for first in range(0, whole, 8):
+        s0 += a[first] * c[first]
+        s1 += a[first + 1] * c[first + 1]
+        s2 += a[first + 2] * c[first + 2]
+        s3 += a[first + 3] * c[first + 3]
+        s4 += a[first + 4] * c[first + 4]
+        s5 += a[first + 5] * c[first + 5]
+        s6 += a[first + 6] * c[first + 6]
+        s7 += a[first + 7] * c[first + 7]
+    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    for factor in range(whole, len(a)):
+        total += a[factor] * c[factor]
+    return math.exp(total + factors.bias[item] - factors.log_normaliser[user])
+
+
+@compiled
+def pair_shares(users: NDArray[np.int64], items: NDArray[np.int64], factors: Factors) -> NDArray[np.float64]:
+    """(n,) p* over the whole catalogue of n (user, item) pairs."""
+    share = np.empty(len(users), np.float64)
+    for pair in range(len(users)):
+        share[pair] = _pair_share(users[pair], items[pair], factors)
+    return share
+
+
+@compiled
+def _has_consumed(item: int, place: int, items: NDArray[np.int64], following: NDArray[np.int64]) -> bool:
+    """Whether an item is among the events of a slot, the oldest of which lies at a place."""
+    while place >= 0:
+        if items[place] == item:
+            return True
+        place = following[place]
+    return False
+
+
+@compiled
+def _consumed_mass(
+    user: int, place: int, items: NDArray[np.int64], following: NDArray[np.int64], factors: Factors
+) -> float:
+    """Σ p* of the events of a slot, in the order of consumption, which decides the last bits."""
+    consumed = 0.0
+    while place >= 0:
+        consumed += _pair_share(user, items[place], factors)
+        place = following[place]
+    return consumed
+
+
+@compiled
+def consumed_mass(
+    users: NDArray[np.int64],
+    first: NDArray[np.int64],
+    items: NDArray[np.int64],
+    following: NDArray[np.int64],
+    factors: Factors,
+) -> NDArray[np.float64]:
+    """(n,) Σ p* of what n visitors consumed in the market; see :func:`answer_slates`."""
+    mass = np.empty(len(users), np.float64)
+    for n in range(len(users)):
+        mass[n] = _consumed_mass(users[n], first[n], items, following, factors)
+    return mass
+
+
+@compiled
+def answer_slates(
+    slates: NDArray[np.int64],
+    users: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    ground: NDArray[np.float64],
+    left: NDArray[np.float64],
+    waiting: NDArray[np.float64],
+    first: NDArray[np.int64],
+    items: NDArray[np.int64],
+    following: NDArray[np.int64],
+    user_factors: NDArray[np.float64],
+    item_factors: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    log_normaliser: NDArray[np.float64],
+    examination: NDArray[np.float64],
+    attraction: float,
+    consumed: NDArray[np.bool_],
+    probability: NDArray[np.float64],
+    intensity: NDArray[np.float64],
+) -> None:
+    """What n visits of different visitors make of their slates.
+
+    Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate.
+
+    Args:
+        slates: (n, k) items; −1 where a position is empty.
+        users: (n,) log users.
+        keys: (n,) of the draws.
+        ground: (n,) λ*.
+        left: (n,) Σ p* over what each had not consumed before the market.
+        waiting: (n,) Σ p* over items that are not released yet.
+        first: (n,) place of each visitor's oldest event in the market; −1 where there is none.
+        items: (room,) items of the events.
+        following: (room,) place of the same visitor's next event; −1 where there is none.
+        user_factors: As in :class:`Factors`, like the three that follow.
+        item_factors: See there.
+        bias: See there.
+        log_normaliser: See there.
+        examination: (k,) γ^(r−1).
+        attraction: a.
+        consumed: (n, k) filled in place.
+        probability: (n, k) filled in place; 0 where nothing can be consumed.
+        intensity: (n, k) filled in place: true intensities λ*(x)·p*(y|x) over what is admissible.
+    """
+    factors = Factors(user_factors, item_factors, bias, log_normaliser)
+    for n in range(len(slates)):
+        consumed_before = _consumed_mass(users[n], first[n], items, following, factors)
+        scale = ground[n] / max(left[n] - consumed_before - waiting[n], LEAST_MASS)
+        for position in range(slates.shape[1]):
+            item = slates[n, position]
+            if item < 0 or _has_consumed(item, first[n], items, following):
+                consumed[n, position], probability[n, position], intensity[n, position] = False, 0.0, 0.0
+                continue
+            intensity[n, position] = _pair_share(users[n], item, factors) * scale
+            probability[n, position] = poisson_probability(
+                intensity[n, position], examination[position], attraction
+            )
+            consumed[n, position] = _uniform_draw(keys[n], item) < probability[n, position]

@@ -1,0 +1,367 @@
+"""What the visitors of a market have consumed, and from which tick on it is visible: one store, plain arrays."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rimsim.compiled import compiled
+from rimsim.errors import MarketError
+from rimsim.intensity.states import UserStates
+from rimsim.market.clock import TICKS, seconds
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.market.arrivals.schedule import Schedule
+
+__all__ = ["Events", "Histories", "LoggedPast"]
+
+_ROOM = 1024
+"""Events that there is room for at first."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedPast:
+    """The events of a log grouped by user, so that a user's past is a slice."""
+
+    offsets: NDArray[np.int64]
+    """(users + 1,) where each user begins."""
+    items: NDArray[np.int64]
+    """(n,) items, by user, then time."""
+    times: NDArray[np.float64]
+    """(n,) times in seconds, by user, ascending."""
+
+    @classmethod
+    def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
+        """Group a log; ``empty`` gives every user no past at all. Markets over one log share one grouping."""
+        return _grouped(log, empty)
+
+
+@lru_cache(maxsize=4)
+def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key of the cache
+    if empty:
+        nothing = np.zeros(0, np.int64)
+        return LoggedPast(np.zeros(log.n_users + 1, np.int64), nothing, nothing.astype(np.float64))
+    order = np.lexsort((np.arange(len(log)), log.user))
+    offsets = np.searchsorted(log.user[order], np.arange(log.n_users + 1))
+    return LoggedPast(offsets.astype(np.int64), log.item[order], log.time[order])
+
+
+class Events(NamedTuple):
+    """What all slots consumed in the market, each slot's events as a linked list that compiled code can lengthen."""
+
+    first: NDArray[np.int64]
+    """(slots,) place of each slot's oldest event; −1 where there is none."""
+    last: NDArray[np.int64]
+    """(slots,) place of its newest event."""
+    counts: NDArray[np.int64]
+    """(slots,) how many events it has, visible or not."""
+    newest: NDArray[np.int64]
+    """(slots,) tick from which its newest event is visible; the earliest tick there is where there is none."""
+    tick: NDArray[np.int64]
+    """(room,) tick from which each event is visible."""
+    item: NDArray[np.int64]
+    """(room,) consumed items."""
+    next: NDArray[np.int64]
+    """(room,) place of the same slot's next event; −1 where there is none."""
+    size: NDArray[np.int64]
+    """(1,) places in use."""
+
+
+@compiled
+def _append_one(slot: int, tick: int, item: int, events: Events) -> bool:
+    """Append an event; returns whether it would be visible earlier than the slot's newest, and leaves it then."""
+    if tick < events.newest[slot]:
+        return True
+    place = events.size[0]
+    events.tick[place], events.item[place], events.next[place] = tick, item, -1
+    if events.counts[slot]:
+        events.next[events.last[slot]] = place
+    else:
+        events.first[slot] = place
+    events.last[slot], events.newest[slot] = place, tick
+    events.counts[slot] += 1
+    events.size[0] = place + 1
+    return False
+
+
+@compiled
+def _append(
+    slots: NDArray[np.int64], ticks: NDArray[np.int64], items: NDArray[np.int64], events: Events
+) -> int:
+    """Append (n,) events; returns the first that is too early, or −1."""
+    for n in range(len(slots)):
+        if _append_one(slots[n], ticks[n], items[n], events):
+            return n
+    return -1
+
+
+@compiled
+def _append_marked(
+    slots: NDArray[np.int64],
+    ticks: NDArray[np.int64],
+    items: NDArray[np.int64],
+    marked: NDArray[np.bool_],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    newest: NDArray[np.int64],
+    tick: NDArray[np.int64],
+    item: NDArray[np.int64],
+    following: NDArray[np.int64],
+    size: NDArray[np.int64],
+) -> int:
+    """Append the marked ones of (n, k) items, row after row; returns the first row that is too early, or −1.
+
+    The events come as arrays: to hand over their record takes longer than to append what one slate sold.
+    """
+    events = Events(first, last, counts, newest, tick, item, following, size)
+    for n in range(len(slots)):
+        for position in range(items.shape[1]):
+            if marked[n, position] and _append_one(slots[n], ticks[n], items[n, position], events):
+                return n
+    return -1
+
+
+@compiled
+def _visible_at(
+    slots: NDArray[np.int64],
+    ticks: NDArray[np.int64],
+    first: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    newest: NDArray[np.int64],
+    tick: NDArray[np.int64],
+    following: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """(n,) how many events of each slot are visible at a tick; the arrays are those of :class:`Events`."""
+    visible = counts[slots]
+    for n in range(len(slots)):
+        slot = slots[n]
+        if newest[slot] > ticks[n]:
+            visible[n], place = 0, first[slot]
+            while tick[place] <= ticks[n]:  # ends at the newest event, if not before
+                visible[n] += 1
+                place = following[place]
+    return visible
+
+
+@compiled
+def _between(
+    slots: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64], events: Events
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    total = (end - begin).sum()
+    ticks, items = np.empty(total, np.int64), np.empty(total, np.int64)
+    size = 0
+    for n in range(len(slots)):
+        place = events.first[slots[n]]
+        for event in range(end[n]):
+            if event >= begin[n]:
+                ticks[size], items[size] = events.tick[place], events.item[place]
+                size += 1
+            place = events.next[place]
+    return ticks, items
+
+
+@compiled
+def _consumed(
+    slots: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    length: NDArray[np.int64],
+    logged: NDArray[np.int64],
+    events: Events,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (total,) and items (total,) of what some slots have consumed: their logged past, then their events.
+
+    Args:
+        slots: (n,) who; a row is a place among them.
+        counts: (n,) how many events of each.
+        begin: (slots,) where each slot's logged past begins.
+        length: (slots,) how long it is.
+        logged: Items of the log, by user.
+        events: Of the market.
+    """
+    total = length[slots].sum() + counts.sum()
+    rows, items = np.empty(total, np.int64), np.empty(total, np.int64)
+    end = 0
+    for row in range(len(slots)):
+        slot, start = slots[row], end
+        for place in range(begin[slot], begin[slot] + length[slot]):
+            items[end] = logged[place]
+            end += 1
+        place = events.first[slot]
+        for _ in range(counts[row]):
+            items[end], place = events.item[place], events.next[place]
+            end += 1
+        rows[start:end] = row
+    return rows, items
+
+
+@compiled
+def _times(
+    slots: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    length: NDArray[np.int64],
+    logged: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    events: Events,
+) -> NDArray[np.float64]:
+    """(total,) times of :func:`_consumed` in seconds; ``logged`` are the log's, and ``shift`` (slots,) moves them."""
+    times = np.empty(length[slots].sum() + counts.sum(), np.float64)
+    end = 0
+    for row in range(len(slots)):
+        slot = slots[row]
+        for place in range(begin[slot], begin[slot] + length[slot]):
+            times[end] = logged[place] + shift[slot]
+            end += 1
+        place = events.first[slot]
+        for _ in range(counts[row]):
+            times[end], place = events.tick[place] / TICKS, events.next[place]
+            end += 1
+    return times
+
+
+class Histories:
+    """The histories of a round's visitors, by slot: a logged past, then what each consumed in the market.
+
+    An event is entered when it is consumed, with the tick from which on it is part of the visitor's state. What is
+    visible by the tick of an arrival is in the arrival's state; what is visible later is not, in whatever order the
+    arrivals are served. So waves and batches see the same states.
+
+    Args:
+        schedule: The arrivals, whose users have the slots.
+        past: The logged past.
+    """
+
+    def __init__(self, schedule: Schedule, past: LoggedPast) -> None:
+        self.past = past
+        self.user = schedule.user
+        self.log_user = schedule.log_user
+        self.shift = schedule.shift
+        self._begin = past.offsets[self.log_user]
+        self._length = past.offsets[self.log_user + 1] - self._begin
+        slots = len(self.user)
+        self.events = Events(
+            first=np.full(slots, -1),
+            last=np.full(slots, -1),
+            counts=np.zeros(slots, np.int64),
+            newest=np.full(slots, np.iinfo(np.int64).min),
+            tick=np.zeros(_ROOM, np.int64),
+            item=np.zeros(_ROOM, np.int64),
+            next=np.zeros(_ROOM, np.int64),
+            size=np.zeros(1, np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def copy(self) -> Histories:
+        """The same histories, to be lengthened apart."""
+        other = copy.copy(self)
+        other.events = Events(*(array.copy() for array in self.events))
+        return other
+
+    def append(self, slots: NDArray[np.int64], ticks: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+        """Enter n events.
+
+        Args:
+            slots: (n,) who consumed.
+            ticks: (n,) from when on each is visible; never earlier than what its slot has.
+            items: (n,) what was consumed.
+
+        Raises:
+            MarketError: If an event would be visible before an earlier one of its slot.
+        """
+        self._make_room(len(items))
+        self._require(_append(slots, ticks, items, self.events), slots, ticks)
+
+    def append_marked(
+        self,
+        slots: NDArray[np.int64],
+        ticks: NDArray[np.int64],
+        items: NDArray[np.int64],
+        marked: NDArray[np.bool_],
+    ) -> None:
+        """Enter the marked ones of (n, k) items, visible from ticks (n,) on; else as :meth:`append`."""
+        self._make_room(items.size)
+        self._require(_append_marked(slots, ticks, items, marked, *self.events), slots, ticks)
+
+    def _require(self, early: int, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> None:
+        if early >= 0:
+            slot = slots[early]
+            raise MarketError(
+                f"user {int(self.user[slot])}: an event is visible from tick {int(ticks[early])}, earlier than the one "
+                f"before it, from {int(self.events.newest[slot])}; allowed: in the order of consumption"
+            )
+
+    def _make_room(self, n: int) -> None:
+        events = self.events
+        room = len(events.item)
+        if int(events.size[0]) + n > room:
+            more = np.zeros(max(room, n), np.int64)
+            self.events = events._replace(
+                tick=np.concatenate([events.tick, more]),
+                item=np.concatenate([events.item, more]),
+                next=np.concatenate([events.next, more]),
+            )
+
+    def all_events(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Slots, ticks and items (n,) of all events, by slot, then in order of consumption."""
+        counts = self.events.counts
+        slots = np.arange(len(counts))
+        return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)
+
+    def visible_at(self, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many events of each slot are part of its state at a tick."""
+        events = self.events
+        return _visible_at(slots, ticks, events.first, events.counts, events.newest, events.tick, events.next)
+
+    def between(
+        self, slots: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Events ``begin`` to ``end`` of some slots, one slot after the other.
+
+        Args:
+            slots: (n,) who.
+            begin: (n,) the first event of each that is wanted, counted from 0.
+            end: (n,) the first that is not.
+
+        Returns:
+            Ticks and items, (total,) each.
+        """
+        return _between(slots, begin, end, self.events)
+
+    def logged(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(row, item) pairs of the logged events of some slots; a row is a place among them."""
+        return self.consumed(slots, np.zeros(len(slots), np.int64))
+
+    def consumed(
+        self, slots: NDArray[np.int64], counts: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(row, item) pairs of what some slots consumed: the logged past and ``counts`` (n,) events; None: all."""
+        counts = self.events.counts[slots] if counts is None else counts
+        return _consumed(slots, counts, self._begin, self._length, self.past.items, self.events)
+
+    def states(
+        self, slots: NDArray[np.int64], counts: NDArray[np.int64], now: NDArray[np.int64]
+    ) -> UserStates:
+        """User states of some slots.
+
+        Args:
+            slots: (n,) who.
+            counts: (n,) how many events of each are in the state.
+            now: (n,) the instants, ticks.
+        """
+        begin, length = self._begin, self._length
+        _, items = _consumed(slots, counts, begin, length, self.past.items, self.events)
+        times = _times(slots, counts, begin, length, self.past.times, self.shift, self.events)
+        offsets = np.zeros(len(slots) + 1, np.int64)
+        np.cumsum(length[slots] + counts, out=offsets[1:])
+        return UserStates(offsets, items, times, seconds(now))

@@ -1,0 +1,290 @@
+"""One open round: who is next, what is known of him, what he is shown, and what comes of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.errors import AgentError, MarketError
+from rimsim.market.clock import Rank, seconds
+from rimsim.market.consumers.contract import Visits
+from rimsim.market.ledger import Ledger
+from rimsim.market.records import Arrivals
+from rimsim.market.score_cache import ScoreAhead
+from rimsim.market.scoring import Scorer
+from rimsim.market.serving import checked_slates, count_items, within_capacity
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.market.arrivals.schedule import Schedule
+    from rimsim.market.clock import Clock, Process
+    from rimsim.market.consumers.contract import Organic
+    from rimsim.market.histories import Histories
+    from rimsim.market.records import Slates
+    from rimsim.market.scoring import ScoreRows
+    from rimsim.market.world import World
+
+__all__ = ["OpenRound"]
+
+
+class OpenRound:
+    """A round whose arrivals are being served.
+
+    Args:
+        number: Its number, from 0.
+        world: The log, the consumer, the release times.
+        schedule: The arrivals.
+        histories: What the visitors have consumed so far; lengthened by what they consume.
+        model: Scores states.
+        device: Where scores live.
+        clock: Moves on as arrivals come.
+        k: Positions of a slate.
+        capacity: (n,) positions that each visit may fill; None: all.
+        delay: Ticks after which a consumption becomes known, beside the one that it always takes.
+        choice_seed: Seed of consumers' draws.
+        required: (M,) required exposures.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        world: World,
+        schedule: Schedule,
+        histories: Histories,
+        model: IntensityModel,
+        device: torch.device,
+        clock: Clock,
+        *,
+        k: int,
+        capacity: NDArray[np.int64] | None,
+        delay: int,
+        choice_seed: int,
+        required: NDArray[np.int64],
+    ) -> None:
+        self.number = number
+        self.schedule = schedule
+        self.histories = histories
+        self.required = required
+        self.exposure = np.zeros(world.log.n_items, np.int64)
+        self.capacity = capacity
+        self.ledger = Ledger(schedule, k)
+        self._world = world
+        self._device = device
+        self._wait = delay + 1
+        self._hits_only = bool(getattr(world.consumer, "hits_only", False))
+        self._keys = rng.bits(choice_seed, rng.Purpose.CHOICE, schedule.id)
+        self._user = schedule.user[schedule.slot]
+        self._slot: list[int] = schedule.slot.tolist()
+        scorer = Scorer(model, histories, world.release, device)
+        scorer.encode(schedule.start)
+        self._scores = ScoreAhead(scorer, histories, schedule)
+        self._arrived: deque[int] = deque()
+        self._held: list[int] = []
+        """Rows that arrived and wait for an earlier visit of the same user."""
+        self._handed: set[int] = set()
+        """Rows that wait for their slates."""
+        self._busy: set[int] = set()
+        """Their slots."""
+        self._n_arrived = 0
+        self.served = 0
+        """Arrivals that have been served."""
+        self._over = False
+        self._clock = clock
+        clock.start(self._arrive())
+        clock.start(self._end())
+
+    def _arrive(self) -> Process:
+        """The arrivals, each at its tick."""
+        for row, tick in enumerate(self.schedule.tick.tolist()):
+            yield self._clock.moment(tick, Rank.ARRIVAL)
+            self._arrived.append(row)
+
+    def _end(self) -> Process:
+        """The retraining that ends the round."""
+        yield self._clock.moment(self.schedule.stop, Rank.RETRAIN)
+        self._over = True
+
+    @property
+    def untouched(self) -> bool:
+        """Nobody has arrived yet."""
+        return not self._n_arrived and not self._held
+
+    @property
+    def all_served(self) -> bool:
+        """No arrival is left."""
+        return self.served == len(self.schedule)
+
+    def run_out(self) -> None:
+        """Let the clock run to the retraining that ends the round."""
+        while not self._over:
+            self._clock.step()
+
+    def visits(self, rows: NDArray[np.int64]) -> Visits:
+        """Arrivals of the round as consumers see them."""
+        return Visits(rows, self.schedule, self.histories, self._world, self._keys)
+
+    # -- who is next --------------------------------------------------------------------------------------------------
+
+    def hand_out(
+        self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False
+    ) -> NDArray[np.int64]:
+        """The rows of the next arrivals, which then wait for their slates.
+
+        Args:
+            limit: At most so many.
+            barrier_every: None of them crosses a multiple of so many.
+            in_waves: Visits of a user who waits for a slate are held back, and later users go first.
+
+        Raises:
+            MarketError: If all that could come next waits for arrivals that were handed out.
+        """
+        rows = self._next_rows(limit, barrier_every, in_waves=in_waves)
+        if not rows:
+            raise MarketError(
+                f"next_arrivals: {len(self._handed)} arrivals were handed out and not served; "
+                "allowed: serve them first"
+            )
+        self._handed.update(rows)
+        return np.array(rows)
+
+    def scores(self, rows: NDArray[np.int64]) -> ScoreRows:
+        """What the model says of some arrivals, of different users each."""
+        scores = self._scores.rows(rows)
+        return scores if self.capacity is None else scores.only(self.capacity[rows] > 0)
+
+    def arrivals(self, rows: NDArray[np.int64], scores: ScoreRows, *, reveal_truth: bool) -> Arrivals:
+        """Some arrivals as agents see them.
+
+        Args:
+            rows: (n,) which.
+            scores: What the model says of them.
+            reveal_truth: Fill in the true intensities.
+        """
+        relevance, ground, admissible = scores.tensors
+        true = self._world.consumer.true_intensity(self.visits(rows)) if reveal_truth else None
+        return Arrivals(
+            id=self.schedule.id[rows],
+            time=seconds(self.schedule.tick[rows]),
+            user=self._user[rows],
+            relevance=relevance,
+            ground_intensity=ground,
+            admissible=admissible,
+            index=rows,
+            true_intensity=None if true is None else true.to(self._device),
+            capacity=None if self.capacity is None else self.capacity[rows],
+        )
+
+    def _next_rows(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> list[int]:
+        barrier = len(self.schedule)
+        if barrier_every is not None:
+            barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
+        chosen: list[int] = []
+        waiting: list[int] = []
+        held = iter(self._held)
+        while len(chosen) < limit:
+            row = next(held, None)
+            if row is None:
+                if self._n_arrived == barrier:
+                    break
+                while not self._arrived:
+                    self._clock.step()
+                row = self._arrived.popleft()
+                self._n_arrived += 1
+            slot = self._slot[row]
+            if slot not in self._busy:
+                self._busy.add(slot)
+                chosen.append(row)
+                continue
+            waiting.append(row)
+            if not in_waves:
+                break
+        self._held = waiting + list(held)
+        return chosen
+
+    # -- what is shown, and what comes of it --------------------------------------------------------------------------
+
+    def show(
+        self, rows: NDArray[np.int64], scores: ScoreRows, slates: Slates, *, empty: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Show slates to arrivals that wait, write down what is consumed, and let it have its effects.
+
+        Args:
+            rows: (n,) the arrivals.
+            scores: What the model said of them.
+            slates: Their slates.
+            empty: Empty a repeated or inadmissible position; false refuses it.
+
+        Returns:
+            (n, k) the items shown, and whether each was consumed.
+
+        Raises:
+            AgentError: If the slates have another shape, or hold what is no admissible item.
+            MarketError: If the arrivals were not handed out or were served before.
+        """
+        waiting = set(rows.tolist())
+        if not self._handed.issuperset(waiting) or len(waiting) != len(rows):
+            raise MarketError(
+                "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
+            )
+        self._require_shape(slates, rows)
+        relevance, admissible = scores.at(slates.items)
+        slates, wrong = checked_slates(slates, admissible, len(self.exposure), empty=empty)
+        if wrong is not None and not empty:
+            raise self._refusal(rows, slates, admissible, *wrong)
+        if self.capacity is not None:
+            slates = within_capacity(slates, self.capacity[rows])
+        visits, consumer = self.visits(rows), self._world.consumer
+        response = consumer.respond(visits, slates.items)
+        self.ledger.write(rows, slates, response, relevance, scores.ground)
+        count_items(slates.items, self.exposure)
+        if not self._hits_only and response.consumed.any():
+            known = self.schedule.tick[rows] + self._wait
+            self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
+        self._append(self.histories, consumer.organic(visits))
+        self._handed -= waiting
+        self._busy.difference_update(self.schedule.slot[rows].tolist())
+        self._scores.drop(rows)
+        self.served += len(rows)
+        return slates.items, response.consumed
+
+    def _append(self, histories: Histories, organic: Organic) -> None:
+        """Enter what visitors do by themselves."""
+        if len(organic.row):
+            histories.append(self.schedule.slot[organic.row], organic.tick + self._wait, organic.item)
+
+    def _require_shape(self, slates: Slates, rows: NDArray[np.int64]) -> None:
+        shape = (len(rows), self.ledger.item.shape[1])
+        if slates.items.shape != shape:
+            first = f", the first {int(self.schedule.id[rows[0]])}" if len(rows) else ""
+            raise AgentError(
+                f"slates have shape {slates.items.shape}; allowed: {shape}, a row an arrival{first}"
+            )
+
+    def _refusal(
+        self,
+        rows: NDArray[np.int64],
+        slates: Slates,
+        admissible: NDArray[np.bool_],
+        row: int,
+        position: int,
+    ) -> AgentError:
+        """The error that names an item which may not be shown."""
+        item, most = int(slates.items[row, position]), len(self.exposure)
+        kind = "repeated" if 0 <= item < most and admissible[row, position] else "inadmissible"
+        return AgentError(
+            f"slate of arrival {int(self.schedule.id[rows[row]])} in round {self.number}: position {position + 1} "
+            f"holds {kind} item {item}; allowed: distinct admissible items from 0 to {most - 1}, or -1 for empty"
+        )
+
+    def foreseen_histories(self) -> Histories:
+        """The histories as they will be at the round's end as far as slates do not move them."""
+        histories = self.histories.copy()
+        everyone = self.visits(np.arange(len(self.schedule)))
+        self._append(histories, self._world.consumer.organic(everyone))
+        return histories

@@ -1,0 +1,117 @@
+"""Makes a thing that an experiment varies by its name, or by the place of a user's own class."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from rimsim.errors import ConfigError, RimsimError, nearest
+from rimsim.loading import imported, without_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rimsim.config import ScenarioConfig
+
+__all__ = ["make_plug"]
+
+
+def make_plug(
+    where: str,
+    kind: str,
+    built_in: Mapping[str, Callable[..., Any]],
+    methods: Sequence[str],
+    options: Mapping[str, object],
+    scenario: ScenarioConfig,
+) -> Any:
+    """Make what a name or a place stands for.
+
+    A class of one's own takes its options by the names of its fields; make it a frozen dataclass, and their types and
+    defaults are checked. Or its constructor takes one frozen record named ``options``. It may also name ``scenario``,
+    and is then given the whole config.
+
+    Args:
+        where: A built-in name, ``path/to/file.py:Name`` or ``module:Name``.
+        kind: The field that names it, such as ``arrivals.kind``, for errors.
+        built_in: Name → class.
+        methods: What it must be able to do.
+        options: Its options, by name.
+        scenario: The config that it is made for.
+
+    Raises:
+        ConfigError: If there is no such name, file or option, or what is made lacks a method.
+    """
+    factory = _factory(where, kind, built_in)
+    arguments = _arguments(factory, f"{kind} {where!r}", options, scenario)
+    try:
+        plug = factory(**arguments)
+    except RimsimError:
+        raise
+    except Exception as error:  # whatever a user's constructor does
+        raise ConfigError(
+            f"{kind} {where!r} cannot be made from {dict(options) or 'no options'}: {type(error).__name__}: {error}"
+        ) from error
+    lacks = [method for method in methods if not callable(getattr(plug, method, None))]
+    if lacks:
+        raise ConfigError(
+            f"{kind} {where!r} has no {', '.join(lacks)}; allowed: what has {', '.join(methods)}"
+        )
+    return plug
+
+
+def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if where in built_in:
+        return built_in[where]
+    if where.endswith(".py"):
+        raise without_name(where, kind)
+    if ":" not in where:
+        raise ConfigError(f"{kind} is {where!r}.{nearest(where, built_in)} Your own: file.py:Class.")
+    factory = imported(where, kind)
+    if not callable(factory):
+        raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}; allowed: a class or function")
+    return cast("Callable[..., Any]", factory)
+
+
+def _arguments(
+    factory: Callable[..., Any], origin: str, options: Mapping[str, object], scenario: ScenarioConfig
+) -> dict[str, object]:
+    """What a constructor is called with, by the names of its parameters."""
+    parameters = inspect.signature(factory).parameters
+    given: dict[str, object] = {"scenario": scenario} if "scenario" in parameters else {}
+    if "options" in parameters:
+        return given | {"options": _typed(factory, "options", dict(options), origin)}
+    allowed = [name for name in parameters if name != "scenario"]
+    for name in options:
+        if name not in allowed:
+            raise ConfigError(f"{origin} has no option {name!r}.{nearest(name, allowed)}")
+    return given | {name: _typed(factory, name, value, origin) for name, value in options.items()}
+
+
+def _typed(factory: Callable[..., Any], name: str, value: object, origin: str) -> object:
+    """A value of the type with which a constructor annotates its parameter."""
+    annotation = inspect.signature(factory).parameters[name].annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307  # the file just ran
+        except NameError:  # imported for type checkers alone
+            annotation = Any
+    if annotation is inspect.Parameter.empty:
+        annotation = Any
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or name
+        fields = (
+            [field.name for field in dataclasses.fields(annotation)]
+            if dataclasses.is_dataclass(annotation)
+            else []
+        )
+        hint = nearest(field, fields) if fields and field not in fields else ""
+        raise ConfigError(
+            f"{origin}: option {field!r} is {first['input']!r}: {first['msg']}.{hint}"
+        ) from None
