@@ -1,4 +1,10 @@
-"""Agents: what decides which slate answers an arrival; one file each."""
+"""Agents: what decides which slate answers an arrival; one file each.
+
+For an agent of one's own: ``top_k`` and ``price_slates`` rank a batch, ``solved_prices`` solves the prices of last
+round's states, ``joined_states`` and ``capacities`` take those states apart, ``Pacing`` and ``serve_with_feedback``
+move prices with delivery. Kernels for compiled loops of one's own are in :mod:`rimsim.agents.pacing` and
+:mod:`rimsim.matching`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,9 @@ from rimsim.agents.hindsight import Hindsight
 from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
 from rimsim.agents.p_mmf import PMMF
+from rimsim.agents.pacing import Pacing, serve_with_feedback
 from rimsim.agents.popularity import Popularity
+from rimsim.agents.prices import States, capacities, joined_states, solved_prices
 from rimsim.agents.random import Random
 from rimsim.agents.registry import BUILT_IN, make_agent
 from rimsim.agents.relevance import Relevance
@@ -22,7 +30,7 @@ from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.rollout import Episode, market_for, play_round, rollout
 from rimsim.agents.user_rec import UserRec
-from rimsim.matching import top_k
+from rimsim.matching import price_slates, top_k
 
 __all__ = [
     "BUILT_IN",
@@ -36,6 +44,7 @@ __all__ = [
     "LearningAgent",
     "OfflineMatch",
     "Oracle",
+    "Pacing",
     "Popularity",
     "PricingAgent",
     "Random",
@@ -43,10 +52,16 @@ __all__ = [
     "RimDual",
     "RimFeedback",
     "RimResolve",
+    "States",
     "UserRec",
+    "capacities",
+    "joined_states",
     "make_agent",
     "market_for",
     "play_round",
+    "price_slates",
     "rollout",
+    "serve_with_feedback",
+    "solved_prices",
     "top_k",
 ]

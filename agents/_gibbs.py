@@ -151,9 +151,9 @@ def gibbs_draw(
 def inclusion_sums(
     scores: NDArray[np.float32],
     admissible: NDArray[np.bool_],
-    bonus: NDArray[np.float64],
-    epsilon: float,
     capacity: NDArray[np.int64],
+    price: NDArray[np.float64],
+    epsilon: float,
     mean: NDArray[np.float64],
     spread: NDArray[np.float64],
 ) -> float:
@@ -162,14 +162,14 @@ def inclusion_sums(
     Args:
         scores: (n, M).
         admissible: (n, M).
-        bonus: (M,) w.
-        epsilon: ε.
         capacity: (n,) positions.
+        price: (M,) v.
+        epsilon: ε.
         mean: (M,) filled with Σ π.
         spread: (M,) filled with Σ π(1 − π).
 
     Returns:
-        Σ over the states of ε·log Σ_S exp(Σ_S (λ + w)/ε).
+        Σ over the states of ε·log Σ_S exp(Σ_S (λ − v)/ε).
     """
     n, m = scores.shape
     mean[:], spread[:] = 0.0, 0.0
@@ -185,7 +185,7 @@ def inclusion_sums(
         for item in range(m):
             if admissible[row, item]:
                 allowed[a] = item
-                z[a] = (np.float64(scores[row, item]) + bonus[item]) / epsilon
+                z[a] = (np.float64(scores[row, item]) - price[item]) / epsilon
                 a += 1
         if a <= k:
             mean[allowed[:a]] += 1.0

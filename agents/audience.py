@@ -7,32 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents.prices import joined_states
+from rimsim.agents.prices import states_in_order
 from rimsim.errors import AgentError
 from rimsim.matching import solve_dual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.agents.prices import States
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["Audience", "Plan", "audience_of", "planned"]
+__all__ = ["Plan", "audience_of", "planned"]
 
 
-@dataclass(frozen=True, eq=False)
-class Audience:
-    """The states of a round, in clock order."""
-
-    scores: NDArray[np.float32]
-    """(N, M) λ(x,y)."""
-    admissible: NDArray[np.bool_]
-    """(N, M) pairs that may be shown."""
-    capacity: NDArray[np.int64]
-    """(N,) positions that each may fill."""
-
-
-def audience_of(view: RoundView, agent: str) -> Audience:
-    """The states of a round as they are at its beginning.
+def audience_of(view: RoundView, agent: str) -> States:
+    """The N states of a round as they are at its beginning, in clock order.
 
     Args:
         view: The round.
@@ -45,10 +34,7 @@ def audience_of(view: RoundView, agent: str) -> Audience:
         raise AgentError(
             f"{agent}: who arrives is not known before the round; allowed: arrivals.kind 'broadcast'"
         )
-    chunks = list(view.audience)
-    order = np.argsort(np.concatenate([chunk.index for chunk in chunks]))
-    scores, admissible, capacity = joined_states(chunks, view.slate)
-    return Audience(scores=scores[order], admissible=admissible[order], capacity=capacity[order])
+    return states_in_order(list(view.audience), view.slate)
 
 
 @dataclass(frozen=True, eq=False)

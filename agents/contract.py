@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from pydantic import ConfigDict
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
-__all__ = ["Agent", "LearningAgent", "PricingAgent"]
+__all__ = ["OPTIONS", "Agent", "LearningAgent", "PricingAgent"]
+
+OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""How the shipped agents take their options, as fields of a pydantic dataclass: by type and range, when one is made."""
 
 
 @runtime_checkable

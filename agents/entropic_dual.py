@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from scipy import optimize
 
 from rimsim import rng
-from rimsim.agents._feedback import Pacing, closing_factor
 from rimsim.agents._gibbs import gibbs_draw, inclusion_sums
-from rimsim.agents.prices import capacities, joined_states
+from rimsim.agents.contract import OPTIONS
+from rimsim.agents.pacing import Pacing, Rows, fill_row, move_prices, rows_of, value_row
+from rimsim.agents.prices import states_in_order
 from rimsim.compiled import compiled
-from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.matching import tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.agents.prices import States
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["EntropicDual", "entropic_bonus"]
+__all__ = ["EntropicDual", "entropic_prices"]
 
 _WARMING = 5  # scaling updates at a high temperature, and at the right one, before L-BFGS
 _HOT = 10.0  # the high temperature is a tenth of the cost
 _STEPS = 60  # L-BFGS iterations at most
 
 
+@dataclass(config=OPTIONS, eq=False)
 class EntropicDual:
     """Draws slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε) over the sets of k admissible items.
 
@@ -40,14 +44,14 @@ class EntropicDual:
     position of a slate is worth. At .1, an item worth half a last position less than another is e⁵ = 150 times
     less likely in its place.
 
-    Bonuses w = −v are solved on last round's states for this very policy: they minimise the smoothed dual
-    Σ_x ε·log Σ_S exp(Σ_S (λ + w)/ε) − w·b over the box [0, c], whose gradient is Σ_x π_xy − b_y. A few updates
+    Prices are solved on last round's states for this very policy: they minimise the smoothed dual
+    Σ_x ε·log Σ_S exp(Σ_S (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates
     move every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π
     the scaling step of Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb
     (within 60 steps: enough at .1, not at a third of it, where feedback has the rest to do). Draws scatter about
     expectations by some √b, so within the round prices follow delivery as in ``rim-feedback``:
 
-        w = clip(w₀ + g·c/√b · (b·t/N − E) / (1 − t/N + δ), 0, c).
+        v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0).
 
     Propensities are those given the delivery so far. With a gain of 0 prices are frozen and rows may come in any order.
 
@@ -57,48 +61,31 @@ class EntropicDual:
         closing: δ, as in ``rim-feedback``.
         states: How many of last round's states prices are solved on at most, evenly spaced.
         tol: Share of the required exposures that the prices may leave undelivered in expectation.
-
-    Raises:
-        ConfigError: If an option is out of its range.
     """
 
     name = "entropic-dual"
     barrier_every = None
 
-    def __init__(
-        self,
-        temperature: float = 0.1,
-        gain: float = 0.1,
-        closing: float = 0.05,
-        states: int = 500,
-        tol: float = 1e-3,
-    ) -> None:
-        for field, value in (("temperature", temperature), ("tol", tol)):
-            if not value > 0:
-                raise ConfigError(f"entropic-dual: {field} is {value}; allowed: a positive number")
-        for field, value in (("gain", gain), ("closing", closing)):
-            if not value >= 0:
-                raise ConfigError(f"entropic-dual: {field} is {value}; allowed: a number of at least 0")
-        if isinstance(states, bool) or not isinstance(states, int) or states < 1:
-            raise ConfigError(f"entropic-dual: states is {states!r}; allowed: a whole number of at least 1")
-        self.temperature, self.tol = float(temperature), float(tol)
-        self.gain, self.closing = float(gain), float(closing)
-        self.states = states
+    temperature: float = Field(default=0.1, gt=0)
+    gain: float = Field(default=0.1, ge=0)
+    closing: float = Field(default=0.05, ge=0)
+    states: int = Field(default=500, ge=1)
+    tol: float = Field(default=1e-3, gt=0)
+
+    def __post_init__(self) -> None:
+        """Without feedback, rows do not depend on each other."""
         self.order_free = self.gain == 0.0
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of the entropic problem on last round's states."""
-        required = view.required.astype(np.float64)
-        self._epsilon, start = self._solved(view)
-        step = np.where(required > 0, self.gain * view.cost / np.sqrt(np.maximum(required, 1.0)), 0.0)
-        self._pacing = Pacing(
-            start=start,
-            pace=required / view.arrivals,
-            step=step,
-            cost=view.cost,
+        self._epsilon, price = self._solved(view)
+        self._pacing = Pacing.of(
+            price,
+            view.required.astype(np.float64),
+            view.arrivals,
+            gain=self.gain,
             closing=self.closing,
-            required=np.empty(0),
-            arrivals=view.arrivals,
+            cost=view.cost,
         )
         self._slate = view.slate
         self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
@@ -108,29 +95,20 @@ class EntropicDual:
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
-        return -self._pacing.bonus(self._time, self._exposure)
+        return self._pacing.price(self._time, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Draw a slate for each row, in order, moving prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity = np.empty(shape, np.float32)
-        pacing = self._pacing
         _draw_rows(
-            arrivals.intensity.cpu().numpy(),
-            arrivals.admissible.cpu().numpy(),
-            arrivals.id,
+            rows_of(arrivals, self._slate),
             self._draws,
-            self._epsilon,
             self._time,
-            pacing.start,
-            pacing.pace,
-            pacing.step,
-            pacing.cost,
-            pacing.closing,
-            pacing.arrivals,
+            tuple(self._pacing),
+            self._epsilon,
             self._exposure,
-            capacities([arrivals], self._slate),
             items,
             price,
             propensity,
@@ -139,95 +117,77 @@ class EntropicDual:
         return Slates(items, price=price, propensity=propensity)
 
     def _solved(self, view: RoundView) -> tuple[float, NDArray[np.float64]]:
-        """ε, and the bonuses of the entropic problem of last round's states."""
-        chunks = sorted(view.calibration, key=lambda chunk: int(chunk.index[0]))
+        """ε, and the prices of the entropic problem of last round's states."""
+        chunks = list(view.calibration)
         if not chunks:
-            return self.temperature * view.cost, np.zeros(len(view.required))
-        order = np.argsort(np.concatenate([chunk.index for chunk in chunks]))
-        scores, admissible, capacity = joined_states(chunks, view.slate)
-        k = min(view.slate, scores.shape[1])
+            return self.temperature * view.cost, -np.zeros(len(view.required))
+        past = states_in_order(chunks, view.slate)
+        n_past, m = past.scores.shape
+        k = min(view.slate, m)
         # A state with fewer than k items of positive intensity counts with 0.
-        last = np.partition(np.where(admissible, scores, 0.0), scores.shape[1] - k, axis=1)[:, -k]
+        last = np.partition(np.where(past.admissible, past.scores, 0.0), m - k, axis=1)[:, -k]
         median = float(np.median(last))
         epsilon = self.temperature * (median if median > 0 else view.cost)
-        n = min(self.states, len(scores))
-        some = order[np.floor((np.arange(n) + 0.5) * (len(scores) / n)).astype(np.int64)]
-        bonus = entropic_bonus(
-            scores[some],
-            admissible[some],
-            capacity[some],
-            view.required.astype(np.float64) * (n / view.arrivals),
-            view.cost,
-            epsilon,
-            self.tol,
-        )
-        return epsilon, bonus
+        n = min(self.states, n_past)
+        sample = past.rows(np.floor((np.arange(n) + 0.5) * (n_past / n)).astype(np.int64))
+        required = view.required.astype(np.float64) * (n / view.arrivals)
+        return epsilon, entropic_prices(sample, required, view.cost, epsilon, self.tol)
 
 
-def entropic_bonus(
-    scores: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
-    capacity: NDArray[np.int64],
-    required: NDArray[np.float64],
-    cost: float,
-    epsilon: float,
-    tol: float,
+def entropic_prices(
+    states: States, required: NDArray[np.float64], cost: float, epsilon: float, tol: float
 ) -> NDArray[np.float64]:
-    """Bonuses at which the Gibbs policy meets floors in expectation, as far as the box [0, cost] allows.
+    """Prices at which the Gibbs policy meets floors in expectation, as far as the box [−cost, 0] allows.
 
     Args:
-        scores: (n, M) λ(x,y).
-        admissible: (n, M).
-        capacity: (n,) positions.
+        states: n states.
         required: (M,) expected exposures asked for over the n states; they need not be whole.
-        cost: c, upper end of the box.
+        cost: c, width of the box.
         epsilon: ε.
         tol: Share of Σ required that may be missing at the end.
 
     Returns:
-        (M,) bonuses; 0 where nothing is required.
+        (M,) prices v; 0 where nothing is required.
     """
     due = required > 0
+    price = -np.zeros(len(required))
     if not due.any() or not cost > 0:
-        return np.zeros(len(required))
+        return price
     mean, spread = np.zeros(len(required)), np.zeros(len(required))
-    bonus = np.zeros(len(required))
-    for _ in range(_WARMING):  # at a high temperature, where a few updates do
-        hot = max(epsilon, cost / _HOT)
-        inclusion_sums(scores, admissible, bonus, hot, capacity, mean, spread)
-        bonus = np.where(due, np.clip(bonus + hot * _scaling(required, mean, spread), 0.0, cost), 0.0)
-    for _ in range(_WARMING):
-        inclusion_sums(scores, admissible, bonus, epsilon, capacity, mean, spread)
-        bonus = np.where(due, np.clip(bonus + epsilon * _scaling(required, mean, spread), 0.0, cost), 0.0)
+    hot = max(epsilon, cost / _HOT)
+    for temperature in [hot] * _WARMING + [epsilon] * _WARMING:  # at a high temperature a few updates do
+        inclusion_sums(*states, price, temperature, mean, spread)
+        moved = price - temperature * _scaling(required, mean, spread)
+        price = np.where(due, np.clip(moved, -cost, -0.0), -0.0)
     items = np.flatnonzero(due & (mean > 0))
     # One unit of each variable is what changes expected exposures by about their own spread.
     unit = epsilon / np.sqrt(np.maximum(spread[items], 1e-3 * required[items]))
 
     def dual(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """The smoothed dual and its gradient."""
-        bonus[items] = np.minimum(x * unit, cost)
-        total = inclusion_sums(scores, admissible, bonus, epsilon, capacity, mean, spread)
-        return (total - float(bonus @ required)) / epsilon, (mean - required)[items] * unit / epsilon
+        """The smoothed dual and its gradient at the prices −x·unit."""
+        price[items] = -np.minimum(x * unit, cost)
+        total = inclusion_sums(*states, price, epsilon, mean, spread)
+        return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
 
     def enough(xk: NDArray[np.float64]) -> None:
         """Stop where what is missing, or bought in excess, is within the tolerance."""
-        bonus[items] = np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
-        missing = np.where(due & (bonus < cost), required - mean, 0.0).clip(0).sum()
-        wasted = np.where(due & (bonus > 0), mean - required, 0.0).clip(0).sum()
+        price[items] = -np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
+        missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
+        wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
         if max(missing, wasted) <= tol * required.sum():
             raise StopIteration
 
     end = optimize.minimize(
         dual,
-        bonus[items] / unit,
+        -price[items] / unit,
         jac=True,
         method="L-BFGS-B",
         bounds=optimize.Bounds(np.zeros(len(items)), cost / unit),
         callback=enough,
         options={"maxiter": _STEPS, "maxcor": 20, "ftol": 0.0, "gtol": 0.0},
     )
-    solved = np.zeros(len(required))
-    solved[items] = np.clip(end.x * unit, 0.0, cost)
+    solved = -np.zeros(len(required))
+    solved[items] = -np.clip(end.x * unit, 0.0, cost)
     return solved
 
 
@@ -243,46 +203,26 @@ def _scaling(
 
 @compiled
 def _draw_rows(
-    scores: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
-    ids: NDArray[np.int64],
+    arrivals: tuple[Any, ...],
     draws: np.uint64,
-    epsilon: float,
     first: int,
-    start: NDArray[np.float64],
-    pace: NDArray[np.float64],
-    step: NDArray[np.float64],
-    cost: float,
-    closing: float,
-    arrivals: int,
+    pace: tuple[Any, ...],
+    epsilon: float,
     exposure: NDArray[np.float64],
-    capacity: NDArray[np.int64],
-    slates: NDArray[np.int64],
-    price: NDArray[np.float32],
+    items: NDArray[np.int64],
+    prices: NDArray[np.float32],
     propensity: NDArray[np.float32],
 ) -> None:
     """The rows in order, up to their capacities; ``exposure`` is changed in place, the last three are filled."""
-    n, k = slates.shape
-    m = len(start)
-    bonus, value = np.empty(m), np.empty(m)
+    rows, pacing = Rows(*arrivals), Pacing(*pace)
+    n, k = items.shape
+    price, value = np.empty(len(exposure)), np.empty(len(exposure))
     for row in range(n):
-        time = first + row
-        factor = closing_factor(time, arrivals, closing)
-        for item in range(m):
-            moved = start[item] + step[item] * (pace[item] * time - exposure[item]) * factor
-            bonus[item] = min(max(moved, 0.0), cost)
-            shown = np.float64(scores[row, item]) + bonus[item]
-            value[item] = shown if admissible[row, item] else -np.inf
-        most, size = min(capacity[row], k), 0
+        move_prices(pacing, first + row, exposure, price)
+        value_row(rows, row, price, value)
+        most, size = min(rows.capacity[row], k), 0
         if most > 0:
-            bits = tie_rank(draws, ids[row])
-            size = gibbs_draw(value, epsilon, bits, slates[row, :most], propensity[row, :most])
-        for place in range(k):
-            if place < size:
-                item = slates[row, place]
-                exposure[item] += 1.0
-                price[row, place] = -bonus[item]
-            else:
-                slates[row, place] = -1
-                price[row, place] = np.nan
-                propensity[row, place] = np.nan
+            bits = tie_rank(draws, rows.id[row])
+            size = gibbs_draw(value, epsilon, bits, items[row, :most], propensity[row, :most])
+        fill_row(items[row], size, price, exposure, prices[row])
+        propensity[row, size:] = np.nan

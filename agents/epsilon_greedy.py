@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from rimsim import rng
+from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import capacities
 from rimsim.agents.random import uniform_slates
-from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.matching import top_k
 
@@ -22,24 +24,19 @@ _COIN = -1
 """Key of the coin, apart from the keys of the uniform slates."""
 
 
+@dataclass(config=OPTIONS, eq=False)
 class EpsilonGreedy:
     """Shows the most relevant items with probability 1 − ε, and a uniform slate with probability ε.
 
     Args:
         epsilon: ε, the share of arrivals that get a uniform slate.
-
-    Raises:
-        ConfigError: If ε is no share.
     """
 
     name = "epsilon-greedy"
     order_free = True
     barrier_every = None
 
-    def __init__(self, epsilon: float = 0.1) -> None:
-        if not 0.0 <= epsilon <= 1.0:
-            raise ConfigError(f"epsilon-greedy: epsilon is {epsilon}; allowed: 0 to 1")
-        self.epsilon = epsilon
+    epsilon: float = Field(default=0.1, ge=0, le=1)
 
     def begin_round(self, view: RoundView) -> None:
         """Take the slate's length and the round's key."""

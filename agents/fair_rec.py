@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents._feedback import tie_base
 from rimsim.agents.prices import capacities
 from rimsim.compiled import compiled
 from rimsim.market import Slates
-from rimsim.matching import best_items, tie_rank
+from rimsim.matching import best_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from rimsim.agents.audience import planned
+from rimsim.agents.contract import OPTIONS
 from rimsim.market import Slates
 from rimsim.market.serving import at_items
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Hindsight"]
 
 
+@dataclass(config=OPTIONS, eq=False)
 class Hindsight:
     """Knows who will arrive, and serves the optimum of the round's transportation problem.
 
@@ -34,10 +38,8 @@ class Hindsight:
     order_free = False
     barrier_every = None
     needs_future = True
-    item_price: NDArray[np.float64]
 
-    def __init__(self, tol: float = 1e-4) -> None:
-        self.tol = tol
+    tol: float = Field(default=1e-4, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the round."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from rimsim.agents.audience import planned
+from rimsim.agents.contract import OPTIONS
 from rimsim.market import Slates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
 __all__ = ["OfflineMatch"]
 
 
+@dataclass(config=OPTIONS, eq=False)
 class OfflineMatch:
     """The paper's offline matching: everyone is known, and the optimum is solved for all of them jointly.
 
@@ -31,10 +33,8 @@ class OfflineMatch:
     order_free = True
     barrier_every = None
     needs_audience = True
-    item_price: NDArray[np.float64]
 
-    def __init__(self, tol: float = 1e-4) -> None:
-        self.tol = tol
+    tol: float = Field(default=1e-4, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the broadcast.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from rimsim.agents._feedback import tie_base
-from rimsim.agents.prices import capacities
+from rimsim.agents.contract import OPTIONS
+from rimsim.agents.pacing import Rows, fill_row, rows_of, value_row
 from rimsim.compiled import compiled
-from rimsim.errors import ConfigError
 from rimsim.market import Slates
-from rimsim.matching import best_items, tie_rank
+from rimsim.matching import best_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["PMMF", "projected"]
 
 
+@dataclass(config=OPTIONS, eq=False)
 class PMMF:
     """Ranks by λ(x,y) − μ_y with μ moved by mirror descent on a max-min objective (P-MMF; Xu et al., WWW 2023).
 
@@ -41,22 +43,15 @@ class PMMF:
         strength: L as a multiple of c·Σb; at 1 the budget allows a mean bonus of c.
         eta: η, relative step.
         momentum: 1 − α, weight of earlier gradients.
-
-    Raises:
-        ConfigError: If an option is out of its range.
     """
 
     name = "p-mmf"
     order_free = False
     barrier_every = None
 
-    def __init__(self, strength: float = 1.0, eta: float = 0.5, momentum: float = 0.9) -> None:
-        for field, value in (("strength", strength), ("eta", eta)):
-            if not value > 0:
-                raise ConfigError(f"p-mmf: {field} is {value}; allowed: a positive number")
-        if not 0 <= momentum < 1:
-            raise ConfigError(f"p-mmf: momentum is {momentum}; allowed: 0 to below 1")
-        self.strength, self.eta, self.momentum = float(strength), float(eta), float(momentum)
+    strength: float = Field(default=1.0, gt=0)
+    eta: float = Field(default=0.5, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
 
     def begin_round(self, view: RoundView) -> None:
         """Start from prices of 0."""
@@ -65,30 +60,27 @@ class PMMF:
         self._pace = self._required / view.arrivals
         self._step = self.eta * view.cost
         self._limit = self.strength * view.cost * float(self._required.sum())
-        self._bonus, self._error = np.zeros(len(self._pace)), np.zeros(len(self._pace))
+        self._price, self._error = -np.zeros(len(self._pace)), np.zeros(len(self._pace))
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices μ."""
-        return -self._bonus
+        return self._price.copy()
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order, moving prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank_and_descend(
-            arrivals.intensity.cpu().numpy(),
-            arrivals.admissible.cpu().numpy(),
-            arrivals.id,
+            rows_of(arrivals, self._slate),
             self._ties,
             self._required,
             self._pace,
             self._step,
             1.0 - self.momentum,
             self._limit,
-            self._bonus,
+            self._price,
             self._error,
-            capacities([arrivals], self._slate),
             items,
             price,
         )
@@ -134,42 +126,32 @@ def projected(
 
 @compiled
 def _rank_and_descend(
-    scores: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
-    ids: NDArray[np.int64],
+    arrivals: tuple[Any, ...],
     ties: np.uint64,
     required: NDArray[np.float64],
     pace: NDArray[np.float64],
     step: float,
     alpha: float,
     limit: float,
-    bonus: NDArray[np.float64],
+    price: NDArray[np.float64],
     error: NDArray[np.float64],
-    capacity: NDArray[np.int64],
-    slates: NDArray[np.int64],
-    price: NDArray[np.float32],
+    items: NDArray[np.int64],
+    prices: NDArray[np.float32],
 ) -> None:
-    """The rows in order; ``bonus`` and ``error`` are changed in place, ``slates`` and ``price`` filled."""
-    n, k = slates.shape
-    m = len(bonus)
-    value, best = np.empty(m), np.empty(k)
+    """The rows in order; ``price`` and ``error`` are changed in place, ``items`` and ``prices`` filled."""
+    rows = Rows(*arrivals)
+    n, k = items.shape
+    m = len(price)
+    value, best, shown, bonus = np.empty(m), np.empty(k), np.empty(m), np.empty(m)
     root = np.sqrt(required)
     for row in range(n):
+        value_row(rows, row, price, value)
+        most = min(rows.capacity[row], k)
+        size = best_items(value, tie_rank(ties, rows.id[row]), items[row, :most], best[:most])
+        shown[:] = 0.0
+        fill_row(items[row], size, price, shown, prices[row])
         for item in range(m):
-            shown = np.float64(scores[row, item]) + bonus[item]
-            value[item] = shown if admissible[row, item] else -np.inf
-        most = min(capacity[row], k)
-        size = best_items(value, tie_rank(ties, ids[row]), slates[row, :most], best[:most])
-        for item in range(m):
-            error[item] = alpha * pace[item] + (1.0 - alpha) * error[item]
-        for place in range(k):
-            if place < size:
-                item = slates[row, place]
-                error[item] -= alpha
-                price[row, place] = -bonus[item]
-            else:
-                slates[row, place] = -1
-                price[row, place] = np.nan
-        for item in range(m):
-            bonus[item] = bonus[item] + step / root[item] * error[item] if required[item] > 0.0 else 0.0
+            error[item] = alpha * pace[item] + (1.0 - alpha) * error[item] - alpha * shown[item]
+            bonus[item] = step / root[item] * error[item] - price[item] if required[item] > 0.0 else 0.0
         bonus[:] = projected(bonus, required, root, limit)
+        price[:] = -bonus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["capacities", "joined_states", "solved_prices"]
+__all__ = ["States", "capacities", "joined_states", "solved_prices", "states_in_order"]
 
 
 def solved_prices(
@@ -54,24 +54,48 @@ def solved_prices(
     return np.clip(solution.item_price, -view.cost, 0.0), solution.resolution
 
 
-def joined_states(
-    chunks: Sequence[Arrivals], slate: int
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-    """The states in some chunks one below the other, as the solver takes them.
+class States(NamedTuple):
+    """Scored states as the solver takes them."""
+
+    scores: NDArray[np.float32]
+    """(n, M) λ(x,y)."""
+    admissible: NDArray[np.bool_]
+    """(n, M) pairs that may be shown."""
+    capacity: NDArray[np.int64]
+    """(n,) positions that each may fill."""
+
+    def rows(self, which: NDArray[np.int64] | slice) -> States:
+        """The states of some rows."""
+        return States(self.scores[which], self.admissible[which], self.capacity[which])
+
+    @classmethod
+    def stacked(cls, parts: Sequence[States]) -> States:
+        """The states of at least one part, one below the other."""
+        return (
+            parts[0]
+            if len(parts) == 1
+            else cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        )
+
+
+def joined_states(chunks: Sequence[Arrivals], slate: int) -> States:
+    """The states in some chunks one below the other.
 
     Args:
         chunks: At least one.
         slate: k.
-
-    Returns:
-        (n, M) λ(x,y), (n, M) what is admissible, and (n,) positions.
     """
     scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
     admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
-    return scores, admissible, capacities(chunks, slate)
+    return States(scores, admissible, capacities(chunks, slate))
+
+
+def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
+    """As :func:`joined_states`, in the order of the chunks' ``index``, which is that of the clock."""
+    return joined_states(chunks, slate).rows(np.argsort(np.concatenate([chunk.index for chunk in chunks])))
 
 
 def capacities(chunks: Sequence[Arrivals], slate: int) -> NDArray[np.int64]:
     """(n,) positions that each of the states in some chunks may fill."""
     parts = [np.full(len(chunk), slate) if chunk.capacity is None else chunk.capacity for chunk in chunks]
-    return np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -6,6 +6,8 @@ import ast
 import inspect
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import ValidationError
+
 from rimsim.agents.contract import Agent
 from rimsim.agents.entropic_dual import EntropicDual
 from rimsim.agents.epsilon_greedy import EpsilonGreedy
@@ -21,6 +23,7 @@ from rimsim.agents.rim_dual import RimDual
 from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.user_rec import UserRec
+from rimsim.config_errors import refusal
 from rimsim.errors import ConfigError, RimsimError, nearest
 from rimsim.loading import imported, without_name
 
@@ -69,6 +72,9 @@ def make_agent(text: str) -> Agent:
         agent = factory(**options)
     except RimsimError:
         raise
+    except ValidationError as error:
+        names = {name: f"agent {where!r}: {name}" for name in known}
+        raise refusal(error, cast("type", factory), origin=f"agent {where!r}", options=names) from error
     except Exception as error:  # whatever a user's constructor does
         raise ConfigError(
             f"agent {where!r} cannot be made from {options or 'no options'}: {error}"

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import solved_prices
 from rimsim.market import Slates
 from rimsim.matching import price_slates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
 __all__ = ["RimDual"]
 
 
+@dataclass(config=OPTIONS, eq=False)
 class RimDual:
     """Ranks by λ(x,y) − v_y with prices frozen for the round (Ma, Liu and Deoras, ICLR 2022, online matching).
 
@@ -28,10 +30,8 @@ class RimDual:
     name = "rim-dual"
     order_free = True
     barrier_every = None
-    item_price: NDArray[np.float64]
 
-    def __init__(self, tol: float = 1e-3) -> None:
-        self.tol = tol
+    tol: float = Field(default=1e-3, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""

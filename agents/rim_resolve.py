@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from rimsim import rng
-from rimsim.agents._feedback import Pacing, serve_with_feedback, tie_base
-from rimsim.agents.prices import joined_states, solved_prices
-from rimsim.errors import ConfigError
+from rimsim.agents.contract import OPTIONS
+from rimsim.agents.pacing import Pacing, serve_with_feedback
+from rimsim.agents.prices import States, joined_states, solved_prices, states_in_order
 from rimsim.market import Slates
-from rimsim.matching import solve_dual
+from rimsim.matching import solve_dual, tie_base
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["RimResolve"]
 
 
+@dataclass(config=OPTIONS, eq=False)
 class RimResolve:
     """Ranks by λ(x,y) − v_y with v solved anew every f arrivals on what remains, and feedback in between.
 
@@ -30,7 +33,7 @@ class RimResolve:
     with states of last round, evenly spaced. The solver starts from the present prices. Until the next time, prices
     follow delivery as in ``rim-feedback``, with the error taken against the new rate:
 
-        w = clip(w_s + g·c/√r · (r·(t − s)/(N − s) − (E − E_s)) / (1 − (t − s)/(N − s) + δ), 0, c),
+        v = clip(v_s − g·c/√r · (r·(t − s)/(N − s) − (E − E_s)) / (1 − (t − s)/(N − s) + δ), −c, 0),
 
     s the last solve and r = (b − E_s)₊ what was left then. Re-solving now and then with first-order steps in between
     is the scheme of Li and Ye (Operations Research 2022) and of Wait-Less (arXiv 2412.09594); mixing in last round's
@@ -46,56 +49,37 @@ class RimResolve:
         sample: States that a solve looks at, as a share of N.
         memory: How many of this round's arrivals are among them at most, as a share of N.
         tol: Relative gap at which the price solver stops.
-
-    Raises:
-        ConfigError: If an option is out of its range.
     """
 
     name = "rim-resolve"
     order_free = False
 
-    def __init__(
-        self,
-        every: int = 200,
-        gain: float = 0.07,
-        closing: float = 0.02,
-        sample: float = 1.0,
-        memory: float = 1.0,
-        tol: float = 1e-3,
-    ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ConfigError(f"rim-resolve: every is {every!r}; allowed: a whole number of at least 1")
-        if not gain >= 0:
-            raise ConfigError(f"rim-resolve: gain is {gain}; allowed: a number of at least 0")
-        if not closing >= 0:
-            raise ConfigError(f"rim-resolve: closing is {closing}; allowed: a number of at least 0")
-        if not sample > 0:
-            raise ConfigError(f"rim-resolve: sample is {sample}; allowed: a number above 0")
-        if not memory >= 0:
-            raise ConfigError(f"rim-resolve: memory is {memory}; allowed: a number of at least 0")
-        self.barrier_every: int | None = every
-        self.every = every
-        self.gain, self.closing = float(gain), float(closing)
-        self.sample, self.memory = float(sample), float(memory)
-        self.tol = tol
+    every: int = Field(default=200, ge=1)
+    gain: float = Field(default=0.07, ge=0)
+    closing: float = Field(default=0.02, ge=0)
+    sample: float = Field(default=1.0, gt=0)
+    memory: float = Field(default=1.0, ge=0)
+    tol: float = Field(default=1e-3, gt=0)
+
+    def __post_init__(self) -> None:
+        """Let no batch cross a multiple of f."""
+        self.barrier_every = self.every
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
         self._view, self._ties = view, tie_base(view.key)
         price, _ = solved_prices(view, self.tol)
-        past = sorted(view.calibration, key=lambda chunk: int(chunk.index[0]))
-        order = np.argsort(np.concatenate([chunk.index for chunk in past])) if past else np.empty(0, np.int64)
-        m = len(view.required)
-        self._past = _States.of(past, m, view.slate).rows(order)
-        self._seen: list[_States] = []
+        past = list(view.calibration)
+        self._past = [states_in_order(past, view.slate)] if past else []
+        self._seen: list[States] = []
         self._exposure = view.exposure.astype(np.float64)
         self._served = 0
-        self._pace_from(-price)
+        self._pace_from(price)
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
-        return -self._pacing.bonus(self._served - self._since, self._exposure - self._before)
+        return self._pacing.price(self._served - self._since, self._exposure - self._before)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order; solve first where a multiple of f begins."""
@@ -106,44 +90,46 @@ class RimResolve:
             arrivals, self._ties, self._served - self._since, self._pacing, delivered, self._view.slate
         )
         self._exposure = self._before + delivered
-        self._seen.append(_States.of([arrivals], len(self._exposure), self._view.slate))
+        self._seen.append(joined_states([arrivals], self._view.slate))
         self._served += len(items)
         return Slates(items, price=price)
 
-    def _pace_from(self, bonus: NDArray[np.float64]) -> None:
-        """Let prices start from new bonuses, at the rate that the rest of the round asks for."""
+    def _pace_from(self, price: NDArray[np.float64]) -> None:
+        """Let prices start anew, at the rate that the rest of the round asks for."""
         view = self._view
-        left = max(view.arrivals - self._served, 1)
-        remaining = np.maximum(view.required - self._exposure, 0.0)
-        due = view.required > 0
         self._since, self._before = self._served, self._exposure.copy()
-        self._pacing = Pacing(
-            start=np.where(due, np.clip(bonus, 0.0, view.cost), 0.0),
-            pace=remaining / left,
-            step=np.where(due, self.gain * view.cost / np.sqrt(np.maximum(remaining, 1.0)), 0.0),
-            cost=view.cost,
+        self._pacing = Pacing.of(
+            np.clip(price, -view.cost, 0.0),
+            np.maximum(view.required - self._exposure, 0.0),
+            max(view.arrivals - self._served, 1),
+            gain=self.gain,
             closing=self.closing,
-            required=np.empty(0),
-            arrivals=left,
+            cost=view.cost,
+            due=view.required > 0,
         )
 
     def _resolve(self) -> None:
         """Solve the penalised dual of what remains and start the pacing anew."""
         view = self._view
-        seen = _States.joined(self._seen)[-max(1, round(self.memory * view.arrivals)) :]
-        self._seen = [seen]
-        states = max(1, round(self.sample * view.arrivals))
-        mine = min(len(seen), states) if self.memory > 0 else 0
-        others = min(states - mine, len(self._past))
-        spaced = np.floor((np.arange(others) + 0.5) * (len(self._past) / max(others, 1))).astype(np.int64)
-        sample = _States.joined([self._past.rows(spaced), seen[len(seen) - mine :]])
-        if len(sample) == 0 or not view.required.any():
+        latest = slice(-max(1, round(self.memory * view.arrivals)), None)
+        self._seen = [States.stacked(self._seen).rows(latest)]
+        seen, states = self._seen[0], max(1, round(self.sample * view.arrivals))
+        present = min(len(seen.capacity), states) if self.memory > 0 else 0
+        parts = [seen.rows(slice(len(seen.capacity) - present, None))]
+        for past in self._past:
+            n = len(past.capacity)
+            others = min(states - present, n)
+            spaced = np.floor((np.arange(others) + 0.5) * (n / max(others, 1))).astype(np.int64)
+            parts.insert(0, past.rows(spaced))
+        sample = States.stacked(parts)
+        n = len(sample.capacity)
+        if n == 0 or not view.required.any():
             return
         left = view.arrivals - self._served
-        share = np.maximum(view.required - self._exposure, 0.0) * (len(sample) / left)
+        share = np.maximum(view.required - self._exposure, 0.0) * (n / left)
         below = np.floor(share)
         draw = rng.uniform(view.key, rng.Purpose.FLOORS, self._served, np.arange(len(share)))
-        floors = np.minimum(below + (draw < share - below), len(sample)).astype(np.int64)
+        floors = np.minimum(below + (draw < share - below), n).astype(np.int64)
         solution = solve_dual(
             sample.scores,
             sample.capacity,
@@ -154,46 +140,4 @@ class RimResolve:
             tol=self.tol,
             tie_seed=view.key,
         )
-        self._pace_from(-solution.item_price)
-
-
-class _States:
-    """Scored states, kept for a solve."""
-
-    def __init__(
-        self, scores: NDArray[np.float32], admissible: NDArray[np.bool_], capacity: NDArray[np.int64]
-    ) -> None:
-        self.scores = scores
-        """(n, M) λ(x,y)."""
-        self.admissible = admissible
-        """(n, M)."""
-        self.capacity = capacity
-        """(n,) positions."""
-
-    @classmethod
-    def of(cls, chunks: list[Arrivals], m: int, slate: int) -> _States:
-        """The states of some arrivals."""
-        if not chunks:
-            return cls(np.empty((0, m), np.float32), np.empty((0, m), bool), np.empty(0, np.int64))
-        return cls(*joined_states(chunks, slate))
-
-    @classmethod
-    def joined(cls, parts: list[_States]) -> _States:
-        """Parts, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.admissible for part in parts]),
-            np.concatenate([part.capacity for part in parts]),
-        )
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, part: slice) -> _States:
-        return _States(self.scores[part], self.admissible[part], self.capacity[part])
-
-    def rows(self, which: NDArray[np.int64]) -> _States:
-        """Some rows."""
-        return _States(self.scores[which], self.admissible[which], self.capacity[which])
+        self._pace_from(solution.item_price)

@@ -171,7 +171,7 @@ def test_identical_states_are_spread_over_the_items():
     [
         ("relevence", "'relevance'"),
         ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
-        ("epsilon-greedy(epsilon=2)", "0 to 1"),
+        ("epsilon-greedy(epsilon=2)", "epsilon: 2; allowed: less than or equal to 1"),
         ("epsilon-greedy(0.2)", "option=value"),
         ("nowhere.py:Mine", "no file"),
         ("rimsim.agents:Randm", "'Random'"),

@@ -11,14 +11,13 @@ from scipy import optimize, stats
 from small_markets import SMALL, small_scenario
 
 from rimsim import measures, rng
-from rimsim.agents import Agent, make_agent, play_round
-from rimsim.agents._feedback import tie_base
+from rimsim.agents import Agent, States, make_agent, play_round
 from rimsim.agents._gibbs import gibbs_draw, gibbs_law, inclusion_sums
-from rimsim.agents.entropic_dual import entropic_bonus
+from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.p_mmf import projected
 from rimsim.errors import ConfigError
 from rimsim.market import Arrivals, Market, RoundView
-from rimsim.matching import best_items, required_exposure, solve_dual, tie_rank
+from rimsim.matching import best_items, required_exposure, solve_dual, tie_base, tie_rank
 
 MOVING = (
     "rim-feedback",
@@ -196,7 +195,8 @@ def test_entropic_prices_minimise_the_smoothed_dual(cost):
     """The bonuses reach the minimum that a general solver finds over the box, whether the box binds or not."""
     scores, k, epsilon = skewed(12, 6, 4), 2, 0.15
     required = np.full(6, 2.5)
-    bonus = entropic_bonus(scores, np.ones(scores.shape, bool), np.full(12, k), required, cost, epsilon, 1e-9)
+    states = States(scores, np.ones(scores.shape, bool), np.full(12, k))
+    bonus = -entropic_prices(states, required, cost, epsilon, 1e-9)
     found = smoothed_dual(scores, bonus, k, required, epsilon)
     best = optimize.minimize(
         lambda w: smoothed_dual(scores, w, k, required, epsilon),
@@ -214,9 +214,10 @@ def test_entropic_prices_meet_floors_in_expectation():
     """On the states that they were solved on, expected exposures lack at most the tolerance."""
     scores, required = skewed(300, 80), np.full(80, 12.0)
     admissible = np.random.default_rng(0).random(scores.shape) < 0.9
-    bonus = entropic_bonus(scores, admissible, np.full(300, 5), required, 50.0, 0.5, 1e-3)
+    states = States(scores, admissible, np.full(300, 5))
+    price = entropic_prices(states, required, 50.0, 0.5, 1e-3)
     mean, spread = np.empty(80), np.empty(80)
-    inclusion_sums(scores, admissible, bonus, 0.5, np.full(300, 5), mean, spread)
+    inclusion_sums(*states, price, 0.5, mean, spread)
     assert np.maximum(required - mean, 0).sum() <= 1e-3 * required.sum()
     assert mean.sum() == pytest.approx(300 * 5)
 
@@ -456,18 +457,18 @@ def test_propensities_stand_in_the_ledger():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rim-feedback(closing=-1)", "closing is -1"),
-        ("rim-feedback(guard='yes')", "guard is 'yes'"),
-        ("rim-resolve(every=0)", "every is 0"),
-        ("rim-resolve(every=2.5)", "every is 2.5"),
-        ("rim-resolve(gain=-1)", "gain is -1"),
-        ("rim-resolve(sample=0)", "sample is 0"),
-        ("rim-resolve(memory=-0.5)", "memory is -0.5"),
-        ("entropic-dual(temperature=0)", "temperature is 0"),
-        ("entropic-dual(gain=-0.1)", "gain is -0.1"),
-        ("entropic-dual(states=0)", "states is 0"),
-        ("p-mmf(eta=0)", "eta is 0"),
-        ("p-mmf(momentum=1)", "momentum is 1"),
+        ("rim-feedback(closing=-1)", ": closing: -1;"),
+        ("rim-feedback(guard='yes')", ": guard: 'yes';"),
+        ("rim-resolve(every=0)", ": every: 0;"),
+        ("rim-resolve(every=2.5)", ": every: 2.5;"),
+        ("rim-resolve(gain=-1)", ": gain: -1;"),
+        ("rim-resolve(sample=0)", ": sample: 0;"),
+        ("rim-resolve(memory=-0.5)", ": memory: -0.5;"),
+        ("entropic-dual(temperature=0)", ": temperature: 0;"),
+        ("entropic-dual(gain=-0.1)", ": gain: -0.1;"),
+        ("entropic-dual(states=0)", ": states: 0;"),
+        ("p-mmf(eta=0)", ": eta: 0;"),
+        ("p-mmf(momentum=1)", ": momentum: 1;"),
         ("fair-rec(alpha=2)", "no option 'alpha'"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from rimsim.matching._best import best_items
-    from rimsim.matching._kernels import tie_rank, uniform_of
+    from rimsim.matching._kernels import tie_base, tie_rank, uniform_of
     from rimsim.matching.certify import Certificate, certificate
     from rimsim.matching.dual import solve_dual
     from rimsim.matching.floors import required_exposure
@@ -34,6 +34,7 @@ __all__ = [
     "price_slates",
     "required_exposure",
     "solve_dual",
+    "tie_base",
     "tie_rank",
     "top_k",
     "uniform_of",
@@ -52,6 +53,7 @@ _HOMES = {
     "price_slates": "serving",
     "required_exposure": "floors",
     "solve_dual": "dual",
+    "tie_base": "_kernels",
     "tie_rank": "_kernels",
     "top_k": "ranking",
     "uniform_of": "_kernels",

@@ -24,6 +24,7 @@ __all__ = [
     "push_min",
     "replace_min",
     "row_states",
+    "tie_base",
     "tie_rank",
     "uniform_of",
 ]
@@ -37,12 +38,12 @@ _30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
 def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
     """(n,) the random bits of every row: one word of the key is left for the item."""
-    return _tie_ranks(_seed_state(seed), np.ascontiguousarray(keys, np.int64))
+    return _tie_ranks(tie_base(seed), np.ascontiguousarray(keys, np.int64))
 
 
 @lru_cache(maxsize=64)
-def _seed_state(seed: int) -> np.uint64:
-    """``bits(seed, TIES)``."""
+def tie_base(seed: int) -> np.uint64:
+    """``bits(seed, TIES)``: the random bits from which :func:`tie_rank` makes those of rows, and of their items."""
     return np.uint64(bits(seed, Purpose.TIES))
 
 
