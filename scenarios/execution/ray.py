@@ -206,7 +206,7 @@ def _file_of(text: str) -> str | None:
 
 
 def _sources(arms: Sequence[Arm]) -> Sources:
-    """What arms name, by its place as it is written: agents, models, arrivals, consumers and logs in a file, logs in a folder."""
+    """What arms name, by its place as written: agents, models, arrivals, consumers and logs in a file or folder."""
     named = {_file_of(text) for arm in arms for text in (arm.agent, *own_places(arm.config))}
     named |= {arm.config.data.source for arm in arms}
     paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
