@@ -1,16 +1,17 @@
 """rimsim: a simulator of a recommendation market with guaranteed exposure.
 
-Importing it registers the Gymnasium environment ``RIMMarket-v0`` and nothing heavier: torch, pandas and the rest
-are imported by the rooms that need them.
+Importing it registers the Gymnasium environment ``RIMMarket-v0`` and nothing heavier: what ``__init__.pyi`` lists,
+torch, pandas and the rest are imported when they are first used.
 """
 
 from __future__ import annotations
 
+import lazy_loader
 from gymnasium.envs.registration import register, registry
 
-__all__ = ["__version__"]
-
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 if "RIMMarket-v0" not in registry:  # a second import must not warn
     register(id="RIMMarket-v0", entry_point="rimsim.envs.market:MarketEnv")

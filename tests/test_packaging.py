@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -71,6 +73,8 @@ def test_every_test_says_its_behaviour():
 def test_public_names_are_exported_and_exist():
     """__all__ of every package lists names that are there."""
     for name in (
+        "rimsim",
+        "rimsim.scenarios",
         "rimsim.data",
         "rimsim.intensity",
         "rimsim.matching",
@@ -80,3 +84,18 @@ def test_public_names_are_exported_and_exist():
     ):
         package = importlib.import_module(name)
         assert all(hasattr(package, public) for public in package.__all__)
+
+
+def test_the_root_lends_what_people_look_for_first():
+    """Rooms and first functions need no other import, are those of their rooms, and are all that dir shows."""
+    code = (
+        "import sys, rimsim; names = dir(rimsim); light = {'torch', 'pandas', 'numba'} & set(sys.modules);"
+        "assert not light, light;"
+        "assert rimsim.load is rimsim.data.load and rimsim.Market is rimsim.market.Market;"
+        "assert rimsim.compare is rimsim.scenarios.compare and rimsim.make_agent is rimsim.agents.make_agent;"
+        "assert not hasattr(rimsim, 'compair') and not hasattr(rimsim.matching, 'Auction');"
+        "print(*names)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    rooms = "agents data envs errors intensity market matching measures scenarios"
+    assert shown.split() == sorted(f"{rooms} Market backtest compare load load_run make_agent sweep".split())

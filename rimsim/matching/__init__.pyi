@@ -1,0 +1,16 @@
+from ._best import best_items as best_items
+from ._kernels import tie_base as tie_base
+from ._kernels import tie_rank as tie_rank
+from ._kernels import uniform_of as uniform_of
+from .certify import Certificate as Certificate
+from .certify import certificate as certificate
+from .dual import solve_dual as solve_dual
+from .floors import required_exposure as required_exposure
+from .marketing import offline_match as offline_match
+from .marketing import online_match as online_match
+from .marketing import user_rec as user_rec
+from .ranking import top_k as top_k
+from .scorer import ChunkedScores as ChunkedScores
+from .scorer import FactorScores as FactorScores
+from .serving import price_slates as price_slates
+from .solution import DualSolution as DualSolution

@@ -1,0 +1,10 @@
+from .backtesting.config import BacktestConfig as BacktestConfig
+from .backtesting.config import SplitConfig as SplitConfig
+from .backtesting.run import Backtest as Backtest
+from .backtesting.run import backtest as backtest
+from .backtesting.run import load_backtest as load_backtest
+from .store.run_folder import Run as Run
+from .store.run_folder import load_run as load_run
+from .study.compare import compare as compare
+from .study.run import resume as resume
+from .study.sweep import sweep as sweep
