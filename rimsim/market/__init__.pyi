@@ -1,0 +1,12 @@
+from .market import ClosedRound as ClosedRound
+from .market import Market as Market
+from .records import Arrivals as Arrivals
+from .records import Feedback as Feedback
+from .records import RoundView as RoundView
+from .records import ScoredStates as ScoredStates
+from .records import SlateLike as SlateLike
+from .records import Slates as Slates
+from .state import MarketState as MarketState
+from .world import World as World
+from .world import build_world as build_world
+from .world import initial_model as initial_model
