@@ -167,7 +167,7 @@ def test_a_run_on_ray_has_the_same_bytes(tmp_path, whole, connected, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_agents_models_and_logs_in_files_are_taken_along(tmp_path, connected, monkeypatch):
+def test_agents_models_measures_and_logs_in_files_are_taken_along(tmp_path, connected, monkeypatch):
     """Files named by a path that no other machine has: a sweep on Ray equals one that is not."""
     here, _ = tmp_path / "here", monkeypatch.chdir(tmp_path)
     here.mkdir()
@@ -175,17 +175,31 @@ def test_agents_models_and_logs_in_files_are_taken_along(tmp_path, connected, mo
     (here / "model.py").write_text(
         "from rimsim.intensity import Popularity\n\ndef make(seed, device):\n    return Popularity()\n"
     )
+    (here / "measure.py").write_text(
+        "from rimsim.measures import Measure\n\n"
+        "rows = Measure('rows', 'arrivals', 'n', of=lambda facts: len(facts.slates))\n"
+    )
     rows = [f"{u},{(u * 7 + 3 * n) % 40},{10**9 + 97 * (u + 60 * n)}" for u in range(60) for n in range(12)]
     (here / "log.csv").write_text("\n".join(["user,item,timestamp", *rows]))
     config = small_scenario(rounds=1, data=DataConfig(source="here/log.csv"))
     (Path(os.environ["RIMSIM_CACHE"]) / "died").touch()  # the agent is then as random
     grid = {"platform.model": ["here/model.py:make", "popularity-hp"]}
     runs = [
-        sweep(config, grid, ("here/mine.py:DiesOnce",), seeds=1, out=name, certify=False, **kind)
+        sweep(
+            config,
+            grid,
+            ("here/mine.py:DiesOnce",),
+            seeds=1,
+            measures=("here/measure.py:rows",),
+            out=name,
+            certify=False,
+            **kind,
+        )
         for name, kind in (("local", {"workers": 1}), ("ray", connected))
     ]
     (Path(os.environ["RIMSIM_CACHE"]) / "died").unlink()
     assert _content(runs[0].folder) == _content(runs[1].folder)
+    assert "rows" in set(runs[1].sweep["metric"])
 
 
 def test_what_goes_wrong_on_ray_is_named_as_elsewhere(tmp_path, whole, connected, capfd):

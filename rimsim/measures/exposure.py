@@ -50,16 +50,16 @@ def exposure_counts(slates: ArrayLike, n_items: int) -> NDArray[np.int64]:
 
 
 def examined_exposure(slates: ArrayLike, gamma: float, n_items: int) -> NDArray[np.float64]:
-    """Exposure weighted by the chance of a look: Σ γ^(r−1) over the positions r that hold the item.
+    """Exposure weighted by the chance of examination: Σ γ^(r−1) over the positions r that hold the item.
 
     Args:
         slates: (n, k) item indices in order of position; −1 = empty position.
-        gamma: γ in [0, 1], the chance to look at the next position (geometric examination; Craswell et al.,
+        gamma: γ in [0, 1], the chance that the next position is examined (geometric examination; Craswell et al.,
             WSDM 2008; rank-biased precision of Moffat and Zobel, TOIS 2008).
         n_items: Size of the catalogue, M.
 
     Returns:
-        (M,) expected looks; with γ = 1 these are the exposures.
+        (M,) expected examinations; with γ = 1 these are the exposures.
     """
     shown = as_slates(slates, n_items)
     weights = np.broadcast_to(_examination(gamma, shown.shape[1]), shown.shape)
@@ -164,7 +164,7 @@ def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
 
 
 def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> float:
-    """Shortfall in expected looks: Σ(b̃ − Ẽ)₊ / Σb̃ with Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k.
+    """Shortfall of expected examinations: Σ(b̃ − Ẽ)₊ / Σb̃ with Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k.
 
     A guarantee kept at average positions has none; one kept at the bottom of slates has. With γ = 1 it is
     :func:`shortfall`.

@@ -30,7 +30,7 @@ class RoundFacts:
     round: int
     """Number of the round, from 0."""
     seed: int
-    """Seed of the arm; arrivals and dice of a seed are the same for all agents."""
+    """Seed of the arm; all agents at a seed see the same arrivals and random numbers."""
     slates: NDArray[np.integer]
     """(n, k) items shown, in order of position; −1 where a position stayed empty. Rows are arrivals by time."""
     consumed: NDArray[np.bool_]
@@ -72,7 +72,7 @@ class RoundFacts:
     cost: float
     """c, the cost of one exposure of shortfall, in units of intensity."""
     gamma: float
-    """γ, the chance to look at the next position."""
+    """γ, the chance that the next position is examined."""
     adoption: AdoptionTimes | None = None
     """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
     value_model: float | None = None

@@ -82,17 +82,17 @@ class Measure:
             MeasureError: If the function raised, or returned something that is no number.
         """
         try:
-            found = self.of(facts)
+            result = self.of(facts)
         except Exception as error:  # whatever a user's function does
             raise MeasureError(
                 f"measure {self.name!r} raised {type(error).__name__}: {error}, in round {facts.round}"
             ) from error
-        if found is None:
+        if result is None:
             return None
-        if not isinstance(found, Real):
+        if not isinstance(result, Real):
             raise MeasureError(
-                f"measure {self.name!r} returned a {type(found).__name__}; allowed: a number, or None where a round "
+                f"measure {self.name!r} returned a {type(result).__name__}; allowed: a number, or None where a round "
                 "has no value"
             )
-        number = float(found)
+        number = float(result)
         return number if math.isfinite(number) else None

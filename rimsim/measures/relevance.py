@@ -32,8 +32,8 @@ def precision(hits: ArrayLike) -> float:
     Returns:
         Between 0 and 1; 0 if there is no position.
     """
-    found = _hits(hits)
-    return float(found.mean()) if found.size else 0.0
+    hit = _hits(hits)
+    return float(hit.mean()) if hit.size else 0.0
 
 
 def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
@@ -49,10 +49,10 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
         Between 0 and 1 where relevant items are counted; with expectations it may exceed 1 by chance. 0 if no
         arrival has a relevant item.
     """
-    found, number = _hits(hits), as_counts(relevant, "relevant")
-    same_length(found, number, "hits and relevant")
-    some = number > 0
-    return float((found.sum(axis=1)[some] / number[some]).mean()) if some.any() else 0.0
+    hit, number = _hits(hits), as_counts(relevant, "relevant")
+    same_length(hit, number, "hits and relevant")
+    has_relevant = number > 0
+    return float((hit.sum(axis=1)[has_relevant] / number[has_relevant]).mean()) if has_relevant.any() else 0.0
 
 
 def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
@@ -67,18 +67,18 @@ def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
     Returns:
         Between 0 and 1; 0 if no arrival has a relevant item.
     """
-    found, number = _hits(hits), as_counts(relevant, "relevant")
-    same_length(found, number, "hits and relevant")
-    if (over := found.sum(axis=1) > number).any():
+    hit, number = _hits(hits), as_counts(relevant, "relevant")
+    same_length(hit, number, "hits and relevant")
+    if (over := hit.sum(axis=1) > number).any():
         row = int(np.flatnonzero(over)[0])
-        raise DataError(f"relevant[{row}]: {number[row]:g}; allowed: at least its {found[row].sum()} hits")
-    some = number > 0
-    k = found.shape[1]
-    if not some.any() or k == 0:
+        raise DataError(f"relevant[{row}]: {number[row]:g}; allowed: at least its {hit[row].sum()} hits")
+    has_relevant = number > 0
+    k = hit.shape[1]
+    if not has_relevant.any() or k == 0:
         return 0.0
     discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(discount)[np.minimum(number[some].astype(np.int64), k) - 1]
-    return float((found[some] @ discount / ideal).mean())
+    ideal = np.cumsum(discount)[np.minimum(number[has_relevant].astype(np.int64), k) - 1]
+    return float((hit[has_relevant] @ discount / ideal).mean())
 
 
 def per_slate(values: ArrayLike) -> float:
@@ -114,7 +114,7 @@ def penalised_value(worth: ArrayLike, exposure: ArrayLike, required: ArrayLike, 
 
 
 def _hits(hits: ArrayLike) -> NDArray[np.bool_]:
-    found = np.asarray(hits, np.bool_)
-    if found.ndim != 2:
-        raise DataError(f"hits: an array of shape {found.shape}; allowed: (arrivals, positions)")
-    return found
+    hit = np.asarray(hits, np.bool_)
+    if hit.ndim != 2:
+        raise DataError(f"hits: an array of shape {hit.shape}; allowed: (arrivals, positions)")
+    return hit

@@ -77,7 +77,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> PairedDifference:
     """Mean of a − b over seeds with the paired Student-t interval and d_z.
 
-    Agents see the same arrivals and the same dice in a seed, so that pairing takes most of the noise out.
+    Agents see the same arrivals and the same random numbers at a seed, so that pairing takes most of the noise out.
 
     Args:
         a: (n,) one value a seed.

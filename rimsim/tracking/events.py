@@ -206,15 +206,15 @@ def read_scalars(folder: Path) -> dict[str, list[Point]]:
     events = event_accumulator.EventAccumulator(str(folder), size_guidance=_ALL_POINTS)
     events.Reload()
     tags = events.Tags()
-    found = {
+    series = {
         name: [Point(event.step, event.value) for event in events.Scalars(name)] for name in tags["scalars"]
     }
     for name in tags["tensors"]:
         if events.SummaryMetadata(name).plugin_data.plugin_name == "scalars":
-            found[name] = [
+            series[name] = [
                 Point(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(name)
             ]
-    return found
+    return series
 
 
 def _records(paths: Sequence[Path]) -> Iterator[Any]:

@@ -119,6 +119,9 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agents", help="comma-separated names, or file.py:Class, with options in brackets")
+    parser.add_argument(
+        "--measures", help="measures of your own beside the built-in ones: file.py:name, parted by commas"
+    )
     parser.add_argument("--rounds", type=positive, help="rounds, in place of the scenario's")
     parser.add_argument("--seeds", help="how many seeds, or which: 0,3,7 (default: 2)")
     parser.add_argument("--data", help="name, folder, zip, CSV or Parquet file, in place of the scenario's")
@@ -183,6 +186,7 @@ def _require_same(options: argparse.Namespace, run: Run) -> None:
         grid = sweep_command.parsed_grid(options.grid, options.beta)
     entries = {
         "agents": None if options.agents is None else _split(options.agents),
+        "measures": None if options.measures is None else _split(options.measures),
         "seeds": None if options.seeds is None else parsed_seeds(options.seeds),
         "frozen": _frozen(options),
         "sweep": grid,
@@ -224,6 +228,7 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
         seeds=parsed_seeds(options.seeds or "2"),
         data=options.data,
         settings=_all_settings(options),
+        measures=_split(options.measures or ""),
         frozen=_frozen(options),
         out=options.out,
         batch_size=options.batch_size,
@@ -273,6 +278,7 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
         source.scenario,
         agents=source.config["agents"],
         seeds=source.seeds,
+        measures=list(source.own_measures),
         frozen=source.config["frozen"],
         out=options.out,
         batch_size=options.batch_size,
@@ -319,6 +325,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> None:
             parsed_seeds(options.seeds or "2"),
             data=options.data,
             settings=_all_settings(options),
+            measures=_split(options.measures or ""),
             out=options.out,
             batch_size=options.batch_size,
             workers=options.workers,

@@ -60,7 +60,8 @@ def _titled(run: Run) -> tuple[str, pd.DataFrame]:
 
     table = sweep_table(run)
     fields = swept_fields(table)
-    means = front_table(table, fields, _SHOWN)
+    own = (measure.name for measure in run.own_measures.values())
+    means = front_table(table, fields, (*_SHOWN, *own))
     points = [" ".join(f"{n}={v}" for n, v in row.items()) for row in means[fields].to_dict("records")]
     labelled = means.assign(agent=[f"{name} {at}" for name, at in zip(means["agent"], points, strict=True)])
     return f"{run.scenario.name}: means over the late rounds, {spread(len(run.seeds))}", labelled

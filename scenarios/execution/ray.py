@@ -206,8 +206,8 @@ def _file_of(text: str) -> str | None:
 
 
 def _sources(arms: Sequence[Arm]) -> Sources:
-    """What arms name, by its place as written: agents, models, arrivals, consumers and logs in a file or folder."""
-    named = {_file_of(text) for arm in arms for text in (arm.agent, *own_places(arm.config))}
+    """What arms name, by its place as it is written: files of a user's own, logs in a file or a folder."""
+    named = {_file_of(text) for arm in arms for text in (arm.agent, *arm.measures, *own_places(arm.config))}
     named |= {arm.config.data.source for arm in arms}
     paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
     return {
@@ -332,6 +332,7 @@ def _moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
         arm,
         folder=folder,
         agent=here(arm.agent),
+        measures=tuple(here(place) for place in arm.measures),
         config=override(config, changes),
         labels=(("model", config.platform.model), *arm.labels),
     )

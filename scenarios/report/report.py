@@ -14,6 +14,8 @@ from rimsim.measures import late_words
 from rimsim.scenarios.pictures.loop import draw_all
 from rimsim.scenarios.pictures.tables import PictureTables
 from rimsim.scenarios.report.results import (
+    LOOP,
+    SHOWN,
     baseline_of,
     differences,
     loop_effects,
@@ -51,10 +53,17 @@ def _titled(run: Run) -> list[tuple[str, pd.DataFrame]]:
     there = set(rounds["agent"])
     agents = [name for name in run.agents if name in there]
     count = int(rounds["round"].max()) + 1
+    own = tuple(measure.name for measure in run.own_measures.values())
     tables = [
-        (f"{run.scenario.name}: {late_words(count)}, {spread(seeds)}", summary(rounds, agents)),
-        (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents)),
-        ("What retraining does: retrained minus frozen, at the same seeds", loop_effects(rounds, agents)),
+        (
+            f"{run.scenario.name}: {late_words(count)}, {spread(seeds)}",
+            summary(rounds, agents, SHOWN + own),
+        ),
+        (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, SHOWN + own)),
+        (
+            "What retraining does: retrained minus frozen, at the same seeds",
+            loop_effects(rounds, agents, LOOP + own),
+        ),
     ]
     return [(title, table) for title, table in tables if len(table)]
 
@@ -113,6 +122,7 @@ def picture_tables(run: Run) -> PictureTables:
         arrivals=shown(run.arrivals),
         prices=prices,
         popularity=events,
+        measures=run.measures,
     )
 
 

@@ -11,6 +11,7 @@ from rimsim import measures
 from rimsim.scenarios.store.run_folder import FROZEN
 
 __all__ = [
+    "LOOP",
     "SHOWN",
     "baseline_of",
     "differences",
@@ -24,6 +25,8 @@ __all__ = [
 
 SHOWN = ("utility", "shortfall", "coverage", "perplexity", "effective_items", "log_gini", "gap")
 """Metrics of the final table."""
+LOOP = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
+"""Metrics of the table of what retraining does."""
 
 
 def spread(seeds: int) -> str:
@@ -73,7 +76,7 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: tuple[str, ...
 def loop_effects(
     rounds: pd.DataFrame,
     agents: list[str],
-    metrics: tuple[str, ...] = ("coverage", "effective_items", "log_gini", "jaccard", "utility"),
+    metrics: tuple[str, ...] = LOOP,
 ) -> pd.DataFrame:
     """As :func:`differences`: retrained minus frozen, in the late rounds, for every agent with a frozen arm."""
     pairs = [(name.removesuffix(FROZEN), name) for name in agents if name.endswith(FROZEN)]

@@ -21,10 +21,13 @@ from rimsim import __version__
 from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.errors import ConfigError, RunFolderError, reason
 from rimsim.files import remove_drafts
+from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.store.write import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rimsim.measures import Measure
 
 __all__ = [
     "BEGUN",
@@ -157,6 +160,16 @@ class Run:
     def seeds(self) -> list[int]:
         """Seeds of the run."""
         return [int(seed) for seed in self.config["seeds"]]
+
+    @cached_property
+    def own_measures(self) -> dict[str, Measure]:
+        """Place → measure of a user's own, as the folder keeps it: without its function."""
+        return {place: recorded(record) for place, record in self.config.get("measures", {}).items()}
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """Metric name → measure, built-in ones and those of a user's own."""
+        return {**MEASURES, **{measure.name: measure for measure in self.own_measures.values()}}
 
     @cached_property
     def rounds(self) -> pd.DataFrame:

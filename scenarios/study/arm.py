@@ -16,7 +16,7 @@ from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import own_places, warm_model
-from rimsim.measures import late_means, measured
+from rimsim.measures import MEASURES, late_means, measured, own_measures
 from rimsim.scenarios.store.run_folder import FAILURES, part_name
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from rimsim.market import ClosedRound
 
 __all__ = ["Arm", "open_round", "prepare", "run_arm"]
+
+_FINAL = ("utility", "shortfall", "coverage", "perplexity")
+"""Built-in measures in TensorBoard's table."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Arm:
     """Compute certificates, which score every state of a round once more."""
     ledger: bool
     """Write the ledger."""
+    measures: tuple[str, ...] = ()
+    """Places of measures of a user's own."""
     labels: tuple[tuple[str, object], ...] = ()
     """More fields to show in TensorBoard's table of hyperparameters."""
 
@@ -87,7 +92,8 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
         batch_size: Arrivals a batch at most; results do not depend on it.
 
     Raises:
-        RimsimError: Whatever went wrong in the market, the model or the agent, with the line in a user's own file.
+        RimsimError: Whatever went wrong in the market, the model, the agent or a measure, with the line in a user's own
+            file.
         RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
     part = part_name(arm.name, arm.seed)
@@ -97,7 +103,7 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
     with disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
-        with disk_errors(arm.folder), own_code([arm.agent, *own_places(arm.config)]):
+        with disk_errors(arm.folder), own_code([arm.agent, *arm.measures, *own_places(arm.config)]):
             _play_rounds(arm, part, report, batch_size)
     except Exception:
         with suppress(OSError):
@@ -110,6 +116,8 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size:
     agent = make_agent(arm.agent)
     market = market_for(agent, config, seeds=Seeds.all(arm.seed), retrain=False if arm.frozen else None)
     shared = ArmFacts.of(market.world, config, arm.seed)
+    own = {measure.name: measure for measure in own_measures(arm.measures).values()}
+    measures = {**MEASURES, **own}
     adoption = AdoptionCount(market.world.release)
     figures: list[pd.DataFrame] = []
     first: NDArray[np.int64] | None = None
@@ -121,7 +129,9 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size:
         before = pd.read_parquet(folder / "rounds" / f"{part}.parquet")
         figures = [before[before["round"] == number] for number in range(market.round)]
         report(served)
-    with Tracker(folder, arm.name, arm.seed, first_round=market.round, first_arrival=served) as tracker:
+    with Tracker(
+        folder, arm.name, arm.seed, first_round=market.round, first_arrival=served, measures=measures
+    ) as tracker:
         while not market.done:
             play_round(market, agent, batch_size, report)
             closed = market.closed.pop()
@@ -132,7 +142,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size:
             proof = certified(closed, price, bound_price) if arm.certify else None
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
-            values = measured(shared.round(closed, first, adoption.times(), proof))
+            values = measured(shared.round(closed, first, adoption.times(), proof), measures.values())
             figures.append(_long(arm, closed.number, values))
             _write_round(arm, closed, part)
             if price is not None:
@@ -151,7 +161,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size:
             if not market.done:
                 save(folder, part, ArmProgress(market.state, first, adoption, served, bound_price))
             report(0)  # the round is on disk, all of it
-        tracker.finish(_hyperparameters(config, arm.labels), _finals(figures))
+        tracker.finish(_hyperparameters(config, arm.labels), _finals(figures, (*_FINAL, *own)))
     adopted = adoption.table(arm.name, arm.seed)
     if adopted is not None:
         write_table(folder / "adoption" / f"{part}.parquet", adopted)
@@ -240,11 +250,7 @@ def _hyperparameters(
     return found
 
 
-def _finals(figures: list[pd.DataFrame]) -> dict[str, float | None]:
+def _finals(figures: list[pd.DataFrame], metrics: tuple[str, ...]) -> dict[str, float | None]:
     """Means over the late rounds, for the table of hyperparameters."""
     means = late_means(pd.concat(figures, ignore_index=True)).set_index("metric")["value"]
-    return {
-        name: float(means[name])
-        for name in ("utility", "shortfall", "coverage", "perplexity")
-        if name in means
-    }
+    return {name: float(means[name]) for name in metrics if name in means}

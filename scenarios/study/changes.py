@@ -1,4 +1,4 @@
-"""What has changed since a run began: its config, versions, the log, files of agents and model."""
+"""What has changed since a run began: its config, versions, the log, files of agents, measures and model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["changes", "digests", "require_unchanged"]
 
 
 def require_unchanged(run: Run) -> None:
-    """Refuse to go on where another version, config, log or agent would: the tables would mix two experiments.
+    """Refuse to go on where another version, config, log, agent or measure would: the tables would mix two experiments.
 
     Raises:
         RunFolderError: If something has changed; it names what.
@@ -46,7 +46,7 @@ def require_unchanged(run: Run) -> None:
 
 
 def changes(run: Run) -> list[str]:
-    """What has changed of what a run hangs on beside its config: versions, the log, files of agents and model.
+    """What has changed of what a run hangs on beside its config: versions, the log, files of a user's own.
 
     Args:
         run: The run.
@@ -57,15 +57,20 @@ def changes(run: Run) -> list[str]:
         for name, made in run.config["versions"].items()
         if here.get(name) != made
     ]
-    found = digests(run.scenario, run.config["agents"])
+    found = digests(run.scenario, [*run.config["agents"], *run.own_measures])
     changed = [name for name, value in run.config["digests"].items() if found.get(name) != value]
     told = [f"made with other versions: {'; '.join(other)}"] if other else []
     return told + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
 
 
-def digests(config: ScenarioConfig, agents: Sequence[str]) -> dict[str, str]:
-    """What a run hangs on beside its config: the content of the log and of the files of agents and model."""
-    files = files_of([*agents, *own_places(config)])
+def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
+    """What a run hangs on beside its config: the content of the log, and of files of a user's own.
+
+    Args:
+        config: The scenario, which may name some.
+        places: Agents and measures.
+    """
+    files = files_of([*places, *own_places(config)])
     for file in files:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file.{nearest_file(file)}")

@@ -29,6 +29,7 @@ def compare(
     *,
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
+    measures: Sequence[str] = (),
     frozen: Sequence[str] | None = None,
     out: str | Path | None = None,
     batch_size: int | None = None,
@@ -50,6 +51,7 @@ def compare(
         seeds: How many seeds, from 0, or which.
         data: Replaces ``data.source``.
         settings: Other fields to replace, by dotted name.
+        measures: Places of measures of a user's own, ``my_measure.py:freshness``, beside the built-in ones.
         frozen: Agents that also get an arm whose model is never retrained. None: ``relevance``, or the first agent,
             where the scenario retrains.
         out: The run folder; None: ``runs/<scenario>-<time>``.
@@ -66,7 +68,8 @@ def compare(
         The run, with its tables.
 
     Raises:
-        ConfigError: If scenario, agents, seeds, workers or backend do not fit; nothing has been written then.
+        ConfigError: If scenario, agents, measures, seeds, workers or backend do not fit; nothing has been written then.
+        MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
@@ -74,5 +77,7 @@ def compare(
     execution = Execution(batch_size, workers, backend, address, console)
     config = resolved(scenario, rounds, data, settings)
     folder = folder_for(out, config.name)
-    study = planned(folder, config, {}, agents, seeds, frozen, certify=certify, ledger=ledger)
+    study = planned(
+        folder, config, {}, agents, seeds, frozen, certify=certify, ledger=ledger, measures=measures
+    )
     return run(study, command or "rimsim.scenarios.compare", execution)

@@ -80,8 +80,9 @@ def _join(folder: Path, names: list[str], *, keep_parts: bool) -> None:
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
     rounds = rounds.drop(columns="_rank").reset_index(drop=True)
-    write_summary(folder, rounds)
-    draw_pictures(Run(folder))
+    run = Run(folder)
+    write_summary(folder, rounds, measures=run.measures)
+    draw_pictures(run)
     if not keep_parts:  # with arms missing, the run can still be resumed
         write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")

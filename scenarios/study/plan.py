@@ -15,6 +15,7 @@ from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import check_plugs
+from rimsim.measures import records, try_measures
 from rimsim.scenarios.report.report import catalogue
 from rimsim.scenarios.store.load_report import load_facts
 from rimsim.scenarios.store.run_folder import BEGUN, CATALOGUE, CONFIG, FROZEN, Run, versions
@@ -25,6 +26,7 @@ from rimsim.scenarios.study.changes import digests
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rimsim.measures import Measure
     from rimsim.scenarios.store.points import Point
 
 __all__ = ["Plan", "begin", "checked_plan", "default_agents", "plan_of", "resolved"]
@@ -82,6 +84,8 @@ class Plan:
     """Compute certificates of every round."""
     ledger: bool
     """Write the ledger."""
+    measures: Mapping[str, Measure] = dataclasses.field(default_factory=dict)
+    """Place → measure of a user's own."""
 
     @property
     def names(self) -> list[str]:
@@ -104,6 +108,7 @@ class Plan:
                 folder=self.point.folder,
                 certify=self.certify,
                 ledger=self.ledger,
+                measures=tuple(self.measures),
                 labels=self.point.labels,
             )
             for seed in self.seeds
@@ -119,6 +124,7 @@ def checked_plan(
     *,
     certify: bool,
     ledger: bool,
+    measures: Mapping[str, Measure],
 ) -> Plan:
     """Check what is to be run, before anything is written.
 
@@ -130,9 +136,11 @@ def checked_plan(
             where the scenario retrains.
         certify: Compute certificates of every round.
         ledger: Write the ledger.
+        measures: Place → measure of a user's own.
 
     Raises:
         ConfigError: If agents, model or seeds do not fit, or the slate the catalogue.
+        MeasureError: If a measure cannot be computed.
         DataError: If the log cannot be read.
         RunFolderError: If the cache cannot be written to.
     """
@@ -140,8 +148,9 @@ def checked_plan(
     numbers = tuple(_seeds(seeds))
     check_plugs(point.config)
     with disk_errors(cache_folder()):
-        build_world(point.config)  # a bad log or slate is told before anything is written
-    return Plan(point, tuple(agents), chosen, numbers, certify, ledger)
+        world = build_world(point.config)  # a bad log or slate is told before anything is written
+    try_measures(measures, world.log.items, point.config.slate)
+    return Plan(point, tuple(agents), chosen, numbers, certify, ledger, measures)
 
 
 def plan_of(point: Point, run: Run) -> Plan:
@@ -159,6 +168,7 @@ def plan_of(point: Point, run: Run) -> Plan:
         tuple(run.seeds),
         about["certify"],
         about["ledger"],
+        run.own_measures,
     )
 
 
@@ -180,10 +190,11 @@ def begin(plan: Plan, command: str) -> None:
         "seeds": list(plan.seeds),
         "certify": plan.certify,
         "ledger": plan.ledger,
+        "measures": records(plan.measures),
         "scenario": to_plain(config),
         "truth": None if world.truth is None else dataclasses.asdict(world.truth.report),
         "log": load_facts(world.log),
-        "digests": digests(config, plan.agents),
+        "digests": digests(config, (*plan.agents, *plan.measures)),
         "versions": versions(),
     }
     write_table(folder / CATALOGUE, catalogue(world))

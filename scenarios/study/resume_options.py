@@ -48,7 +48,7 @@ def require_same(
     asked = flat(to_plain(resolved(options.scenario or run.scenario, options.rounds, options.data, settings)))
     there = flat(to_plain(run.scenario))
     wanted = asked | {name: given for name, given in entries.items() if given is not None}
-    there |= {name: run.config.get(name) for name in entries}
+    there |= {name: run.config.get(name) for name in entries} | {"measures": list(run.own_measures)}
     for name, given, value in (
         ("ledger", getattr(options, "no_ledger", False), False),
         ("ledger", getattr(options, "ledger", False), True),

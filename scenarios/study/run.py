@@ -12,6 +12,7 @@ import yaml
 
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.errors import ArmsError
+from rimsim.measures import own_measures, records
 from rimsim.scenarios.execution.arms import executor, run_arms
 from rimsim.scenarios.execution.options import Execution
 from rimsim.scenarios.pictures.front import draw_sweep
@@ -60,6 +61,7 @@ def planned(
     *,
     certify: bool,
     ledger: bool,
+    measures: Sequence[str] = (),
 ) -> Study:
     """Check a comparison or sweep before anything is written; as :func:`rimsim.scenarios.sweep` has it.
 
@@ -72,11 +74,16 @@ def planned(
         frozen: Agents that also get an arm without retraining; None: the usual one, where the scenario retrains.
         certify: Compute certificates of every round.
         ledger: Write the ledgers.
+        measures: Places of measures of a user's own.
     """
     points = points_of(folder, base, grid)
     if agents is None:  # defaults contain one another: the shortest can play at every point
         agents = min((default_agents(point.config) for point in points), key=len)
-    plans = [checked_plan(point, agents, seeds, frozen, certify=certify, ledger=ledger) for point in points]
+    own = own_measures(measures)
+    plans = [
+        checked_plan(point, agents, seeds, frozen, certify=certify, ledger=ledger, measures=own)
+        for point in points
+    ]
     return Study(folder, base, grid, tuple(plans))
 
 
@@ -162,6 +169,7 @@ def _describe(study: Study, command: str) -> None:
         "seeds": list(plan.seeds),
         "certify": plan.certify,
         "ledger": plan.ledger,
+        "measures": records(plan.measures),
         "scenario": to_plain(study.base),
         "versions": versions(),
     }

@@ -33,6 +33,7 @@ def sweep(
     *,
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
+    measures: Sequence[str] = (),
     out: str | Path | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -53,6 +54,7 @@ def sweep(
         seeds: How many seeds, from 0, or which.
         data: Replaces ``data.source``.
         settings: Other fields to replace at every point, by dotted name.
+        measures: Places of measures of a user's own, as in :func:`rimsim.scenarios.compare`.
         out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
             ``points/``.
         batch_size: Arrivals a batch at most; results do not depend on it.
@@ -68,7 +70,9 @@ def sweep(
         The sweep, whose table ``sweep`` has a column for each swept field.
 
     Raises:
-        ConfigError: If grid, scenario, agents, seeds, workers or backend do not fit; nothing has been written then.
+        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend do not fit; nothing has been written
+            then.
+        MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
@@ -77,5 +81,7 @@ def sweep(
     base = resolved(scenario, rounds, data, settings)
     values = {field: list(choices) for field, choices in (grid or {BETA: _BETAS}).items()}
     folder = folder_for(out, f"{base.name}-sweep")
-    study = planned(folder, base, values, agents, seeds, [], certify=certify, ledger=ledger)
+    study = planned(
+        folder, base, values, agents, seeds, [], certify=certify, ledger=ledger, measures=measures
+    )
     return run(study, command or "rimsim.scenarios.sweep", execution)

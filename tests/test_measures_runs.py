@@ -1,0 +1,198 @@
+"""Measures of one's own in comparisons and sweeps: computed, shown, resumed and refused as what is built in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_markets import small_scenario
+
+from rimsim import tracking
+from rimsim.data import load
+from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
+from rimsim.scenarios import compare, load_run, sweep
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.study.run import resume
+
+DOCS = Path(__file__).parents[1] / "docs"
+FILLED = """\
+from rimsim.measures import Measure
+
+filled = Measure("filled", "share", "#{positions: >= 0} / (n·k)", of=lambda facts: (facts.slates >= 0).mean())
+"""
+
+
+def _example(name):
+    text = (DOCS / "measures.md").read_text(encoding="utf-8")
+    return text.split(f"# {name}\n", 1)[1].split("```", 1)[0]
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory):
+    """The folder of a comparison by the command line, on two workers, with the documentation's measure."""
+    folder = tmp_path_factory.mktemp("documented")
+    (folder / "my_measure.py").write_text(_example("my_measure.py"))
+    status = main(
+        [
+            "compare", "--agents", "relevance,random", "--measures", f"{folder / 'my_measure.py'}:freshness",
+            "--rounds", "2", "--workers", "2", "--out", str(folder / "run"), "--no-certificate",
+            "--set", "data.min_item_events=120", "--set", "arrivals.per_round=120", "--set", "slate=5",
+            "--set", "platform.model=popularity-hp",
+        ]
+    )  # fmt: skip
+    assert status == 0
+    return folder
+
+
+def test_the_documented_measure_is_in_the_table_of_rounds(documented):
+    """In every round of every arm it is the share that a count over the ledger gives."""
+    run = load_run(documented / "run")
+    year = load("ml-latest-small", min_item_events=120).items["year"].to_numpy(int)
+    shown = run.ledger.assign(new=year[run.ledger["item"]] > year.max() - 10)
+    expected = shown.groupby(["agent", "seed", "round"], observed=True)["new"].mean()
+    found = run.rounds[run.rounds["metric"] == "freshness"].set_index(["agent", "seed", "round"])["value"]
+    assert len(found) == 3 * 2 * 2
+    assert found.to_dict() == pytest.approx(expected.to_dict())
+    assert expected.nunique() > 4
+
+
+def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented, capsys):
+    """Report prints and draws it, also where its file is gone; TensorBoard has its series and its band."""
+    folder = documented / "run"
+    source = documented / "my_measure.py"
+    source.rename(documented / "gone.py")
+    try:
+        assert main(["report", str(folder)]) == 0
+        printed = capsys.readouterr().out
+    finally:
+        (documented / "gone.py").rename(source)
+    assert printed.count("freshness") == 3
+    run = load_run(folder)
+    rows = run.rounds[(run.rounds["metric"] == "freshness") & (run.rounds["agent"] == "random")]
+    series = tracking.read_scalars(tracking.event_folder(folder, "random", 1))["own/freshness"]
+    assert [point.value for point in series] == pytest.approx(rows[rows["seed"] == 1]["value"].to_list())
+    band = tracking.read_scalars(tracking.summary_folder(folder, "random"))["bands/freshness/mid"]
+    assert [point.value for point in band] == pytest.approx(rows.groupby("round")["value"].mean().to_list())
+
+
+def test_the_documented_run_is_repeated_with_its_measure(documented, capsys):
+    """--from repeats the run, measure included, to the same tables; --resume takes the same measure and no other."""
+    folder, again = str(documented / "run"), str(documented / "again")
+    assert main(["compare", "--from", folder, "--out", again, "--workers", "1"]) == 0
+    assert "equal to" in capsys.readouterr().out
+    place = f"{documented / 'my_measure.py'}:freshness"
+    assert main(["compare", "--resume", "--out", folder, "--measures", place]) == 0
+    assert main(["compare", "--resume", "--out", folder, "--measures", "other.py:freshness"]) == 2
+    assert (
+        "found other options than it began with: measures ['other.py:freshness']" in capsys.readouterr().err
+    )
+
+
+def test_the_documented_test_of_the_measure_passes(documented, monkeypatch):
+    """The test module of the documentation runs as it stands."""
+    monkeypatch.syspath_prepend(documented)
+    names = {}
+    exec(_example("test_my_measure.py"), names)  # noqa: S102 - the documentation is ours
+    case = names["TestFreshness"]()
+    tests = [name for name in dir(case) if name.startswith("test_")]
+    assert len(tests) > 4
+    for name in tests:
+        getattr(case, name)()
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes the measure's file and goes where it lies."""
+    monkeypatch.chdir(tmp_path)
+    return (tmp_path / "mine.py").write_text
+
+
+def _compare(out, measures=("mine.py:filled",), **options):
+    return compare(
+        small_scenario(), ("random",), seeds=1, out=out, workers=1, frozen=[], measures=measures, **options
+    )
+
+
+def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
+    """What is built in does not depend on which other measures are computed."""
+    write(FILLED)
+    with_mine, without = _compare("mine"), _compare("plain", ())
+    rounds = with_mine.rounds
+    mine = rounds["metric"] == "filled"
+    shown = with_mine.ledger.groupby("round").size() / (120 * 5)
+    assert rounds[mine]["value"].to_list() == pytest.approx(shown.to_list())
+    pd.testing.assert_frame_equal(rounds[~mine].reset_index(drop=True), without.rounds, check_exact=True)
+
+
+def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, monkeypatch):
+    """Stopped after a round, it ends as the whole run did; with other content in the file it is refused."""
+    from rimsim.scenarios.study import arm
+
+    write(FILLED)
+    save = arm.save
+
+    def save_and_stop(*progress):
+        save(*progress)
+        raise MeasureError("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arm, "save", save_and_stop)
+        with pytest.raises(ArmsError, match="enough"):
+            _compare("run")
+    write(FILLED + "\n")
+    with pytest.raises(RunFolderError, match=r"changed since the run began: mine\.py"):
+        resume("run", workers=1)
+    write(FILLED)
+    assert digest(resume("run", workers=1)) == digest(_compare("whole"))
+
+
+def test_a_sweep_has_the_measure_at_every_point(write, capsys):
+    """The table of a sweep holds its late means, and the printed one a column."""
+    write(FILLED)
+    run = sweep(
+        small_scenario(rounds=2),
+        {"slate": [3, 5]},
+        ("random",),
+        seeds=1,
+        out="sweep",
+        workers=1,
+        measures=["mine.py:filled"],
+        certify=False,
+    )
+    table = run.sweep
+    assert table[table["metric"] == "filled"]["value"].to_list() == [1.0, 1.0]
+    assert main(["report", "sweep"]) == 0
+    assert "filled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "error", "said"),
+    [
+        (FILLED, "mine.py:filed", ConfigError, "Did you mean 'filled'"),
+        (
+            FILLED.replace("slates", "slate"),
+            "mine.py:filled",
+            MeasureError,
+            "no attribute 'slate'.*mine.py:3",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, text, place, error, said):
+    """A wrong name and a function with a slip are told at once, and no folder appears."""
+    write(text)
+    with pytest.raises(error, match=said):
+        _compare("run", [place])
+    assert not Path("run").exists()
+
+
+def test_a_measure_that_fails_in_a_round_is_named_with_its_line(write):
+    """What no made-up round showed ends the arm with an error that names measure, round and line."""
+    write(FILLED.replace("(facts.slates >= 0).mean()", "1 / (2 - facts.round)"))
+    with pytest.raises(
+        ArmsError, match=r"measure 'filled' raised ZeroDivisionError: .*, in round 2 \(mine.py:3\)"
+    ):
+        _compare("run")
+    assert np.isclose(load_run("run").rounds.query("metric == 'filled'")["value"].max(), 1.0)
