@@ -74,8 +74,10 @@ Time = Annotated[float | str | None, BeforeValidator(_is_time)]
 
 
 def _pairs(options: object) -> object:
-    """A mapping as pairs, which a frozen record can hold."""
-    return tuple(options.items()) if isinstance(options, dict) else options
+    """A mapping as pairs, and lists in it as tuples: what a frozen record can hold."""
+    if isinstance(options, dict):
+        return tuple((name, _pairs(value)) for name, value in options.items())
+    return tuple(_pairs(value) for value in options) if isinstance(options, list) else options
 
 
 Options = Annotated[

@@ -83,35 +83,40 @@ def _arguments(
     parameters = inspect.signature(factory).parameters
     given: dict[str, object] = {"scenario": scenario} if "scenario" in parameters else {}
     if "options" in parameters:
-        return given | {"options": _typed(factory, "options", dict(options), origin)}
-    allowed = [name for name in parameters if name != "scenario"]
+        record = _annotation(factory, "options")
+        fields = (
+            [field.name for field in dataclasses.fields(record)] if dataclasses.is_dataclass(record) else []
+        )
+        _require_known(options, fields, origin)
+        return given | {"options": _typed(record, "options", dict(options), origin)}
+    _require_known(options, [name for name in parameters if name != "scenario"], origin)
+    return given | {
+        name: _typed(_annotation(factory, name), name, value, origin) for name, value in options.items()
+    }
+
+
+def _require_known(options: Mapping[str, object], allowed: Sequence[str], origin: str) -> None:
     for name in options:
         if name not in allowed:
             raise ConfigError(f"{origin} has no option {name!r}.{nearest(name, allowed)}")
-    return given | {name: _typed(factory, name, value, origin) for name, value in options.items()}
 
 
-def _typed(factory: Callable[..., Any], name: str, value: object, origin: str) -> object:
-    """A value of the type with which a constructor annotates its parameter."""
+def _annotation(factory: Callable[..., Any], name: str) -> Any:
+    """The type with which a constructor annotates a parameter; anything, where it is known to type checkers alone."""
     annotation = inspect.signature(factory).parameters[name].annotation
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307  # the file just ran
-        except NameError:  # imported for type checkers alone
-            annotation = Any
-    if annotation is inspect.Parameter.empty:
-        annotation = Any
+        except NameError:
+            return Any
+    return Any if annotation is inspect.Parameter.empty else annotation
+
+
+def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
+    """A value of an annotated type."""
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or name
-        fields = (
-            [field.name for field in dataclasses.fields(annotation)]
-            if dataclasses.is_dataclass(annotation)
-            else []
-        )
-        hint = nearest(field, fields) if fields and field not in fields else ""
-        raise ConfigError(
-            f"{origin}: option {field!r} is {first['input']!r}: {first['msg']}.{hint}"
-        ) from None
+        raise ConfigError(f"{origin}: option {field!r} is {first['input']!r}: {first['msg']}") from None

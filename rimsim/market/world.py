@@ -43,6 +43,7 @@ __all__ = [
     "initial_model",
     "own_places",
     "warm_model",
+    "world_of",
 ]
 
 
@@ -94,7 +95,19 @@ def build_world(config: ScenarioConfig) -> World:
     require_usable(
         log, Needs(items=max(2, config.slate), gap=duration_seconds(data.session_gap)), use="run the market"
     )
-    sessions = log.sessions(data.session_gap)
+    return world_of(log, config, arrivals, consumer)
+
+
+def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, consumer: Consumer) -> World:
+    """Cut a log at the opening of the market, and fit the truth where the consumer needs one.
+
+    Args:
+        log: The log.
+        config: The scenario.
+        arrivals: Who arrives; says when the market opens.
+        consumer: Who consumes.
+    """
+    sessions = log.sessions(config.data.session_gap)
     opening = arrivals.opening(log)
     given = np.zeros(log.n_items) if opening.release is None else np.asarray(opening.release, np.float64)
     release = np.where(given == 0, ALWAYS, ticks(given))
@@ -102,7 +115,7 @@ def build_world(config: ScenarioConfig) -> World:
         log=log,
         sessions=sessions,
         past=opening.past,
-        past_sessions=opening.past.sessions(data.session_gap),
+        past_sessions=opening.past.sessions(config.data.session_gap),
         opening=opening.time,
         release=release,
         last_release=int(release.max()),

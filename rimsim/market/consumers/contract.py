@@ -58,6 +58,12 @@ class Visits:
         """(visit, item) pairs of all that the visitors consumed before, even what the platform does not know yet."""
         return self.histories.consumed(self.slot)
 
+    def in_market(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(visit, item) pairs of what the visitors consumed in the market before, in order of consumption."""
+        counts = self.histories.events.counts[self.slot]
+        _, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
+        return np.repeat(np.arange(len(counts)), counts), items
+
     def uniform(self, slates: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n, k) uniform draws, one for each pair of a visit and an item, whatever else is shown."""
         return uniform_draws(self.keys[self.row], slates)

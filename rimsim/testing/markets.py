@@ -1,0 +1,65 @@
+"""A small market around a part that is to be tested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, Seeds
+from rimsim.intensity import Popularity
+from rimsim.market import Market
+from rimsim.market.arrivals import make_arrivals
+from rimsim.market.consumers import make_consumer
+from rimsim.market.world import world_of
+from rimsim.matching import top_k
+
+if TYPE_CHECKING:
+    from rimsim.data.log import EventLog
+    from rimsim.market.arrivals import ArrivalProcess
+    from rimsim.market.consumers import Consumer
+
+__all__ = ["play", "small_market", "small_scenario"]
+
+
+def small_scenario() -> ScenarioConfig:
+    """Two rounds of 60 clones, slates of four."""
+    return ScenarioConfig(
+        rounds=2,
+        slate=4,
+        arrivals=ArrivalsConfig(per_round=60, max_visits=3),
+        platform=PlatformConfig(model="popularity"),
+    )
+
+
+def small_market(
+    log: EventLog,
+    scenario: ScenarioConfig,
+    arrivals: ArrivalProcess | None = None,
+    consumer: Consumer | None = None,
+    seed: int = 0,
+) -> Market:
+    """A market over a log, with a popularity model.
+
+    Args:
+        log: The log.
+        scenario: The config.
+        arrivals: Who arrives; None: as the config says.
+        consumer: Who consumes; None: as the config says.
+        seed: Of arrivals and choices.
+    """
+    world = world_of(
+        log,
+        scenario,
+        make_arrivals(scenario) if arrivals is None else arrivals,
+        make_consumer(scenario) if consumer is None else consumer,
+    )
+    return Market(scenario, seeds=Seeds.all(seed), world=world, model=Popularity().fit(world.past))
+
+
+def play(market: Market, batch_size: int | None = None) -> None:
+    """Serve all rounds with what is most relevant, in clock order."""
+    while not market.done:
+        arrivals = market.next_arrivals(batch_size)
+        slates = top_k(arrivals.relevance, arrivals.admissible, market.config.slate)
+        market.serve(arrivals, np.asarray(slates))

@@ -1,0 +1,198 @@
+"""Arrival processes and consumers: what each must do, and things of one's own by file and options."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_markets import small_scenario
+
+from rimsim.config import ArrivalsConfig, override, to_plain
+from rimsim.errors import ConfigError
+from rimsim.market import build_world
+from rimsim.market.arrivals import BUILT_IN as ARRIVALS
+from rimsim.market.consumers import BUILT_IN as CONSUMERS
+from rimsim.market.world import check_plugs
+from rimsim.scenarios import load_run
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.store.digest import digest
+from rimsim.testing import ArrivalTests, ConsumerTests
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+class TestClones(ArrivalTests):
+    """Clones keep what an arrival process promises."""
+
+    def make(self):
+        """The built-in one."""
+        return ARRIVALS["clones"](self.scenario())
+
+
+class TestBroadcast(ArrivalTests):
+    """A broadcast keeps what an arrival process promises."""
+
+    def make(self):
+        """The built-in one."""
+        return ARRIVALS["broadcast"](self.scenario())
+
+
+class TestReplay(ArrivalTests):
+    """A replay keeps what an arrival process promises."""
+
+    def make(self):
+        """The built-in one."""
+        return ARRIVALS["replay"](self.scenario())
+
+
+class TestIntensity(ConsumerTests):
+    """The fitted truth keeps what a consumer promises."""
+
+    def make(self):
+        """The built-in one."""
+        return CONSUMERS["intensity"](self.scenario())
+
+
+class TestReplayedLog(ConsumerTests):
+    """The log's own consumers keep what a consumer promises."""
+
+    def scenario(self):
+        """A replay, as its consumers need sessions."""
+        return dataclasses.replace(super().scenario(), arrivals=ArrivalsConfig(kind="replay", per_round=60))
+
+    def make(self):
+        """The built-in one."""
+        return CONSUMERS["replay"](self.scenario())
+
+
+# -- of one's own -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """The files of the documentation, where a user has gone to run them."""
+    if not DOCS.is_dir():
+        pytest.skip("not a source checkout")
+    monkeypatch.chdir(tmp_path)
+    for name in ("my_agent.py", "my_arrivals.py", "my_consumer.py", "my_model.py", "test_mine.py"):
+        text = (DOCS / "your-own.md").read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.split(f"# {name}\n", 1)[1].split("```", 1)[0])
+    return tmp_path
+
+
+def compared(out, *settings, workers=1):
+    """A small closed loop on the command line; its run."""
+    told = [part for setting in settings for part in ("--set", setting)]
+    status = main(
+        [
+            "compare", "closed-loop", "--agents", "relevance,rim-feedback", "--rounds", "2", "--seeds", "1",
+            "--set", "data.min_item_events=100", "--set", "slate=5", "--set", "arrivals.per_round=100",
+            "--set", "platform.model=popularity-hp", "--workers", str(workers), "--out", str(out), *told,
+        ]
+    )  # fmt: skip
+    assert status == 0
+    return load_run(out)
+
+
+def test_the_documented_arrivals_come_in_the_evening(written):
+    """They are as many as the option says, around its hour, the same on workers, and its file belongs to the run."""
+    settings = (
+        "arrivals.kind=my_arrivals.py:Evenings",
+        "arrivals.options.per_day=20",
+        "arrivals.options.peak=6",
+    )
+    run = compared(written / "run", *settings)
+    arrivals = run.arrivals
+    assert set(arrivals.groupby(["agent", "round"]).size()) == {140}
+    opening = build_world(run.scenario).opening
+    hour = (arrivals["time"] - opening) / 3600 % 24
+    assert hour.between(6 - 1.5 * 2**0.5 - 1e-6, 6 + 1.5 * 2**0.5 + 1e-6).all()
+    assert "my_arrivals.py" in run.config["digests"]
+    assert run.config["scenario"]["arrivals"]["options"] == {"per_day": 20, "peak": 6}
+    assert digest(compared(written / "workers", *settings, workers=2)) == digest(run)
+
+
+def test_the_documented_consumer_is_bored(written):
+    """With an option that bores at once, the second visit of a user sells less than under the truth alone."""
+    bored = compared(written / "bored", "consumer.kind=my_consumer.py:Bored", "consumer.options.after=1",
+                     "consumer.options.left=0.0", "consumer.attraction=5.0")  # fmt: skip
+    truth = compared(written / "truth", "consumer.attraction=5.0")
+
+    def sold(run, first):
+        ledger = run.ledger
+        return ledger["consumed"][(ledger["arrival"] % (1 << 16) == 0) == first].mean()
+
+    assert sold(bored, first=True) == sold(truth, first=True)
+    assert sold(bored, first=False) < 0.7 * sold(truth, first=False)
+
+
+def test_what_is_written_as_documented_passes_its_tests(written):
+    """The tests of the documentation, over all files of it, pass."""
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", "test_mine.py"],
+        cwd=written, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout
+
+
+OWN = """
+from dataclasses import dataclass
+from rimsim.market.arrivals import clones_at, opening_after
+
+class Clones:
+    known_beforehand = keeps_users = False
+
+    def __init__(self, options: "Options"):
+        self.options = options
+
+    def opening(self, log):
+        ...
+
+    def round(self, number, so_far):
+        ...
+
+@dataclass(frozen=True)
+class Options:
+    hour: int = 3
+
+class Half:
+    def opening(self, log):
+        ...
+
+class Broken:
+    def __init__(self):
+        raise ValueError("no luck")
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arrivals.kind": "clone"}, "arrivals.kind is 'clone'.*Did you mean 'clones'"),
+        ({"consumer.kind": "intensty"}, "consumer.kind is 'intensty'.*Did you mean 'intensity'"),
+        ({"arrivals.kind": "own.py"}, "own.py.* is a file; allowed: the file and a name in it"),
+        ({"arrivals.kind": "own.py:Clone"}, "own.py has no 'Clone'.*Did you mean 'Clones'"),
+        ({"arrivals.kind": "own.py:Half"}, "has no round; allowed: what has opening, round"),
+        ({"arrivals.kind": "own.py:Broken"}, "cannot be made from no options: ValueError: no luck"),
+        ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
+        ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
+        ({"arrivals.options.peak": 3}, "'clones' has no option 'peak'"),
+        ({"arrivals.kind": "replay", "releases.share": 0.2}, "releases.share is for clones"),
+    ],
+)
+def test_slips_in_kinds_and_options_are_told(tmp_path, monkeypatch, changes, message):
+    """A name, file, method or option that is not there is one sentence with the nearest that is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    with pytest.raises(ConfigError, match=message):
+        check_plugs(override(small_scenario(), changes))
+
+
+def test_options_are_a_frozen_record():
+    """Options are plain in YAML, hashable in a config, and reach the constructor."""
+    config = override(small_scenario(), {"arrivals.options": {"peak": [1, 2]}})
+    assert to_plain(config)["arrivals"]["options"] == {"peak": [1, 2]}
+    assert hash(config) == hash(override(config, {}))
