@@ -299,6 +299,7 @@ def test_links_pipes_and_missing_files_are_refused(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.csv")
     for name, message in (
         ("rating.csv", "no such file or folder. Did you mean 'ratings.csv'"),
+        ("ml-1x", "no such file or folder. Did you mean 'ml-1m'"),
         ("nowhere/ratings.csv", "nor is the folder nowhere"),
         ("gone.csv", "is a link to nowhere.csv, which is not there"),
         ("inside", "is a link that leads out of inside"),

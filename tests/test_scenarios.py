@@ -417,7 +417,7 @@ def test_a_log_with_gaps_of_years_goes_through(tmp_path):
 
 
 def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
-    """List names the embedded log, check describes it with a picture, a missing file ends with status 2."""
+    """List names the embedded log, check describes it with a picture; a missing or useless log ends with status 2."""
     assert main(["data", "list"]) == 0
     assert "ml-latest-small" in capsys.readouterr().out
     assert main(["data", "check", "ml-latest-small", "--picture", str(tmp_path / "log.png")]) == 0
@@ -425,3 +425,8 @@ def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
     assert (tmp_path / "log.png").stat().st_size > 10_000
     assert main(["data", "check", str(tmp_path / "nowhere.csv")]) == 2
     assert "nowhere.csv" in capsys.readouterr().err
+    (tmp_path / "one.csv").write_text("user,item,time\nann,tea,5\n")
+    assert main(["data", "check", str(tmp_path / "one.csv")]) == 2
+    said = capsys.readouterr()
+    assert "rimsim cannot\n  - fit or simulate anything: 1 users with events" in said.out
+    assert "one.csv: too little to fit and simulate: 1 users with events" in said.err

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +83,27 @@ def test_a_task_whose_worker_died_once_is_done_by_another(tmp_path):
     """No failure is left."""
     failures, _ = _run(["die-once", "well"], tmp_path / "mark", workers=1)
     assert failures == {}
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can be blocked")
+def test_an_interrupt_does_not_reach_a_worker_that_still_starts(tmp_path, capfd):
+    """Workers that are interrupted from their first instruction on do their tasks and print no traceback."""
+    over = threading.Event()
+
+    def interrupt():
+        while not over.wait(0.01):
+            for worker in multiprocessing.active_children():
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGINT)
+
+    watch = threading.Thread(target=interrupt)
+    watch.start()
+    try:
+        assert _run(["well"] * 2, tmp_path) == ({}, 6)
+    finally:
+        over.set()
+        watch.join()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -196,7 +196,8 @@ def _found(name: str) -> Path:
     """The path of a source; a downloaded log goes by its name."""
     known = next((one for one in catalogue() if one.name == name), None)
     if known is None or os.path.lexists(name):
-        return existing(name)
+        is_word = "." not in name and "/" not in name
+        return existing(name, [entry.name for entry in catalogue()] if is_word else [])
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(

@@ -372,7 +372,7 @@ def _report(options: argparse.Namespace, console: Console) -> None:
 
 
 def _data(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.data import catalogue, check, download  # noqa: PLC0415  # pandas loads only for work
+    from rimsim.data import catalogue, check, download, require_usable  # noqa: PLC0415  # pandas loads only for work
 
     if options.data_job == "list":
         for entry in catalogue():
@@ -383,6 +383,7 @@ def _data(options: argparse.Namespace, console: Console) -> None:
         if options.picture is not None:
             described.picture(options.picture)
             console.print(f"picture     {options.picture}", highlight=False, soft_wrap=True)
+        require_usable(described.log)
     else:
         with _bytes_shown(options.name, console) as progress:
             path = download(options.name, options.folder, progress=progress)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
@@ -141,7 +143,7 @@ class _Crew(Generic[Task]):
     def _hired(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(self._job, theirs), daemon=True)
-        process.start()
+        _start(process)
         theirs.close()  # so that the death of the worker ends the line
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
@@ -163,6 +165,19 @@ class _Crew(Generic[Task]):
             return
         ending = _ending(worker.process.exitcode)
         self.failures[task] = LostWorkerError(f"the worker process {ending}, {ATTEMPTS} times over")
+
+
+def _start(process: SpawnProcess) -> None:
+    """Start a worker that an interrupt from the keyboard does not reach while it imports, nor after."""
+    if sys.platform == "win32":
+        process.start()
+        return
+    resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
 
 
 def _ending(code: int | None) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
 from rimsim.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "Container",
@@ -333,11 +333,15 @@ def inside_zip(source: str) -> tuple[Path, str] | None:
     return None
 
 
-def existing(source: str) -> Path:
+def existing(source: str, known: Iterable[str] = ()) -> Path:
     """The path of something that is there.
 
+    Args:
+        source: The path.
+        known: Names that are no paths and could have been given too.
+
     Raises:
-        DataError: If nothing is there; the message offers the nearest name beside it.
+        DataError: If nothing is there; the message offers the nearest name of those beside it and those known.
     """
     try:
         path = Path(source).expanduser()
@@ -348,7 +352,7 @@ def existing(source: str) -> Path:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     except (OSError, ValueError, RuntimeError) as broken:
         raise DataError(f"{source!r}: cannot be looked up ({_reason(broken)})") from broken
-    visible = [name for name in beside if not name.startswith(".")]
+    visible = [*known, *(name for name in beside if not name.startswith("."))]
     hint = nearest(path.name, visible) if 0 < len(visible) <= 30 else ""
     if not hint and (close := _closest(path.name, visible)):
         hint = f" Did you mean {close!r}?"
