@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from rimsim import measures
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.pictures.tables import PictureTables, guaranteed_by_decile
-from rimsim.scenarios.report.report import picture_tables
+from rimsim.scenarios.pictures.tables import PictureTables, guaranteed_by_decile, picture_tables
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,10 +13,10 @@ from small_markets import small_scenario
 
 from rimsim import measures
 from rimsim.scenarios import compare
-from rimsim.scenarios.pictures.front import not_drawn
 from rimsim.scenarios.pictures.tables import over_seeds
-from rimsim.scenarios.report.report import markdown, print_results
-from rimsim.scenarios.report.results import on_few_seeds, summary
+from rimsim.scenarios.report.comparison import markdown, print_results
+from rimsim.scenarios.report.summary import summary, two_seeds_note
+from rimsim.scenarios.report.sweep import undrawn_reason
 from rimsim.tracking import event_folder, read_scalars
 
 
@@ -56,8 +56,8 @@ def test_tables_tensorboard_and_titles_are_of_the_same_rounds(tmp_path):
 def test_two_seeds_bring_a_note_with_the_widths_of_the_t_distribution():
     """The note's figures are quantiles of Student's t; other numbers of seeds bring none."""
     wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
-    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in on_few_seeds(2)
-    assert [on_few_seeds(n) for n in (1, 3, 5)] == [None] * 3
+    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
+    assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
 
 
 def test_the_note_stands_under_printed_tables_alone(tmp_path):
@@ -73,8 +73,8 @@ def test_the_note_stands_under_printed_tables_alone(tmp_path):
 def test_a_sweep_says_why_it_has_no_picture():
     """Two fields, or one that is no number, are named; one of numbers has a picture."""
     known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
-    assert not_drawn(pd.DataFrame(known | {"beta": [0.5]})) is None
-    both = not_drawn(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
+    assert undrawn_reason(pd.DataFrame(known | {"beta": [0.5]})) is None
+    both = undrawn_reason(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
     assert both.startswith("2 fields vary (beta, cost)")
     for value in ("gru-hp", True):
-        assert "model is no number" in not_drawn(pd.DataFrame(known | {"model": [value]}))
+        assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))

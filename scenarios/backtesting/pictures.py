@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.lines import Line2D
 
-from rimsim.scenarios.backtesting.results import by_seed, front, mean_and_bounds, parts_or_none
+from rimsim.scenarios.backtesting.results import by_seed, parts_or_none
 from rimsim.scenarios.pictures.messages import per_cent, seeds_caption
-from rimsim.scenarios.pictures.style import AgentStyle, frame, style
+from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, plot_means
+from rimsim.scenarios.report.summary import over_seeds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,17 +46,8 @@ def draw_backtest(table: pd.DataFrame, folder: Path) -> list[Path]:
     Returns:
         The files written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, draw in (("recommendation", recommendation), ("fronts", fronts)):
-        with style():
-            figure = draw(table)
-            if figure is None:
-                continue
-            path = folder / f"{name}.png"
-            figure.savefig(path, metadata={"Software": None})
-            written.append(path)
-    return written
+    figures = {"recommendation": partial(recommendation, table), "fronts": partial(fronts, table)}
+    return draw(figures, folder)
 
 
 def _looks(models: list[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
@@ -70,40 +63,25 @@ def _looks(models: list[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
 
 def recommendation(table: pd.DataFrame) -> Figure | None:
     """Precision of item recommendation against precision of user recommendation."""
-    models = [str(name) for name in table.loc[table["task"] == "user-rec", "model"].unique()]
-    if not models:
+    precise = table[(table["metric"] == "precision") & table["task"].isin(("item-rec", "user-rec"))]
+    if not (precise["task"] == "user-rec").any():
         return None
-    looks = _looks(models)
-    points = {
-        model: [
-            mean_and_bounds(by_seed(table, task, model, "precision")) for task in ("item-rec", "user-rec")
-        ]
-        for model in models
-    }
+    means = over_seeds(precise.assign(metric=precise["task"]), ["model"], ("item-rec", "user-rec"))
+    points = means.pivot(index="model", columns="metric").reindex(precise["model"].unique())
+    precision = {str(model): float(value) for model, value in points["mean", "user-rec"].items()}
+    looks = _looks(list(precision))
     figure = frame(
-        _message_of_ground(points, looks),
+        _message_of_ground(precision, looks),
         "Precision of the best items of each user, and of the best users of each item. "
         f"{seeds_caption(table, 'bars')}",
         5.6,
     )
     ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
-    for model, (x, y) in points.items():
-        look = looks[model][2]
-        ax.errorbar(
-            x[0],
-            y[0],
-            xerr=_half(x),
-            yerr=_half(y),
-            color=look.colour,
-            marker=look.marker,
-            markersize=9,
-            capsize=3,
-            alpha=0.9,
-            linestyle="none",
-        )
+    for model, (_, _, look) in looks.items():
+        plot_means(ax, points.loc[[model]], "item-rec", "user-rec", look, size=9)
     ax.set_xlabel("item recommendation: precision")
     ax.set_ylabel("user recommendation: precision")
-    _room(ax, [x[0] for x, _ in points.values()], [y[0] for _, y in points.values()])
+    _room(ax, points["mean", "item-rec"].max(), points["mean", "user-rec"].max())
     ax.xaxis.set_major_formatter(_share)
     _legend(side, looks)
     return figure
@@ -112,8 +90,12 @@ def recommendation(table: pd.DataFrame) -> Figure | None:
 def fronts(table: pd.DataFrame) -> Figure | None:
     """Precision against exposure perplexity over β, one line a model."""
     online = table[(table["task"] == "online") & table["beta"].notna()]
-    models = [str(name) for name in online["model"].unique()]
-    curves = {model: curve for model in models if len(curve := front(table, model)) > 1}
+    means = over_seeds(online, ["model", "beta"], ("precision", "perplexity"))
+    curves = {
+        str(model): of_model.pivot(index="beta", columns="metric").sort_index()
+        for model, of_model in means.groupby("model", sort=False)
+        if len(set(of_model["beta"])) > 1
+    }
     if not curves:
         return None
     looks = _looks(list(curves))
@@ -126,48 +108,27 @@ def fronts(table: pd.DataFrame) -> Figure | None:
     ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
     for model, curve in curves.items():
         _, ground, look = looks[model]
-        ax.errorbar(
-            curve["perplexity"],
-            curve["precision"],
-            xerr=_halves(curve, "perplexity"),
-            yerr=_halves(curve, "precision"),
-            color=look.colour,
-            marker=look.marker,
-            markersize=6,
-            linestyle="-" if ground is not None else "--",
-            linewidth=1.8,
-            elinewidth=0.9,
-            capsize=2,
-        )
+        plot_means(ax, curve, "perplexity", "precision", look, line="--" if ground is None else "-")
     ax.set_xlabel("exposure perplexity (items)")
     ax.set_ylabel("precision")
-    wide = [value for curve in curves.values() for value in curve["perplexity"].tolist()]
-    precise = [value for curve in curves.values() for value in curve["precision"].tolist()]
+    wide, precise = (
+        max(float(curve["mean", metric].max()) for curve in curves.values())
+        for metric in ("perplexity", "precision")
+    )
     _room(ax, wide, precise)
     _legend(side, looks)
     return figure
 
 
-def _room(ax: Axes, x: list[float], y: list[float]) -> None:
+def _room(ax: Axes, most_x: float, most_y: float) -> None:
     """Limits that show every point from 0 on; a bar that is far longer, as of two seeds, is cut off."""
-    ax.set_xlim(0, 1.15 * max(x))
-    ax.set_ylim(0, 1.2 * max(y))
+    ax.set_xlim(0, 1.15 * most_x)
+    ax.set_ylim(0, 1.2 * most_y)
     ax.yaxis.set_major_formatter(_share)
 
 
 def _share(value: float, _: object) -> str:
     return f"{100 * value:.3g} %"
-
-
-def _half(point: tuple[float, float, float]) -> float | None:
-    return None if np.isnan(point[1]) else (point[2] - point[1]) / 2
-
-
-def _halves(curve: pd.DataFrame, metric: str) -> list[float] | None:
-    halves = [
-        _half((row[metric], row[f"{metric}_low"], row[f"{metric}_high"])) for _, row in curve.iterrows()
-    ]
-    return [half or 0.0 for half in halves] if any(halves) else None
 
 
 def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> None:
@@ -188,14 +149,14 @@ def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> N
 
 
 def _message_of_ground(
-    points: dict[str, list[tuple[float, float, float]]], looks: dict[str, tuple[str, str | None, AgentStyle]]
+    precision: dict[str, float], looks: dict[str, tuple[str, str | None, AgentStyle]]
 ) -> str:
     """By what factor the best hybrid finds more of the right users than its mark model alone."""
-    best = max(points, key=lambda model: points[model][1][0])
+    best = max(precision, key=lambda model: precision[model])
     mark, ground, _ = looks[best]
-    if ground is None or mark not in points or not points[mark][1][0] > 0:
-        return f"{best} finds users best: precision {per_cent(points[best][1][0])}"
-    factor = points[best][1][0] / points[mark][1][0]
+    if ground is None or not precision.get(mark, 0.0) > 0:
+        return f"{best} finds users best: precision {per_cent(precision[best])}"
+    factor = precision[best] / precision[mark]
     return f"λ(x) finds the users: {best} is {factor:.1f} times as precise in user recommendation as {mark} alone"
 
 

@@ -1,8 +1,7 @@
-"""``rimsim backtest`` and what ``rimsim report`` does with its folders."""
+"""``rimsim backtest``."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from rimsim.scenarios.backtesting.run import Backtest
 
-__all__ = ["add_parser", "report", "run"]
+__all__ = ["add_parser", "run"]
 
 _EMBEDDED_LEAST = 10
 """Events that an item of the embedded log needs, as in the default config."""
@@ -104,42 +102,14 @@ def _plain(options: argparse.Namespace) -> dict[str, object]:
 def run(options: argparse.Namespace, console: Console, command: str) -> None:
     """Do a back-test as the options say and print what it found."""
     from rimsim.scenarios.backtesting.config import backtest_from  # noqa: PLC0415
+    from rimsim.scenarios.backtesting.results import print_results  # noqa: PLC0415
     from rimsim.scenarios.backtesting.run import backtest  # noqa: PLC0415  # torch loads only for work
 
     config = backtest_from(_plain(options), origin="backtest", options=_OPTIONS)
-    found = backtest(
+    done = backtest(
         config,
         out=options.out,
         command=command,
         report=lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False),
     )
-    _print(found, console)
-
-
-def report(options: argparse.Namespace, console: Console) -> None:
-    """Print a back-test's tables again, and draw its pictures again."""
-    from rimsim.scenarios.backtesting.pictures import draw_backtest  # noqa: PLC0415
-    from rimsim.scenarios.backtesting.results import as_markdown, shown  # noqa: PLC0415
-    from rimsim.scenarios.backtesting.run import load_backtest  # noqa: PLC0415  # torch loads only for work
-
-    found = load_backtest(options.run)
-    if options.markdown:
-        sys.stdout.write("\n".join(as_markdown(one) for one in shown(found.table, found.config.models)))
-    else:
-        draw_backtest(found.table, found.folder / "pictures")
-        _print(found, console)
-
-
-def _print(found: Backtest, console: Console) -> None:
-    from rimsim.scenarios.backtesting.results import as_table, shown  # noqa: PLC0415
-
-    console.print()
-    for one in shown(found.table, found.config.models):
-        console.print(as_table(one))
-    pictures = ", ".join(path.name for path in sorted((found.folder / "pictures").glob("*.png")))
-    for name, where in (
-        ("tables", f"{found.folder}/*.parquet"),
-        ("pictures", f"{found.folder}/pictures/ ({pictures})"),
-        ("events", f"tensorboard --logdir {found.folder}/events"),
-    ):
-        console.print(f"{name:10} {where}", soft_wrap=True, highlight=False)
+    print_results(done, console)

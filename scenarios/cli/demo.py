@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from rimsim.errors import RunFolderError
-from rimsim.scenarios.report.report import print_results
+from rimsim.scenarios.report.comparison import print_results
 from rimsim.scenarios.study.compare import compare
 
 if TYPE_CHECKING:

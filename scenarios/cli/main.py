@@ -218,7 +218,7 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
 
 
 def _compare_anew(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.scenarios.report.report import print_results  # noqa: PLC0415
+    from rimsim.scenarios.report.comparison import print_results  # noqa: PLC0415
     from rimsim.scenarios.study.compare import compare  # noqa: PLC0415  # torch loads only for work
 
     run = compare(
@@ -244,7 +244,7 @@ def _compare_anew(options: argparse.Namespace, console: Console) -> None:
 
 
 def _resume(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.scenarios.report.report import print_results  # noqa: PLC0415
+    from rimsim.scenarios.report.comparison import print_results  # noqa: PLC0415
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
     from rimsim.scenarios.study.run import resume  # noqa: PLC0415  # torch loads only for work
 
@@ -263,7 +263,7 @@ def _resume(options: argparse.Namespace, console: Console) -> None:
 
 def _repeat(options: argparse.Namespace, console: Console) -> None:
     """Run again what a run folder describes, and compare the content of the tables."""
-    from rimsim.scenarios.report.report import print_results  # noqa: PLC0415
+    from rimsim.scenarios.report.comparison import print_results  # noqa: PLC0415
     from rimsim.scenarios.store.digest import different_tables, digest  # noqa: PLC0415
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
     from rimsim.scenarios.study.changes import changes  # noqa: PLC0415
@@ -301,6 +301,7 @@ def _repeat(options: argparse.Namespace, console: Console) -> None:
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> None:
+    from rimsim.scenarios.report.sweep import print_results  # noqa: PLC0415
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
     from rimsim.scenarios.study.run import resume  # noqa: PLC0415
     from rimsim.scenarios.study.sweep import sweep  # noqa: PLC0415
@@ -336,7 +337,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> None:
             command=_command(),
             console=console,
         )
-    sweep_command.print_sweep(run, console)
+    print_results(run, console)
 
 
 def _command() -> str:
@@ -350,25 +351,9 @@ def _demo(options: argparse.Namespace, console: Console) -> None:
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
-    from rimsim.scenarios.report.report import draw_pictures, markdown, print_results  # noqa: PLC0415
-    from rimsim.scenarios.store.digest import digest  # noqa: PLC0415
-    from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
+    from rimsim.scenarios.cli.report import report  # noqa: PLC0415  # torch loads only for work
 
-    run = load_run(options.run)
-    if options.digest:
-        console.print(digest(run), highlight=False)
-        return
-    if run.kind == "backtest":
-        backtest_command.report(options, console)
-        return
-    if run.kind == "sweep":
-        sweep_command.report(options, run, console)
-        return
-    if options.markdown:
-        sys.stdout.write(markdown(run))
-        return
-    draw_pictures(run)
-    print_results(run, console)
+    report(options.run, console, digest=options.digest, markdown=options.markdown)
 
 
 def _data(options: argparse.Namespace, console: Console) -> None:
@@ -436,16 +421,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_complete(folder: Path, console: Console) -> None:
     """Print the tables of the arms that went well beside others that failed."""
-    from rimsim.scenarios.report.report import print_results  # noqa: PLC0415  # torch loads only for work
+    from rimsim.scenarios.report import comparison, sweep  # noqa: PLC0415  # torch loads only for work
     from rimsim.scenarios.store.run_folder import load_run  # noqa: PLC0415
-    from rimsim.scenarios.study.status import status_of  # noqa: PLC0415
+    from rimsim.scenarios.store.status import status_of  # noqa: PLC0415
 
     run = load_run(folder)
     if run.kind == "sweep":
         with suppress(RunFolderError):  # no arm is complete
-            sweep_command.print_sweep(run, console)
+            sweep.print_results(run, console)
     elif status_of(run).complete:
-        print_results(run, console)
+        comparison.print_results(run, console)
 
 
 def _do(options: argparse.Namespace, console: Console) -> None:

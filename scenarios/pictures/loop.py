@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,13 +23,13 @@ from rimsim.scenarios.pictures.messages import (
 )
 from rimsim.scenarios.pictures.prices import delivery, prices
 from rimsim.scenarios.pictures.style import (
+    draw,
     frame,
     integer_rounds,
     keep_lines_in_view,
     label_points,
     legend,
     metric_axis,
-    style,
     styles,
 )
 from rimsim.scenarios.pictures.tables import (
@@ -38,10 +39,12 @@ from rimsim.scenarios.pictures.tables import (
     guaranteed_by_decile,
     last_round,
     over_seeds,
+    picture_tables,
     retrained,
     retraining_effect,
 )
 from rimsim.scenarios.store.run_folder import FROZEN
+from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,11 +57,13 @@ if TYPE_CHECKING:
 
     from rimsim.measures import Interval
     from rimsim.scenarios.pictures.style import AgentStyle
+    from rimsim.scenarios.store.run_folder import Run
 
 __all__ = [
     "PICTURES",
     "PictureTables",
     "draw_all",
+    "draw_pictures",
     "front",
     "lorenz_curves",
     "over_rounds",
@@ -72,6 +77,11 @@ _OVER_ROUNDS = ("utility", "shortfall", "coverage", "effective_items", "log_gini
 _RETRAINING = ("utility", "coverage", "effective_items", "log_gini", "shortfall")
 
 
+def draw_pictures(run: Run) -> list[Path]:
+    """Draw every picture of a comparison into its folder; none while no round is finished."""
+    return [] if shown_rounds(run).empty else draw_all(picture_tables(run), run.folder / "pictures")
+
+
 def draw_all(tables: PictureTables, folder: Path) -> list[Path]:
     """Draw every picture for which the tables hold the data.
 
@@ -82,17 +92,7 @@ def draw_all(tables: PictureTables, folder: Path) -> list[Path]:
     Returns:
         The files written, in the order of :data:`PICTURES`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, draw in PICTURES.items():
-        with style():
-            figure = draw(tables)
-            if figure is None:
-                continue
-            path = folder / f"{name}.png"
-            figure.savefig(path, metadata={"Software": None})  # no version: the same run gives the same file
-            written.append(path)
-    return written
+    return draw({name: partial(picture, tables) for name, picture in PICTURES.items()}, folder)
 
 
 def over_rounds(tables: PictureTables) -> Figure | None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from rimsim import measures
 from rimsim.scenarios.pictures.messages import many, per_cent, seeds_caption, subject
 from rimsim.scenarios.pictures.style import frame, legend, styles
-from rimsim.scenarios.pictures.tables import REFERENCE, last_round, retrained
+from rimsim.scenarios.pictures.tables import DECILES, REFERENCE, last_round, retrained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["delivery", "price_deciles", "prices"]
 
-_DECILES = 10
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25, "most popular": 0.95}
 """Which guaranteed items are followed: their place among all by popularity."""
 
@@ -45,7 +44,7 @@ def price_deciles(tables: PictureTables) -> pd.DataFrame:
     if last.empty:
         return empty
     rank = np.argsort(np.argsort(tables.popularity, kind="stable"), kind="stable")
-    decile = 1 + rank * _DECILES // len(rank)
+    decile = 1 + rank * DECILES // len(rank)
     bonus = last.assign(decile=decile[last["item"]], value=-last["price"] / last["cost"])
     means = bonus.groupby(["agent", "seed", "decile"], observed=True)["value"].mean().reset_index()
     paying = means.groupby("agent", observed=True)["value"].transform("max") > 0
@@ -84,7 +83,7 @@ def prices(tables: PictureTables) -> Figure | None:
             ax.fill_between(
                 at, np.clip(low, 0, 1), np.clip(high, 0, 1), color=look.colour, alpha=0.15, linewidth=0
             )
-    ax.set_xticks(range(1, _DECILES + 1))
+    ax.set_xticks(range(1, DECILES + 1))
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")
     ax.set_ylim(0, 1)

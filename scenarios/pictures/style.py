@@ -17,23 +17,28 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from rimsim.files import draft_file
 from rimsim.scenarios.store.run_folder import FROZEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from rimsim.measures import Measure
 
 __all__ = [
     "AgentStyle",
+    "draw",
     "frame",
     "integer_rounds",
     "keep_lines_in_view",
     "label_points",
     "legend",
     "metric_axis",
+    "plot_means",
     "style",
     "styles",
 ]
@@ -64,7 +69,6 @@ _KNOWN: Mapping[str, AgentStyle] = {
     "random": AgentStyle("#949494", "<"),
     "oracle": AgentStyle("#000000", "*"),
     "hindsight": AgentStyle("#555555", "p"),
-    "ppo": AgentStyle("#b8a800", "h"),
 }
 _OWN = (
     AgentStyle("#7b4ba6", "d"),
@@ -119,6 +123,31 @@ def style() -> Iterator[None]:
         yield
 
 
+def draw(figures: Mapping[str, Callable[[], Figure | None]], folder: Path) -> list[Path]:
+    """Draw figures in the style of all pictures, each as a PNG file that is replaced as a whole.
+
+    Args:
+        figures: Name of a file → what makes its figure; None: there is nothing to draw.
+        folder: Made if missing.
+
+    Returns:
+        The files written.
+    """
+    written = []
+    for name, make in figures.items():
+        with style():
+            figure = make()
+            if figure is None:
+                continue
+            path = folder / f"{name}.png"
+            with draft_file(path) as draft:
+                figure.savefig(
+                    draft, metadata={"Software": None}
+                )  # no version: the same run gives the same file
+        written.append(path)
+    return written
+
+
 def frame(message: str, caption: str, height: float) -> Figure:
     """An empty figure, 1,200 pixels wide, with a message as title and a line that says what is drawn.
 
@@ -147,6 +176,53 @@ def _balanced(text: str, width: int) -> list[str]:
     while width > 1 and len(narrower := textwrap.wrap(text, width - 1)) == len(lines):
         lines, width = narrower, width - 1
     return lines
+
+
+def plot_means(
+    ax: Axes,
+    means: pd.DataFrame,
+    x: str | None,
+    y: str,
+    look: AgentStyle,
+    *,
+    line: str = "-",
+    size: int = 6,
+    ring: bool = False,
+) -> None:
+    """A line through means, with bars that are their intervals.
+
+    Args:
+        ax: Where to draw.
+        means: A row a point; columns (mean, metric), (low, metric), (high, metric).
+        x: Metric along the x axis; None: the index, without bars.
+        y: Metric along the y axis.
+        look: Colour and marker.
+        line: Style of the line.
+        size: Of the markers.
+        ring: Draw a ring around what the point would hide, or hide behind.
+    """
+    drawn = ax.errorbar(
+        means.index.to_numpy() if x is None else means["mean", x],
+        means["mean", y],
+        xerr=None if x is None else _bars(means, x),
+        yerr=_bars(means, y),
+        color=look.colour,
+        marker=look.marker,
+        markersize=15 if ring else size,
+        markerfacecolor="none" if ring else look.colour,
+        markeredgewidth=2 if ring else 1,
+        linestyle=line,
+        linewidth=2,
+        elinewidth=1,
+        capsize=2,
+    )
+    drawn.lines[0].set_clip_on(False)
+
+
+def _bars(means: pd.DataFrame, metric: str) -> list[list[float]]:
+    """Lengths below and above; 0 where there is no interval."""
+    mean, low, high = (means[name, metric].to_numpy(np.float64) for name in ("mean", "low", "high"))
+    return [np.nan_to_num(mean - low).tolist(), np.nan_to_num(high - mean).tolist()]
 
 
 def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from rimsim import measures
+from rimsim.errors import RunFolderError
 from rimsim.measures import MEASURES
-from rimsim.scenarios.store.run_folder import FROZEN
+from rimsim.scenarios.store.run_folder import FROZEN, Run
+from rimsim.scenarios.store.status import shown_rounds, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,7 @@ __all__ = [
     "guaranteed_by_decile",
     "last_round",
     "over_seeds",
+    "picture_tables",
     "retrained",
     "retraining_effect",
 ]
@@ -32,7 +36,8 @@ __all__ = [
 REFERENCE = "relevance"
 """The agent that others are compared with where it took part: it knows no guarantees."""
 
-_DECILES = 10
+DECILES = 10
+"""Groups of arrivals by intensity, or of items by popularity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +67,46 @@ class PictureTables:
     def own(self) -> tuple[str, ...]:
         """Metrics of a user's own."""
         return tuple(name for name in self.measures if name not in MEASURES)
+
+
+def picture_tables(run: Run) -> PictureTables:
+    """The tables of a run that pictures are drawn from."""
+    rounds, status = shown_rounds(run), status_of(run)
+
+    def shown(table: pd.DataFrame) -> pd.DataFrame:
+        """Without what arms that are not shown left behind."""
+        if len(status.complete) == status.arms:
+            return table
+        return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
+
+    ledger = prices = None
+    with suppress(RunFolderError):
+        ledger = shown(run.ledger)
+    with suppress(RunFolderError):
+        prices = shown(run.prices)
+    events = run.catalogue["events"].to_numpy(np.int64)
+    n_items = len(events)
+    return PictureTables(
+        rounds=rounds,
+        n_items=n_items,
+        ledger=ledger,
+        required=_required(run, n_items),
+        arrivals=shown(run.arrivals),
+        prices=prices,
+        popularity=events,
+        measures=run.measures,
+    )
+
+
+def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]]:
+    rows: dict[tuple[int, int], NDArray[np.int64]] = {}
+    table = run.required
+    for seed, number in table[["seed", "round"]].drop_duplicates().to_numpy().tolist():
+        group = table[(table["seed"] == seed) & (table["round"] == number)]
+        row = np.zeros(n_items, np.int64)
+        row[group["item"].to_numpy()] = group["required"].to_numpy()
+        rows[seed, number] = row
+    return rows
 
 
 def retrained(table: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +195,7 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
             else:
                 binding = bought[seed, number]
             slates = _slates(shown, group["arrival"].to_numpy())
-            paid = measures.who_pays(slates, binding, group["ground_intensity"].to_numpy(), _DECILES)
+            paid = measures.who_pays(slates, binding, group["ground_intensity"].to_numpy(), DECILES)
             rows += [(agent, seed, decile + 1, float(value)) for decile, value in enumerate(paid)]
     table = pd.DataFrame(rows, columns=["agent", "seed", "decile", "value"])
     return table.groupby(["agent", "seed", "decile"])["value"].mean().reset_index()
@@ -182,6 +227,6 @@ def _slates(shown: pd.DataFrame, arrivals: NDArray[np.generic]) -> NDArray[np.in
     """(n, k) slates of the arrivals in the given order; −1 = empty position."""
     position = shown["position"].to_numpy(np.int64)
     row = pd.Index(arrivals).get_indexer(shown["arrival"])
-    slates = np.full((len(arrivals), int(position.max()) + 1), -1, np.int64)
-    slates[row, position] = shown["item"].to_numpy(np.int64)
+    slates = np.full((len(arrivals), int(position.max())), -1, np.int64)
+    slates[row, position - 1] = shown["item"].to_numpy(np.int64)  # positions are counted from 1
     return slates

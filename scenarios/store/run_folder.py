@@ -35,6 +35,7 @@ __all__ = [
     "CONFIG",
     "FAILURES",
     "FROZEN",
+    "STATES",
     "Run",
     "folder_for",
     "load_run",
@@ -45,7 +46,9 @@ __all__ = [
 ]
 
 CONFIG = "config.yaml"
-BEGUN = "state/begun.yaml"
+STATES = "state"
+"""Folder of a run that is not finished: how far each arm has come."""
+BEGUN = f"{STATES}/begun.yaml"
 """The config as it was when the run began, while the run is not finished."""
 FAILURES = "failures"
 """Folder of a run that holds a traceback of each arm that failed."""

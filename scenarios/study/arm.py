@@ -18,9 +18,10 @@ from rimsim.market import build_world
 from rimsim.market.world import own_places, warm_model
 from rimsim.measures import MEASURES, late_means, measured, own_measures
 from rimsim.scenarios.store.run_folder import FAILURES, part_name
+from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
-from rimsim.scenarios.study.checkpoint import ArmProgress, is_done, latest, mark_done, save
+from rimsim.scenarios.study.checkpoint import ArmProgress, latest, mark_done, save
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.tracking import RoundRecord, Tracker
 

@@ -11,6 +11,8 @@ import numpy as np
 from rimsim.errors import MarketError, ModelError, RunFolderError
 from rimsim.files import draft_folder
 from rimsim.market import MarketState
+from rimsim.scenarios.store.run_folder import STATES
+from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.study.adoption import AdoptionCount
 
 if TYPE_CHECKING:
@@ -18,9 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ArmProgress", "is_done", "latest", "mark_done", "save"]
-
-_FOLDER = "state"
+__all__ = ["ArmProgress", "latest", "mark_done", "save"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +40,16 @@ class ArmProgress:
 
 
 def _place(folder: Path, part: str) -> Path:
-    return folder / _FOLDER / part
+    return folder / STATES / part
 
 
 def mark_done(folder: Path, part: str) -> None:
     """Note that an arm is complete; its states go."""
     place = _place(folder, part)
     place.mkdir(parents=True, exist_ok=True)
-    (place / "done").touch()
+    (place / DONE).touch()
     for old in place.glob("round-*"):
         shutil.rmtree(old)
-
-
-def is_done(folder: Path, part: str) -> bool:
-    """Whether an arm is complete."""
-    return (_place(folder, part) / "done").is_file()
 
 
 def save(folder: Path, part: str, progress: ArmProgress) -> None:

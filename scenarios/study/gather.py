@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.scenarios.report.report import draw_pictures
-from rimsim.scenarios.store.run_folder import FAILURES, Run, part_name
+from rimsim.scenarios.pictures.loop import draw_pictures
+from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run, part_name
 from rimsim.scenarios.store.write import write_table, write_text
 from rimsim.tracking import write_summary
 
@@ -86,4 +86,4 @@ def _join(folder: Path, names: list[str], *, keep_parts: bool) -> None:
     if not keep_parts:  # with arms missing, the run can still be resumed
         write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")
-        shutil.rmtree(folder / "state")
+        shutil.rmtree(folder / STATES)

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import yaml
 
 from rimsim.agents import make_agent
@@ -16,7 +18,6 @@ from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import check_plugs
 from rimsim.measures import records, try_measures
-from rimsim.scenarios.report.report import catalogue
 from rimsim.scenarios.store.load_report import load_facts
 from rimsim.scenarios.store.run_folder import BEGUN, CATALOGUE, CONFIG, FROZEN, Run, versions
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
@@ -197,7 +198,8 @@ def begin(plan: Plan, command: str) -> None:
         "digests": digests(config, (*plan.agents, *plan.measures)),
         "versions": versions(),
     }
-    write_table(folder / CATALOGUE, catalogue(world))
+    events = np.bincount(world.past.item, minlength=world.log.n_items)
+    write_table(folder / CATALOGUE, pd.DataFrame({"item": np.arange(len(events)), "events": events}))
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     write_text(folder / BEGUN, text)
     write_text(folder / CONFIG, text)

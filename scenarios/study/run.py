@@ -16,15 +16,15 @@ from rimsim.measures import own_measures, records
 from rimsim.scenarios.execution.arms import executor, run_arms
 from rimsim.scenarios.execution.options import Execution
 from rimsim.scenarios.pictures.front import draw_sweep
+from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.store.points import POINTS, points_of, runs_of
 from rimsim.scenarios.store.run_folder import CONFIG, FAILURES, Run, load_run, locked, versions
+from rimsim.scenarios.store.status import is_finished
 from rimsim.scenarios.store.write import write_table, write_text
 from rimsim.scenarios.study.changes import require_unchanged
 from rimsim.scenarios.study.gather import failures_text, gather
 from rimsim.scenarios.study.notes import print_notes
 from rimsim.scenarios.study.plan import Plan, begin, checked_plan, default_agents, plan_of
-from rimsim.scenarios.study.status import is_finished
-from rimsim.scenarios.study.sweep_table import sweep_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

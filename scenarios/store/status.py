@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.scenarios.store.run_folder import FAILURES, part_name
-from rimsim.scenarios.study.checkpoint import is_done
+from rimsim.scenarios.store.run_folder import FAILURES, STATES, part_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["Status", "is_finished", "shown_rounds", "status_note", "status_of"]
+__all__ = ["DONE", "Status", "is_done", "is_finished", "shown_rounds", "status_note", "status_of"]
+
+DONE = "done"
+"""File in the folder of an arm's states that says that it is complete."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,16 @@ class Status:
     """(agent, seed) of those that are complete."""
     failed: tuple[Path, ...]
     """What those that failed left behind."""
+
+
+def is_done(folder: Path, part: str) -> bool:
+    """Whether an arm is complete.
+
+    Args:
+        folder: The run folder.
+        part: The arm's files begin so.
+    """
+    return (folder / STATES / part / DONE).is_file()
 
 
 def is_finished(run: Run) -> bool:

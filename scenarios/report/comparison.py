@@ -1,0 +1,63 @@
+"""What a comparison says: its tables, made again from its folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rimsim.measures import late_words
+from rimsim.scenarios.report.summary import (
+    EFFECTS,
+    SHOWN,
+    baseline_of,
+    differences,
+    interval_words,
+    loop_effects,
+    summary,
+    two_seeds_note,
+)
+from rimsim.scenarios.report.tables import TextTable, folder_places, pivoted, print_report
+from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rimsim.scenarios.store.run_folder import Run
+
+__all__ = ["markdown", "print_results"]
+
+
+def _tables(run: Run) -> list[TextTable]:
+    """The tables of a run that have rows."""
+    rounds = shown_rounds(run)
+    if rounds.empty:
+        return []
+    there = set(rounds["agent"])
+    agents = [name for name in run.agents if name in there]
+    late = late_words(int(rounds["round"].max()) + 1)
+    own = tuple(measure.name for measure in run.own_measures.values())
+    shown, effects = SHOWN + own, EFFECTS + own
+    tables = [
+        pivoted(
+            f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}",
+            summary(rounds, agents, shown),
+            shown,
+        ),
+        pivoted(f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, shown), shown),
+        pivoted(
+            "What retraining does: retrained minus frozen, at the same seeds",
+            loop_effects(rounds, agents, effects),
+            effects,
+        ),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def print_results(run: Run, console: Console) -> None:
+    """Print the tables of a run and say where everything is."""
+    notes = (two_seeds_note(len(run.seeds)), status_note([status_of(run)], run.folder, "compare"))
+    print_report(_tables(run), notes, folder_places(run.folder), console)
+
+
+def markdown(run: Run) -> str:
+    """The tables of a run as Markdown."""
+    return "\n".join(table.markdown() for table in _tables(run))

@@ -1,0 +1,121 @@
+"""Tables of text, for the terminal and for a page of Markdown, and how figures are written in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from rich.console import Console
+
+
+__all__ = ["TextTable", "cell", "folder_places", "pivoted", "print_report"]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table to print."""
+
+    title: str
+    """What its figures are."""
+    columns: tuple[str, ...]
+    """Headers; the first is that of the labels."""
+    rows: tuple[tuple[str, ...], ...]
+    """Label and cells of each row."""
+
+    def for_terminal(self) -> Table:
+        """The table as Rich draws it."""
+        table = Table(
+            title=self.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
+        )
+        for number, name in enumerate(self.columns):
+            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """The title and the table for a page."""
+        lines = ["| " + " | ".join(self.columns) + " |", "|---|" + "---:|" * (len(self.columns) - 1)]
+        lines += [f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in self.rows]
+        return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
+
+
+def cell(mean: float | None, low: float | None, high: float | None, *, significant: bool = False) -> str:
+    """A mean, with ± half its interval where it has one; a dash where there is none.
+
+    Args:
+        mean: The mean; None or NaN: there is none.
+        low: Lower end of the interval; None or NaN: there is none.
+        high: Upper end.
+        significant: Below 10, write three significant figures but at most four decimals, in place of three decimals.
+    """
+    if mean is None or np.isnan(mean):
+        return "–"
+    text = _number(mean, significant=significant)
+    if low is None or high is None or np.isnan(low):
+        return text
+    return f"{text} ±{_number((high - low) / 2, significant=significant)}"
+
+
+def _number(value: float, *, significant: bool) -> str:
+    size = abs(value)
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 3
+    if significant and size < 10:
+        decimals = 2 if size >= 1 else 3 if size >= 0.1 else 4
+    return f"{value:.{decimals}f}"
+
+
+def pivoted(title: str, table: pd.DataFrame, metrics: Sequence[str]) -> TextTable:
+    """Agents down, metrics across; agents in the order in which they come.
+
+    Args:
+        title: What the figures are.
+        table: Columns agent, metric, mean, low, high.
+        metrics: Order of the columns; those that the table lacks are left out.
+    """
+    cells = {
+        (agent, metric): cell(mean, low, high)
+        for agent, metric, mean, low, high in table[["agent", "metric", "mean", "low", "high"]]
+        .to_numpy()
+        .tolist()
+    }
+    there = [metric for metric in metrics if metric in set(table["metric"])]
+    rows = tuple(
+        (str(agent), *(cells.get((agent, metric), "–") for metric in there))
+        for agent in dict.fromkeys(table["agent"])
+    )
+    return TextTable(title, ("agent", *(metric.replace("_", " ") for metric in there)), rows)
+
+
+def print_report(
+    tables: Iterable[TextTable],
+    notes: Iterable[str | None],
+    places: Iterable[tuple[str, str]],
+    console: Console,
+) -> None:
+    """Print tables, notes below them, and where everything is."""
+    console.print()
+    for table in tables:
+        console.print(table.for_terminal())
+    lines = [note for note in notes if note is not None] + [f"{name:10} {where}" for name, where in places]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def folder_places(folder: Path) -> list[tuple[str, str]]:
+    """Where the tables, pictures and event files of a comparison or back-test are."""
+    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("*.png")))
+    return [
+        ("tables", f"{folder}/*.parquet"),
+        ("pictures", f"{folder}/pictures/ ({pictures})"),
+        ("events", f"tensorboard --logdir {folder}/events"),
+    ]
