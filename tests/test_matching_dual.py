@@ -9,7 +9,6 @@ import torch
 from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching import certificate, offline_match, online_match, solve_dual, user_rec
 from rimsim.matching._flow import violated_items, violated_items_of_all
-from rimsim.matching._pairs import dense_pairs
 
 
 def skewed(seed=0, n=120, m=60):
@@ -143,6 +142,14 @@ def test_infeasible_floors_name_a_set_and_the_shortfall():
     assert caught.value.shortfall == 2
 
 
+@pytest.mark.parametrize("shape", [(0, 2), (3, 2)])
+def test_floors_that_nobody_can_meet_name_all_they_lack(shape):
+    """Without users, or with no admissible pair, whole floors are lacking, however large they are."""
+    with pytest.raises(InfeasibleError) as caught:
+        solve_dual(np.ones(shape), 1, [10**10, 0], admissible=np.zeros(shape, bool))
+    assert (caught.value.items, caught.value.shortfall) == ((0,), 10**10)
+
+
 def test_closed_form_of_feasibility_agrees_with_the_flow():
     """Without a mask, the Gale-Ryser condition and the maximum flow lack the same number of exposures."""
     draw = np.random.default_rng(16)
@@ -151,7 +158,7 @@ def test_closed_form_of_feasibility_agrees_with_the_flow():
         capacity = draw.integers(0, m + 1, n)
         floor = draw.integers(0, n + 2, m)
         items, lacking = violated_items_of_all(m, n, floor, capacity)
-        assert lacking == violated_items(dense_pairs(np.zeros((n, m)), None), floor, capacity)[1]
+        assert lacking == violated_items(np.ones((n, m), bool), floor, capacity)[1]
         reach = np.minimum(capacity, len(items)).sum()
         assert floor[items].sum() - reach == lacking
 

@@ -99,11 +99,11 @@ def solve_dual(
         if hard:
             _refuse(violated_items_of_all(m, n, problem.floor, problem.capacity), problem)
         return solve_in_chunks(problem, problem.chunks, bonus, tol, tie_seed)
-    pairs = dense_pairs(problem.scores, problem.admissible)
     if hard and problem.admissible is None:
         _refuse(violated_items_of_all(m, n, problem.floor, problem.capacity), problem)
-    elif hard:
-        _refuse(violated_items(pairs, problem.floor, problem.capacity), problem)
+    elif hard and problem.admissible is not None:
+        _refuse(violated_items(problem.admissible, problem.floor, problem.capacity), problem)
+    pairs = dense_pairs(problem.scores, problem.admissible)
     start = np.zeros(m) if bonus is None else bonus
     state = fresh_state(pairs, problem.capacity, problem.floor, problem.cap, problem.cost, start)
     epsilon = 0.0 if bonus is None else last_epsilon(state, sampled_worth(pairs, state), tol)
