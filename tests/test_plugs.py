@@ -14,8 +14,8 @@ from rimsim.config import ArrivalsConfig, override, to_plain
 from rimsim.errors import ConfigError
 from rimsim.market import build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
+from rimsim.market.build import check_plugs
 from rimsim.market.consumers import BUILT_IN as CONSUMERS
-from rimsim.market.world import check_plugs
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.store.digest import digest

@@ -1,5 +1,7 @@
+from .build import build_world as build_world
 from .market import ClosedRound as ClosedRound
 from .market import Market as Market
+from .models import initial_model as initial_model
 from .records import Arrivals as Arrivals
 from .records import Feedback as Feedback
 from .records import RoundView as RoundView
@@ -8,5 +10,3 @@ from .records import SlateLike as SlateLike
 from .records import Slates as Slates
 from .state import MarketState as MarketState
 from .world import World as World
-from .world import build_world as build_world
-from .world import initial_model as initial_model

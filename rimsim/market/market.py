@@ -16,10 +16,12 @@ from rimsim.intensity.contract import depends_on_state, rescale_of
 from rimsim.intensity.product import updated
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
+from rimsim.market.build import build_world, plugs_of, warm_model
 from rimsim.market.clock import Clock, ticks
 from rimsim.market.consumers import relevant_items
 from rimsim.market.guarantees import required_by_release
 from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.models import initial_model
 from rimsim.market.past_states import (
     PastStates,
     StateScores,
@@ -33,7 +35,6 @@ from rimsim.market.round import OpenRound
 from rimsim.market.scoring import ScoreRows
 from rimsim.market.serving import at_items
 from rimsim.market.state import MarketState
-from rimsim.market.world import World, build_world, initial_model, warm_model
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.market.arrivals import Schedule
+    from rimsim.market.arrivals import ArrivalProcess, Schedule
+    from rimsim.market.consumers import Consumer
     from rimsim.market.ledger import Ledger
     from rimsim.market.past_states import FoldModels
     from rimsim.market.records import Arrivals, SlateLike, Slates
+    from rimsim.market.world import World
 
 __all__ = ["ClosedRound", "Market"]
 
@@ -82,6 +85,8 @@ class Market:
         config: The scenario.
         seeds: Separate seeds for arrivals, choices, model and agent.
         world: What arms share; None: built from the config (and kept for the next market).
+        arrivals: Who arrives; None: as the config says.
+        consumer: Who consumes; None: as the config says.
         model: A fitted model in place of the config's own; it is copied before it is retrained. In a replay it also
             scores the states of the warm-up, which it may have seen.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
@@ -109,6 +114,8 @@ class Market:
         *,
         seeds: Seeds | None = None,
         world: World | None = None,
+        arrivals: ArrivalProcess | None = None,
+        consumer: Consumer | None = None,
         model: IntensityModel | None = None,
         retrain: bool | None = None,
         barrier_every: int | None = None,
@@ -119,6 +126,9 @@ class Market:
         self.config = config
         self.seeds = Seeds() if seeds is None else seeds
         self.world = build_world(config) if world is None else world
+        named = plugs_of(config)
+        self.arrivals = named[0] if arrivals is None else arrivals
+        self.consumer = named[1] if consumer is None else consumer
         self._handed_in = model is not None
         if model is not None:
             self.model = model
@@ -267,7 +277,7 @@ class Market:
             raise MarketError(
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
-        kept = {0 if self.world.arrivals.keeps_users else past.number: past.histories for past in self._past}
+        kept = {0 if self.arrivals.keeps_users else past.number: past.histories for past in self._past}
         events = [
             np.column_stack(np.broadcast_arrays(number, *histories.all_events()))
             for number, histories in kept.items()
@@ -297,7 +307,7 @@ class Market:
             )
         self.round, self.model, self._before = state.round, state.model, state.before
         self.closed, self.done, self._log_counts = [], False, state.log_counts
-        keeps = self.world.arrivals.keeps_users
+        keeps = self.arrivals.keeps_users
         kept: dict[int, Histories] = {}
         self._past = []
         for number in state.past.tolist():
@@ -314,7 +324,7 @@ class Market:
 
     def _schedule_of(self, number: int) -> Schedule:
         so_far = RoundsSoFar(self.world, self.seeds.arrivals, tuple(self._past))
-        return checked_schedule(self.world.arrivals.round(number, so_far), number)
+        return checked_schedule(self.arrivals.round(number, so_far), number)
 
     def _capacity(self, schedule: Schedule) -> NDArray[np.int64] | None:
         return row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
@@ -322,7 +332,7 @@ class Market:
     def _open_round(self) -> OpenRound:
         """The round that comes next, with its guarantees and its cost of a missing exposure."""
         config, world, schedule = self.config, self.world, self._schedule_of(self.round)
-        if world.arrivals.keeps_users and self._past:
+        if self.arrivals.keeps_users and self._past:
             histories = self._past[-1].histories
         else:
             histories = Histories(schedule, self._logged_past)
@@ -332,6 +342,7 @@ class Market:
         return OpenRound(
             self.round,
             world,
+            self.consumer,
             schedule,
             histories,
             self.model,
@@ -348,7 +359,7 @@ class Market:
 
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
-        opened, consumer = self.open, self.world.consumer
+        opened = self.open
         past = PastRound(self.round, opened.schedule, opened.histories)
         self._past.append(past)
         self._forget()
@@ -363,8 +374,8 @@ class Market:
                 required=opened.required,
                 cost=self.cost,
                 log_counts=self._log_counts,
-                relevant=relevant_items(consumer, opened.visits(np.arange(len(opened.schedule)))),
-                counts_items=getattr(consumer, "hits_only", False),
+                relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),
+                counts_items=getattr(self.consumer, "hits_only", False),
                 states=self._states_of(past, always(self.model)),
                 rescale=rescale_of(self.model),
             )
@@ -382,15 +393,15 @@ class Market:
     def _forget(self) -> None:
         """Let go of rounds that neither the log window nor the prices look at."""
         keep = self.config.platform.log_window.rounds
-        if keep is not None and not self.world.arrivals.keeps_users:
+        if keep is not None and not self.arrivals.keeps_users:
             del self._past[:-keep]
 
     # -- states that prices are solved on -----------------------------------------------------------------------------
 
     def _first_states(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
-        schedule = self._schedule_of(0 if self.world.arrivals.keeps_users else -1)
-        if self.world.arrivals.keeps_users:
+        schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)
+        if self.arrivals.keeps_users:
             crossed = self._crosses and not self._handed_in
             return session_scores(
                 self.config, self.world, self.model, len(schedule), self.seeds.model, crossed=crossed
@@ -427,7 +438,7 @@ class Market:
 
     def _audience(self) -> StateScores | None:
         """The states of the open round, where they may be known beforehand."""
-        if not self.world.arrivals.known_beforehand and not self.reveal_future:
+        if not self.arrivals.known_beforehand and not self.reveal_future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
         return self._states_of(past, always(self.model))

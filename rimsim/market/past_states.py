@@ -13,10 +13,10 @@ from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.schedule import VISIT_BITS, row_capacity
 from rimsim.market.clock import seconds, ticks
+from rimsim.market.models import initial_model
 from rimsim.market.platform import fold_of, training_log
 from rimsim.market.records import Arrivals, ScoredStates
 from rimsim.market.scoring import BLOCK, score_states
-from rimsim.market.world import initial_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

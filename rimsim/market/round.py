@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.clock import Clock, Process
-    from rimsim.market.consumers.contract import Organic
+    from rimsim.market.consumers.contract import Consumer, Organic
     from rimsim.market.histories import Histories
     from rimsim.market.records import Slates
     from rimsim.market.scoring import ScoreRows
@@ -38,7 +38,8 @@ class OpenRound:
 
     Args:
         number: Its number, from 0.
-        world: The log, the consumer, the release times.
+        world: The log and the release times.
+        consumer: Who decides what is consumed.
         schedule: The arrivals.
         histories: What the visitors have consumed so far; lengthened by what they consume.
         model: Scores states.
@@ -55,6 +56,7 @@ class OpenRound:
         self,
         number: int,
         world: World,
+        consumer: Consumer,
         schedule: Schedule,
         histories: Histories,
         model: IntensityModel,
@@ -75,9 +77,10 @@ class OpenRound:
         self.capacity = capacity
         self.ledger = Ledger(schedule, k)
         self._world = world
+        self._consumer = consumer
         self._device = device
         self._wait = delay + 1
-        self._hits_only = bool(getattr(world.consumer, "hits_only", False))
+        self._hits_only = bool(getattr(consumer, "hits_only", False))
         self._keys = rng.bits(choice_seed, rng.Purpose.CHOICE, schedule.id)
         self._user = schedule.user[schedule.slot]
         self._slot: list[int] = schedule.slot.tolist()
@@ -167,7 +170,7 @@ class OpenRound:
             reveal_truth: Fill in the true intensities.
         """
         relevance, ground, admissible = scores.tensors
-        true = self._world.consumer.true_intensity(self.visits(rows)) if reveal_truth else None
+        true = self._consumer.true_intensity(self.visits(rows)) if reveal_truth else None
         return Arrivals(
             id=self.schedule.id[rows],
             time=seconds(self.schedule.tick[rows]),
@@ -239,14 +242,14 @@ class OpenRound:
             raise self._refusal(rows, slates, admissible, *wrong)
         if self.capacity is not None:
             slates = within_capacity(slates, self.capacity[rows])
-        visits, consumer = self.visits(rows), self._world.consumer
-        response = consumer.respond(visits, slates.items)
+        visits = self.visits(rows)
+        response = self._consumer.respond(visits, slates.items)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.exposure)
         if not self._hits_only and response.consumed.any():
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
-        self._append(self.histories, consumer.organic(visits))
+        self._append(self.histories, self._consumer.organic(visits))
         self._handed -= waiting
         self._busy.difference_update(self.schedule.slot[rows].tolist())
         self._scores.drop(rows)
@@ -286,5 +289,5 @@ class OpenRound:
         """The histories as they will be at the round's end as far as slates do not move them."""
         histories = self.histories.copy()
         everyone = self.visits(np.arange(len(self.schedule)))
-        self._append(histories, self._world.consumer.organic(everyone))
+        self._append(histories, self._consumer.organic(everyone))
         return histories

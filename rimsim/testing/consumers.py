@@ -75,7 +75,7 @@ class ConsumerTests:
         market = self.market()
         visits, slates = self.visits(market)
         before = slates.copy()
-        response = market.world.consumer.respond(visits, slates)
+        response = market.consumer.respond(visits, slates)
         np.testing.assert_array_equal(slates, before)
         assert (
             response.consumed.shape == response.probability.shape == response.intensity.shape == slates.shape
@@ -91,7 +91,7 @@ class ConsumerTests:
         """Asked again, one visit at a time, the same is consumed with the same probabilities, to the last bit."""
         market = self.market()
         visits, slates = self.visits(market)
-        consumer = market.world.consumer
+        consumer = market.consumer
         together = consumer.respond(visits, slates)
         for n, row in enumerate(visits.row):
             alone = consumer.respond(market.open.visits(np.array([row])), slates[n : n + 1])
@@ -103,7 +103,7 @@ class ConsumerTests:
         """Over all visits, consumptions are within five standard errors of the sum of their probabilities."""
         market = self.market()
         visits, slates = self.visits(market)
-        response = market.world.consumer.respond(visits, slates)
+        response = market.consumer.respond(visits, slates)
         spread = np.sqrt((response.probability * (1 - response.probability)).sum())
         assert abs(response.consumed.sum() - response.probability.sum()) <= 5 * spread + 1e-9
 
@@ -111,20 +111,20 @@ class ConsumerTests:
         """They are finite, not negative, (n, M) float32, row by row, and nothing is relevant below zero."""
         market = self.market()
         visits, _ = self.visits(market)
-        true = market.world.consumer.true_intensity(visits)
+        true = market.consumer.true_intensity(visits)
         assert true.shape == (len(visits), market.n_items)
         assert true.dtype == torch.float32
         assert bool(torch.isfinite(true).all())
         assert float(true.min()) >= 0
-        alone = market.world.consumer.true_intensity(market.open.visits(visits.row[:1]))
+        alone = market.consumer.true_intensity(market.open.visits(visits.row[:1]))
         torch.testing.assert_close(alone[0], true[0])
-        assert (relevant_items(market.world.consumer, visits) >= 0).all()
+        assert (relevant_items(market.consumer, visits) >= 0).all()
 
     def test_what_is_organic_is_in_order(self) -> None:
         """What visitors do by themselves is told for the visits asked for, each not before it begins."""
         market = self.market()
         visits, _ = self.visits(market)
-        organic = market.world.consumer.organic(visits)
+        organic = market.consumer.organic(visits)
         assert len(organic.row) == len(organic.tick) == len(organic.item)
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()

@@ -10,8 +10,8 @@ from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, Seeds
 from rimsim.intensity import Popularity
 from rimsim.market import Market
 from rimsim.market.arrivals import make_arrivals
+from rimsim.market.build import world_of
 from rimsim.market.consumers import make_consumer
-from rimsim.market.world import world_of
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:
@@ -48,13 +48,17 @@ def small_market(
         consumer: Who consumes; None: as the config says.
         seed: Of arrivals and choices.
     """
-    world = world_of(
-        log,
+    arrivals = make_arrivals(scenario) if arrivals is None else arrivals
+    consumer = make_consumer(scenario) if consumer is None else consumer
+    world = world_of(log, scenario, arrivals, consumer)
+    return Market(
         scenario,
-        make_arrivals(scenario) if arrivals is None else arrivals,
-        make_consumer(scenario) if consumer is None else consumer,
+        seeds=Seeds.all(seed),
+        world=world,
+        arrivals=arrivals,
+        consumer=consumer,
+        model=Popularity().fit(world.past),
     )
-    return Market(scenario, seeds=Seeds.all(seed), world=world, model=Popularity().fit(world.past))
 
 
 def play(market: Market, batch_size: int | None = None) -> None:

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from rimsim.market.world import expected_arrivals
+from rimsim.market.build import expected_arrivals
 from rimsim.scenarios.execution.local import LostWorkerError, run_here, run_on_workers
 from rimsim.scenarios.execution.signals import stop_if_asked
 from rimsim.scenarios.study.arm import Arm, open_round, prepare, run_arm

@@ -28,7 +28,7 @@ from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.market.world import own_places
+from rimsim.market.build import own_places
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
 from rimsim.scenarios.store.run_folder import FAILURES, load_run, part_name, versions
 from rimsim.scenarios.store.write import write_bytes

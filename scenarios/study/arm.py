@@ -15,7 +15,7 @@ from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
-from rimsim.market.world import own_places, warm_model
+from rimsim.market.build import own_places, warm_model
 from rimsim.measures import MEASURES, late_means, measured, own_measures
 from rimsim.scenarios.store.run_folder import FAILURES, part_name
 from rimsim.scenarios.store.status import is_done

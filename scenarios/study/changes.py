@@ -11,7 +11,7 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file
 from rimsim.market import build_world
-from rimsim.market.world import own_places
+from rimsim.market.build import own_places
 from rimsim.scenarios.store.run_folder import BEGUN, Run, versions
 from rimsim.scenarios.study.resume_options import flat
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.market import build_world
+from rimsim.market.build import expected_arrivals
 from rimsim.market.clock import ALWAYS
-from rimsim.market.world import expected_arrivals
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

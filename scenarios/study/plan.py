@@ -16,7 +16,7 @@ from rimsim.errors import ConfigError, RunFolderError, nearest
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.world import check_plugs
+from rimsim.market.build import check_plugs
 from rimsim.measures import records, try_measures
 from rimsim.scenarios.store.load_report import load_facts
 from rimsim.scenarios.store.run_folder import BEGUN, CATALOGUE, CONFIG, FROZEN, Run, versions

@@ -1,0 +1,146 @@
+"""How a scenario becomes a world: its log is read and cut, its truth fitted; made once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rimsim.data import Needs, load_log, require_usable
+from rimsim.durations import duration_seconds
+from rimsim.errors import ConfigError
+from rimsim.files import draft_folder
+from rimsim.intensity.cache import cache_folder, log_digest
+from rimsim.market.arrivals import RoundsSoFar, make_arrivals
+from rimsim.market.clock import ALWAYS, ticks
+from rimsim.market.consumers import make_consumer
+from rimsim.market.consumers.truth import Truth, fit_truth
+from rimsim.market.models import initial_model, unfitted
+from rimsim.market.world import World
+
+if TYPE_CHECKING:
+    from rimsim.config import ScenarioConfig
+    from rimsim.data.log import EventLog, Sessions
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.market.arrivals import ArrivalProcess
+    from rimsim.market.consumers import Consumer
+
+__all__ = [
+    "build_world",
+    "check_plugs",
+    "expected_arrivals",
+    "own_places",
+    "plugs_of",
+    "warm_model",
+    "world_of",
+]
+
+
+@lru_cache(maxsize=4)
+def build_world(config: ScenarioConfig) -> World:
+    """Read the log of a scenario, cut it and fit the truth (from the cache where it was fitted before).
+
+    Raises:
+        DataError: If the log cannot be read.
+        ConfigError: If the scenario asks for more than the log has.
+    """
+    torch.set_num_threads(1)  # the bits of a fit depend on the number of threads, and workers share the cores
+    arrivals, consumer = plugs_of(config)
+    data = config.data
+    log = load_log(data)
+    if config.slate > log.n_items:
+        raise ConfigError(
+            f"slate: {config.slate} positions, but the catalogue of {data.source!r} has {log.n_items} items; "
+            "allowed: at most as many"
+        )
+    require_usable(
+        log, Needs(items=max(2, config.slate), gap=duration_seconds(data.session_gap)), use="run the market"
+    )
+    return world_of(log, config, arrivals, consumer)
+
+
+def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, consumer: Consumer) -> World:
+    """Cut a log at the opening of the market, and fit the truth where the consumer needs one.
+
+    Args:
+        log: The log.
+        config: The scenario.
+        arrivals: Who arrives; says when the market opens.
+        consumer: Who consumes.
+    """
+    sessions = log.sessions(config.data.session_gap)
+    opening = arrivals.opening(log)
+    given = np.zeros(log.n_items) if opening.release is None else np.asarray(opening.release, np.float64)
+    release = np.where(given == 0, ALWAYS, ticks(given))
+    return World(
+        log=log,
+        sessions=sessions,
+        past=opening.past,
+        past_sessions=opening.past.sessions(config.data.session_gap),
+        opening=opening.time,
+        release=release,
+        last_release=int(release.max()),
+        truth=_truth(log, sessions, config.consumer.rank) if getattr(consumer, "needs_truth", True) else None,
+        most_arrivals=opening.most_arrivals,
+    )
+
+
+def plugs_of(config: ScenarioConfig) -> tuple[ArrivalProcess, Consumer]:
+    """Who arrives and who consumes in a scenario.
+
+    Raises:
+        ConfigError: If nothing has the name, a file of the user's own cannot be used, or the two do not go together.
+    """
+    arrivals, consumer = make_arrivals(config), make_consumer(config)
+    if getattr(consumer, "needs_sessions", False) and not getattr(arrivals, "replays_sessions", False):
+        raise ConfigError(
+            f"consumer.kind is {config.consumer.kind!r} with {config.arrivals.kind}, which have no logged future to "
+            "hit; allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
+        )
+    return arrivals, consumer
+
+
+def check_plugs(config: ScenarioConfig) -> None:
+    """Refuse arrivals, consumers and a model that cannot be made, before anything is read or written.
+
+    Raises:
+        ConfigError: If nothing has the name, a file of the user's own cannot be used, or what it makes does not fit.
+    """
+    plugs_of(config)
+    unfitted(config.platform, 0)
+
+
+def own_places(config: ScenarioConfig) -> list[str]:
+    """Where a scenario may name code of a user's own, such as ``mine.py:Bursts``."""
+    return [config.arrivals.kind, config.consumer.kind, config.platform.model]
+
+
+def expected_arrivals(config: ScenarioConfig) -> int:
+    """Arrivals of all rounds of a scenario, as far as they can be known beforehand: for a progress bar."""
+    so_far, arrivals = RoundsSoFar(build_world(config), seed=0), make_arrivals(config)
+    return sum(len(arrivals.round(number, so_far)) for number in range(config.rounds))
+
+
+def _truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
+    """Fit the truth, or read it from the cache."""
+    code = hashlib.sha256(Path(inspect.getfile(Truth)).read_bytes()).hexdigest()
+    described = json.dumps([code, torch.__version__, rank, log_digest(log), len(sessions)])
+    folder = cache_folder() / "truth" / hashlib.sha256(described.encode()).hexdigest()
+    if (folder / "truth.json").is_file():
+        return Truth.load(folder)
+    truth = fit_truth(log, sessions, rank)
+    with draft_folder(folder, existing="keep") as draft:
+        truth.save(draft)
+    return truth
+
+
+@lru_cache(maxsize=8)
+def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
+    """The platform's model fitted to a scenario's warm-up log, kept for the next market; never changed in place."""
+    return initial_model(config, build_world(config).past, seed)

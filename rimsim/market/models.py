@@ -1,0 +1,69 @@
+"""The platform's model: made by name or place, and fitted to a log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from rimsim import rng
+from rimsim.errors import ConfigError, ModelError, RimsimError
+from rimsim.intensity.cache import fitted
+from rimsim.intensity.registry import make
+from rimsim.loading import imported, without_name
+
+if TYPE_CHECKING:
+    from rimsim.config import PlatformConfig, ScenarioConfig
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import IntensityModel
+
+__all__ = ["initial_model", "unfitted"]
+
+
+def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> IntensityModel:
+    """The platform's model fitted to a log, from the cache where it was fitted before.
+
+    Args:
+        config: The scenario.
+        log: What to fit it to, such as ``world.past``.
+        seed: Model seed.
+
+    Raises:
+        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+    """
+    torch.set_num_threads(1)  # the bits of a fit depend on the number of threads
+    platform = config.platform
+    model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31)
+    known = fitted(model, log)
+    if not hasattr(known, "score"):
+        raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
+    return known
+
+
+def unfitted(platform: PlatformConfig, seed: int) -> IntensityModel:
+    """The platform's model before it is fitted.
+
+    Raises:
+        ConfigError: If no model has the name, a file of the user's own cannot be used, or what it makes is no model.
+    """
+    if platform.model.endswith(".py"):
+        raise without_name(platform.model, "model")
+    if ":" not in platform.model:
+        return make(platform.model, seed=seed, device=platform.device)
+    factory = imported(platform.model, "model")
+    try:
+        model = factory(seed, platform.device)
+    except RimsimError:
+        raise
+    except Exception as error:  # whatever a user's factory does
+        raise ConfigError(
+            f"model {platform.model!r} cannot be made: {type(error).__name__}: {error}; allowed: what can be called "
+            "with seed and device"
+        ) from error
+    lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
+    if lacks:
+        raise ConfigError(
+            f"model {platform.model!r} has no {', '.join(lacks)}; allowed: a model with fit, update and score, see "
+            "rimsim.intensity.IntensityModel"
+        )
+    return cast("IntensityModel", model)
