@@ -34,7 +34,7 @@ def audience_of(view: RoundView, agent: str) -> States:
         raise AgentError(
             f"{agent}: who arrives is not known before the round; allowed: arrivals.kind 'broadcast'"
         )
-    return states_in_order(list(view.audience), view.slate)
+    return states_in_order(list(view.audience), view.k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +77,6 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
     worth = np.where(found.slates >= 0, audience.scores[rows, found.slates] - price[found.slates], -np.inf)
     order = np.argsort(-worth, axis=1, kind="stable")
     slates = np.take_along_axis(found.slates, order, 1).astype(np.int64)
-    wide = np.full((len(slates), view.slate), -1, np.int64)
+    wide = np.full((len(slates), view.k), -1, np.int64)
     wide[:, : slates.shape[1]] = slates
     return Plan(wide, price)

@@ -87,7 +87,7 @@ class EntropicDual:
             closing=self.closing,
             cost=view.cost,
         )
-        self._slate = view.slate
+        self._slate = view.k
         self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
         self._exposure = view.exposure.astype(np.float64)
         self._time = 0
@@ -118,12 +118,12 @@ class EntropicDual:
 
     def _solved(self, view: RoundView) -> tuple[float, NDArray[np.float64]]:
         """ε, and the prices of the entropic problem of last round's states."""
-        chunks = list(view.calibration)
+        chunks = list(view.past)
         if not chunks:
             return self.temperature * view.cost, -np.zeros(len(view.required))
-        past = states_in_order(chunks, view.slate)
+        past = states_in_order(chunks, view.k)
         n_past, m = past.scores.shape
-        k = min(view.slate, m)
+        k = min(view.k, m)
         # A state with fewer than k items of positive intensity counts with 0.
         last = np.partition(np.where(past.admissible, past.scores, 0.0), m - k, axis=1)[:, -k]
         median = float(np.median(last))

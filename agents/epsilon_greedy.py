@@ -40,7 +40,7 @@ class EpsilonGreedy:
 
     def begin_round(self, view: RoundView) -> None:
         """Take the slate's length and the round's key."""
-        self._slate, self._key = view.slate, view.key
+        self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates with their marginal inclusion probabilities ε·k/admissible + (1 − ε)·[among the k most relevant]."""

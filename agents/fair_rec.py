@@ -40,7 +40,7 @@ class FairRec:
 
     def begin_round(self, view: RoundView) -> None:
         """Lay out the copies."""
-        self._slate, self._ties, self._arrivals = view.slate, tie_base(view.key), view.arrivals
+        self._slate, self._ties, self._arrivals = view.k, tie_base(view.key), view.arrivals
         self._copies = np.maximum(view.required - view.exposure, 0)
         self._time = 0
 

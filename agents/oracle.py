@@ -23,7 +23,7 @@ class Oracle:
 
     def begin_round(self, view: RoundView) -> None:
         """Take the slate's length."""
-        self._slate = view.slate
+        self._slate = view.k
 
     def act(self, arrivals: Arrivals) -> SlateLike:
         """The k truly best items of each row.

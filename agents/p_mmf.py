@@ -55,7 +55,7 @@ class PMMF:
 
     def begin_round(self, view: RoundView) -> None:
         """Start from prices of 0."""
-        self._slate, self._ties = view.slate, tie_base(view.key)
+        self._slate, self._ties = view.k, tie_base(view.key)
         self._required = view.required.astype(np.float64)
         self._pace = self._required / view.arrivals
         self._step = self.eta * view.cost

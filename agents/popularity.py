@@ -23,7 +23,7 @@ class Popularity:
 
     def begin_round(self, view: RoundView) -> None:
         """Take the counts of the refresh at the round's beginning."""
-        self._slate = view.slate
+        self._slate = view.k
         self._counts = torch.from_numpy(view.popularity.astype("float32"))
 
     def act(self, arrivals: Arrivals) -> SlateLike:

@@ -34,10 +34,10 @@ def solved_prices(
     Returns:
         (M,) prices, between −c and 0, and the width below which the solver left values s − v tied.
     """
-    chunks = list(view.calibration)
+    chunks = list(view.past)
     if not chunks or not view.required.any():
         return np.zeros(len(view.required)), 0.0
-    scores, admissible, capacity = joined_states(chunks, view.slate)
+    scores, admissible, capacity = joined_states(chunks, view.k)
     share = view.required * (len(scores) / view.arrivals)
     below = np.floor(share)
     floors = below + (np.random.default_rng(view.key).random(len(share)) < share - below)

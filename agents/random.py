@@ -68,7 +68,7 @@ class Random:
 
     def begin_round(self, view: RoundView) -> None:
         """Take the slate's length and the round's key."""
-        self._slate, self._key = view.slate, view.key
+        self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
         """A uniform slate for each row; every admissible item is in it with probability k / admissible."""

@@ -21,7 +21,7 @@ class Relevance:
 
     def begin_round(self, view: RoundView) -> None:
         """Take the slate's length."""
-        self._slate = view.slate
+        self._slate = view.k
 
     def act(self, arrivals: Arrivals) -> SlateLike:
         """The k most relevant items of each row."""

@@ -35,7 +35,7 @@ class RimDual:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
-        self._slate, self._key = view.slate, view.key
+        self._slate, self._key = view.k, view.key
         self.item_price, self._tie_width = solved_prices(view, self.tol)
 
     def act(self, arrivals: Arrivals) -> Slates:

@@ -66,7 +66,7 @@ class RimFeedback:
         self._pacing = Pacing.of(
             price, self._required, view.arrivals, gain=self.gain, closing=self.closing, cost=view.cost
         )
-        self._slate, self._ties = view.slate, tie_base(view.key)
+        self._slate, self._ties = view.k, tie_base(view.key)
         self._exposure = view.exposure.astype(np.float64)
         self._time = 0
 

@@ -69,8 +69,8 @@ class RimResolve:
         """Solve the prices of last round's states."""
         self._view, self._ties = view, tie_base(view.key)
         price, _ = solved_prices(view, self.tol)
-        past = list(view.calibration)
-        self._past = [states_in_order(past, view.slate)] if past else []
+        past = list(view.past)
+        self._past = [states_in_order(past, view.k)] if past else []
         self._seen: list[States] = []
         self._exposure = view.exposure.astype(np.float64)
         self._served = 0
@@ -87,10 +87,10 @@ class RimResolve:
             self._resolve()
         delivered = self._exposure - self._before
         items, price = serve_with_feedback(
-            arrivals, self._ties, self._served - self._since, self._pacing, delivered, self._view.slate
+            arrivals, self._ties, self._served - self._since, self._pacing, delivered, self._view.k
         )
         self._exposure = self._before + delivered
-        self._seen.append(joined_states([arrivals], self._view.slate))
+        self._seen.append(joined_states([arrivals], self._view.k))
         self._served += len(items)
         return Slates(items, price=price)
 

@@ -191,17 +191,5 @@ class _Notebook:
 
 def _one(page: Feedback, n: int) -> Feedback:
     """Row n of a feedback as a feedback of its own, so that what is learnt cannot hang on the batch."""
-    rows = page.arrivals
-    truth = rows.true_intensity
-    single = type(rows)(
-        id=rows.id[n : n + 1],
-        time=rows.time[n : n + 1],
-        user=rows.user[n : n + 1],
-        relevance=rows.relevance[n : n + 1],
-        ground_intensity=rows.ground_intensity[n : n + 1],
-        admissible=rows.admissible[n : n + 1],
-        index=rows.index[n : n + 1],
-        true_intensity=None if truth is None else truth[n : n + 1],
-        capacity=None if rows.capacity is None else rows.capacity[n : n + 1],
-    )
-    return Feedback(single, np.asarray(page.slates[n : n + 1]), np.asarray(page.consumed[n : n + 1]))
+    row = slice(n, n + 1)
+    return Feedback(page.arrivals.rows(row), np.asarray(page.slates[row]), np.asarray(page.consumed[row]))

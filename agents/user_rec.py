@@ -38,7 +38,7 @@ class UserRec:
             AgentError: If who arrives is not known before the round.
         """
         audience = audience_of(view, self.name)
-        self._slate = view.slate
+        self._slate = view.k
         items = np.flatnonzero(view.required)
         chosen: NDArray[np.bool_] = np.zeros(audience.scores.shape, bool)
         if len(items):

@@ -63,7 +63,7 @@ def certified(period: Period, slates: NDArray[np.int64], price: NDArray[np.float
     """The certificate of a period's slates at some prices."""
     view = period.view
     return certificate(
-        period.scores, slates, view.slate, view.required, price, view.cost, admissible=period.admissible
+        period.scores, slates, view.k, view.required, price, view.cost, admissible=period.admissible
     )
 
 
@@ -92,7 +92,7 @@ def table(source: Source, mix: str, number: int, names: tuple[str, ...]) -> None
         start = time.process_time()
         end = solve_dual(
             period.scores,
-            view.slate,
+            view.k,
             view.required,
             admissible=period.admissible,
             cost=view.cost,

@@ -36,7 +36,7 @@ def _flat(arrivals: Arrivals, level: float) -> Arrivals:
 
 
 def _flat_view(view: RoundView) -> tuple[RoundView, float]:
-    chunks = list(view.calibration)
+    chunks = list(view.past)
     level = float(torch.cat([chunk.ground_intensity for chunk in chunks]).double().mean())
     return dataclasses.replace(view, calibration=_Flat(chunks, level)), level
 

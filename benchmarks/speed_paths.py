@@ -50,7 +50,7 @@ class _KeptPrices(RimDual):
     def begin_round(self, view: RoundView) -> None:
         """Solve once; later rounds bring their key alone."""
         if hasattr(self, "item_price"):
-            self._slate, self._key = view.slate, view.key
+            self._slate, self._key = view.k, view.key
         else:
             super().begin_round(view)
 

@@ -242,9 +242,9 @@ def test_round_view_holds_last_rounds_states(env):
     """The view has N, b, c and the scores of past states, one for each arrival of the past period."""
     env.reset(seed=0)
     view = env.round_view()
-    rows = sum(len(chunk) for chunk in view.calibration)
-    assert rows == len(view.calibration) > 0
-    assert view.required.sum() == round(0.5 * view.arrivals * view.slate)
+    rows = sum(len(chunk) for chunk in view.past)
+    assert rows == len(view.past) > 0
+    assert view.required.sum() == round(0.5 * view.arrivals * view.k)
     assert view.cost > 0
 
 

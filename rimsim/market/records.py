@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,12 @@ class Arrivals:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def rows(self, which: NDArray[np.int64] | slice) -> Arrivals:
+        """Some of the arrivals, in the order asked for."""
+        columns = [getattr(self, field.name) for field in fields(self)]
+        kept: list[Any] = [None if column is None else column[which] for column in columns]
+        return Arrivals(*kept)
 
     @property
     def intensity(self) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """Tests for parts of one's own: subclass a mixin in a test module, name the part, run pytest."""
 
+from rimsim.testing.agents import AgentTests
 from rimsim.testing.arrivals import ArrivalTests
 from rimsim.testing.consumers import ConsumerTests
 from rimsim.testing.intensity import IntensityModelTests, random_log
 from rimsim.testing.measures import MeasureTests, random_items
 
 __all__ = [
+    "AgentTests",
     "ArrivalTests",
     "ConsumerTests",
     "IntensityModelTests",

@@ -1,0 +1,170 @@
+"""Every built-in agent keeps the promises that agents of one's own are tested for; agents that break one are caught."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rimsim.agents import BUILT_IN, EpsilonGreedy, Random, Relevance, RimDual, make_agent
+from rimsim.market import Slates
+from rimsim.testing import AgentTests
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+OPTIONS = ("rim-feedback(guard=True)", "rim-resolve(every=20)", "entropic-dual(gain=0)")
+
+
+class TestBuiltIn(AgentTests):
+    """Each of them by name, and some with options that change their kind."""
+
+    @pytest.fixture(autouse=True, params=[*BUILT_IN, *OPTIONS])
+    def _called(self, request):
+        self.called = request.param
+
+    def make(self):
+        """The agent of the name."""
+        return make_agent(self.called)
+
+
+@pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
+class TestDocumented(AgentTests):
+    """The agent that the documentation writes in 20 lines."""
+
+    @pytest.fixture(autouse=True)
+    def _written(self, tmp_path):
+        text = (DOCS / "your-own.md").read_text(encoding="utf-8")
+        self.file = tmp_path / "my_agent.py"
+        self.file.write_text(text.split("# my_agent.py\n", 1)[1].split("```", 1)[0])
+
+    def make(self):
+        """The agent of the page."""
+        return make_agent(f"{self.file}:FreshFirst")
+
+
+class _Learner(Relevance):
+    """Rotates slates by one position while an odd number of items has been consumed."""
+
+    name = "learner"
+    order_free = False
+    barrier_every = 16
+
+    def begin_round(self, view):
+        super().begin_round(view)
+        self.consumed = 0
+
+    def act(self, arrivals):
+        return np.roll(super().act(arrivals), self.consumed % 2, axis=1)
+
+    def learn(self, feedback):
+        assert feedback.slates.shape == (1, 5)
+        self.consumed += int(feedback.consumed.sum())
+
+
+class TestLearner(AgentTests):
+    """An agent that learns at its barriers, whose slates change there."""
+
+    def make(self):
+        """The learner."""
+        return _Learner()
+
+    def test_it_learns(self):
+        """What it shows after its barriers is not what relevance shows."""
+        arrivals = self.arrivals()
+        first = Relevance()
+        first.begin_round(self.view(arrivals))
+        assert not np.array_equal(self.served(arrivals, 7).items, first.act(arrivals))
+
+
+class _Repeating(Relevance):
+    def act(self, arrivals):
+        items = super().act(arrivals)
+        items[:, 1] = items[:, 0]
+        return items
+
+
+class _Inadmissible(Relevance):
+    def act(self, arrivals):
+        return np.tile(np.arange(5), (len(arrivals), 1))
+
+
+class _Short(Relevance):
+    def act(self, arrivals):
+        return super().act(arrivals)[:, :-1]
+
+
+class _Global(Relevance):
+    def act(self, arrivals):
+        items = super().act(arrivals)
+        return items if np.random.random() < 0.5 else items[:, ::-1]  # noqa: NPY002 - what must be caught
+
+
+class _Counting(Relevance):
+    def begin_round(self, view):
+        super().begin_round(view)
+        self.batches = 0
+
+    def act(self, arrivals):
+        self.batches += 1
+        return np.roll(super().act(arrivals), self.batches % 2, axis=1)
+
+
+class _Ordered(Relevance):
+    def begin_round(self, view):
+        super().begin_round(view)
+        self.rows = 0
+
+    def act(self, arrivals):
+        items = super().act(arrivals)
+        for row in range(len(items)):
+            self.rows += 1
+            items[row] = np.roll(items[row], self.rows % 2)
+        return items
+
+
+class _Positive(RimDual):
+    def begin_round(self, view):
+        super().begin_round(view)
+        self.item_price = -self.item_price
+
+
+class _OnePerCent(EpsilonGreedy):
+    def act(self, arrivals):
+        answer = super().act(arrivals)
+        return dataclasses.replace(answer, propensity=answer.propensity * np.float32(0.99))
+
+
+class _Nameless(Random):
+    name = ""
+
+
+class _Padded(Relevance):
+    def act(self, arrivals):
+        return Slates(np.maximum(super().act(arrivals), 0))
+
+
+@pytest.mark.parametrize(
+    ("agent", "promise"),
+    [
+        (_Nameless, "test_follows_the_protocol"),
+        (_Repeating, "test_slates_hold_distinct_admissible_items"),
+        (_Inadmissible, "test_slates_hold_distinct_admissible_items"),
+        (_Short, "test_slates_hold_distinct_admissible_items"),
+        (_Padded, "test_a_row_where_nothing_may_be_shown_stays_empty"),
+        (_Counting, "test_the_batch_does_not_matter"),
+        (_Ordered, "test_rows_may_come_in_any_order_if_it_says_so"),
+        (_Global, "test_the_same_key_gives_the_same_slates"),
+        (_Positive, "test_prices_are_bonuses"),
+        (_OnePerCent, "test_propensities_are_frequencies"),
+    ],
+)
+def test_an_agent_that_breaks_a_promise_is_caught(agent, promise):
+    """The test of a promise fails for an agent that breaks it, propensities one per cent too small included."""
+
+    class Mine(AgentTests):
+        def make(self):
+            return agent()
+
+    with pytest.raises(AssertionError):
+        getattr(Mine(), promise)()
