@@ -38,7 +38,8 @@ def test_the_blocks_of_the_page_run_and_give_what_it_says(names):
     assert names["episode"].steps == 120
     assert names["priced"].share.shape == (10, 100)
     assert names["envs"].metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.SAME_STEP
-    assert names["flat"].single_action_space.shape == (100,)
+    assert names["envs"].single_action_space.shape == (100,)
+    assert names["rewards"].shape == (3,)
     assert np.isfinite([names["learnt"], names["reference"]]).all()
     assert names["learner"].num_timesteps >= 240
 
@@ -54,14 +55,6 @@ def test_the_tables_of_the_page_name_every_argument_key_and_info(names):
     for name, value in observation.items():
         size = "M" if len(value) == env.unwrapped.n_items else str(len(value))
         assert f"| `{name}` | ({size},) {value.dtype} |" in TEXT
-
-
-def test_wrappers_of_single_environments_need_gymnasiums_own_way():
-    """The native vector environment refuses what the page says it refuses."""
-    with pytest.raises(gymnasium.error.Error, match="wrappers"):
-        gymnasium.make_vec("RIMMarket-v0", num_envs=1, wrappers=[gymnasium.wrappers.FlattenObservation])
-    with pytest.raises(gymnasium.error.Error, match="vector_kwargs"):
-        gymnasium.make_vec("RIMMarket-v0", num_envs=1, vector_kwargs={"autoreset_mode": "SameStep"})
 
 
 def test_the_zero_bonus_shows_what_relevance_shows(names):
