@@ -51,9 +51,9 @@ class Entry:
         return f"{self.name:<16} {self.title}: {counts} ({how})"
 
 
-def _movielens(name: str, title: str, counts: tuple[int, int, int], size: int, md5: str) -> Entry:
-    users, items, events = counts
-    return Entry(name, title, users, items, events, f"{_BASE}/{name}.zip", size, f"md5:{md5}", _TERMS)
+def _movielens(edition: str, title: str, counts: tuple[int, int, int], size: int, md5: str) -> Entry:
+    name, url = f"ml-{edition}", f"{_BASE}/ml-{edition}.zip"
+    return Entry(name, f"MovieLens {title}", *counts, url, size, f"md5:{md5}", _TERMS)
 
 
 # Checksums are those that GroupLens publishes beside its files; "latest" has none because it changes.
@@ -70,47 +70,19 @@ _KNOWN: Final = (
         "GroupLens Research: redistribution under the same terms, no commercial use; cite Harper and Konstan "
         "2015",
     ),
+    _movielens("100k", "100K, 1998", (943, 1_682, 100_000), 4_924_029, "0e33842e24a9c977be4e0107933c0723"),
+    _movielens("1m", "1M, 2003", (6_040, 3_706, 1_000_209), 5_917_549, "c4d9eecfca2ab87c1945afe126590906"),
     _movielens(
-        "ml-100k",
-        "MovieLens 100K, 1998",
-        (943, 1_682, 100_000),
-        4_924_029,
-        "0e33842e24a9c977be4e0107933c0723",
+        "10m", "10M, 2009", (69_878, 10_677, 10_000_054), 65_566_137, "ce571fd55effeba0271552578f2648bd"
     ),
     _movielens(
-        "ml-1m",
-        "MovieLens 1M, 2003",
-        (6_040, 3_706, 1_000_209),
-        5_917_549,
-        "c4d9eecfca2ab87c1945afe126590906",
+        "20m", "20M, 2015", (138_493, 26_744, 20_000_263), 198_702_078, "cd245b17a1ae2cc31bb14903e1204af3"
     ),
     _movielens(
-        "ml-10m",
-        "MovieLens 10M, 2009",
-        (69_878, 10_677, 10_000_054),
-        65_566_137,
-        "ce571fd55effeba0271552578f2648bd",
+        "25m", "25M, 2019", (162_541, 59_047, 25_000_095), 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"
     ),
     _movielens(
-        "ml-20m",
-        "MovieLens 20M, 2015",
-        (138_493, 26_744, 20_000_263),
-        198_702_078,
-        "cd245b17a1ae2cc31bb14903e1204af3",
-    ),
-    _movielens(
-        "ml-25m",
-        "MovieLens 25M, 2019",
-        (162_541, 59_047, 25_000_095),
-        261_978_986,
-        "6b51fb2759a8657d3bfcbfc42b592ada",
-    ),
-    _movielens(
-        "ml-32m",
-        "MovieLens 32M, 2023",
-        (200_948, 84_432, 32_000_204),
-        238_950_008,
-        "d472be332d4daa821edc399621853b57",
+        "32m", "32M, 2023", (200_948, 84_432, 32_000_204), 238_950_008, "d472be332d4daa821edc399621853b57"
     ),
 )
 

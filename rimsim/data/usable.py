@@ -59,18 +59,10 @@ def shortcomings(log: EventLog, needs: Needs | None = None) -> tuple[str, ...]:
         "instants": "different times (all events are ties)" if found["instants"] == 1 else "different times",
         "transitions": "events that follow an earlier one of the same user",
     }
-    least = {
-        "users": needs.users,
-        "items": needs.items,
-        "events": needs.events,
-        "sessions": needs.sessions,
-        "instants": needs.instants,
-        "transitions": needs.transitions,
-    }
     return tuple(
-        f"{found[name]:,} {words[name]}; at least {least[name]:,} needed"
+        f"{found[name]:,} {words[name]}; at least {getattr(needs, name):,} needed"
         for name in found
-        if found[name] < least[name]
+        if found[name] < getattr(needs, name)
     )
 
 

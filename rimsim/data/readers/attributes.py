@@ -6,12 +6,12 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from rimsim.data.readers.columns import plain
+from rimsim.data.readers.columns import first_of, words
 from rimsim.data.readers.containers import in_memory
 from rimsim.data.readers.dialect import SEPARATORS, fields_of
 from rimsim.data.readers.ids import canonical
@@ -21,7 +21,8 @@ from rimsim.data.readers.rows import LATEST, RowProblemError, identifier, moment
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Container as Known
 
     import pyarrow as pa
 
@@ -34,40 +35,23 @@ _TITLE = re.compile(
     r"(?P<title>.*\S)\s*\((?P<year>\d{4})(?:[-–]\s?\d{0,4})?\)(?P<rest>(?:\s*\([A-Z]+\))?)\s*"
 )
 _NO_GENRES: Final = frozenset({"(no genres listed)", "unknown"})
-_USUAL: Final = {
-    "id": (
-        "movieid",
-        "itemid",
-        "productid",
-        "articleid",
-        "trackid",
-        "bookid",
-        "videoid",
-        "asin",
-        "id",
-        "item",
-    ),
-    "title": ("title", "movietitle", "itemname", "name"),
-    "genres": ("genres", "genre", "categories", "category", "class"),
-    "year": ("year", "releaseyear"),
-    "release": ("release", "releasetime", "released", "releasedate"),
+_USUAL: Final[dict[str, tuple[str, ...]]] = {
+    "id": words("movieid itemid productid articleid trackid bookid videoid asin id item"),
+    "title": words("title movietitle itemname name"),
+    "genres": words("genres genre categories category class"),
+    "year": words("year releaseyear"),
+    "release": words("release releasetime released releasedate"),
 }
-_GENRES_100K: Final = (
-    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
-    *(
-        "Fantasy",
-        "Film-Noir",
-        "Horror",
-        "Musical",
-        "Mystery",
-        "Romance",
-        "Sci-Fi",
-        "Thriller",
-        "War",
-        "Western",
-    ),
+_GENRES_100K: Final = words(
+    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror "
+    "Musical Mystery Romance Sci-Fi Thriller War Western"
 )
 """The order of flags in u.item, as u.genre of MovieLens 100K states it."""
+
+
+Rows: TypeAlias = "Iterator[tuple[int, Sequence[str] | RowProblemError]]"
+"""Each row with its line, or what is wrong with it."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -107,26 +91,15 @@ def read_items(
     places = _placed(names, label)
     flag_names = _flag_names(container, genres) if form is not None and form.flags else ()
     width = len(names) + len(flag_names)
-    found: dict[str, tuple[str, str, int | None, float]] = {}
-    for line, fields in rows:
-        try:
-            key, row = _item(_checked(fields, width), places, flag_names, len(names))
-            _new(key in found, "item", key)
-        except RowProblemError as problem:
-            collector.bad(label, line, str(problem))
-            continue
-        found[key] = row
-    titles, genre_names, years, releases = zip(*found.values(), strict=True) if found else ((), (), (), ())
-    table = pd.DataFrame(
-        {
-            "id": _column(list(found)),
-            "title": pd.Series(titles, dtype="str"),
-            "genres": pd.Series(genre_names, dtype="str"),
-            "year": pd.array(list(years), "Int64"),
-        }
-    )
+
+    def item(fields: Sequence[str]) -> Item:
+        return _item(fields, places, flag_names, len(names))
+
+    found = _by_id(rows, places["id"], width, "item", label, collector, item)
+    table = _item_table(list(found), list(found.values()))
     if "release" in places:
-        table["release" if form is None else "released"] = np.array(releases, np.float64)
+        column = "release" if form is None else "released"
+        table[column] = np.array([row.release for row in found.values()], np.float64)
     return table
 
 
@@ -139,36 +112,66 @@ def items_of_events(collector: Collector, source: str) -> pd.DataFrame | None:
     if not collector.attributes:
         return None
     names = list(collector.attributes)
-    places = {"id": 0} | {name: number for number, name in enumerate(names, start=1)}
-    rows = []
-    for code, key in enumerate(collector.items.texts()):
-        fields = [key, *(collector.attributes[name].get(code, "") for name in names)]
+    places = {name: number for number, name in enumerate(names)}
+    ids, rows = collector.items.texts(), []
+    for code, key in enumerate(ids):
+        fields = [collector.attributes[name].get(code, "") for name in names]
         try:
-            rows.append(_item(fields, places, (), len(fields))[1])
+            rows.append(_item(fields, places, (), len(fields)))
         except RowProblemError as problem:
             raise DataError(f"{source}, item {short(key)}: {problem}") from None
-    titles, genres, years, _ = zip(*rows, strict=True)
+    return _item_table(ids, rows)
+
+
+class Item(NamedTuple):
+    """A row of a table of items, beside its id."""
+
+    title: str
+    genres: str
+    year: int | None
+    release: float
+
+
+def _item_table(ids: list[str], rows: list[Item]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "id": _column(collector.items.texts()),
-            "title": pd.Series(titles, dtype="str"),
-            "genres": pd.Series(genres, dtype="str"),
-            "year": pd.array(list(years), "Int64"),
+            "id": _column(ids),
+            "title": pd.Series([row.title for row in rows], dtype="str"),
+            "genres": pd.Series([row.genres for row in rows], dtype="str"),
+            "year": pd.array([row.year for row in rows], "Int64"),
         }
     )
 
 
-def _checked(fields: Sequence[str] | RowProblemError, width: int) -> Sequence[str]:
-    if isinstance(fields, RowProblemError):
-        raise fields
-    if len(fields) != width:
-        raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")
-    return fields
+def _by_id(
+    rows: Rows,
+    place: int,
+    width: int,
+    role: str,
+    label: str,
+    collector: Collector,
+    read: Callable[[Sequence[str]], T],
+) -> dict[str, T]:
+    """Id → what is read of its row; what is wrong with the others goes to the collector."""
+    found: dict[str, T] = {}
+    for line, fields in rows:
+        try:
+            if isinstance(fields, RowProblemError):
+                raise fields
+            if len(fields) != width:
+                raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")  # noqa: TRY301
+            key = _new_id(fields[place], found, role)
+            found[key] = read(fields)
+        except RowProblemError as problem:
+            collector.bad(label, line, str(problem))
+    return found
 
 
-def _new(known: bool, role: str, key: str) -> None:  # noqa: FBT001 (internal)
-    if known:
+def _new_id(text: str, known: Known[str], role: str) -> str:
+    key = identifier(text, role)
+    if key in known:
         raise RowProblemError(f"{role} {short(key)} is there twice; allowed: a row each")
+    return key
 
 
 def _column(ids: list[str]) -> pd.Series:
@@ -176,20 +179,13 @@ def _column(ids: list[str]) -> pd.Series:
 
 
 def _placed(names: Sequence[str], label: str) -> dict[str, int]:
-    known = [plain(name) for name in names]
-    places = {
-        role: next((known.index(usual) for usual in all_of if usual in known), None)
-        for role, all_of in _USUAL.items()
-    }
+    places = {role: first_of(usual, names) for role, usual in _USUAL.items()}
     if places["id"] is None:
         raise DataError(f"{label}, line 1: no column for the item; usual names are {', '.join(_USUAL['id'])}")
     return {role: place for role, place in places.items() if place is not None}
 
 
-def _item(
-    fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str], named: int
-) -> tuple[str, tuple[str, str, int | None, float]]:
-    key = identifier(fields[places["id"]], "item")
+def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str], named: int) -> Item:
     title = fields[places["title"]].strip() if "title" in places else ""
     year: int | None = None
     if "year" in places:
@@ -205,7 +201,7 @@ def _item(
         genres = "|".join(name for name, flag in flags if flag.strip() == "1" and name not in _NO_GENRES)
     else:
         genres = fields[places["genres"]].strip() if "genres" in places else ""
-    return key, (title, "" if genres in _NO_GENRES else genres, year, release)
+    return Item(title, "" if genres in _NO_GENRES else genres, year, release)
 
 
 @lru_cache(maxsize=4096)
@@ -247,9 +243,7 @@ def _decoded(container: Container, member: str) -> str:
         return blocks.decode("latin-1")
 
 
-def _rows(
-    container: Container, member: str, form: TableFormat | None
-) -> tuple[tuple[str, ...], Iterator[tuple[int, Sequence[str] | RowProblemError]]]:
+def _rows(container: Container, member: str, form: TableFormat | None) -> tuple[tuple[str, ...], Rows]:
     """Names of the columns, and each row with its number."""
     if member.lower().endswith((".parquet", ".pq")):
         with container.open(member) as stream:
@@ -272,29 +266,22 @@ def _rows(
     return tuple(name.strip() for name in header), _cut(lines[first + 1 :], first + 2, separator, quoted=True)
 
 
-def _cut(
-    lines: list[str], start: int, separator: str, *, quoted: bool
-) -> Iterator[tuple[int, Sequence[str] | RowProblemError]]:
-    for line_number, line in enumerate(lines, start=start):
-        if not line:
-            continue
-        try:
-            fields = fields_of(line, separator, quoted=quoted)
-        except RowProblemError as problem:
-            yield line_number, problem
-            continue
-        yield line_number, fields
+def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> Rows:
+    for number_of, line in enumerate(lines, start=start):
+        if line:
+            try:
+                yield number_of, fields_of(line, separator, quoted=quoted)
+            except RowProblemError as problem:
+                yield number_of, problem
 
 
 def _plain_users(table: pa.Table, label: str) -> pd.DataFrame:
     keys: dict[str, None] = {}
     for row, found in enumerate(table["id"].to_pylist(), start=1):
         try:
-            key = identifier(str(found), "user")
-            _new(key in keys, "user", key)
+            keys[_new_id(str(found), keys, "user")] = None
         except RowProblemError as problem:
             raise DataError(f"{label}, line {row}: {problem}") from None
-        keys[key] = None
     names = [name for name in dict.fromkeys(table.column_names) if name != "id"]
     return pd.DataFrame({"id": _column(list(keys)), **{name: table[name].to_pandas() for name in names}})
 
@@ -313,16 +300,7 @@ def read_users(
     names, rows = _rows(container, member, form)
     if "id" not in names:
         raise DataError(f"{label}: no column 'id'; found {', '.join(names[:8])}")
-    found: dict[str, Sequence[str]] = {}
-    for line, fields in rows:
-        try:
-            fields = _checked(fields, len(names))  # noqa: PLW2901 (the same row, checked)
-            key = identifier(fields[names.index("id")], "user")
-            _new(key in found, "user", key)
-        except RowProblemError as problem:
-            collector.bad(label, line, str(problem))
-            continue
-        found[key] = fields
+    found = _by_id(rows, names.index("id"), len(names), "user", label, collector, list)
     texts = {
         name: pd.Series([fields[place].strip() for fields in found.values()], dtype="str")
         for place, name in enumerate(names)

@@ -11,96 +11,36 @@ from rimsim.errors import ConfigError, DataError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Columns", "Positions", "Role", "missing_roles", "plain", "resolve"]
+__all__ = ["Columns", "Positions", "Role", "first_of", "missing_roles", "resolve", "words"]
 
 Role: TypeAlias = Literal["user", "item", "time", "value"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, which is shorter to read than a list of them."""
+    return tuple(text.split())
+
+
 USUAL: Final[dict[Role, tuple[str, ...]]] = {
-    "user": (
-        *(
-            "userid",
-            "user",
-            "uid",
-            "customerid",
-            "customer",
-            "visitorid",
-            "visitor",
-            "memberid",
-            "reviewerid",
-        ),
-        *(
-            "profileid",
-            "accountid",
-            "clientid",
-            "client",
-            "useridx",
-            "msno",
-            "readerid",
-            "personid",
-            "person",
-        ),
+    "user": words(
+        "userid user uid customerid customer visitorid visitor memberid reviewerid profileid accountid "
+        "clientid client useridx msno readerid personid person"
     ),
-    "item": (
-        *(
-            "itemid",
-            "item",
-            "iid",
-            "movieid",
-            "movie",
-            "productid",
-            "product",
-            "asin",
-            "parentasin",
-            "articleid",
-        ),
-        *(
-            "article",
-            "sku",
-            "trackid",
-            "track",
-            "songid",
-            "song",
-            "bookid",
-            "book",
-            "isbn",
-            "videoid",
-            "video",
-        ),
-        *("newsid", "news", "businessid", "contentid", "content", "gameid", "game", "animeid", "recipeid"),
-        *("postid", "listingid", "offerid", "hotelid", "venueid", "artistid", "itemidx", "title"),
+    "item": words(
+        "itemid item iid movieid movie productid product asin parentasin articleid article sku trackid "
+        "track songid song bookid book isbn videoid video newsid news businessid contentid content "
+        "gameid game animeid recipeid postid listingid offerid hotelid venueid artistid itemidx title"
     ),
-    "time": (
-        *(
-            "timestamp",
-            "time",
-            "ts",
-            "unixtime",
-            "unixreviewtime",
-            "eventtime",
-            "eventtimestamp",
-            "timestampms",
-        ),
-        *("timems", "datetime", "date", "createdat", "created", "ratedat", "clicktime", "when", "at", "t"),
+    "time": words(
+        "timestamp time ts unixtime unixreviewtime eventtime eventtimestamp timestampms timems datetime "
+        "date createdat created ratedat clicktime when at t"
     ),
-    "value": (
-        *(
-            "rating",
-            "ratings",
-            "value",
-            "score",
-            "stars",
-            "overall",
-            "preference",
-            "weight",
-            "strength",
-            "vote",
-        ),
-        *("playcount", "plays", "count"),
+    "value": words(
+        "rating ratings value score stars overall preference weight strength vote playcount plays count"
     ),
 }
 """Usual names in order of preference, in small letters and digits alone."""
-
 
 ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "title": ("title", "movietitle", "itemtitle", "itemname", "productname"),
@@ -171,22 +111,20 @@ class Positions:
         return tuple((role, self.names[place]) for role, place in roles if place is not None)
 
 
-def plain(name: str) -> str:
+def _plain(name: str) -> str:
     """A column name as it is compared: without a type after a colon, small letters and digits alone."""
     return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
 
 
-def _place(names: Sequence[str], role: Role) -> int | None:
-    known = [plain(name) for name in names]
-    for usual in USUAL[role]:
-        if usual in known:
-            return known.index(usual)
-    return None
+def first_of(usual: Sequence[str], names: Sequence[str]) -> int | None:
+    """Where the first of some usual names stands in a header, or None."""
+    known = [_plain(name) for name in names]
+    return next((known.index(name) for name in usual if name in known), None)
 
 
 def missing_roles(names: Sequence[str]) -> tuple[Role, ...]:
     """The roles among user, item and time for which no usual name is there."""
-    return tuple(role for role in ROLES[:3] if _place(names, role) is None)
+    return tuple(role for role in ROLES[:3] if first_of(USUAL[role], names) is None)
 
 
 def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positions:
@@ -207,7 +145,7 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
         lacking = missing_roles(names)
         if lacking:
             raise DataError(_nothing_for(names, lacking, where))
-        found = {role: _place(names, role) for role in ROLES}
+        found = {role: first_of(USUAL[role], names) for role in ROLES}
     else:
         given = {"user": wanted.user, "item": wanted.item, "time": wanted.time, "value": wanted.value}
         found = {
@@ -220,17 +158,9 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
     user, item, time = found["user"], found["item"], found["time"]
     if user is None or item is None or time is None:  # pragma: no cover (excluded above)
         raise DataError(f"{where}: user, item and time need a column each")
-    return Positions(user, item, time, found["value"], names, _attributes(names, places))
-
-
-def _attributes(names: Sequence[str], taken: Sequence[int]) -> tuple[tuple[str, int], ...]:
-    known = [plain(name) for name in names]
-    found = []
-    for attribute, all_of in ATTRIBUTES.items():
-        place = next((known.index(usual) for usual in all_of if usual in known), None)
-        if place is not None and place not in taken:
-            found.append((attribute, place))
-    return tuple(found)
+    attributes = {attribute: first_of(usual, names) for attribute, usual in ATTRIBUTES.items()}
+    free = tuple((name, at) for name, at in attributes.items() if at is not None and at not in places)
+    return Positions(user, item, time, found["value"], names, free)
 
 
 def _nothing_for(names: Sequence[str], lacking: Sequence[Role], where: str) -> str:

@@ -353,18 +353,10 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
     except (OSError, ValueError, RuntimeError) as broken:
         raise DataError(f"{source!r}: cannot be looked up ({_reason(broken)})") from broken
     visible = [*known, *(name for name in beside if not name.startswith("."))]
-    hint = nearest(path.name, visible) if 0 < len(visible) <= 30 else ""
-    if not hint and (close := _closest(path.name, visible)):
-        hint = f" Did you mean {close!r}?"
+    hint = nearest(path.name, visible) if visible else ""
     where = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
     shown = source if source.isprintable() else repr(source)
     raise DataError(f"{shown}: no such file or folder{where}.{hint}")
-
-
-def _closest(name: str, names: list[str]) -> str | None:
-    import difflib  # noqa: PLC0415 (only for a message)
-
-    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
 
 
 def open_container(path: Path) -> FileContainer | FolderContainer | ZipContainer:

