@@ -23,12 +23,11 @@ from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.execution.ray import _SETTINGS, _enter, _left, _log, _require_same, _work, on_ray
 from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.points import Point
 from rimsim.scenarios.store.run_folder import versions
 from rimsim.scenarios.study.arm import run_arm
 from rimsim.scenarios.study.gather import gather
-from rimsim.scenarios.study.plan import begin, checked_plan
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.study.plan import Request, planned
+from rimsim.scenarios.study.run import begin, resume
 
 FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("random", "relevance")
@@ -79,7 +78,7 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     """Only what a task sends reaches the run folder; cut off after each of its news, another ends it alike."""
     config, folder, agents = small_scenario(), tmp_path / "run", ("rim-feedback",)
     whole = compare(config, agents, seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
-    plan = checked_plan(Point(folder, config), agents, 1, [], certify=True, ledger=True)
+    (plan,) = planned(folder, config, {}, Request(agents, 1, [], certify=True, ledger=True)).plans
     begin(plan, "test")
     (arm,) = plan.arms
     away = replace(arm, folder=tmp_path / "nowhere")
@@ -103,7 +102,8 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
 def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     """Where results could be others, nothing is run: the error names what differs."""
     config, folder = small_scenario(), tmp_path / "run"
-    plan = checked_plan(Point(folder, config), ("random",), 1, [], certify=True, ledger=True)
+    request = Request(("random",), 1, [], certify=True, ledger=True)
+    (plan,) = planned(folder, config, {}, request).plans
     begin(plan, "test")
     (arm,) = plan.arms
     with pytest.raises(ConfigError, match=r"has numpy .* in place of 0\.1; allowed: the versions"):

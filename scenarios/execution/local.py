@@ -1,4 +1,4 @@
-"""Tasks on worker processes: a worker that dies is named by its task, which another takes up once more."""
+"""Tasks on worker processes; the task of a worker that dies is begun once more on another."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ATTEMPTS = 2
 
 
 class LostWorkerError(RimsimError):
-    """The end of a worker or of its machine, of which nobody is left to say what it was at."""
+    """A worker or its machine died, so that it could not say what went wrong."""
 
 
 @dataclass(frozen=True)
 class _Done:
-    """What a worker says at the end of a task."""
+    """A worker's message at the end of a task."""
 
     failure: RimsimError | None
     """None if all went well."""
@@ -42,10 +42,10 @@ class _Done:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, its end of the line, and the task that it is at."""
+    """A process, our end of its pipe, and the task that it is at."""
 
     process: SpawnProcess
-    line: Connection
+    pipe: Connection
     task: int | None = None
 
 
@@ -76,7 +76,7 @@ def run_on_workers(
 ) -> dict[int, RimsimError]:
     """Do the tasks on other processes, each of which lives for as many tasks as it can.
 
-    A worker ends when this process does, however that ends: its line breaks. A worker that dies (killed, out of
+    A worker ends when this process does, however that ends: its pipe breaks. A worker that dies (killed, out of
     memory, a crash in native code) leaves its task to a fresh one, once.
 
     Args:
@@ -86,81 +86,80 @@ def run_on_workers(
         report: Called in this process with the numbers that jobs report.
 
     Returns:
-        Position of a failed task → what went wrong; an error that is not ours is told in words by one of ours.
+        Position of a failed task → what went wrong; an error that is not ours becomes one of ours.
     """
-    crew = _Crew(job, tasks)
+    pool = _Pool(job, tasks)
     try:
-        while crew.busy(workers):
-            for news in crew.news():
-                report(news)
+        while pool.assign(workers):
+            for count in pool.receive():
+                report(count)
     finally:
-        crew.dismiss()
-    return crew.failures
+        pool.close()
+    return pool.failures
 
 
-class _Crew(Generic[Task]):
-    """The workers of a run, and who is at which task."""
+class _Pool(Generic[Task]):
+    """Worker processes, and the task that each is at."""
 
     def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
         self.failures: dict[int, RimsimError] = {}
         self._job = job
         self._tasks = tasks
         self._waiting = deque(range(len(tasks)))
-        self._begun = [0] * len(tasks)
+        self._attempts = [0] * len(tasks)
         self._workers: list[_Worker] = []
         self._context = multiprocessing.get_context("spawn")  # a forked torch hangs where its threads were
 
-    def busy(self, most: int) -> bool:
-        """Put at most so many workers to work; false if there is nothing left to do."""
+    def assign(self, most: int) -> bool:
+        """Give waiting tasks to at most so many workers; false if nothing waits and no worker is busy."""
         while self._waiting and sum(worker.task is not None for worker in self._workers) < most:
-            self._assign(next((idle for idle in self._workers if idle.task is None), None) or self._hired())
+            idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
+            idle.task = task = self._waiting.popleft()
+            self._attempts[task] += 1
+            with suppress(OSError):  # it is dead already, which its broken pipe will show
+                idle.pipe.send(self._tasks[task])
         return any(worker.task is not None for worker in self._workers)
 
-    def news(self) -> Iterator[int]:
-        """Wait for news, and yield what jobs report; ends of tasks and of workers are entered in the books."""
-        lines = {worker.line: worker for worker in self._workers}
-        for line in wait(list(lines)):
-            worker = lines[line]  # type: ignore[index]  # only our lines were waited for
+    def receive(self) -> Iterator[int]:
+        """Wait for messages of workers; yields progress, and enters the ends of tasks and of workers."""
+        by_pipe = {worker.pipe: worker for worker in self._workers}
+        for pipe in wait(list(by_pipe)):
+            worker = by_pipe[pipe]  # type: ignore[index]  # only our pipes were waited for
             try:
-                told = worker.line.recv()
+                message = worker.pipe.recv()
             except (EOFError, OSError):
-                self._bury(worker)
+                self._replace(worker)
                 continue
-            if not isinstance(told, _Done):
-                yield told
+            if not isinstance(message, _Done):
+                yield message
                 continue
-            if told.failure is not None and worker.task is not None:
-                self.failures[worker.task] = told.failure
+            if message.failure is not None and worker.task is not None:
+                self.failures[worker.task] = message.failure
             worker.task = None
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """End all workers, whatever they are at."""
         for worker in self._workers:
             worker.process.terminate()
             worker.process.join()
-            worker.line.close()
+            worker.pipe.close()
 
-    def _hired(self) -> _Worker:
+    def _started(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(self._job, theirs), daemon=True)
         _start(process)
-        theirs.close()  # so that the death of the worker ends the line
+        theirs.close()  # so that the death of the worker breaks the pipe
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
 
-    def _assign(self, worker: _Worker) -> None:
-        worker.task = task = self._waiting.popleft()
-        self._begun[task] += 1
-        with suppress(OSError):  # it is dead already; the line will tell
-            worker.line.send(self._tasks[task])
-
-    def _bury(self, worker: _Worker) -> None:
+    def _replace(self, worker: _Worker) -> None:
+        """Remove a dead worker; its task waits again, or has failed if this was its last attempt."""
         self._workers.remove(worker)
-        worker.line.close()
+        worker.pipe.close()
         worker.process.join()
         if (task := worker.task) is None:
             return
-        if self._begun[task] < ATTEMPTS:
+        if self._attempts[task] < ATTEMPTS:
             self._waiting.appendleft(task)
             return
         ending = _ending(worker.process.exitcode)
@@ -186,28 +185,28 @@ def _ending(code: int | None) -> str:
     return f"ended with status {code}"
 
 
-def _work(job: Callable[[Task, Report], None], line: Connection) -> None:
-    """A worker's life: tasks off the line until it breaks."""
+def _work(job: Callable[[Task, Report], None], pipe: Connection) -> None:
+    """What a worker process does: one task after another, until its pipe breaks."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # the keyboard reaches every process; the first one ends the rest
+    )  # the keyboard reaches every process; the first ends the rest
 
-    def tell(news: int | _Done) -> None:
+    def send(message: int | _Done) -> None:
         try:
-            line.send(news)
+            pipe.send(message)
         except OSError:
             os._exit(1)  # nobody waits any more: leave the folder to the one that resumes the run
 
     while True:
         try:
-            task = line.recv()
+            task = pipe.recv()
         except (EOFError, OSError):
             return
         failure: RimsimError | None = None
         try:
-            job(task, tell)
+            job(task, send)
         except RimsimError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  # whatever it is, the other tasks go on
             failure = RimsimError(f"{type(error).__name__}: {error}")
-        tell(_Done(failure))
+        send(_Done(failure))

@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     """Name in the run folder → content; None: it is gone."""
     Sources: TypeAlias = dict[str, bytes | str]
     """Place → content of a file, or where a folder lies."""
-    News: TypeAlias = int | Files | RimsimError | None
+    Message: TypeAlias = int | Files | RimsimError | None
     """What a task sends: numbers for progress, files, and at its end what went wrong, or None."""
 
 __all__ = ["on_ray", "run_on_ray"]
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # deaths of workers are told by us, not in the middle of the progress bar
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # we report deaths of workers, and not in the middle of the progress bar
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU is seen as by local processes; later versions' default
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would send the working directory, runs included
 }
@@ -102,7 +102,7 @@ def _ray(settings: Mapping[str, str]) -> Any:
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
-    """Connect with no word from Ray; SIGTERM stays what it was."""
+    """Connect; Ray prints nothing, and SIGTERM is handled as before."""
     here = {"num_cpus": workers or os.cpu_count() or 1, "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -118,11 +118,11 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     except SystemExit:  # Ray answers SIGTERM in its own way
         raise KeyboardInterrupt from None
     except (OSError, RuntimeError, ValueError) as error:
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         if address is None:
-            raise ConfigError(f"--backend ray: Ray cannot be started here: {told}") from error
+            raise ConfigError(f"--backend ray: Ray cannot be started here: {reason}") from error
         raise ConfigError(
-            f"--address {address}: no Ray there ({told}); allowed: auto or host:port, "
+            f"--address {address}: no Ray there ({reason}); allowed: auto or host:port, "
             "on a machine of a running cluster"
         ) from error
     finally:
@@ -146,30 +146,30 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
     begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
     sources, made = ray.put(_sources(arms)), versions()
     failures: dict[int, RimsimError] = {}
-    waiting, begun = deque(range(len(arms))), [0] * len(arms)
+    waiting, attempts = deque(range(len(arms))), [0] * len(arms)
     streams: dict[Any, int] = {}
     try:
         while waiting or streams:
             while waiting and len(streams) < (workers or len(arms)):
                 number = waiting.popleft()
-                begun[number] += 1
+                attempts[number] += 1
                 arm = arms[number]
                 streams[begin.remote(job, arm, _left(arm), sources, made, _log(arm))] = number
             ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
             report(0)
             for stream in ready:
                 number = streams[stream]
-                news = _next(ray, stream)
-                if isinstance(news, int):
-                    report(news)
-                elif isinstance(news, dict):
-                    _enter(arms[number].folder, news)
+                message = _next(ray, stream)
+                if isinstance(message, int):
+                    report(message)
+                elif isinstance(message, dict):
+                    _enter(arms[number].folder, message)
                 else:
                     del streams[stream]
-                    if isinstance(news, LostWorkerError) and begun[number] < ATTEMPTS:
+                    if isinstance(message, LostWorkerError) and attempts[number] < ATTEMPTS:
                         waiting.appendleft(number)
-                    elif news is not None:
-                        failures[number] = news
+                    elif message is not None:
+                        failures[number] = message
     finally:
         for stream in streams:
             ray.cancel(stream)
@@ -179,16 +179,16 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
     return failures
 
 
-def _next(ray: Any, stream: Any) -> News:
-    """The next news of a task."""
+def _next(ray: Any, stream: Any) -> Message:
+    """The next message of a task."""
     try:
-        news: News = ray.get(next(stream))
+        message: Message = ray.get(next(stream))
     except ray.exceptions.RayTaskError as error:  # such as a machine without rimsim
         return RimsimError(f"on Ray: {str(error).strip().splitlines()[-1]}")
     except (ray.exceptions.RayError, StopIteration) as error:
-        told = str(error).partition(".")[0] or "its news broke off"
-        return LostWorkerError(f"on Ray: {told}, {ATTEMPTS} times over")
-    return news
+        reason = str(error).partition(".")[0] or "its messages broke off"
+        return LostWorkerError(f"on Ray: {reason}, {ATTEMPTS} times over")
+    return message
 
 
 def _log(arm: Arm) -> str:
@@ -201,8 +201,8 @@ def _log(arm: Arm) -> str:
 
 def _file_of(text: str) -> str | None:
     """The file in ``file.py:Name``."""
-    place, found, _ = text.partition(".py:")
-    return place + ".py" if found else None
+    place, colon, _ = text.partition(".py:")
+    return place + ".py" if colon else None
 
 
 def _sources(arms: Sequence[Arm]) -> Sources:
@@ -216,15 +216,15 @@ def _sources(arms: Sequence[Arm]) -> Sources:
 
 
 def _left(arm: Arm) -> Files:
-    """What an arm needs to go on where it was left."""
+    """The files that an arm needs to go on after its last finished round."""
     folder, part = arm.folder, part_name(arm.name, arm.seed)
-    found = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
-    found += [*(folder / "state" / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.is_file()}
+    paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
+    paths += [*(folder / "state" / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
 
 
 def _enter(folder: Path, files: Files) -> None:
-    """Write what came back: tables, then the state that rests on them, each whole; then what is gone goes."""
+    """Write files that came back: tables, then the states that belong to them, each whole; then remove what is gone."""
     states: dict[Path, dict[Path, bytes]] = {}
     gone: set[Path] = set()
     for name, content in files.items():
@@ -255,45 +255,45 @@ def _enter(folder: Path, files: Files) -> None:
 
 def _work(
     job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
-) -> Iterator[News]:
-    """A task: what it has to tell, as it comes; the last is an error of ours or None."""
-    news: SimpleQueue[News] = SimpleQueue()
+) -> Iterator[Message]:
+    """A task: plays an arm in a temporary folder and yields its messages; the last is an error of ours or None."""
+    messages: SimpleQueue[Message] = SimpleQueue()
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _enter(folder, left)
-        outbox = _Outbox(folder)
+        changes = _Changes(folder)
 
-        def tell(count: int) -> None:
+        def send(count: int) -> None:
             if stopped.is_set():
                 raise SystemExit  # nobody waits any more
-            if files := outbox.round():
-                news.put(files)
-            news.put(count)
+            if files := changes.of_round():
+                messages.put(files)
+            messages.put(count)
 
         def play() -> None:
             failure: RimsimError | None = None
             try:
                 here = _moved(arm, folder, _unpacked(sources))
                 _require_same(here, made, log)
-                job(here, tell)
+                job(here, send)
             except RimsimError as error:
                 failure = error
             except BaseException as error:  # noqa: BLE001  # whatever it is, the other tasks go on
                 if stopped.is_set():
                     return
                 failure = RimsimError(f"{type(error).__name__}: {error}")
-            news.put(outbox.changed())
-            news.put(failure)
+            messages.put(changes.all())
+            messages.put(failure)
 
         player = threading.Thread(target=play, daemon=True)
         player.start()
         try:
-            told: News = 0
-            while isinstance(told, int | dict):
+            message: Message = 0
+            while isinstance(message, int | dict):
                 with suppress(Empty):
-                    told = news.get(timeout=0.5)  # not for ever: Ray must be able to interrupt this
-                    yield told
+                    message = messages.get(timeout=0.5)  # not for ever: Ray must be able to interrupt this
+                    yield message
         finally:
             stopped.set()
             player.join(_PATIENCE)
@@ -344,9 +344,9 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
     Raises:
         ConfigError: If this machine has another version of something, or another log, or none.
     """
-    machine, found = platform.node(), versions()
+    machine, here = platform.node(), versions()
     other = [
-        f"{name} {found.get(name)} in place of {made[name]}" for name in made if found.get(name) != made[name]
+        f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
     ]
     if other:
         raise ConfigError(
@@ -361,19 +361,19 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
         raise ConfigError(f"the machine {machine} has another log as {arm.config.data.source!r}; {wanted}")
 
 
-class _Outbox:
+class _Changes:
     """Files of a folder that have changed since they were last sent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sent = self._now()
 
-    def round(self) -> Files:
+    def of_round(self) -> Files:
         """Files to send after a round; nothing within one, when not all of them belong together."""
         tables = self._now(folder="rounds")
-        return self.changed() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
+        return self.all() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
 
-    def changed(self) -> Files:
+    def all(self) -> Files:
         """All that is to be sent."""
         now, sent = self._now(), self._sent
         self._sent = now

@@ -26,7 +26,7 @@ from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -144,10 +144,10 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size:
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
             values = measured(shared.round(closed, first, adoption.times(), proof), measures.values())
-            figures.append(_long(arm, closed.number, values))
-            _write_round(arm, closed, part)
-            if price is not None:
-                _write_prices(arm, closed, part, price)
+            figures.append(
+                _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
+            )
+            _write_round(arm, closed, part, price)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
             tracker.round(
                 RoundRecord(
@@ -169,74 +169,39 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size:
     mark_done(folder, part)
 
 
-def _long(arm: Arm, number: int, values: dict[str, float]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "agent": arm.name,
-            "seed": np.int64(arm.seed),
-            "round": np.int64(number),
-            "metric": list(values),
-            "value": list(values.values()),
-        }
-    )
+def _table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:
+    """A table of a round: agent, seed, round, then the columns given."""
+    keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(number)}
+    return pd.DataFrame(keys | dict(columns))
 
 
-def _write_round(arm: Arm, closed: ClosedRound, part: str) -> None:
+def _write_round(arm: Arm, closed: ClosedRound, part: str, price: NDArray[np.float64] | None) -> None:
     folder, number, ledger = arm.folder, closed.number, closed.ledger
     name = f"{part}-{number:03d}.parquet"
     if arm.ledger:
-        table = ledger.table(arm.name, arm.seed, number)
-        write_table(folder / "ledger" / name, table.assign(agent=table["agent"].astype(str)))
+        exposures = ledger.table(arm.name, arm.seed, number)
+        write_table(folder / "ledger" / name, exposures.assign(agent=exposures["agent"].astype(str)))
     schedule = ledger.schedule
-    write_table(
-        folder / "arrivals" / name,
-        pd.DataFrame(
-            {
-                "agent": arm.name,
-                "seed": np.int64(arm.seed),
-                "round": np.int64(number),
-                "arrival": schedule.id,
-                "time": schedule.tick / 1e6,
-                "user": schedule.user[schedule.slot],
-                "ground_intensity": ledger.ground,
-            }
-        ),
-    )
+    arrivals = {
+        "arrival": schedule.id,
+        "time": schedule.tick / 1e6,
+        "user": schedule.user[schedule.slot],
+        "ground_intensity": ledger.ground,
+    }
+    write_table(folder / "arrivals" / name, _table(arm, number, arrivals))
     needed = np.flatnonzero(closed.required)
-    write_table(
-        folder / "required" / f"{arm.seed}-{number:03d}.parquet",
-        pd.DataFrame(
-            {
-                "seed": np.int64(arm.seed),
-                "round": np.int64(number),
-                "item": needed,
-                "required": closed.required[needed],
-            }
-        ),
-    )
-
-
-def _write_prices(arm: Arm, closed: ClosedRound, part: str, price: NDArray[np.float64]) -> None:
-    write_table(
-        arm.folder / "prices" / f"{part}-{closed.number:03d}.parquet",
-        pd.DataFrame(
-            {
-                "agent": arm.name,
-                "seed": np.int64(arm.seed),
-                "round": np.int64(closed.number),
-                "item": np.arange(len(price)),
-                "price": price,
-                "cost": closed.cost,
-            }
-        ),
-    )
+    required = _table(arm, number, {"item": needed, "required": closed.required[needed]})
+    write_table(folder / "required" / f"{arm.seed}-{number:03d}.parquet", required.drop(columns="agent"))
+    if price is not None:
+        prices = {"item": np.arange(len(price)), "price": price, "cost": closed.cost}
+        write_table(folder / "prices" / name, _table(arm, number, prices))
 
 
 def _hyperparameters(
     config: ScenarioConfig, labels: tuple[tuple[str, object], ...]
 ) -> dict[str, float | str | bool]:
     window = config.platform.log_window
-    found: dict[str, float | str | bool] = {
+    shown: dict[str, float | str | bool] = {
         "scenario": config.name,
         "rounds": config.rounds,
         "slate": config.slate,
@@ -247,8 +212,8 @@ def _hyperparameters(
         "retrain": config.platform.retrain,
     }
     for name, value in labels:
-        found[name] = value if isinstance(value, float | int | str | bool) else str(value)
-    return found
+        shown[name] = value if isinstance(value, float | int | str | bool) else str(value)
+    return shown
 
 
 def _finals(figures: list[pd.DataFrame], metrics: tuple[str, ...]) -> dict[str, float | None]:

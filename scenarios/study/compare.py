@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rimsim.scenarios.execution.options import Execution
 from rimsim.scenarios.store.run_folder import folder_for
-from rimsim.scenarios.study.plan import resolved
-from rimsim.scenarios.study.run import planned, run
+from rimsim.scenarios.study.plan import Request, planned, resolved
+from rimsim.scenarios.study.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +77,5 @@ def compare(
     execution = Execution(batch_size, workers, backend, address, console)
     config = resolved(scenario, rounds, data, settings)
     folder = folder_for(out, config.name)
-    study = planned(
-        folder, config, {}, agents, seeds, frozen, certify=certify, ledger=ledger, measures=measures
-    )
-    return run(study, command or "rimsim.scenarios.compare", execution)
+    request = Request(agents, seeds, frozen, certify, ledger, measures)
+    return run(planned(folder, config, {}, request), command or "rimsim.scenarios.compare", execution)

@@ -1,36 +1,30 @@
-"""What a comparison or sweep is to do, checked before anything is written, and begun."""
+"""What a comparison or sweep is to do, checked before anything is written."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-import yaml
-
 from rimsim.agents import make_agent
-from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
-from rimsim.errors import ConfigError, RunFolderError, nearest
+from rimsim.config import ScenarioConfig, find_scenario, override
+from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.build import check_plugs
-from rimsim.measures import records, try_measures
-from rimsim.scenarios.store.load_report import load_facts
-from rimsim.scenarios.store.run_folder import BEGUN, CATALOGUE, CONFIG, FROZEN, Run, versions
-from rimsim.scenarios.store.write import disk_errors, write_table, write_text
+from rimsim.measures import own_measures, try_measures
+from rimsim.scenarios.store.points import Point, points_of
+from rimsim.scenarios.store.run_folder import FROZEN, Run, load_run
+from rimsim.scenarios.store.write import disk_errors
 from rimsim.scenarios.study.arm import Arm
-from rimsim.scenarios.study.changes import digests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rimsim.measures import Measure
-    from rimsim.scenarios.store.points import Point
 
-__all__ = ["Plan", "begin", "checked_plan", "default_agents", "plan_of", "resolved"]
+__all__ = ["Plan", "Request", "Study", "default_agents", "planned", "resolved", "study_of"]
 
 _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 
@@ -69,7 +63,26 @@ def resolved(
     return config
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
+class Request:
+    """What is asked for beside the scenario."""
+
+    agents: Sequence[str] | None
+    """Texts for :func:`rimsim.agents.make_agent`; None: :func:`default_agents`."""
+    seeds: int | Sequence[int]
+    """How many seeds, from 0, or which."""
+    frozen: Sequence[str] | None
+    """Agents that also get an arm whose model is never retrained. None: ``relevance``, or the first agent, where the
+    scenario retrains."""
+    certify: bool
+    """Compute certificates of every round."""
+    ledger: bool
+    """Write the ledger."""
+    measures: Sequence[str] = ()
+    """Places of measures of a user's own."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run folder is to hold: agents in a scenario at some seeds."""
 
@@ -85,7 +98,7 @@ class Plan:
     """Compute certificates of every round."""
     ledger: bool
     """Write the ledger."""
-    measures: Mapping[str, Measure] = dataclasses.field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
     """Place → measure of a user's own."""
 
     @property
@@ -117,96 +130,69 @@ class Plan:
         ]
 
 
-def checked_plan(
-    point: Point,
-    agents: Sequence[str],
-    seeds: int | Sequence[int],
-    frozen: Sequence[str] | None,
-    *,
-    certify: bool,
-    ledger: bool,
-    measures: Mapping[str, Measure],
-) -> Plan:
+@dataclass(frozen=True)
+class Study:
+    """A comparison or a sweep: a plan for each of its points."""
+
+    folder: Path
+    """The run folder."""
+    base: ScenarioConfig
+    """The scenario; the points of a sweep replace some of its fields."""
+    grid: Mapping[str, Sequence[object]]
+    """Dotted field → its values; empty: a comparison."""
+    plans: tuple[Plan, ...]
+    """What is to be done at each point."""
+
+
+def planned(
+    folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]], request: Request
+) -> Study:
     """Check what is to be run, before anything is written.
 
     Args:
-        point: The scenario, and where its run folder will lie.
-        agents: As they stand on a command line.
-        seeds: How many seeds, from 0, or which.
-        frozen: Agents that also get an arm whose model is never retrained. None: ``relevance``, or the first agent,
-            where the scenario retrains.
-        certify: Compute certificates of every round.
-        ledger: Write the ledger.
-        measures: Place → measure of a user's own.
+        folder: The run folder.
+        base: The scenario.
+        grid: Dotted field → its values; empty: a comparison.
+        request: Agents, seeds and what is kept.
 
     Raises:
-        ConfigError: If agents, model or seeds do not fit, or the slate the catalogue.
+        ConfigError: If grid, agents, model or seeds do not fit, or the slate the catalogue.
         MeasureError: If a measure cannot be computed.
         DataError: If the log cannot be read.
         RunFolderError: If the cache cannot be written to.
     """
-    chosen = _checked_frozen(point.config, agents, frozen)
-    numbers = tuple(_seeds(seeds))
-    check_plugs(point.config)
-    with disk_errors(cache_folder()):
-        world = build_world(point.config)  # a bad log or slate is told before anything is written
-    try_measures(measures, world.log.items, point.config.slate)
-    return Plan(point, tuple(agents), chosen, numbers, certify, ledger, measures)
+    points = points_of(folder, base, grid)
+    agents = request.agents
+    if agents is None:  # defaults contain one another: the shortest can play at every point
+        agents = min((default_agents(point.config) for point in points), key=len)
+    seeds, measures = _seeds(request.seeds), own_measures(request.measures)
+    plans = []
+    for point in points:
+        frozen = _checked_frozen(point.config, agents, request.frozen)
+        check_plugs(point.config)
+        with disk_errors(cache_folder()):
+            world = build_world(point.config)  # a bad log or slate is told before anything is written
+        try_measures(measures, world.log.items, point.config.slate)
+        plans.append(Plan(point, tuple(agents), frozen, seeds, request.certify, request.ledger, measures))
+    return Study(folder, base, grid, tuple(plans))
 
 
-def plan_of(point: Point, run: Run) -> Plan:
-    """The plan that a run folder was begun with.
-
-    Args:
-        point: Scenario and place of the run.
-        run: The run.
-    """
-    about = run.config
-    return Plan(
-        point,
-        tuple(about["agents"]),
-        tuple(about["frozen"]),
-        tuple(run.seeds),
-        about["certify"],
-        about["ledger"],
-        run.own_measures,
-    )
+def study_of(run: Run) -> Study:
+    """The comparison or sweep that a run folder was begun with."""
+    grid = run.config.get("sweep", {})
+    plans = []
+    for point in points_of(run.folder, run.scenario, grid):
+        begun = load_run(point.folder)
+        about = begun.config
+        agents, frozen, seeds = (tuple(about[name]) for name in ("agents", "frozen", "seeds"))
+        plans.append(
+            Plan(point, agents, frozen, seeds, about["certify"], about["ledger"], begun.own_measures)
+        )
+    return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
-def begin(plan: Plan, command: str) -> None:
-    """Write the config of a plan into its folder.
-
-    Raises:
-        RunFolderError: If the folder holds a run.
-    """
-    folder, config = plan.point.folder, plan.point.config
-    if (folder / CONFIG).exists():
-        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder, or to resume it")
-    world = build_world(config)
-    described = {
-        "command": command,
-        "arms": plan.names,
-        "agents": list(plan.agents),
-        "frozen": list(plan.frozen),
-        "seeds": list(plan.seeds),
-        "certify": plan.certify,
-        "ledger": plan.ledger,
-        "measures": records(plan.measures),
-        "scenario": to_plain(config),
-        "truth": None if world.truth is None else dataclasses.asdict(world.truth.report),
-        "log": load_facts(world.log),
-        "digests": digests(config, (*plan.agents, *plan.measures)),
-        "versions": versions(),
-    }
-    events = np.bincount(world.past.item, minlength=world.log.n_items)
-    write_table(folder / CATALOGUE, pd.DataFrame({"item": np.arange(len(events)), "events": events}))
-    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    write_text(folder / BEGUN, text)
-    write_text(folder / CONFIG, text)
-
-
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
         raise ConfigError(
             f"seeds: {seeds!r}; allowed: a positive number of seeds, or distinct seeds from 0 up"

@@ -5,86 +5,48 @@ A comparison is a sweep of one point, which lies in the run folder itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import yaml
 
-from rimsim.config import ScenarioConfig, to_plain
-from rimsim.errors import ArmsError
-from rimsim.measures import own_measures, records
+from rimsim.config import to_plain
+from rimsim.errors import ArmsError, RunFolderError
+from rimsim.market import build_world
+from rimsim.measures import records
 from rimsim.scenarios.execution.arms import executor, run_arms
 from rimsim.scenarios.execution.options import Execution
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_table
-from rimsim.scenarios.store.points import POINTS, points_of, runs_of
-from rimsim.scenarios.store.run_folder import CONFIG, FAILURES, Run, load_run, locked, versions
+from rimsim.scenarios.store.load_report import load_facts
+from rimsim.scenarios.store.points import POINTS
+from rimsim.scenarios.store.run_folder import (
+    BEGUN,
+    CATALOGUE,
+    CONFIG,
+    FAILURES,
+    Run,
+    load_run,
+    locked,
+    versions,
+)
 from rimsim.scenarios.store.status import is_finished
 from rimsim.scenarios.store.write import write_table, write_text
-from rimsim.scenarios.study.changes import require_unchanged
+from rimsim.scenarios.study.changes import digests, require_unchanged
 from rimsim.scenarios.study.gather import failures_text, gather
 from rimsim.scenarios.study.notes import print_notes
-from rimsim.scenarios.study.plan import Plan, begin, checked_plan, default_agents, plan_of
+from rimsim.scenarios.study.plan import Plan, Study, study_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
     from rimsim.scenarios.execution.arms import Executor
 
-__all__ = ["Study", "planned", "resume", "run"]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A comparison or a sweep."""
-
-    folder: Path
-    """The run folder."""
-    base: ScenarioConfig
-    """The scenario; the points of a sweep replace some of its fields."""
-    grid: Mapping[str, Sequence[object]]
-    """Dotted field → its values; empty: a comparison."""
-    plans: tuple[Plan, ...]
-    """What is to be done at each point."""
-
-
-def planned(
-    folder: Path,
-    base: ScenarioConfig,
-    grid: Mapping[str, Sequence[object]],
-    agents: Sequence[str] | None,
-    seeds: int | Sequence[int],
-    frozen: Sequence[str] | None,
-    *,
-    certify: bool,
-    ledger: bool,
-    measures: Sequence[str] = (),
-) -> Study:
-    """Check a comparison or sweep before anything is written; as :func:`rimsim.scenarios.sweep` has it.
-
-    Args:
-        folder: The run folder.
-        base: The scenario.
-        grid: Dotted field → its values; empty: a comparison.
-        agents: Texts for :func:`rimsim.agents.make_agent`; None: :func:`default_agents`.
-        seeds: How many seeds, from 0, or which.
-        frozen: Agents that also get an arm without retraining; None: the usual one, where the scenario retrains.
-        certify: Compute certificates of every round.
-        ledger: Write the ledgers.
-        measures: Places of measures of a user's own.
-    """
-    points = points_of(folder, base, grid)
-    if agents is None:  # defaults contain one another: the shortest can play at every point
-        agents = min((default_agents(point.config) for point in points), key=len)
-    own = own_measures(measures)
-    plans = [
-        checked_plan(point, agents, seeds, frozen, certify=certify, ledger=ledger, measures=own)
-        for point in points
-    ]
-    return Study(folder, base, grid, tuple(plans))
+__all__ = ["begin", "resume", "run"]
 
 
 def run(study: Study, command: str, execution: Execution) -> Run:
@@ -139,7 +101,7 @@ def resume(
     begun = load_run(folder)
     if begun.kind == "backtest":
         load_run(folder, "comparison")
-    study = _study_of(begun)
+    study = study_of(begun)
     left = [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
     if not left and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
         return begun
@@ -149,13 +111,36 @@ def resume(
         return _finish(study, execution, run_jobs)
 
 
-def _study_of(begun: Run) -> Study:
-    """What a folder was begun with."""
-    if begun.kind == "sweep":
-        plans = [plan_of(point, point_run) for point, point_run in runs_of(begun)]
-        return Study(begun.folder, begun.scenario, begun.config["sweep"], tuple(plans))
-    (point,) = points_of(begun.folder, begun.scenario, {})
-    return Study(begun.folder, begun.scenario, {}, (plan_of(point, begun),))
+def begin(plan: Plan, command: str) -> None:
+    """Write the config of a plan into its folder.
+
+    Raises:
+        RunFolderError: If the folder holds a run.
+    """
+    folder, config = plan.point.folder, plan.point.config
+    if (folder / CONFIG).exists():
+        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder, or to resume it")
+    world = build_world(config)
+    described = {
+        "command": command,
+        "arms": plan.names,
+        "agents": list(plan.agents),
+        "frozen": list(plan.frozen),
+        "seeds": list(plan.seeds),
+        "certify": plan.certify,
+        "ledger": plan.ledger,
+        "measures": records(plan.measures),
+        "scenario": to_plain(config),
+        "truth": None if world.truth is None else asdict(world.truth.report),
+        "log": load_facts(world.log),
+        "digests": digests(config, (*plan.agents, *plan.measures)),
+        "versions": versions(),
+    }
+    events = np.bincount(world.past.item, minlength=world.log.n_items)
+    write_table(folder / CATALOGUE, pd.DataFrame({"item": np.arange(len(events)), "events": events}))
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    write_text(folder / BEGUN, text)
+    write_text(folder / CONFIG, text)
 
 
 def _describe(study: Study, command: str) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rimsim.scenarios.execution.options import Execution
 from rimsim.scenarios.store.points import BETA
 from rimsim.scenarios.store.run_folder import folder_for
-from rimsim.scenarios.study.plan import resolved
-from rimsim.scenarios.study.run import planned, run
+from rimsim.scenarios.study.plan import Request, planned, resolved
+from rimsim.scenarios.study.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,5 @@ def sweep(
     base = resolved(scenario, rounds, data, settings)
     values = {field: list(choices) for field, choices in (grid or {BETA: _BETAS}).items()}
     folder = folder_for(out, f"{base.name}-sweep")
-    study = planned(
-        folder, base, values, agents, seeds, [], certify=certify, ledger=ledger, measures=measures
-    )
-    return run(study, command or "rimsim.scenarios.sweep", execution)
+    request = Request(agents, seeds, [], certify, ledger, measures)
+    return run(planned(folder, base, values, request), command or "rimsim.scenarios.sweep", execution)
