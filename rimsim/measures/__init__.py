@@ -13,97 +13,10 @@
     own           measures of a user's own
 
 No measure returns NaN: what does not exist has a documented convention or is None.
+
+The names are imported on first use.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from rimsim.measures.adoption import AdoptionTimes, adoption_median, adoption_times
-from rimsim.measures.example import made_up_round
-from rimsim.measures.exposure import (
-    average_popularity,
-    binding_items,
-    coverage,
-    effective_items,
-    examined_exposure,
-    examined_shortfall,
-    exposure_counts,
-    gini,
-    items_met,
-    lorenz,
-    perplexity,
-    shortfall,
-    shortfall_units,
-    who_pays,
-    worst_ratio,
-)
-from rimsim.measures.facts import RoundFacts
-from rimsim.measures.late import late_means, late_rounds, late_words
-from rimsim.measures.loop import (
-    genre_drift,
-    genre_shares,
-    genre_weights,
-    jaccard,
-    sample_pairs,
-    sessions_per_user,
-)
-from rimsim.measures.measure import Measure
-from rimsim.measures.own import own_measures, recorded, records, try_measures
-from rimsim.measures.registry import MEASURES, find_measure, markdown_table, measured
-from rimsim.measures.relevance import (
-    ndcg,
-    penalised_value,
-    per_slate,
-    precision,
-    recall,
-)
-from rimsim.measures.statistics import Interval, PairedDifference, mean_interval, paired_difference
-
-__all__ = [
-    "MEASURES",
-    "AdoptionTimes",
-    "Interval",
-    "Measure",
-    "PairedDifference",
-    "RoundFacts",
-    "adoption_median",
-    "adoption_times",
-    "average_popularity",
-    "binding_items",
-    "coverage",
-    "effective_items",
-    "examined_exposure",
-    "examined_shortfall",
-    "exposure_counts",
-    "find_measure",
-    "genre_drift",
-    "genre_shares",
-    "genre_weights",
-    "gini",
-    "items_met",
-    "jaccard",
-    "late_means",
-    "late_rounds",
-    "late_words",
-    "lorenz",
-    "made_up_round",
-    "markdown_table",
-    "mean_interval",
-    "measured",
-    "ndcg",
-    "own_measures",
-    "paired_difference",
-    "penalised_value",
-    "per_slate",
-    "perplexity",
-    "precision",
-    "recall",
-    "recorded",
-    "records",
-    "sample_pairs",
-    "sessions_per_user",
-    "shortfall",
-    "shortfall_units",
-    "try_measures",
-    "who_pays",
-    "worst_ratio",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
