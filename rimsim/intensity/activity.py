@@ -10,10 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
-from rimsim.intensity import decayed
-from rimsim.intensity.device import resolved
-from rimsim.intensity.examples import CountExamples, session_examples, window_examples
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground import Ground, GroundConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,24 +19,16 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.states import UserStates
+    from rimsim.intensity.examples import CountExamples
 
 __all__ = ["EMA", "EMAConfig", "UserPopularity", "UserPopularityConfig"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class UserPopularityConfig:
+class UserPopularityConfig(GroundConfig):
     """How a user's events are counted."""
 
     smoothing: float = Field(default=0.01, gt=0, description="Events added to every user, so that λ > 0.")
-    horizon: float | None = Field(
-        default=None, gt=0, description="Seconds; None: one session, which is one arrival."
-    )
-    gap: float = Field(default=1800.0, gt=0, description="Silence that ends a session, seconds.")
-    windows: int = Field(
-        default=4, ge=1, description="With a horizon in seconds: how many past horizons to fit on."
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -64,27 +53,11 @@ class UserPopularity(Ground):
     """
 
     kind: ClassVar[str] = "pop"
+    config: UserPopularityConfig
 
-    def __init__(self, config: UserPopularityConfig | None = None) -> None:
-        self.config = config or UserPopularityConfig()
-        self.device = resolved(self.config.device)
+    def __init__(self, config: UserPopularityConfig | None = None, *, rate: float = 0.0) -> None:
+        super().__init__(config or UserPopularityConfig(), np.array([rate]))
         self.factor = 0.0
-        self.rescale = 1.0
-        self._rates = torch.tensor([self._rate()], dtype=torch.float64, device=self.device)
-
-    def _rate(self) -> float:
-        return 0.0
-
-    def examples(self, log: EventLog) -> CountExamples:
-        """The states and counts of a log that :meth:`fit` fits to."""
-        if self.config.horizon is None:
-            return session_examples(log, self.config.gap)
-        return window_examples(log, self.config.horizon, self.config.windows)
-
-    def fit(self, log: EventLog) -> Self:
-        """Fit the factor to the sessions (or last horizons) of the log's target events."""
-        self.n_items = log.n_items
-        return self.fit_examples(self.examples(log))
 
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit the factor to given states and counts.
@@ -108,15 +81,6 @@ class UserPopularity(Ground):
             self.fit_examples(examples)
             self.factor, self.rescale = kept, kept / self.factor
         return self
-
-    def encode(self, states: UserStates) -> Hidden:
-        """Faded count (n, 1), first and last event time (n,), all float64."""
-        return decayed.encode(states, np.array([self._rate()]), self.device)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The count faded to ``times`` and raised by one."""
-        del items
-        return decayed.step(hidden, times.to(self.device), self._rates)
 
     def _activity(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
         sums, _, last = hidden
@@ -161,7 +125,5 @@ class EMA(UserPopularity):
     config: EMAConfig
 
     def __init__(self, config: EMAConfig | None = None) -> None:
-        super().__init__(config or EMAConfig())
-
-    def _rate(self) -> float:
-        return 1.0 / self.config.scale
+        config = config or EMAConfig()
+        super().__init__(config, rate=1.0 / config.scale)

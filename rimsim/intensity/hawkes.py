@@ -13,9 +13,7 @@ from scipy.optimize import LinearConstraint, minimize
 from rimsim.errors import ModelError
 from rimsim.intensity import decayed
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.device import resolved
-from rimsim.intensity.examples import CountExamples, session_examples, window_examples
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground import Ground, GroundConfig
 from rimsim.intensity.point_process import (
     HawkesTerms,
     Rescaled,
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.states import UserStates
+    from rimsim.intensity.examples import CountExamples
 
 __all__ = ["Hawkes", "HawkesConfig"]
 
@@ -39,16 +37,9 @@ _DAY = 86400.0
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class HawkesConfig:
+class HawkesConfig(GroundConfig):
     """Kernels and horizon of the Hawkes process."""
 
-    horizon: float | None = Field(
-        default=None, gt=0, description="Seconds; None: one session, which is one arrival."
-    )
-    gap: float = Field(default=1800.0, gt=0, description="Silence that ends a session, seconds.")
-    windows: int = Field(
-        default=4, ge=1, description="With a horizon in seconds: how many past ones set the scale."
-    )
     scales: decayed.Scales = Field(
         default_factory=lambda: decayed.Scales(number=16), description="Time scales of the kernels."
     )
@@ -59,7 +50,6 @@ class HawkesConfig:
         description="Keep the branching ratio Σα at most here; None: as it comes out.",
     )
     max_iterations: int = Field(default=1000, ge=1, description="Limit for L-BFGS-B.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
 class Hawkes(Ground):
@@ -81,14 +71,13 @@ class Hawkes(Ground):
     """
 
     kind: ClassVar[str] = "hawkes"
+    config: HawkesConfig
 
     def __init__(self, config: HawkesConfig | None = None) -> None:
-        self.config = config or HawkesConfig()
-        self.device = resolved(self.config.device)
+        config = config or HawkesConfig()
+        super().__init__(config, config.scales.rates)
         self.branching_ratio = self.nll = float("nan")
-        self.factor = self.rescale = 1.0
-        self._empty = 0.0
-        self._rates = torch.from_numpy(self.config.scales.rates.copy()).to(self.device)
+        self.factor, self._empty = 1.0, 0.0
         self._parameters: torch.Tensor | None = None
 
     @property
@@ -101,12 +90,6 @@ class Hawkes(Ground):
         if self._parameters is None:
             raise ModelError("hawkes: not fitted yet; allowed: score after fit or load")
         return self._parameters.cpu().numpy()
-
-    def examples(self, log: EventLog) -> CountExamples:
-        """The states and counts of a log that set the scale of λ."""
-        if self.config.horizon is None:
-            return session_examples(log, self.config.gap)
-        return window_examples(log, self.config.horizon, self.config.windows)
 
     def terms(self, log: EventLog) -> HawkesTerms:
         """The likelihood's coefficients for a log's users, observed until its last event.
@@ -131,32 +114,19 @@ class Hawkes(Ground):
             found.at_event[kept], found.user[kept], found.gap[kept], found.last_gap * scored[:, None]
         )
 
-    def fit(self, log: EventLog) -> Self:
-        """Maximise the likelihood of all users' target events after their first.
-
-        Raises:
-            ModelError: If no user has a target event after its first event.
-        """
-        self._fit_process(log)
-        return self.fit_examples(self.examples(log))
-
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """The process by the likelihood of the log's target events, its scale by the given counts.
+        """The process by the likelihood of all users' target events after their first, its scale by the given counts.
 
         Raises:
-            ModelError: As :meth:`fit` and :meth:`fit_examples`.
+            ModelError: If no user has a target event after its first event; as :meth:`fit_examples`.
         """
-        self._fit_process(log)
-        return self.fit_examples(examples)
-
-    def _fit_process(self, log: EventLog) -> None:
         if not log.targets.any():
             raise ModelError("hawkes: found no target event in the log; allowed: at least one")
         terms = self.terms(log)
         if not len(terms.at_event):
             raise ModelError("hawkes: found no user with a second event; allowed: at least one")
-        self.n_items = log.n_items
         self._solve(terms)
+        return super().fit_to(log, examples)
 
     def _solve(self, terms: HawkesTerms) -> None:
         total = terms.total
@@ -231,15 +201,6 @@ class Hawkes(Ground):
         """Time-rescaling test on a log's users; take users that the model was not fitted to."""
         return rescaled(self.terms(log), self.parameters)
 
-    def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.decayed.encode`."""
-        return decayed.encode(states, self.config.scales.rates, self.device)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The sums faded to ``times`` and raised by one."""
-        del items
-        return decayed.step(hidden, times.to(self.device), self._rates)
-
     def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
         scales = len(self._rates)
@@ -248,11 +209,8 @@ class Hawkes(Ground):
         reach = _DAY if self.config.horizon is None else self.config.horizon
         spent = -torch.expm1(-reach * self._rates)
         weights = torch.cat([alpha * spent, (gamma - alpha) * spent, mu * reach, mu * 0.0])
-        instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
-        if self.config.horizon is None:
-            instant = torch.maximum(instant, hidden[2] + self.config.gap)
         # The sums hold the first event too, which excites by γ instead of α.
-        raw = in_blocks(lambda phi: (phi * weights).sum(1), decayed.features(hidden, instant, self._rates))
+        raw = in_blocks(lambda phi: (phi * weights).sum(1), self._features(hidden, now))
         return torch.where(
             torch.isinf(hidden[1]), self._empty, torch.clamp(raw, min=0.0) * self.factor
         ).float()

@@ -13,9 +13,7 @@ from scipy.optimize import minimize
 from rimsim.errors import ModelError
 from rimsim.intensity import decayed
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.device import resolved
-from rimsim.intensity.examples import CountExamples, session_examples, window_examples
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground import Ground, GroundConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.examples import CountExamples
     from rimsim.intensity.states import UserStates
 
 __all__ = ["HawkesPoisson", "HawkesPoissonConfig", "poisson_objective"]
@@ -35,22 +34,14 @@ _RARE = 1e-3
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class HawkesPoissonConfig:
+class HawkesPoissonConfig(GroundConfig):
     """What Hawkes-Poisson counts and with which kernels."""
 
-    horizon: float | None = Field(
-        default=None, gt=0, description="Seconds; None: one session, which is one arrival."
-    )
-    gap: float = Field(default=1800.0, gt=0, description="Silence that ends a session, seconds.")
-    windows: int = Field(
-        default=4, ge=1, description="With a horizon in seconds: how many past horizons to fit on."
-    )
     scales: decayed.Scales = Field(default_factory=decayed.Scales, description="Time scales of the kernels.")
     ridge: float = Field(
         default=1e-3, ge=0, description="Penalty on the squared weights, each in units of its term."
     )
     max_iterations: int = Field(default=2000, ge=1, description="Limit for L-BFGS-B.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
 def poisson_objective(
@@ -92,13 +83,12 @@ class HawkesPoisson(Ground):
     """
 
     kind: ClassVar[str] = "hp"
+    config: HawkesPoissonConfig
 
     def __init__(self, config: HawkesPoissonConfig | None = None) -> None:
-        self.config = config or HawkesPoissonConfig()
-        self.device = resolved(self.config.device)
-        self.rescale = 1.0
+        config = config or HawkesPoissonConfig()
+        super().__init__(config, config.scales.rates)
         self.iterations = 0
-        self._rates = torch.from_numpy(self.config.scales.rates.copy()).to(self.device)
         self._weights: torch.Tensor | None = None
 
     @property
@@ -111,21 +101,6 @@ class HawkesPoisson(Ground):
         if self._weights is None:
             raise ModelError("hp: not fitted yet; allowed: score after fit or load")
         return self._weights
-
-    def examples(self, log: EventLog) -> CountExamples:
-        """The states and counts of a log that :meth:`fit` fits to."""
-        if self.config.horizon is None:
-            return session_examples(log, self.config.gap)
-        return window_examples(log, self.config.horizon, self.config.windows)
-
-    def fit(self, log: EventLog) -> Self:
-        """Fit to the sessions of the log's target events, or to its last horizons if one is configured.
-
-        Raises:
-            ModelError: If the log has no target event to fit to.
-        """
-        self.n_items = log.n_items
-        return self.fit_examples(self.examples(log))
 
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit from scratch to given states and counts.
@@ -181,21 +156,6 @@ class HawkesPoisson(Ground):
         self._weights = self.weights * self.rescale
         self.n_items = log.n_items
         return self
-
-    def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.decayed.encode`."""
-        return decayed.encode(states, self.config.scales.rates, self.device)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The sums faded to ``times`` and raised by one."""
-        del items
-        return decayed.step(hidden, times.to(self.device), self._rates)
-
-    def _features(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
-        instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
-        if self.config.horizon is None:
-            instant = torch.maximum(instant, hidden[2] + self.config.gap)
-        return decayed.features(hidden, instant, self._rates)
 
     def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
