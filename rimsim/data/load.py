@@ -16,12 +16,11 @@ from rimsim.data.readers.assemble import assemble, kept
 from rimsim.data.readers.collect import collected, written_dates
 from rimsim.data.readers.columns import Columns
 from rimsim.data.readers.containers import (
-    EmbeddedContainer,
-    FileContainer,
-    ZipContainer,
+    embedded_container,
     existing,
     inside_zip,
     open_container,
+    zip_container,
 )
 from rimsim.data.readers.layouts import find
 from rimsim.data.readers.log_files import LogFiles
@@ -148,15 +147,14 @@ def _read(
             f"columns is {wanted!r}; allowed: text such as 'user=visitor,item=sku,time=at', or Columns"
         )
     name = options.source
-    container, only = _container(name)
+    container = _container(name)
     try:
-        found = find(container.members(), container.name, only)
+        found = find(container.members, container.name, container.only)
         files = LogFiles(container, found, wanted, separator, encoding)
         collector, unit_found = collected(files.events, unit, skip_bad_rows=options.skip_bad_rows)
         users, item_table = files.tables(collector, items)
     finally:
-        if isinstance(container, ZipContainer):
-            container.close()
+        container.close()
     events = collector.events(name, "s" if files.time_kind == "iso" else unit_found)
     time_unit_found = "iso" if files.time_kind == "iso" else str(unit_found)
     if unit is None and time_unit_found == "s" and (dates := written_dates(name, events.time)) is not None:
@@ -182,14 +180,13 @@ def _read(
     return dataclasses.replace(assemble(events, options, users, item_table), report=report)
 
 
-def _container(name: str) -> tuple[Container, str | None]:
+def _container(name: str) -> Container:
     """Where the log is, and which file of it was asked for."""
     if name == EMBEDDED:
-        return EmbeddedContainer(EMBEDDED), None
+        return embedded_container(name)
     if (zipped := inside_zip(name)) is not None:
-        return ZipContainer(zipped[0]), zipped[1]
-    container = open_container(_found(name))
-    return container, container.member if isinstance(container, FileContainer) else None
+        return zip_container(*zipped)
+    return open_container(_found(name))
 
 
 def _found(name: str) -> Path:

@@ -14,9 +14,10 @@ import os
 import stat
 import zipfile
 import zlib
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
 
 from rimsim.errors import DataError, nearest
 
@@ -25,15 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Container",
-    "EmbeddedContainer",
-    "FileContainer",
-    "FolderContainer",
     "Stream",
-    "ZipContainer",
+    "embedded_container",
     "existing",
+    "file_container",
     "in_memory",
     "inside_zip",
     "open_container",
+    "zip_container",
 ]
 
 MOST_MEMBERS: Final = 10_000
@@ -97,29 +97,30 @@ class Stream:
         self.close()
 
 
-class Container(Protocol):
-    """A place that holds files."""
+@dataclass(frozen=True)
+class Container:
+    """Files in one place: in a folder, a zip or the package, or a single file with those beside it."""
 
-    @property
-    def name(self) -> str:
-        """How messages call it."""
-        ...
-
-    def members(self) -> tuple[str, ...]:
-        """Names of its files, with ``/`` between folders."""
-        ...
-
-    def open(self, member: str) -> Stream:
-        """Bytes of one of them."""
-        ...
+    name: str
+    """How messages call it."""
+    members: tuple[str, ...]
+    """Names of its files, with ``/`` between folders."""
+    open: Callable[[str], Stream]
+    """Opens a member."""
+    folder: Path | None = None
+    """The folder on disk that holds the members; None: they are inside a file."""
+    only: str | None = None
+    """The one member that was asked for; None: the whole."""
+    close: Callable[[], None] = lambda: None
+    """Lets go of what is open."""
 
     def label(self, member: str) -> str:
-        """How messages call one of them."""
-        ...
+        """How messages call a member."""
+        return f"{self.name}/{member}" if self.folder is None else str(self.folder / member)
 
     def path(self, member: str) -> Path | None:
         """The plain file behind a member, where there is one."""
-        ...
+        return None if self.folder is None else self.folder / member
 
 
 def _reason(broken: BaseException) -> str:
@@ -127,165 +128,89 @@ def _reason(broken: BaseException) -> str:
     return " ".join((text or type(broken).__name__).split())[:120]
 
 
-def _opened(path: Path, label: str) -> Stream:
+def _opened(path: Path) -> Stream:
     """A regular file, unpacked if its name ends in .gz, .bz2 or .xz."""
     try:
         # Looked at before it is opened: opening a pipe would wait for somebody to write into it.
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{label}: is no regular file; allowed: a file, a folder or a zip")
+            raise DataError(f"{path}: is no regular file; allowed: a file, a folder or a zip")
         raw: BinaryIO = path.open("rb")
         unpack = _PACKED.get(path.suffix.lower())
         if unpack is None:
-            return Stream(label, raw, max(found.st_size, FREE_BYTES))
-        return Stream(label, cast("BinaryIO", unpack(raw)), found.st_size)
+            return Stream(str(path), raw, max(found.st_size, FREE_BYTES))
+        return Stream(str(path), cast("BinaryIO", unpack(raw)), found.st_size)
     except OSError as broken:
-        raise DataError(f"{label}: cannot be read ({_reason(broken)})") from broken
+        raise DataError(f"{path}: cannot be read ({_reason(broken)})") from broken
 
 
-class FileContainer:
+def file_container(path: Path) -> Container:
     """A single file and, for files that belong together, its siblings."""
+    try:
+        with os.scandir(path.parent) as entries:
+            beside = sorted(entry.name for entry, _ in zip(entries, range(MOST_MEMBERS), strict=False))
+    except OSError:
+        beside = []
+    members = tuple(dict.fromkeys([path.name, *beside]))
+    return Container(str(path), members, lambda member: _opened(path.parent / member), path.parent, path.name)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.name = str(path)
-        self.member = path.name
 
-    def members(self) -> tuple[str, ...]:
-        """The file itself and the files beside it."""
+def folder_container(path: Path) -> Container:
+    """A folder, two levels deep; a link in it may not lead out of it."""
+    found: list[str] = []
+    try:
+        for entry in sorted(path.iterdir())[:MOST_MEMBERS]:
+            if not entry.is_dir():
+                found.append(entry.name)
+            elif not entry.is_symlink():
+                inside = sorted(inner.name for inner in entry.iterdir() if not inner.is_dir())
+                found += [f"{entry.name}/{name}" for name in inside]
+    except OSError as broken:
+        raise DataError(f"{path}: cannot be listed ({_reason(broken)})") from broken
+
+    def opened(member: str) -> Stream:
+        place = path / member
         try:
-            with os.scandir(self._path.parent) as entries:
-                beside = sorted(entry.name for entry, _ in zip(entries, range(MOST_MEMBERS), strict=False))
-        except OSError:
-            beside = []
-        return tuple(dict.fromkeys([self.member, *beside]))
-
-    def open(self, member: str) -> Stream:
-        """Bytes of the file or of one beside it."""
-        return _opened(self._path.parent / member, self.label(member))
-
-    def label(self, member: str) -> str:
-        """The path."""
-        return str(self._path.parent / member)
-
-    def path(self, member: str) -> Path | None:
-        """The path."""
-        return self._path.parent / member
-
-
-class FolderContainer:
-    """A folder, two levels deep."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.name = str(path)
-
-    def members(self) -> tuple[str, ...]:
-        """Files of the folder and of its folders."""
-        found: list[str] = []
-        try:
-            for entry in sorted(self._path.iterdir())[:MOST_MEMBERS]:
-                if entry.is_dir() and not entry.is_symlink():
-                    found += [
-                        f"{entry.name}/{inner.name}"
-                        for inner in sorted(entry.iterdir())
-                        if not inner.is_dir()
-                    ]
-                elif not entry.is_dir():
-                    found.append(entry.name)
-        except OSError as broken:
-            raise DataError(f"{self.name}: cannot be listed ({_reason(broken)})") from broken
-        return tuple(found[:MOST_MEMBERS])
-
-    def open(self, member: str) -> Stream:
-        """Bytes of a file inside; a link may not lead out of the folder."""
-        path = self._path / member
-        try:
-            inside = path.resolve(strict=True).is_relative_to(self._path.resolve())
+            inside = place.resolve(strict=True).is_relative_to(path.resolve())
         except (OSError, RuntimeError) as broken:
-            raise DataError(f"{path}: cannot be read ({_reason(broken)})") from broken
+            raise DataError(f"{place}: cannot be read ({_reason(broken)})") from broken
         if not inside:
-            raise DataError(
-                f"{path}: is a link that leads out of {self.name}; allowed: files inside the folder"
-            )
-        return _opened(path, self.label(member))
+            raise DataError(f"{place}: is a link that leads out of {path}; allowed: files inside the folder")
+        return _opened(place)
 
-    def label(self, member: str) -> str:
-        """The path."""
-        return str(self._path / member)
-
-    def path(self, member: str) -> Path | None:
-        """The path."""
-        return self._path / member
+    return Container(str(path), tuple(found[:MOST_MEMBERS]), opened, path)
 
 
-class ZipContainer:
-    """A zip, read in place."""
+def zip_container(path: Path, only: str | None = None) -> Container:
+    """A zip, or one member of it, read in place."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except _BROKEN as broken:
+        raise DataError(f"{path}: no readable zip, or cut short ({_reason(broken)})") from broken
+    try:
+        entries = _checked_entries(archive.infolist(), str(path))
+    except DataError:
+        archive.close()
+        raise
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.name = str(path)
+    def opened(member: str) -> Stream:
+        entry, label = entries[member], f"{path}/{member}"
         try:
-            self._zip = zipfile.ZipFile(path)
+            return Stream(label, cast("BinaryIO", archive.open(entry)), entry.compress_size)
         except _BROKEN as broken:
-            raise DataError(f"{path}: no readable zip, or cut short ({_reason(broken)})") from broken
-        try:
-            self._entries = _checked_entries(self._zip.infolist(), str(path))
-        except DataError:
-            self._zip.close()
-            raise
+            raise DataError(f"{label}: damaged or cut short ({_reason(broken)})") from broken
 
-    def members(self) -> tuple[str, ...]:
-        """Names of its files."""
-        return tuple(self._entries)
-
-    def open(self, member: str) -> Stream:
-        """Bytes of a member."""
-        entry = self._entries[member]
-        try:
-            return Stream(self.label(member), cast("BinaryIO", self._zip.open(entry)), entry.compress_size)
-        except _BROKEN as broken:
-            raise DataError(f"{self.label(member)}: damaged or cut short ({_reason(broken)})") from broken
-
-    def label(self, member: str) -> str:
-        """Zip and member."""
-        return f"{self.name}/{member}"
-
-    def path(self, member: str) -> Path | None:  # noqa: ARG002 (the protocol's signature)
-        """None: members are not unpacked."""
-        return None
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._zip.close()
+    return Container(str(path), tuple(entries), opened, only=only, close=archive.close)
 
 
-class EmbeddedContainer:
-    """The files of the log inside the package, which may itself be in a zip.
+def embedded_container(name: str) -> Container:
+    """The files of the log inside the package, which may itself be in a zip."""
 
-    Args:
-        name: How messages call it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def members(self) -> tuple[str, ...]:
-        """Names of its files."""
-        return ("ratings.parquet", "movies.parquet")
-
-    def open(self, member: str) -> Stream:
-        """Bytes of a member."""
+    def opened(member: str) -> Stream:
         data = (resources.files("rimsim.data.embedded") / member).read_bytes()
-        return Stream(self.label(member), io.BytesIO(data), len(data))
+        return Stream(f"{name}/{member}", io.BytesIO(data), len(data))
 
-    def label(self, member: str) -> str:
-        """Log and member."""
-        return f"{self.name}/{member}"
-
-    def path(self, member: str) -> Path | None:  # noqa: ARG002 (the protocol's signature)
-        """None: members may be inside a zip."""
-        return None
+    return Container(name, ("ratings.parquet", "movies.parquet"), opened)
 
 
 def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zipfile.ZipInfo]:
@@ -359,11 +284,11 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
     raise DataError(f"{shown}: no such file or folder{where}.{hint}")
 
 
-def open_container(path: Path) -> FileContainer | FolderContainer | ZipContainer:
+def open_container(path: Path) -> Container:
     """The container behind an existing path; a zip is known by its first bytes, whatever its name."""
     try:
         if path.is_dir():
-            return FolderContainer(path)
+            return folder_container(path)
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(f"{path}: is no regular file; allowed: a file, a folder or a zip")
         with path.open("rb") as raw:
@@ -371,8 +296,8 @@ def open_container(path: Path) -> FileContainer | FolderContainer | ZipContainer
     except OSError as broken:
         raise DataError(f"{path}: cannot be read ({_reason(broken)})") from broken
     if first in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08") or path.suffix.lower() == ".zip":
-        return ZipContainer(path)
-    return FileContainer(path)
+        return zip_container(path)
+    return file_container(path)
 
 
 def in_memory(stream: Stream) -> io.BytesIO:

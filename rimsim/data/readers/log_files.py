@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.data.readers.attributes import items_of_events, read_items, read_users
-from rimsim.data.readers.containers import FileContainer, existing, in_memory
+from rimsim.data.readers.containers import existing, file_container, in_memory
 from rimsim.data.readers.delimited import read_delimited
 from rimsim.data.readers.parquet import read_parquet
 
@@ -96,9 +96,8 @@ class LogFiles:
         if found.users is not None:
             users = read_users(container, found.users, layout.users_form, collector)
         if items is not None:
-            path = existing(items)
-            other = FileContainer(path)
-            item_table = read_items(other, other.member, None, collector)
+            other = file_container(existing(items))
+            item_table = read_items(other, other.members[0], None, collector)
         elif found.items is not None:
             item_table = read_items(container, found.items, layout.items_form, collector, found.genres)
         else:
