@@ -40,7 +40,7 @@ def demo(folder: Path, console: Console) -> None:
             )
         shutil.rmtree(folder)
     console.print(
-        "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was shown."
+        "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was consumed."
     )
     loop = compare(
         "closed-loop", _AGENTS, 8, 2, out=folder / "closed-loop", command="rimsim demo", console=console
