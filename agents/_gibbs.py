@@ -34,8 +34,8 @@ def _shift(z: NDArray[np.float64], k: int, start: float) -> float:
     theta = start
     for _ in range(_SHIFTS):
         total, slope = 0.0, 0.0
-        for one in z:
-            p = 1.0 / (1.0 + np.exp(theta - one))
+        for exponent in z:
+            p = 1.0 / (1.0 + np.exp(theta - exponent))
             total += p
             slope += p * (1.0 - p)
         if abs(total - k) <= _NEAR or slope <= 0.0:
@@ -141,10 +141,10 @@ def gibbs_draw(
         if left == a - i or drawn_at * table[i, left] < chance[i] * table[i + 1, left - 1]:
             drawn[item] = value[item]
             left -= 1
-    found = best_items(drawn, row, items, best)
-    for place in range(found):
+    size = best_items(drawn, row, items, best)
+    for place in range(size):
         propensity[place] = stated[items[place]]
-    return found
+    return size
 
 
 @compiled

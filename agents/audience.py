@@ -1,4 +1,4 @@
-"""What is decided for a whole round at once, from the states that are known before it."""
+"""Plans for a whole round at once, from the states that are known before it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
         AgentError: If the market does not know who arrives.
     """
     audience = audience_of(view, agent)
-    found = solve_dual(
+    solution = solve_dual(
         audience.scores,
         audience.capacity,
         view.required,
@@ -72,11 +72,13 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
         tol=tol,
         tie_seed=view.key,
     )
-    price = np.clip(found.item_price, -view.cost, 0.0)
-    rows = np.arange(len(found.slates))[:, None]
-    worth = np.where(found.slates >= 0, audience.scores[rows, found.slates] - price[found.slates], -np.inf)
+    price = np.clip(solution.item_price, -view.cost, 0.0)
+    rows = np.arange(len(solution.slates))[:, None]
+    worth = np.where(
+        solution.slates >= 0, audience.scores[rows, solution.slates] - price[solution.slates], -np.inf
+    )
     order = np.argsort(-worth, axis=1, kind="stable")
-    slates = np.take_along_axis(found.slates, order, 1).astype(np.int64)
+    slates = np.take_along_axis(solution.slates, order, 1).astype(np.int64)
     wide = np.full((len(slates), view.k), -1, np.int64)
     wide[:, : slates.shape[1]] = slates
     return Plan(wide, price)

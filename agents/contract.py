@@ -1,4 +1,4 @@
-"""What an agent is: three attributes and two methods; no base class."""
+"""The protocol of agents: three attributes and two methods; no base class."""
 
 from __future__ import annotations
 

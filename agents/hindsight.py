@@ -49,7 +49,7 @@ class Hindsight:
         self._owed = np.zeros(len(self.item_price), np.int64)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """What was planned for these arrivals, as far as it may still be shown."""
+        """The planned slates of these arrivals, mended where an item may no longer be shown."""
         items = self._plan.answer(arrivals)
         gone = (items >= 0) & ~at_items(arrivals.admissible, items)
         for row in np.flatnonzero(gone.any(1)).tolist():

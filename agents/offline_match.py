@@ -46,6 +46,6 @@ class OfflineMatch:
         self.item_price = self._plan.price
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """What was planned for these users."""
+        """The planned slates of these users."""
         items = self._plan.answer(arrivals)
         return Slates(items, price=np.where(items >= 0, self.item_price[items], np.nan).astype(np.float32))

@@ -96,7 +96,7 @@ def make_agent(text: str) -> Agent:
 
 
 def _factory(where: str) -> Callable[..., Agent]:
-    """What makes the agent of a name or of a place."""
+    """The class or function that makes the agent of a name or of a place."""
     if where in BUILT_IN:
         return BUILT_IN[where]
     if where.endswith(".py"):

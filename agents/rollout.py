@@ -29,7 +29,7 @@ __all__ = ["Episode", "market_for", "play_round", "rollout"]
 
 @dataclass(frozen=True)
 class Episode:
-    """What an episode came to."""
+    """Length and reward of an episode."""
 
     steps: int
     """Arrivals served."""

@@ -26,14 +26,14 @@ __all__ = ["EMA", "EMAConfig", "UserPopularity", "UserPopularityConfig"]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class UserPopularityConfig(GroundConfig):
-    """How a user's events are counted."""
+    """Options of a user's count of events."""
 
     smoothing: float = Field(default=0.01, gt=0, description="Events added to every user, so that λ > 0.")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EMAConfig(UserPopularityConfig):
-    """How a user's events are counted and how fast they fade."""
+    """Options of a user's fading count of events."""
 
     scale: float = Field(
         default=86400.0, gt=0, description="Time in which an event's weight falls by e, seconds."
@@ -100,7 +100,7 @@ class UserPopularity(Ground):
         return (self._activity(hidden, now) * self.factor).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Nothing; the factor is in :meth:`extra`."""
+        """No array: the factor is in :meth:`extra`."""
         return {}
 
     def extra(self) -> dict[str, Any]:

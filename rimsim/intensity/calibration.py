@@ -37,7 +37,7 @@ class Decile:
     """A tenth of the examples, by predicted λ."""
 
     examples: int
-    """How many."""
+    """Number of examples."""
     predicted: float
     """Mean λ(x)."""
     realised: float
@@ -59,7 +59,7 @@ class GroundCalibration:
     deviance: float
     """Mean Poisson deviance 2·mean(n log(n/λ) − (n − λ)); 0 is perfect."""
     deviance_constant: float
-    """The same for the constant mean(n)."""
+    """Mean Poisson deviance of the constant mean(n)."""
     dispersion: float
     """Σ (n − λ)² / Σ λ; 1 under Poisson."""
     rank_correlation: float
@@ -90,7 +90,7 @@ class MarkCalibration:
     nll: float
     """Mean −log p(y|x) over the whole catalogue, nats."""
     nll_admissible: float
-    """The same with p renormalised over the items that the user has not consumed, as the market uses it."""
+    """Mean −log p(y|x) with p renormalised over the items that the user has not consumed, as the market uses it."""
 
     @property
     def perplexity(self) -> float:
@@ -116,8 +116,8 @@ class Calibration:
 
 
 def _deviance(count: NDArray[np.float64], rate: NDArray[np.float64]) -> float:
-    some = np.maximum(count, 1e-300)
-    return float(2 * np.mean(count * np.log(some / rate) - (count - rate)))
+    positive = np.maximum(count, 1e-300)
+    return float(2 * np.mean(count * np.log(positive / rate) - (count - rate)))
 
 
 def count_calibration(predicted: NDArray[np.float64], counts: NDArray[np.int64]) -> GroundCalibration:

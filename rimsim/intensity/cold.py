@@ -62,7 +62,7 @@ def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> NDArr
         mean = goal[met].mean(0)
         gram = features[met].T @ features[met] + _RIDGE * np.eye(features.shape[1])
         weights = np.linalg.solve(gram, features[met].T @ (goal[met] - mean))
-        found = torch.from_numpy((features[cold] @ weights + mean).astype(np.float32)).to(vectors.device)
+        predicted = torch.from_numpy((features[cold] @ weights + mean).astype(np.float32)).to(vectors.device)
         rows = torch.from_numpy(cold).to(vectors.device)
-        vectors[rows], bias[rows] = found[:, :-1], found[:, -1]
+        vectors[rows], bias[rows] = predicted[:, :-1], predicted[:, -1]
     return cold

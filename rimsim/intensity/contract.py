@@ -1,4 +1,4 @@
-"""What an intensity model is to the rest of rimsim."""
+"""Protocols of intensity models: the three methods that every model has, and the three of a recurrent one."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Scales:
 
 
 def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device) -> Hidden:
-    """What the states' events sum to at each state's last event.
+    """Decayed sums of the states' events at each state's last event.
 
     Returns:
         ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state, ``first``
@@ -46,18 +46,18 @@ def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device)
     """
     n = len(states)
     lengths = states.lengths
-    some = np.flatnonzero(lengths)
+    active = np.flatnonzero(lengths)
     first, last = np.full(n, -np.inf), np.full(n, -np.inf)
-    first[some] = states.times[states.offsets[some]]
-    last[some] = states.times[states.offsets[some + 1] - 1]
+    first[active] = states.times[states.offsets[active]]
+    last[active] = states.times[states.offsets[active + 1] - 1]
     sums = np.zeros((n, len(rates)))
     # reduceat adds within each row's own segment, so a row's bits do not depend on its neighbours or the
     # chunk.
     begin = 0
-    while begin < len(some):
-        limit = states.offsets[some[begin]] + _CHUNK
-        end = max(begin + 1, int(np.searchsorted(states.offsets[some + 1], limit, "right")))
-        rows = some[begin:end]
+    while begin < len(active):
+        limit = states.offsets[active[begin]] + _CHUNK
+        end = max(begin + 1, int(np.searchsorted(states.offsets[active + 1], limit, "right")))
+        rows = active[begin:end]
         a, b = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
         age = np.repeat(last[rows], lengths[rows]) - states.times[a:b]
         sums[rows] = np.add.reduceat(np.exp(-age[:, None] * rates), states.offsets[rows] - a, axis=0)
@@ -80,7 +80,7 @@ def features(hidden: Hidden, now: torch.Tensor, rates: torch.Tensor) -> torch.Te
     the first event, an indicator of a state with events, and one of a state without.
     """
     sums, first, last = hidden
-    own = sums * torch.exp(-(now - last)[:, None] * rates)
+    excited = sums * torch.exp(-(now - last)[:, None] * rates)
     start = torch.exp(-(now - first)[:, None] * rates)
     empty = torch.isinf(first)[:, None].to(sums.dtype)
-    return torch.cat([own, start, 1.0 - empty, empty], dim=1)
+    return torch.cat([excited, start, 1.0 - empty, empty], dim=1)

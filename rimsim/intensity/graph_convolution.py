@@ -122,9 +122,9 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         vectors = self._item.cpu().numpy()
         lengths = states.lengths
         sums = np.zeros((len(states), vectors.shape[1]), np.float32)
-        some = np.flatnonzero(lengths)
-        if len(some):
-            sums[some] = np.add.reduceat(vectors[states.items], states.offsets[some], axis=0)
+        active = np.flatnonzero(lengths)
+        if len(active):
+            sums[active] = np.add.reduceat(vectors[states.items], states.offsets[active], axis=0)
         total = torch.from_numpy(sums).to(self.device)
         return self._hidden(total, torch.from_numpy(lengths.astype(np.float32)).to(self.device))
 
@@ -134,6 +134,6 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         return total, count, hidden
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """One vector added each."""
+        """Adds the vector of one item to each state's sum."""
         del times
         return self._hidden(hidden[0] + self._item[items.to(self.device)], hidden[1] + 1.0)

@@ -1,4 +1,4 @@
-"""What all ground intensities λ(x) share."""
+"""Ground intensities λ(x): the protocol, and the base of the shipped ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class GroundModel(Protocol):
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class GroundConfig:
-    """What all ground intensities count, and where."""
+    """Options of all ground intensities."""
 
     horizon: float | None = Field(
         default=None, gt=0, description="Seconds; None: one session, which is one arrival."

@@ -144,6 +144,6 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     @torch.no_grad()
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """One GRU step."""
+        """The hidden states after one GRU step each."""
         del times
         return (in_blocks(self._cell, hidden[0], items.to(self.device), height=STEP),)

@@ -101,17 +101,17 @@ class Hawkes(Ground):
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         offsets = np.append(begin, len(user)).astype(np.int64)
         stop = np.full(len(begin), log.time[-1])
-        found = hawkes_terms(time, offsets, stop, self.config.scales.rates)
+        whole = hawkes_terms(time, offsets, stop, self.config.scales.rates)
         if target.all():
-            return found
+            return whole
         # A stretch that ends in a mere context event is not observed: neither its event nor its gap is
         # scored.
         later = np.ones(len(user), bool)
         later[begin] = False
         kept = target[later]
-        scored = np.bincount(found.user[kept], minlength=len(begin)) > 0
+        scored = np.bincount(whole.user[kept], minlength=len(begin)) > 0
         return HawkesTerms(
-            found.at_event[kept], found.user[kept], found.gap[kept], found.last_gap * scored[:, None]
+            whole.at_event[kept], whole.user[kept], whole.gap[kept], whole.last_gap * scored[:, None]
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
@@ -137,7 +137,7 @@ class Hawkes(Ground):
         at, all_of = terms.at_event * unit, total * unit
         start = np.full(len(unit), 1.0 / len(unit))
         bounds = [(0.0, None)] * len(unit)
-        found = minimize(
+        solved = minimize(
             negative_log_likelihood,
             start,
             args=(at, all_of),
@@ -148,9 +148,9 @@ class Hawkes(Ground):
         )
         limit, alpha = self.config.stable_below, unit.copy()
         alpha[0], alpha[scales + 1 :] = 0.0, 0.0
-        if limit is not None and found.x @ alpha > limit:
-            shrunk = found.x * np.where(alpha > 0, 0.99 * limit / (found.x @ alpha), 1.0)
-            found = minimize(
+        if limit is not None and solved.x @ alpha > limit:
+            shrunk = solved.x * np.where(alpha > 0, 0.99 * limit / (solved.x @ alpha), 1.0)
+            solved = minimize(
                 negative_log_likelihood,
                 shrunk,
                 args=(at, all_of),
@@ -160,7 +160,7 @@ class Hawkes(Ground):
                 constraints=LinearConstraint(alpha, -np.inf, limit),
                 options={"maxiter": self.config.max_iterations, "ftol": 1e-12},
             )
-        parameters = np.maximum(found.x, 0.0) * unit
+        parameters = np.maximum(solved.x, 0.0) * unit
         self._parameters = torch.from_numpy(parameters).to(self.device)
         self.branching_ratio = float(parameters[1 : scales + 1].sum())
         self.nll = negative_log_likelihood(parameters, terms.at_event, total)[0]
@@ -173,12 +173,14 @@ class Hawkes(Ground):
         """
         if examples.counts.sum() == 0:
             raise ModelError("hawkes: found examples with 0 events in all; allowed: at least one event")
-        some = examples.states.lengths > 0
+        active = examples.states.lengths > 0
         self.factor, self.rescale = 1.0, 1.0
-        raw = float(self.intensity(examples.states).double().cpu().numpy()[some].sum())
-        events = float(examples.counts[some].sum())
+        raw = float(self.intensity(examples.states).double().cpu().numpy()[active].sum())
+        events = float(examples.counts[active].sum())
         self.factor = events / raw if raw > 0 and events > 0 else 1.0
-        self._empty = float(examples.counts[~some].mean()) if (~some).any() else float(examples.counts.mean())
+        self._empty = (
+            float(examples.counts[~active].mean()) if (~active).any() else float(examples.counts.mean())
+        )
         return self
 
     def update(self, log: EventLog) -> Self:

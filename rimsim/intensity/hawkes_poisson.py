@@ -35,7 +35,7 @@ _RARE = 1e-3
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HawkesPoissonConfig(GroundConfig):
-    """What Hawkes-Poisson counts and with which kernels."""
+    """Options of Hawkes-Poisson: horizon, kernels, penalty."""
 
     scales: decayed.Scales = Field(default_factory=decayed.Scales, description="Time scales of the kernels.")
     ridge: float = Field(

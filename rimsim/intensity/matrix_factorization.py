@@ -116,9 +116,9 @@ class MatrixFactorization(Stored):
                 use_gpu=False,
             )
         model.fit(matrix, show_progress=False)
-        found = np.asarray(model.item_factors, np.float64)
+        vectors = np.asarray(model.item_factors, np.float64)
         # BPR keeps its item bias as a last column; popularity does that work here.
-        return found[:, : config.factors]
+        return vectors[:, : config.factors]
 
     def _take(self, vectors: NDArray[np.float64], log_p: NDArray[np.float64]) -> None:
         self._v = torch.from_numpy(vectors.copy()).to(self.device)
@@ -147,10 +147,10 @@ class MatrixFactorization(Stored):
             value = -log_p.gather(1, label[:, None]).mean()
             return float(value), np.array([float(g.mean()) for g in gain])
 
-        found = minimize(
+        solved = minimize(
             loss, np.array([1.0, 0.5]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None)]
         )
-        self.temperature, self.popularity_weight = float(found.x[0]), float(found.x[1])
+        self.temperature, self.popularity_weight = float(solved.x[0]), float(solved.x[1])
 
     def update(self, log: EventLog) -> Self:
         """Factorise the new log's target events, as :meth:`fit` does; without any, change nothing."""
@@ -174,24 +174,24 @@ class MatrixFactorization(Stored):
         gram = np.tile(self._gram.cpu().numpy(), (len(states), 1, 1))
         right = np.zeros((len(states), known.shape[1]))
         for row in np.flatnonzero(states.lengths):
-            own = known[states.items[states.offsets[row] : states.offsets[row + 1]]]
-            gram[row] += confidence * (own.T @ own)
-            right[row] = (1.0 + confidence) * own.sum(0)
+            consumed = known[states.items[states.offsets[row] : states.offsets[row + 1]]]
+            gram[row] += confidence * (consumed.T @ consumed)
+            right[row] = (1.0 + confidence) * consumed.sum(0)
         return torch.from_numpy(gram).to(self.device), torch.from_numpy(right).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """A rank-one change each."""
         del times
-        own = self.vectors[items.to(self.device)]
+        consumed = self.vectors[items.to(self.device)]
         confidence = self.config.confidence
-        return hidden[0] + confidence * own[:, :, None] * own[:, None, :], hidden[1] + (
+        return hidden[0] + confidence * consumed[:, :, None] * consumed[:, None, :], hidden[1] + (
             1.0 + confidence
-        ) * own
+        ) * consumed
 
     @staticmethod
     def _users(hidden: Hidden) -> torch.Tensor:
-        found: torch.Tensor = torch.linalg.solve(hidden[0], hidden[1])
-        return found
+        vectors: torch.Tensor = torch.linalg.solve(hidden[0], hidden[1])
+        return vectors
 
     def _probabilities(self, gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         # Rows that only fill up a block have no matrix; any regular one does.

@@ -34,11 +34,11 @@ class _Loss(torch.autograd.Function):
         for start in range(0, len(hidden), _ROWS):
             rows = slice(start, start + _ROWS)
             logits = torch.addmm(bias, hidden[rows], vectors.T)
-            found = logits.gather(1, label[rows])
+            of_labels = logits.gather(1, label[rows])
             most = logits.amax(1, keepdim=True)
             logits.sub_(most).exp_()
             norm = logits.sum(1, keepdim=True)
-            loss += (weight[rows] * (most + norm.log() - found)).sum()
+            loss += (weight[rows] * (most + norm.log() - of_labels)).sum()
             slope = logits.mul_(row[rows] / norm).scatter_add_(1, label[rows], -weight[rows]).div_(total)
             of_hidden[rows] = slope @ vectors
             of_vectors.addmm_(slope.T, hidden[rows])

@@ -67,7 +67,7 @@ def hawkes_terms(
     at = np.zeros((int(later.sum()), 2 * scales + 1))
     gap = np.zeros_like(at)
     order = np.argsort(-lengths, kind="stable")
-    own = np.zeros((len(begin), scales))
+    since_first = np.zeros((len(begin), scales))
     start = np.ones((len(begin), scales))
     for step in range(1, int(lengths.max(initial=1))):
         active = order[: int(np.searchsorted(-lengths[order], -step, "left"))]
@@ -76,17 +76,17 @@ def hawkes_terms(
         fade = np.exp(-pause * rates)
         where = place[position]
         gap[where, 0] = pause[:, 0]
-        gap[where, 1 : scales + 1] = own[active] * (1.0 - fade)
+        gap[where, 1 : scales + 1] = since_first[active] * (1.0 - fade)
         gap[where, scales + 1 :] = start[active] * (1.0 - fade)
-        own[active] *= fade
+        since_first[active] *= fade
         start[active] *= fade
         at[where, 0] = 1.0
-        at[where, 1 : scales + 1] = own[active] * rates
+        at[where, 1 : scales + 1] = since_first[active] * rates
         at[where, scales + 1 :] = start[active] * rates
-        own[active] += 1.0
+        since_first[active] += 1.0
     pause = (stop - times[offsets[1:] - 1])[:, None]
     fade = 1.0 - np.exp(-pause * rates)
-    last = np.concatenate([pause, own * fade, start * fade], axis=1)
+    last = np.concatenate([pause, since_first * fade, start * fade], axis=1)
     return HawkesTerms(at, np.repeat(np.arange(len(begin)), lengths)[later], gap, last)
 
 
@@ -120,7 +120,7 @@ class Rescaled:
     ks: float
     """Kolmogorov-Smirnov distance of 1 − exp(−gap) from uniform."""
     p_value: float
-    """Its p-value."""
+    """p-value of that statistic."""
     squares: float
     """Σ gap² / Σ gap: 2 under the model, more where events cluster (3S; Shchur et al., NeurIPS 2021)."""
     correlation: float
@@ -161,7 +161,7 @@ def simulate(
     """
     scales = len(rates)
     mu, alpha, gamma = parameters[0], parameters[1 : scales + 1] * rates, parameters[scales + 1 :] * rates
-    found: list[list[float]] = []
+    events_of_users: list[list[float]] = []
     for user in range(users):
         source = generator(seed, Purpose.MEASURE, user)
         time, seen, excited, events = 0.0, 0.0, gamma.copy(), [0.0]
@@ -175,6 +175,6 @@ def simulate(
             if source.random() * bound <= mu + excited.sum():
                 events.append(time)
                 excited = excited + alpha
-        found.append(events)
-    offsets = np.concatenate([[0], np.cumsum([len(events) for events in found])]).astype(np.int64)
-    return np.concatenate([np.array(events) for events in found]), offsets
+        events_of_users.append(events)
+    offsets = np.concatenate([[0], np.cumsum([len(events) for events in events_of_users])]).astype(np.int64)
+    return np.concatenate([np.array(events) for events in events_of_users]), offsets

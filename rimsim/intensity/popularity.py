@@ -34,7 +34,7 @@ def log_popularity(log: EventLog, smoothing: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PopularityConfig:
-    """How popularity is counted."""
+    """Options of popularity."""
 
     smoothing: float = Field(default=0.01, gt=0, description="Events added to every item, so that p(y) > 0.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
@@ -85,7 +85,7 @@ class Popularity(Stored):
         return (torch.zeros((len(states), 0), device=self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The same: popularity knows nothing of a user."""
+        """The hidden states as they are: popularity knows nothing of a user."""
         del items, times
         return hidden
 

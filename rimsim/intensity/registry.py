@@ -35,7 +35,7 @@ class _Entry:
     fixed: tuple[tuple[str, object], ...] = ()
     """Fields of its config that the name decides."""
     thorough: object | None = None
-    """Its config where a fit has to last."""
+    """Its config where it is fitted once and not again each round."""
 
     @property
     def config(self) -> type[Any]:
@@ -44,7 +44,7 @@ class _Entry:
 
 
 _AHEAD = 10
-"""Some events more than are told apart by time: most of MovieLens' neighbours are ties, or a minute apart."""
+"""Events that p is fitted to: more than time tells apart, since most neighbours in MovieLens are ties."""
 _SAMPLED = 0.5
 """Labels of neighbouring positions overlap, so half of the positions say nearly as much as all."""
 

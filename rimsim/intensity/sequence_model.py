@@ -1,4 +1,4 @@
-"""What the models over sequences of item ids share: fit, update, scoring, persistence."""
+"""Base of the models over sequences of item ids: fit, update, scoring, persistence."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
         return {} if self._network is None else dict(self._network.state_dict())
 
     def extra(self) -> dict[str, Any]:
-        """How often the model was updated since its fit, which seeds the next update."""
+        """Number of updates since the fit, which seeds the next update."""
         return {"updates": self._updates}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ class Windows:
         return len(self.user)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Windows:
-        """Some of the windows."""
+        """The windows of some rows."""
         ends = (self.stop[rows], self.end[rows])
         cut = (self.user[rows], self.origin[rows], self.begin[rows], self.loss[rows], *ends)
         return Windows(self.item, self.target, *cut)
@@ -71,7 +71,7 @@ class Batch:
 
 
 FADE = 0.9
-"""How much less than the event before it a later event weighs."""
+"""Weight of a later event relative to the event before it."""
 
 
 def windows(log: EventLog, context: int, burn: int) -> Windows:
@@ -93,17 +93,17 @@ def windows(log: EventLog, context: int, burn: int) -> Windows:
     upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
     owners, origins = np.unique(user, return_index=True)
     ends = np.append(origins[1:], len(user))
-    found: list[tuple[NDArray[np.int64], ...]] = []
+    parts: list[tuple[NDArray[np.int64], ...]] = []
     position = upcoming[origins]
     while (alive := position < ends).any():
         owners, origins, ends, position = owners[alive], origins[alive], ends[alive], position[alive]
         begin = np.maximum(origins, position - burn)
         stop = np.minimum(begin + context, ends)
-        found.append((owners, origins, begin, position, stop, ends))
+        parts.append((owners, origins, begin, position, stop, ends))
         position = upcoming[stop]
-    if not found:
+    if not parts:
         return Windows(item, target, *(np.zeros(0, np.int64) for _ in range(6)))
-    return Windows(item, target, *(np.concatenate(column) for column in zip(*found, strict=True)))
+    return Windows(item, target, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def batches(

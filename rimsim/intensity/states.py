@@ -77,7 +77,7 @@ class UserStates:
         return cls(offsets, item[rows], time[rows], np.array(now, np.float64))
 
     def take(self, rows: ArrayLike) -> UserStates:
-        """Some of the states, in the given order."""
+        """The states of some rows, in the given order."""
         wanted = np.asarray(rows, np.int64)
         return self._gather(
             self.offsets[wanted], self.offsets[wanted + 1], self.items, self.times, self.now[wanted]

@@ -1,4 +1,4 @@
-"""How the sequence models are trained: full softmax at the target positions, AdamW, early stopping."""
+"""Training of the sequence models: full softmax at the target positions, AdamW, early stopping."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train."""
+    """Options of a training: length, step sizes, early stopping."""
 
     epochs: int
     batch_size: int
@@ -77,12 +77,12 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training did."""
+    """Record of a training."""
 
     losses: tuple[float, ...]
     """Mean negative log-likelihood of a training target, per epoch, nats."""
     held_out: tuple[float, ...]
-    """The same on held-out users after each epoch; empty without early stopping."""
+    """Mean negative log-likelihood on held-out users after each epoch, nats; empty without early stopping."""
     best_epoch: int
     """The epoch whose parameters were kept, counted from 1; 0 where nothing was trained."""
 
@@ -179,10 +179,10 @@ def train(
         for batch in batches(cut, schedule.batch_size, device, order, ahead):
             left = 1.0 - (1.0 - schedule.final_rate) * done / steps
             done += 1
-            found = forward(batch, draw)
+            outputs_here = forward(batch, draw)
             if schedule.sampled < 1.0:
-                found, batch = _some(found, batch, schedule.sampled, draw)  # noqa: PLW2901
-            loss = _loss(network, found, batch, ahead)
+                outputs_here, batch = _some(outputs_here, batch, schedule.sampled, draw)  # noqa: PLW2901
+            loss = _loss(network, outputs_here, batch, ahead)
             torch.autograd.backward(loss)
             optimizer.step(schedule.learning_rate * left)
             total += float(loss.detach()) * len(batch.label)

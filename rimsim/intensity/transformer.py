@@ -175,9 +175,9 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     def encode(self, states: UserStates) -> Hidden:
         """``items`` (n, context) int64, ``length`` (n,) int64 and h (n, W)."""
         _ = self.network  # raises before a fit
-        found, count = last_events(states, self.config.context)
+        read, count = last_events(states, self.config.context)
         wide: NDArray[np.int64] = np.zeros((len(count), self.config.context), np.int64)
-        wide[:, : found.shape[1]] = found
+        wide[:, : read.shape[1]] = read
         items, length = torch.from_numpy(wide).to(self.device), torch.from_numpy(count).to(self.device)
         return items, length, self._read(items, length)
 

@@ -46,7 +46,7 @@ def _least(state: State, item: int) -> int:
 
 @compiled
 def _wants(state: State, item: int) -> bool:
-    """Whether an item holds too little and may still raise its bonus."""
+    """True if an item holds too little and may still raise its bonus."""
     return bool(state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item])
 
 
@@ -86,7 +86,7 @@ def _best_places(pairs: Pairs, state: State, item: int, keep: int, values: Float
 
 @compiled
 def _bid(state: State, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
-    """How many of the places offered an item takes, and the bonus it pays.
+    """Number of offered places that an item takes, and the bonus that it pays.
 
     Args:
         state: Who holds what.

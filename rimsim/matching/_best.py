@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["best_items", "best_rows", "enter"]
 
 _PARTS = 16
-"""Items at most of which one maximum is taken, a stride apart: maxima of many such parts are taken side by side."""
+"""Items of a part at most, a stride apart, of which one maximum is taken; many parts are compared side by side."""
 _NO_ROW = np.uint64(0)
 
 

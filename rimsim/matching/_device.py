@@ -50,7 +50,7 @@ def ranked(
     rows: NDArray[np.uint64],
     tie_width: float,
 ) -> NDArray[np.int64]:
-    """What :func:`rimsim.matching.price_slates` answers; only the slates leave the device.
+    """Slates as :func:`rimsim.matching.price_slates` answers them; only the slates leave the device.
 
     Args:
         scores: (n, M).
@@ -84,5 +84,5 @@ def largest(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[n
     """(n, k) the admissible items of largest score (n, M) in each row; −1 where a row has fewer."""
     masked = torch.where(admissible, scores, -torch.inf)
     values, items = masked.topk(min(k, masked.shape[1]), dim=1)
-    found = torch.where(values > -torch.inf, items, -1)
-    return np.asarray(torch.nn.functional.pad(found, (0, k - found.shape[1]), value=-1).cpu().numpy())
+    shown = torch.where(values > -torch.inf, items, -1)
+    return np.asarray(torch.nn.functional.pad(shown, (0, k - shown.shape[1]), value=-1).cpu().numpy())

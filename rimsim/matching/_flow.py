@@ -15,7 +15,7 @@ __all__ = ["violated_items", "violated_items_of_all"]
 
 
 def violated_items_of_all(m: int, n: int, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
-    """The same where every pair is admissible, in closed form (Gale and Ryser, 1957).
+    """As :func:`violated_items` where every pair is admissible, in closed form (Gale and Ryser, 1957).
 
     The t largest floors can be met for every t exactly if Σ of them ≤ Σ_users min(capacity, t).
     """
@@ -66,7 +66,7 @@ def violated_items(admissible: NDArray[np.bool_], floor: Ints, capacity: Ints) -
 
 
 def _placed_greedily(admissible: NDArray[np.bool_], floor: Ints, capacity: Ints) -> bool:
-    """Whether all floors are met by giving every item, the largest floor first, to the users with most room left."""
+    """True if all floors are met by giving every item, the largest floor first, to the users with most room left."""
     room = capacity.copy()
     for item in np.argsort(-floor, kind="stable").tolist():
         need = int(floor[item])

@@ -55,14 +55,14 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
     n, width = state.slot.shape
     items, values = np.empty(width, np.int64), np.empty(width, np.float64)
     pair_of = np.empty(pairs.m, np.int64)
-    mine = np.zeros(pairs.m, np.float64)
+    extra = np.zeros(pairs.m, np.float64)
     state.exposure[:] = 0
     for user in range(n):
         k = state.capacity[user]
         for position in range(k):
             pair = state.slot[user, position]
             if pair >= 0:
-                mine[item_of(pairs, user, pair)] = sticky
+                extra[item_of(pairs, user, pair)] = sticky
                 state.held[place_of(pairs, user, pair)] = 0
         size = 0
         threshold = 0.0
@@ -70,7 +70,7 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
         first, last = user_range(pairs, user)
         for pair in range(first, last):
             item = item_of(pairs, user, pair)
-            value = pairs.uval[pair] + state.w[item] + mine[item]
+            value = pairs.uval[pair] + state.w[item] + extra[item]
             if value < threshold or k == 0:
                 continue
             pair_of[item] = pair
@@ -80,7 +80,7 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
         for position in range(k):
             pair = state.slot[user, position]
             if pair >= 0:
-                mine[item_of(pairs, user, pair)] = 0.0
+                extra[item_of(pairs, user, pair)] = 0.0
         for position in range(width):
             state.slot[user, position] = pair_of[items[position]] if position < size else -1
         for item in items[:size]:

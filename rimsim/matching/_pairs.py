@@ -38,7 +38,7 @@ class Pairs(NamedTuple):
     m: int
     """Items, M."""
     sparse: bool
-    """Whether the index arrays are in use."""
+    """True if the index arrays are in use."""
     uval: NDArray[np.floating]
     """(E,) values by user."""
     ival: NDArray[np.floating]

@@ -1,4 +1,4 @@
-"""One look at all scores, block by block: the dual value, and the pairs that may matter at given bonuses."""
+"""A pass over all scores, block by block: the dual value, and the pairs that may matter at given bonuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CELLS = 1 << 24  # scores of a block: 64 MiB in float32
 
 
 class Sweep(NamedTuple):
-    """What a look at all scores found."""
+    """The dual value of all scores at given bonuses, and the pairs that may matter there."""
 
     top: float
     """Σ_users of the k largest (s + w)₊."""
@@ -39,10 +39,10 @@ def _best_of_users(
     w: NDArray[np.float64],
     capacity: NDArray[np.int64],
     prices: NDArray[np.float64],
-    found: NDArray[np.int64],
+    best: NDArray[np.int64],
 ) -> float:
-    """The best pairs of every row, as many as ``found`` is wide; sets prices, returns the sum of the top sums."""
-    keep = found.shape[1]
+    """The best pairs of every row, as many as ``best`` is wide; sets prices, returns the sum of the top sums."""
+    keep = best.shape[1]
     values = np.empty(keep + 1, np.float64)
     tags = np.empty(keep + 1, np.int64)
     total = 0.0
@@ -65,7 +65,7 @@ def _best_of_users(
             total += max(values[order[index]], 0.0)
         prices[row] = max(values[order[k - 1]], 0.0) if 0 < k <= size else (0.0 if k > 0 else np.inf)
         for index in range(keep):
-            found[row, index] = tags[index] if index < size else -1
+            best[row, index] = tags[index] if index < size else -1
     return total
 
 
@@ -113,7 +113,7 @@ def sweep(
     users = np.full((m, per_item), -1, np.int64)
     sizes = np.zeros(m, np.int64)
     thresholds = np.full(m, -np.inf)
-    found = np.empty((n, per_user), np.int32)
+    of_users = np.empty((n, per_user), np.int32)
     values = np.empty((n, per_user), np.float32)
     total = 0.0
     step = max(1, _CELLS // max(m, 1))
@@ -124,10 +124,10 @@ def sweep(
         total += _best_of_users(block, w, capacity[start:stop], prices[start:stop], best)
         if per_item:
             _best_of_items(block, start, prices[start:stop], sizes, margins, users, thresholds)
-        found[start:stop] = best
+        of_users[start:stop] = best
         values[start:stop] = np.take_along_axis(block, np.maximum(best, 0), axis=1)
-    rows, columns = np.nonzero(found >= 0)
-    keys = rows * m + found[rows, columns]
+    rows, columns = np.nonzero(of_users >= 0)
+    keys = rows * m + of_users[rows, columns]
     scored = values[rows, columns]
     items, columns = np.nonzero(users >= 0)
     seekers = users[items, columns]

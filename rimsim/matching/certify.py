@@ -30,7 +30,7 @@ _CELLS = 1 << 21  # float64 cells of a block of rows: 16 MiB
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What slates are worth, and a bound on what any slates could be worth."""
+    """The value of slates, and a bound on the value of any slates."""
 
     value: float
     """V = Σ scores − cost · shortfall; −inf if a hard floor or a cap is broken."""
@@ -43,7 +43,7 @@ class Certificate:
     shortfall: int
     """Σ (b − E)₊, exposures."""
     shortfall_share: float
-    """The same as a share of Σ b; 0 if nothing is required."""
+    """The shortfall as a share of Σ b; 0 if nothing is required."""
     excess: int
     """Σ (E − C)₊, exposures above caps."""
     items_met: int

@@ -45,8 +45,8 @@ def user_rec(
     columns = matrix[:, None] if matrix.ndim == 1 else matrix
     mask = None
     if admissible is not None:
-        found = as_array(admissible).astype(bool)
-        mask = np.ascontiguousarray((found[:, None] if found.ndim == 1 else found).T)
+        allowed = as_array(admissible).astype(bool)
+        mask = np.ascontiguousarray((allowed[:, None] if allowed.ndim == 1 else allowed).T)
     rows = np.ascontiguousarray(columns.T)
     users = price_slates(
         rows, np.zeros(rows.shape[1]), c, admissible=mask, tie_seed=tie_seed, row_keys=row_keys

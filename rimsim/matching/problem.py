@@ -1,4 +1,4 @@
-"""What the price solver and the certificate are given, checked once and in one shape."""
+"""Arguments of the price solver and the certificate, checked once and in one shape."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def _refuse_infinite(matrix: NDArray[np.floating], mask: NDArray[np.bool_] | Non
 
 
 def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int64]:
-    found = as_array(values)
-    if found.ndim > 1 or (found.ndim == 1 and len(found) != length):
+    given = as_array(values)
+    if given.ndim > 1 or (given.ndim == 1 and len(given) != length):
         raise ConfigError(
-            f"{where}: {name} has shape {found.shape}; allowed: one number or shape ({length},)"
+            f"{where}: {name} has shape {given.shape}; allowed: one number or shape ({length},)"
         )
-    if not (np.issubdtype(found.dtype, np.integer) or np.issubdtype(found.dtype, np.floating)):
-        raise ConfigError(f"{where}: {name} has type {found.dtype}; allowed: whole numbers of at least 0")
-    numbers = found.astype(np.float64)
+    if not (np.issubdtype(given.dtype, np.integer) or np.issubdtype(given.dtype, np.floating)):
+        raise ConfigError(f"{where}: {name} has type {given.dtype}; allowed: whole numbers of at least 0")
+    numbers = given.astype(np.float64)
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers)) | (numbers < 0)
     if bad.any():
-        worst = found.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
+        worst = given.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
         raise ConfigError(
             f"{where}: {name} holds {worst!s}; allowed: whole numbers of at least 0 (round them before)"
         )

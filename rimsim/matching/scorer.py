@@ -42,7 +42,7 @@ class FactorScores:
     items: NDArray[np.floating]
     """(M, r) item factors, V."""
     link: Literal["identity", "exp"] = "identity"
-    """What becomes of the product."""
+    """Function applied to the product."""
 
     def __post_init__(self) -> None:
         if self.users.ndim != 2 or self.items.ndim != 2 or self.users.shape[1] != self.items.shape[1]:

@@ -51,7 +51,7 @@ def _shape(values: object) -> tuple[int, ...]:
 
 
 def _on_gpu(scores: object) -> TypeGuard[torch.Tensor]:
-    """Whether scores are a tensor on another device than the CPU, without importing torch."""
+    """True if scores are a tensor on another device than the CPU, without importing torch."""
     return getattr(getattr(scores, "device", None), "type", "cpu") != "cpu"
 
 

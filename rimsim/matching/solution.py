@@ -1,4 +1,4 @@
-"""What the price solver returns."""
+"""The record that the price solver returns."""
 
 from __future__ import annotations
 
