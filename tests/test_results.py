@@ -13,7 +13,7 @@ from small_markets import small_scenario
 
 from rimsim import measures
 from rimsim.scenarios import compare
-from rimsim.scenarios.pictures.tables import over_seeds
+from rimsim.scenarios.pictures.tables import late_figures
 from rimsim.scenarios.report.comparison import markdown, print_results
 from rimsim.scenarios.report.summary import summary, two_seeds_note
 from rimsim.scenarios.report.sweep import undrawn_reason
@@ -48,8 +48,8 @@ def test_tables_tensorboard_and_titles_are_of_the_same_rounds(tmp_path):
     (last,) = rounds[(rounds["round"] == 2) & (rounds["metric"] == "utility")]["value"]
     (row,) = summary(run.rounds, ["random"], ("utility",)).itertuples()
     final = read_scalars(event_folder(tmp_path, "random", 0))["final/utility"]
-    front = over_seeds(run.rounds, "utility")["random"]
-    assert [row.mean, front.mean] == [last, last]
+    front = late_figures(run.rounds).loc["random", "utility"]
+    assert [row.mean, front] == [last, last]
     assert final == [(2, pytest.approx(last))]
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import seaborn as sns
+import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
@@ -23,6 +23,7 @@ from rimsim.scenarios.pictures.messages import (
 )
 from rimsim.scenarios.pictures.prices import delivery, prices
 from rimsim.scenarios.pictures.style import (
+    bars,
     draw,
     frame,
     integer_rounds,
@@ -30,6 +31,8 @@ from rimsim.scenarios.pictures.style import (
     label_points,
     legend,
     metric_axis,
+    plot_bands,
+    plot_means,
     styles,
 )
 from rimsim.scenarios.pictures.tables import (
@@ -38,11 +41,12 @@ from rimsim.scenarios.pictures.tables import (
     exposures,
     guaranteed_by_decile,
     last_round,
-    over_seeds,
+    late_figures,
     picture_tables,
     retrained,
     retraining_effect,
 )
+from rimsim.scenarios.report.summary import over_seeds
 from rimsim.scenarios.store.run_folder import FROZEN
 from rimsim.scenarios.store.status import shown_rounds
 
@@ -50,12 +54,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from rimsim.measures import Interval
     from rimsim.scenarios.pictures.style import AgentStyle
     from rimsim.scenarios.store.run_folder import Run
 
@@ -72,7 +74,6 @@ __all__ = [
     "who_pays",
 ]
 
-_MANY = 4  # agents whose bands can still be told apart
 _OVER_ROUNDS = ("utility", "shortfall", "coverage", "effective_items", "log_gini")
 _RETRAINING = ("utility", "coverage", "effective_items", "log_gini", "shortfall")
 
@@ -104,13 +105,13 @@ def over_rounds(tables: PictureTables) -> Figure | None:
         return None
     looks = styles(rounds["agent"].unique())
     figure = frame(
-        cost_of_guarantees(rounds),
+        cost_of_guarantees(late_figures(rounds)),
         f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}",
         _height(len(present)),
     )
     panels = _panels(figure, len(present), looks)
     for ax, metric in zip(panels, present, strict=True):
-        _lines(ax, rounds[rounds["metric"] == metric], "round", looks)
+        plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         metric_axis(ax, tables.measures[metric])
         integer_rounds(ax)
     return figure
@@ -119,30 +120,21 @@ def over_rounds(tables: PictureTables) -> Figure | None:
 def front(tables: PictureTables) -> Figure | None:
     """Utility against exposure perplexity, one point an agent, with 95 % intervals of both."""
     rounds = retrained(tables.rounds)
-    x, y = (over_seeds(rounds, metric) for metric in ("perplexity", "utility"))
-    looks = {name: look for name, look in styles(rounds["agent"].unique()).items() if name in x and name in y}
+    metrics = ("perplexity", "utility")
+    means = over_seeds(measures.late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
+    means = means.reindex(columns=pd.MultiIndex.from_product((("mean", "low", "high"), metrics)))
+    means = means.dropna(subset=[("mean", metric) for metric in metrics])
+    looks = {name: look for name, look in styles(rounds["agent"].unique()).items() if name in means.index}
     if not looks:
         return None
-    late = _late(rounds)
-    caption = f"{late[0].upper()}{late[1:]}. {seeds_caption(rounds, 'bars')} Up and to the right is better."
-    figure = frame(diversity(x, y), caption, 5.6)
+    words = _late(rounds)
+    caption = f"{words[0].upper()}{words[1:]}. {seeds_caption(rounds, 'bars')} Up and to the right is better."
+    figure = frame(diversity(late_figures(rounds)), caption, 5.6)
     ax = figure.subplots()
-    points, bars = {}, []
     for name, look in looks.items():
-        point = (x[name].mean or 0.0, y[name].mean or 0.0)
-        points[name] = point
-        spans = [_half_width(interval) for interval in (x[name], y[name])]
-        drawn = ax.errorbar(
-            *point,
-            xerr=spans[0],
-            yerr=spans[1],
-            color=look.colour,
-            marker=look.marker,
-            markersize=9,
-            capsize=3,
-        )
-        drawn.lines[0].set_markeredgecolor("white")  # so that points one over another stay apart
-        bars.append((point, spans))
+        plot_means(ax, means.loc[[name]], "perplexity", "utility", look, size=9)
+    wide, useful = (means["mean", metric].astype(float).to_dict() for metric in metrics)
+    points = {name: (float(wide[name]), float(useful[name])) for name in looks}
     ax.set_xlabel("exposure perplexity (items)")
     ax.set_ylabel("utility (expected consumptions per slate)")
     ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
@@ -158,10 +150,12 @@ def front(tables: PictureTables) -> Figure | None:
         ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
     figure.draw_without_rendering()
     avoid = []
-    for (px, py), (dx, dy) in bars:
-        left = max(px - dx, ax.get_xlim()[0])  # a bar may reach below 0, where a log axis has no place
-        across, upright = ((left, py), (px + dx, py)), ((px, py - dy), (px, py + dy))
-        for low, high in (across, upright):
+    for name, (x, y) in points.items():
+        (left, right), (below, above) = (
+            (ends[0][0], ends[1][0]) for ends in (bars(means.loc[[name]], metric) for metric in metrics)
+        )
+        least = max(x - left, ax.get_xlim()[0])  # a bar may reach below 0, where a log axis has no place
+        for low, high in (((least, y), (x + right, y)), ((x, y - below), (x, y + above))):
             avoid.append(Bbox([ax.transData.transform(low), ax.transData.transform(high)]).padded(2))
     label_points(ax, points, looks, avoid)
     return figure
@@ -230,7 +224,7 @@ def who_pays(tables: PictureTables) -> Figure | None:
     caption = f"Positions given to items {items}, mean over all rounds. {seeds_caption(table)}"
     figure = frame(message, caption, 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
-    _lines(ax, table, "decile", looks)
+    plot_bands(ax, table, "decile", looks)
     ax.set_xticks(range(1, 11))
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
@@ -332,37 +326,6 @@ def _panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle]) -> list
 
 def _late(rounds: pd.DataFrame) -> str:
     return measures.late_words(last_round(rounds) + 1)
-
-
-def _lines(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
-    for name, look in looks.items():
-        sns.lineplot(
-            data=table[table["agent"] == name],
-            x=x,
-            y="value",
-            errorbar=_bounds,
-            color=look.colour,
-            marker=look.marker,
-            markersize=6,
-            markeredgewidth=0,
-            linewidth=2,
-            clip_on=False,  # a marker on the edge, as at 0 %, is drawn whole; bands are cut
-            err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
-            ax=ax,
-        )
-
-
-def _bounds(values: pd.Series[float]) -> tuple[float, float]:
-    interval = measures.mean_interval(values.to_numpy(np.float64))
-    nothing = float("nan")
-    return (
-        nothing if interval.low is None else interval.low,
-        nothing if interval.high is None else interval.high,
-    )
-
-
-def _half_width(interval: Interval) -> float:
-    return 0.0 if interval.mean is None or interval.high is None else interval.high - interval.mean
 
 
 def _mean(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from rimsim.measures import MEASURES
-from rimsim.scenarios.pictures.tables import REFERENCE, over_seeds
+from rimsim.scenarios.pictures.tables import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     import pandas as pd
 
-    from rimsim.measures import Interval, Measure
+    from rimsim.measures import Measure
 
 __all__ = [
     "cost_of_guarantees",
@@ -58,35 +58,37 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
 
 
-def cost_of_guarantees(rounds: pd.DataFrame) -> str:
-    """What the agent of the title leaves undelivered, against relevance, and at what utility."""
-    short = over_seeds(rounds, "shortfall")
-    utility = over_seeds(rounds, "utility")
+def cost_of_guarantees(means: pd.DataFrame) -> str:
+    """What the agent of the title leaves undelivered, against relevance, and at what utility.
+
+    Args:
+        means: (agents × metrics) means, with or without shortfall and utility.
+    """
+    short = _column(means, "shortfall")
     if not short:
         return "Relevance and exposure by round"
     name = subject(short)
-    text = f"{name} leaves {per_cent(_mean(short[name]))} of the guaranteed positions undelivered"
+    text = f"{name} leaves {per_cent(short[name])} of the guaranteed positions undelivered"
     if name == REFERENCE or REFERENCE not in short:
         return text
-    text += f", {REFERENCE} {per_cent(_mean(short[REFERENCE]))}"
-    change = _change(utility, name)
+    text += f", {REFERENCE} {per_cent(short[REFERENCE])}"
+    change = _utility_change(means, name)
     return text if change is None else f"{text}; its utility is {_more_or_less(change)}"
 
 
-def diversity(perplexity: Mapping[str, Interval], utility: Mapping[str, Interval]) -> str:
-    """By what factor the agent of the title spreads exposure wider than relevance, and at what utility."""
-    name = subject(perplexity)
-    change = _change(utility, name)
-    if (
-        name == REFERENCE
-        or REFERENCE not in perplexity
-        or change is None
-        or _mean(perplexity[REFERENCE]) <= 0
-    ):
-        return f"{name}: exposure as diverse as {_mean(perplexity[name]):.0f} equally shown items"
-    factor = _mean(perplexity[name]) / _mean(perplexity[REFERENCE])
-    wide = f"{name} spreads exposure {factor:.1f} times as wide as {REFERENCE}"
-    return f"{wide}; its utility is {_more_or_less(change)}"
+def diversity(means: pd.DataFrame) -> str:
+    """By what factor the agent of the title spreads exposure wider than relevance, and at what utility.
+
+    Args:
+        means: (agents × metrics) means, with perplexity and utility.
+    """
+    wide = _column(means, "perplexity")
+    name = subject(wide)
+    change = _utility_change(means, name)
+    if name == REFERENCE or change is None or not wide.get(REFERENCE, 0.0) > 0:
+        return f"{name}: exposure as diverse as {wide[name]:.0f} equally shown items"
+    text = f"{name} spreads exposure {wide[name] / wide[REFERENCE]:.1f} times as wide as {REFERENCE}"
+    return f"{text}; its utility is {_more_or_less(change)}"
 
 
 def effect_of_retraining(
@@ -117,14 +119,19 @@ def effect_of_retraining(
     return f"Retraining {verb} {name} {size:.{digits}f} {unit} of {what} by {last} ({spread})"
 
 
-def _mean(interval: Interval) -> float:
-    return 0.0 if interval.mean is None else interval.mean
+def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Agent → its mean of a metric; without those that have none."""
+    if metric not in means:
+        return {}
+    return {str(agent): float(mean) for agent, mean in means[metric].dropna().items()}
 
 
-def _change(utility: Mapping[str, Interval], name: str) -> float | None:
-    if name not in utility or REFERENCE not in utility or _mean(utility[REFERENCE]) <= 0:
+def _utility_change(means: pd.DataFrame, name: str) -> float | None:
+    """Utility of an agent relative to relevance, less 1; None where one of them has none."""
+    utility = _column(means, "utility")
+    if name not in utility or not utility.get(REFERENCE, 0.0) > 0:
         return None
-    return _mean(utility[name]) / _mean(utility[REFERENCE]) - 1
+    return utility[name] / utility[REFERENCE] - 1
 
 
 def _more_or_less(change: float) -> str:

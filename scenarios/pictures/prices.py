@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rimsim import measures
 from rimsim.scenarios.pictures.messages import many, per_cent, seeds_caption, subject
-from rimsim.scenarios.pictures.style import frame, legend, styles
+from rimsim.scenarios.pictures.style import frame, legend, plot_bands, styles
 from rimsim.scenarios.pictures.tables import DECILES, REFERENCE, last_round, retrained
 
 if TYPE_CHECKING:
@@ -66,23 +65,7 @@ def prices(tables: PictureTables) -> Figure | None:
     caption = f"Mean bonus −v of a decile at the end of round {last_round(tables.rounds)}, as a share of c."
     figure = frame(message, f"{caption} {seeds_caption(table)}", 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
-    for name, look in looks.items():
-        own = table[table["agent"] == name].groupby("decile")["value"]
-        spans = {key: measures.mean_interval(values.to_numpy(np.float64)) for key, values in own}
-        at = list(spans)
-        ax.plot(
-            at,
-            [span.mean or 0.0 for span in spans.values()],
-            color=look.colour,
-            marker=look.marker,
-            linewidth=2,
-            clip_on=False,
-        )
-        if all(span.low is not None for span in spans.values()):
-            low, high = ([getattr(span, end) for span in spans.values()] for end in ("low", "high"))
-            ax.fill_between(
-                at, np.clip(low, 0, 1), np.clip(high, 0, 1), color=look.colour, alpha=0.15, linewidth=0
-            )
+    plot_bands(ax, table, "decile", looks)
     ax.set_xticks(range(1, DECILES + 1))
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")

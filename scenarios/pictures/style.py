@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim.files import draft_file
+from rimsim.measures import mean_interval
 from rimsim.scenarios.store.run_folder import FROZEN
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentStyle",
+    "bars",
     "draw",
     "frame",
     "integer_rounds",
@@ -38,12 +40,14 @@ __all__ = [
     "label_points",
     "legend",
     "metric_axis",
+    "plot_bands",
     "plot_means",
     "style",
     "styles",
 ]
 
 WIDTH, DPI = 10.0, 120  # inches and dots an inch: 1,200 pixels wide
+_MANY = 4  # agents whose bands can still be told apart
 _INK = "#333333"
 _WIDE = 20.0  # where the largest count is so many times the smallest, a plain axis shows the largest alone
 
@@ -178,6 +182,41 @@ def _balanced(text: str, width: int) -> list[str]:
     return lines
 
 
+def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
+    """A line an agent: means over seeds, with their intervals as bands.
+
+    Args:
+        ax: Where to draw.
+        table: Columns agent, value, and ``x``; a row a seed.
+        x: Column along the x axis.
+        looks: Agent → style.
+    """
+    for name, look in looks.items():
+        sns.lineplot(
+            data=table[table["agent"] == name],
+            x=x,
+            y="value",
+            errorbar=_bounds,
+            color=look.colour,
+            marker=look.marker,
+            markersize=6,
+            markeredgewidth=0,
+            linewidth=2,
+            clip_on=False,  # a marker on the edge, as at 0 %, is drawn whole; bands are cut
+            err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
+            ax=ax,
+        )
+
+
+def _bounds(values: pd.Series[float]) -> tuple[float, float]:
+    interval = mean_interval(values.to_numpy(np.float64))
+    nothing = float("nan")
+    return (
+        nothing if interval.low is None else interval.low,
+        nothing if interval.high is None else interval.high,
+    )
+
+
 def plot_means(
     ax: Axes,
     means: pd.DataFrame,
@@ -204,12 +243,13 @@ def plot_means(
     drawn = ax.errorbar(
         means.index.to_numpy() if x is None else means["mean", x],
         means["mean", y],
-        xerr=None if x is None else _bars(means, x),
-        yerr=_bars(means, y),
+        xerr=None if x is None else bars(means, x),
+        yerr=bars(means, y),
         color=look.colour,
         marker=look.marker,
         markersize=15 if ring else size,
         markerfacecolor="none" if ring else look.colour,
+        markeredgecolor=look.colour if ring else "white",  # points one over another stay apart
         markeredgewidth=2 if ring else 1,
         linestyle=line,
         linewidth=2,
@@ -219,7 +259,7 @@ def plot_means(
     drawn.lines[0].set_clip_on(False)
 
 
-def _bars(means: pd.DataFrame, metric: str) -> list[list[float]]:
+def bars(means: pd.DataFrame, metric: str) -> list[list[float]]:
     """Lengths below and above; 0 where there is no interval."""
     mean, low, high = (means[name, metric].to_numpy(np.float64) for name in ("mean", "low", "high"))
     return [np.nan_to_num(mean - low).tolist(), np.nan_to_num(high - mean).tolist()]

@@ -27,7 +27,7 @@ __all__ = [
     "exposures",
     "guaranteed_by_decile",
     "last_round",
-    "over_seeds",
+    "late_figures",
     "picture_tables",
     "retrained",
     "retraining_effect",
@@ -120,13 +120,10 @@ def last_round(rounds: pd.DataFrame) -> int:
     return int(rounds["round"].max())
 
 
-def over_seeds(rounds: pd.DataFrame, metric: str) -> dict[str, measures.Interval]:
-    """Agent → interval over seeds of a metric's means over the late rounds."""
-    means = measures.late_means(rounds)
-    return {
-        str(agent): measures.mean_interval(group.to_numpy(np.float64))
-        for agent, group in means[means["metric"] == metric].groupby("agent", observed=True)["value"]
-    }
+def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
+    """(agents × metrics) means over late rounds and seeds."""
+    late = measures.late_means(rounds)
+    return late.pivot_table(index="agent", columns="metric", values="value", observed=True)
 
 
 def exposures(tables: PictureTables, number: int) -> dict[str, dict[int, NDArray[np.int64]]]:
