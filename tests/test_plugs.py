@@ -11,12 +11,12 @@ import pytest
 from small_markets import small_scenario
 
 from rimsim.config import ArrivalsConfig, override, to_plain
-from rimsim.errors import ConfigError
+from rimsim.errors import ArmsError, ConfigError
 from rimsim.market import build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.build import check_plugs
 from rimsim.market.consumers import BUILT_IN as CONSUMERS
-from rimsim.scenarios import load_run
+from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.store.digest import digest
 from rimsim.testing import ArrivalTests, ConsumerTests
@@ -196,3 +196,53 @@ def test_options_are_a_frozen_record():
     config = override(small_scenario(), {"arrivals.options": {"peak": [1, 2]}})
     assert to_plain(config)["arrivals"]["options"] == {"peak": [1, 2]}
     assert hash(config) == hash(override(config, {}))
+
+
+CONSUMER = """
+import numpy as np
+import torch
+from rimsim.market.consumers import NOTHING, drawn
+
+class Mine:
+    needs_truth = False
+
+    def respond(self, visits, slates):
+        chance = np.full(slates.shape, 0.2)
+        return drawn(visits, slates, chance, chance)
+
+    def organic(self, visits):
+        return NOTHING
+
+    def true_intensity(self, visits):
+        return torch.ones(len(visits), visits.world.log.n_items)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("", "", None),
+        (
+            "np.full(slates.shape, 0.2)",
+            "np.full(len(slate), 0.2)",
+            r"mine.py:10: NameError",
+        ),
+        (
+            "np.full(slates.shape, 0.2)",
+            "np.full((len(slates), 1, 5), 0.2)",
+            r"Mine.respond: found consumed bool .*allowed: bool, and",
+        ),
+    ],
+)
+def test_a_slip_in_a_consumer_is_told(tmp_path, monkeypatch, right, wrong, message):
+    """A consumer that raises or answers in another shape ends its arms with a sentence; a right one sells a fifth."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(CONSUMER.replace(right, wrong))
+    config = override(small_scenario(rounds=1), {"consumer.kind": "mine.py:Mine"})
+    if message is not None:
+        with pytest.raises(ArmsError, match=message):
+            compare(config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+        return
+    run = compare(config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+    sold = run.ledger["consumed"]
+    assert abs(sold.mean() - 0.2) < 4 * (0.16 / len(sold)) ** 0.5

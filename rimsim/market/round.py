@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.clock import Clock, Process
-    from rimsim.market.consumers.contract import Consumer, Organic
+    from rimsim.market.consumers.contract import Consumer, Organic, Response
     from rimsim.market.histories import Histories
     from rimsim.market.records import Slates
     from rimsim.market.scoring import ScoreRows
@@ -243,7 +243,7 @@ class OpenRound:
         if self.capacity is not None:
             slates = within_capacity(slates, self.capacity[rows])
         visits = self.visits(rows)
-        response = self._consumer.respond(visits, slates.items)
+        response = self._response(visits, slates.items)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.exposure)
         if not self._hits_only and response.consumed.any():
@@ -255,6 +255,23 @@ class OpenRound:
         self._scores.drop(rows)
         self.served += len(rows)
         return slates.items, response.consumed
+
+    def _response(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+        """What visits make of their slates.
+
+        Raises:
+            MarketError: If the consumer's answer is not one for each position.
+        """
+        response = self._consumer.respond(visits, slates)
+        if response.consumed.dtype != np.bool_ or not (
+            response.consumed.shape == response.probability.shape == response.intensity.shape == slates.shape
+        ):
+            raise MarketError(
+                f"{type(self._consumer).__name__}.respond: found consumed {response.consumed.dtype} "
+                f"{response.consumed.shape}, probability {response.probability.shape}, intensity "
+                f"{response.intensity.shape}; allowed: bool, and {slates.shape} for each, a number a position"
+            )
+        return response
 
     def _append(self, histories: Histories, organic: Organic) -> None:
         """Enter what visitors do by themselves."""
