@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
-__all__ = ["refusal", "unknown_field"]
+__all__ = ["finding", "refusal", "unknown_field"]
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden", "invalid_key"}
 _QUOTED = re.compile(r"'([^']*)'")
@@ -39,17 +40,25 @@ def refusal(
     if first["type"] in _UNKNOWN:
         return unknown_field(path or str(first["loc"][-1]), record, origin=origin)
     option = (options or {}).get(path)
-    where = option or f"{origin}: field {path!r}"
+    return ConfigError(finding(first, option or f"{origin}: field {path!r}", ":" if option else " is"))
+
+
+def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
+    """One of pydantic's findings as a sentence.
+
+    Args:
+        first: The finding.
+        where: What was given the value.
+        verb: What stands between that and the value.
+    """
     if first["type"] == "value_error":  # of a check of ours, which says what is allowed
-        return ConfigError(f"{where}: {first['ctx']['error']}")
-    found = f"{where}{':' if option else ' is'} {first['input']!r}"
+        return f"{where}: {first['ctx']['error']}"
+    found = f"{where}{verb} {first['input']!r}"
     if first["type"] == "literal_error":
-        return ConfigError(
-            f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
-        )
+        return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
     if first["type"] == "dataclass_type":
-        return ConfigError(f"{found}; allowed: a mapping of field names to values")
-    return ConfigError(f"{found}; allowed: {first['msg'].removeprefix('Input should be ')}")
+        return f"{found}; allowed: a mapping of field names to values"
+    return f"{found}; allowed: {first['msg'].removeprefix('Input should be ')}"
 
 
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:

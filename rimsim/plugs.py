@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from rimsim.config_errors import finding
 from rimsim.errors import ConfigError, RimsimError, nearest
 from rimsim.loading import imported, without_name
 
@@ -119,4 +120,4 @@ def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or name
-        raise ConfigError(f"{origin}: option {field!r} is {first['input']!r}: {first['msg']}") from None
+        raise ConfigError(finding(first, f"{origin}: option {field!r}")) from None

@@ -92,7 +92,7 @@ def test_every_field_is_documented():
         ("kind: replay", "Did you mean 'arrivals.kind' or 'consumer.kind'"),
         ("exposure: {model: hp}", "Did you mean 'platform.model'"),
         ("arrivals: {round_length: soon}", "no duration"),
-        ("arrivals: {kind: swarm}", "Allowed: broadcast, clones, replay"),
+        ("arrivals: {history: some}", "Allowed: logged, none"),
         ("[1, 2]", "a mapping"),
         ("a: b: c", "line 1: not valid YAML"),
     ],
