@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, ParamSpec
 
@@ -206,7 +206,6 @@ P = ParamSpec("P")
 
 
 def _described(load_as: Callable[P, EventLog]) -> Callable[P, LogDescription]:
-    @functools.wraps(load_as, assigned=())  # the arguments are load's, the rest is not
     def check(*args: P.args, **options: P.kwargs) -> LogDescription:
         """Read a log and describe it, or the part of it that is selected.
 
@@ -218,6 +217,9 @@ def _described(load_as: Callable[P, EventLog]) -> Callable[P, LogDescription]:
         """
         return describe(load_as(*args, **options))
 
+    # What help() shows; type checkers know it by P.
+    shown = inspect.signature(load_as).replace(return_annotation="LogDescription")
+    check.__signature__ = shown  # type: ignore[attr-defined]
     return check
 
 
