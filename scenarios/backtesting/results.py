@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+import pandas as pd
 
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import parts
-from rimsim.measures import mean_interval
 from rimsim.scenarios.backtesting.tasks import PAYING
-from rimsim.scenarios.report.summary import interval_words
-from rimsim.scenarios.report.tables import TextTable, cell, folder_places, print_report
+from rimsim.scenarios.report.summary import interval_words, over_seeds
+from rimsim.scenarios.report.tables import TextTable, cell, folder_places, pivoted, print_report
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
     from rimsim.scenarios.backtesting.run import Backtest
@@ -52,114 +50,66 @@ def by_seed(
     return rows.set_index("seed")["value"].astype(float).sort_index()
 
 
-def _cell(values: pd.Series) -> str:
-    interval = mean_interval(values.to_numpy(np.float64))
-    return cell(interval.mean, interval.low, interval.high, significant=True)
-
-
 def _tables(backtest: Backtest) -> list[TextTable]:
     """Every table that a back-test prints, without those that would be empty."""
-    table, models = backtest.table, backtest.config.models
+    table = backtest.table
     seeds = interval_words(table["seed"].nunique())
+    floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
+    caps = table[table["cap"].notna()].sort_values("cap", kind="stable")
+    titles = {
+        "item-rec": f"Item recommendation, {seeds}",
+        "user-rec": f"User recommendation (perplexity and coverage of users), {seeds}",
+    }
     tables = [
-        _recommendation(table, models, "item-rec", f"Item recommendation, {seeds}"),
-        _recommendation(
-            table, models, "user-rec", f"User recommendation (perplexity and coverage of users), {seeds}"
-        ),
-        _online(table, models, "beta", _FLOORS, "Online matching with floors β, prices of past states"),
-        _online(
-            table,
-            models,
-            "cap",
-            _CAPS,
+        _means(title, table[table["task"] == task], ["model"], _FIRST) for task, title in titles.items()
+    ]
+    tables += [
+        _means("Online matching with floors β, prices of past states", floors, ["model", "beta"], _FLOORS),
+        _means(
             "Online matching with caps, cap × k positions a user; precision an exposure",
+            caps,
+            ["model", "cap"],
+            _CAPS,
         ),
-        _cost_of_floors(table, models),
-        _gain_of_ground(table, models),
-        _who_pays(table, models),
+        _cost_of_floors(floors),
+        _gain_of_ground(table, backtest.config.models),
+        _who_pays(floors),
     ]
     return [table for table in tables if table.rows]
 
 
-def _recommendation(table: pd.DataFrame, models: tuple[str, ...], task: str, title: str) -> TextTable:
-    rows = [
-        (model, *(_cell(by_seed(table, task, model, metric)) for metric in _FIRST))
-        for model in models
-        if len(by_seed(table, task, model, "precision"))
-    ]
-    return TextTable(title, ("model", *_FIRST), tuple(rows))
+def _means(title: str, table: pd.DataFrame, labels: list[str], metrics: tuple[str, ...]) -> TextTable:
+    return pivoted(title, over_seeds(table, labels, metrics), labels, metrics, significant=True)
 
 
-def _online(
-    table: pd.DataFrame, models: tuple[str, ...], level: str, metrics: tuple[str, ...], title: str
-) -> TextTable:
-    rows = []
-    for model in models:
-        for value in _levels(table, model, level):
-            cells = [_cell(by_seed(table, "online", model, metric, **{level: value})) for metric in metrics]
-            rows.append((model, f"{value:g}", *cells))
-    return TextTable(title, ("model", level, *(metric.replace("_", " ") for metric in metrics)), tuple(rows))
-
-
-def _levels(table: pd.DataFrame, model: str, level: str) -> list[float]:
-    rows = table[(table["task"] == "online") & (table["model"] == model)]
-    return sorted(float(value) for value in rows[level].dropna().unique())
-
-
-def _cost_of_floors(table: pd.DataFrame, models: tuple[str, ...]) -> TextTable:
+def _cost_of_floors(floors: pd.DataFrame) -> TextTable:
     """Perplexity's factor and precision's relative change against β = 0, at the same seeds."""
-    rows: list[tuple[str, ...]] = []
-    for model in models:
-        if 0.0 not in (betas := _levels(table, model, "beta")):
-            continue
-        free = {
-            metric: by_seed(table, "online", model, metric, beta=0.0)
-            for metric in ("precision", "perplexity")
-        }
-        for beta in betas:
-            if beta == 0:
-                continue
-            ratio = {
-                metric: by_seed(table, "online", model, metric, beta=beta)
-                / free[metric].where(free[metric] > 0)
-                for metric in free
-            }
-            change = 100 * (ratio["precision"] - 1)
-            rows.append((model, f"{beta:g}", _cell(ratio["perplexity"].dropna()), _cell(change.dropna())))
-    return TextTable(
-        "What floors cost: against β = 0, at the same seeds",
-        ("model", "beta", "perplexity ×", "precision, %"),
-        tuple(rows),
+    free = floors.loc[floors["beta"] == 0, ["model", "metric", "seed", "value"]]
+    both = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
+    ratio = both["value"] / both["value_free"].where(both["value_free"] > 0)
+    names = {"perplexity": "perplexity ×", "precision": "precision, %"}
+    changes = both.assign(
+        metric=both["metric"].map(names), value=ratio.where(both["metric"] == "perplexity", 100 * (ratio - 1))
     )
+    title = "What floors cost: against β = 0, at the same seeds"
+    return _means(title, changes, ["model", "beta"], tuple(names.values()))
 
 
 def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...]) -> TextTable:
     """Precision with λ(x) minus precision of the same mark model without, at the same seeds."""
-    rows: list[tuple[str, ...]] = []
+    precise = table[(table["metric"] == "precision") & table["cap"].isna()]
+    online = precise["beta"].map({0.7: "online, β .7", 1.0: "online, β 1"})
+    tasks = precise.assign(metric=precise["task"].where(precise["beta"].isna(), online))
+    by_model = tasks.pivot_table(index=["metric", "seed"], columns="model", values="value")
+    gains = []
     for model in models:
-        joined = parts_or_none(model)
-        if joined is None or joined[1] is None or joined[0] not in models:
-            continue
-        mark = joined[0]
-
-        def difference(
-            task: str, metric: str, *, beta: float | None = None, ours: str = model, theirs: str = mark
-        ) -> str:
-            one = by_seed(table, task, ours, metric, beta=beta)
-            both = (one - by_seed(table, task, theirs, metric, beta=beta)).dropna()
-            return _cell(both)
-
-        cells = [difference("item-rec", "precision"), difference("user-rec", "precision")]
-        betas = [beta for beta in _levels(table, model, "beta") if beta in (0.7, 1.0)]
-        cells += [
-            difference("online", "precision", beta=beta) if beta in betas else "–" for beta in (0.7, 1.0)
-        ]
-        rows.append((f"{model} − {mark}", *cells))
-    return TextTable(
-        "What λ(x) adds to precision, at the same seeds",
-        ("difference", "item-rec", "user-rec", "online, β .7", "online, β 1"),
-        tuple(rows),
-    )
+        mark, ground = parts_or_none(model) or (model, None)
+        if ground is not None and mark in models:
+            gain = (by_model[model] - by_model[mark]).rename("value").reset_index()
+            gains.append(gain.assign(difference=f"{model} − {mark}"))
+    title = "What λ(x) adds to precision, at the same seeds"
+    columns = ("item-rec", "user-rec", "online, β .7", "online, β 1")
+    return _means(title, pd.concat(gains), ["difference"], columns) if gains else TextTable(title, (), ())
 
 
 def parts_or_none(model: str) -> tuple[str, str | None] | None:
@@ -170,21 +120,18 @@ def parts_or_none(model: str) -> tuple[str, str | None] | None:
         return None
 
 
-def _who_pays(table: pd.DataFrame, models: tuple[str, ...]) -> TextTable:
+def _who_pays(floors: pd.DataFrame) -> TextTable:
     """Positions a slate that go to guaranteed items, by decile of λ(x)."""
+    deciles = [f"{PAYING}{number}" for number in range(1, 11)]
+    difference = "guaranteed_lowest_minus_highest"
+    means = over_seeds(floors, ["model", "beta"], (*deciles, difference))
     rows = []
-    numbers = range(1, 11)
-    for model in models:
-        for beta in _levels(table, model, "beta"):
-            difference = by_seed(table, "online", model, "guaranteed_lowest_minus_highest", beta=beta)
-            if not len(difference):
-                continue
-            cells = [
-                by_seed(table, "online", model, f"{PAYING}{number}", beta=beta).mean() for number in numbers
-            ]
-            rows.append((model, f"{beta:g}", *(f"{cell:.1f}" for cell in cells), _cell(difference)))
+    for (model, beta), point in means.groupby(["model", "beta"], sort=False):
+        *cells, last = point[["mean", "low", "high"]].to_numpy().tolist()
+        shares = (f"{mean:.1f}" for mean, _, _ in cells)
+        rows.append((str(model), f"{beta:g}", *shares, cell(*last, significant=True)))
     return TextTable(
         "Who pays: positions a slate held by items that would else be below their floor, by decile of λ(x)",
-        ("model", "beta", *(str(number) for number in numbers), "lowest − highest"),
+        ("model", "beta", *(str(number) for number in range(1, 11)), "lowest − highest"),
         tuple(rows),
     )

@@ -36,19 +36,20 @@ def _tables(run: Run) -> list[TextTable]:
     late = late_words(int(rounds["round"].max()) + 1)
     own = tuple(measure.name for measure in run.own_measures.values())
     shown, effects = SHOWN + own, EFFECTS + own
-    tables = [
-        pivoted(
+    parts = (
+        (
             f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}",
             summary(rounds, agents, shown),
             shown,
         ),
-        pivoted(f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, shown), shown),
-        pivoted(
+        (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, shown), shown),
+        (
             "What retraining does: retrained minus frozen, at the same seeds",
             loop_effects(rounds, agents, effects),
             effects,
         ),
-    ]
+    )
+    tables = [pivoted(title, means, ["agent"], metrics) for title, means, metrics in parts]
     return [table for table in tables if table.rows]
 
 

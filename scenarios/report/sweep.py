@@ -81,7 +81,7 @@ def _table(sweep: Run) -> TextTable:
     ]
     labelled = means.assign(agent=[f"{name} {at}" for name, at in zip(means["agent"], points, strict=True)])
     title = f"{sweep.scenario.name}: means over the late rounds, {interval_words(len(sweep.seeds))}"
-    return pivoted(title, labelled, shown)
+    return pivoted(title, labelled, ["agent"], shown)
 
 
 def print_results(sweep: Run, console: Console) -> None:

@@ -74,26 +74,36 @@ def _number(value: float, *, significant: bool) -> str:
     return f"{value:.{decimals}f}"
 
 
-def pivoted(title: str, table: pd.DataFrame, metrics: Sequence[str]) -> TextTable:
-    """Agents down, metrics across; agents in the order in which they come.
+def pivoted(
+    title: str,
+    means: pd.DataFrame,
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    significant: bool = False,
+) -> TextTable:
+    """Metrics across; down, whatever the means are of, in the order in which it comes.
 
     Args:
         title: What the figures are.
-        table: Columns agent, metric, mean, low, high.
+        means: Columns ``labels``, metric, mean, low, high.
+        labels: Columns that say what a row is of.
         metrics: Order of the columns; those that the table lacks are left out.
+        significant: As in :func:`cell`.
     """
-    cells = {
-        (agent, metric): cell(mean, low, high)
-        for agent, metric, mean, low, high in table[["agent", "metric", "mean", "low", "high"]]
-        .to_numpy()
-        .tolist()
-    }
-    there = [metric for metric in metrics if metric in set(table["metric"])]
-    rows = tuple(
-        (str(agent), *(cells.get((agent, metric), "–") for metric in there))
-        for agent in dict.fromkeys(table["agent"])
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for *values, metric, mean, low, high in (
+        means[[*labels, "metric", "mean", "low", "high"]].to_numpy().tolist()
+    ):
+        label = tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        rows.setdefault(label, {})[metric] = cell(mean, low, high, significant=significant)
+    there = [metric for metric in metrics if any(metric in cells for cells in rows.values())]
+    columns = (*labels, *(metric.replace("_", " ") for metric in there))
+    return TextTable(
+        title,
+        columns,
+        tuple((*label, *(cells.get(name, "–") for name in there)) for label, cells in rows.items()),
     )
-    return TextTable(title, ("agent", *(metric.replace("_", " ") for metric in there)), rows)
 
 
 def print_report(
