@@ -18,7 +18,7 @@ from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
 from rimsim.scenarios.backtesting.models import Models
 from rimsim.scenarios.backtesting.run import COLUMNS
-from rimsim.scenarios.backtesting.scores import JoinedScores, StateScores
+from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores
 from rimsim.scenarios.backtesting.split import Targets, make_split
 from rimsim.scenarios.backtesting.tasks import (
     Pricing,
@@ -348,7 +348,7 @@ def test_a_model_of_ones_own_takes_part_by_name_and_nonsense_is_told(log):
     split = make_split(log, SplitConfig(), 0)
     models = Models(split, BacktestConfig(models=("backtest-own", "popularity")), 0, _QUIET)
     assert np.array_equal(_matrix(models.test("backtest-own")), _matrix(models.test("popularity")))
-    bad = StateScores(_Nonsense().fit(split.train), split.test.states, split.known)
+    bad = ModelScores(_Nonsense().fit(split.train), split.test.states, split.known)
     with pytest.raises(ModelError, match="allowed: finite intensities of at least 0"):
         bad.rows(0, 3)
 

@@ -13,7 +13,7 @@ from small_markets import small_broadcast, small_replay, small_scenario
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, find_scenario, scenario_names
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.study.feasibility import undeliverable
+from rimsim.scenarios.study.notes import undeliverable_note
 from rimsim.scenarios.study.plan import default_agents
 
 
@@ -57,7 +57,7 @@ def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
     market = market_for(make_agent("random"), config)
     asked = int(market.required.sum())
     there = len(market.schedule) * min(config.slate, config.user_cap or config.slate)
-    said = undeliverable(config)
+    said = undeliverable_note(config)
     if asked <= there:
         assert said is None
         return
@@ -72,7 +72,7 @@ def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
 
 def test_a_share_of_the_positions_can_always_be_asked_for():
     """β says what part of the positions is guaranteed, so there is nothing to warn of, even at β = 1."""
-    assert undeliverable(small_scenario(exposure=ExposureConfig(beta=1.0))) is None
+    assert undeliverable_note(small_scenario(exposure=ExposureConfig(beta=1.0))) is None
 
 
 def test_the_note_is_printed_once_before_the_run(tmp_path):

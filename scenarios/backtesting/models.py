@@ -16,7 +16,7 @@ from rimsim.intensity.contract import depends_on_state
 from rimsim.intensity.ground import Ground
 from rimsim.intensity.registry import config_of, make, parts, thorough
 from rimsim.rng import Purpose, derived_seed
-from rimsim.scenarios.backtesting.scores import JoinedScores, Scores, StateScores
+from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Report:
-    """How a fit stands against what the test states did."""
+    """A fit compared with what the test states did."""
 
     part: str
     """Mark model or ground intensity, by name."""
@@ -69,21 +69,21 @@ class Models:
     split: Split
     config: BacktestConfig
     seed: int
-    tell: Callable[[str], None]
-    """Told of every fit."""
+    show: Callable[[str], None]
+    """Called with a line about every fit."""
     fits: list[Fit] = field(default_factory=list)
     """What has been fitted so far."""
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)
     _encoded: dict[tuple[str, int], Hidden] = field(default_factory=dict)
 
-    def test(self, name: str) -> StateScores:
+    def test(self, name: str) -> ModelScores:
         """Scores of the test states."""
         mark, ground = _parts(name)
         states = self.split.test.states
         hidden = self._hidden(mark, _SERVING, states)
         rate = None if ground is None else self.rate(ground)
-        return StateScores(self._mark(mark, _SERVING), states, self.split.known, rate, hidden)
+        return ModelScores(self._mark(mark, _SERVING), states, self.split.known, rate, hidden)
 
     def rate(self, ground: str) -> NDArray[np.float32]:
         """(n,) λ(x) of the test states by a ground intensity's name."""
@@ -91,15 +91,15 @@ class Models:
 
     def judging_rate(self, name: str) -> NDArray[np.float32] | None:
         """(n,) the λ(x) by which to say who pays: the model's own, or that of the first model that has one."""
-        own = _parts(name)[1]
+        of_model = _parts(name)[1]
         grounds = [ground for _, ground in map(_parts, self.config.models) if ground is not None]
-        chosen = own or next(iter(grounds), None)
+        chosen = of_model or next(iter(grounds), None)
         return None if chosen is None else self.rate(chosen)
 
     def past(self, name: str) -> Scores:
         """Scores of the past states that prices are fitted on; rows in the order of the folds.
 
-        What can remember what one state did next is cross-fitted: a p that hangs on the state. A ground intensity of a
+        What can remember what a state did next is cross-fitted: a p that depends on the state. A ground intensity of a
         few parameters, or a popularity, cannot; and prices would make up for how it differs between the fold and the
         model that serves.
         """
@@ -109,20 +109,20 @@ class Models:
             [self._past(name, number, fold.rows) for number, fold in enumerate(self.split.folds)]
         )
 
-    def _past(self, name: str, fold: int, rows: NDArray[np.int64]) -> StateScores:
+    def _past(self, name: str, fold: int, rows: NDArray[np.int64]) -> ModelScores:
         mark, ground = _parts(name)
         states = self.split.past.states.take(rows)
         rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
         model = self._mark(mark, _SERVING)
         if fold != _SERVING and depends_on_state(model):
             model = self._mark(mark, fold)
-        return StateScores(model, states, self.split.known, rate)
+        return ModelScores(model, states, self.split.known, rate)
 
     def reports(self) -> list[Report]:
         """Calibration of every mark model and ground intensity that takes part, on the test states."""
         joined = [_parts(name) for name in self.config.models]
         future = self.split.future()
-        found = []
+        reports = []
         for mark in dict.fromkeys(mark for mark, _ in joined):
             of_mark = mark_calibration(self._mark(mark, _SERVING), future, seed=self.seed)
             values = {
@@ -131,9 +131,9 @@ class Models:
                 "nll_admissible": of_mark.nll_admissible,
                 "perplexity": of_mark.perplexity,
             }
-            found.append(Report(mark, of_mark.lines(), values))
+            reports.append(Report(mark, of_mark.lines(), values))
         grounds = dict.fromkeys(ground for _, ground in joined if ground is not None)
-        return found + [self._ground_report(ground, future) for ground in grounds]
+        return reports + [self._ground_report(ground, future) for ground in grounds]
 
     def _ground_report(self, ground: str, future: EventLog) -> Report:
         rate = np.maximum(self.rate(ground).astype(np.float64), 1e-9)
@@ -181,8 +181,8 @@ class Models:
             model = cast("RIM", joined).ground
             if not isinstance(model, Ground):
                 raise ModelError(f"{part}: found a {type(model).__name__}; allowed: a Ground")
-            found = self._fitted(part, _SERVING, model, self.split.train, self.split.past)
-            self._grounds[part] = cast("Ground", found)
+            ground = self._fitted(part, _SERVING, model, self.split.train, self.split.past)
+            self._grounds[part] = cast("Ground", ground)
         return self._grounds[part]
 
     def _fitted(
@@ -194,14 +194,14 @@ class Models:
         examples: CountExamples | None = None,
     ) -> IntensityModel | Ground:
         start = time.process_time()
-        found = fitted(model, train, examples=examples)
+        result = fitted(model, train, examples=examples)
         took = time.process_time() - start
-        cached = found is not model
+        cached = result is not model
         self.fits.append(Fit(part, None if fold == _SERVING else fold, took, cached))
         which = "" if fold == _SERVING else f", without fold {fold} of the past states"
         how = "from the cache" if cached else f"fit in {took:.1f} CPU s"
-        self.tell(f"seed {self.seed}: {part}{which}: {how}")
-        return found
+        self.show(f"seed {self.seed}: {part}{which}: {how}")
+        return result
 
     def _hidden(self, part: str, fold: int, states: UserStates) -> Hidden | None:
         """The hidden states of the test states, shared by all models of the same mark."""

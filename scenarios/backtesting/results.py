@@ -113,7 +113,7 @@ def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...]) -> TextTable:
 
 
 def parts_or_none(model: str) -> tuple[str, str | None] | None:
-    """The mark and the ground of a name; None for a model that is not known here, such as somebody's own."""
+    """The mark and the ground of a name; None for a name that is not registered, such as a model of a user's own."""
     try:
         return parts(model)
     except ConfigError:

@@ -70,7 +70,7 @@ class Backtest:
 
     @property
     def calibration(self) -> pd.DataFrame:
-        """Columns seed, part, metric, value: how each fit stands against what the test states did."""
+        """Columns seed, part, metric, value: each fit against what the test states did."""
         return self._run.calibration
 
     @property
@@ -108,7 +108,7 @@ def backtest(
         config: What to do; None: the defaults, on the embedded data.
         out: The run folder; None: ``runs/backtest-<time>``.
         command: The command line, to be recorded.
-        report: Told, line by line, what is going on; None: nobody.
+        report: Called with each line of progress; None: no progress is shown.
 
     Returns:
         The back-test, with its tables.
@@ -119,11 +119,11 @@ def backtest(
         RunFolderError: If the folder is in use or holds a run.
     """
     config = config or BacktestConfig()
-    tell = report or (lambda _: None)
+    show = report or (lambda _: None)
     torch.set_num_threads(1)  # bits of a fit depend on the number of threads
     log = _load(config)
     if (read := load_text(log)) is not None:
-        tell(read)
+        show(read)
     splits = [make_split(log, config.split, seed) for seed in config.seeds]
     for split in splits:
         _sizes(split, config)
@@ -145,17 +145,17 @@ def backtest(
         reports: list[tuple[object, ...]] = []
         fits: list[tuple[object, ...]] = []
         for seed, split in zip(config.seeds, splits, strict=True):
-            tell(
+            show(
                 f"seed {seed}: "
                 + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about[seed].items())
             )
-            models = Models(split, config, seed, tell)
-            for found in models.reports():
-                reports += [(seed, found.part, name, value) for name, value in found.figures.items()]
-                for line in found.lines:
-                    tell(f"seed {seed}: {found.part}: {line}")
+            models = Models(split, config, seed, show)
+            for fit in models.reports():
+                reports += [(seed, fit.part, name, value) for name, value in fit.figures.items()]
+                for line in fit.lines:
+                    show(f"seed {seed}: {fit.part}: {line}")
             for name in config.models:
-                tell(f"seed {seed}: {name}")
+                show(f"seed {seed}: {name}")
                 for task, beta, cap, values in _answers(models, name):
                     rows += [(task, name, beta, cap, seed, metric, value) for metric, value in values.items()]
             fits += [

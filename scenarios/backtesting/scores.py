@@ -1,4 +1,4 @@
-"""Scores of many states in blocks: the whole matrix is never held unless somebody asks for all of its rows."""
+"""Scores of many states, computed in blocks of rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rimsim.intensity import IntensityModel, UserStates
     from rimsim.intensity.contract import Hidden
 
-__all__ = ["ROWS", "JoinedScores", "Scores", "StateScores", "blocks"]
+__all__ = ["ROWS", "JoinedScores", "ModelScores", "Scores", "blocks"]
 
 ROWS = 1024
 """States of a block."""
@@ -45,7 +45,7 @@ def blocks(n: int) -> Iterator[tuple[int, int]]:
 
 
 @dataclass(frozen=True, eq=False)
-class StateScores:
+class ModelScores:
     """λ(x)·p(y|x) of n states; −inf for items that are not known and for those that the state holds."""
 
     model: IntensityModel
@@ -73,10 +73,10 @@ class StateScores:
     def _raw(self, start: int, stop: int) -> NDArray[np.float32]:
         if isinstance(self.model, RecurrentModel) and self._hidden is not None:
             hidden = tuple(part[start:stop] for part in self._hidden)
-            found = self.model.score_hidden(hidden, self.states.now[start:stop])
+            scores = self.model.score_hidden(hidden, self.states.now[start:stop])
         else:
-            found = self.model.score(self.states.take(np.arange(start, stop)))
-        return np.array(found.detach().cpu().numpy(), np.float32)
+            scores = self.model.score(self.states.take(np.arange(start, stop)))
+        return np.array(scores.detach().cpu().numpy(), np.float32)
 
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """(stop − start, M) scores.
@@ -84,25 +84,26 @@ class StateScores:
         Raises:
             ModelError: If the model returns something that is no intensity.
         """
-        found = self._raw(start, stop)
-        if found.shape != (stop - start, len(self.known)) or not (np.isfinite(found) & (found >= 0)).all():
+        scores = self._raw(start, stop)
+        valid = np.isfinite(scores) & (scores >= 0)
+        if scores.shape != (stop - start, len(self.known)) or not valid.all():
             raise ModelError(
-                f"{type(self.model).__name__}: scores of {stop - start} states have shape {found.shape}, or one is "
+                f"{type(self.model).__name__}: scores of {stop - start} states have shape {scores.shape}, or one is "
                 f"negative or no number; allowed: finite intensities of at least 0, one for each of {len(self.known)} "
                 "items"
             )
         if self.rate is not None:
-            found *= self.rate[start:stop, None]
-        found[:, ~self.known] = -np.inf
+            scores *= self.rate[start:stop, None]
+        scores[:, ~self.known] = -np.inf
         offsets = self.states.offsets[start : stop + 1]
         row = np.repeat(np.arange(stop - start), np.diff(offsets))
-        found[row, self.states.items[offsets[0] : offsets[-1]]] = -np.inf
-        return found
+        scores[row, self.states.items[offsets[0] : offsets[-1]]] = -np.inf
+        return scores
 
 
 @dataclass(frozen=True, eq=False)
 class JoinedScores:
-    """Scores of several sets of states, one below the other; each may be of another model."""
+    """Scores of several sets of states, one below the other; each may come from a model of its own."""
 
     parts: Sequence[Scores]
     """At least one."""
@@ -114,11 +115,11 @@ class JoinedScores:
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
         """(stop − start, M) scores."""
-        found, first = [], 0
+        rows, first = [], 0
         for part in self.parts:
             n = part.shape[0]
             low, high = max(start - first, 0), min(stop - first, n)
             if low < high:
-                found.append(part.rows(low, high))
+                rows.append(part.rows(low, high))
             first += n
-        return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
+        return np.concatenate(rows) if rows else np.empty((0, self.shape[1]), np.float32)

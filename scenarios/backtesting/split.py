@@ -1,7 +1,7 @@
 """Splits of a back-test: what models learn from, the states they are tested on, and what those states did next.
 
-Two states of the world are looked at: D, on which everything is measured, and V, a past one on which prices and the
-level of λ(x) are fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
+Two sets of states: D, on which everything is measured, and V, past states on which prices and the level of λ(x) are
+fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class Split:
         start = np.full(self.log.n_users, np.inf)
         start[self.test.user] = self.test.states.now
         ends = start[self.log.user] + self.horizon
-        mine = self.log.rows(np.isfinite(ends) & (self.log.time < ends))
-        return dataclasses.replace(mine, target=(mine.time >= start[mine.user]) & self.known[mine.item])
+        log = self.log.rows(np.isfinite(ends) & (self.log.time < ends))
+        return dataclasses.replace(log, target=(log.time >= start[log.user]) & self.known[log.item])
 
 
 def make_split(log: EventLog, config: SplitConfig, seed: int) -> Split:
@@ -112,7 +112,7 @@ def make_split(log: EventLog, config: SplitConfig, seed: int) -> Split:
     Args:
         log: The whole log.
         config: How.
-        seed: Draws groups of users and the order of ties; every seed is another cut.
+        seed: Draws groups of users and the order of ties.
 
     Raises:
         DataError: If the log is too little for such a cut.
@@ -127,9 +127,9 @@ def make_split(log: EventLog, config: SplitConfig, seed: int) -> Split:
         "targets (new to their users, met in training)": (len(split.targets.key), 1),
     }
     lacking = [
-        f"{found:,} {what}; at least {least} needed"
-        for what, (found, least) in facts.items()
-        if found < least
+        f"{count:,} {what}; at least {least} needed"
+        for what, (count, least) in facts.items()
+        if count < least
     ]
     if lacking:
         raise _too_little(log, config, "; ".join(lacking))
@@ -145,7 +145,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> Split:
     """The recipe of the public implementation for MovieLens-1M.
 
     Of each user the last events are kept (half of them, ties in a drawn order). A random half of the users, B, is
-    tested at the own first kept event + T, where T is the median over users of the time from first to last kept
+    tested at the user's first kept event + T, where T is the median over users of the time from first to last kept
     event, and also the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all
     kept events of A and to B's before their test.
     """

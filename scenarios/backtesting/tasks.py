@@ -131,14 +131,14 @@ def user_recommendation(scores: Scores, split: Split, c: int, seed: int) -> dict
     n = scores.shape[0]
     items = np.flatnonzero(split.known)
     width = max(1, _CELLS // n)
-    found = []
+    best = []
     for first in range(0, len(items), width):
-        some = items[first : first + width]
-        columns = np.empty((n, len(some)), np.float32)
+        block = items[first : first + width]
+        columns = np.empty((n, len(block)), np.float32)
         for start, stop in blocks(n):
-            columns[start:stop] = scores.rows(start, stop)[:, some]
-        found.append(user_rec(columns, c, tie_seed=seed, row_keys=some))
-    users = np.concatenate(found)
+            columns[start:stop] = scores.rows(start, stop)[:, block]
+        best.append(user_rec(columns, c, tie_seed=seed, row_keys=block))
+    users = np.concatenate(best)
     hits = split.targets.hits(users, items[:, None])
     wanted = split.targets.by_item[items]
     exposure = measures.exposure_counts(users, n)
@@ -180,7 +180,7 @@ def matching_with_floors(
     free = _slates(scores, split, np.zeros(m), k, seed, 0.0)
     alone = measures.exposure_counts(free, m)
     solver = _Prices(past, split.known)
-    found = {}
+    metrics = {}
     for beta in betas:
         required = required_exposure(beta, n, k, split.known, seed)
         solution = None
@@ -199,8 +199,8 @@ def matching_with_floors(
             values["gap"] = solution.gap
             if rate is not None:
                 values |= _who_pays(slates, measures.binding_items(alone, required), rate)
-        found[beta] = values
-    return found
+        metrics[beta] = values
+    return metrics
 
 
 def _who_pays(
@@ -239,7 +239,7 @@ def matching_with_caps(
     """
     n, m = scores.shape
     solver = _Prices(past, split.known)
-    found = {}
+    metrics = {}
     for multiple in caps:
         capacity = min(round(multiple * k), m)
         cap = int(np.ceil(share * past.shape[0]))
@@ -250,8 +250,8 @@ def matching_with_caps(
             served.add(start, slates)
         values = served.metrics(served.filled, split.known)
         allowed = min(n * capacity, int(np.ceil(share * n)) * split.n_known)
-        found[multiple] = values | {"filled": served.filled / allowed, "gap": solution.gap}
-    return found
+        metrics[multiple] = values | {"filled": served.filled / allowed, "gap": solution.gap}
+    return metrics
 
 
 class _Prices:

@@ -24,7 +24,7 @@ __all__ = ["draw_sweep", "front_figure"]
 
 
 def draw_sweep(sweep: Run) -> list[Path]:
-    """Draw the front of a sweep over one numeric field into its folder; nothing for another sweep.
+    """Draw the front of a sweep over one numeric field into its folder; nothing for a sweep of other fields.
 
     Args:
         sweep: The sweep, with its table.
@@ -55,9 +55,11 @@ def front_figure(table: pd.DataFrame, field: str) -> Figure:
     figure = frame(_message(means, field), caption, 5.4)
     left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
     for name, look in looks.items():
-        own = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
-        plot_means(left, own, "perplexity", "utility", look, ring=name in still)
-        owing = own[own.index > 0] if field == "beta" and own.index.max() > 0 else own  # β = 0 owes nothing
+        curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
+        plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
+        owing = (
+            curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
+        )  # β = 0 owes nothing
         plot_means(right, owing, None, "shortfall", look)
     left.set_title("Relevance-diversity front", loc="left", pad=9)
     left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
@@ -75,12 +77,12 @@ def front_figure(table: pd.DataFrame, field: str) -> Figure:
 
 def _still(means: pd.DataFrame, field: str) -> set[str]:
     """Agents whose points on the front are all one: their slates do not depend on the field."""
-    found = set()
-    for name, own in means[means["metric"].isin(("utility", "perplexity"))].groupby("agent", observed=True):
-        spread = own.pivot(index=field, columns="metric", values="mean").agg(np.ptp)
-        if len(own) > 2 and (spread <= 1e-6 * own.groupby("metric", observed=True)["mean"].max()).all():
-            found.add(str(name))
-    return found
+    names = set()
+    for name, curve in means[means["metric"].isin(("utility", "perplexity"))].groupby("agent", observed=True):
+        spread = curve.pivot(index=field, columns="metric", values="mean").agg(np.ptp)
+        if len(curve) > 2 and (spread <= 1e-6 * curve.groupby("metric", observed=True)["mean"].max()).all():
+            names.add(str(name))
+    return names
 
 
 def _symbol(field: str) -> str:
@@ -90,11 +92,11 @@ def _symbol(field: str) -> str:
 def _message(means: pd.DataFrame, field: str) -> str:
     """What the largest value of the field brings and costs the agent of the title, against its smallest."""
     name = subject(means["agent"].unique())
-    own = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
-    if len(own) == 1:
-        return f"{_symbol(field)} = {own.index[0]:g}"
-    first, last = own.iloc[0], own.iloc[-1]
-    ends = f"{_symbol(field)} from {own.index[0]:g} to {own.index[-1]:g}"
+    curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
+    if len(curve) == 1:
+        return f"{_symbol(field)} = {curve.index[0]:g}"
+    first, last = curve.iloc[0], curve.iloc[-1]
+    ends = f"{_symbol(field)} from {curve.index[0]:g} to {curve.index[-1]:g}"
     if not (first["perplexity"] > 0 and first["utility"] > 0):
         return f"{name}: {ends}"
     factor = last["perplexity"] / first["perplexity"]

@@ -252,11 +252,18 @@ def retraining(tables: PictureTables) -> Figure | None:
     for ax, (metric, effect) in zip(panels, effects.items(), strict=True):
         ax.axhline(0, color="#777777", linewidth=1.2)
         for name, look in looks.items():
-            own = effect[effect["agent"] == name]
+            curve = effect[effect["agent"] == name]
             ax.plot(
-                own["round"], own["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5
+                curve["round"],
+                curve["mean"],
+                color=look.colour,
+                marker=look.marker,
+                linewidth=2,
+                markersize=5,
             )
-            ax.fill_between(own["round"], own["low"], own["high"], color=look.colour, alpha=0.15, linewidth=0)
+            ax.fill_between(
+                curve["round"], curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0
+            )
         metric_axis(ax, tables.measures[metric], difference=True)
         integer_rounds(ax)
     return figure

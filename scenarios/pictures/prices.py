@@ -158,7 +158,7 @@ def delivery(tables: PictureTables) -> Figure | None:
 
 
 def _delivered(name: str, counts: pd.Series[int], owed: Mapping[int, int], *, short: bool = False) -> str:
-    """What an agent delivered of what it owed to some items; exposures beyond an item's guarantee do not count."""
+    """What an agent delivered of what it owed to a few items; exposures beyond an item's guarantee do not count."""
     kept = sum(min(int(counts.get(item, 0)), wanted) for item, wanted in owed.items())
     if short:
         return f"{name} {kept}"
@@ -167,7 +167,7 @@ def _delivered(name: str, counts: pd.Series[int], owed: Mapping[int, int], *, sh
 
 def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str]:
     """Lines that name the agents without an exposure of an item; none where all showed it."""
-    names = [name for name, own in counts.items() if not own.get(item, 0)]
+    names = [name for name, shown in counts.items() if not shown.get(item, 0)]
     text = f"no exposure: {', '.join(names)}" if names else ""
     return textwrap.wrap(text, 32, break_on_hyphens=False)
 
@@ -176,12 +176,12 @@ def _cost(tables: PictureTables, agent: str, seed: int) -> float | None:
     """Shortfall cost c of the last round, as the table of prices has it."""
     if tables.prices is None:
         return None
-    own = tables.prices[
+    last = tables.prices[
         (tables.prices["agent"] == agent)
         & (tables.prices["seed"] == seed)
         & (tables.prices["round"] == last_round(tables.rounds))
     ]
-    return None if own.empty else float(own["cost"].iloc[0])
+    return None if last.empty else float(last["cost"].iloc[0])
 
 
 def _followed(popularity: NDArray[np.int64], required: NDArray[np.int64]) -> dict[str, int]:

@@ -47,14 +47,14 @@ __all__ = [
 ]
 
 WIDTH, DPI = 10.0, 120  # inches and dots an inch: 1,200 pixels wide
-_MANY = 4  # agents whose bands can still be told apart
+_MANY = 4  # agents whose bands can still be distinguished
 _INK = "#333333"
 _WIDE = 20.0  # where the largest count is so many times the smallest, a plain axis shows the largest alone
 
 
 @dataclass(frozen=True)
 class AgentStyle:
-    """Colour and marker of an agent: either tells it apart without the other."""
+    """Colour and marker of an agent; either is enough to know it by."""
 
     colour: str
     marker: str
@@ -87,8 +87,8 @@ _OWN = (
 def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
     """The style of each agent, in the order of drawing; a frozen arm looks like its agent.
 
-    rimsim's own agents have fixed styles. Another name takes one of six by its checksum, or the next free
-    one.
+    rimsim's own agents have fixed styles. Any other name takes one of six by its checksum, or the next that
+    is free.
     """
     names = {name.removesuffix(FROZEN) for name in agents}
     chosen = {name: _KNOWN[name] for name in _KNOWN if name in names}
@@ -416,7 +416,7 @@ def label_points(
         text.set_position((dx, dy))
         text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
         boxes[name] = text.get_window_extent()
-        if way >= _NEAR:  # too far to tell whose name it is
+        if way >= _NEAR:  # too far away to see whose name it is
             end = (dx, dy + 4) if dx else (dx, dy + (0 if dy > 0 else 10))
             line = {
                 "arrowstyle": "-",

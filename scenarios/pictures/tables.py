@@ -159,12 +159,12 @@ def retraining_effect(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
             continue
         pair = wide[[agent, f"{agent}{FROZEN}"]].dropna()
         number = pair.index.get_level_values("round").to_numpy()
-        own, frozen = pair.to_numpy(np.float64).T
+        retrained_arm, frozen_arm = pair.to_numpy(np.float64).T
         for at in np.unique(number):
-            found = measures.paired_difference(own[number == at], frozen[number == at])
-            rows.append((str(agent), int(at), found.mean, found.low, found.high, found.n))
-    effect = pd.DataFrame(rows, columns=["agent", "round", "mean", "low", "high", "n"])
-    return effect.astype({"mean": float, "low": float, "high": float})
+            effect = measures.paired_difference(retrained_arm[number == at], frozen_arm[number == at])
+            rows.append((str(agent), int(at), effect.mean, effect.low, effect.high, effect.n))
+    effects = pd.DataFrame(rows, columns=["agent", "round", "mean", "low", "high", "n"])
+    return effects.astype({"mean": float, "low": float, "high": float})
 
 
 def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
@@ -204,8 +204,8 @@ def _bought(
     """(seed, round) → (M,) whether any agent showed the item at a negative price."""
     items: dict[tuple[int, int], NDArray[np.bool_]] = {}
     for (_, seed, number), shown in ledger.items():
-        own = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
-        items[seed, number] = items.get((seed, number), own) | own
+        bought = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
+        items[seed, number] = items.get((seed, number), bought) | bought
     return items
 
 

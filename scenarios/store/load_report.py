@@ -1,4 +1,4 @@
-"""What was read of a log: said before anything is fitted, and kept in the config of a run."""
+"""What was read of a log: printed before anything is fitted, and kept in the config of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["load_facts", "load_text"]
 
 
 def load_text(log: EventLog) -> str | None:
-    """What was read, left out and noticed, some lines; None for the embedded log, which never changes.
+    """What was read, left out and noticed, in a few lines; None for the embedded log, which never changes.
 
     Args:
         log: The log, as :func:`rimsim.data.load` gave it.

@@ -58,7 +58,7 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
         labels = tuple(zip(short, values, strict=True))
         name = ",".join(f"{field}={_plain(value)}" for field, value in labels)
         if name in points:
-            raise ConfigError(f"grid: {name} stands there twice; allowed: distinct values")
+            raise ConfigError(f"grid: {name} is given twice; allowed: distinct values")
         config = override(base, dict(zip(grid, values, strict=True)), origin="grid")
         points[name] = Point(folder / POINTS / name, config, labels)
     return list(points.values())

@@ -68,9 +68,9 @@ _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium
 
 
 def versions() -> dict[str, str]:
-    """Versions that results may hang on."""
-    found = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    return found | {name: importlib.metadata.version(name) for name in _RECORDED}
+    """Versions that results may depend on."""
+    ours = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    return ours | {name: importlib.metadata.version(name) for name in _RECORDED}
 
 
 def part_name(name: str, seed: int) -> str:
@@ -137,10 +137,10 @@ class Run:
         path = self.folder / CONFIG
         if not path.is_file():
             raise RunFolderError(f"{self.folder}: no {CONFIG}; {_MADE}")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise RunFolderError(f"{path}: holds a {type(found).__name__}; allowed: a mapping")
-        return found
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise RunFolderError(f"{path}: holds a {type(config).__name__}; allowed: a mapping")
+        return config
 
     @property
     def kind(self) -> Kind:
@@ -259,9 +259,9 @@ def load_run(path: str | Path, kind: Kind | None = None) -> Run:
     if not run.folder.is_dir():
         raise RunFolderError(f"{path}: no such folder; {_MADE}")
     if kind is not None and run.kind != kind:
-        found, (wanted, maker) = _WORDS[run.kind][0], _WORDS[kind]
+        held, (wanted, maker) = _WORDS[run.kind][0], _WORDS[kind]
         raise RunFolderError(
-            f"{path}: holds a {found}; allowed: a {wanted}, which rimsim {maker} made. The {found} is repeated by: "
+            f"{path}: holds a {held}; allowed: a {wanted}, which rimsim {maker} made. The {held} is repeated by: "
             f"{repeat_command(run)}"
         )
     _ = run.config

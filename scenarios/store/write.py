@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, and errors of the disk told in a sentence."""
+"""Files of a run: written whole or not at all, and errors of the disk in one sentence."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ __all__ = ["changes", "digests", "require_unchanged"]
 
 
 def require_unchanged(run: Run) -> None:
-    """Refuse to go on where another version, config, log, agent or measure would: the tables would mix two experiments.
+    """Refuse to go on with another version, config, log, agent or measure: tables would mix two experiments.
 
     Raises:
         RunFolderError: If something has changed; it names what.
@@ -40,13 +40,13 @@ def require_unchanged(run: Run) -> None:
         for name in before | now
         if before.get(name) != now.get(name)
     ]
-    told = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
-    if told:
-        raise RunFolderError(f"{run.folder}: {'; '.join(told)}; allowed: as it began, or a new run")
+    reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
+    if reasons:
+        raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}; allowed: as it began, or a new run")
 
 
 def changes(run: Run) -> list[str]:
-    """What has changed of what a run hangs on beside its config: versions, the log, files of a user's own.
+    """What has changed of what a run depends on beside its config: versions, the log, files of a user's own.
 
     Args:
         run: The run.
@@ -57,14 +57,14 @@ def changes(run: Run) -> list[str]:
         for name, made in run.config["versions"].items()
         if here.get(name) != made
     ]
-    found = digests(run.scenario, [*run.config["agents"], *run.own_measures])
-    changed = [name for name, value in run.config["digests"].items() if found.get(name) != value]
-    told = [f"made with other versions: {'; '.join(other)}"] if other else []
-    return told + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
+    now = digests(run.scenario, [*run.config["agents"], *run.own_measures])
+    changed = [name for name, value in run.config["digests"].items() if now.get(name) != value]
+    reasons = [f"made with other versions: {'; '.join(other)}"] if other else []
+    return reasons + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
 
 
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
-    """What a run hangs on beside its config: the content of the log, and of files of a user's own.
+    """What a run depends on beside its config: the content of the log, and of files of a user's own.
 
     Args:
         config: The scenario, which may name some.

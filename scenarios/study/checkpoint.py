@@ -84,12 +84,12 @@ def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress |
     """The last state that an arm left, or None.
 
     Raises:
-        RunFolderError: If it cannot be read, or another version left it.
+        RunFolderError: If it cannot be read, or is of another version.
     """
-    found = sorted(_place(folder, part).glob("round-*"))
-    if not found:
+    states = sorted(_place(folder, part).glob("round-*"))
+    if not states:
         return None
-    path = found[-1] / "arm.npz"
+    path = states[-1] / "arm.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             adoption = AdoptionCount(release, [arrays["ticks"]], [arrays["items"]], [arrays["arrivals"]])
@@ -97,7 +97,7 @@ def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress |
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path}: no readable state of an arm: {error}; allowed: a new run") from error
     return ArmProgress(
-        market=MarketState.load(found[-1]),
+        market=MarketState.load(states[-1]),
         first=first,
         adoption=adoption,
         served=served,

@@ -1,4 +1,4 @@
-"""The arms of a run gathered: their tables joined and drawn, or what went wrong told."""
+"""What the arms of a run leave: their tables are joined and drawn, failures become one message."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def gather(plan: Plan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | Non
 
 def failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
     """Which of so many arms failed and why, a line an arm."""
-    told = sorted((_at(arm), arm.seed, " ".join(str(error).splitlines())) for arm, error in failures)
-    text = "".join(f"\n  {where}, seed {seed}: {error}" for where, seed, error in told)
+    lines = sorted((_at(arm), arm.seed, " ".join(str(error).splitlines())) for arm, error in failures)
+    text = "".join(f"\n  {where}, seed {seed}: {error}" for where, seed, error in lines)
     return f"{len(failures)} of {arms} arms failed:{text}"
 
 
@@ -62,7 +62,7 @@ def _at(arm: Arm) -> str:
 
 
 def _keep(arm: Arm, error: RimsimError) -> None:
-    """Let a failed arm leave something to be found later, also one whose process died."""
+    """Write what went wrong with an arm where it could not do so itself, such as when its process died."""
     trouble = arm.folder / FAILURES / f"{part_name(arm.name, arm.seed)}.txt"
     with suppress(OSError):  # on a full disk nothing more can be left
         if not trouble.is_file():

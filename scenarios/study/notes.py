@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rimsim.market import build_world
+from rimsim.market.build import expected_arrivals
+from rimsim.market.clock import ALWAYS
 from rimsim.scenarios.store.load_report import load_text
-from rimsim.scenarios.study.feasibility import undeliverable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from rimsim.config import ScenarioConfig
 
-__all__ = ["print_notes"]
+__all__ = ["print_notes", "undeliverable_note"]
 
 
 def print_notes(scenarios: Sequence[ScenarioConfig], console: Console | None) -> None:
@@ -29,7 +32,33 @@ def print_notes(scenarios: Sequence[ScenarioConfig], console: Console | None) ->
         return
     of_each_log = {config.data: config for config in scenarios}.values()
     texts = [load_text(build_world(config).log) for config in of_each_log]
-    texts += [None if (text := undeliverable(config)) is None else f"note: {text}" for config in scenarios]
+    texts += [
+        None if (text := undeliverable_note(config)) is None else f"note: {text}" for config in scenarios
+    ]
     for text in dict.fromkeys(texts):
         if text is not None:
             console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def undeliverable_note(config: ScenarioConfig) -> str | None:
+    """What a round's guarantees ask for beyond the positions that it has; None where there are enough.
+
+    Only ``exposure.each`` can ask for too much: a share β is one of the positions there are. Items that come on the way
+    are not counted, so that the note holds in every round.
+
+    Args:
+        config: The scenario.
+    """
+    each = config.exposure.each
+    if each is None:
+        return None
+    arrivals = expected_arrivals(config) // config.rounds
+    items = int(np.count_nonzero(build_world(config).release == ALWAYS))
+    items = min(items, config.exposure.items or items)
+    asked, there = items * min(each, arrivals), arrivals * min(config.slate, config.user_cap or config.slate)
+    if asked <= there:
+        return None
+    return (
+        f"guarantees ask for {asked:,} exposures a round ({items} items, {each} each), the slates have {there:,}: at "
+        f"least {100 * (asked - there) // asked} % stays undelivered; set exposure.each or exposure.items lower"
+    )

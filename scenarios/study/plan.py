@@ -30,7 +30,7 @@ _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 
 
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
-    """Who is compared where nobody is named: also those that plan for all at once, where all are known at once.
+    """The agents that are compared by default; where the audience is known beforehand, also those that need to know it.
 
     Args:
         config: The scenario; a broadcast brings ``offline-match``, and with promoted items ``user-rec``.
@@ -171,7 +171,7 @@ def planned(
         frozen = _checked_frozen(point.config, agents, request.frozen)
         check_plugs(point.config)
         with disk_errors(cache_folder()):
-            world = build_world(point.config)  # a bad log or slate is told before anything is written
+            world = build_world(point.config)  # a bad log or slate is refused before anything is written
         try_measures(measures, world.log.items, point.config.slate)
         plans.append(Plan(point, tuple(agents), frozen, seeds, request.certify, request.ledger, measures))
     return Study(folder, base, grid, tuple(plans))
