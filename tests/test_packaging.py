@@ -37,6 +37,17 @@ def test_every_package_on_disk_is_listed():
 
 
 @needs_checkout
+def test_lists_of_names_are_in_the_wheel():
+    """A root that lends names lazily reads them from its stub, which is package data of every package."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "__init__.pyi" in config["tool"]["setuptools"]["package-data"]["*"]
+    roots = [path for top in ("rimsim", *MAPPED) for path in (ROOT / top).rglob("__init__.py")]
+    lazy = [path for path in roots if "attach_stub" in path.read_text()]
+    assert lazy
+    assert all(path.with_suffix(".pyi").is_file() for path in lazy)
+
+
+@needs_checkout
 @pytest.mark.parametrize("name", MAPPED)
 def test_source_folder_is_not_importable_by_its_bare_name(name, monkeypatch):
     """A second copy of every class can never be made by accident."""
