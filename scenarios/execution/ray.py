@@ -30,14 +30,14 @@ from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.build import own_places
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
-from rimsim.scenarios.store.run_folder import FAILURES, load_run, part_name, versions
+from rimsim.scenarios.store.run_folder import FAILURES, load_run, versions
 from rimsim.scenarios.store.write import write_bytes
 from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rimsim.scenarios.study.arm import Arm
+    from rimsim.scenarios.execution.arm import Arm
 
     Report: TypeAlias = Callable[[int], None]
     Job: TypeAlias = Callable[[Arm, Report], None]
@@ -217,7 +217,7 @@ def _sources(arms: Sequence[Arm]) -> Sources:
 
 def _left(arm: Arm) -> Files:
     """The files that an arm needs to go on after its last finished round."""
-    folder, part = arm.folder, part_name(arm.name, arm.seed)
+    folder, part = arm.folder, arm.part
     paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
     paths += [*(folder / "state" / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}

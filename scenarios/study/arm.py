@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, warm_model
 from rimsim.measures import MEASURES, late_means, measured, own_measures
-from rimsim.scenarios.store.run_folder import FAILURES, part_name
+from rimsim.scenarios.store.run_folder import FAILURES
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
@@ -27,44 +26,21 @@ from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from rimsim.market import ClosedRound
+    from rimsim.scenarios.execution.arm import Arm
 
-__all__ = ["Arm", "open_round", "prepare", "run_arm"]
+__all__ = ["open_round", "prepare", "run_arm"]
 
 _FINAL = ("utility", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """An agent in a scenario at a seed; plain data, so that it can cross to another process."""
-
-    config: ScenarioConfig
-    agent: str
-    """Text for :func:`rimsim.agents.make_agent`."""
-    name: str
-    """In tables: the agent's name, with ``-frozen`` where its model is not retrained."""
-    frozen: bool
-    seed: int
-    folder: Path
-    """The run folder."""
-    certify: bool
-    """Compute certificates, which score every state of a round once more."""
-    ledger: bool
-    """Write the ledger."""
-    measures: tuple[str, ...] = ()
-    """Places of measures of a user's own."""
-    labels: tuple[tuple[str, object], ...] = ()
-    """More fields to show in TensorBoard's table of hyperparameters."""
-
-
 def open_round(arm: Arm) -> int:
     """The round after the last that an arm has finished."""
-    finished = arm.folder / "rounds" / f"{part_name(arm.name, arm.seed)}.parquet"
+    finished = arm.folder / "rounds" / f"{arm.part}.parquet"
     if not finished.is_file():
         return 0
     return int(pd.read_parquet(finished, columns=["round"])["round"].max()) + 1
@@ -97,23 +73,22 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
             file.
         RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
-    part = part_name(arm.name, arm.seed)
-    if is_done(arm.folder, part):
+    if is_done(arm.folder, arm.part):
         return
-    trouble = arm.folder / FAILURES / f"{part}.txt"
+    trouble = arm.folder / FAILURES / f"{arm.part}.txt"
     with disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
         with disk_errors(arm.folder), own_code([arm.agent, *arm.measures, *own_places(arm.config)]):
-            _play_rounds(arm, part, report, batch_size)
+            _play_rounds(arm, report, batch_size)
     except Exception:
         with suppress(OSError):
             write_text(trouble, traceback.format_exc())
         raise
 
 
-def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size: int | None) -> None:
-    config, folder = arm.config, arm.folder
+def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None) -> None:
+    config, folder, part = arm.config, arm.folder, arm.part
     agent = make_agent(arm.agent)
     market = market_for(agent, config, seeds=Seeds.all(arm.seed), retrain=False if arm.frozen else None)
     shared = ArmFacts.of(market.world, config, arm.seed)
@@ -147,7 +122,7 @@ def _play_rounds(arm: Arm, part: str, report: Callable[[int], None], batch_size:
             figures.append(
                 _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
             )
-            _write_round(arm, closed, part, price)
+            _write_round(arm, closed, price)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
             tracker.round(
                 RoundRecord(
@@ -175,9 +150,9 @@ def _table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame
     return pd.DataFrame(keys | dict(columns))
 
 
-def _write_round(arm: Arm, closed: ClosedRound, part: str, price: NDArray[np.float64] | None) -> None:
+def _write_round(arm: Arm, closed: ClosedRound, price: NDArray[np.float64] | None) -> None:
     folder, number, ledger = arm.folder, closed.number, closed.ledger
-    name = f"{part}-{number:03d}.parquet"
+    name = f"{arm.part}-{number:03d}.parquet"
     if arm.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
         write_table(folder / "ledger" / name, exposures.assign(agent=exposures["agent"].astype(str)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rimsim.scenarios.pictures.loop import draw_pictures
-from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run, part_name
+from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run
 from rimsim.scenarios.store.write import write_table, write_text
 from rimsim.tracking import write_summary
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rimsim.errors import RimsimError
-    from rimsim.scenarios.study.arm import Arm
+    from rimsim.scenarios.execution.arm import Arm
     from rimsim.scenarios.study.plan import Plan
 
 __all__ = ["failures_text", "gather"]
@@ -63,7 +63,7 @@ def _at(arm: Arm) -> str:
 
 def _keep(arm: Arm, error: RimsimError) -> None:
     """Write what went wrong with an arm where it could not do so itself, such as when its process died."""
-    trouble = arm.folder / FAILURES / f"{part_name(arm.name, arm.seed)}.txt"
+    trouble = arm.folder / FAILURES / f"{arm.part}.txt"
     with suppress(OSError):  # on a full disk nothing more can be left
         if not trouble.is_file():
             write_text(trouble, f"{error}\n")

@@ -14,10 +14,10 @@ from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.build import check_plugs
 from rimsim.measures import own_measures, try_measures
+from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.store.points import Point, points_of
 from rimsim.scenarios.store.run_folder import FROZEN, Run, load_run
 from rimsim.scenarios.store.write import disk_errors
-from rimsim.scenarios.study.arm import Arm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,8 +16,7 @@ from rimsim.config import to_plain
 from rimsim.errors import ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.measures import records
-from rimsim.scenarios.execution.arms import executor, run_arms
-from rimsim.scenarios.execution.options import Execution
+from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.store.load_report import load_facts
@@ -34,6 +33,7 @@ from rimsim.scenarios.store.run_folder import (
 )
 from rimsim.scenarios.store.status import is_finished
 from rimsim.scenarios.store.write import write_table, write_text
+from rimsim.scenarios.study.arms import run_arms
 from rimsim.scenarios.study.changes import digests, require_unchanged
 from rimsim.scenarios.study.gather import failures_text, gather
 from rimsim.scenarios.study.notes import print_notes
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from rimsim.scenarios.execution.arms import Executor
+    from rimsim.scenarios.execution.executor import Executor
 
 __all__ = ["begin", "resume", "run"]
 

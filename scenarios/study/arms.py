@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,49 +17,20 @@ from rich.progress import (
 )
 
 from rimsim.market.build import expected_arrivals
-from rimsim.scenarios.execution.local import LostWorkerError, run_here, run_on_workers
+from rimsim.scenarios.execution.local import LostWorkerError
 from rimsim.scenarios.execution.signals import stop_if_asked
-from rimsim.scenarios.study.arm import Arm, open_round, prepare, run_arm
+from rimsim.scenarios.study.arm import open_round, prepare, run_arm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rimsim.errors import RimsimError
-    from rimsim.scenarios.execution.options import Execution
+    from rimsim.scenarios.execution.arm import Arm
+    from rimsim.scenarios.execution.executor import Execution, Executor
 
     Report: TypeAlias = Callable[[int], None]
-    Job: TypeAlias = Callable[[Arm, Report], None]
-    Executor: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
-    """Does a job for each arm, reports numbers for progress, and answers position → what went wrong."""
 
-__all__ = ["executor", "run_arms"]
-
-
-@contextmanager
-def executor(execution: Execution) -> Iterator[Executor]:
-    """Context manager that yields what runs a job for each arm: here, on worker processes, or on Ray.
-
-    Args:
-        execution: Backend, address and number of workers.
-
-    Raises:
-        ConfigError: If Ray cannot be had.
-    """
-    workers = execution.workers
-    if execution.backend == "local":
-        yield partial(_run_locally, workers)
-        return
-    from rimsim.scenarios.execution.ray import on_ray, run_on_ray  # noqa: PLC0415  # loads only for who asks
-
-    with on_ray(execution.address, workers):
-        yield partial(run_on_ray, workers)
-
-
-def _run_locally(
-    workers: int | None, job: Job, arms: Sequence[Arm], report: Report
-) -> dict[int, RimsimError]:
-    most = min(workers or os.cpu_count() or 1, len(arms))
-    return run_here(job, arms, report) if most == 1 else run_on_workers(job, arms, most, report)
+__all__ = ["run_arms"]
 
 
 def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
@@ -69,7 +38,7 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
 
     Args:
         arms: What to run; results do not depend on their order.
-        run: What :func:`executor` yields.
+        run: What :func:`rimsim.scenarios.execution.executor.executor` yields.
         execution: Size of a batch, and where progress is shown.
 
     Returns:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from rimsim.errors import ConfigError, nearest
+from rimsim.scenarios.execution.local import run_here, run_on_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from rich.console import Console
 
-__all__ = ["BACKENDS", "Execution"]
+    from rimsim.errors import RimsimError
+    from rimsim.scenarios.execution.arm import Arm
+
+    Report: TypeAlias = Callable[[int], None]
+    Job: TypeAlias = Callable[[Arm, Report], None]
+    Executor: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
+    """Does a job for each arm, reports numbers for progress, and answers position → what went wrong."""
+
+__all__ = ["BACKENDS", "Execution", "executor"]
 
 BACKENDS = ("local", "ray")
 """Where arms can run: on processes of this machine, or as tasks on Ray."""
@@ -44,3 +58,30 @@ class Execution:
             raise ConfigError(f"backend: {self.backend!r}.{nearest(self.backend, BACKENDS)}")
         if self.backend == "local" and self.address is not None:
             raise ConfigError(f"address: {self.address!r} with the backend 'local'; allowed: with 'ray'")
+
+
+@contextmanager
+def executor(execution: Execution) -> Iterator[Executor]:
+    """Context manager that yields what runs a job for each arm: here, on worker processes, or on Ray.
+
+    Args:
+        execution: Backend, address and number of workers.
+
+    Raises:
+        ConfigError: If Ray cannot be had.
+    """
+    workers = execution.workers
+    if execution.backend == "local":
+        yield partial(_run_locally, workers)
+        return
+    from rimsim.scenarios.execution.ray import on_ray, run_on_ray  # noqa: PLC0415  # loads only for who asks
+
+    with on_ray(execution.address, workers):
+        yield partial(run_on_ray, workers)
+
+
+def _run_locally(
+    workers: int | None, job: Job, arms: Sequence[Arm], report: Report
+) -> dict[int, RimsimError]:
+    most = min(workers or os.cpu_count() or 1, len(arms))
+    return run_here(job, arms, report) if most == 1 else run_on_workers(job, arms, most, report)

@@ -1,0 +1,43 @@
+"""The arm of a comparison or sweep: what is executed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rimsim.scenarios.store.run_folder import part_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rimsim.config import ScenarioConfig
+
+__all__ = ["Arm"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An agent in a scenario at a seed; plain data, so that it can cross to another process."""
+
+    config: ScenarioConfig
+    agent: str
+    """Text for :func:`rimsim.agents.make_agent`."""
+    name: str
+    """In tables: the agent's name, with ``-frozen`` where its model is not retrained."""
+    frozen: bool
+    seed: int
+    folder: Path
+    """The run folder."""
+    certify: bool
+    """Compute certificates, which score every state of a round once more."""
+    ledger: bool
+    """Write the ledger."""
+    measures: tuple[str, ...] = ()
+    """Places of measures of a user's own."""
+    labels: tuple[tuple[str, object], ...] = ()
+    """More fields to show in TensorBoard's table of hyperparameters."""
+
+    @property
+    def part(self) -> str:
+        """What the arm's files begin with."""
+        return part_name(self.name, self.seed)
