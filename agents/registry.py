@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import inspect
-from typing import TYPE_CHECKING, Any, cast
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from rimsim.agents.contract import Agent
 from rimsim.agents.entropic_dual import EntropicDual
@@ -23,9 +20,8 @@ from rimsim.agents.rim_dual import RimDual
 from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.user_rec import UserRec
-from rimsim.config_errors import refusal
-from rimsim.errors import ConfigError, RimsimError, nearest
-from rimsim.loading import imported, without_name
+from rimsim.errors import ConfigError
+from rimsim.plugs import make_plug
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,29 +59,10 @@ def make_agent(text: str) -> Agent:
     """
     where, bracket, inside = text.partition("(")
     options = _options(text, inside) if bracket else {}
-    factory = _factory(where)
-    known = [name for name in inspect.signature(factory).parameters if name != "self"]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"agent {where!r} has no option {name!r}.{nearest(name, known)}")
-    try:
-        agent = factory(**options)
-    except RimsimError:
-        raise
-    except ValidationError as error:
-        names = {name: f"agent {where!r}: {name}" for name in known}
-        raise refusal(error, cast("type", factory), origin=f"agent {where!r}", options=names) from error
-    except Exception as error:  # whatever a user's constructor does
-        raise ConfigError(
-            f"agent {where!r} cannot be made from {options or 'no options'}: {error}"
-        ) from error
+    agent = make_plug(where, "agent", BUILT_IN, ("begin_round", "act"), options)
     if not isinstance(agent, Agent):
-        missing = [
-            part
-            for part in ("name", "order_free", "barrier_every", "begin_round", "act")
-            if not hasattr(agent, part)
-        ]
-        raise ConfigError(f"agent {where!r} lacks {', '.join(missing)}; allowed: see rimsim.agents.Agent")
+        lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
+        raise ConfigError(f"agent {where!r} lacks {', '.join(lacks)}; allowed: see rimsim.agents.Agent")
     if agent.barrier_every is not None and agent.barrier_every < 1:
         raise ConfigError(
             f"agent {where!r}: barrier_every is {agent.barrier_every}; allowed: None, or at least 1"
@@ -93,17 +70,6 @@ def make_agent(text: str) -> Agent:
     if options:
         agent.name = f"{agent.name}({inside.replace(' ', '')}"
     return agent
-
-
-def _factory(where: str) -> Callable[..., Agent]:
-    """The class or function that makes the agent of a name or of a place."""
-    if where in BUILT_IN:
-        return BUILT_IN[where]
-    if where.endswith(".py"):
-        raise without_name(where, "agent")
-    if ":" not in where:
-        raise ConfigError(f"agent {where!r} is unknown.{nearest(where, BUILT_IN)} Your own: file.py:Class.")
-    return cast("Callable[..., Agent]", imported(where, "agent"))
 
 
 def _options(text: str, inside: str) -> dict[str, object]:

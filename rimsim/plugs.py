@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from rimsim.config_errors import finding
 from rimsim.errors import ConfigError, RimsimError, nearest
@@ -27,13 +28,13 @@ def make_plug(
     built_in: Mapping[str, Callable[..., Any]],
     methods: Sequence[str],
     options: Mapping[str, object],
-    scenario: ScenarioConfig,
+    scenario: ScenarioConfig | None = None,
 ) -> Any:
     """Make what a name or a place stands for.
 
-    A class of one's own takes its options by the names of its fields; make it a frozen dataclass, and their types and
-    defaults are checked. Or its constructor takes one frozen record named ``options``. It may also name ``scenario``,
-    and is then given the whole config.
+    A class of one's own takes its options by the names of its fields; make it a dataclass, and their types are
+    checked, or one of pydantic's, and so are their ranges. Or its constructor takes one frozen record named
+    ``options``. It may also name ``scenario``, and is then given the whole config.
 
     Args:
         where: A built-in name, ``path/to/file.py:Name`` or ``module:Name``.
@@ -41,17 +42,20 @@ def make_plug(
         built_in: Name → class.
         methods: What it must be able to do.
         options: Its options, by name.
-        scenario: The config that it is made for.
+        scenario: The config that it is made for; None where there is none.
 
     Raises:
         ConfigError: If there is no such name, file or option, or what is made lacks a method.
     """
     factory = _factory(where, kind, built_in)
-    arguments = _arguments(factory, f"{kind} {where!r}", options, scenario)
+    origin = f"{kind} {where!r}"
+    arguments = _arguments(factory, origin, options, scenario)
     try:
         plug = factory(**arguments)
     except RimsimError:
         raise
+    except ValidationError as error:
+        raise _refused(error, "", origin) from None
     except Exception as error:  # whatever a user's constructor does
         raise ConfigError(
             f"{kind} {where!r} cannot be made from {dict(options) or 'no options'}: {type(error).__name__}: {error}"
@@ -78,11 +82,11 @@ def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) 
 
 
 def _arguments(
-    factory: Callable[..., Any], origin: str, options: Mapping[str, object], scenario: ScenarioConfig
+    factory: Callable[..., Any], origin: str, options: Mapping[str, object], scenario: ScenarioConfig | None
 ) -> dict[str, object]:
     """What a constructor is called with, by the names of its parameters."""
     parameters = inspect.signature(factory).parameters
-    given: dict[str, object] = {"scenario": scenario} if "scenario" in parameters else {}
+    given: dict[str, object] = {"scenario": scenario} if scenario and "scenario" in parameters else {}
     if "options" in parameters:
         record = _annotation(factory, "options")
         fields = (
@@ -91,6 +95,8 @@ def _arguments(
         _require_known(options, fields, origin)
         return given | {"options": _typed(record, "options", dict(options), origin)}
     _require_known(options, [name for name in parameters if name != "scenario"], origin)
+    if isinstance(factory, type) and is_pydantic_dataclass(factory):
+        return given | dict(options)  # it checks them by itself, and more strictly if it says so
     return given | {
         name: _typed(_annotation(factory, name), name, value, origin) for name, value in options.items()
     }
@@ -118,6 +124,11 @@ def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or name
-        raise ConfigError(finding(first, f"{origin}: option {field!r}")) from None
+        raise _refused(error, name, origin) from None
+
+
+def _refused(error: ValidationError, name: str, origin: str) -> ConfigError:
+    """What to raise where the value of an option does not fit."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or name
+    return ConfigError(finding(first, f"{origin}: option {field!r}"))

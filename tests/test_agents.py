@@ -171,11 +171,11 @@ def test_identical_states_are_spread_over_the_items():
     [
         ("relevence", "'relevance'"),
         ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
-        ("epsilon-greedy(epsilon=2)", "epsilon: 2; allowed: less than or equal to 1"),
+        ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2; allowed: less than or equal to 1"),
         ("epsilon-greedy(0.2)", "option=value"),
         ("nowhere.py:Mine", "no file"),
         ("rimsim.agents:Randm", "'Random'"),
-        ("argparse:Namespace", "lacks"),
+        ("argparse:Namespace", "has no begin_round, act"),
         ("rimsim.agents:Episode", "cannot be made"),
     ],
 )
