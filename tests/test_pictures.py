@@ -254,6 +254,15 @@ def test_delivery_counts_exposures_over_the_arrivals(market):
     assert curves["#999999"][-1] == market.required[0, 2][item]
 
 
+def test_slates_of_pictures_are_those_of_the_ledger(market):
+    """A row an arrival, in the order asked for, and a column a position: no column is left empty."""
+    of_round = market.ledger[market.ledger["round"] == 0].query("agent == 'random' and seed == 0")
+    arrivals = of_round["arrival"].unique()[::-1]
+    slates = picture_tables._slates(of_round, arrivals)
+    ordered = of_round.sort_values("position").groupby("arrival")["item"].agg(list)
+    assert slates.tolist() == ordered[arrivals].tolist()
+
+
 def test_titles_say_what_the_data_say():
     """The sentence about the cost of guarantees has the agent's figures, and turns with them."""
     rows = [("relevance", 0.72, 0.4), ("rim-feedback", 0.01, 0.376), ("random", 0.0, 0.07)]

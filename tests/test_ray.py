@@ -18,10 +18,22 @@ import pytest
 import yaml
 from small_markets import small_scenario
 
-from rimsim.config import DataConfig, to_plain
+from rimsim.config import DataConfig, override, to_plain
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.execution.ray import _SETTINGS, _enter, _left, _log, _require_same, _work, on_ray
+from rimsim.scenarios.execution.arm import Arm
+from rimsim.scenarios.execution.ray import (
+    _SETTINGS,
+    _enter,
+    _left,
+    _log,
+    _moved,
+    _require_same,
+    _sources,
+    _unpacked,
+    _work,
+    on_ray,
+)
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.store.run_folder import versions
 from rimsim.scenarios.study.arm import run_arm
@@ -113,6 +125,44 @@ def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
     with pytest.raises(ConfigError, match=r"cannot read the log: .*none\.csv.*allowed: the same log"):
         _require_same(away, versions(), _log(arm))
+
+
+def test_every_file_that_an_arm_names_lies_where_it_runs(tmp_path, monkeypatch):
+    """Agent, measures, arrivals, consumer, model and log: each place becomes a copy that is there."""
+    here, away = tmp_path / "here", tmp_path / "away"
+    for folder in (here, away):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    names = {"agent", "measure", "arrivals", "consumer", "model"}
+    for name in names:
+        (here / f"{name}.py").write_text(f"# {name}")
+    (here / "log.csv").write_text("user,item,timestamp")
+    changes = {
+        "data.source": "log.csv",
+        "arrivals.kind": "arrivals.py:A",
+        "consumer.kind": "consumer.py:C",
+        "platform.model": "model.py:M",
+    }
+    arm = Arm(
+        config=override(small_scenario(), changes),
+        agent="agent.py:Mine(a=1)",
+        name="mine",
+        frozen=False,
+        seed=0,
+        folder=here,
+        certify=False,
+        ledger=False,
+        measures=("measure.py:m",),
+    )
+    sources = _sources([arm])
+    monkeypatch.chdir(away)
+    moved = _moved(arm, away, _unpacked(sources))
+    config = moved.config
+    places = [moved.agent, *moved.measures, config.arrivals.kind, config.consumer.kind, config.platform.model]
+    texts = {Path(place.partition(".py:")[0] + ".py").read_text() for place in places}
+    assert texts == {f"# {name}" for name in names}
+    assert [place.partition(".py:")[2] for place in places] == ["Mine(a=1)", "m", "A", "C", "M"]
+    assert Path(config.data.source).read_text() == "user,item,timestamp"
 
 
 @pytest.mark.parametrize("address_of_none", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1"])

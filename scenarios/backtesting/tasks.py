@@ -270,28 +270,29 @@ class _Prices:
 
     def with_floors(self, k: int, floor: NDArray[np.int64], pricing: Pricing) -> DualSolution:
         try:
-            return solve_dual(
-                self._scores, k, floor, admissible=self._admissible, tol=pricing.tol, tie_seed=pricing.seed
-            )
+            return self._solved(k, floor, None, None, pricing)
         except InfeasibleError:
             # Too few states that have not consumed an item already: come as near as can be.
-            return solve_dual(
-                self._scores,
-                k,
-                floor,
-                admissible=self._admissible,
-                cost=_DEAR * self._most(),
-                tol=pricing.tol,
-                tie_seed=pricing.seed,
-            )
+            return self._solved(k, floor, None, _DEAR * self._most(), pricing)
 
     def with_caps(self, capacity: int, cap: int, pricing: Pricing) -> DualSolution:
+        return self._solved(capacity, 0, np.full(len(self._known), cap), None, pricing)
+
+    def _solved(
+        self,
+        capacity: int,
+        floor: NDArray[np.int64] | int,
+        cap: NDArray[np.int64] | None,
+        cost: float | None,
+        pricing: Pricing,
+    ) -> DualSolution:
         return solve_dual(
             self._scores,
             capacity,
-            0,
-            np.full(len(self._known), cap),
+            floor,
+            cap,
             admissible=self._admissible,
+            cost=cost,
             tol=pricing.tol,
             tie_seed=pricing.seed,
         )

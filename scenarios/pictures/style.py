@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
     from rimsim.measures import Measure
 
@@ -402,21 +403,17 @@ def label_points(
             fontweight="bold",
         )
         scored = []
-        for order, (dx, dy) in enumerate(_WAYS):
-            text.set_position((dx, dy))
-            text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
-            box = text.get_window_extent()
+        for order, way in enumerate(_WAYS):
+            box = _placed(text, way)
             clashes = sum(box.overlaps(other) for other in [*busy, *boxes.values()])
             outside = not (
                 inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
             )
             scored.append((clashes + 2 * outside, order))
-        way = min(scored)[1]
-        dx, dy = _WAYS[way]
-        text.set_position((dx, dy))
-        text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
-        boxes[name] = text.get_window_extent()
-        if way >= _NEAR:  # too far away to see whose name it is
+        best = min(scored)[1]
+        dx, dy = _WAYS[best]
+        boxes[name] = _placed(text, (dx, dy))
+        if best >= _NEAR:  # too far away to see whose name it is
             end = (dx, dy + 4) if dx else (dx, dy + (0 if dy > 0 else 10))
             line = {
                 "arrowstyle": "-",
@@ -427,3 +424,10 @@ def label_points(
             }
             ax.annotate("", points[name], xytext=end, textcoords="offset points", arrowprops=line)
     return boxes
+
+
+def _placed(text: Annotation, way: tuple[int, int]) -> Bbox:
+    """Put a label at an offset from its point; returns its box in pixels."""
+    text.set_position(way)
+    text.set_horizontalalignment("left" if way[0] > 0 else "right" if way[0] < 0 else "center")
+    return text.get_window_extent()
