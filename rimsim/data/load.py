@@ -149,8 +149,8 @@ def _read(
     name = options.source
     container = _container(name)
     try:
-        found = find(container.members, container.name, container.only)
-        files = LogFiles(container, found, wanted, separator, encoding)
+        members = find(container.members, container.name, container.only)
+        files = LogFiles(container, members, wanted, separator, encoding)
         collector, unit_found = collected(files.events, unit, skip_bad_rows=options.skip_bad_rows)
         users, item_table = files.tables(collector, items)
     finally:
@@ -160,15 +160,15 @@ def _read(
     if unit is None and time_unit_found == "s" and (dates := written_dates(name, events.time)) is not None:
         events, time_unit_found = dataclasses.replace(events, time=dates), "yyyymmdd"
     notes = files.notes
-    if found.layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
+    if members.layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
         notes += (
-            f"{container.label(found.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
+            f"{container.label(members.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
         )
         events = kept(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(
         source=name,
-        layout=found.layout.name if found.layout.name != "file" else files.kind,
+        layout=members.layout.name if members.layout.name != "file" else files.kind,
         columns=files.columns,
         time_unit=time_unit_found,
         rows=len(events.user),
@@ -186,12 +186,12 @@ def _container(name: str) -> Container:
         return embedded_container(name)
     if (zipped := inside_zip(name)) is not None:
         return zip_container(*zipped)
-    return open_container(_found(name))
+    return open_container(_path_of(name))
 
 
-def _found(name: str) -> Path:
+def _path_of(name: str) -> Path:
     """The path of a source; a downloaded log goes by its name."""
-    known = next((one for one in catalogue() if one.name == name), None)
+    known = next((entry for entry in catalogue() if entry.name == name), None)
     if known is None or os.path.lexists(name):
         is_word = "." not in name and "/" not in name
         return existing(name, [entry.name for entry in catalogue()] if is_word else [])

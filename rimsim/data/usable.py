@@ -43,7 +43,7 @@ def shortcomings(log: EventLog, needs: Needs | None = None) -> tuple[str, ...]:
     # An event has a past if it is later than the first event of its user; ties with the first do not count.
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, user, time)
-    found = {
+    counts = {
         "users": len(np.unique(log.user)),
         "items": len(np.unique(log.item)),
         "events": len(log),
@@ -56,13 +56,13 @@ def shortcomings(log: EventLog, needs: Needs | None = None) -> tuple[str, ...]:
         "items": "items with events",
         "events": "events",
         "sessions": f"sessions (a silence of {needs.gap / 60:g} minutes ends one)",
-        "instants": "different times (all events are ties)" if found["instants"] == 1 else "different times",
+        "instants": "different times (all events are ties)" if counts["instants"] == 1 else "different times",
         "transitions": "events that follow an earlier one of the same user",
     }
     return tuple(
-        f"{found[name]:,} {words[name]}; at least {getattr(needs, name):,} needed"
-        for name in found
-        if found[name] < getattr(needs, name)
+        f"{counts[name]:,} {words[name]}; at least {getattr(needs, name):,} needed"
+        for name in counts
+        if counts[name] < getattr(needs, name)
     )
 
 

@@ -191,23 +191,23 @@ def _by_time_and(pair: NDArray[np.int64], time: NDArray[np.float64]) -> NDArray[
 
 def _attributes(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
     """One row an id, in order, with the columns of ``table`` where it has a row for the id."""
-    found = pd.DataFrame({"id": pd.Series(list(ids) if ids.dtype == object else ids)})
+    frame = pd.DataFrame({"id": pd.Series(list(ids) if ids.dtype == object else ids)})
     if table is None or not len(table):
-        return found
+        return frame
     rows = {str(key): number for number, key in enumerate(table["id"].tolist())}
     position = np.array([rows.get(str(key), -1) for key in ids.tolist()], np.int64)
     others = table.drop(columns="id").reset_index(drop=True).reindex(position).reset_index(drop=True)
-    return pd.concat([found, others], axis=1)
+    return pd.concat([frame, others], axis=1)
 
 
 def _items(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
-    found = _attributes(ids, table)
+    frame = _attributes(ids, table)
     for column in ("title", "genres"):
-        found[column] = found[column].fillna("").astype("str") if column in found else ""
-    found["year"] = (
-        found["year"].astype("Int64") if "year" in found else pd.array([pd.NA] * len(found), "Int64")
+        frame[column] = frame[column].fillna("").astype("str") if column in frame else ""
+    frame["year"] = (
+        frame["year"].astype("Int64") if "year" in frame else pd.array([pd.NA] * len(frame), "Int64")
     )
-    return found
+    return frame
 
 
 def _release(

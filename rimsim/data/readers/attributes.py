@@ -95,11 +95,11 @@ def read_items(
     def item(fields: Sequence[str]) -> Item:
         return _item(fields, places, flag_names, len(names))
 
-    found = _by_id(rows, places["id"], width, "item", label, collector, item)
-    table = _item_table(list(found), list(found.values()))
+    item_of = _by_id(rows, places["id"], width, "item", label, collector, item)
+    table = _item_table(list(item_of), list(item_of.values()))
     if "release" in places:
         column = "release" if form is None else "released"
-        table[column] = np.array([row.release for row in found.values()], np.float64)
+        table[column] = np.array([row.release for row in item_of.values()], np.float64)
     return table
 
 
@@ -153,18 +153,18 @@ def _by_id(
     read: Callable[[Sequence[str]], T],
 ) -> dict[str, T]:
     """Id → what is read of its row; what is wrong with the others goes to the collector."""
-    found: dict[str, T] = {}
+    by_id: dict[str, T] = {}
     for line, fields in rows:
         try:
             if isinstance(fields, RowProblemError):
                 raise fields
             if len(fields) != width:
                 raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")  # noqa: TRY301
-            key = _new_id(fields[place], found, role)
-            found[key] = read(fields)
+            key = _new_id(fields[place], by_id, role)
+            by_id[key] = read(fields)
         except RowProblemError as problem:
             collector.bad(label, line, str(problem))
-    return found
+    return by_id
 
 
 def _new_id(text: str, known: Known[str], role: str) -> str:
@@ -277,9 +277,9 @@ def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> Rows:
 
 def _plain_users(table: pa.Table, label: str) -> pd.DataFrame:
     keys: dict[str, None] = {}
-    for row, found in enumerate(table["id"].to_pylist(), start=1):
+    for row, word in enumerate(table["id"].to_pylist(), start=1):
         try:
-            keys[_new_id(str(found), keys, "user")] = None
+            keys[_new_id(str(word), keys, "user")] = None
         except RowProblemError as problem:
             raise DataError(f"{label}, line {row}: {problem}") from None
     names = [name for name in dict.fromkeys(table.column_names) if name != "id"]
@@ -300,10 +300,10 @@ def read_users(
     names, rows = _rows(container, member, form)
     if "id" not in names:
         raise DataError(f"{label}: no column 'id'; found {', '.join(names[:8])}")
-    found = _by_id(rows, names.index("id"), len(names), "user", label, collector, list)
+    fields_of_user = _by_id(rows, names.index("id"), len(names), "user", label, collector, list)
     texts = {
-        name: pd.Series([fields[place].strip() for fields in found.values()], dtype="str")
+        name: pd.Series([fields[place].strip() for fields in fields_of_user.values()], dtype="str")
         for place, name in enumerate(names)
         if name != "id"
     }
-    return pd.DataFrame({"id": _column(list(found)), **texts})
+    return pd.DataFrame({"id": _column(list(fields_of_user)), **texts})

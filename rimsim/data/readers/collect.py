@@ -202,8 +202,8 @@ def collected(
     """
     collector = Collector(unit, skip_bad_rows=skip_bad_rows)
     read(collector)
-    found = unit or collector.likely_unit()
-    if collector.beyond(found):
-        collector = Collector(found, skip_bad_rows=skip_bad_rows)
+    time_unit = unit or collector.likely_unit()
+    if collector.beyond(time_unit):
+        collector = Collector(time_unit, skip_bad_rows=skip_bad_rows)
         read(collector)
-    return collector, found
+    return collector, time_unit

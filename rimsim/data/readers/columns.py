@@ -70,7 +70,7 @@ class Columns:
         Raises:
             ConfigError: If a role is unknown, doubled or missing.
         """
-        found: dict[Role, str | int] = {}
+        column_of: dict[Role, str | int] = {}
         for position, part in enumerate(text.split(","), start=1):
             left, equals, right = (piece.strip() for piece in part.partition("="))
             if not equals and left in ("", "-", "_"):
@@ -78,14 +78,14 @@ class Columns:
             role = next((known for known in ROLES if known == left), None)
             if role is None or (equals and not right):
                 raise ConfigError(f"columns: {part.strip()!r} is not understood.{nearest(left, ROLES)}")
-            if role in found:
+            if role in column_of:
                 raise ConfigError(f"columns: {role} is given twice in {text!r}")
-            found[role] = (int(right) if right.isdecimal() else right) if equals else position
-        if lacking := [role for role in ROLES[:3] if role not in found]:
+            column_of[role] = (int(right) if right.isdecimal() else right) if equals else position
+        if lacking := [role for role in ROLES[:3] if role not in column_of]:
             raise ConfigError(
                 f"columns: {text!r} says nothing of {', '.join(lacking)}; user, item and time are needed"
             )
-        return cls(found["user"], found["item"], found["time"], found.get("value"))
+        return cls(column_of["user"], column_of["item"], column_of["time"], column_of.get("value"))
 
     def positional(self) -> bool:
         """Whether all columns are given by position."""
@@ -145,22 +145,22 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
         lacking = missing_roles(names)
         if lacking:
             raise DataError(_nothing_for(names, lacking, where))
-        found = {role: first_of(USUAL[role], names) for role in ROLES}
+        place_of = {role: first_of(USUAL[role], names) for role in ROLES}
     else:
         given = {"user": wanted.user, "item": wanted.item, "time": wanted.time, "value": wanted.value}
-        found = {
+        place_of = {
             role: None if given[role] is None else _named(names, given[role], role, where) for role in ROLES
         }
-    places = [place for place in found.values() if place is not None]
+    places = [place for place in place_of.values() if place is not None]
     if len(set(places)) < len(places):
         doubled = next(names[place] for place in places if places.count(place) > 1)
         raise DataError(f"{where}: column {doubled!r} is taken for two roles; allowed: one role a column")
-    user, item, time = found["user"], found["item"], found["time"]
+    user, item, time = place_of["user"], place_of["item"], place_of["time"]
     if user is None or item is None or time is None:  # pragma: no cover (excluded above)
         raise DataError(f"{where}: user, item and time need a column each")
     attributes = {attribute: first_of(usual, names) for attribute, usual in ATTRIBUTES.items()}
     free = tuple((name, at) for name, at in attributes.items() if at is not None and at not in places)
-    return Positions(user, item, time, found["value"], names, free)
+    return Positions(user, item, time, place_of["value"], names, free)
 
 
 def _nothing_for(names: Sequence[str], lacking: Sequence[Role], where: str) -> str:

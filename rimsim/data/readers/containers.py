@@ -132,14 +132,14 @@ def _opened(path: Path) -> Stream:
     """A regular file, unpacked if its name ends in .gz, .bz2 or .xz."""
     try:
         # Looked at before it is opened: opening a pipe would wait for somebody to write into it.
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path}: is no regular file; allowed: a file, a folder or a zip")
         raw: BinaryIO = path.open("rb")
         unpack = _PACKED.get(path.suffix.lower())
         if unpack is None:
-            return Stream(str(path), raw, max(found.st_size, FREE_BYTES))
-        return Stream(str(path), cast("BinaryIO", unpack(raw)), found.st_size)
+            return Stream(str(path), raw, max(status.st_size, FREE_BYTES))
+        return Stream(str(path), cast("BinaryIO", unpack(raw)), status.st_size)
     except OSError as broken:
         raise DataError(f"{path}: cannot be read ({_reason(broken)})") from broken
 
@@ -157,14 +157,14 @@ def file_container(path: Path) -> Container:
 
 def folder_container(path: Path) -> Container:
     """A folder, two levels deep; a link in it may not lead out of it."""
-    found: list[str] = []
+    members: list[str] = []
     try:
         for entry in sorted(path.iterdir())[:MOST_MEMBERS]:
             if not entry.is_dir():
-                found.append(entry.name)
+                members.append(entry.name)
             elif not entry.is_symlink():
                 inside = sorted(inner.name for inner in entry.iterdir() if not inner.is_dir())
-                found += [f"{entry.name}/{name}" for name in inside]
+                members += [f"{entry.name}/{name}" for name in inside]
     except OSError as broken:
         raise DataError(f"{path}: cannot be listed ({_reason(broken)})") from broken
 
@@ -178,7 +178,7 @@ def folder_container(path: Path) -> Container:
             raise DataError(f"{place}: is a link that leads out of {path}; allowed: files inside the folder")
         return _opened(place)
 
-    return Container(str(path), tuple(found[:MOST_MEMBERS]), opened, path)
+    return Container(str(path), tuple(members[:MOST_MEMBERS]), opened, path)
 
 
 def zip_container(path: Path, only: str | None = None) -> Container:

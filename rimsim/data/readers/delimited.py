@@ -234,8 +234,8 @@ class _Reader:
             uncut,
         )
 
-    def _wrong_width(self, found: int) -> str:
-        return f"has {found} fields; allowed: {self._width}, as in the first line"
+    def _wrong_width(self, fields: int) -> str:
+        return f"has {fields} fields; allowed: {self._width}, as in the first line"
 
 
 _PLAIN: Final = r"^\d+(\.\d*)?$"
@@ -247,11 +247,11 @@ def _numbers(
 ) -> tuple[NDArray[np.float64], dict[int, str]]:
     """The numbers of a column, and row → what is wrong where there is none; see :func:`number`."""
     try:
-        found = pc.cast(texts, pa.float64())
+        column = pc.cast(texts, pa.float64())
     except pa.ArrowInvalid:
         trimmed = pc.ascii_trim_whitespace(texts)
-        found = pc.cast(pc.if_else(pc.match_substring_regex(trimmed, _PLAIN), trimmed, "nan"), pa.float64())
-    numbers = found.to_numpy(zero_copy_only=False) + 0.0  # -0 becomes 0
+        column = pc.cast(pc.if_else(pc.match_substring_regex(trimmed, _PLAIN), trimmed, "nan"), pa.float64())
+    numbers = column.to_numpy(zero_copy_only=False) + 0.0  # -0 becomes 0
     odd = ~((numbers >= 0) & (numbers <= largest))  # negated, so that NaN is odd too
     return _read_again(texts, numbers, odd, lambda text: number(text, name, largest, otherwise))
 

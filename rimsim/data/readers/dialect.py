@@ -66,17 +66,17 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
     """
     if not quoted or '"' not in line:
         return line.split(separator)
-    one = separator if len(separator) == 1 else "\x1f"
-    if one != separator and one in line:
+    delimiter = separator if len(separator) == 1 else "\x1f"
+    if delimiter != separator and delimiter in line:
         raise RowProblemError("has a unit separator (0x1f) beside quotes; allowed: text")
-    text = line.replace(separator, one)
+    text = line.replace(separator, delimiter)
     try:
-        return next(csv.reader([text], delimiter=one, strict=True))
+        return next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error as broken:
         if "end of data" in str(broken):
             raise RowProblemError("a quoted field does not end on its line; allowed: a row a line") from None
     try:
-        return next(csv.reader([text], delimiter=one))
+        return next(csv.reader([text], delimiter=delimiter))
     except csv.Error as broken:
         raise RowProblemError(f"cannot be cut into fields ({broken})") from None
 
@@ -107,7 +107,8 @@ def sniff(
     try:
         text = decoded(first)
         cuts = [
-            (one, fields_of(text, one, quoted=quoted)) for one in ((separator,) if separator else SEPARATORS)
+            (candidate, fields_of(text, candidate, quoted=quoted))
+            for candidate in ((separator,) if separator else SEPARATORS)
         ]
     except RowProblemError as problem:
         raise DataError(f"{where}: {problem}") from None
@@ -115,14 +116,14 @@ def sniff(
         raise DataError(
             f"{where}: {short(text)} looks like JSON; allowed: CSV, TSV, other separated text, Parquet"
         )
-    tried = [(one, [field.strip() for field in cut]) for one, cut in cuts if len(cut) > 1]
+    tried = [(candidate, [field.strip() for field in cut]) for candidate, cut in cuts if len(cut) > 1]
     if not tried:
         expected = repr(separator) if separator else ", ".join(repr(known) for known in SEPARATORS)
         raise DataError(
             f"{where}: {short(text)} has no known separator; allowed: {expected}, or say separator=..."
         )
-    best = min(tried, key=lambda found: (len(missing_roles(found[1])), -len(found[1])))
-    chosen, names = best if wanted is None else max(tried, key=lambda found: len(found[1]))
+    best = min(tried, key=lambda attempt: (len(missing_roles(attempt[1])), -len(attempt[1])))
+    chosen, names = best if wanted is None else max(tried, key=lambda attempt: len(attempt[1]))
     header = True
     if wanted is not None and wanted.positional():
         header = not _is_data(names, wanted)

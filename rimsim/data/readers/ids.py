@@ -98,8 +98,8 @@ def canonical(ids: list[str]) -> Ids:
     """
     if all(_WHOLE.fullmatch(text) for text in ids):
         numbers = [int(text) for text in ids]
-        if all(found in _INT64 for found in numbers):
+        if all(number in _INT64 for number in numbers):
             return np.array(numbers, np.int64)
-    found = np.empty(len(ids), object)
-    found[:] = ids
-    return found
+    texts = np.empty(len(ids), object)
+    texts[:] = ids
+    return texts

@@ -14,7 +14,7 @@ from rimsim.errors import DataError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Found", "Layout", "find"]
+__all__ = ["Layout", "LogMembers", "find"]
 
 _FOUR: Final = ("user", "item", "rating", "timestamp")
 
@@ -34,7 +34,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Found:
+class LogMembers:
     """The members of a container that make up a log."""
 
     layout: Layout
@@ -88,7 +88,7 @@ def _named(layout: Layout, has_users: bool) -> Layout:  # noqa: FBT001 (internal
     return Layout("MovieLens 10M", layout.events, layout.items, None, None, layout.dialect, layout.items_form)
 
 
-def find(members: Iterable[str], name: str, only: str | None = None) -> Found:
+def find(members: Iterable[str], name: str, only: str | None = None) -> LogMembers:
     """Find the log in a container.
 
     Args:
@@ -103,29 +103,29 @@ def find(members: Iterable[str], name: str, only: str | None = None) -> Found:
     if only is not None and only not in known:
         raise DataError(f"{name}: no member {only!r}.{nearest(only, known)}")
     candidates = sorted(known) if only is None else [only]
-    found = [one for member in candidates if (one := _known_layout(member, known)) is not None]
+    choices = [choice for member in candidates if (choice := _known_layout(member, known)) is not None]
     if only is not None:
-        return found[0] if found else Found(Layout("file", only), only)
-    if not found:
+        return choices[0] if choices else LogMembers(Layout("file", only), only)
+    if not choices:
         logs = [member for member in sorted(known) if _may_be_log(member)]
         if not logs:
             seen = ", ".join(sorted(known)[:8]) or "nothing"
             raise DataError(
                 f"{name}: no log in it; found {seen}; allowed: {_allowed()}, or one file of events"
             )
-        found = [Found(Layout("file", member), member) for member in logs]
-    if len(found) > 1:
-        names = ", ".join(one.events for one in found[:8])
+        choices = [LogMembers(Layout("file", member), member) for member in logs]
+    if len(choices) > 1:
+        names = ", ".join(choice.events for choice in choices[:8])
         raise DataError(
-            f"{name}: more than one log in it ({names}); say which, such as {name}/{found[0].events}"
+            f"{name}: more than one log in it ({names}); say which, such as {name}/{choices[0].events}"
         )
-    return found[0]
+    return choices[0]
 
 
-def _known_layout(member: str, known: set[str]) -> Found | None:
+def _known_layout(member: str, known: set[str]) -> LogMembers | None:
     """The layout whose events a file holds by its name, with the files beside it."""
     path = PurePosixPath(member)
-    layout = next((one for one in LAYOUTS if one.events == path.name.lower()), None)
+    layout = next((layout for layout in LAYOUTS if layout.events == path.name.lower()), None)
     if layout is None:
         return None
     names = {other.lower(): other for other in sorted(known, reverse=True)}
@@ -134,7 +134,7 @@ def _known_layout(member: str, known: set[str]) -> Found | None:
         return None if file is None else names.get(str(path.with_name(file)).lower())
 
     users = beside(layout.users)
-    return Found(
+    return LogMembers(
         _named(layout, users is not None), member, beside(layout.items), users, beside(layout.genres)
     )
 

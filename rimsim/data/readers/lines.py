@@ -58,14 +58,14 @@ class LineReader:
 
     def notes(self) -> tuple[str, ...]:
         """What was noticed, a sentence each."""
-        found = []
+        sentences = []
         if self._mark:
-            found.append(f"{self._stream.name}: begins with a byte-order mark, read as {self._mark}")
+            sentences.append(f"{self._stream.name}: begins with a byte-order mark, read as {self._mark}")
         kinds = [kind for kind, count in self._ends.items() if count]
         if len(kinds) > 1:
             counts = ", ".join(f"{self._ends[kind]:,} {kind}" for kind in kinds)
-            found.append(f"{self._stream.name}: mixed line ends ({counts}), all read as line ends")
-        return tuple(found)
+            sentences.append(f"{self._stream.name}: mixed line ends ({counts}), all read as line ends")
+        return tuple(sentences)
 
     def _decoded(self) -> Iterator[bytes]:
         """Chunks in UTF-8, without a byte-order mark."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rimsim.data.readers.collect import Collector
     from rimsim.data.readers.columns import Columns
     from rimsim.data.readers.containers import Container
-    from rimsim.data.readers.layouts import Found
+    from rimsim.data.readers.layouts import LogMembers
 
 __all__ = ["LogFiles"]
 
@@ -34,13 +34,13 @@ class LogFiles:
     def __init__(
         self,
         container: Container,
-        found: Found,
+        members: LogMembers,
         columns: Columns | None,
         separator: str | None,
         encoding: str | None,
     ) -> None:
         self._container = container
-        self._found = found
+        self._members = members
         self._columns = columns
         self._separator = separator
         self._encoding = encoding
@@ -55,7 +55,7 @@ class LogFiles:
 
     def events(self, collector: Collector) -> None:
         """Read the events; may be called again."""
-        member, container = self._found.events, self._container
+        member, container = self._members.events, self._container
         label = container.label(member)
         with container.open(member) as stream:
             head = stream.read(4)
@@ -73,7 +73,7 @@ class LogFiles:
         reading = read_delimited(
             lambda: container.open(member),
             collector,
-            dialect=self._found.layout.dialect if plain else None,
+            dialect=self._members.layout.dialect if plain else None,
             columns=self._columns,
             separator=self._separator,
             encoding=self._encoding,
@@ -91,15 +91,15 @@ class LogFiles:
             collector: What the events were read into.
             items: Path of another table of items, or None.
         """
-        found, layout, container = self._found, self._found.layout, self._container
+        members, layout, container = self._members, self._members.layout, self._container
         users = item_table = None
-        if found.users is not None:
-            users = read_users(container, found.users, layout.users_form, collector)
+        if members.users is not None:
+            users = read_users(container, members.users, layout.users_form, collector)
         if items is not None:
             other = file_container(existing(items))
             item_table = read_items(other, other.members[0], None, collector)
-        elif found.items is not None:
-            item_table = read_items(container, found.items, layout.items_form, collector, found.genres)
+        elif members.items is not None:
+            item_table = read_items(container, members.items, layout.items_form, collector, members.genres)
         else:
-            item_table = items_of_events(collector, container.label(found.events))
+            item_table = items_of_events(collector, container.label(members.events))
         return users, item_table

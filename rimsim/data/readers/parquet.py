@@ -142,8 +142,8 @@ class _Reader:
         """Row → what is wrong with it, where a number is missing, negative or too large."""
         problems = {}
         for row in np.flatnonzero(~((numbers >= 0) & (numbers <= largest))).tolist():
-            found = str(column[row]) if pa.types.is_timestamp(column.type) else str(column[row].as_py())
-            problems[row] = f"{self._labels[role]} is {short(found)}; allowed: {allowed}"
+            shown = str(column[row]) if pa.types.is_timestamp(column.type) else str(column[row].as_py())
+            problems[row] = f"{self._labels[role]} is {short(shown)}; allowed: {allowed}"
         return problems
 
 

@@ -63,43 +63,43 @@ def short(text: str) -> str:
 
 def identifier(text: str, name: str) -> str:
     """An id: the text without spaces around it."""
-    found = text.strip()
-    if found in MISSING:
-        raise RowProblemError(f"{name} is {short(found)}, that is missing; allowed: any id")
-    return found
+    word = text.strip()
+    if word in MISSING:
+        raise RowProblemError(f"{name} is {short(word)}, that is missing; allowed: any id")
+    return word
 
 
 def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
     """A finite number from 0 to ``largest``; ``otherwise`` ends the message of a word in its place."""
-    found = text.strip()
-    if found in MISSING:
+    word = text.strip()
+    if word in MISSING:
         raise RowProblemError(
-            f"{name} is {short(found)}, that is missing; allowed: a finite number of at least 0"
+            f"{name} is {short(word)}, that is missing; allowed: a finite number of at least 0"
         )
-    if not _NUMBER.fullmatch(found):
-        raise RowProblemError(f"{name} is {short(found)}; allowed: a finite number of at least 0{otherwise}")
-    value = float(found)
+    if not _NUMBER.fullmatch(word):
+        raise RowProblemError(f"{name} is {short(word)}; allowed: a finite number of at least 0{otherwise}")
+    value = float(word)
     if not math.isfinite(value) or value > largest:
-        raise RowProblemError(f"{name} is {short(found)}; allowed: finite numbers up to {largest:.7g}")
+        raise RowProblemError(f"{name} is {short(word)}; allowed: finite numbers up to {largest:.7g}")
     if value < 0:
-        raise RowProblemError(f"{name} is {short(found)}, that is negative; allowed: numbers of at least 0")
+        raise RowProblemError(f"{name} is {short(word)}, that is negative; allowed: numbers of at least 0")
     return value + 0.0  # -0 becomes 0
 
 
 def moment(text: str, name: str) -> float:
     """Seconds since the epoch of an ISO 8601 date or time; without a zone it is UTC."""
-    found = text.strip()
+    word = text.strip()
     allowed = "allowed: an ISO 8601 time from 1970 on, such as 2016-10-17T08:30:00Z"
-    if found in MISSING:
-        raise RowProblemError(f"{name} is {short(found)}, that is missing; {allowed}")
+    if word in MISSING:
+        raise RowProblemError(f"{name} is {short(word)}, that is missing; {allowed}")
     try:
-        parsed = dt.datetime.fromisoformat(found)
+        parsed = dt.datetime.fromisoformat(word)
         parsed = parsed.replace(tzinfo=dt.UTC) if parsed.tzinfo is None else parsed
         seconds = ((parsed - _EPOCH) // _MICROSECOND) / 1e6
     except (ValueError, OverflowError):
-        raise RowProblemError(f"{name} is {short(found)}; {allowed}") from None
+        raise RowProblemError(f"{name} is {short(word)}; {allowed}") from None
     if not 0 <= seconds < LATEST:
-        raise RowProblemError(f"{name} is {short(found)}, before 1970; {allowed}")
+        raise RowProblemError(f"{name} is {short(word)}, before 1970; {allowed}")
     return seconds
 
 
@@ -116,11 +116,11 @@ def seconds(time: float | str | None, name: str) -> float | None:
     if time is None:
         return None
     try:
-        found = float(time)
+        value = float(time)
     except (TypeError, ValueError):
-        found = math.nan
-    if math.isfinite(found) and not isinstance(time, bool):
-        return found
+        value = math.nan
+    if math.isfinite(value) and not isinstance(time, bool):
+        return value
     try:
         return moment(str(time), name)
     except RowProblemError as problem:
