@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -319,19 +317,6 @@ def test_unknown_options_name_the_nearest(capsys):
         main(["compare", "--sedes", "3"])
     assert caught.value.code == 2
     assert "--seeds" in capsys.readouterr().err
-
-
-def test_scenarios_are_listed(capsys):
-    """Rimsim scenarios prints every name with its description."""
-    assert main(["scenarios"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in scenario_names())
-
-
-def test_command_line_starts_without_torch():
-    """--help answers without loading torch."""
-    code = "import sys; from rimsim.scenarios.cli.main import _parser; _parser(); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_bad_log_is_told_before_a_folder_is_made(tmp_path):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["config_of", "make", "names", "parts", "register", "thorough"]
+__all__ = ["config_of", "make", "names", "parts", "register", "shipped", "thorough"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ def names() -> tuple[str, ...]:
     """All names that :func:`make` knows: marks, grounds (× item popularity), hybrids, registered models."""
     hybrids = [f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS]
     return tuple(sorted({*_SHIPPED, *hybrids, *_OWN}))
+
+
+def shipped() -> dict[str, type[Any]]:
+    """Name → class of each mark distribution and each ground intensity that rimsim has."""
+    return {name: entry.model for name, entry in _SHIPPED.items()}
 
 
 def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:

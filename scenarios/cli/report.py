@@ -2,55 +2,92 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from rimsim.scenarios.backtesting import pictures as backtest_pictures
-from rimsim.scenarios.backtesting import results as backtest_results
-from rimsim.scenarios.backtesting.run import load_backtest
-from rimsim.scenarios.pictures.front import draw_sweep
-from rimsim.scenarios.pictures.loop import draw_pictures
-from rimsim.scenarios.report import comparison, sweep
-from rimsim.scenarios.store.digest import digest as digest_of
-from rimsim.scenarios.store.run_folder import load_run
+import click
+from click import option
+
+from rimsim.errors import RunFolderError
+from rimsim.scenarios.cli.options import path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rich.console import Console
 
-__all__ = ["report"]
+    from rimsim.scenarios import Run
+
+__all__ = ["print_complete", "print_run", "report", "terminal"]
 
 
-def report(folder: Path, console: Console, *, digest: bool, markdown: bool) -> None:
-    """Print the tables of a run and draw its pictures again.
+@click.command()
+@click.argument("run", type=path)
+@option("--digest", is_flag=True, help="Print a digest of the tables' content and nothing else.")
+@option("--markdown", is_flag=True, help="Print the tables as Markdown and nothing else.")
+def report(run: Path, *, digest: bool, markdown: bool) -> None:
+    """Print the tables of a run folder and draw its pictures again."""
+    from rimsim.scenarios import load_run
+    from rimsim.scenarios.store.digest import digest as digest_of
 
-    Args:
-        folder: Of a comparison, sweep or back-test.
-        console: Where to print.
-        digest: Print a digest of the tables and nothing else.
-        markdown: Print the tables as Markdown and nothing else.
+    if digest and markdown:
+        raise click.UsageError("--markdown: not allowed with argument --digest", click.get_current_context())
+    loaded = load_run(run)
+    results, tables, draw = _of_kind(loaded)
+    if digest:
+        click.echo(digest_of(loaded))
+    elif markdown:
+        click.echo(results.markdown(tables), nl=False)
+    else:
+        draw()
+        results.print_results(tables, terminal())
+
+
+def print_run(run: Run) -> None:
+    """Print the tables of a comparison, sweep or back-test and say where everything is.
 
     Raises:
-        RunFolderError: If it is no run folder, or lacks a table.
+        RunFolderError: If no arm of a sweep is complete.
     """
+    results, tables, _ = _of_kind(run)
+    results.print_results(tables, terminal())
+
+
+def print_complete(folder: str) -> None:
+    """Print the tables of the arms that went well beside others that failed."""
+    from rimsim.scenarios import load_run
+    from rimsim.scenarios.store.status import status_of
+
     run = load_run(folder)
-    if digest:
-        console.print(digest_of(run), highlight=False)
-    elif run.kind == "backtest":
-        done = load_backtest(folder)
-        if markdown:
-            sys.stdout.write(backtest_results.markdown(done))
-            return
-        backtest_pictures.draw_backtest(done.table, folder / "pictures")
-        backtest_results.print_results(done, console)
-    else:
-        said = sweep if run.kind == "sweep" else comparison
-        if markdown:
-            sys.stdout.write(said.markdown(run))
-            return
-        if run.kind == "comparison":
-            draw_pictures(run)
-        elif (folder / "sweep.parquet").is_file():
-            draw_sweep(run)
-        said.print_results(run, console)
+    if run.kind == "sweep" or status_of(run).complete:
+        with suppress(RunFolderError):  # no arm of the sweep is complete
+            print_run(run)
+
+
+def _of_kind(run: Run) -> tuple[Any, Any, Callable[[], object]]:
+    """The module that prints runs of a kind, what it takes, and what draws the pictures."""
+    from rimsim.scenarios import load_backtest
+    from rimsim.scenarios.backtesting import results
+    from rimsim.scenarios.backtesting.pictures import draw_backtest
+    from rimsim.scenarios.pictures.front import draw_sweep
+    from rimsim.scenarios.pictures.loop import draw_pictures
+    from rimsim.scenarios.report import comparison, sweep
+
+    if run.kind == "backtest":
+        return (
+            results,
+            load_backtest(run.folder),
+            lambda: draw_backtest(run.backtest, run.folder / "pictures"),
+        )
+    if run.kind == "sweep":
+        return sweep, run, lambda: (run.folder / "sweep.parquet").is_file() and draw_sweep(run)
+    return comparison, run, lambda: draw_pictures(run)
+
+
+def terminal() -> Console:
+    """The terminal, or the file or pipe in its place, which is taken to be wide enough for the tables."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=140)

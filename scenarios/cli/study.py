@@ -1,0 +1,205 @@
+"""``rimsim compare`` and ``rimsim sweep``: begun, resumed, repeated.
+
+Options are named like the parameters of :func:`rimsim.scenarios.compare` and :func:`rimsim.scenarios.sweep`, whose
+defaults stand for what is not given.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from rimsim import scenarios
+from rimsim.errors import ConfigError, RunFolderError
+from rimsim.scenarios.cli.options import (
+    LOG_OPTIONS,
+    command_line,
+    count,
+    field,
+    flag,
+    given,
+    names,
+    options,
+    path,
+    read_value,
+    seeds,
+    setting,
+)
+from rimsim.scenarios.cli.report import print_run, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rimsim.scenarios import Run
+
+__all__ = ["compare", "sweep"]
+
+_BETA = "exposure.beta"
+_EXECUTION = ("batch_size", "workers", "backend", "address")
+_shared = options(
+    click.argument("scenario", required=False),
+    field(
+        "--agents",
+        "agents",
+        "Names (rimsim agents) or file.py:Class, parted by commas, with options in brackets (default: relevance, "
+        "rim-dual, rim-feedback, random; where all arrivals are known beforehand, planners too).",
+        names,
+    ),
+    field("--measures", "measures", "Measures of your own beside the built-in ones: file.py:name.", names),
+    field("--rounds", "rounds", "Rounds (default: the scenario's).", count),
+    field("--seeds", "seeds", "How many seeds, or which: 0,3,7 (default: 2).", seeds),
+    field("--data", "data", "Name, folder, zip, CSV or Parquet file (default: the scenario's)."),
+    *LOG_OPTIONS[:2],
+    click.option("--set", "settings", type=setting, multiple=True, help="Another field: exposure.beta=0.3."),
+    field("--out", "out", "Run folder (default: runs/<scenario>-<time>).", path),
+    click.option("--resume", is_flag=True, help="Go on with what was interrupted in --out."),
+    field("--batch-size", "batch_size", "Arrivals a batch (default: no limit); changes no result.", count),
+    field("--workers", "workers", "Arms at once (default: one a core); changes no result.", count),
+    field(
+        "--backend",
+        "backend",
+        "local or ray, with the extra rimsim[ray] (default: local); changes no result.",
+    ),
+    field("--address", "address", "Ray cluster: auto or host:port (default: one started for the run)."),
+    flag("--no-certificate", "certify", "Do not compute V, D(w) and the gap.", value=False),
+)
+
+
+@click.command()
+@_shared
+@field(
+    "--frozen",
+    "frozen",
+    "Agents that also get an arm without retraining, or none (default: relevance).",
+    names,
+)
+@field("--from", "source", "Repeat the run in a folder and say whether it is equal.", path)
+@flag("--no-ledger", "ledger", "Do not write the ledger.", value=False)
+def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
+    """Compare agents in the closed loop: the main job.
+
+    SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
+    """
+    asked = _asked(values)
+    if resume and source is not None:
+        raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+    if resume:
+        print_run(_resumed(asked, "comparison"))
+    elif source is not None:
+        _repeat(asked, source)
+    else:
+        print_run(scenarios.compare(**asked, command=command_line(), console=terminal()))
+
+
+@click.command()
+@field("--beta", "beta", "Values of exposure.beta: 0,0.3,0.7,1 (default, without --grid: from 0 to 1).")
+@click.option("--grid", multiple=True, help="Values of any field: exposure.cost=1,2,4; several make a grid.")
+@_shared
+@flag("--ledger", "ledger", "Write the ledgers of all points.")
+def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
+    """Compare agents over a grid of settings: the front.
+
+    SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
+    """
+    asked = _asked(values | {"grid": _parsed_grid(grid, beta) or None})
+    if resume:
+        print_run(_resumed(asked, "sweep"))
+    else:
+        print_run(scenarios.sweep(**asked, command=command_line(), console=terminal()))
+
+
+def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those parameters of a comparison or a sweep that were given; fields of the log are settings."""
+    asked = given(values)
+    fields = {name: asked.pop(name) for name in list(asked) if "." in name}
+    return asked | {"settings": dict(asked["settings"]) | fields}
+
+
+def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
+    """The grid that options say.
+
+    Args:
+        pairs: ``FIELD=VALUE,VALUE,…`` as given to ``--grid``.
+        betas: ``VALUE,VALUE,…`` as given to ``--beta``.
+
+    Raises:
+        ConfigError: If one has no field, no value, or a field that another has, or if a β is none.
+    """
+    from rimsim.config import ScenarioConfig, override
+
+    grid: dict[str, list[object]] = {}
+    for text in [*pairs, *([] if betas is None else [f"{_BETA}={betas}"])]:
+        name, equals, values = text.partition("=")
+        name = name.strip()
+        parts = [part for part in values.split(",") if part.strip()]
+        if not equals or not name or not parts or name in grid:
+            where = "--beta or --grid" if name == _BETA else "--grid"
+            raise ConfigError(
+                f"{where}: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
+            )
+        grid[name] = [read_value(part, f"--grid: {name}") for part in parts]
+    if betas is not None:
+        for beta in grid[_BETA]:
+            override(ScenarioConfig(), {_BETA: beta}, origin="--beta")
+    return grid
+
+
+def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run:
+    """Go on with the run in --out, or in the folder that is the one word given."""
+    if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
+        asked["out"] = asked.pop("scenario")
+    if "out" not in asked:
+        raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+    _require_same(scenarios.load_run(asked["out"], kind), asked)
+    return scenarios.resume(asked["out"], **_execution(asked))
+
+
+def _repeat(asked: dict[str, Any], source: Path) -> None:
+    """Run again what a run folder describes, and compare the content of the tables."""
+    from rimsim.scenarios.store.digest import different_tables, digest
+    from rimsim.scenarios.study.changes import changes
+
+    first = scenarios.load_run(source, "comparison")
+    _require_same(first, asked)
+    changed = changes(first)
+    for line in changed:
+        click.echo(f"note: {first.folder}: {line}")
+    kept = {name: first.config[name] for name in ("agents", "frozen", "certify", "ledger")}
+    again = scenarios.compare(
+        first.scenario,
+        seeds=first.seeds,
+        measures=list(first.own_measures),
+        out=asked.get("out"),
+        command=command_line(),
+        **kept,
+        **_execution(asked),
+    )
+    print_run(again)
+    if digest(first) != digest(again):
+        raise RunFolderError(
+            f"{again.folder} differs from {first.folder} in {', '.join(different_tables(first, again))} (digests "
+            f"{digest(again)} and {digest(first)}); "
+            f"{'; '.join(changed) or 'log, files, versions and config are the same'}"
+        )
+    click.echo(f"equal to {source}: {digest(first)}")
+
+
+def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given of how arms are executed, and the console."""
+    return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": terminal()}
+
+
+def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
+    """Refuse options that differ from what a run folder holds."""
+    from rimsim.scenarios.study.plan import resolved
+    from rimsim.scenarios.study.resume_options import require_same
+
+    scenario = asked.get("scenario", run.scenario)
+    entries = ("agents", "measures", "seeds", "frozen", "certify", "ledger")
+    require_same(
+        run,
+        resolved(scenario, asked.get("rounds"), asked.get("data"), asked["settings"]),
+        {name: asked.get(name) for name in entries} | {"sweep": asked.get("grid")},
+    )
