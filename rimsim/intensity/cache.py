@@ -10,7 +10,7 @@ import os
 import shutil
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -24,20 +24,14 @@ from rimsim.intensity.product import RIM, is_stored
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground import GroundModel
 
 __all__ = ["cache_folder", "fitted", "log_digest"]
 
 
-class Fittable(Protocol):
-    """A mark model, a ground intensity or their product, before it is fitted."""
-
-    def fit(self, log: EventLog) -> Self:
-        """Fit from scratch to the target events of the log."""
-        ...
-
-
-Model = TypeVar("Model", bound=Fittable)
+Model = TypeVar("Model", bound="IntensityModel | GroundModel")
 
 
 def cache_folder() -> Path:
@@ -107,6 +101,10 @@ def _loaded(model: Stored, folder: Path) -> Stored | None:
         return None
 
 
+def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
+    return model.fit(log) if examples is None else model.fit_to(log, examples)
+
+
 def fitted(
     model: Model,
     log: EventLog,
@@ -140,7 +138,7 @@ def fitted(
         return model
     source = _source(type(model))
     if not isinstance(model, Stored) or not is_stored(model) or source is None:
-        return model.fit(log)
+        return cast("Model", _fit(model, log, examples))
     described = f"{_model_digest(model, source)} {log_digest(log)}"
     if examples is not None:
         described += f" {_examples_digest(examples)}"
@@ -150,10 +148,7 @@ def fitted(
     if cached is not None:
         return cast("Model", cached)
     shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
-    if examples is not None and isinstance(model, Ground):
-        model.fit_to(log, examples)
-    else:
-        model.fit(log)
+    _fit(model, log, examples)
     with draft_folder(folder, existing="keep") as draft:  # a process that was first wrote the same model
         model.save(draft)
     return model

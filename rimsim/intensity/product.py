@@ -173,5 +173,7 @@ def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityM
             bring it back to its old mean.
     """
     if isinstance(model, RIM) and not ground:
-        return RIM(mark=copy.deepcopy(model.mark).update(log), ground=model.ground)
+        product = copy.copy(model)
+        product.mark = copy.deepcopy(model.mark).update(log)
+        return product
     return copy.deepcopy(model).update(log)
