@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden, IntensityModel
 
-__all__ = ["RIM", "is_stored", "updated"]
+__all__ = ["RIM", "is_stored", "save_model", "updated"]
 
 _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 """No states at all: encoding them tells how many tensors a hidden state has."""
@@ -118,13 +118,8 @@ class RIM:
             ModelError: If a factor cannot be saved.
         """
         path = Path(folder)
-        for part, model in (("mark", self.mark), ("ground", self.ground)):
-            if not isinstance(model, Stored) or not is_stored(model):
-                raise ModelError(
-                    f"RIM: {part} is a {type(model).__name__}, which cannot be saved; allowed: a Stored model that can "
-                    "be made without arguments"
-                )
-            model.save(path / part)
+        save_model(self.mark, path / "mark")
+        save_model(self.ground, path / "ground")
         write_record(path, {"kind": self.kind})
 
     @classmethod
@@ -160,6 +155,20 @@ def is_stored(model: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+def save_model(model: object, folder: Path) -> None:
+    """Write a fitted model into a folder, from which :func:`rimsim.intensity.persistence.load` gives it back.
+
+    Raises:
+        ModelError: If it could not be given back (:func:`is_stored`).
+    """
+    if not isinstance(model, Stored | RIM) or not is_stored(model):
+        raise ModelError(
+            f"a {type(model).__name__} cannot be saved; allowed: a Stored model that can be made without arguments, or "
+            "a RIM of two"
+        )
+    model.save(folder)
 
 
 def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from rimsim.errors import MarketError, RunFolderError
+from rimsim.errors import RunFolderError
 from rimsim.intensity.persistence import load
-from rimsim.intensity.product import is_stored
+from rimsim.intensity.product import save_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity import RIM
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.persistence import Stored
 
 __all__ = ["MarketState"]
 
@@ -48,7 +46,7 @@ class MarketState:
         """Write the state into a folder, which is made.
 
         Raises:
-            MarketError: If the model cannot be saved.
+            ModelError: If the model cannot be saved.
         """
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(
@@ -58,13 +56,8 @@ class MarketState:
             events=self.events,
         )
         for name, model in (("model", self.model), ("before", self.before)):
-            if model is None:
-                continue
-            if not is_stored(model):
-                raise MarketError(
-                    f"a {type(model).__name__} cannot be saved; allowed: a Stored model or a RIM of two"
-                )
-            cast("Stored | RIM", model).save(folder / name)
+            if model is not None:
+                save_model(model, folder / name)
         described = {"format": _FORMAT, "round": self.round, "before": self.before is not None}
         (folder / "state.json").write_text(json.dumps(described), encoding="utf-8")
 
