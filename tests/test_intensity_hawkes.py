@@ -13,7 +13,8 @@ from scipy.optimize import check_grad
 
 from rimsim.data.log import EventLog
 from rimsim.intensity import Hawkes, HawkesConfig, Scales, UserStates
-from rimsim.intensity.point_process import hawkes_terms, negative_log_likelihood, rescaled, simulate
+from rimsim.intensity.point_process import hawkes_terms, negative_log_likelihood, rescaled
+from rimsim.rng import Purpose, generator
 from rimsim.testing import random_log
 
 RATES = np.array([2.0, 0.2])
@@ -25,6 +26,32 @@ def intensity(parameters, times, t):
     mu, alpha, gamma = parameters[0], parameters[1:3], parameters[3:]
     own = sum((alpha * RATES * np.exp(-RATES * (t - s))).sum() for s in times[1:] if s < t)
     return mu + own + (gamma * RATES * np.exp(-RATES * (t - times[0]))).sum()
+
+
+def simulate(parameters, rates, horizon, users, seed):
+    """Times and offsets of users' events on [0, horizon], by thinning (Ogata, 1981); each has a first event at 0.
+
+    Between events the intensity only falls, so the present intensity bounds it and thinning is exact.
+    """
+    scales = len(rates)
+    mu, alpha, gamma = parameters[0], parameters[1 : scales + 1] * rates, parameters[scales + 1 :] * rates
+    events_of_users = []
+    for user in range(users):
+        source = generator(seed, Purpose.MEASURE, user)
+        time, seen, excited, events = 0.0, 0.0, gamma.copy(), [0.0]
+        while True:
+            bound = mu + excited.sum()
+            time += float(source.exponential(1.0 / bound)) if bound > 0 else np.inf
+            if time > horizon:
+                break
+            excited = excited * np.exp(-rates * (time - seen))
+            seen = time
+            if source.random() * bound <= mu + excited.sum():
+                events.append(time)
+                excited = excited + alpha
+        events_of_users.append(events)
+    offsets = np.concatenate([[0], np.cumsum([len(events) for events in events_of_users])]).astype(np.int64)
+    return np.concatenate([np.array(events) for events in events_of_users]), offsets
 
 
 def as_log(times, offsets, stop):

@@ -79,7 +79,6 @@ class HawkesPoisson(Ground):
 
     Attributes:
         rescale: The factor that the last :meth:`update` multiplied λ by, to keep its mean; 1 after a fit.
-        iterations: Iterations of the last solve.
     """
 
     kind: ClassVar[str] = "hp"
@@ -88,7 +87,6 @@ class HawkesPoisson(Ground):
     def __init__(self, config: HawkesPoissonConfig | None = None) -> None:
         config = config or HawkesPoissonConfig()
         super().__init__(config, config.scales.rates)
-        self.iterations = 0
         self._weights: torch.Tensor | None = None
 
     @property
@@ -133,7 +131,6 @@ class HawkesPoisson(Ground):
             bounds=[(0.0, None)] * len(start),
             options={"maxiter": self.config.max_iterations, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20},
         )
-        self.iterations = int(solved.nit)
         self._weights = torch.from_numpy(np.asarray(solved.x / unit)).to(self.device)
         self.rescale = 1.0
 
@@ -167,11 +164,10 @@ class HawkesPoisson(Ground):
         return {} if self._weights is None else {"weights": self._weights}
 
     def extra(self) -> dict[str, Any]:
-        """Catalogue size, last rescaling and iterations."""
-        return {"n_items": self.n_items, "rescale": self.rescale, "iterations": self.iterations}
+        """Catalogue size and last rescaling."""
+        return {"n_items": self.n_items, "rescale": self.rescale}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the weights."""
         self._weights = tensors["weights"].to(self.device) if "weights" in tensors else None
         self.n_items, self.rescale = int(extra["n_items"]), float(extra["rescale"])
-        self.iterations = int(extra["iterations"])

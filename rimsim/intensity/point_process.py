@@ -1,4 +1,4 @@
-"""Hawkes processes of many users: what likelihood, simulation and goodness of fit need.
+"""Hawkes processes of many users: likelihood and goodness of fit.
 
 User u's events after the first, t_1 < t_2 < …, have the intensity (events per second)
 
@@ -18,12 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from rimsim.rng import Purpose, generator
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["HawkesTerms", "Rescaled", "hawkes_terms", "negative_log_likelihood", "rescaled", "simulate"]
+__all__ = ["HawkesTerms", "Rescaled", "hawkes_terms", "negative_log_likelihood", "rescaled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,41 +138,3 @@ def rescaled(terms: HawkesTerms, parameters: NDArray[np.float64]) -> Rescaled:
     neighbours = float(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) if len(gaps) > 2 and gaps.std() > 0 else 0.0
     squares = float((gaps**2).sum() / gaps.sum()) if gaps.sum() > 0 else float("nan")
     return Rescaled(gaps, float(test.statistic), float(test.pvalue), squares, neighbours)
-
-
-def simulate(
-    parameters: NDArray[np.float64], rates: NDArray[np.float64], horizon: float, users: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Draw users' events on [0, horizon] by thinning (Ogata, 1981), each with a first event at 0.
-
-    Between events the intensity only falls, so the present intensity bounds it and thinning is exact.
-
-    Args:
-        parameters: (2S + 1,) μ, α, γ.
-        rates: (S,) decay rates, per second.
-        horizon: End of observation, seconds.
-        users: How many users.
-        seed: Seed of the draw; users are independent of each other's number.
-
-    Returns:
-        (total,) times and (users + 1,) offsets.
-    """
-    scales = len(rates)
-    mu, alpha, gamma = parameters[0], parameters[1 : scales + 1] * rates, parameters[scales + 1 :] * rates
-    events_of_users: list[list[float]] = []
-    for user in range(users):
-        source = generator(seed, Purpose.MEASURE, user)
-        time, seen, excited, events = 0.0, 0.0, gamma.copy(), [0.0]
-        while True:
-            bound = mu + excited.sum()
-            time += float(source.exponential(1.0 / bound)) if bound > 0 else np.inf
-            if time > horizon:
-                break
-            excited = excited * np.exp(-rates * (time - seen))
-            seen = time
-            if source.random() * bound <= mu + excited.sum():
-                events.append(time)
-                excited = excited + alpha
-        events_of_users.append(events)
-    offsets = np.concatenate([[0], np.cumsum([len(events) for events in events_of_users])]).astype(np.int64)
-    return np.concatenate([np.array(events) for events in events_of_users]), offsets
