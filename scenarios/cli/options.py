@@ -124,14 +124,7 @@ def read_value(text: str, where: str) -> object:
 
 
 def field(option: str, name: str, text: str, kind: Kind = str) -> Callable[[Command], Command]:
-    """An option with a value.
-
-    Args:
-        option: Such as ``--min-value``.
-        name: The field or parameter that it stands for, dotted where it lies in a record.
-        text: Its help.
-        kind: What makes a value of the text.
-    """
+    """An option with a value, by its name, that of the field or parameter it stands for, its help and its type."""
     return click.option(option, name.replace(".", "__"), help=text, type=kind)
 
 
@@ -146,7 +139,7 @@ LOG_OPTIONS = (
     field(
         "--min-item-events",
         "data.min_item_events",
-        "Leave rarer items out (default: 1; embedded log: 10).",
+        "Leave rarer items out (default: 1; backtest without --data: 10).",
         count,
     ),
     field(
@@ -160,11 +153,7 @@ LOG_OPTIONS = (
 
 
 def options(*declared: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Add options to a command that it shares with others.
-
-    Args:
-        declared: What :func:`click.option` returned, in the order of the help.
-    """
+    """Add options to a command that it shares with others, in the order of its help."""
     return lambda command: functools.reduce(lambda to, add: add(to), reversed(declared), command)
 
 

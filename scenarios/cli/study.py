@@ -118,15 +118,7 @@ def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
-    """The grid that options say.
-
-    Args:
-        pairs: ``FIELD=VALUE,VALUE,…`` as given to ``--grid``.
-        betas: ``VALUE,VALUE,…`` as given to ``--beta``.
-
-    Raises:
-        ConfigError: If one has no field, no value, or a field that another has, or if a β is none.
-    """
+    """The grid that ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta`` make."""
     from rimsim.config import ScenarioConfig, override
 
     grid: dict[str, list[object]] = {}
