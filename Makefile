@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
 
+# A file of tests stays on one worker: its fixtures are made once, and Ray is started by one process.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -21,6 +22,10 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
+	$(BIN)/python benchmarks/mutants.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "rimsim needs Python 3.11 to 3.13; this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'

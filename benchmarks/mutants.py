@@ -32,6 +32,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent.parent
 ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/market")
-_MARKET = ("response", "training_log", "mailboxes", "kernels", "market", "envs", "vector")
-_AGENTS = ("propensities", "agents", "online_agents", "agents_contract", "market")
 _MATCHING = (
     "matching_dual",
     "matching_certificate",
@@ -51,12 +50,14 @@ _MATCHING = (
     "kernels",
 )
 TESTS = {
-    "agents": _AGENTS,
-    "rimsim/measures": ("measures", "measures_statistics", "measures_contract", "market"),
-    "rimsim/matching": (*_MATCHING, "agents", "online_agents"),
-    "rimsim/market": _MARKET,
+    "agents": ("propensities", "agents", "online_agents", "agents_contract"),
+    "agents/rollout.py": ("agents", "envs"),
+    "rimsim/measures": ("measures", "measures_statistics", "measures_contract", "measures_own"),
+    "rimsim/matching": _MATCHING,
+    "rimsim/matching/_device.py": ("gpu::test_ranking_by_tensor_operations_is_the_compiled_ranking",),
+    "rimsim/market": ("response", "training_log", "histories", "kernels", "market", "envs", "vector"),
 }
-"""Room → its tests, ``tests/test_<name>.py``, in the order in which they run."""
+"""Room, or file → its tests, ``tests/test_<name>.py``, in the order in which they run."""
 LIBRARIES = (
     "scipy.optimize",
     "scipy.stats",
@@ -71,7 +72,7 @@ LIBRARIES = (
     "pytest",
 )
 BELOW = ("rimsim.data", "rimsim.intensity", "rimsim.config", "rimsim.rng")
-"""What no room imports into is loaded once, before any fault is in."""
+"""Loaded once, before any fault is in; loaded again where a fault is in what they import."""
 NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns")
 """Decorators that change how fast something is, not what it gives."""
 LIMIT = 240
@@ -167,27 +168,38 @@ def mutated(source: str, operator: str, occurrence: int) -> str | None:
     return None if same else text
 
 
-def drawn(tree: Path, rooms: Sequence[str], sample: int, seed: int) -> list[Mutant]:
-    """A sample of places, each with one of the faults that are possible there."""
-    files = sorted(file for room in rooms for file in (tree / room).rglob("*.py"))
-    all_places = {file: places(file) for file in files}
-    order = [(file, place) for file, found in all_places.items() for place in sorted(found)]
-    print(f"{len(order)} places in {len(files)} files", flush=True)
-    draw = random.Random(seed)
-    draw.shuffle(order)
-    mutants: list[Mutant] = []
-    for file, place in order:
-        if len(mutants) == sample:
-            break
-        source = file.read_text(encoding="utf-8")
-        operator, occurrence = draw.choice(all_places[file][place])
-        text = mutated(source, operator, occurrence)
-        if text is None:
-            continue
-        lines = list(difflib.unified_diff(source.splitlines(), text.splitlines(), n=0, lineterm=""))[3:]
-        before, after = (" ".join(x[1:].strip() for x in lines if x[0] == sign) for sign in "-+")
-        mutants.append(Mutant(str(file.relative_to(tree)), place[0], operator, occurrence, before, after))
+def drawn(tree: Path, sample: int, seed: int, rooms: Sequence[str]) -> list[Mutant]:
+    """A sample of places of all rooms, each with one of the faults possible there; those of some rooms are given.
+
+    A room has its share of the sample, in an order of its own: what changes in one leaves the others' mutants alone.
+    """
+    files = {room: sorted((tree / room).rglob("*.py")) for room in ROOMS}
+    found = {file: places(file) for group in files.values() for file in group}
+    total = sum(map(len, found.values()))
+    print(f"{total} places in {len(found)} files", flush=True)
+    mutants = []
+    for room in rooms:
+        draw = random.Random(f"{seed} {room}")
+        order = [(file, place) for file in files[room] for place in sorted(found[file])]
+        draw.shuffle(order)
+        wanted = round(sample * len(order) / total)
+        faults = (_fault(tree, file, place, found[file][place], draw) for file, place in order)
+        mutants += list(islice((fault for fault in faults if fault is not None), wanted))
     return mutants
+
+
+def _fault(
+    tree: Path, file: Path, place: tuple[int, int], possible: list[tuple[str, int]], draw: random.Random
+) -> Mutant | None:
+    """One of the faults that are possible at a place, or None if it is none."""
+    source = file.read_text(encoding="utf-8")
+    operator, occurrence = draw.choice(possible)
+    text = mutated(source, operator, occurrence)
+    if text is None:
+        return None
+    lines = list(difflib.unified_diff(source.splitlines(), text.splitlines(), n=0, lineterm=""))[3:]
+    before, after = (" ".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
+    return Mutant(str(file.relative_to(tree)), place[0], operator, occurrence, before, after)
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -246,7 +258,7 @@ class Copy:
 
     def _used(self, tree: ast.Module, defined: dict[str, set[Path]]) -> set[Path]:
         """The files that define what a file imports for more than its types."""
-        of_module = {self._module(file): file for file in self.files}
+        of_module = {self.module(file): file for file in self.files}
         used: set[Path] = set()
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rimsim"):
@@ -256,7 +268,8 @@ class Copy:
                     used |= {whole} if whole else {home} if home in homes else homes
         return used
 
-    def _module(self, file: Path) -> str:
+    def module(self, file: Path) -> str:
+        """The module of a file of the copy."""
         parts = file.relative_to(self.tree).with_suffix("").parts
         parts = parts if parts[0] == "rimsim" else ("rimsim", *parts)
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -290,15 +303,22 @@ class Copy:
 def tests_of(tree: Path, file: str) -> list[str]:
     """The test files that concern a file."""
     room = max((room for room in TESTS if file.startswith(room)), key=len)
-    paths = (f"tests/test_{name}.py" for name in TESTS[room])
-    return [path for path in paths if (tree / path).is_file()]
+    parts = (name.partition("::") for name in TESTS[room])
+    paths = ((f"tests/test_{name}.py", colons + test) for name, colons, test in parts)
+    return [path + test for path, test in paths if (tree / path).is_file()]
 
 
-def run_tests(copy: Copy, tests: list[str], *, keep_machine_code: bool = False) -> tuple[int, float, str]:
-    """Run tests in a forked process: its status, CPU seconds and the last lines that it printed."""
+def run_tests(copy: Copy, tests: list[str], fault_in: str | None = None) -> tuple[int, float, str]:
+    """Run tests in a forked process: its status, CPU seconds and the last lines that it printed.
+
+    Args:
+        copy: The tree.
+        tests: Files of tests.
+        fault_in: The module with a fault; None: there is none, and machine code is kept.
+    """
     machine_code, own = Path(copy.environment["NUMBA_CACHE_DIR"]), copy.folder / "machine-code-of-mutant"
     shutil.rmtree(own, ignore_errors=True)
-    if keep_machine_code:
+    if fault_in is None:
         own = machine_code
     else:
         shutil.copytree(machine_code, own, copy_function=os.link)  # files are replaced, never written to
@@ -306,6 +326,9 @@ def run_tests(copy: Copy, tests: list[str], *, keep_machine_code: bool = False) 
     child = os.fork()
     if child == 0:
         os.setsid()
+        if fault_in in sys.modules:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "rimsim"]:
+                del sys.modules[name]
         _play(copy, own, tests, output)
     _, status, used = os.wait4(child, 0)
     with suppress(ProcessLookupError):
@@ -349,7 +372,7 @@ def tried(copy: Copy, mutant: Mutant) -> Result:
     try:
         file.write_text(text, encoding="utf-8")
         copy.stamp(file)
-        status, seconds, output = run_tests(copy, tests_of(copy.tree, mutant.file))
+        status, seconds, output = run_tests(copy, tests_of(copy.tree, mutant.file), copy.module(file))
     finally:
         file.write_text(source, encoding="utf-8")
         copy.stamp(file)
@@ -358,10 +381,10 @@ def tried(copy: Copy, mutant: Mutant) -> Result:
     return Result(mutant, status != 0, seconds, by)
 
 
-def warm(copy: Copy, rooms: Sequence[str]) -> None:
+def warm(copy: Copy, files: set[str]) -> None:
     """Run all tests once without a fault: they must pass, and leave fits and machine code behind."""
-    for path in sorted({path for room in rooms for path in tests_of(copy.tree, room)}):
-        status, seconds, output = run_tests(copy, [path], keep_machine_code=True)
+    for path in sorted({path for file in files for path in tests_of(copy.tree, file)}):
+        status, seconds, output = run_tests(copy, [path])
         print(f"without a fault: {path} {seconds:.0f} CPU s", flush=True)
         if status:
             raise SystemExit(f"{path} fails without a fault:\n{output}")
@@ -382,6 +405,13 @@ def report(results: list[Result]) -> None:
             print(f"| {room or 'all'} | {total} | {share} | {here[False]} |")
 
 
+def _read(path: Path) -> list[Result]:
+    """The results of a file; none where there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    told = [json.loads(line) for line in lines]
+    return [Result(**(each | {"mutant": Mutant(**each["mutant"])})) for each in told]
+
+
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(
@@ -389,20 +419,21 @@ def main() -> None:
     )
     parser.add_argument("--sample", type=int, default=100, help="how many mutants (default 100)")
     parser.add_argument("--seed", type=int, default=0, help="which sample (default 0)")
-    parser.add_argument("--rooms", default=",".join(ROOMS), help=f"default: {','.join(ROOMS)}")
-    parser.add_argument("--out", type=Path, help="file of the results, as JSON lines")
+    parser.add_argument(
+        "--rooms", default=",".join(ROOMS), help=f"only the mutants of these (default: {','.join(ROOMS)})"
+    )
+    parser.add_argument("--out", type=Path, help="file of the results, as JSON lines; those in it are kept")
     parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
     parser.add_argument("--list", action="store_true", help="print the sample and end")
     given = parser.parse_args()
     folder = Path(tempfile.gettempdir()) / f"rimsim-mutants-{os.getuid()}"
     copy = Copy(folder)
     rooms = given.rooms.split(",")
+    earlier = _read(given.out) if given.out else []
     if given.again:
-        told = [json.loads(line) for line in given.again.read_text(encoding="utf-8").splitlines()]
-        mutants = [Mutant(**one["mutant"]) for one in told if not one["killed"]]
-        rooms = sorted({room for room in ROOMS for mutant in mutants if mutant.file.startswith(room)})
+        mutants = [result.mutant for result in _read(given.again) if not result.killed]
     else:
-        mutants = drawn(copy.tree, rooms, given.sample, given.seed)
+        mutants = drawn(copy.tree, given.sample, given.seed, given.rooms.split(","))
     if given.list:
         for mutant in mutants:
             print(f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
@@ -411,15 +442,16 @@ def main() -> None:
     sys.path.insert(0, str(copy.tree))
     for name in (*LIBRARIES, *BELOW):
         import_module(name)
-    warm(copy, rooms)
+    known = {result.mutant: result for result in earlier}
+    warm(copy, {mutant.file for mutant in mutants if mutant not in known})
     results = []
     for number, mutant in enumerate(mutants, 1):
-        result = tried(copy, mutant)
+        result = known.get(mutant) or tried(copy, mutant)
         results.append(result)
         word = f"killed by {result.by}" if result.killed else "SURVIVED"
         place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"
         print(f"{place} {result.seconds:.0f} s {word}", flush=True)
-        if given.out:
+        if given.out and mutant not in known:
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
     report(results)
