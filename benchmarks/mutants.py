@@ -428,7 +428,6 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path(tempfile.gettempdir()) / f"rimsim-mutants-{os.getuid()}"
     copy = Copy(folder)
-    rooms = given.rooms.split(",")
     earlier = _read(given.out) if given.out else []
     if given.again:
         mutants = [result.mutant for result in _read(given.again) if not result.killed]
