@@ -1,9 +1,9 @@
 """Which small faults do the tests see? ``python benchmarks/mutants.py [--sample N] [--seed S] [--rooms …]``.
 
 A sample of places in the code is drawn; at each, Cosmic Ray puts one fault in (another operator, a number more by one,
-a condition turned round, …), and the tests of ``TESTS`` run until one fails. Docstrings, annotations, ``__all__`` and
-what only a type checker reads are no places. All happens in a copy of the tree under the temporary folder; one process
-at a time, forked from one that has imported the libraries.
+a condition turned round, …), and those of the tests in ``TESTS`` that come through that function run, quick ones first,
+until one fails. Docstrings, annotations, ``__all__`` and what only a type checker reads are no places. All happens in a
+copy of the tree under the temporary folder; one process at a time, forked from one that has imported the libraries.
 
 A kernel's machine code is kept on disk by the time stamp of its file alone, which says nothing of the kernels and
 constants of other files that were compiled into it. So every file's stamp in the copy is made of its content and of the
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import builtins
 import difflib
 import hashlib
 import json
@@ -32,32 +33,46 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numba
+import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 HERE = Path(__file__).resolve().parent.parent
 ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/market")
-_MATCHING = (
+EXAMPLE = "rimsim/measures/example.py"
+"""Makes up rounds for tests of measures: it holds draws, not rules."""
+TESTS = (
+    "propensities",
+    "agents",
+    "agent_contract",
+    "online_agents",
+    "measures",
+    "measures_statistics",
+    "measures_contract",
+    "measures_own",
     "matching_dual",
     "matching_certificate",
     "matching_optimum",
     "matching_serving",
     "matching_chunks",
     "kernels",
+    "gpu",
+    "response",
+    "training_log",
+    "histories",
+    "plugs",
+    "market",
+    "envs",
+    "vector",
 )
-TESTS = {
-    "agents": ("propensities", "agents", "online_agents", "agents_contract"),
-    "agents/rollout.py": ("agents", "envs"),
-    "rimsim/measures": ("measures", "measures_statistics", "measures_contract", "measures_own"),
-    "rimsim/matching": _MATCHING,
-    "rimsim/matching/_device.py": ("gpu::test_ranking_by_tensor_operations_is_the_compiled_ranking",),
-    "rimsim/market": ("response", "training_log", "histories", "kernels", "market", "envs", "vector"),
-}
-"""Room, or file → its tests, ``tests/test_<name>.py``, in the order in which they run."""
+"""Names of the files of tests that are asked, ``tests/test_<name>.py``."""
 LIBRARIES = (
     "scipy.optimize",
     "scipy.stats",
@@ -65,18 +80,18 @@ LIBRARIES = (
     "pandas",
     "pyarrow.parquet",
     "torch",
-    "numba",
     "gymnasium",
     "rich.progress",
     "hypothesis.extra.numpy",
-    "pytest",
 )
 BELOW = ("rimsim.data", "rimsim.intensity", "rimsim.config", "rimsim.rng")
 """Loaded once, before any fault is in; loaded again where a fault is in what they import."""
 NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns")
 """Decorators that change how fast something is, not what it gives."""
-LIMIT = 240
-"""CPU seconds that the tests of one mutant may take; a loop without an end takes them all, and counts as seen."""
+MOST = 40
+"""CPU seconds of tests that are asked about one fault, as they took without one."""
+LIMIT = 3 * MOST
+"""CPU seconds that they may take; a loop without an end takes them all, and counts as seen."""
 
 
 MEMORY = 8 << 30
@@ -173,7 +188,7 @@ def drawn(tree: Path, sample: int, seed: int, rooms: Sequence[str]) -> list[Muta
 
     A room has its share of the sample, in an order of its own: what changes in one leaves the others' mutants alone.
     """
-    files = {room: sorted((tree / room).rglob("*.py")) for room in ROOMS}
+    files = {room: sorted(set((tree / room).rglob("*.py")) - {tree / EXAMPLE}) for room in ROOMS}
     found = {file: places(file) for group in files.values() for file in group}
     total = sum(map(len, found.values()))
     print(f"{total} places in {len(found)} files", flush=True)
@@ -243,7 +258,7 @@ class Copy:
         for file, tree in trees.items():
             for name in _defined(tree):
                 defined.setdefault(name, set()).add(file)
-        uses = {file: self._used(tree, defined) for file, tree in trees.items()}
+        uses = self.uses = {file: self._used(tree, defined) for file, tree in trees.items()}
         users: dict[Path, set[Path]] = {file: {file} for file in self.files}
         for file in self.files:
             todo = [file] if "@compiled" in file.read_text(encoding="utf-8") else []
@@ -287,49 +302,137 @@ class Copy:
             os.utime(file, (stamp, stamp))
 
     @property
+    def machine_code(self) -> Path:
+        """Where compiled kernels are kept."""
+        return self.folder / "machine-code"
+
+    @property
+    def digest(self) -> str:
+        """Of the content of all files, tests included."""
+        whole = hashlib.sha256()
+        for file in sorted(self.tree.rglob("*.py")):
+            whole.update(file.read_bytes())
+        return whole.hexdigest()[:12]
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables for a process that runs the copy."""
         return {
             "PYTHONPATH": str(self.tree),
             "RIMSIM_TEST_CACHE": str(self.folder / "fits"),
-            "NUMBA_CACHE_DIR": str(self.folder / "machine-code"),
+            "NUMBA_CACHE_DIR": str(self.machine_code),
             "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
 
 # -- the tests ------------------------------------------------------------------------------------------------------
 
 
-def tests_of(tree: Path, file: str) -> list[str]:
-    """The test files that concern a file."""
-    room = max((room for room in TESTS if file.startswith(room)), key=len)
-    parts = (name.partition("::") for name in TESTS[room])
-    paths = ((f"tests/test_{name}.py", colons + test) for name, colons, test in parts)
-    return [path + test for path, test in paths if (tree / path).is_file()]
+Reached: TypeAlias = dict[str, tuple[float, set[tuple[str, int]]]]
+"""Test → its CPU seconds, and the functions that it came through as file and first line."""
 
 
-def run_tests(copy: Copy, tests: list[str], fault_in: str | None = None) -> tuple[int, float, str]:
-    """Run tests in a forked process: its status, CPU seconds and the last lines that it printed.
+def function_at(tree: ast.Module, line: int) -> ast.FunctionDef | None:
+    """The innermost function that a line is in; None for a line of a module or class."""
+    inside = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return max(inside, key=lambda node: node.lineno, default=None)
 
-    Args:
-        copy: The tree.
-        tests: Files of tests.
-        fault_in: The module with a fault; None: there is none, and machine code is kept.
+
+def is_compiled(function: ast.FunctionDef) -> bool:
+    """Whether Numba compiles a function, so that nothing can be told from inside it."""
+    return any(ast.unparse(decorator) == "compiled" for decorator in function.decorator_list)
+
+
+def tests_of(copy: Copy, mutant: Mutant, reached: Reached) -> list[str]:
+    """The tests that come through the function of a fault, quick ones first.
+
+    For a kernel they are those that come through a file that uses it; for a line outside of functions, through its file
+    or one that uses it.
     """
-    machine_code, own = Path(copy.environment["NUMBA_CACHE_DIR"]), copy.folder / "machine-code-of-mutant"
-    shutil.rmtree(own, ignore_errors=True)
-    if fault_in is None:
-        own = machine_code
+    file = copy.tree / mutant.file
+    function = function_at(ast.parse(file.read_text(encoding="utf-8")), mutant.line)
+    if function is not None and not is_compiled(function):
+        through = {test for test, (_, places) in reached.items() if (mutant.file, function.lineno) in places}
     else:
-        shutil.copytree(machine_code, own, copy_function=os.link)  # files are replaced, never written to
-    output = copy.folder / "output.txt"
+        sources = copy.users[file] if function is not None else {file}
+        files = {
+            str(user.relative_to(copy.tree))
+            for user in copy.files
+            if copy.uses[user] & sources or user in sources
+        }
+        through = {
+            test for test, (_, places) in reached.items() if any(where in files for where, _ in places)
+        }
+    chosen: list[str] = []
+    left = float(MOST)
+    for test in sorted(through, key=lambda test: reached[test][0]):
+        left -= reached[test][0]
+        if left < 0:
+            break
+        chosen.append(test)
+    first = {test.partition("::")[0]: number for number, test in reversed(list(enumerate(chosen)))}
+    return sorted(
+        chosen, key=lambda test: first[test.partition("::")[0]]
+    )  # a file's together: it makes fixtures once
+
+
+class Recorder:
+    """A plugin of pytest that notes which functions each test comes through."""
+
+    def __init__(self) -> None:
+        self.reached: dict[str, tuple[float, list[tuple[str, int]]]] = {}
+        self.places: set[tuple[str, int]] = set()
+
+    def watch(self, tree: Path) -> None:
+        """Let every function of the rooms that is imported from now on note that it was called."""
+        vars(builtins)["_came_through"] = self.places.add
+        compile_source = SourceFileLoader.source_to_code
+
+        def noted(loader: SourceFileLoader, data: bytes, path: str, **options: Any) -> Any:
+            real = Path(path).resolve()
+            if not real.is_relative_to(tree) or not str(real.relative_to(tree)).startswith(ROOMS):
+                return compile_source(loader, data, path, **options)
+            module = ast.parse(data)
+            for node in ast.walk(module):
+                if isinstance(node, ast.FunctionDef) and not is_compiled(node):
+                    call = ast.parse(f"_came_through({(str(real.relative_to(tree)), node.lineno)!r})").body[0]
+                    after = 1 if ast.get_docstring(node) is not None else 0
+                    node.body.insert(after, ast.copy_location(call, node.body[0]))
+            return compile(ast.fix_missing_locations(module), path, "exec", dont_inherit=True)
+
+        vars(noted)["__name__"] = "source_to_code"
+        setattr(SourceFileLoader, "source_to_code", noted)  # noqa: B010  # a method of the standard library
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Run a test, its fixtures included."""
+        self.places.clear()
+        start = time.process_time()
+        yield
+        self.reached[item.nodeid] = (time.process_time() - start, sorted(self.places))
+
+
+def forked(folder: Path, action: Callable[[], int]) -> tuple[int, float, str]:
+    """Do something in a forked process: its status, CPU seconds and the last lines that it printed."""
+    output = folder / "output.txt"
     child = os.fork()
     if child == 0:
         os.setsid()
-        if fault_in in sys.modules:
-            for name in [name for name in sys.modules if name.partition(".")[0] == "rimsim"]:
-                del sys.modules[name]
-        _play(copy, own, tests, output)
+        out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        try:
+            status = action()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the fault was seen
+            print(error)
+            status = 1
+        sys.stdout.flush()
+        os._exit(status)
     _, status, used = os.wait4(child, 0)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what it may have left behind
@@ -337,57 +440,88 @@ def run_tests(copy: Copy, tests: list[str], fault_in: str | None = None) -> tupl
     return status, used.ru_utime + used.ru_stime, text[-3000:]
 
 
-def _play(copy: Copy, machine_code: Path, tests: list[str], output: Path) -> None:
-    """In the forked process: run tests and end."""
-    import numba  # noqa: PLC0415  # imported long ago
-    import pytest  # noqa: PLC0415
-
-    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    signal.alarm(4 * LIMIT)
-    os.chdir(copy.tree)
-    sys.dont_write_bytecode = True
+def play(tree: Path, tests: list[str], machine_code: Path, plugin: Recorder | None = None) -> int:
+    """Run tests in this process, until one fails."""
+    os.chdir(tree)
     numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = str(machine_code)
-    try:
-        status = int(
-            pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
-        )
-    except BaseException as error:  # noqa: BLE001  # whatever it is, the fault was seen
-        print(error)
-        status = 1
-    sys.stdout.flush()
-    os._exit(status)
+    quiet = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    return int(pytest.main([*quiet, *tests], [plugin] if plugin else []))
 
 
-def tried(copy: Copy, mutant: Mutant) -> Result:
+def load_again() -> None:
+    """Forget the modules of rimsim that were loaded before a fault was in."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rimsim"]:
+        del sys.modules[name]
+
+
+def tried(copy: Copy, mutant: Mutant, reached: Reached) -> Result:
     """Put a fault in, run the tests, take it out."""
     file = copy.tree / mutant.file
     source = file.read_text(encoding="utf-8")
+    tests = tests_of(copy, mutant, reached)
     text = mutated(source, mutant.operator, mutant.occurrence)
     if text is None:
         raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
+    if not tests:
+        return Result(mutant, killed=False, seconds=0.0, by="no test comes through")
+    own = copy.folder / "machine-code-of-mutant"
+    shutil.rmtree(own, ignore_errors=True)
+    shutil.copytree(copy.machine_code, own, copy_function=os.link)  # files are replaced, never written to
+
+    def action() -> int:
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        signal.alarm(10 * LIMIT)
+        if copy.module(file) in sys.modules:
+            load_again()
+        return play(copy.tree, tests, own)
+
     try:
         file.write_text(text, encoding="utf-8")
         copy.stamp(file)
-        status, seconds, output = run_tests(copy, tests_of(copy.tree, mutant.file), copy.module(file))
+        status, seconds, output = forked(copy.folder, action)
     finally:
         file.write_text(source, encoding="utf-8")
         copy.stamp(file)
     failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    by = failed[0].split(" - ")[0] if failed else "" if status == 0 else f"status {status}"
+    by = (
+        failed[0].split(" - ")[0]
+        if failed
+        else f"{len(tests)} tests pass"
+        if status == 0
+        else f"status {status}"
+    )
     return Result(mutant, status != 0, seconds, by)
 
 
-def warm(copy: Copy, files: set[str]) -> None:
-    """Run all tests once without a fault: they must pass, and leave fits and machine code behind."""
-    for path in sorted({path for file in files for path in tests_of(copy.tree, file)}):
-        status, seconds, output = run_tests(copy, [path])
+def recorded(copy: Copy) -> Reached:
+    """Run all tests without a fault: they must pass, and leave fits and machine code behind."""
+    store = copy.folder / f"reached-{copy.digest}.json"
+    found: dict[str, tuple[float, list[tuple[str, int]]]] = {}
+    if store.is_file():
+        found = json.loads(store.read_text(encoding="utf-8"))
+    paths = [f"tests/test_{name}.py" for name in TESTS]
+    for path in [] if found else [path for path in paths if (copy.tree / path).is_file()]:
+        part = copy.folder / "part.json"
+
+        def action(path: str = path, part: Path = part) -> int:
+            recorder = Recorder()
+            recorder.watch(copy.tree)
+            load_again()
+            status = play(copy.tree, [path], copy.machine_code, recorder)
+            part.write_text(json.dumps(recorder.reached), encoding="utf-8")
+            return status
+
+        status, seconds, output = forked(copy.folder, action)
         print(f"without a fault: {path} {seconds:.0f} CPU s", flush=True)
         if status:
             raise SystemExit(f"{path} fails without a fault:\n{output}")
+        found |= json.loads(part.read_text(encoding="utf-8"))
+    store.write_text(json.dumps(found), encoding="utf-8")
+    return {
+        test: (seconds, {(where, line) for where, line in places})
+        for test, (seconds, places) in found.items()
+    }
 
 
 def report(results: list[Result]) -> None:
@@ -438,14 +572,15 @@ def main() -> None:
             print(f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
         return
     os.environ.update(copy.environment)
+    sys.dont_write_bytecode = True
     sys.path.insert(0, str(copy.tree))
     for name in (*LIBRARIES, *BELOW):
         import_module(name)
     known = {result.mutant: result for result in earlier}
-    warm(copy, {mutant.file for mutant in mutants if mutant not in known})
+    reached = recorded(copy)
     results = []
     for number, mutant in enumerate(mutants, 1):
-        result = known.get(mutant) or tried(copy, mutant)
+        result = known.get(mutant) or tried(copy, mutant, reached)
         results.append(result)
         word = f"killed by {result.by}" if result.killed else "SURVIVED"
         place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"

@@ -1,0 +1,26 @@
+"""What an episode of an agent in the environment comes to."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+from small_markets import SMALL
+from test_envs import settings_of
+
+from rimsim.agents import make_agent, rollout
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_an_episode_counts_its_arrivals_and_its_rewards(kind):
+    """Steps are the arrivals of all rounds, the reward is consumptions + c·Σ_y min(E_y, b_y) of each."""
+    made = gymnasium.make("RIMMarket-v0", settings=settings_of(SMALL[kind]())).unwrapped
+    episode = rollout(made, make_agent("popularity"), seed=2)
+    closed = made.market.closed
+    assert episode.steps == sum(len(past.ledger.item) for past in closed)
+    expected = 0.0
+    for past in closed:
+        exposure = np.bincount(past.ledger.item[past.ledger.item >= 0], minlength=len(past.required))
+        met = np.minimum(exposure, past.required).sum()
+        expected += past.ledger.consumed.sum() + past.cost * met
+    assert episode.reward == pytest.approx(expected, rel=1e-9)
