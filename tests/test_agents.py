@@ -275,3 +275,29 @@ def test_every_call_of_an_agent_is_guarded(method, answer, message):
     setattr(agent, method, fail)
     with pytest.raises(AgentError, match=message):
         play_round(Market(small_scenario(rounds=1)), agent)
+
+
+DEFAULTS = {
+    "rim-dual": {"tol": 1e-3},
+    "rim-feedback": {"gain": 0.1, "tol": 1e-3, "closing": 0.02, "guard": False},
+    "rim-resolve": {
+        "every": 200,
+        "gain": 0.07,
+        "closing": 0.02,
+        "sample": 1.0,
+        "memory": 1.0,
+        "tol": 1e-3,
+    },
+    "entropic-dual": {"temperature": 0.1, "gain": 0.1, "closing": 0.05, "states": 500, "tol": 1e-3},
+    "p-mmf": {"strength": 1.0, "eta": 0.5, "momentum": 0.9},
+    "epsilon-greedy": {"epsilon": 0.1},
+    "offline-match": {"tol": 1e-4},
+    "hindsight": {"tol": 1e-4},
+}
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_options_that_are_left_out_have_the_values_that_figures_were_measured_with(name):
+    """A run without options is the run that the documentation's tables show."""
+    agent = make_agent(name)
+    assert {option: getattr(agent, option) for option in DEFAULTS[name]} == DEFAULTS[name]

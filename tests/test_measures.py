@@ -359,3 +359,8 @@ def test_ties_of_intensity_keep_the_order_of_arrival():
     slates = np.repeat(np.arange(10), 10)[:, None]
     binding = np.isin(np.arange(10), [2, 7])
     assert measures.who_pays(slates, binding, np.ones(100)).tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+
+
+def test_the_lorenz_curve_of_nothing_is_the_line_of_equality():
+    """Without a count every item holds its equal share: i/M for i = 0…M."""
+    assert measures.lorenz(np.zeros(4)).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
