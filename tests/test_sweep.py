@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rimsim import measures
 from rimsim.config import override, to_plain
-from rimsim.errors import ConfigError
+from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.study.run import resume
@@ -98,6 +98,17 @@ def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
     line[3] = "0.2,0.6"
     assert main([*line, "--resume", "--out", out]) == 2
     assert "found other options than it began with: sweep " in capsys.readouterr().err
+
+
+def test_a_sweep_is_not_begun_in_the_folder_of_another_run(swept, tmp_path):
+    """A comparison's folder is refused and stays as it was, as is that of a sweep."""
+    shutil.copytree(swept.folder / "points" / "beta=0.8", tmp_path / "one")
+    before = (tmp_path / "one" / "config.yaml").read_bytes()
+    for folder in (tmp_path / "one", swept.folder):
+        with pytest.raises(RunFolderError, match="already holds a run"):
+            sweep(small_scenario(), GRID, ("random",), seeds=1, out=folder)
+    assert (tmp_path / "one" / "config.yaml").read_bytes() == before
+    assert not (tmp_path / "one" / "points").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-import yaml
 
 from rimsim.config import to_plain
 from rimsim.data import load_log, require_usable
@@ -29,7 +28,7 @@ from rimsim.scenarios.backtesting.tasks import (
 )
 from rimsim.scenarios.store.load_report import load_facts, load_text
 from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, versions
-from rimsim.scenarios.store.write import write_table, write_text
+from rimsim.scenarios.store.write import write_table, write_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -140,7 +139,7 @@ def backtest(
         "versions": versions(),
     }
     with locked(folder):
-        write_text(folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+        write_yaml(folder / CONFIG, described)
         rows: list[tuple[object, ...]] = []
         reports: list[tuple[object, ...]] = []
         fits: list[tuple[object, ...]] = []

@@ -5,16 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import yaml
+
 from rimsim.errors import RunFolderError, reason
 from rimsim.files import draft_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
 
-__all__ = ["disk_errors", "write_bytes", "write_table", "write_text"]
+__all__ = ["disk_errors", "write_bytes", "write_table", "write_text", "write_yaml"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -26,6 +28,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def write_yaml(path: Path, described: Mapping[str, object]) -> None:
+    """Write a mapping as YAML, in its order, whole or not at all."""
+    write_text(path, yaml.safe_dump(dict(described), sort_keys=False, allow_unicode=True))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

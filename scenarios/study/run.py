@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from rimsim.config import to_plain
 from rimsim.errors import ArmsError, RunFolderError
@@ -32,7 +31,7 @@ from rimsim.scenarios.store.run_folder import (
     versions,
 )
 from rimsim.scenarios.store.status import is_finished
-from rimsim.scenarios.store.write import write_table, write_text
+from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.scenarios.study.arms import run_arms
 from rimsim.scenarios.study.changes import digests, require_unchanged
 from rimsim.scenarios.study.gather import failures_text, gather
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from rimsim.config import ScenarioConfig
     from rimsim.scenarios.execution.executor import Executor
 
 __all__ = ["begin", "resume", "run"]
@@ -64,10 +64,12 @@ def run(study: Study, command: str, execution: Execution) -> Run:
     """
     print_notes([plan.point.config for plan in study.plans], execution.console)
     with executor(execution) as run_jobs, locked(study.folder):
+        _require_free(study.folder)
         for plan in study.plans:
             begin(plan, command)
         if study.grid:
-            _describe(study, command)
+            described = _described(study.plans[0], command, study.base) | {"sweep": dict(study.grid)}
+            write_yaml(study.folder / CONFIG, described)
         return _finish(study, execution, run_jobs)
 
 
@@ -100,7 +102,7 @@ def resume(
     execution = Execution(batch_size, workers, backend, address, console)
     begun = load_run(folder)
     if begun.kind == "backtest":
-        load_run(folder, "comparison")
+        load_run(folder, "comparison")  # refuses, and names the command that repeats it
     study = study_of(begun)
     left = [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
     if not left and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
@@ -118,10 +120,27 @@ def begin(plan: Plan, command: str) -> None:
         RunFolderError: If the folder holds a run.
     """
     folder, config = plan.point.folder, plan.point.config
+    _require_free(folder)
+    world = build_world(config)
+    described = _described(plan, command, config) | {
+        "truth": None if world.truth is None else asdict(world.truth.report),
+        "log": load_facts(world.log),
+        "digests": digests(config, (*plan.agents, *plan.measures)),
+    }
+    events = np.bincount(world.past.item, minlength=world.log.n_items)
+    write_table(folder / CATALOGUE, pd.DataFrame({"item": np.arange(len(events)), "events": events}))
+    for name in (BEGUN, CONFIG):
+        write_yaml(folder / name, described)
+
+
+def _require_free(folder: Path) -> None:
     if (folder / CONFIG).exists():
         raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder, or to resume it")
-    world = build_world(config)
-    described = {
+
+
+def _described(plan: Plan, command: str, config: ScenarioConfig) -> dict[str, object]:
+    """For ``config.yaml``: what all points of a study share, and a scenario."""
+    return {
         "command": command,
         "arms": plan.names,
         "agents": list(plan.agents),
@@ -131,34 +150,8 @@ def begin(plan: Plan, command: str) -> None:
         "ledger": plan.ledger,
         "measures": records(plan.measures),
         "scenario": to_plain(config),
-        "truth": None if world.truth is None else asdict(world.truth.report),
-        "log": load_facts(world.log),
-        "digests": digests(config, (*plan.agents, *plan.measures)),
         "versions": versions(),
     }
-    events = np.bincount(world.past.item, minlength=world.log.n_items)
-    write_table(folder / CATALOGUE, pd.DataFrame({"item": np.arange(len(events)), "events": events}))
-    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    write_text(folder / BEGUN, text)
-    write_text(folder / CONFIG, text)
-
-
-def _describe(study: Study, command: str) -> None:
-    """Write the config of a sweep."""
-    plan = study.plans[0]
-    described = {
-        "command": command,
-        "sweep": dict(study.grid),
-        "arms": plan.names,
-        "agents": list(plan.agents),
-        "seeds": list(plan.seeds),
-        "certify": plan.certify,
-        "ledger": plan.ledger,
-        "measures": records(plan.measures),
-        "scenario": to_plain(study.base),
-        "versions": versions(),
-    }
-    write_text(study.folder / CONFIG, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
 
 
 def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
