@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -69,14 +68,10 @@ def _keep(arm: Arm, error: RimsimError) -> None:
             write_text(trouble, f"{error}\n")
 
 
-def _join(folder: Path, names: list[str], *, keep_parts: bool) -> None:
+def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     """Join the arms' tables, sorted so that equal runs have equal tables, and draw."""
-    parts = defaultdict(list)
-    for path in sorted((folder / "rounds").glob("*.parquet")):
-        table = pd.read_parquet(path)
-        parts[str(table["agent"].iloc[0])].append(table)
-    ordered = [table for name in names for table in parts[name]]
-    rounds = pd.concat(ordered, ignore_index=True)
+    tables = [pd.read_parquet(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
+    rounds = pd.concat(tables, ignore_index=True)
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
     rounds = rounds.drop(columns="_rank").reset_index(drop=True)

@@ -92,6 +92,8 @@ class Plan:
     """Texts for :func:`rimsim.agents.make_agent`."""
     frozen: tuple[str, ...]
     """Those agents that also get an arm whose model is never retrained."""
+    names: tuple[str, ...]
+    """Names of the arms in tables: of the agents, then of the frozen ones."""
     seeds: tuple[int, ...]
     """The seeds."""
     certify: bool
@@ -102,16 +104,8 @@ class Plan:
     """Place → measure of a user's own."""
 
     @property
-    def names(self) -> list[str]:
-        """Names of the arms in tables, frozen ones last."""
-        return [make_agent(text).name for text in self.agents] + [
-            make_agent(text).name + FROZEN for text in self.frozen
-        ]
-
-    @property
     def arms(self) -> list[Arm]:
         """Every agent, then the frozen ones, at each seed."""
-        names = self.names
         return [
             Arm(
                 config=self.point.config,
@@ -126,7 +120,7 @@ class Plan:
                 labels=self.point.labels,
             )
             for seed in self.seeds
-            for number, (agent, name) in enumerate(zip(self.agents + self.frozen, names, strict=True))
+            for number, (agent, name) in enumerate(zip(self.agents + self.frozen, self.names, strict=True))
         ]
 
 
@@ -173,7 +167,12 @@ def planned(
         with disk_errors(cache_folder()):
             world = build_world(point.config)  # a bad log or slate is refused before anything is written
         try_measures(measures, world.log.items, point.config.slate)
-        plans.append(Plan(point, tuple(agents), frozen, seeds, request.certify, request.ledger, measures))
+        names = [make_agent(text).name for text in agents] + [
+            make_agent(text).name + FROZEN for text in frozen
+        ]
+        plans.append(
+            Plan(point, tuple(agents), frozen, tuple(names), seeds, request.certify, request.ledger, measures)
+        )
     return Study(folder, base, grid, tuple(plans))
 
 
@@ -184,9 +183,9 @@ def study_of(run: Run) -> Study:
     for point in points_of(run.folder, run.scenario, grid):
         begun = load_run(point.folder)
         about = begun.config
-        agents, frozen, seeds = (tuple(about[name]) for name in ("agents", "frozen", "seeds"))
+        agents, frozen, names, seeds = (tuple(about[key]) for key in ("agents", "frozen", "arms", "seeds"))
         plans.append(
-            Plan(point, agents, frozen, seeds, about["certify"], about["ledger"], begun.own_measures)
+            Plan(point, agents, frozen, names, seeds, about["certify"], about["ledger"], begun.own_measures)
         )
     return Study(run.folder, run.scenario, grid, tuple(plans))
 

@@ -142,7 +142,7 @@ def _described(plan: Plan, command: str, config: ScenarioConfig) -> dict[str, ob
     """For ``config.yaml``: what all points of a study share, and a scenario."""
     return {
         "command": command,
-        "arms": plan.names,
+        "arms": list(plan.names),
         "agents": list(plan.agents),
         "frozen": list(plan.frozen),
         "seeds": list(plan.seeds),
