@@ -15,8 +15,9 @@ from rimsim import measures
 from rimsim.agents import make_agent, play_round
 from rimsim.config import find_scenario
 from rimsim.intensity import UserStates
+from rimsim.intensity.product import updated
 from rimsim.market import Market, initial_model
-from rimsim.market.platform import retrained, training_log
+from rimsim.market.platform import training_log
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog
@@ -50,25 +51,25 @@ def main() -> None:
         flush=True,
     )
     for _ in range(config.rounds - 1):
-        model = retrained(model, past, ground=False)
+        model = updated(model, past, ground=False)
     print(
         f"| updated {config.rounds - 1} times on the warm-up log alone | 0 | {top_coverage(model, past):.3f} |",
         flush=True,
     )
     for name in ("random", "rim-feedback", "relevance"):
-        market, agent, eaten = Market(config), make_agent(name), 0
+        market, agent, consumed = Market(config), make_agent(name), 0
         while not market.done:
             play_round(market, agent)
-            eaten += int(market.closed.pop().ledger.consumed.sum())
+            consumed += int(market.closed.pop().ledger.consumed.sum())
         print(
-            f"| updated every round, {name} | {eaten:,} | {top_coverage(market.model, past):.3f} |",
+            f"| updated every round, {name} | {consumed:,} | {top_coverage(market.model, past):.3f} |",
             flush=True,
         )
     rounds = market._past  # noqa: SLF001  # the log as the market kept it
     log = training_log(config.platform, past, rounds, market.schedule.stop, 0)
     refitted = initial_model(config, log, 0)
     print(
-        f"| fitted from scratch to the log that relevance left | {eaten:,} | {top_coverage(refitted, past):.3f} |"
+        f"| fitted from scratch to the log that relevance left | {consumed:,} | {top_coverage(refitted, past):.3f} |"
     )
 
 
