@@ -185,8 +185,8 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from what a run folder holds."""
+    from rimsim.scenarios.study.changes import require_same
     from rimsim.scenarios.study.plan import resolved
-    from rimsim.scenarios.study.resume_options import require_same
 
     scenario = asked.get("scenario", run.scenario)
     entries = ("agents", "measures", "seeds", "frozen", "certify", "ledger")

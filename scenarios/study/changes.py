@@ -1,4 +1,4 @@
-"""What has changed since a run began: its config, versions, the log, files of agents, measures and model."""
+"""What differs from how a run began: options given beside its folder, config, versions, the log, files."""
 
 from __future__ import annotations
 
@@ -7,20 +7,44 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from rimsim.config import to_plain
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file
 from rimsim.market import build_world
 from rimsim.market.build import own_places
 from rimsim.scenarios.store.run_folder import BEGUN, Run, versions
-from rimsim.scenarios.study.resume_options import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rimsim.config import ScenarioConfig
 
-__all__ = ["changes", "digests", "require_unchanged"]
+__all__ = ["changes", "digests", "require_same", "require_unchanged"]
+
+
+def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
+    """Refuse options that ask for something else than a run folder holds; a command can be repeated as it was.
+
+    Args:
+        run: The run that is gone on with or repeated.
+        scenario: The scenario that the options come to.
+        entries: Entry of the folder's config → what was given for it; None: nothing was.
+
+    Raises:
+        ConfigError: If they do; it names each difference.
+    """
+    kept = _flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
+    wanted = _flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
+    other = [
+        f"{name} {value!r}, where it has {kept.get(name)!r}"
+        for name, value in wanted.items()
+        if value != kept.get(name)
+    ]
+    if other:
+        raise ConfigError(
+            f"{run.folder}: found other options than it began with: {'; '.join(other)}; allowed: the same, or none"
+        )
 
 
 def require_unchanged(run: Run) -> None:
@@ -34,7 +58,7 @@ def require_unchanged(run: Run) -> None:
         raise RunFolderError(
             f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
         )
-    before, now = flat(yaml.safe_load(begun.read_text(encoding="utf-8"))), flat(run.config)
+    before, now = _flat(yaml.safe_load(begun.read_text(encoding="utf-8"))), _flat(run.config)
     edited = [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in before | now
@@ -77,3 +101,13 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     return {"log": log_digest(build_world(config).log)} | {
         str(file): sha256(file.read_bytes()).hexdigest() for file in files
     }
+
+
+def _flat(plain: object, name: str = "") -> dict[str, object]:
+    """Dotted names and values of nested mappings."""
+    if not isinstance(plain, dict):
+        return {name: plain}
+    named: dict[str, object] = {}
+    for key, value in plain.items():
+        named |= _flat(value, f"{name}.{key}" if name else str(key))
+    return named
