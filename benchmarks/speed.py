@@ -33,7 +33,7 @@ from rimsim.market import Market
 from rimsim.market.scoring import BLOCK
 from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.store.write import write_table
-from rimsim.scenarios.study.arm import run_arm
+from rimsim.scenarios.study.play import run_arm
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

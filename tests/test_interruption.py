@@ -282,7 +282,7 @@ def _stopped(folder, monkeypatch):
         raise MarketError("enough")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rimsim.scenarios.study.arm.save", save_and_stop)
+        patch.setattr("rimsim.scenarios.study.play.save", save_and_stop)
         with pytest.raises(ArmsError, match="enough"):
             compare(small_scenario(rounds=3), ("relevance",), seeds=1, out=folder, workers=1, frozen=[])
     return folder

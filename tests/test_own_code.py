@@ -220,7 +220,7 @@ def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_pa
         raise MarketError("enough")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rimsim.scenarios.study.arm.save", save_and_stop)
+        patch.setattr("rimsim.scenarios.study.play.save", save_and_stop)
         with pytest.raises(ArmsError, match="enough"):
             compare(config, ("relevance",), seeds=1, out=tmp_path / "part", workers=1, frozen=[])
     assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)

@@ -36,9 +36,9 @@ from rimsim.scenarios.execution.ray import (
 )
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.store.run_folder import versions
-from rimsim.scenarios.study.arm import run_arm
 from rimsim.scenarios.study.gather import gather
 from rimsim.scenarios.study.plan import Request, planned
+from rimsim.scenarios.study.play import run_arm
 from rimsim.scenarios.study.run import begin, resume
 
 FAULTY = Path(__file__).with_name("faulty_agents.py")

@@ -36,6 +36,7 @@ from rimsim.scenarios.pictures.style import (
     styles,
 )
 from rimsim.scenarios.pictures.tables import (
+    DECILES,
     REFERENCE,
     PictureTables,
     exposures,
@@ -225,7 +226,7 @@ def who_pays(tables: PictureTables) -> Figure | None:
     figure = frame(message, caption, 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
     plot_bands(ax, table, "decile", looks)
-    ax.set_xticks(range(1, 11))
+    ax.set_xticks(range(1, DECILES + 1))
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
     keep_lines_in_view(ax)

@@ -37,12 +37,11 @@ def subject(agents: Collection[str]) -> str:
     return (preferred + others + sorted(agents))[0]
 
 
-def per_cent(share: float, *, signed: bool = False) -> str:
+def per_cent(share: float) -> str:
     """A share for a sentence: more digits where it is small, a true minus sign."""
     value = 100 * share
     digits = 1 if 0 < abs(value) < 9.95 else 0
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-    return text.replace("-", "−") + " %"
+    return f"{value:.{digits}f}".replace("-", "−") + " %"
 
 
 def many(count: int, what: str) -> str:

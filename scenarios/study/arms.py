@@ -19,7 +19,7 @@ from rich.progress import (
 from rimsim.market.build import expected_arrivals
 from rimsim.scenarios.execution.local import LostWorkerError
 from rimsim.scenarios.execution.signals import stop_if_asked
-from rimsim.scenarios.study.arm import open_round, prepare, run_arm
+from rimsim.scenarios.study.play import open_round, prepare, run_arm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""One arm of a comparison: an agent, a seed, all rounds, and the tables it leaves."""
+"""An arm is played: all its rounds, and the tables and event files that it leaves."""
 
 from __future__ import annotations
 
