@@ -73,6 +73,8 @@ TESTS = (
     "vector",
     "guarantees",
     "rollout",
+    "hindsight",
+    "agent_options",
 )
 """Names of the files of tests that are asked, ``tests/test_<name>.py``."""
 LIBRARIES = (
@@ -250,17 +252,19 @@ class Copy:
             for room in ("rimsim", "agents", "envs", "scenarios")
             for file in (self.tree / room).rglob("*.py")
         )
+        self.parsed = {file: ast.parse(file.read_text(encoding="utf-8")) for file in self.files}
         self.users = self._users()
+        self.mentions = self._mentions()
         self.stamp()
 
     def _users(self) -> dict[Path, set[Path]]:
         """File → the files of kernels that use something of it, at any remove."""
-        trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in self.files}
+        trees = self.parsed
         defined: dict[str, set[Path]] = {}
         for file, tree in trees.items():
             for name in _defined(tree):
                 defined.setdefault(name, set()).add(file)
-        uses = self.uses = {file: self._used(tree, defined) for file, tree in trees.items()}
+        uses = {file: self._used(tree, defined) for file, tree in trees.items()}
         users: dict[Path, set[Path]] = {file: {file} for file in self.files}
         for file in self.files:
             todo = [file] if "@compiled" in file.read_text(encoding="utf-8") else []
@@ -284,6 +288,19 @@ class Copy:
                     whole = of_module.get(f"{node.module}.{alias.name}")
                     used |= {whole} if whole else {home} if home in homes else homes
         return used
+
+    def _mentions(self) -> dict[str, list[tuple[Path, ast.stmt]]]:
+        """Name → the functions and constants in which it stands."""
+        found: dict[str, list[tuple[Path, ast.stmt]]] = {}
+        for file, tree in self.parsed.items():
+            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+            constants = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+            for node in (*functions, *constants):
+                inside = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+                inside |= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+                for name in inside:
+                    found.setdefault(name, []).append((file, node))
+        return found
 
     def module(self, file: Path) -> str:
         """The module of a file of the copy."""
@@ -348,26 +365,43 @@ def is_compiled(function: ast.FunctionDef) -> bool:
     return any(ast.unparse(decorator) == "compiled" for decorator in function.decorator_list)
 
 
-def tests_of(copy: Copy, mutant: Mutant, reached: Reached) -> list[str]:
-    """The tests that come through the function of a fault, quick ones first.
+def functions_of(copy: Copy, mutant: Mutant) -> set[tuple[str, int]]:
+    """The functions that a fault can be noticed in, as file and first line.
 
-    For a kernel they are those that come through a file that uses it; for a line outside of functions, through its file
-    or one that uses it.
+    That is the function it is in. Of a kernel, and of a constant, they are those that name it, at any remove; of a line
+    of a class, its methods.
     """
-    file = copy.tree / mutant.file
-    function = function_at(ast.parse(file.read_text(encoding="utf-8")), mutant.line)
+    tree = copy.parsed[copy.tree / mutant.file]
+    function = function_at(tree, mutant.line)
     if function is not None and not is_compiled(function):
-        through = {test for test, (_, places) in reached.items() if (mutant.file, function.lineno) in places}
-    else:
-        sources = copy.users[file] if function is not None else {file}
-        files = {
-            str(user.relative_to(copy.tree))
-            for user in copy.files
-            if copy.uses[user] & sources or user in sources
-        }
-        through = {
-            test for test, (_, places) in reached.items() if any(where in files for where, _ in places)
-        }
+        return {(mutant.file, function.lineno)}
+    holder = next((node for node in tree.body if node.lineno <= mutant.line <= (node.end_lineno or 0)), None)
+    if function is None and isinstance(holder, ast.ClassDef):
+        methods = [node for node in ast.walk(holder) if isinstance(node, ast.FunctionDef)]
+        if methods:
+            return {(mutant.file, method.lineno) for method in methods}
+    todo = (
+        [function.name]
+        if function is not None
+        else list(_defined(ast.Module([holder] if holder else [], [])))
+    )
+    seen, found = set(todo), set()
+    while todo:
+        name = todo.pop()
+        for file, node in copy.mentions.get(name, ()):
+            if isinstance(node, ast.FunctionDef) and not is_compiled(node):
+                found.add((str(file.relative_to(copy.tree)), node.lineno))
+            else:
+                more = set(_defined(ast.Module([node], []))) - seen
+                seen |= more
+                todo += more
+    return found
+
+
+def tests_of(copy: Copy, mutant: Mutant, reached: Reached) -> list[str]:
+    """The tests that come through the functions a fault can be noticed in, quick ones first."""
+    functions = functions_of(copy, mutant)
+    through = [test for test, (_, places) in reached.items() if places & functions]
     chosen: list[str] = []
     left = float(MOST)
     for test in sorted(through, key=lambda test: reached[test][0]):
