@@ -92,10 +92,8 @@ BELOW = ("rimsim.data", "rimsim.intensity", "rimsim.config", "rimsim.rng")
 """Loaded once, before any fault is in; loaded again where a fault is in what they import."""
 NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns")
 """Decorators that change how fast something is, not what it gives."""
-MOST = 10
-"""CPU seconds of tests that are asked about one fault, as they took without one."""
-LIMIT = 6 * MOST
-"""CPU seconds that they may take; a loop without an end takes them all, and counts as seen."""
+LIMIT = 60
+"""CPU seconds beside those that the tests took without a fault; a loop without an end takes all, and counts as seen."""
 
 
 MEMORY = 8 << 30
@@ -398,12 +396,12 @@ def functions_of(copy: Copy, mutant: Mutant) -> set[tuple[str, int]]:
     return found
 
 
-def tests_of(copy: Copy, mutant: Mutant, reached: Reached) -> list[str]:
+def tests_of(copy: Copy, mutant: Mutant, reached: Reached, most: float) -> list[str]:
     """The tests that come through the functions a fault can be noticed in, quick ones first."""
     functions = functions_of(copy, mutant)
     through = [test for test, (_, places) in reached.items() if places & functions]
     chosen: list[str] = []
-    left = float(MOST)
+    left = most
     for test in sorted(through, key=lambda test: reached[test][0]):
         left -= reached[test][0]
         if left < 0:
@@ -488,11 +486,11 @@ def load_again() -> None:
         del sys.modules[name]
 
 
-def tried(copy: Copy, mutant: Mutant, reached: Reached) -> Result:
+def tried(copy: Copy, mutant: Mutant, reached: Reached, most: float) -> Result:
     """Put a fault in, run the tests, take it out."""
     file = copy.tree / mutant.file
     source = file.read_text(encoding="utf-8")
-    tests = tests_of(copy, mutant, reached)
+    tests = tests_of(copy, mutant, reached, most)
     text = mutated(source, mutant.operator, mutant.occurrence)
     if text is None:
         raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
@@ -503,9 +501,10 @@ def tried(copy: Copy, mutant: Mutant, reached: Reached) -> Result:
     shutil.copytree(copy.machine_code, own, copy_function=os.link)  # files are replaced, never written to
 
     def action() -> int:
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+        limit = LIMIT + round(2 * most)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        signal.alarm(10 * LIMIT)
+        signal.alarm(10 * limit)
         if copy.module(file) in sys.modules:
             load_again()
         return play(copy.tree, tests, own)
@@ -589,6 +588,12 @@ def main() -> None:
         "--rooms", default=",".join(ROOMS), help=f"only the mutants of these (default: {','.join(ROOMS)})"
     )
     parser.add_argument("--out", type=Path, help="file of the results, as JSON lines; those in it are kept")
+    parser.add_argument(
+        "--most",
+        type=float,
+        default=20,
+        help="CPU seconds of tests that are asked about a fault (default 20)",
+    )
     parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
     parser.add_argument("--list", action="store_true", help="print the sample and end")
     given = parser.parse_args()
@@ -612,7 +617,7 @@ def main() -> None:
     reached = recorded(copy)
     results = []
     for number, mutant in enumerate(mutants, 1):
-        result = known.get(mutant) or tried(copy, mutant, reached)
+        result = known.get(mutant) or tried(copy, mutant, reached, given.most)
         results.append(result)
         word = f"killed by {result.by}" if result.killed else "SURVIVED"
         place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"

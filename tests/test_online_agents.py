@@ -294,12 +294,13 @@ def test_resolving_solves_what_remains():
     )
 
 
-def test_copies_are_handed_out_as_the_adaptation_says():
-    """Slates of fair-rec equal a transcription with Python sets, copies left and even turns."""
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
+def test_copies_are_handed_out_as_the_adaptation_says(share):
+    """Slates of fair-rec equal a transcription with Python sets, copies left and even turns, of one item or more."""
     n, m, k = 60, 25, 4
     scores = skewed(n, m, 3)
     admissible = np.random.default_rng(1).random((n, m)) < 0.8
-    agent, view = make_agent("fair-rec"), view_of(n, m, k, share=0.7)
+    agent, view = make_agent("fair-rec"), view_of(n, m, k, share=share)
     agent.begin_round(view)
     slates = agent.act(arrivals_of(scores, admissible)).items
     copies = view.required.copy()
