@@ -30,17 +30,18 @@ class TestBuiltIn(AgentTests):
 
 @pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
 class TestDocumented(AgentTests):
-    """The agent that the documentation writes in 20 lines."""
+    """The agents that the documentation writes."""
 
-    @pytest.fixture(autouse=True)
-    def _written(self, tmp_path):
+    @pytest.fixture(autouse=True, params=["my_agent.py:FreshFirst", "my_prices.py:HalfPrice"])
+    def _written(self, request, tmp_path):
         text = (DOCS / "your-own.md").read_text(encoding="utf-8")
-        self.file = tmp_path / "my_agent.py"
-        self.file.write_text(text.split("# my_agent.py\n", 1)[1].split("```", 1)[0])
+        file = request.param.partition(":")[0]
+        (tmp_path / file).write_text(text.split(f"# {file}\n", 1)[1].split("```", 1)[0])
+        self.place = f"{tmp_path}/{request.param}"
 
     def make(self):
         """The agent of the page."""
-        return make_agent(f"{self.file}:FreshFirst")
+        return make_agent(self.place)
 
 
 class _Learner(Relevance):
