@@ -75,6 +75,7 @@ TESTS = (
     "rollout",
     "hindsight",
     "agent_options",
+    "interpreted",
 )
 """Names of the files of tests that are asked, ``tests/test_<name>.py``."""
 LIBRARIES = (

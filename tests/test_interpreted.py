@@ -1,0 +1,77 @@
+"""Kernels as plain Python: the same bytes as compiled, and an error where one leaves its arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from small_markets import SMALL
+
+from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
+from rimsim.config import DataConfig
+from rimsim.matching import solve_dual
+
+AGENTS = (*BUILT_IN, "rim-feedback(guard=True)", "rim-resolve(every=7)")
+
+
+def _tiny(kind):
+    """Some tens of arrivals over some thirty items."""
+    config = SMALL[kind](rounds=2, slate=3)
+    arrivals = dataclasses.replace(config.arrivals, per_round=24)
+    return dataclasses.replace(config, data=DataConfig(min_item_events=200), arrivals=arrivals)
+
+
+def digests():
+    """Digests of the ledgers of all agents in tiny markets, and of some solutions of the price problem."""
+    found = {}
+    for kind in sorted(SMALL):
+        for name in AGENTS:
+            if kind == "broadcast" or not getattr(BUILT_IN.get(name), "needs_audience", False):
+                agent = make_agent(name)
+                market = market_for(agent, _tiny(kind))
+                while not market.done:
+                    play_round(market, agent, 10)
+                found[f"{kind} {name}"] = _digest(
+                    part
+                    for closed in market.closed
+                    for part in (closed.ledger.item, closed.ledger.consumed, closed.ledger.probability)
+                )
+    for seed in range(12):
+        draw = np.random.default_rng(seed)
+        n, m, k = int(draw.integers(2, 12)), int(draw.integers(3, 9)), int(draw.integers(1, 4))
+        scores = (draw.integers(0, 5, (n, m)) / 4).astype(np.float32)
+        capacity, required = draw.integers(0, k + 1, n), draw.integers(0, n, m)
+        admissible = draw.random((n, m)) < 0.8
+        solution = solve_dual(scores, capacity, required, admissible=admissible, cost=0.7, tol=1e-6)
+        found[f"dual {seed}"] = _digest([solution.slates, np.round(solution.item_price, 9)])
+    return found
+
+
+def _digest(arrays):
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in arrays)).hexdigest()
+
+
+def test_compiled_kernels_do_what_their_python_does():
+    """In an interpreter without Numba's compiler no index leaves its array, and all digests are those of this one."""
+    own = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parent), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, __file__],
+        env=os.environ | own,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout) == digests()
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)
+    sys.stdout.write(json.dumps(digests()))
