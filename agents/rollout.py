@@ -57,7 +57,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
     env.reset(seed=seed)
     steps, total = 0, 0.0
     opened = -1
-    notes = _Notebook(agent, inner.market)
+    feedback_buffer = _FeedbackBuffer(agent, inner.market)
     while True:
         view_round = inner.market.round
         if view_round != opened:
@@ -68,7 +68,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         slates = _answer(agent, arrivals, view_round)
         inner.annotate(slates)
         _, reward, terminated, truncated, _ = env.step(slates.items[0])
-        notes.enter(inner.feedback)
+        feedback_buffer.enter(inner.feedback)
         steps, total = steps + 1, total + float(reward)
         if terminated or truncated:
             return Episode(steps, total)
@@ -119,14 +119,14 @@ def play_round(
     market.barrier_every = agent.barrier_every
     with _named(agent, f"before round {number}"):
         agent.begin_round(market.round_view())
-    notes = _Notebook(agent, market)
+    feedback_buffer = _FeedbackBuffer(agent, market)
     while not market.done and market.round == number:
-        with _told(agent, f"in round {number}"):
+        with _with_place(agent, f"in round {number}"):
             arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=agent.order_free)
         slates = _answer(agent, arrivals, number)
-        with _told(agent, f"in round {number}"):
+        with _with_place(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)
-        notes.enter(feedback)
+        feedback_buffer.enter(feedback)
         if report is not None:
             report(len(arrivals))
 
@@ -139,7 +139,7 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 
 @contextmanager
-def _told(agent: Agent, where: str) -> Iterator[None]:
+def _with_place(agent: Agent, where: str) -> Iterator[None]:
     """Let an error of ours say with which agent and where it came up; it keeps its kind."""
     try:
         yield
@@ -151,7 +151,7 @@ def _told(agent: Agent, where: str) -> Iterator[None]:
 def _named(agent: Agent, where: str) -> Iterator[None]:
     """Let whatever an agent raises say whose it is and where it came up."""
     try:
-        with _told(agent, where):
+        with _with_place(agent, where):
             yield
     except RimsimError:
         raise
@@ -159,37 +159,41 @@ def _named(agent: Agent, where: str) -> Iterator[None]:
         raise AgentError(f"agent {agent.name!r} raised {type(error).__name__} {where}: {error}") from error
 
 
-class _Notebook:
+class _FeedbackBuffer:
     """Collects feedback for an agent that learns, and hands it over at barriers, in clock order."""
 
     def __init__(self, agent: Agent, market: Market) -> None:
         self._learner = agent if isinstance(agent, LearningAgent) else None
         self._every = agent.barrier_every
         self._market = market
-        self._pages: list[Feedback] = []
+        self._unlearnt: list[Feedback] = []
         self._count = 0
 
     def enter(self, feedback: Feedback) -> None:
         """Note what came of a batch; at a barrier, or where the round ended, let the agent learn."""
         if self._learner is None:
             return
-        self._pages.append(feedback)
+        self._unlearnt.append(feedback)
         self._count += len(feedback.slates)
         at_barrier = self._every is not None and self._count % self._every == 0
         if at_barrier or self._market.served == 0 or self._market.done:
-            pages = sorted(
-                ((int(row), page, n) for page in self._pages for n, row in enumerate(page.arrivals.index)),
+            rows = sorted(
+                (
+                    (int(row), batch, n)
+                    for batch in self._unlearnt
+                    for n, row in enumerate(batch.arrivals.index)
+                ),
                 key=lambda entry: entry[0],
             )
-            for _, page, n in pages:
+            for _, batch, n in rows:
                 with _named(self._learner, f"learning in round {self._market.round}"):
-                    self._learner.learn(_one(page, n))
-            self._pages = []
+                    self._learner.learn(_row_of(batch, n))
+            self._unlearnt = []
             if not at_barrier:
                 self._count = 0
 
 
-def _one(page: Feedback, n: int) -> Feedback:
-    """Row n of a feedback as a feedback of its own, so that what is learnt cannot hang on the batch."""
+def _row_of(batch: Feedback, n: int) -> Feedback:
+    """Row n of a batch's feedback, so that what is learnt cannot depend on the batch."""
     row = slice(n, n + 1)
-    return Feedback(page.arrivals.rows(row), np.asarray(page.slates[row]), np.asarray(page.consumed[row]))
+    return Feedback(batch.arrivals.rows(row), np.asarray(batch.slates[row]), np.asarray(batch.consumed[row]))
