@@ -24,6 +24,7 @@ from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.store.run_folder import load_run, locked, versions
+from rimsim.scenarios.store.status import shown_rounds
 from rimsim.scenarios.study.checkpoint import save
 from rimsim.scenarios.study.run import resume
 
@@ -230,7 +231,7 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
         _run(folder, workers=2)
         os._exit(0)
     deadline = time.monotonic() + 60
-    while not list(folder.glob("rounds/*.parquet")) and time.monotonic() < deadline:
+    while not list(folder.glob("rounds/[!.]*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(parent, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
@@ -296,6 +297,17 @@ def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, plain, monkeyp
     resumed = resume(_stopped(tmp_path / "stopped", monkeypatch), workers=1)
     assert "bound" in set(resumed.rounds["metric"])
     assert digest(resumed) == digest(whole)
+
+
+def test_a_table_that_is_being_written_is_not_read(tmp_path, plain, monkeypatch):
+    """A run can be read while it goes on: drafts are no tables, and are gone when it is resumed."""
+    folder = _stopped(tmp_path / "stopped", monkeypatch)
+    (folder / "rounds" / ".draft-0.parquet").write_bytes(b"PAR1")
+    run = load_run(folder)
+    assert set(run.rounds["round"]) == {0}
+    assert set(shown_rounds(run)["round"]) == {0}
+    resume(folder, workers=1)
+    assert not _drafts(folder)
 
 
 # -- what is not resumed ------------------------------------------------------------------------------------------

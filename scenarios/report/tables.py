@@ -123,7 +123,7 @@ def print_report(
 
 def folder_places(folder: Path) -> list[tuple[str, str]]:
     """Where the tables, pictures and event files of a comparison or back-test are."""
-    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("*.png")))
+    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
     return [
         ("tables", f"{folder}/*.parquet"),
         ("pictures", f"{folder}/pictures/ ({pictures})"),

@@ -234,7 +234,10 @@ class Run:
         whole, parts = self.folder / f"{name}.parquet", f"{name}/*.parquet"
         if whole.is_file():
             return pd.read_parquet(whole)
-        tables = [pd.read_parquet(part) for part in sorted(self.folder.glob(parts))]
+        written = sorted(
+            path for path in self.folder.glob(parts) if not path.name.startswith(".")
+        )  # no drafts
+        tables = [pd.read_parquet(path) for path in written]
         if not tables:
             raise RunFolderError(
                 f"{self.folder}: holds neither {whole.name} nor {parts}; it is not finished, or makes no such table"

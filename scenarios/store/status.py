@@ -56,7 +56,7 @@ def status_of(run: Run) -> Status:
     arms = [(name, seed) for name in run.agents for seed in run.seeds]
     done = is_finished(run)
     complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
-    failed = () if done else tuple(sorted((run.folder / FAILURES).glob("*.txt")))
+    failed = () if done else tuple(sorted((run.folder / FAILURES).glob("[!.]*.txt")))
     return Status(len(arms), frozenset(complete), failed)
 
 
@@ -73,7 +73,7 @@ def shown_rounds(run: Run) -> pd.DataFrame:
     """
     if is_finished(run):
         return run.rounds
-    if not any((run.folder / "rounds").glob("*.parquet")):
+    if not any((run.folder / "rounds").glob("[!.]*.parquet")):
         return pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])
     complete, rounds = status_of(run).complete, run.rounds
     if complete:
