@@ -5,9 +5,9 @@ a condition turned round, …), and those of the tests in ``TESTS`` that come th
 until one fails. Docstrings, annotations, ``__all__`` and what only a type checker reads are no places. All happens in a
 copy of the tree under the temporary folder; one process at a time, forked from one that has imported the libraries.
 
-A kernel's machine code is kept on disk by the time stamp of its file alone, which says nothing of the kernels and
-constants of other files that were compiled into it. So every file's stamp in the copy is made of its content and of the
-content of all that its kernels use, and no fault hides behind old machine code.
+Numba keeps a kernel's machine code on disk for as long as its file stays as it is, whatever becomes of the kernels and
+constants of other files that were compiled into it. So a mutant begins without the machine code of all files that use
+something of its own, and no fault hides behind old code.
 
 ``--again FILE`` runs the survivors of the results in FILE once more. Results: docs/mutants.md.
 """
@@ -235,7 +235,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 
 
 class Copy:
-    """The files of this checkout, committed or not, in a folder of their own, with stamps that tell all they use."""
+    """The files of this checkout, committed or not, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.tree = folder, folder / "tree"
@@ -254,7 +254,6 @@ class Copy:
         self.parsed = {file: ast.parse(file.read_text(encoding="utf-8")) for file in self.files}
         self.users = self._users()
         self.mentions = self._mentions()
-        self.stamp()
 
     def _users(self) -> dict[Path, set[Path]]:
         """File → the files of kernels that use something of it, at any remove."""
@@ -307,27 +306,29 @@ class Copy:
         parts = parts if parts[0] == "rimsim" else ("rimsim", *parts)
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    def stamp(self, changed: Path | None = None) -> None:
-        """Give files, or those that use a changed one, a time made of all that they use."""
-        uses: dict[Path, list[Path]] = {file: [] for file in self.files}
-        for other, users in self.users.items():
-            for file in users:
-                uses[file].append(other)
-        content = {file: file.read_bytes() for file in self.files}
-        for file in self.files if changed is None else self.users[changed]:
-            whole = hashlib.sha256(b"".join(content[other] for other in sorted(uses[file]))).digest()
-            stamp = 1_000_000_000 + int.from_bytes(whole[:4], "big") // 8
-            os.utime(file, (stamp, stamp))
-
     @property
     def machine_code(self) -> Path:
-        """Where compiled kernels are kept."""
-        return self.folder / "machine-code"
+        """Where the compiled kernels of this code are kept."""
+        return self.folder / f"machine-code-{self.digest()}"
 
-    def digest(self, test: str) -> str:
-        """Of all code and of a file of tests."""
-        shared = [self.tree / "tests" / name for name in ("conftest.py", "small_markets.py")]
-        content = b"".join(file.read_bytes() for file in (*self.files, *shared, self.tree / test))
+    def machine_code_without(self, changed: Path) -> Path:
+        """A copy of the compiled kernels, without those that something of a changed file was compiled into."""
+        own = self.folder / "machine-code-of-mutant"
+        shutil.rmtree(own, ignore_errors=True)
+        shutil.copytree(self.machine_code, own, copy_function=os.link)  # files are replaced, never written to
+        for user in self.users[changed]:
+            for file in own.glob(f"*/{user.stem}.*"):
+                file.unlink()
+        return own
+
+    def digest(self, *tests: str) -> str:
+        """Of all code and of files of tests."""
+        shared = (
+            [self.tree / "tests" / name for name in ("conftest.py", "small_markets.py", *tests)]
+            if tests
+            else []
+        )
+        content = b"".join(file.read_bytes() for file in (*self.files, *shared))
         return hashlib.sha256(content).hexdigest()[:12]
 
     @property
@@ -497,9 +498,7 @@ def tried(copy: Copy, mutant: Mutant, reached: Reached, most: float) -> Result:
         raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
     if not tests:
         return Result(mutant, killed=False, seconds=0.0, by="no test comes through")
-    own = copy.folder / "machine-code-of-mutant"
-    shutil.rmtree(own, ignore_errors=True)
-    shutil.copytree(copy.machine_code, own, copy_function=os.link)  # files are replaced, never written to
+    own = copy.machine_code_without(file)
 
     def action() -> int:
         limit = LIMIT + round(2 * most)
@@ -512,11 +511,9 @@ def tried(copy: Copy, mutant: Mutant, reached: Reached, most: float) -> Result:
 
     try:
         file.write_text(text, encoding="utf-8")
-        copy.stamp(file)
         status, seconds, output = forked(copy.folder, action)
     finally:
         file.write_text(source, encoding="utf-8")
-        copy.stamp(file)
     failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
     by = (
         failed[0].split(" - ")[0]
@@ -533,7 +530,7 @@ def recorded(copy: Copy) -> Reached:
     found: dict[str, tuple[float, list[tuple[str, int]]]] = {}
     paths = (f"tests/test_{name}.py" for name in TESTS)
     for path in [path for path in paths if (copy.tree / path).is_file()]:
-        store = copy.folder / f"reached-{copy.digest(path)}.json"
+        store = copy.folder / f"reached-{copy.digest(Path(path).name)}.json"
 
         def action(path: str = path, store: Path = store) -> int:
             recorder = Recorder()
