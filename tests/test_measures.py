@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rimsim import measures
 from rimsim.errors import DataError
+from rimsim.measures.late import late_rounds
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)
 SOME_COUNTS = COUNTS.filter(lambda counts: counts.sum() > 0)
@@ -361,6 +362,21 @@ def test_ties_of_intensity_keep_the_order_of_arrival():
     assert measures.who_pays(slates, binding, np.ones(100)).tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 
 
-def test_the_lorenz_curve_of_nothing_is_the_line_of_equality():
+@pytest.mark.parametrize("m", [1, 2, 4, 5, 8])
+def test_the_lorenz_curve_of_nothing_is_the_line_of_equality(m):
     """Without a count every item holds its equal share: i/M for i = 0…M."""
-    assert measures.lorenz(np.zeros(4)).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert measures.lorenz(np.zeros(m)) == pytest.approx([i / m for i in range(m + 1)], abs=1e-15)
+
+
+def test_the_worst_ratio_is_the_least_share_of_a_guarantee():
+    """Three of four, five of two, one of three: a third; items without a guarantee do not count."""
+    assert measures.worst_ratio([3, 5, 1, 0], [4, 2, 3, 0]) == pytest.approx(1 / 3, rel=1e-15)
+    assert measures.worst_ratio([9, 4], [3, 2]) == pytest.approx(2.0, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("count", "late"), [(1, [0]), (2, [1]), (3, [2]), (4, [2, 3]), (7, [4, 5, 6]), (8, [4, 5, 6, 7])]
+)
+def test_late_rounds_are_the_last_half(count, late):
+    """The last ⌊n / 2⌋ rounds, and the only one of one."""
+    assert list(late_rounds(count)) == late
