@@ -294,6 +294,47 @@ def test_resolving_solves_what_remains():
     )
 
 
+@pytest.mark.parametrize(
+    ("memory", "sample", "present", "others"),
+    [(0.25, 0.5, 30, 30), (0.0, 0.5, 0, 60), (1e-9, 0.5, 1, 59), (1.0, 0.25, 30, 0), (1.0, 1.0, 40, 80)],
+)
+def test_what_is_solved_is_this_rounds_latest_states_after_last_rounds(memory, sample, present, others):
+    """The sample is the latest states of the round, filled up with states of the last round, evenly spaced."""
+    n, m, k = 120, 30, 3
+    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
+    agent = make_agent(f"rim-resolve(every=40,gain=0,memory={memory},sample={sample})")
+    view = view_of(n, m, k, past=past, cost=1.0)
+    agent.begin_round(view)
+    first = agent.item_price
+    slates = agent.act(arrivals_of(now.relevance.numpy()[:40], first=500))
+    exposure = np.bincount(slates.items.ravel(), minlength=m)
+    agent.act(arrivals_of(now.relevance.numpy()[40:80], first=540))
+    spaced = [int((place + 0.5) * n / others) for place in range(others)]
+    states = np.concatenate([past.intensity.numpy()[spaced], now.intensity.numpy()[40 - present : 40]])
+    share = np.maximum(view.required - exposure, 0) * (len(states) / (n - 40))
+    draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
+    floors = (np.floor(share) + (draw < share - np.floor(share))).astype(np.int64)
+    solution = solve_dual(
+        states,
+        k,
+        np.minimum(floors, len(states)),
+        cost=1.0,
+        prices=first,
+        tol=1e-3,
+        tie_seed=view.key,
+    )
+    np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
+
+
+@pytest.mark.parametrize("name", [*PRICED, "rim-dual"])
+def test_without_past_states_prices_begin_at_zero(name):
+    """Where nobody came before, there is nothing to solve prices on, and slates are served all the same."""
+    agent = make_agent(name)
+    agent.begin_round(view_of(20, 12, 2))
+    assert (agent.item_price == 0).all()
+    assert agent.act(arrivals_of(skewed(20, 12))).items.shape == (20, 2)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
 def test_copies_are_handed_out_as_the_adaptation_says(share):
     """Slates of fair-rec equal a transcription with Python sets, copies left and even turns, of one item or more."""
