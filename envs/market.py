@@ -212,11 +212,16 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         market, row, scores, note = self.market, self._row, self._waiting(), self._note
         slate = one_slate(action, self.config.slate)
         opened, cost = market.open, market.cost
-        answer = Slates(slate[None]) if note is None else Slates(slate[None], note.price, note.propensity)
+        answer = Slates(slate[None].copy())
+        if note is not None:
+            answer = as_slates(Slates(answer.items, note.price, note.propensity))
         self._note = None
+        revealed = self.arrivals if self.reveal_truth else None  # before what is consumed changes it
         shown, consumed = market.show(row, scores, answer, empty=True)
         self._feedback = lambda: Feedback(
-            opened.arrivals(row, scores, reveal_truth=self.reveal_truth), shown, consumed
+            opened.arrivals(row, scores, reveal_truth=False) if revealed is None else revealed,
+            shown,
+            consumed,
         )
         useful = count_useful(shown[0], opened.exposure, opened.required, self._exposure, self._shortfall)
         self._missing -= useful

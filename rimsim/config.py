@@ -76,6 +76,8 @@ Time = Annotated[float | str | None, BeforeValidator(_is_time)]
 def _pairs(options: object) -> object:
     """A mapping as pairs, and lists in it as tuples: what a frozen record can hold."""
     if isinstance(options, dict):
+        if any(isinstance(value, dict) for value in options.values()):
+            raise ValueError("an option is a mapping; allowed: numbers, texts and lists of them")
         return tuple((name, _pairs(value)) for name, value in options.items())
     return tuple(_pairs(value) for value in options) if isinstance(options, list) else options
 

@@ -7,7 +7,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from rimsim.config_errors import finding
@@ -40,12 +40,12 @@ def make_plug(
         where: A built-in name, ``path/to/file.py:Name`` or ``module:Name``.
         kind: The field that names it, such as ``arrivals.kind``, for errors.
         built_in: Name → class.
-        methods: What it must be able to do.
+        methods: Methods and attributes that it must have.
         options: Its options, by name.
         scenario: The config that it is made for; None where there is none.
 
     Raises:
-        ConfigError: If there is no such name, file or option, or what is made lacks a method.
+        ConfigError: If there is no such name, file or option, or what is made lacks a method or attribute.
     """
     factory = _factory(where, kind, built_in)
     origin = f"{kind} {where!r}"
@@ -60,7 +60,7 @@ def make_plug(
         raise ConfigError(
             f"{kind} {where!r} cannot be made from {dict(options) or 'no options'}: {type(error).__name__}: {error}"
         ) from error
-    lacks = [method for method in methods if not callable(getattr(plug, method, None))]
+    lacks = [method for method in methods if not hasattr(plug, method)]
     if lacks:
         raise ConfigError(
             f"{kind} {where!r} has no {', '.join(lacks)}; allowed: what has {', '.join(methods)}"
@@ -114,7 +114,7 @@ def _annotation(factory: Callable[..., Any], name: str) -> Any:
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307  # the file just ran
-        except NameError:
+        except Exception:  # noqa: BLE001  # imported for type checkers alone, or made in another way
             return Any
     return Any if annotation is inspect.Parameter.empty else annotation
 
@@ -123,6 +123,8 @@ def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
     """A value of an annotated type."""
     try:
         return TypeAdapter(annotation).validate_python(value)
+    except PydanticSchemaGenerationError:  # a type that cannot be checked
+        return value
     except ValidationError as error:
         raise _refused(error, name, origin) from None
 

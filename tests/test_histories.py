@@ -11,7 +11,6 @@ from small_markets import small_replay, small_scenario
 
 from rimsim.agents import top_k
 from rimsim.config import ArrivalsConfig, ConsumerConfig, PlatformConfig
-from rimsim.errors import MarketError
 from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson
 from rimsim.market import Market
 from rimsim.market.histories import Histories, LoggedPast
@@ -100,15 +99,16 @@ def test_histories_grow():
     assert items.tolist() == first + list(range(9000)) + second
 
 
-def test_an_event_that_would_be_seen_before_an_earlier_one_is_refused():
-    """Events of a slot become visible in the order of consumption; another slot may be earlier."""
+def test_an_event_goes_before_those_that_are_visible_later():
+    """What is entered ahead does not keep out what becomes visible before it; of one tick, the last entered is last."""
     histories = _empty()
-    histories.append(np.array([1]), np.array([50]), np.array([3]))
-    histories.append(np.array([2]), np.array([40]), np.array([3]))
-    with pytest.raises(
-        MarketError, match="user 1: an event is visible from tick 49, earlier than .* from 50"
-    ):
-        histories.append(np.array([1]), np.array([49]), np.array([4]))
+    for tick, item in ((50, 3), (90, 4), (49, 5), (90, 6), (50, 7), (10, 8)):
+        histories.append(np.array([1]), np.array([tick]), np.array([item]))
+    _, ticks, items = histories.all_events()
+    assert list(zip(ticks.tolist(), items.tolist(), strict=True)) == [
+        (10, 8), (49, 5), (50, 3), (50, 7), (90, 4), (90, 6),
+    ]  # fmt: skip
+    assert histories.visible_at(np.array([1, 1, 1]), np.array([9, 50, 90])).tolist() == [0, 4, 6]
 
 
 CLONES = {"arrivals": ArrivalsConfig(per_round=400, max_visits=6), "rounds": 1}

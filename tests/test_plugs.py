@@ -7,15 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_markets import small_scenario
 
 from rimsim.config import ArrivalsConfig, override, to_plain
-from rimsim.errors import ArmsError, ConfigError
-from rimsim.market import build_world
+from rimsim.errors import ArmsError, ConfigError, MarketError
+from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
+from rimsim.market.arrivals.clones import Clones
 from rimsim.market.build import check_plugs
 from rimsim.market.consumers import BUILT_IN as CONSUMERS
+from rimsim.market.consumers import Intensity, Organic
+from rimsim.matching import top_k
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.store.digest import digest
@@ -175,7 +179,10 @@ class Broken:
         ({"consumer.kind": "intensty"}, "consumer.kind is 'intensty'.*Did you mean 'intensity'"),
         ({"arrivals.kind": "own.py"}, "own.py.* is a file; allowed: the file and a name in it"),
         ({"arrivals.kind": "own.py:Clone"}, "own.py has no 'Clone'.*Did you mean 'Clones'"),
-        ({"arrivals.kind": "own.py:Half"}, "has no round; allowed: what has opening, round"),
+        (
+            {"arrivals.kind": "own.py:Half"},
+            "has no round, known_beforehand, keeps_users; allowed: what has opening, round",
+        ),
         ({"arrivals.kind": "own.py:Broken"}, "cannot be made from no options: ValueError: no luck"),
         ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
         ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
@@ -246,3 +253,92 @@ def test_a_slip_in_a_consumer_is_told(tmp_path, monkeypatch, right, wrong, messa
     run = compare(config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
     sold = run.ledger["consumed"]
     assert abs(sold.mean() - 0.2) < 4 * (0.16 / len(sold)) ** 0.5
+
+
+class Growing(Clones):
+    """As many arrivals as rounds are kept, and then some: they depend on what went before."""
+
+    def round(self, number, so_far):
+        """So many clones."""
+        scenario = override(self._scenario, {"arrivals.per_round": 40 + 10 * len(so_far.past)})
+        return Clones(scenario).round(number, so_far)
+
+
+def test_arrivals_that_depend_on_rounds_before_are_the_same_after_a_resume():
+    """A market goes on with the arrivals that it had, also where older rounds are forgotten."""
+    config = small_scenario(rounds=6)
+    worlds = {"world": build_world(config), "arrivals": Growing(config)}
+
+    def played(market, until):
+        while not market.done and market.round < until:
+            arrivals = market.next_arrivals()
+            market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+        return market
+
+    whole, first = played(Market(config, **worlds), 6), played(Market(config, **worlds), 4)
+    second = Market(config, **worlds)
+    second.load_state(first.state)
+    played(second, 6)
+    assert [len(closed.ledger.schedule) for closed in whole.closed] == [40, 50, 60, 70, 70, 70]
+    for one, other in zip(whole.closed[4:], second.closed, strict=True):
+        np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
+        np.testing.assert_array_equal(one.ledger.consumed, other.ledger.consumed)
+
+
+def test_kept_users_have_the_same_slots():
+    """A process that keeps users and gives them other slots in the next round is refused."""
+    config = small_scenario()
+    clones = Clones(config)
+    clones.keeps_users = True
+    market = Market(config, world=build_world(config), arrivals=clones)
+
+    def play():
+        while not market.done:
+            arrivals = market.next_arrivals()
+            market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
+
+    with pytest.raises(
+        MarketError, match="arrivals of round 1: user of the slots is not that of the round before"
+    ):
+        play()
+
+
+class Snacking(Intensity):
+    """Beside what is shown, every visitor takes one item by himself an hour later."""
+
+    item, late = 0, 3_600_000_000
+
+    def organic(self, visits):
+        """One item an hour later."""
+        tick = visits.schedule.tick[visits.row] + self.late
+        return Organic(visits.row, tick, np.full(len(visits), self.item))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, None])
+def test_organic_events_and_slates_go_together(batch_size):
+    """What a visitor takes by himself is known an hour later, beside what is sold, whatever the batches."""
+    config = override(small_scenario(rounds=1), {"arrivals.round_length": "6h", "consumer.attraction": 5.0})
+    market = Market(config, world=build_world(config), consumer=Snacking(config))
+    opened = market.open
+    while not market.done:
+        arrivals = market.next_arrivals(batch_size)
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+    slots, ticks, items = opened.histories.all_events()
+    assert (items == 0).sum() >= market.n_arrivals
+    for slot in np.unique(slots):
+        assert (np.diff(ticks[slots == slot]) >= 0).all()
+    assert len(items) == market.n_arrivals + market.closed[0].ledger.consumed.sum()
+
+
+@pytest.mark.parametrize(("item", "late"), [(10**6, 0), (-1, 0), (0, -1)])
+def test_organic_events_that_cannot_be_are_refused(item, late):
+    """An item outside the catalogue, or an event before its visit, is an error, and nothing is entered."""
+    config = small_scenario(rounds=1)
+    consumer = Snacking(config)
+    consumer.item, consumer.late = item, late
+    market = Market(config, world=build_world(config), consumer=consumer)
+    arrivals = market.next_arrivals(3)
+    with pytest.raises(MarketError, match="Snacking.organic: .*items from 0 to"):
+        market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
+    assert not market.exposure.any()
+    assert market.served == 0

@@ -14,7 +14,7 @@ import torch
 
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError
+from rimsim.errors import ConfigError, MarketError
 from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market.arrivals import RoundsSoFar, make_arrivals
@@ -37,6 +37,8 @@ __all__ = [
     "expected_arrivals",
     "own_places",
     "plugs_of",
+    "read_log",
+    "require_pair",
     "warm_model",
     "world_of",
 ]
@@ -51,7 +53,16 @@ def build_world(config: ScenarioConfig) -> World:
         ConfigError: If the scenario asks for more than the log has.
     """
     torch.set_num_threads(1)  # the bits of a fit depend on the number of threads, and workers share the cores
-    arrivals, consumer = plugs_of(config)
+    return world_of(read_log(config), config, *plugs_of(config))
+
+
+def read_log(config: ScenarioConfig) -> EventLog:
+    """The log of a scenario.
+
+    Raises:
+        DataError: If it cannot be read.
+        ConfigError: If the scenario asks for more than it has.
+    """
     data = config.data
     log = load_log(data)
     if config.slate > log.n_items:
@@ -62,7 +73,7 @@ def build_world(config: ScenarioConfig) -> World:
     require_usable(
         log, Needs(items=max(2, config.slate), gap=duration_seconds(data.session_gap)), use="run the market"
     )
-    return world_of(log, config, arrivals, consumer)
+    return log
 
 
 def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, consumer: Consumer) -> World:
@@ -77,12 +88,25 @@ def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, co
     sessions = log.sessions(config.data.session_gap)
     opening = arrivals.opening(log)
     given = np.zeros(log.n_items) if opening.release is None else np.asarray(opening.release, np.float64)
+    past = opening.past
+    if given.shape != (log.n_items,) or not np.isfinite(given).all():
+        raise MarketError(
+            f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}; allowed: ({log.n_items},) "
+            "seconds, 0 for what is there from the start"
+        )
+    if (past.n_users, past.n_items) != (log.n_users, log.n_items) or past.time.max(
+        initial=-np.inf
+    ) > opening.time:
+        raise MarketError(
+            f"arrivals.kind {config.arrivals.kind!r}: the past has {past.n_users} users and {past.n_items} items; "
+            f"allowed: the log's {log.n_users} and {log.n_items}, and no event after the opening"
+        )
     release = np.where(given == 0, ALWAYS, ticks(given))
     return World(
         log=log,
         sessions=sessions,
-        past=opening.past,
-        past_sessions=opening.past.sessions(config.data.session_gap),
+        past=past,
+        past_sessions=past.sessions(config.data.session_gap),
         opening=opening.time,
         release=release,
         last_release=int(release.max()),
@@ -98,12 +122,21 @@ def plugs_of(config: ScenarioConfig) -> tuple[ArrivalProcess, Consumer]:
         ConfigError: If nothing has the name, a file of the user's own cannot be used, or the two do not go together.
     """
     arrivals, consumer = make_arrivals(config), make_consumer(config)
+    require_pair(arrivals, consumer)
+    return arrivals, consumer
+
+
+def require_pair(arrivals: ArrivalProcess, consumer: Consumer) -> None:
+    """Refuse a consumer that needs the log's sessions where none are replayed.
+
+    Raises:
+        ConfigError: If so.
+    """
     if getattr(consumer, "needs_sessions", False) and not getattr(arrivals, "replays_sessions", False):
         raise ConfigError(
-            f"consumer.kind is {config.consumer.kind!r} with {config.arrivals.kind}, which have no logged future to "
-            "hit; allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
+            f"{type(consumer).__name__} hits what users did in the log, with {type(arrivals).__name__}, which have no "
+            "logged future; allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
         )
-    return arrivals, consumer
 
 
 def check_plugs(config: ScenarioConfig) -> None:
@@ -124,6 +157,8 @@ def own_places(config: ScenarioConfig) -> list[str]:
 def expected_arrivals(config: ScenarioConfig) -> int:
     """Arrivals of all rounds of a scenario, as far as they can be known beforehand: for a progress bar."""
     so_far, arrivals = RoundsSoFar(build_world(config), seed=0), make_arrivals(config)
+    if not arrivals.keeps_users:
+        return config.rounds * len(arrivals.round(0, so_far))
     return sum(len(arrivals.round(number, so_far)) for number in range(config.rounds))
 
 

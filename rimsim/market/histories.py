@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.errors import MarketError
 from rimsim.intensity.states import UserStates
 from rimsim.market.clock import TICKS, seconds
 
@@ -75,35 +74,36 @@ class Events(NamedTuple):
 
 
 @compiled
-def _append_one(slot: int, tick: int, item: int, events: Events) -> bool:
-    """Append an event; returns whether it would be visible earlier than the slot's newest, and leaves it then."""
-    if tick < events.newest[slot]:
-        return True
+def _enter(slot: int, tick: int, item: int, events: Events) -> None:
+    """Enter an event after those of its slot that are visible by its tick."""
     place = events.size[0]
-    events.tick[place], events.item[place], events.next[place] = tick, item, -1
-    if events.counts[slot]:
-        events.next[events.last[slot]] = place
+    before, following = events.last[slot], -1
+    if events.newest[slot] > tick:  # what a visitor does by himself may have been entered ahead
+        before, following = -1, events.first[slot]
+        while events.tick[following] <= tick:  # ends at the newest event, if not before
+            before, following = following, events.next[following]
+    events.tick[place], events.item[place], events.next[place] = tick, item, following
+    if before >= 0:
+        events.next[before] = place
     else:
         events.first[slot] = place
-    events.last[slot], events.newest[slot] = place, tick
+    if following < 0:
+        events.last[slot], events.newest[slot] = place, tick
     events.counts[slot] += 1
     events.size[0] = place + 1
-    return False
 
 
 @compiled
-def _append(
+def _enter_all(
     slots: NDArray[np.int64], ticks: NDArray[np.int64], items: NDArray[np.int64], events: Events
-) -> int:
-    """Append (n,) events; returns the first that is too early, or −1."""
+) -> None:
+    """Enter (n,) events."""
     for n in range(len(slots)):
-        if _append_one(slots[n], ticks[n], items[n], events):
-            return n
-    return -1
+        _enter(slots[n], ticks[n], items[n], events)
 
 
 @compiled
-def _append_marked(
+def _enter_marked(
     slots: NDArray[np.int64],
     ticks: NDArray[np.int64],
     items: NDArray[np.int64],
@@ -116,17 +116,16 @@ def _append_marked(
     item: NDArray[np.int64],
     following: NDArray[np.int64],
     size: NDArray[np.int64],
-) -> int:
-    """Append the marked ones of (n, k) items, row after row; returns the first row that is too early, or −1.
+) -> None:
+    """Enter the marked ones of (n, k) items, row after row.
 
-    The events come as arrays: to hand over their record takes longer than to append what one slate sold.
+    The events come as arrays: to hand over their record takes longer than to enter what one slate sold.
     """
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
         for position in range(items.shape[1]):
-            if marked[n, position] and _append_one(slots[n], ticks[n], items[n, position], events):
-                return n
-    return -1
+            if marked[n, position]:
+                _enter(slots[n], ticks[n], items[n, position], events)
 
 
 @compiled
@@ -273,14 +272,11 @@ class Histories:
 
         Args:
             slots: (n,) who consumed.
-            ticks: (n,) from when on each is visible; never earlier than what its slot has.
+            ticks: (n,) from when on each is visible.
             items: (n,) what was consumed.
-
-        Raises:
-            MarketError: If an event would be visible before an earlier one of its slot.
         """
         self._make_room(len(items))
-        self._require(_append(slots, ticks, items, self.events), slots, ticks)
+        _enter_all(slots, ticks, items, self.events)
 
     def append_marked(
         self,
@@ -291,15 +287,7 @@ class Histories:
     ) -> None:
         """Enter the marked ones of (n, k) items, visible from ticks (n,) on; else as :meth:`append`."""
         self._make_room(items.size)
-        self._require(_append_marked(slots, ticks, items, marked, *self.events), slots, ticks)
-
-    def _require(self, early: int, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> None:
-        if early >= 0:
-            slot = slots[early]
-            raise MarketError(
-                f"user {int(self.user[slot])}: an event is visible from tick {int(ticks[early])}, earlier than the one "
-                f"before it, from {int(self.events.newest[slot])}; allowed: in the order of consumption"
-            )
+        _enter_marked(slots, ticks, items, marked, *self.events)
 
     def _make_room(self, n: int) -> None:
         events = self.events
@@ -313,7 +301,7 @@ class Histories:
             )
 
     def all_events(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Slots, ticks and items (n,) of all events, by slot, then in order of consumption."""
+        """Slots, ticks and items (n,) of all events, by slot, in the order in which they become visible."""
         counts = self.events.counts
         slots = np.arange(len(counts))
         return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)

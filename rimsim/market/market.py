@@ -14,11 +14,11 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.intensity.contract import depends_on_state, rescale_of
 from rimsim.intensity.product import updated
-from rimsim.market.arrivals import RoundsSoFar, checked_schedule
+from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.schedule import row_capacity
-from rimsim.market.build import build_world, plugs_of, warm_model
+from rimsim.market.build import build_world, read_log, require_pair, warm_model, world_of
 from rimsim.market.clock import Clock, ticks
-from rimsim.market.consumers import relevant_items
+from rimsim.market.consumers import make_consumer, relevant_items
 from rimsim.market.guarantees import required_by_release
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.models import initial_model
@@ -125,14 +125,18 @@ class Market:
         torch.set_num_threads(1)  # bits of a matrix product depend on the number of threads
         self.config = config
         self.seeds = Seeds() if seeds is None else seeds
-        self.world = build_world(config) if world is None else world
-        named = plugs_of(config)
-        self.arrivals = named[0] if arrivals is None else arrivals
-        self.consumer = named[1] if consumer is None else consumer
+        self.arrivals = make_arrivals(config) if arrivals is None else arrivals
+        self.consumer = make_consumer(config) if consumer is None else consumer
+        require_pair(self.arrivals, self.consumer)
+        shared = world is None and arrivals is None and consumer is None
+        if world is None:
+            plugs = self.arrivals, self.consumer
+            world = build_world(config) if shared else world_of(read_log(config), config, *plugs)
+        self.world = world
         self._handed_in = model is not None
         if model is not None:
             self.model = model
-        elif world is None:
+        elif shared:
             self.model = warm_model(config, self.seeds.model)
         else:
             self.model = initial_model(config, world.past, self.seeds.model)
@@ -287,7 +291,7 @@ class Market:
             model=self.model,
             before=self._before,
             log_counts=self._log_counts,
-            past=np.array([past.number for past in self._past], np.int64),
+            past=tuple((past.number, past.schedule) for past in self._past),
             events=np.concatenate([np.zeros((0, 4), np.int64), *events]),
         )
 
@@ -310,8 +314,7 @@ class Market:
         keeps = self.arrivals.keeps_users
         kept: dict[int, Histories] = {}
         self._past = []
-        for number in state.past.tolist():
-            schedule = self._schedule_of(number)
+        for number, schedule in state.past:
             key = 0 if keeps else number
             if key not in kept:
                 kept[key] = Histories(schedule, self._logged_past)
@@ -324,7 +327,7 @@ class Market:
 
     def _schedule_of(self, number: int) -> Schedule:
         so_far = RoundsSoFar(self.world, self.seeds.arrivals, tuple(self._past))
-        return checked_schedule(self.arrivals.round(number, so_far), number)
+        return checked_schedule(self.arrivals.round(number, so_far), number, self.world.log.n_users)
 
     def _capacity(self, schedule: Schedule) -> NDArray[np.int64] | None:
         return row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
@@ -333,6 +336,7 @@ class Market:
         """The round that comes next, with its guarantees and its cost of a missing exposure."""
         config, world, schedule = self.config, self.world, self._schedule_of(self.round)
         if self.arrivals.keeps_users and self._past:
+            self._require_same_users(self._past[-1].schedule, schedule)
             histories = self._past[-1].histories
         else:
             histories = Histories(schedule, self._logged_past)
@@ -356,6 +360,15 @@ class Market:
                 config.exposure, schedule, positions, world.release, self.seeds.arrivals, self.round
             ),
         )
+
+    def _require_same_users(self, before: Schedule, now: Schedule) -> None:
+        same = (("user", before.user, now.user), ("log_user", before.log_user, now.log_user))
+        for name, one, other in (*same, ("shift", before.shift, now.shift)):
+            if not np.array_equal(one, other):
+                raise MarketError(
+                    f"arrivals of round {self.round}: {name} of the slots is not that of the round before; allowed "
+                    "with keeps_users: the same slots in every round"
+                )
 
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""

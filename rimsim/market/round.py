@@ -97,6 +97,8 @@ class OpenRound:
         self._n_arrived = 0
         self.served = 0
         """Arrivals that have been served."""
+        self._shown = np.zeros(len(schedule), bool)
+        """(n,) which they are."""
         self._over = False
         self._clock = clock
         clock.start(self._arrive())
@@ -243,13 +245,14 @@ class OpenRound:
         if self.capacity is not None:
             slates = within_capacity(slates, self.capacity[rows])
         visits = self.visits(rows)
-        response = self._response(visits, slates.items)
+        response, organic = self._response(visits, slates.items), self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.exposure)
         if not self._hits_only and response.consumed.any():
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
-        self._append(self.histories, self._consumer.organic(visits))
+        self._append(self.histories, organic)
+        self._shown[rows] = True
         self._handed -= waiting
         self._busy.difference_update(self.schedule.slot[rows].tolist())
         self._scores.drop(rows)
@@ -260,7 +263,7 @@ class OpenRound:
         """What visits make of their slates.
 
         Raises:
-            MarketError: If the consumer's answer is not one for each position.
+            MarketError: If the consumer's answer is not one for each position, or it consumes what is not shown.
         """
         response = self._consumer.respond(visits, slates)
         if response.consumed.dtype != np.bool_ or not (
@@ -271,7 +274,35 @@ class OpenRound:
                 f"{response.consumed.shape}, probability {response.probability.shape}, intensity "
                 f"{response.intensity.shape}; allowed: bool, and {slates.shape} for each, a number a position"
             )
+        if slates.min(initial=0) < 0 and (response.consumed & (slates < 0)).any():
+            raise MarketError(
+                f"{type(self._consumer).__name__}.respond: found an empty position that is consumed; allowed: items "
+                "that are shown"
+            )
         return response
+
+    def _organic(self, visits: Visits) -> Organic:
+        """What visitors do by themselves.
+
+        Raises:
+            MarketError: If it is not of these visits, not of the catalogue, or before they come.
+        """
+        organic = self._consumer.organic(visits)
+        row, tick, item = organic
+        if not len(row) and not len(tick) and not len(item):
+            return organic
+        if (
+            not len(row) == len(tick) == len(item)
+            or not np.isin(row, visits.row).all()
+            or not ((item >= 0) & (item < len(self.exposure))).all()
+            or not (tick >= self.schedule.tick[row]).all()
+        ):
+            raise MarketError(
+                f"{type(self._consumer).__name__}.organic: found {len(row)} rows, {len(tick)} ticks, {len(item)} "
+                f"items; allowed: as many of each, rows of the visits, items from 0 to {len(self.exposure) - 1}, ticks "
+                "not before the visit"
+            )
+        return organic
 
     def _append(self, histories: Histories, organic: Organic) -> None:
         """Enter what visitors do by themselves."""
@@ -305,6 +336,5 @@ class OpenRound:
     def foreseen_histories(self) -> Histories:
         """The histories as they will be at the round's end as far as slates do not move them."""
         histories = self.histories.copy()
-        everyone = self.visits(np.arange(len(self.schedule)))
-        self._append(histories, self._consumer.organic(everyone))
+        self._append(histories, self._organic(self.visits(np.flatnonzero(~self._shown))))
         return histories

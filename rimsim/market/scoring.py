@@ -36,12 +36,13 @@ class ScoreRows:
     On the processor, arrays and tensors share their memory, and either is only made where it is asked for.
     """
 
-    __slots__ = ("_arrays", "_tensors")
+    __slots__ = ("_arrays", "_remote", "_tensors")
 
     def __init__(self, tensors: Tensors | None, arrays: Arrays | None = None) -> None:
         self._tensors = tensors
         self._arrays = arrays
-        if tensors is not None and tensors[0].device.type == "cpu":
+        self._remote = tensors is not None and tensors[0].device.type != "cpu"
+        if tensors is not None and not self._remote:
             self._arrays = tensors[0].numpy(), tensors[1].numpy(), tensors[2].numpy()
 
     @property
@@ -78,7 +79,7 @@ class ScoreRows:
     def cut(self, first: int, n: int) -> ScoreRows:
         """Some rows that follow one another, without a copy."""
         stop = first + n
-        if self._arrays is None:
+        if self._arrays is None or self._remote:
             return ScoreRows(tuple(tensor[first:stop] for tensor in self.tensors))  # type: ignore[arg-type]  # three
         relevance, ground, admissible = self._arrays
         return ScoreRows(None, (relevance[first:stop], ground[first:stop], admissible[first:stop]))

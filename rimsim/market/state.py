@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from rimsim.errors import RunFolderError
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import save_model
+from rimsim.market.arrivals.schedule import Schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MarketState"]
 
 _FORMAT = 2
+_FIELDS = tuple(field.name for field in dataclasses.fields(Schedule))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +39,8 @@ class MarketState:
     """The model that served the round before, from which cross-fitted ones are retrained; None in round 0."""
     log_counts: NDArray[np.int64]
     """(M,) target events of each item in the platform's log."""
-    past: NDArray[np.int64]
-    """(r,) numbers of the rounds that are still looked at, oldest first."""
+    past: tuple[tuple[int, Schedule], ...]
+    """Number and arrivals of each round that is still looked at, oldest first."""
     events: NDArray[np.int64]
     """(n, 4) what was consumed in them: round (0 for all where users are kept), slot, tick from which it is visible,
     item; by slot, in order of consumption."""
@@ -52,8 +55,13 @@ class MarketState:
         np.savez(
             folder / "state.npz",
             log_counts=self.log_counts,
-            past=self.past,
+            past=np.array([number for number, _ in self.past], np.int64),
             events=self.events,
+            **{
+                f"{field}-{number}": getattr(schedule, field)
+                for number, schedule in self.past
+                for field in _FIELDS
+            },
         )
         for name, model in (("model", self.model), ("before", self.before)):
             if model is not None:
@@ -71,7 +79,11 @@ class MarketState:
         try:
             described = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             with np.load(folder / "state.npz", allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in ("log_counts", "past", "events")}
+                past = tuple(
+                    (number, _schedule({field: arrays[f"{field}-{number}"] for field in _FIELDS}))
+                    for number in arrays["past"].tolist()
+                )
+                log_counts, events = arrays["log_counts"], arrays["events"]
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
         if described.get("format") != _FORMAT:
@@ -80,5 +92,13 @@ class MarketState:
             round=int(described["round"]),
             model=load(folder / "model"),
             before=load(folder / "before") if described["before"] else None,
-            **found,
+            log_counts=log_counts,
+            past=past,
+            events=events,
         )
+
+
+def _schedule(arrays: dict[str, NDArray[Any]]) -> Schedule:
+    """A schedule from its saved fields."""
+    start, stop = int(arrays.pop("start")), int(arrays.pop("stop"))
+    return Schedule(**arrays, start=start, stop=stop)

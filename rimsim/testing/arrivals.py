@@ -75,7 +75,7 @@ class ArrivalTests:
         """Arrivals are in clock order within their round, have ids of their own, and are users of the log."""
         schedules = self.rounds()
         for number, schedule in enumerate(schedules):
-            checked_schedule(schedule, number)
+            checked_schedule(schedule, number, self.log().n_users)
             assert len(schedule.user) == len(schedule.log_user) == len(schedule.shift)
             assert ((schedule.log_user >= 0) & (schedule.log_user < self.log().n_users)).all()
             assert len(np.unique(schedule.user)) == len(schedule.user)

@@ -38,6 +38,11 @@ def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
     """
     config = scenario.arrivals
     plug = make_plug(
-        config.kind, "arrivals.kind", BUILT_IN, ("opening", "round"), dict(config.options), scenario
+        config.kind,
+        "arrivals.kind",
+        BUILT_IN,
+        ("opening", "round", "known_beforehand", "keeps_users"),
+        dict(config.options),
+        scenario,
     )
     return cast("ArrivalProcess", plug)

@@ -48,14 +48,30 @@ class Schedule:
         return len(self.tick)
 
 
-def checked_schedule(schedule: Schedule, number: int) -> Schedule:
-    """The schedule, if the market can play it.
+def checked_schedule(schedule: Schedule, number: int, n_log_users: int) -> Schedule:
+    """The schedule, if the market can play it: compiled code trusts its slots and lengths.
+
+    Args:
+        schedule: What an arrival process made.
+        number: The round.
+        n_log_users: Users of the log.
 
     Raises:
-        MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot.
+        MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot, or lengths
+            differ.
     """
-    tick, slot = schedule.tick, schedule.slot
+    tick, slot, log_user = schedule.tick, schedule.slot, schedule.log_user
+    arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
+    users = {len(column) for column in (schedule.user, log_user, schedule.shift)}
     faults = (
+        (len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"),
+        (len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"),
+        (
+            np.any((log_user < 0) | (log_user >= n_log_users)),
+            "a slot of no user of the log",
+            f"users from 0 to {n_log_users - 1}",
+        ),
+        (len(np.unique(schedule.user)) != len(schedule.user), "two slots of one user", "distinct users"),
         (not len(tick), "no arrival at all", "at least one"),
         (np.any(tick[1:] < tick[:-1]), "arrivals out of clock order", "ascending ticks"),
         (

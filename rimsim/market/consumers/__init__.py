@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -29,6 +30,9 @@ __all__ = [
     "relevant_items",
 ]
 
+_BLOCK = 1024
+"""Visits whose true intensities are held at once."""
+
 BUILT_IN = {"intensity": Intensity, "replay": ReplayedLog}
 """Name to class."""
 
@@ -45,8 +49,16 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
 
 
 def relevant_items(consumer: Consumer, visits: Visits) -> NDArray[np.float64]:
-    """(n,) how many items each visit would consume of a catalogue shown whole."""
+    """(n,) how many items each visit would consume of a catalogue shown whole.
+
+    A consumer that does not say it is asked for its true intensities at the round's end, when what was consumed in the
+    round counts no more.
+    """
     counted = getattr(consumer, "relevant", None)
     if counted is not None:
         return np.asarray(counted(visits), np.float64)
-    return consumer.true_intensity(visits).double().sum(1).numpy()
+    parts = [
+        consumer.true_intensity(dataclasses.replace(visits, row=visits.row[first : first + _BLOCK]))
+        for first in range(0, len(visits), _BLOCK)
+    ]
+    return np.concatenate([part.double().sum(1).cpu().numpy() for part in parts] or [np.zeros(0)])

@@ -85,9 +85,9 @@ class Organic(NamedTuple):
     """m items that visitors consume by themselves, whatever they are shown."""
 
     row: NDArray[np.int64]
-    """(m,) rows in the round's schedule, those of one visit together."""
+    """(m,) rows in the round's schedule: some of the visits that were asked for."""
     tick: NDArray[np.int64]
-    """(m,) when each is consumed."""
+    """(m,) when each is consumed, not before its visit."""
     item: NDArray[np.int64]
     """(m,) what."""
 
