@@ -129,17 +129,17 @@ def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
 
 def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, monkeypatch):
     """Stopped after a round, it ends as the whole run did; with other content in the file it is refused."""
-    from rimsim.scenarios.study import arm
+    from rimsim.scenarios.study import play
 
     write(FILLED)
-    save = arm.save
+    save = play.save
 
     def save_and_stop(*progress):
         save(*progress)
         raise MeasureError("enough")
 
     with monkeypatch.context() as patch:
-        patch.setattr(arm, "save", save_and_stop)
+        patch.setattr(play, "save", save_and_stop)
         with pytest.raises(ArmsError, match="enough"):
             _compare("run")
     write(FILLED + "\n")
