@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_markets import SMALL
 
-from rimsim.agents import make_agent
+from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig
 from rimsim.market import Market
 
@@ -33,3 +33,16 @@ def test_position_r_is_examined_with_probability_gamma_to_the_r_minus_one(
         probability = market.ledger.probability[arrivals.index]
         assert probability == pytest.approx(1 - np.exp(-intensity * examination * attraction), rel=1e-5)
         seen += len(feedback.slates)
+
+
+def test_an_empty_position_has_no_intensity_and_no_chance():
+    """Where a user's cap leaves a position empty, the ledger holds NaN for λ(x,y) and 0 for the probability."""
+    market, agent = Market(SMALL["capped"](rounds=1)), make_agent("random")
+    play_round(market, agent)
+    ledger = market.closed[0].ledger
+    empty = ledger.item < 0
+    assert empty.any()
+    assert np.isnan(ledger.intensity[empty]).all()
+    assert (ledger.intensity[~empty] >= 0).all()
+    assert (ledger.probability[empty] == 0).all()
+    assert not ledger.consumed[empty].any()

@@ -89,3 +89,34 @@ def test_the_platform_retrains_on_what_users_of_a_replay_did_in_the_window(round
                 items = log.item[sessions.of_event == session]
                 expected += _pairs(items, np.full(len(items), sessions.stop[session]))
         assert found == sorted(expected)
+
+
+class Rememberer(Recorder):
+    """As if it knew users, so that prices are cross-fitted."""
+
+    depends_on_state = True
+
+
+@pytest.mark.parametrize("rounds", [1, 2, None])
+def test_models_of_two_folds_share_out_the_last_round(rounds):
+    """Each fold's log has all earlier rounds of the window, and what one lacks of the last round the other has."""
+    window = LogWindow(rounds=rounds, warmup="none")
+    platform = PlatformConfig(log_window=window, calibration="cross-fitted")
+    config = small_scenario(rounds=4, platform=platform, consumer=ConsumerConfig(attraction=3.0))
+    recorder, agent = Rememberer(), make_agent("rim-dual")
+    world = build_world(config)
+    market = Market(config, world=world, model=recorder.fit(world.past))
+    own = []
+    while not market.done:
+        play_round(market, agent)
+        taken = market.closed[-1].ledger.table("a", 0, 0).query("consumed")
+        own.append(_pairs(taken["item"], taken["time"]))
+    logs = [_pairs(log.item[log.targets], log.time[log.targets]) for log in recorder.logs]
+    assert len(logs) == 9
+    for now in range(3):
+        whole, *folds = logs[3 * now : 3 * now + 3]
+        first = 0 if rounds is None else max(0, now - rounds + 1)
+        earlier = [pair for past in own[first:now] for pair in past]
+        assert whole == sorted(earlier + own[now])
+        assert sorted(folds[0] + folds[1]) == sorted(earlier + earlier + own[now])
+        assert all(len(earlier) < len(fold) < len(whole) for fold in folds)
