@@ -91,8 +91,8 @@ LIBRARIES = (
 )
 BELOW = ("rimsim.data", "rimsim.intensity", "rimsim.config", "rimsim.rng")
 """Loaded once, before any fault is in; loaded again where a fault is in what they import."""
-NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns")
-"""Decorators that change how fast something is, not what it gives."""
+NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns", "dataclass")
+"""Decorators that change how fast or how guarded something is, not what it gives."""
 LIMIT = 60
 """CPU seconds beside those that the tests took without a fault; a loop without an end takes all, and counts as seen."""
 
@@ -134,6 +134,11 @@ def not_code(tree: ast.Module) -> Iterator[ast.AST]:
             yield node.annotation
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
             yield node.returns
+        if isinstance(node, ast.keyword) and node.arg in {
+            "strict",
+            "copy",
+        }:  # a guard, and a copy that may be spared
+            yield node.value
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             yield node
         if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
