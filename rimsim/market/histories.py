@@ -137,17 +137,17 @@ def _visible_at(
     newest: NDArray[np.int64],
     tick: NDArray[np.int64],
     following: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """(n,) how many events of each slot are visible at a tick; the arrays are those of :class:`Events`."""
-    visible = counts[slots]
+    visible: NDArray[np.int64],
+) -> None:
+    """Fill in (n,) how many events of each slot are visible at a tick; other arrays are those of :class:`Events`."""
     for n in range(len(slots)):
         slot = slots[n]
+        visible[n] = counts[slot]
         if newest[slot] > ticks[n]:
             visible[n], place = 0, first[slot]
             while tick[place] <= ticks[n]:  # ends at the newest event, if not before
                 visible[n] += 1
                 place = following[place]
-    return visible
 
 
 @compiled
@@ -308,8 +308,11 @@ class Histories:
 
     def visible_at(self, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) how many events of each slot are part of its state at a tick."""
-        events = self.events
-        return _visible_at(slots, ticks, events.first, events.counts, events.newest, events.tick, events.next)
+        events, visible = self.events, np.empty(len(slots), np.int64)
+        _visible_at(
+            slots, ticks, events.first, events.counts, events.newest, events.tick, events.next, visible
+        )
+        return visible
 
     def between(
         self, slots: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64]

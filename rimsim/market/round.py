@@ -248,7 +248,7 @@ class OpenRound:
         response, organic = self._response(visits, slates.items), self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.exposure)
-        if not self._hits_only and response.consumed.any():
+        if not self._hits_only and np.count_nonzero(response.consumed):
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
         self._append(self.histories, organic)
@@ -274,7 +274,7 @@ class OpenRound:
                 f"{response.consumed.shape}, probability {response.probability.shape}, intensity "
                 f"{response.intensity.shape}; allowed: bool, and {slates.shape} for each, a number a position"
             )
-        if slates.min(initial=0) < 0 and (response.consumed & (slates < 0)).any():
+        if np.count_nonzero(response.consumed) and (slates[response.consumed] < 0).any():
             raise MarketError(
                 f"{type(self._consumer).__name__}.respond: found an empty position that is consumed; allowed: items "
                 "that are shown"

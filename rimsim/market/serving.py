@@ -21,22 +21,22 @@ def at_items(values: torch.Tensor | NDArray[Any], items: NDArray[np.int64]) -> N
 
     An item outside the catalogue, such as −1 for an empty position, gives some entry of its row.
     """
-    if isinstance(values, np.ndarray):
-        return _at_items(values, items)
-    if values.device.type == "cpu":
-        return _at_items(values.numpy(), items)
+    if isinstance(values, np.ndarray) or values.device.type == "cpu":
+        array = values if isinstance(values, np.ndarray) else values.numpy()
+        found = np.empty(items.shape, array.dtype)
+        _at_items(array, items, found)
+        return found
     inside = torch.from_numpy(items % values.shape[1]).to(values.device)
     return np.asarray(values.gather(1, inside).cpu().numpy())
 
 
 @compiled
-def _at_items(values: NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
+def _at_items(values: NDArray[Any], items: NDArray[np.int64], found: NDArray[Any]) -> None:
+    """Fill in what is found (n, k): an array that compiled code returns takes longer to hand back."""
     n, k = items.shape
-    found = np.empty((n, k), values.dtype)
     for row in range(n):
         for position in range(k):
             found[row, position] = values[row, items[row, position] % values.shape[1]]
-    return found
 
 
 def checked_slates(
