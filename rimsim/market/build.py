@@ -38,7 +38,6 @@ __all__ = [
     "own_places",
     "plugs_of",
     "read_log",
-    "require_pair",
     "warm_model",
     "world_of",
 ]
@@ -115,28 +114,27 @@ def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, co
     )
 
 
-def plugs_of(config: ScenarioConfig) -> tuple[ArrivalProcess, Consumer]:
+def plugs_of(
+    config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
+) -> tuple[ArrivalProcess, Consumer]:
     """Who arrives and who consumes in a scenario.
+
+    Args:
+        config: The scenario.
+        arrivals: In place of those that the scenario names.
+        consumer: In place of the one that it names.
 
     Raises:
         ConfigError: If nothing has the name, a file of the user's own cannot be used, or the two do not go together.
     """
-    arrivals, consumer = make_arrivals(config), make_consumer(config)
-    require_pair(arrivals, consumer)
-    return arrivals, consumer
-
-
-def require_pair(arrivals: ArrivalProcess, consumer: Consumer) -> None:
-    """Refuse a consumer that needs the log's sessions where none are replayed.
-
-    Raises:
-        ConfigError: If so.
-    """
+    arrivals = make_arrivals(config) if arrivals is None else arrivals
+    consumer = make_consumer(config) if consumer is None else consumer
     if getattr(consumer, "needs_sessions", False) and not getattr(arrivals, "replays_sessions", False):
         raise ConfigError(
             f"{type(consumer).__name__} hits what users did in the log, with {type(arrivals).__name__}, which have no "
             "logged future; allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
         )
+    return arrivals, consumer
 
 
 def check_plugs(config: ScenarioConfig) -> None:

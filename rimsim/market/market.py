@@ -14,11 +14,11 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.intensity.contract import depends_on_state, rescale_of
 from rimsim.intensity.product import updated
-from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
+from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
-from rimsim.market.build import build_world, read_log, require_pair, warm_model, world_of
+from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
 from rimsim.market.clock import Clock, ticks
-from rimsim.market.consumers import make_consumer, relevant_items
+from rimsim.market.consumers import relevant_items
 from rimsim.market.guarantees import required_by_release
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.models import initial_model
@@ -125,9 +125,7 @@ class Market:
         torch.set_num_threads(1)  # bits of a matrix product depend on the number of threads
         self.config = config
         self.seeds = Seeds() if seeds is None else seeds
-        self.arrivals = make_arrivals(config) if arrivals is None else arrivals
-        self.consumer = make_consumer(config) if consumer is None else consumer
-        require_pair(self.arrivals, self.consumer)
+        self.arrivals, self.consumer = plugs_of(config, arrivals, consumer)
         shared = world is None and arrivals is None and consumer is None
         if world is None:
             plugs = self.arrivals, self.consumer
@@ -362,9 +360,8 @@ class Market:
         )
 
     def _require_same_users(self, before: Schedule, now: Schedule) -> None:
-        same = (("user", before.user, now.user), ("log_user", before.log_user, now.log_user))
-        for name, one, other in (*same, ("shift", before.shift, now.shift)):
-            if not np.array_equal(one, other):
+        for name in ("user", "log_user", "shift"):
+            if not np.array_equal(getattr(before, name), getattr(now, name)):
                 raise MarketError(
                     f"arrivals of round {self.round}: {name} of the slots is not that of the round before; allowed "
                     "with keeps_users: the same slots in every round"
@@ -388,7 +385,7 @@ class Market:
                 cost=self.cost,
                 log_counts=self._log_counts,
                 relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),
-                counts_items=getattr(self.consumer, "hits_only", False),
+                counts_items=opened.hits_only,
                 states=self._states_of(past, always(self.model)),
                 rescale=rescale_of(self.model),
             )

@@ -15,7 +15,7 @@ from rimsim.market.ledger import Ledger
 from rimsim.market.records import Arrivals
 from rimsim.market.score_cache import ScoreAhead
 from rimsim.market.scoring import Scorer
-from rimsim.market.serving import checked_slates, count_items, within_capacity
+from rimsim.market.serving import beyond_capacity, count_items, emptied, wrong_positions
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,8 @@ class OpenRound:
         self._consumer = consumer
         self._device = device
         self._wait = delay + 1
-        self._hits_only = bool(getattr(consumer, "hits_only", False))
+        self.hits_only = bool(getattr(consumer, "hits_only", False))
+        """Consumption is a hit in what visitors do anyway, and does not enter their histories."""
         self._keys = rng.bits(choice_seed, rng.Purpose.CHOICE, schedule.id)
         self._user = schedule.user[schedule.slot]
         self._slot: list[int] = schedule.slot.tolist()
@@ -239,16 +240,18 @@ class OpenRound:
             )
         self._require_shape(slates, rows)
         relevance, admissible = scores.at(slates.items)
-        slates, wrong = checked_slates(slates, admissible, len(self.exposure), empty=empty)
-        if wrong is not None and not empty:
-            raise self._refusal(rows, slates, admissible, *wrong)
+        wrong = wrong_positions(slates.items, admissible, len(self.exposure))
+        if wrong is not None:
+            if not empty:
+                raise self._refusal(rows, slates, admissible, wrong)
+            slates = emptied(slates, wrong)
         if self.capacity is not None:
-            slates = within_capacity(slates, self.capacity[rows])
+            slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
         visits = self.visits(rows)
         response, organic = self._response(visits, slates.items), self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.exposure)
-        if not self._hits_only and np.count_nonzero(response.consumed):
+        if not self.hits_only and np.count_nonzero(response.consumed):
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
         self._append(self.histories, organic)
@@ -322,10 +325,10 @@ class OpenRound:
         rows: NDArray[np.int64],
         slates: Slates,
         admissible: NDArray[np.bool_],
-        row: int,
-        position: int,
+        wrong: NDArray[np.bool_],
     ) -> AgentError:
-        """The error that names an item which may not be shown."""
+        """The error that names the first item which may not be shown."""
+        row, position = np.argwhere(wrong)[0].tolist()
         item, most = int(slates.items[row, position]), len(self.exposure)
         kind = "repeated" if 0 <= item < most and admissible[row, position] else "inadmissible"
         return AgentError(

@@ -13,7 +13,7 @@ from rimsim.market.records import Slates
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["at_items", "checked_slates", "count_items", "count_useful", "within_capacity"]
+__all__ = ["at_items", "beyond_capacity", "count_items", "count_useful", "emptied", "wrong_positions"]
 
 
 def at_items(values: torch.Tensor | NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
@@ -39,40 +39,29 @@ def _at_items(values: NDArray[Any], items: NDArray[np.int64], found: NDArray[Any
             found[row, position] = values[row, items[row, position] % values.shape[1]]
 
 
-def checked_slates(
-    slates: Slates, admissible: NDArray[np.bool_], n_items: int, *, empty: bool
-) -> tuple[Slates, tuple[int, int] | None]:
-    """The slates with every invalid position emptied.
+def wrong_positions(
+    items: NDArray[np.int64], admissible: NDArray[np.bool_], n_items: int
+) -> NDArray[np.bool_] | None:
+    """(n, k) positions that hold a repeated or inadmissible item; None where none does.
 
     Args:
-        slates: n answers.
+        items: (n, k) slates, −1 for an empty position.
         admissible: (n, k) whether each item may be shown; of an item outside the catalogue, anything.
         n_items: Size of the catalogue, M.
-        empty: Empty the positions; false leaves them.
-
-    Returns:
-        The slates, and row and position of the first repeated or inadmissible item; None where there is none.
     """
-    items = slates.items
     wrong = np.empty(items.shape, bool)
-    if not _mark_wrong(items, admissible, n_items, wrong):
-        return slates, None
-    row, position = (int(where[0]) for where in np.nonzero(wrong))
-    if not empty:
-        return slates, (row, position)
-    return Slates(np.where(wrong, -1, items), slates.price, slates.propensity), (row, position)
+    return wrong if _mark_wrong(items, admissible, n_items, wrong) else None
 
 
-def within_capacity(slates: Slates, capacity: NDArray[np.int64]) -> Slates:
-    """The slates with positions emptied from the end until no row fills more than its capacity.
+def beyond_capacity(items: NDArray[np.int64], capacity: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n, k) positions to be emptied, from the end, until no row of slates fills more than its capacity (n,)."""
+    filled = items >= 0
+    return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
 
-    Args:
-        slates: n slates.
-        capacity: (n,) positions that may be filled.
-    """
-    filled = slates.items >= 0
-    over = filled & (np.cumsum(filled, 1) > capacity[:, None])
-    return Slates(np.where(over, -1, slates.items), slates.price, slates.propensity)
+
+def emptied(slates: Slates, positions: NDArray[np.bool_]) -> Slates:
+    """The slates with some positions (n, k) empty."""
+    return Slates(np.where(positions, -1, slates.items), slates.price, slates.propensity)
 
 
 @compiled

@@ -22,7 +22,7 @@ import numpy as np
 
 from rimsim.market.arrivals import ArrivalProcess, RoundsSoFar, checked_schedule
 from rimsim.testing.intensity import random_log
-from rimsim.testing.markets import play, small_market, small_scenario
+from rimsim.testing.markets import require_same_in_batches, small_market, small_scenario
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
@@ -105,12 +105,4 @@ class ArrivalTests:
 
     def test_a_market_plays_it(self) -> None:
         """Every arrival is served once, and the batch size changes nothing."""
-        ledgers = []
-        for batch_size in (1, None):
-            market = small_market(self.log(), self.scenario(), self.make())
-            play(market, batch_size)
-            ledgers.append([closed.ledger for closed in market.closed])
-        for one, many in zip(*ledgers, strict=True):
-            assert len(one.schedule) == len(one.item)
-            np.testing.assert_array_equal(one.item, many.item)
-            np.testing.assert_array_equal(one.consumed, many.consumed)
+        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), self.make()))

@@ -22,7 +22,7 @@ import torch
 from rimsim import rng
 from rimsim.market.consumers import Consumer, relevant_items
 from rimsim.testing.intensity import random_log
-from rimsim.testing.markets import play, small_market, small_scenario
+from rimsim.testing.markets import require_same_in_batches, small_market, small_scenario
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,11 +131,4 @@ class ConsumerTests:
 
     def test_a_market_plays_it(self) -> None:
         """The batch size changes nothing that is shown or consumed."""
-        ledgers = []
-        for batch_size in (1, None):
-            market = small_market(self.log(), self.scenario(), consumer=self.make())
-            play(market, batch_size)
-            ledgers.append([closed.ledger for closed in market.closed])
-        for one, many in zip(*ledgers, strict=True):
-            np.testing.assert_array_equal(one.item, many.item)
-            np.testing.assert_array_equal(one.consumed, many.consumed)
+        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), consumer=self.make()))

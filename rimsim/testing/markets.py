@@ -1,5 +1,7 @@
 """A small market around a part that is to be tested."""
 
+# ruff: noqa: S101 - this is for tests, and assert is pytest's language
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -15,11 +17,14 @@ from rimsim.market.consumers import make_consumer
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals import ArrivalProcess
     from rimsim.market.consumers import Consumer
+    from rimsim.market.ledger import Ledger
 
-__all__ = ["play", "small_market", "small_scenario"]
+__all__ = ["require_same_in_batches", "small_market", "small_scenario"]
 
 
 def small_scenario() -> ScenarioConfig:
@@ -61,9 +66,21 @@ def small_market(
     )
 
 
-def play(market: Market, batch_size: int | None = None) -> None:
-    """Serve all rounds with what is most relevant, in clock order."""
+def require_same_in_batches(market: Callable[[], Market]) -> None:
+    """Play a market one arrival at a time and in large batches; both must show and sell the same.
+
+    Args:
+        market: Makes it; it is served with what is most relevant, in clock order.
+    """
+    one, many = (_ledgers(market(), batch_size) for batch_size in (1, None))
+    for alone, together in zip(one, many, strict=True):
+        assert len(alone.schedule) == len(alone.item)
+        np.testing.assert_array_equal(alone.item, together.item)
+        np.testing.assert_array_equal(alone.consumed, together.consumed)
+
+
+def _ledgers(market: Market, batch_size: int | None) -> list[Ledger]:
     while not market.done:
         arrivals = market.next_arrivals(batch_size)
-        slates = top_k(arrivals.relevance, arrivals.admissible, market.config.slate)
-        market.serve(arrivals, np.asarray(slates))
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
+    return [closed.ledger for closed in market.closed]

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "sweep"]
 
-_BETA = "exposure.beta"
 _EXECUTION = ("batch_size", "workers", "backend", "address")
 _shared = options(
     click.argument("scenario", required=False),
@@ -120,21 +119,22 @@ def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
     """The grid that ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta`` make."""
     from rimsim.config import ScenarioConfig, override
+    from rimsim.scenarios.store.points import BETA
 
     grid: dict[str, list[object]] = {}
-    for text in [*pairs, *([] if betas is None else [f"{_BETA}={betas}"])]:
+    for text in [*pairs, *([] if betas is None else [f"{BETA}={betas}"])]:
         name, equals, values = text.partition("=")
         name = name.strip()
         parts = [part for part in values.split(",") if part.strip()]
         if not equals or not name or not parts or name in grid:
-            where = "--beta or --grid" if name == _BETA else "--grid"
+            where = "--beta or --grid" if name == BETA else "--grid"
             raise ConfigError(
                 f"{where}: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
             )
         grid[name] = [read_value(part, f"--grid: {name}") for part in parts]
     if betas is not None:
-        for beta in grid[_BETA]:
-            override(ScenarioConfig(), {_BETA: beta}, origin="--beta")
+        for beta in grid[BETA]:
+            override(ScenarioConfig(), {BETA: beta}, origin="--beta")
     return grid
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -59,7 +60,8 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
         disable=execution.console is None,
     )
     fits = list({(arm.config, arm.seed): arm for arm in arms}.values())
-    total = sum(expected_arrivals(arm.config) for arm in arms)
+    of_scenario = Counter(arm.config for arm in arms)
+    total = sum(expected_arrivals(config) * number for config, number in of_scenario.items())
     with progress:
         fitting = progress.add_task("fitting the platform's model", total=len(fits))
         serving = progress.add_task("arrivals served", total=total)

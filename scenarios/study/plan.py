@@ -22,6 +22,7 @@ from rimsim.scenarios.store.write import disk_errors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rimsim.agents import Agent
     from rimsim.measures import Measure
 
 __all__ = ["Plan", "Request", "Study", "default_agents", "planned", "resolved", "study_of"]
@@ -160,16 +161,16 @@ def planned(
     if agents is None:  # defaults contain one another: the shortest can play at every point
         agents = min((default_agents(point.config) for point in points), key=len)
     seeds, measures = _seeds(request.seeds), own_measures(request.measures)
+    made = _checked_agents(agents)
     plans = []
     for point in points:
-        frozen = _checked_frozen(point.config, agents, request.frozen)
+        _check_audience(point.config, made)
+        frozen = _checked_frozen(point.config, made, request.frozen)
         check_plugs(point.config)
         with disk_errors(cache_folder()):
             world = build_world(point.config)  # a bad log or slate is refused before anything is written
         try_measures(measures, world.log.items, point.config.slate)
-        names = [make_agent(text).name for text in agents] + [
-            make_agent(text).name + FROZEN for text in frozen
-        ]
+        names = [made[text].name for text in agents] + [made[text].name + FROZEN for text in frozen]
         plans.append(
             Plan(point, tuple(agents), frozen, tuple(names), seeds, request.certify, request.ledger, measures)
         )
@@ -199,38 +200,43 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _check_audience(config: ScenarioConfig, agents: Sequence[str]) -> None:
+def _check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
     if make_arrivals(config).known_beforehand:
         return
-    for text in agents:
-        if getattr(make_agent(text), "needs_audience", False):
+    for text, agent in agents.items():
+        if getattr(agent, "needs_audience", False):
             raise ConfigError(
                 f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
                 "allowed: 'broadcast', as in the scenarios offline-match and user-rec"
             )
 
 
-def _checked_frozen(
-    config: ScenarioConfig, agents: Sequence[str], frozen: Sequence[str] | None
-) -> tuple[str, ...]:
-    """The agents that also get a frozen arm; checks each agent before anything runs."""
-    if not agents:
+def _checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
+    """Text → agent, each made once; checked before anything runs."""
+    if not texts:
         raise ConfigError("agents: none given; allowed: at least one")
-    _check_audience(config, agents)
-    names = [make_agent(text).name for text in agents]
-    for text, name in zip(agents, names, strict=True):
+    agents = {text: make_agent(text) for text in texts}
+    names = [agents[text].name for text in texts]
+    for text, name in zip(texts, names, strict=True):
         if name.endswith(FROZEN):
             raise ConfigError(
                 f"agent {text!r} is called {name!r}; allowed: a name that does not end in {FROZEN!r}"
             )
         if names.count(name) > 1:
             raise ConfigError(f"agents: two are called {name!r}; allowed: distinct names")
+    return agents
+
+
+def _checked_frozen(
+    config: ScenarioConfig, agents: Mapping[str, Agent], frozen: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The agents that also get a frozen arm."""
     if frozen is None:
-        usual = [text for text, name in zip(agents, names, strict=True) if name == "relevance"]
-        frozen = (usual or agents[:1]) if config.platform.retrain and config.rounds > 1 else ()
+        usual = [text for text, agent in agents.items() if agent.name == "relevance"]
+        frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
     for text in frozen:
         if text not in agents:
             raise ConfigError(f"frozen: {text!r} is not among the agents.{nearest(text, agents)}")
-    if any(getattr(make_agent(text), "needs_truth", False) for text in frozen):
+    if any(getattr(agents[text], "needs_truth", False) for text in frozen):
         raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
     return tuple(frozen)

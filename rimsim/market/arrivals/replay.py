@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from rimsim.market.world import World
 
 __all__ = ["Replay"]
+
+
+@lru_cache(maxsize=4)
+def _visit_numbers(world: World) -> NDArray[np.int64]:
+    """(sessions,) how often each session's user came before; once for all rounds and markets."""
+    return running_count(world.sessions.user)
 
 
 class Replay:
@@ -64,7 +71,7 @@ class Replay:
         edges.append(int(ticks(sessions.stop[rows].max())) + 1)
         return Schedule(
             tick=ticks(sessions.start[mine]),
-            id=(sessions.user[mine] << VISIT_BITS) + running_count(sessions.user)[mine],
+            id=(sessions.user[mine] << VISIT_BITS) + _visit_numbers(world)[mine],
             slot=sessions.user[mine],
             user=everyone,
             log_user=everyone,
