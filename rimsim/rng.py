@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     DELAY = 7
     TIES = 8
     SPLIT = 9
+    LATER_SESSIONS = 10
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -3,6 +3,7 @@
 from rimsim.data.catalogue import Entry, catalogue
 from rimsim.data.describe import LogDescription, check, describe
 from rimsim.data.download import data_folder, download
+from rimsim.data.later import LaterSessions, later_sessions
 from rimsim.data.load import EMBEDDED, load, load_log
 from rimsim.data.log import EventLog, Sessions
 from rimsim.data.readers.columns import Columns
@@ -16,6 +17,7 @@ __all__ = [
     "Columns",
     "Entry",
     "EventLog",
+    "LaterSessions",
     "LogDescription",
     "Needs",
     "ReadReport",
@@ -25,6 +27,7 @@ __all__ = [
     "data_folder",
     "describe",
     "download",
+    "later_sessions",
     "load",
     "load_log",
     "require_usable",

@@ -1,0 +1,69 @@
+"""A log cut where later sessions begin, against a cut made user by user."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rimsim.data import EventLog, later_sessions
+from rimsim.errors import DataError
+
+GAP = 10.0
+
+
+def _log(user: list[int], time: list[float], n_users: int) -> EventLog:
+    order = np.lexsort((user, time))
+    return EventLog(
+        user=np.array(user)[order],
+        item=np.arange(len(user)),
+        time=np.array(time, float)[order],
+        value=np.ones(len(user), np.float32),
+        users=pd.DataFrame({"id": np.arange(n_users)}),
+        items=pd.DataFrame({"id": np.arange(len(user))}),
+    )
+
+
+@st.composite
+def _logs(draw: st.DrawFn) -> EventLog:
+    n_users = draw(st.integers(1, 5))
+    events = draw(
+        st.lists(st.tuples(st.integers(0, n_users - 1), st.integers(0, 120)), min_size=1, max_size=40)
+    )
+    return _log([user for user, _ in events], [float(time) for _, time in events], n_users)
+
+
+@given(_logs(), st.integers(0, 3))
+def test_every_cut_is_the_beginning_of_a_session_that_can_be_drawn(log: EventLog, seed: int) -> None:
+    """A cut lies after a silence and after the wanted share of the user's events, and divides them by time."""
+    could_be = {}
+    for user in range(log.n_users):
+        times = log.time[log.user == user]
+        could_be[user] = {
+            times[n] for n in range(1, len(times)) if times[n] - times[n - 1] > GAP and n >= 0.3 * len(times)
+        }
+    if not any(could_be.values()):
+        with pytest.raises(DataError, match="some user came back"):
+            later_sessions(log, gap=GAP, seed=seed)
+        return
+    cut = later_sessions(log, gap=GAP, seed=seed)
+    assert cut.user.tolist() == [user for user in range(log.n_users) if could_be[user]]
+    assert len(cut.past) + len(cut.future) == len(log)
+    for user, time, count in zip(cut.user, cut.time, cut.count, strict=True):
+        assert time in could_be[user]
+        assert (cut.past.time[cut.past.user == user] < time).all()
+        later = cut.future.time[cut.future.user == user]
+        assert later.min() == time
+        assert count == 1 + np.argmax(np.append(np.diff(later), np.inf) > GAP)
+    assert np.isin(cut.future.user, cut.user).all()
+
+
+def test_all_sessions_that_can_be_drawn_are_drawn_alike() -> None:
+    """Over many seeds each of a user's three later sessions is cut about as often as another."""
+    log = _log([0] * 5, [0.0, 100.0, 200.0, 300.0, 400.0], 1)
+    times = [later_sessions(log, gap=GAP, seed=seed).time[0] for seed in range(300)]
+    drawn, counts = np.unique(times, return_counts=True)
+    assert drawn.tolist() == [200.0, 300.0, 400.0]
+    assert counts.min() > 70
