@@ -213,7 +213,8 @@ class ExposureConfig:
     cost: float = Field(
         default=2.0,
         gt=0,
-        description="Shortfall cost c of one exposure, as a multiple of the round's median k-th score.",
+        description="Shortfall cost c of one exposure, as a multiple of the warm-up model's median k-th score at "
+        "the opening: one currency for all arms and rounds of a seed.",
     )
 
 

@@ -156,8 +156,8 @@ class Market:
         self._log_counts = np.bincount(self.world.past.item, minlength=self.n_items)
         self._past_states: StateScores = self._first_states()
         self._clock = Clock(int(ticks(self.world.opening)))
-        self.cost = 0.0
-        """c, the shortfall cost of one exposure in the open round, in units of intensity."""
+        self.cost = config.exposure.cost * self._median_kth_score()
+        """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
         """The open round; the last one where all are over."""
 
@@ -340,7 +340,6 @@ class Market:
             histories = Histories(schedule, self._logged_past)
         capacity = self._capacity(schedule)
         positions = len(schedule) * config.slate if capacity is None else int(capacity.sum())
-        self.cost = config.exposure.cost * self._median_kth_score()
         return OpenRound(
             self.round,
             world,
@@ -454,7 +453,11 @@ class Market:
         return self._states_of(past, always(self.model))
 
     def _median_kth_score(self) -> float:
-        """Median over last round's states of the k-th largest λ(x,y), scored by the serving model."""
+        """Median over the warm-up states of the k-th largest λ(x,y) under the warm-up model.
+
+        Fixed once, so that values, returns and rewards of all arms and rounds of a seed are in one currency, which no
+        policy can move by what it trains the model on.
+        """
         k, parts = self.config.slate, []
         for chunk in self._past_states.scored_by(always(self.model)):
             items = top_k(chunk.relevance, chunk.admissible, k)
