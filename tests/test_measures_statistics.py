@@ -167,6 +167,7 @@ def test_register_holds_the_metrics_of_the_tables():
         "genre_drift",
         "worst_ratio",
         "sessions_per_user",
+        "calibration_ratio",
     }
     assert promised <= set(measures.MEASURES)
     assert all(name == measure.name for name, measure in measures.MEASURES.items())

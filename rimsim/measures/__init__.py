@@ -2,6 +2,7 @@
 
     exposure      how counts spread over the catalogue; guarantees kept and who carried them
     relevance     what slates were worth; values with the penalty for shortfall
+    reliability   what the platform predicted of shown items against what came
     loop          likeness of slates, genre drift, returning users
     adoption      Kaplan-Meier times of released items
     statistics    intervals over seeds, paired differences

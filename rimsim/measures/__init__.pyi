@@ -41,6 +41,10 @@ from .relevance import penalised_value as penalised_value
 from .relevance import per_slate as per_slate
 from .relevance import precision as precision
 from .relevance import recall as recall
+from .reliability import Reliability as Reliability
+from .reliability import calibration_ratio as calibration_ratio
+from .reliability import predicted_consumption as predicted_consumption
+from .reliability import reliability as reliability
 from .statistics import Interval as Interval
 from .statistics import PairedDifference as PairedDifference
 from .statistics import mean_interval as mean_interval

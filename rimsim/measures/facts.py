@@ -73,6 +73,8 @@ class RoundFacts:
     """c, the cost of one exposure of shortfall, in units of intensity."""
     gamma: float
     """γ, the chance that the next position is examined."""
+    attraction: float = 1.0
+    """a, by how much the consumers multiply the intensity of an item that is examined."""
     adoption: AdoptionTimes | None = None
     """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
     value_model: float | None = None
@@ -94,6 +96,14 @@ class RoundFacts:
     def n_items(self) -> int:
         """Size of the catalogue, M."""
         return len(self.required)
+
+    @property
+    def examination(self) -> NDArray[np.float64]:
+        """(k,) by how much position r multiplies an intensity: a·γ^(r−1); 1 in a replay, which sees all positions."""
+        positions = self.slates.shape[1]
+        if self.counts_items:
+            return np.ones(positions)
+        return np.asarray(self.attraction * self.gamma ** np.arange(positions), np.float64)
 
     @cached_property
     def exposure(self) -> NDArray[np.int64]:

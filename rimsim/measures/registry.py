@@ -22,6 +22,7 @@ from rimsim.measures.exposure import (
 from rimsim.measures.loop import genre_drift, jaccard, sample_pairs, sessions_per_user
 from rimsim.measures.measure import Measure
 from rimsim.measures.relevance import ndcg, penalised_value, per_slate, precision, recall
+from rimsim.measures.reliability import calibration_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,6 +80,9 @@ _ALL = (
     Measure("adoption_median", "arrivals", "Kaplan-Meier median of arrivals from release to the m-th consumption",
         lambda f: None if f.adoption is None else adoption_median(f.adoption),
         "Median adoption time", "loop", "lower"),
+    Measure("calibration_ratio", "predicted per actual consumption",
+        "Σ (1 − exp(−λ(x,y)·a·γ^(r−1))) / Σ consumed over shown items, λ of the serving model; γ = a = 1 in a replay",
+        lambda f: calibration_ratio(f.intensity, f.consumed, f.examination), "Predicted / actual consumptions", "loop"),
     Measure("value_model", "model score", "Σ model score − c·Σ (b − E)₊",
         lambda f: f.value_model, "Value (model)", "allocation", "higher"),
     Measure("value_true", "true intensity", "Σ true intensity − c·Σ (b − E)₊",

@@ -35,6 +35,8 @@ class ArmFacts:
     """Seed of the arm."""
     gamma: float
     """γ of examination."""
+    attraction: float
+    """a of the consumers."""
     popularity: NDArray[np.int64]
     """(M,) events of each item in the warm-up log."""
     genre_weights: NDArray[np.float64]
@@ -51,6 +53,7 @@ class ArmFacts:
         return cls(
             seed=seed,
             gamma=config.consumer.position_decay,
+            attraction=config.consumer.attraction,
             popularity=np.bincount(world.past.item, minlength=len(items)),
             genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
             release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
@@ -98,6 +101,7 @@ class ArmFacts:
             items=self.items,
             cost=closed.cost,
             gamma=self.gamma,
+            attraction=self.attraction,
             adoption=adoption,
             value_model=None if proof is None else proof.value,
             bound=None if proof is None else proof.bound,
