@@ -18,6 +18,7 @@ from rimsim.intensity import (
     Transformer,
     TransformerConfig,
     UserPopularity,
+    Visits,
 )
 from rimsim.intensity.registry import make
 from rimsim.testing import IntensityModelTests
@@ -47,6 +48,14 @@ class TestHawkesPoisson(IntensityModelTests):
     def make(self) -> IntensityModel:
         """The model under test."""
         return HawkesPoisson()
+
+
+class TestVisits(IntensityModelTests):
+    """Visits."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return Visits()
 
 
 class TestUserPopularity(IntensityModelTests):

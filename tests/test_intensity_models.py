@@ -317,7 +317,9 @@ def test_every_name_can_be_made():
     shipped = [name for name in names() if parts(name) is not None]  # another test may register its own
     assert {"transformer-hp", "gru", "hp", "popularity"} <= set(shipped)
     for name in shipped:
-        assert isinstance(make(name), RIM) == ("-" in name or name in {"hp", "pop", "ema", "hawkes"})
+        assert isinstance(make(name), RIM) == (
+            "-" in name or name in {"hp", "pop", "ema", "hawkes", "visits"}
+        )
 
 
 def test_an_unknown_name_or_field_is_told_the_nearest():

@@ -17,6 +17,7 @@ from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
 from rimsim.intensity.states import UserStates
 from rimsim.intensity.transformer import Transformer, TransformerConfig
+from rimsim.intensity.visits import Visits, VisitsConfig
 
 __all__ = [
     "EMA",
@@ -43,4 +44,6 @@ __all__ = [
     "UserPopularity",
     "UserPopularityConfig",
     "UserStates",
+    "Visits",
+    "VisitsConfig",
 ]

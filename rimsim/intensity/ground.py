@@ -68,14 +68,14 @@ class GroundConfig:
 
 
 class Ground(Stored):
-    """Base of the shipped ground intensities, whose hidden states are exponentially decayed sums of a user's events.
+    """Base of the shipped ground intensities.
 
     On its own a ground intensity says nothing of marks; :meth:`score` then spreads λ(x) evenly over the
-    catalogue.
+    catalogue. Unless a subclass has others, hidden states are exponentially decayed sums of a user's events.
 
     Args:
         config: The config record.
-        rates: (S,) decay rates of the sums, per second.
+        rates: (S,) decay rates of the sums, per second; none where a subclass has other hidden states.
 
     Attributes:
         rescale: The factor that the last :meth:`update` multiplied λ by, to keep its mean; 1 after a fit.

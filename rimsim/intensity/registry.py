@@ -18,6 +18,7 @@ from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity
 from rimsim.intensity.product import RIM
 from rimsim.intensity.transformer import Transformer, TransformerConfig
+from rimsim.intensity.visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +62,7 @@ _SHIPPED: dict[str, _Entry] = {
     "hp": _Entry(HawkesPoisson),
     "pop": _Entry(UserPopularity),
     "ema": _Entry(EMA),
+    "visits": _Entry(Visits),
 }
 _GROUNDS = tuple(name for name, entry in _SHIPPED.items() if issubclass(entry.model, Ground))
 _MARKS = tuple(name for name in _SHIPPED if name not in _GROUNDS)

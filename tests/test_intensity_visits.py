@@ -1,0 +1,285 @@
+"""The ground intensity of visits: its terms, its fit and what it keeps, against known answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import check_grad
+
+from rimsim.data import EventLog, later_sessions
+from rimsim.errors import ModelError
+from rimsim.intensity import RIM, Popularity, UserStates, Visits, VisitsConfig
+from rimsim.intensity.cache import fitted
+from rimsim.intensity.calibration import count_calibration
+from rimsim.intensity.examples import CountExamples, session_examples
+from rimsim.intensity.past_sessions import TERMS, terms
+from rimsim.intensity.registry import config_of, make
+from rimsim.intensity.visits import log_linear_objective
+from rimsim.rng import Purpose, generator
+from rimsim.testing import random_log
+
+GAP = 1800.0
+CPU = torch.device("cpu")
+
+
+def log_of(sizes: list[list[int]], pause: float = 86400.0) -> EventLog:
+    """A log in which user u has sessions of ``sizes[u]`` events, ten seconds apart, a ``pause`` between sessions."""
+    user, time = [], []
+    for who, own in enumerate(sizes):
+        now = 1000.0 * who
+        for size in own:
+            user += [who] * size
+            time += [now + 10.0 * event for event in range(size)]
+            now = time[-1] + pause
+    order = np.lexsort((user, time))
+    return EventLog(
+        user=np.array(user, np.int64)[order],
+        item=np.arange(len(user)) % 5,
+        time=np.array(time, float)[order],
+        value=np.ones(len(user), np.float32),
+        users=pd.DataFrame({"id": range(len(sizes))}),
+        items=pd.DataFrame({"id": range(5)}),
+    )
+
+
+def habits(n_users: int = 400, seed: int = 0) -> EventLog:
+    """A log whose users have sessions of about their own size, the first one larger; half of the users come once."""
+    source = generator(seed, Purpose.MEASURE, n_users)
+    own = source.gamma(1.0, 6.0, n_users)
+    sizes = []
+    for user in range(n_users):
+        later = 0 if user % 2 else 1 + int(source.poisson(4.0))
+        first = 1 + int(source.poisson(3 * own[user]))
+        sizes.append([first, *(1 + source.poisson(own[user], later))])
+    return log_of(sizes)
+
+
+def written_out(events: list[float], now: float, usual: float, weight: float) -> list[float]:
+    """The terms of one state as they are defined, in plain Python."""
+    if not events:
+        return [1.0] + [0.0] * (len(TERMS) - 1)
+    sizes = [1]
+    for before, after in pairwise(events):
+        if after - before > GAP:
+            sizes.append(1)
+        else:
+            sizes[-1] += 1
+    logs = [float(np.log(size)) for size in sizes]
+    return [
+        0.0,
+        1.0,
+        logs[0],
+        sum(size - usual for size in logs[1:]) / (len(logs) - 1 + weight),
+        logs[-1] if len(logs) > 1 else 0.0,
+        float(len(logs) == 1),
+        float(np.log(len(logs))),
+        float(np.log1p((max(now, events[-1] + GAP) - events[-1]) / GAP)),
+    ]
+
+
+def test_terms_are_what_they_say():
+    """The terms of random states, some of them empty, equal those computed in plain Python, also event by event."""
+    source = generator(0, Purpose.MEASURE)
+    model = Visits()
+    histories = [
+        np.cumsum(source.choice([5.0, GAP, GAP + 1, 1e5], size, p=[0.6, 0.1, 0.1, 0.2])).tolist()
+        for size in (0, 1, 2, 5, 0, 40, 17, 0)
+    ]
+    offsets = np.concatenate([[0], np.cumsum([len(own) for own in histories])])
+    now = np.array([own[-1] + 700.0 * row if own else 1.0 for row, own in enumerate(histories)])
+    times = np.concatenate(histories)
+    states = UserStates(offsets, np.zeros(len(times), np.int64), times, now)
+    instant = torch.from_numpy(
+        np.array([max(t, own[-1] + GAP) if own else t for t, own in zip(now, histories, strict=True)])
+    )
+    expected = np.array([written_out(own, t, 1.3, 2.0) for own, t in zip(histories, now, strict=True)])
+    np.testing.assert_allclose(
+        terms(model.encode(states), instant, GAP, 1.3, 2.0).numpy(), expected, rtol=1e-12
+    )
+    for row, own in enumerate(histories):
+        hidden = model.encode(UserStates(np.zeros(2, np.int64), states.items[:0], times[:0], now[:1]))
+        for event in own:
+            hidden = model.step(
+                hidden, torch.zeros(1, dtype=torch.int64), torch.tensor([event], dtype=torch.float64)
+            )
+        found = terms(hidden, instant[row : row + 1], GAP, 1.3, 2.0)[0]
+        np.testing.assert_allclose(found.numpy(), expected[row], rtol=1e-12)
+
+
+def test_sessions_of_a_state_are_those_of_the_log():
+    """A state holds as many sessions, and a newest one of as many events, as the log before it has."""
+    log = random_log()
+    every = np.arange(log.n_users)
+    held, last = Visits().encode(UserStates.of(log, every, log.time[-1] + 1))
+    sessions = log.sessions(GAP)
+    for user in every:
+        own = np.flatnonzero(sessions.user == user)
+        assert held[user, 0] == len(own)
+        assert held[user, 1] == sessions.count[own[-1]]
+        assert last[user] == sessions.stop[own[-1]]
+
+
+def test_the_gradient_is_the_derivative():
+    """The analytic gradient agrees with finite differences."""
+    source = generator(1, Purpose.MEASURE)
+    phi, counts, offset = (
+        source.normal(size=(50, 6)),
+        source.poisson(2.0, 50).astype(float),
+        source.normal(size=50),
+    )
+    off = check_grad(
+        lambda w: log_linear_objective(w, phi, offset, counts, 0.1)[0],
+        lambda w: log_linear_objective(w, phi, offset, counts, 0.1)[1],
+        0.3 * source.normal(size=6),
+    )
+    assert off < 1e-5
+
+
+def test_the_fit_is_optimal():
+    """At the fitted weights the penalised gradient is zero; without a penalty Σ φ·λ is Σ φ·count."""
+    log = habits()
+    free = Visits(VisitsConfig(ridge=0.0)).fit(log)
+    examples = session_examples(log)
+    phi = free._numbers(free.encode(examples.states), examples.states.now)
+    rate = free.intensity(examples.states).double().numpy()
+    np.testing.assert_allclose(phi.T @ rate, phi.T @ examples.counts, rtol=1e-4)
+    held = Visits(VisitsConfig(ridge=0.1)).fit(log)
+    unit = held._known("unit").numpy()
+    offset = np.full(len(phi), held.level)
+    _, slope = log_linear_objective(
+        held.weights.numpy() * unit, phi / unit, offset, examples.counts.astype(float), 0.1
+    )
+    assert np.abs(slope).max() < 1e-4
+
+
+def test_it_recovers_its_own_weights():
+    """Fitted to counts drawn from a known λ of its own kind, it gives that λ to within a few per cent."""
+    examples = session_examples(habits(2000))
+    source = generator(2, Purpose.MEASURE)
+    truth = Visits()
+    phi = truth._numbers(truth.encode(examples.states), examples.states.now)
+    true = np.exp(1.0 + phi @ np.array([0.8, 0.0, 0.3, 0.4, 0.1, 0.2, -0.3, 0.05]))
+    counts = source.poisson(true)
+    model = Visits(VisitsConfig(ridge=1e-6)).fit_examples(
+        CountExamples(examples.states, counts, examples.user)
+    )
+    error = np.abs(model.intensity(examples.states).numpy() / true - 1)
+    assert error.mean() < 0.03
+    assert error.max() < 0.25
+
+
+def test_it_knows_whose_sessions_are_large():
+    """On unseen users λ is right in total for first and for later visits, and closer to counts than their means are."""
+    log = habits(2000)
+    model = Visits().fit(log.rows(log.user % 4 < 2))
+    examples = session_examples(log.rows(log.user % 4 >= 2))
+    rate = model.intensity(examples.states).double().numpy()
+    first = examples.states.lengths == 0
+    for which in (first, ~first):
+        assert rate[which].sum() == pytest.approx(examples.counts[which].sum(), rel=0.1)
+    assert np.ptp(rate[first]) == 0
+    later = count_calibration(rate[~first], examples.counts[~first])
+    assert later.deviance < 0.6 * later.deviance_constant
+    assert later.rank_correlation > 0.6
+
+
+def test_a_session_begins_after_a_silence():
+    """With sessions as horizon, a state just after its last event is scored as one a gap later."""
+    log = random_log()
+    model = Visits().fit(log)
+    user = [int(log.user[-1])]
+    soon, later, much = (
+        float(model.intensity(UserStates.of(log, user, log.time[-1] + pause))) for pause in (1.0, GAP, 1e6)
+    )
+    assert soon == later
+    assert much != later
+
+
+def test_no_term_is_extrapolated():
+    """A longer silence, or more or larger sessions, than any in the log count as the longest, most or largest."""
+    log = habits()
+    model = Visits().fit(log)
+    day = 86400.0
+    far, farther = (log_of([[200] * 40], pause=pause * day) for pause in (1e4, 1e5))
+    huge, huger = (log_of([[size] * 40]) for size in (10**3, 10**4))
+    for one, other in ((far, farther), (huge, huger)):
+        rate = [
+            float(model.intensity(UserStates.of(found, [0], found.time[-1] + 1e9))) for found in (one, other)
+        ]
+        assert rate[0] == rate[1]
+    examples = session_examples(log)
+    rates = model.intensity(examples.states)
+    assert rate[0] < 100 * float(rates.max())
+
+
+def test_an_update_keeps_the_mean_and_what_the_new_log_does_not_tell():
+    """After an update on later sessions alone, their mean λ is what it was, and that of first visits about so."""
+    log = habits()
+    model = Visits().fit(log)
+    came_back = session_examples(log).states.lengths > 0
+    target = np.isin(log.sessions(GAP).of_event, np.flatnonzero(came_back)) & (np.arange(len(log)) % 3 == 0)
+    thin = dataclasses.replace(log, target=target)
+    states = session_examples(thin).states
+    nobody = UserStates.of(log, [0], log.time[0])
+    before, new = float(model.intensity(states).mean()), float(model.intensity(nobody))
+    model.update(thin)
+    assert float(model.intensity(states).mean()) == pytest.approx(before, rel=1e-5)
+    assert model.rescale > 1
+    assert float(model.intensity(nobody)) == pytest.approx(new, rel=0.2)
+
+
+def test_logs_that_tell_little_give_the_mean():
+    """A log with one session, or in which nobody comes back, gives its mean count also to states it does not have."""
+    for sizes in ([[7]], [[3], [5], [13]]):
+        log = log_of(sizes)
+        model = Visits().fit(log)
+        states = UserStates.of(log, [0, 0], [log.time[0], log.time[-1] + 1e6])
+        np.testing.assert_allclose(model.intensity(states).numpy(), 7.0, rtol=1e-3)
+        again = log_of([[3, 4, 4], [2, 9]])
+        assert bool(torch.isfinite(model.update(again).intensity(session_examples(again).states)).all())
+    returning = dataclasses.replace(log_of([[4, 6]]), target=np.repeat([False, True], [4, 6]))
+    model = Visits().fit(returning)
+    np.testing.assert_allclose(model.intensity(UserStates.of(returning, [0], [0.0])).numpy(), 6.0, rtol=1e-3)
+
+
+def test_a_log_without_target_events():
+    """A fit to no target event is an error, an update on none changes nothing, and no score comes before a fit."""
+    log = habits(20)
+    silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
+    with pytest.raises(ModelError, match="visits: found 0 examples with 0 events"):
+        Visits().fit(silent)
+    states = session_examples(log).states
+    with pytest.raises(ModelError, match="visits: not fitted yet"):
+        Visits().intensity(states)
+    model = Visits().fit(log)
+    before = model.intensity(states)
+    assert torch.equal(model.update(silent).intensity(states), before)
+    assert model.rescale == 1.0
+
+
+def test_a_horizon_in_seconds():
+    """With a horizon in seconds it is fitted to the log's last horizons, and foretells as many events as there were."""
+    log = random_log()
+    model = Visits(VisitsConfig(horizon=5 * 86400.0)).fit(log)
+    examples = model.examples(log)
+    assert float(model.intensity(examples.states).sum()) == pytest.approx(examples.counts.sum(), rel=0.02)
+
+
+def test_it_works_where_ground_intensities_do(tmp_path):
+    """It is half of a product, has a name in hybrids, takes a config from plain values, and is kept on disk."""
+    log = habits()
+    cut = later_sessions(log)
+    states = UserStates.of(cut.past, cut.user, cut.time)
+    product = RIM(mark=Popularity(), ground=Visits()).fit(cut.past)
+    named = fitted(make("popularity-visits"), cut.past, tmp_path)
+    assert torch.equal(named.score(states), product.score(states))
+    again = fitted(make("popularity-visits"), cut.past, tmp_path)
+    assert torch.equal(again.score(states), product.score(states))
+    torch.testing.assert_close(product.score(states).sum(1), product.ground.intensity(states))
+    assert isinstance(make("visits").ground, Visits)
+    assert make("gru-visits", ground=config_of("visits", {"ridge": 0.5})).ground.config.ridge == 0.5
