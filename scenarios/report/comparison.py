@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.measures import late_words
+from rimsim.scenarios.report.opening import opening_note
 from rimsim.scenarios.report.summary import (
     EFFECTS,
     SHOWN,
@@ -55,7 +56,12 @@ def _tables(run: Run) -> list[TextTable]:
 
 def print_results(run: Run, console: Console) -> None:
     """Print the tables of a run and say where everything is."""
-    notes = (two_seeds_note(len(run.seeds)), status_note([status_of(run)], run.folder, "compare"))
+    opening = run.opening
+    notes = (
+        None if opening is None else opening_note(opening),
+        two_seeds_note(len(run.seeds)),
+        status_note([status_of(run)], run.folder, "compare"),
+    )
     print_report(_tables(run), notes, folder_places(run.folder), console)
 
 

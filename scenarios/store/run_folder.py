@@ -195,6 +195,14 @@ class Run:
         return self._table("required").drop_duplicates(ignore_index=True)
 
     @cached_property
+    def opening(self) -> pd.DataFrame | None:
+        """Columns agent, seed, utility: what ``relevance``, ``popularity`` and ``oracle`` are worth at the opening.
+
+        None in a run that began before this was written down.
+        """
+        return self._table("opening") if any(self.folder.glob("opening/*.parquet")) else None
+
+    @cached_property
     def prices(self) -> pd.DataFrame:
         """Columns agent, seed, round, item, price (v at the end of the round), cost (c); of agents with prices."""
         return self._table("prices")

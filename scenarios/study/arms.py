@@ -20,7 +20,7 @@ from rich.progress import (
 from rimsim.market.build import expected_arrivals
 from rimsim.scenarios.execution.local import LostWorkerError
 from rimsim.scenarios.execution.signals import stop_if_asked
-from rimsim.scenarios.study.play import open_round, prepare, run_arm
+from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,6 +87,7 @@ def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
 
 
 def _fit(arm: Arm, report: Report) -> None:
-    """Fit what the arms of a seed share."""
+    """Fit what the arms of a seed share, and value what the platform's model is worth at the opening."""
     prepare(arm.config, arm.seed)
+    value_opening(arm)
     report(1)

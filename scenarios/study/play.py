@@ -21,6 +21,7 @@ from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
 from rimsim.scenarios.study.checkpoint import ArmProgress, latest, mark_done, save
+from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.tracking import RoundRecord, Tracker
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from rimsim.market import ClosedRound
     from rimsim.scenarios.execution.arm import Arm
 
-__all__ = ["open_round", "prepare", "run_arm"]
+__all__ = ["open_round", "prepare", "run_arm", "value_opening"]
 
 _FINAL = ("utility", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
@@ -56,6 +57,19 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
     with disk_errors(cache_folder()), own_code(own_places(config)):
         build_world(config)
         warm_model(config, seed)
+
+
+def value_opening(arm: Arm) -> None:
+    """Write what the platform's model, bestsellers and the oracle are worth at the opening of an arm's seed.
+
+    Raises:
+        RimsimError: Whatever goes wrong, also in a user's own file.
+        RunFolderError: If the folder cannot be written to.
+    """
+    place = arm.folder / "opening" / f"{arm.seed}.parquet"
+    with disk_errors(arm.folder), own_code(own_places(arm.config)):
+        if not place.is_file():
+            write_table(place, opening_utilities(arm.config, arm.seed))
 
 
 def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None = None) -> None:
