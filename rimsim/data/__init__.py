@@ -6,6 +6,7 @@ from rimsim.data.download import data_folder, download
 from rimsim.data.later import LaterSessions, later_sessions
 from rimsim.data.load import EMBEDDED, load, load_log
 from rimsim.data.log import EventLog, Sessions
+from rimsim.data.observed import ObservedTable, load_observed
 from rimsim.data.readers.columns import Columns
 from rimsim.data.report import BadRow, ReadReport
 from rimsim.data.usable import Needs, require_usable, shortcomings
@@ -20,6 +21,7 @@ __all__ = [
     "LaterSessions",
     "LogDescription",
     "Needs",
+    "ObservedTable",
     "ReadReport",
     "Sessions",
     "catalogue",
@@ -30,6 +32,7 @@ __all__ = [
     "later_sessions",
     "load",
     "load_log",
+    "load_observed",
     "require_usable",
     "shortcomings",
     "write",

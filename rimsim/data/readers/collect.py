@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rimsim.data.readers.ids import Words
     from rimsim.data.readers.rows import Unit
 
-__all__ = ["Collector", "collected", "written_dates"]
+__all__ = ["Collector", "collected", "unit_of", "written_dates"]
 
 BAD_ROWS_KEPT: Final = 10
 """Bad rows that a report shows."""
@@ -154,6 +154,13 @@ class Collector:
         if UNITS[unit] > 1:
             time /= UNITS[unit]
         return RawEvents(source, user, item, time, value, self.users.ids(), self.items.ids())
+
+
+def unit_of(time: NDArray[np.float64]) -> Unit:
+    """The unit in which most of some times (n,) are between 1970 and 5138; seconds where none is known."""
+    known = time[~np.isnan(time)]
+    place = np.searchsorted([bound for _, bound in _BOUNDS], known, "right")
+    return _BOUNDS[int(np.bincount(place, minlength=len(_BOUNDS)).argmax())][0] if len(known) else "s"
 
 
 def written_dates(source: str, time: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -11,7 +11,17 @@ from rimsim.errors import ConfigError, DataError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Columns", "Positions", "Role", "first_of", "missing_roles", "resolve", "words"]
+__all__ = [
+    "Columns",
+    "Positions",
+    "Role",
+    "first_of",
+    "missing_roles",
+    "parsed_roles",
+    "place_of_column",
+    "resolve",
+    "words",
+]
 
 Role: TypeAlias = Literal["user", "item", "time", "value"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -50,6 +60,38 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
 """Usual names of columns that say something of the item of each event."""
 
 
+def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
+    """Read ``user=visitor,item=sku,time=at`` (names or positions from 1), or ``user,item,-,time`` (by position).
+
+    Args:
+        text: What the caller wrote.
+        needed: Roles that must be given a column.
+
+    Returns:
+        Role → the name or the position of its column.
+
+    Raises:
+        ConfigError: If a role is unknown, doubled or missing.
+    """
+    column_of: dict[Role, str | int] = {}
+    for position, part in enumerate(text.split(","), start=1):
+        left, equals, right = (piece.strip() for piece in part.partition("="))
+        if not equals and left in ("", "-", "_"):
+            continue
+        role = next((known for known in ROLES if known == left), None)
+        if role is None or (equals and not right):
+            raise ConfigError(f"columns: {part.strip()!r} is not understood.{nearest(left, ROLES)}")
+        if role in column_of:
+            raise ConfigError(f"columns: {role} is given twice in {text!r}")
+        column_of[role] = (int(right) if right.isdecimal() else right) if equals else position
+    if lacking := [role for role in needed if role not in column_of]:
+        raise ConfigError(
+            f"columns: {text!r} says nothing of {', '.join(lacking)}; {', '.join(needed[:-1])} and {needed[-1]} "
+            f"are needed"
+        )
+    return column_of
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which column to read for each role: a name from the header, or a position from 1."""
@@ -70,21 +112,7 @@ class Columns:
         Raises:
             ConfigError: If a role is unknown, doubled or missing.
         """
-        column_of: dict[Role, str | int] = {}
-        for position, part in enumerate(text.split(","), start=1):
-            left, equals, right = (piece.strip() for piece in part.partition("="))
-            if not equals and left in ("", "-", "_"):
-                continue
-            role = next((known for known in ROLES if known == left), None)
-            if role is None or (equals and not right):
-                raise ConfigError(f"columns: {part.strip()!r} is not understood.{nearest(left, ROLES)}")
-            if role in column_of:
-                raise ConfigError(f"columns: {role} is given twice in {text!r}")
-            column_of[role] = (int(right) if right.isdecimal() else right) if equals else position
-        if lacking := [role for role in ROLES[:3] if role not in column_of]:
-            raise ConfigError(
-                f"columns: {text!r} says nothing of {', '.join(lacking)}; user, item and time are needed"
-            )
+        column_of = parsed_roles(text, ROLES[:3])
         return cls(column_of["user"], column_of["item"], column_of["time"], column_of.get("value"))
 
     def positional(self) -> bool:
@@ -149,7 +177,8 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
     else:
         given = {"user": wanted.user, "item": wanted.item, "time": wanted.time, "value": wanted.value}
         place_of = {
-            role: None if given[role] is None else _named(names, given[role], role, where) for role in ROLES
+            role: None if given[role] is None else place_of_column(names, given[role], role, where)
+            for role in ROLES
         }
     places = [place for place in place_of.values() if place is not None]
     if len(set(places)) < len(places):
@@ -173,7 +202,12 @@ def _nothing_for(names: Sequence[str], lacking: Sequence[Role], where: str) -> s
     )
 
 
-def _named(names: Sequence[str], column: str | int | None, role: str, where: str) -> int:
+def place_of_column(names: Sequence[str], column: str | int | None, role: str, where: str) -> int:
+    """Where a column that the caller named, or gave by position from 1, stands in a header, from 0.
+
+    Raises:
+        DataError: If it is not there.
+    """
     if isinstance(column, int):
         if not 1 <= column <= len(names):
             raise DataError(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rimsim.data.readers.collect import Collector
     from rimsim.data.readers.columns import Columns, Positions
 
-__all__ = ["read_parquet", "table_of"]
+__all__ = ["floats", "is_id", "is_number", "moment_seconds", "read_parquet", "table_of", "value_kind"]
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
 
@@ -90,18 +90,18 @@ class _Reader:
         self._attributes = {
             attribute: places.names[place]
             for attribute, place in places.attributes
-            if _is_id(kind := _kind(schema.field(place).type)) or _is_number(kind)
+            if is_id(kind := value_kind(schema.field(place).type)) or is_number(kind)
         }
         self.names = [*self._columns.values(), *self._attributes.values()]
         """Columns to read."""
-        kinds = {role: _kind(schema.field(column).type) for role, column in self._columns.items()}
+        kinds = {role: value_kind(schema.field(column).type) for role, column in self._columns.items()}
         self.moments = bool(pa.types.is_timestamp(kinds["time"]) or pa.types.is_date(kinds["time"]))
         """Whether times are timestamps or dates."""
         for role, fits, allowed in (
-            ("user", _is_id, "whole numbers or text"),
-            ("item", _is_id, "whole numbers or text"),
-            ("time", lambda kind: self.moments or _is_number(kind), "numbers, timestamps or dates"),
-            ("value", _is_number, "numbers"),
+            ("user", is_id, "whole numbers or text"),
+            ("item", is_id, "whole numbers or text"),
+            ("time", lambda kind: self.moments or is_number(kind), "numbers, timestamps or dates"),
+            ("value", is_number, "numbers"),
         ):
             if role in kinds and not fits(kinds[role]):
                 raise DataError(f"{name}: {self._labels[role]} is of type {kinds[role]}; allowed: {allowed}")
@@ -114,15 +114,15 @@ class _Reader:
             Words(columns["item"], self._labels["item"]),
         )
         if self.moments:
-            times, latest = _seconds(columns["time"]), float(np.nextafter(LATEST, 0.0))
+            times, latest = moment_seconds(columns["time"]), float(np.nextafter(LATEST, 0.0))
             allowed = "times from 1970 to 9999"
         else:
-            times, latest = _floats(columns["time"]), self._collector.largest_time
+            times, latest = floats(columns["time"]), self._collector.largest_time
             allowed = f"finite numbers from 0 to {latest:.7g}"
         no_times = self._outside(times, latest, "time", columns["time"], allowed)
         values, no_values = np.ones(batch.num_rows), {}
         if "value" in columns:
-            values, allowed = _floats(columns["value"]), f"finite numbers from 0 to {LARGEST_VALUE:.7g}"
+            values, allowed = floats(columns["value"]), f"finite numbers from 0 to {LARGEST_VALUE:.7g}"
             no_values = self._outside(values, LARGEST_VALUE, "value", columns["value"], allowed)
         problems = (
             no_values | no_times | items.lacking | users.lacking
@@ -147,26 +147,31 @@ class _Reader:
         return problems
 
 
-def _kind(kind: pa.DataType) -> pa.DataType:
+def value_kind(kind: pa.DataType) -> pa.DataType:
+    """The type of the values of a column, which may be numbered words."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _is_id(kind: pa.DataType) -> bool:
+def is_id(kind: pa.DataType) -> bool:
+    """Whether values of a type can be ids."""
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
     return bool(text or pa.types.is_integer(kind))
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a type is one of numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _floats(column: pa.Array) -> NDArray[np.float64]:
+def floats(column: pa.Array) -> NDArray[np.float64]:
+    """(n,) the numbers of a column; NaN where there is none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False))
 
 
-def _seconds(column: pa.Array) -> NDArray[np.float64]:
+def moment_seconds(column: pa.Array) -> NDArray[np.float64]:
+    """(n,) the seconds since 1970 of a column of timestamps or dates; NaN where there are none."""
     unit = column.type.unit if pa.types.is_timestamp(column.type) else "us"
     parts = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
     if pa.types.is_date(column.type):
