@@ -1,0 +1,93 @@
+"""One currency: the cost of a missing exposure is the same for all arms and rounds of a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import ArrivalsConfig, DataConfig, ExposureConfig, PlatformConfig, ScenarioConfig, Seeds
+from rimsim.market import Market
+
+MODELS = ("hp", "popularity")
+AGENTS = ("random", "relevance", "rim-feedback")
+
+
+def small(model: str, **changes) -> ScenarioConfig:
+    """Three rounds of 60 clones."""
+    fields = {
+        "name": "currency",
+        "rounds": 3,
+        "slate": 5,
+        "data": DataConfig(min_item_events=100),
+        "arrivals": ArrivalsConfig(per_round=60),
+        "platform": PlatformConfig(model=model),
+    }
+    return ScenarioConfig(**(fields | changes))
+
+
+def costs(market: Market, agent_name: str) -> list[float]:
+    """The cost c as the market, its view and its closed rounds say it, while an agent plays all rounds."""
+    agent, found = make_agent(agent_name), [market.cost]
+    while not market.done:
+        found += [market.cost, market.round_view().cost]
+        play_round(market, agent)
+    return [*found, market.cost, *(closed.cost for closed in market.closed)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_all_arms_and_rounds_share_one_cost(model):
+    """Retrained or frozen, under any agent and in any round, c is one positive number."""
+    found = {
+        cost
+        for name in AGENTS
+        for retrain in (True, False)
+        for cost in costs(market_for(make_agent(name), small(model), retrain=retrain), name)
+    }
+    assert len(found) == 1
+    assert found.pop() > 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_that_grows_sure_of_itself_does_not_move_the_cost(model):
+    """After retraining the model's own k-th scores are others than at the opening, and c is what it was."""
+    market = market_for(make_agent("relevance"), small(model))
+    opening, ratio = market.cost, market.cost / market._median_kth_score()
+    play_round(market, make_agent("relevance"))
+    assert market.cost == opening
+    assert abs(ratio * market._median_kth_score() / opening - 1) > 0.01
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("agent_name", AGENTS)
+def test_a_market_that_goes_on_from_a_state_has_the_cost_of_its_opening(model, agent_name):
+    """Loaded into a new market, each round's state brings the same c, and the rounds after it keep it."""
+    market, agent = Market(small(model)), make_agent(agent_name)
+    opening = market.cost
+    while not market.done:
+        again = Market(small(model))
+        again.load_state(market.state)
+        assert again.round == market.round
+        assert set(costs(again, agent_name)) == {opening}
+        play_round(market, agent)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_cost_is_what_it_says(model):
+    """It is ``exposure.cost`` times the median over the opening's states of the k-th best admissible intensity."""
+    platform = PlatformConfig(model=model, calibration="seen")
+    market = Market(small(model, platform=platform, exposure=ExposureConfig(cost=2.5)))
+    best = []
+    for chunk in market.round_view().calibration:
+        scores = (chunk.relevance * chunk.ground_intensity[:, None]).cpu().numpy()
+        for row, admissible in zip(scores, chunk.admissible.cpu().numpy(), strict=True):
+            wanted = np.sort(row[admissible])[::-1][: market.config.slate]
+            best += [wanted[-1]] if len(wanted) else []
+    assert market.cost == pytest.approx(2.5 * float(np.median(best)), rel=1e-6)
+
+
+def test_what_happens_in_the_market_cannot_move_it():
+    """Other seeds of choices and agents leave the cost as it is, since all that it takes is known at the opening."""
+    opening = Market(small("hp")).cost
+    for seeds in (Seeds(choice=5), Seeds(agent=5)):
+        assert Market(small("hp"), seeds=seeds).cost == opening
