@@ -275,6 +275,11 @@ class PlatformConfig:
         description="Refit λ(x) too, rescaled to its old mean; false lets it move with its states alone.",
     )
     log_window: LogWindow = Field(default=LogWindow(), description="What it retrains on.")
+    learning: Literal["consumed", "impressions"] = Field(
+        default="consumed",
+        description="consumed: retraining sees consumptions alone. impressions: beside them, a layer over the "
+        "retrained λ(x,y) is fitted to what was taken and not taken of all that the window's rounds showed.",
+    )
     calibration: Literal["cross-fitted", "seen"] = Field(
         default="cross-fitted",
         description="Prices are solved on last round's states, scored by a model that has not seen what they did "

@@ -5,6 +5,7 @@ fitted model in ``calibration``.
 """
 
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
+from rimsim.intensity.calibrated import Calibrated
 from rimsim.intensity.contract import IntensityModel, RecurrentModel
 from rimsim.intensity.decayed import Scales
 from rimsim.intensity.graph_convolution import GraphConvolution, GraphConvolutionConfig
@@ -12,6 +13,7 @@ from rimsim.intensity.ground import GroundModel
 from rimsim.intensity.gru import GRU, GRUConfig
 from rimsim.intensity.hawkes import Hawkes, HawkesConfig
 from rimsim.intensity.hawkes_poisson import HawkesPoisson, HawkesPoissonConfig
+from rimsim.intensity.impressions import ImpressionLayer
 from rimsim.intensity.matrix_factorization import MatrixFactorization, MatrixFactorizationConfig
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
@@ -23,6 +25,7 @@ __all__ = [
     "EMA",
     "GRU",
     "RIM",
+    "Calibrated",
     "EMAConfig",
     "GRUConfig",
     "GraphConvolution",
@@ -32,6 +35,7 @@ __all__ = [
     "HawkesConfig",
     "HawkesPoisson",
     "HawkesPoissonConfig",
+    "ImpressionLayer",
     "IntensityModel",
     "MatrixFactorization",
     "MatrixFactorizationConfig",

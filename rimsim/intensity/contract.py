@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
+    from rimsim.intensity.impressions import ImpressionLayer
     from rimsim.intensity.states import UserStates
 
     Hidden: TypeAlias = tuple[torch.Tensor, ...]
@@ -21,6 +22,7 @@ __all__ = [
     "caller_owns",
     "caller_owns_scores",
     "depends_on_state",
+    "layer_of",
     "rescale_of",
 ]
 
@@ -106,3 +108,12 @@ def rescale_of(model: IntensityModel) -> float:
     It is the model's attribute ``rescale``; 1 where there is none.
     """
     return float(getattr(model, "rescale", 1.0))
+
+
+def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
+    """The model inside a layer, and the layer; the model itself and None where it has none.
+
+    A model under a layer has the attributes ``model`` and ``layer``.
+    """
+    layer: ImpressionLayer | None = getattr(model, "layer", None)
+    return (model, None) if layer is None else (model.model, layer)  # type: ignore[attr-defined]

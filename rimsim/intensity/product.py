@@ -61,6 +61,11 @@ class RIM:
         return torch.device(getattr(self.mark, "device", "cpu"))
 
     @property
+    def stored_parts(self) -> tuple[object, ...]:
+        """The models that it is saved with."""
+        return (self.mark, self.ground)
+
+    @property
     def rescale(self) -> float:
         """The factor of the ground intensity's last update; 1 where it keeps none."""
         return float(getattr(self.ground, "rescale", 1.0))
@@ -143,11 +148,11 @@ KINDS[RIM.kind] = RIM
 def is_stored(model: object) -> bool:
     """True if :func:`rimsim.intensity.persistence.load` gives back what the model's ``save`` writes.
 
-    That takes a :class:`Stored` model with a config record, of a class that can be made without arguments, or a
-    :class:`RIM` of two such models.
+    That takes a :class:`Stored` model with a config record, of a class that can be made without arguments, or a model
+    that says in ``stored_parts`` which such models it is saved with, as :class:`RIM` does.
     """
-    if type(model) is RIM:
-        return is_stored(model.mark) and is_stored(model.ground)
+    if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
+        return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]
     if not isinstance(model, Stored) or not dataclasses.is_dataclass(getattr(model, "config", None)):
         return False
     try:
@@ -163,12 +168,12 @@ def save_model(model: object, folder: Path) -> None:
     Raises:
         ModelError: If it could not be given back (:func:`is_stored`).
     """
-    if not isinstance(model, Stored | RIM) or not is_stored(model):
+    if not is_stored(model):
         raise ModelError(
             f"a {type(model).__name__} cannot be saved; allowed: a Stored model that can be made without arguments, or "
             "a RIM of two"
         )
-    model.save(folder)
+    cast("Stored", model).save(folder)
 
 
 def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:

@@ -12,7 +12,7 @@ from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
-from rimsim.intensity.contract import depends_on_state, rescale_of
+from rimsim.intensity.contract import depends_on_state, layer_of, rescale_of
 from rimsim.intensity.product import updated
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
@@ -21,6 +21,7 @@ from rimsim.market.clock import Clock, ticks
 from rimsim.market.consumers import relevant_items
 from rimsim.market.guarantees import required_by_release
 from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
 from rimsim.market.models import initial_model
 from rimsim.market.past_states import (
     PastStates,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
@@ -290,6 +292,7 @@ class Market:
             before=self._before,
             log_counts=self._log_counts,
             past=tuple((past.number, past.schedule) for past in self._past),
+            shown=tuple(past.shown for past in self._past),
             events=np.concatenate([np.zeros((0, 4), np.int64), *events]),
         )
 
@@ -312,12 +315,12 @@ class Market:
         keeps = self.arrivals.keeps_users
         kept: dict[int, Histories] = {}
         self._past = []
-        for number, schedule in state.past:
+        for (number, schedule), shown in zip(state.past, state.shown, strict=True):
             key = 0 if keeps else number
             if key not in kept:
                 kept[key] = Histories(schedule, self._logged_past)
                 kept[key].append(*state.events[state.events[:, 0] == key, 1:].T.copy())
-            self._past.append(PastRound(number, schedule, kept[key]))
+            self._past.append(PastRound(number, schedule, kept[key], shown))
         stop = self._past[-1].schedule.stop if self._past else int(ticks(self.world.opening))
         self._clock = Clock(stop)
         self._past_states = self._last_states() if self._past else self._first_states()
@@ -369,7 +372,9 @@ class Market:
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
         opened = self.open
-        past = PastRound(self.round, opened.schedule, opened.histories)
+        learns = self.retrain and self.config.platform.learning != "consumed"
+        shown = Shown.of(opened.ledger, self.model) if learns else None
+        past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
         self._forget()
         log = training_log(
@@ -394,10 +399,22 @@ class Market:
             self.done = True
             return
         self._before = self.model
-        if self.retrain and len(log):
-            self.model = updated(self.model, log, ground=self.config.platform.retrain_ground)
+        if self.retrain:
+            self.model = self._retrained(log)
         self._past_states = self._last_states()
         self.open = self._open_round()
+
+    def _retrained(self, log: EventLog) -> IntensityModel:
+        """The model that serves the next round: updated on a log, under a layer where impressions are learnt from."""
+        platform = self.config.platform
+        model, layer = layer_of(self.model)
+        if len(log):
+            model = updated(model, log, ground=platform.retrain_ground)
+        if platform.learning == "impressions":
+            rounds = self._past[-(platform.log_window.rounds or len(self._past)) :]
+            shown = [past.shown for past in rounds if past.shown is not None]
+            layer = layer_from(shown, positions_of(self.config, self.consumer), self.n_items)
+        return laid_over(model, layer)
 
     def _forget(self) -> None:
         """Let go of rounds that neither the log window nor the prices look at."""
@@ -428,6 +445,7 @@ class Market:
                 self._past,
                 self._before or self.model,
                 self.seeds.model,
+                layer_of(self.model)[1],
             )
         return self._states_of(self._past[-1], models)
 

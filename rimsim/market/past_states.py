@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rimsim.intensity.contract import layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.schedule import VISIT_BITS, row_capacity
 from rimsim.market.clock import seconds, ticks
+from rimsim.market.learning import laid_over
 from rimsim.market.models import initial_model
 from rimsim.market.platform import fold_of, training_log
 from rimsim.market.records import Arrivals, ScoredStates
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from rimsim.config import PlatformConfig, ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
+    from rimsim.intensity.impressions import ImpressionLayer
     from rimsim.market.platform import PastRound
     from rimsim.market.world import World
 
@@ -132,24 +135,32 @@ def always(model: IntensityModel) -> FoldModels:
 
 
 def cross_fitted(
-    platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
+    platform: PlatformConfig,
+    warmup: EventLog,
+    past: list[PastRound],
+    before: IntensityModel,
+    seed: int,
+    layer: ImpressionLayer | None = None,
 ) -> FoldModels:
     """A model for each fold of users that has not seen what that fold did in the last round.
 
     Both are retrained, when first asked for, from the model that served that round.
+
+    Args:
+        platform: The platform of the scenario.
+        warmup: The warm-up log.
+        past: The rounds that are kept, oldest first.
+        before: The model that served the last of them.
+        seed: Model seed.
+        layer: Laid over both, so that prices are in the unit of the model that will serve; None: none.
     """
     kept, stop = list(past), past[-1].schedule.stop
+    base, _ = layer_of(before)
 
     @lru_cache(maxsize=1)
     def models() -> tuple[IntensityModel, ...]:
-        return tuple(
-            updated(
-                before,
-                training_log(platform, warmup, kept, stop, seed, without_fold=fold),
-                ground=platform.retrain_ground,
-            )
-            for fold in (0, 1)
-        )
+        logs = [training_log(platform, warmup, kept, stop, seed, without_fold=fold) for fold in (0, 1)]
+        return tuple(laid_over(updated(base, log, ground=platform.retrain_ground), layer) for log in logs)
 
     return models
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rimsim.config import PlatformConfig
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.histories import Histories
+    from rimsim.market.learning import Shown
 
 __all__ = ["PastRound", "fold_of", "training_log"]
 
@@ -29,6 +30,8 @@ class PastRound:
     number: int
     schedule: Schedule
     histories: Histories
+    shown: Shown | None = None
+    """What was shown, where the platform learns from it."""
 
 
 def fold_of(seed: int, users: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import torch
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
-from rimsim.intensity.contract import RecurrentModel, caller_owns_scores
+from rimsim.intensity.contract import RecurrentModel, caller_owns_scores, layer_of
 from rimsim.market.clock import seconds
 from rimsim.market.serving import at_items
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.intensity.contract import Hidden, IntensityModel
+    from rimsim.intensity.impressions import ImpressionLayer
     from rimsim.intensity.states import UserStates
     from rimsim.market.histories import Histories
 
@@ -90,6 +91,14 @@ class ScoreRows:
         kept = torch.from_numpy(rows).to(relevance.device)[:, None]
         return ScoreRows((relevance * kept, ground, admissible & kept))
 
+    def under(self, layer: ImpressionLayer) -> ScoreRows:
+        """The rows under a layer, which is laid over λ(x)·p(y|x) of admissible items; writes to the relevance."""
+        relevance, ground, admissible = self.tensors
+        kept = layer.apply_(relevance.mul_(ground[:, None])).masked_fill_(~admissible, 0.0)
+        total = kept.sum(1)
+        kept /= total[:, None].clamp_min(torch.finfo(torch.float32).tiny)
+        return ScoreRows((kept, total, admissible))
+
 
 def joined(parts: list[ScoreRows]) -> ScoreRows:
     """The rows of some parts, one part below the other."""
@@ -114,11 +123,11 @@ class Scorer:
         release: NDArray[np.int64],
         device: torch.device,
     ) -> None:
-        self._model = model
+        self._model, self._layer = layer_of(model)
         self._histories = histories
         self._device = device
         self._release = release
-        self._recurrent = model if isinstance(model, RecurrentModel) else None
+        self._recurrent = self._model if isinstance(self._model, RecurrentModel) else None
         self._hidden: Hidden = ()
         self._known = np.zeros(len(histories), np.int64)
         """(slots,) how many events of each slot its hidden state knows of."""
@@ -159,7 +168,8 @@ class Scorer:
             hidden = _rows_of(self._hidden, padded(slots))
             raw = self._recurrent.score_hidden(hidden, padded(seconds(ticks)))
         consumed = self._histories.consumed(slots, counts)
-        return _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
+        rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
+        return rows if self._layer is None else rows.under(self._layer)
 
     def _catch_up(self, model: RecurrentModel, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         """Let hidden states take the events that they lack, one event of each of many slots at a time."""
@@ -204,6 +214,7 @@ def score_states(
         At most ``BLOCK`` of them at a time, in order. A model with hidden states encodes all at once: it can then read
         those of like length together.
     """
+    model, layer = layer_of(model)
     recurrent = model if isinstance(model, RecurrentModel) else None
     hidden: Hidden = ()
     if recurrent is not None:
@@ -218,7 +229,8 @@ def score_states(
             raw = recurrent.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
         begin, end = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
         consumed = np.repeat(rows - first, states.lengths[rows]), states.items[begin:end]
-        yield _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
+        scored = _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
+        yield scored if layer is None else scored.under(layer)
 
 
 def _rows_of(hidden: Hidden, rows: NDArray[np.int64]) -> Hidden:

@@ -13,6 +13,7 @@ from rimsim.errors import RunFolderError
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import save_model
 from rimsim.market.arrivals.schedule import Schedule
+from rimsim.market.learning import Shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MarketState"]
 
-_FORMAT = 2
+_FORMAT = 3
 _FIELDS = tuple(field.name for field in dataclasses.fields(Schedule))
+_SHOWN = tuple(field.name for field in dataclasses.fields(Shown))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class MarketState:
     """(M,) target events of each item in the platform's log."""
     past: tuple[tuple[int, Schedule], ...]
     """Number and arrivals of each round that is still looked at, oldest first."""
+    shown: tuple[Shown | None, ...]
+    """What was shown in each of them; None where the platform does not learn from it."""
     events: NDArray[np.int64]
     """(n, 4) what was consumed in them: round (0 for all where users are kept), slot, tick from which it is visible,
     item; by slot, in order of consumption."""
@@ -61,6 +65,12 @@ class MarketState:
                 f"{field}-{number}": getattr(schedule, field)
                 for number, schedule in self.past
                 for field in _FIELDS
+            },
+            **{
+                f"shown-{field}-{number}": getattr(shown, field)
+                for (number, _), shown in zip(self.past, self.shown, strict=True)
+                if shown is not None
+                for field in _SHOWN
             },
         )
         for name, model in (("model", self.model), ("before", self.before)):
@@ -83,6 +93,12 @@ class MarketState:
                     (number, _schedule({field: arrays[f"{field}-{number}"] for field in _FIELDS}))
                     for number in arrays["past"].tolist()
                 )
+                shown = tuple(
+                    Shown(**{field: arrays[f"shown-{field}-{number}"] for field in _SHOWN})
+                    if f"shown-item-{number}" in arrays
+                    else None
+                    for number in arrays["past"].tolist()
+                )
                 log_counts, events = arrays["log_counts"], arrays["events"]
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
@@ -94,6 +110,7 @@ class MarketState:
             before=load(folder / "before") if described["before"] else None,
             log_counts=log_counts,
             past=past,
+            shown=shown,
             events=events,
         )
 

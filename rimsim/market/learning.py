@@ -1,0 +1,95 @@
+"""What the platform keeps of its rounds beside consumptions: what was shown, how it was scored, what was not taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.intensity.calibrated import Calibrated
+from rimsim.intensity.contract import layer_of
+from rimsim.intensity.impressions import Impressions, fit_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.intensity.impressions import ImpressionLayer
+    from rimsim.market.consumers.contract import Consumer
+    from rimsim.market.ledger import Ledger
+
+__all__ = ["Shown", "laid_over", "layer_from", "positions_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What was shown to the n arrivals of a round, in clock order, and what came of it."""
+
+    item: NDArray[np.int32]
+    """(n, k) items; −1 where a position stayed empty."""
+    taken: NDArray[np.bool_]
+    """(n, k) whether each was consumed."""
+    score: NDArray[np.float32]
+    """(n, k) λ(x,y) at the decision, of the model that served without its layer; NaN where a position is empty."""
+    propensity: NDArray[np.float32]
+    """(n, k) inclusion probability at the decision; NaN for a deterministic agent."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, served: IntensityModel) -> Shown:
+        """What a round's ledger holds of it.
+
+        Args:
+            ledger: The ledger of a round that is over.
+            served: The model that served it.
+        """
+        _, layer = layer_of(served)
+        score = ledger.intensity
+        if layer is not None:
+            item, intensity = ledger.item.astype(np.int64), ledger.intensity.astype(np.float64)
+            score = layer.without(item, intensity).astype(np.float32)
+        return cls(ledger.item, ledger.consumed, score, ledger.propensity)
+
+
+def positions_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float64]:
+    """(k,) by how much each position multiplies an intensity, which the platform takes as known.
+
+    a·γ^(r−1), as consumers answer; 1 where consumption is a hit in what visitors do anyway, wherever it was shown.
+    """
+    if getattr(consumer, "hits_only", False):
+        return np.ones(config.slate)
+    decay = config.consumer.position_decay ** np.arange(config.slate)
+    return np.asarray(config.consumer.attraction * decay, np.float64)
+
+
+def layer_from(rounds: Sequence[Shown], positions: NDArray[np.float64], n_items: int) -> ImpressionLayer:
+    """The layer that fits what was taken, and what was not, of all that some rounds showed.
+
+    Args:
+        rounds: The rounds, oldest first.
+        positions: (k,) by how much each position multiplies an intensity.
+        n_items: Size of the catalogue, M.
+    """
+    parts = []
+    for number, shown in enumerate(rounds):
+        filled = shown.item >= 0
+        parts.append(
+            Impressions(
+                item=shown.item[filled].astype(np.int64),
+                score=shown.score[filled].astype(np.float64),
+                examination=np.broadcast_to(positions, filled.shape)[filled],
+                taken=shown.taken[filled],
+                round=np.full(int(filled.sum()), number),
+            )
+        )
+    columns = ("item", "score", "examination", "taken", "round")
+    joined = Impressions(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+    return fit_layer(joined, n_items)
+
+
+def laid_over(model: IntensityModel, layer: ImpressionLayer | None) -> IntensityModel:
+    """A model under a layer; as it is without one."""
+    return model if layer is None else Calibrated(model, layer)

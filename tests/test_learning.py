@@ -1,0 +1,163 @@
+"""What the platform learns from impressions, in whole markets: against the ledger, and however they are played."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_markets import SMALL, small_replay, small_scenario
+
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
+from rimsim.intensity import Calibrated
+from rimsim.intensity.impressions import ImpressionLayer, Impressions, fit_layer
+from rimsim.market import Market, MarketState
+from rimsim.market.learning import positions_of
+from rimsim.market.past_states import always
+from rimsim.scenarios import compare
+
+LEARNER = PlatformConfig(model="als-hp", learning="impressions")
+
+
+def _small(kind, **changes):
+    """A small market whose platform learns from impressions, and whose consumers take more than in others."""
+    config = SMALL[kind](**({"platform": LEARNER} | changes))
+    consumer = dataclasses.replace(config.consumer, attraction=3.0)
+    return dataclasses.replace(config, consumer=consumer)
+
+
+def _played(config, name="relevance", batch_size=None):
+    agent = make_agent(name)
+    market = market_for(agent, config)
+    while not market.done:
+        play_round(market, agent, batch_size)
+    return market
+
+
+def _ledgers(market):
+    tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, None])
+def test_the_layer_is_fitted_to_the_windows_ledgers(rounds):
+    """Each round's layer equals a fit on the saved tables, from which the layers of their time are taken off."""
+    platform = dataclasses.replace(LEARNER, log_window=LogWindow(rounds=rounds, warmup="none"))
+    config = _small("clones", platform=platform, rounds=4)
+    market, agent = Market(config), make_agent("relevance")
+    layers, parts = [ImpressionLayer.identity(market.n_items)], []
+    while not market.done:
+        play_round(market, agent)
+        table = market.closed[-1].ledger.table("a", 0, market.closed[-1].number)
+        intensity = table["intensity"].to_numpy(np.float64)
+        item = table["item"].to_numpy(np.int64)
+        parts.append(
+            Impressions(
+                item,
+                layers[-1].without(item, intensity).astype(np.float32).astype(np.float64),
+                3.0 * 0.85 ** (table["position"].to_numpy() - 1),
+                table["consumed"].to_numpy(),
+                table["round"].to_numpy(),
+            )
+        )
+        if market.done:
+            break
+        window = parts[-rounds:] if rounds else parts
+        names = [field.name for field in dataclasses.fields(Impressions)]
+        whole = Impressions(*(np.concatenate([getattr(part, name) for part in window]) for name in names))
+        expected, found = fit_layer(whole, market.n_items), market.model.layer
+        assert found.slope == pytest.approx(expected.slope, rel=1e-4)
+        assert found.level + found.item == pytest.approx(expected.level + expected.item, rel=1e-4, abs=1e-4)
+        layers.append(found)
+    assert len(layers) == 4
+    assert isinstance(market.model, Calibrated)
+
+
+@pytest.mark.parametrize("kind", ["clones", "cold-start", "replay"])
+def test_what_is_logged_is_the_layer_over_the_inner_models_scores(kind):
+    """In a later round the ledger's λ'(x,y) is the formula, and λ'(x) is its sum over what is admissible."""
+    config = _small(kind, rounds=2)
+    market, agent = Market(config), make_agent("relevance")
+    play_round(market, agent)
+    model = market.model
+    play_round(market, agent)
+    closed, layer = market.closed[1], model.layer
+    for chunk in closed.states.scored_by(always(model.model)):
+        inner = chunk.intensity.double().numpy()
+        laid = np.exp(layer.level + layer.slope * np.log(np.maximum(inner, 1e-9)) + layer.item)
+        laid[~chunk.admissible.numpy()] = 0.0
+        items = closed.ledger.item[chunk.index]
+        shown = np.where(items >= 0, np.take_along_axis(laid, np.maximum(items, 0), 1), np.nan)
+        np.testing.assert_allclose(closed.ledger.intensity[chunk.index], shown, rtol=2e-4)
+        np.testing.assert_allclose(closed.ledger.ground[chunk.index], laid.sum(1), rtol=2e-4)
+
+
+def test_prices_and_serving_share_a_layer():
+    """Both fold models that score past states lie under the layer of the model that serves."""
+    market = Market(_small("clones"))
+    play_round(market, make_agent("relevance"))
+    folds = market._past_states._models()
+    assert len(folds) == 2
+    assert all(fold.layer is market.model.layer for fold in folds)
+    assert folds[0].model is not folds[1].model
+
+
+@pytest.mark.parametrize("name", ["relevance", "rim-feedback"])
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_results_do_not_depend_on_the_batch_size(kind, name):
+    """Batches of 1 and 1,000 leave the same ledger to the last bit."""
+    config = _small(kind)
+    whole = _ledgers(_played(config, name, 1000))
+    pd.testing.assert_frame_equal(_ledgers(_played(config, name, 1)), whole, check_exact=True)
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_a_market_goes_on_from_its_saved_state(kind, tmp_path):
+    """Saved between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
+    config = _small(kind, rounds=3)
+    whole = _ledgers(_played(config, "rim-feedback"))
+    first, agent = Market(config), make_agent("rim-feedback")
+    for _ in range(2):
+        play_round(first, agent)
+    first.state.save(tmp_path / "state")
+    again, other = Market(config), make_agent("rim-feedback")
+    again.load_state(MarketState.load(tmp_path / "state"))
+    while not again.done:
+        play_round(again, other)
+    again.closed[:0] = first.closed
+    pd.testing.assert_frame_equal(_ledgers(again), whole, check_exact=True)
+
+
+def test_results_do_not_depend_on_workers(tmp_path):
+    """One worker and two leave the same tables."""
+    runs = [
+        compare(_small("clones"), ["relevance", "random"], seeds=1, out=tmp_path / str(n), workers=n)
+        for n in (1, 2)
+    ]
+    for table in ("rounds", "ledger"):
+        one, two = (getattr(run, table) for run in runs)
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_impressions_change_nothing_before_there_are_any():
+    """Round 0 is that of a platform that learns from consumptions, and a frozen platform stays as it is."""
+    learns = _small("clones", rounds=2)
+    usual = dataclasses.replace(learns, platform=dataclasses.replace(LEARNER, learning="consumed"))
+    one, other = (_ledgers(_played(config)) for config in (learns, usual))
+    first = one["round"] == 0
+    pd.testing.assert_frame_equal(one[first], other[first], check_exact=True)
+    assert not one[~first]["intensity"].equals(other[~first]["intensity"])
+    frozen = dataclasses.replace(learns, platform=dataclasses.replace(LEARNER, retrain=False))
+    market = _played(frozen)
+    assert not isinstance(market.model, Calibrated)
+    assert market.closed[0].number == 0
+
+
+def test_positions_count_as_consumers_look_at_them():
+    """a·γ^(r−1) for consumers who look from the top, 1 where hits are counted wherever they stand."""
+    drawn = small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
+    assert positions_of(drawn, Market(drawn).consumer).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
+    counted = small_replay()
+    assert positions_of(counted, Market(counted).consumer).tolist() == [1.0] * 5
