@@ -225,9 +225,13 @@ class ConsumerConfig:
     kind: str = Field(
         default="intensity",
         description="intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future. "
-        "Your own: `file.py:Class`.",
+        "observed: answers of a table. Your own: `file.py:Class`.",
     )
-    options: Options = Field(default=(), description="Your own: its options by name, `{after: 3}`.")
+    options: Options = Field(
+        default=(),
+        description="observed: `{table: FILE, value: threshold, taken_at: 1.0}`. Your own: its options by name, "
+        "`{after: 3}`.",
+    )
     position_decay: float = Field(
         default=0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1)."
     )

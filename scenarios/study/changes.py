@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file
 from rimsim.market import build_world
-from rimsim.market.build import own_places
+from rimsim.market.build import own_places, plugs_of
 from rimsim.scenarios.store.run_folder import BEGUN, Run, versions
 
 if TYPE_CHECKING:
@@ -98,9 +98,13 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     for file in files:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
-    return {"log": log_digest(build_world(config).log)} | {
-        str(file): sha256(file.read_bytes()).hexdigest() for file in files
-    }
+    consumer = plugs_of(config)[1]
+    answers = {"consumer": consumer.digest()} if hasattr(consumer, "digest") else {}
+    return (
+        {"log": log_digest(build_world(config).log)}
+        | answers
+        | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
+    )
 
 
 def _flat(plain: object, name: str = "") -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.market import build_world
-from rimsim.market.build import expected_arrivals
+from rimsim.market.build import expected_arrivals, plugs_of
 from rimsim.market.clock import ALWAYS
 from rimsim.scenarios.store.load_report import load_text
 
@@ -35,9 +35,16 @@ def print_notes(scenarios: Sequence[ScenarioConfig], console: Console | None) ->
     texts += [
         None if (text := undeliverable_note(config)) is None else f"note: {text}" for config in scenarios
     ]
+    texts += [None if (text := _consumer_note(config)) is None else f"note: {text}" for config in scenarios]
     for text in dict.fromkeys(texts):
         if text is not None:
             console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _consumer_note(config: ScenarioConfig) -> str | None:
+    """What the consumers of a scenario have to say of its log, if anything."""
+    note = getattr(plugs_of(config)[1], "note", None)
+    return None if note is None else str(note(build_world(config).log))
 
 
 def undeliverable_note(config: ScenarioConfig) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rimsim.market.consumers.contract import NOTHING, Consumer, Organic, Response, Visits, drawn
 from rimsim.market.consumers.intensity import Intensity
+from rimsim.market.consumers.observed import Observed
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.plugs import make_plug
 
@@ -22,6 +23,7 @@ __all__ = [
     "NOTHING",
     "Consumer",
     "Intensity",
+    "Observed",
     "Organic",
     "Response",
     "Visits",
@@ -33,7 +35,7 @@ __all__ = [
 _BLOCK = 1024
 """Visits whose true intensities are held at once."""
 
-BUILT_IN = {"intensity": Intensity, "replay": ReplayedLog}
+BUILT_IN = {"intensity": Intensity, "observed": Observed, "replay": ReplayedLog}
 """Name to class."""
 
 

@@ -107,7 +107,9 @@ class Consumer(Protocol):
     * ``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None,
     * ``needs_sessions = True``: only a replay of the log's sessions can be answered,
     * ``relevant(visits)``: (n,) how many items each visit would consume of a catalogue shown whole, the denominator of
-      recall; otherwise the sum of :meth:`true_intensity`.
+      recall; otherwise the sum of :meth:`true_intensity`,
+    * ``note(log)``: a sentence that is printed before a run over a log,
+    * ``digest()``: a text that changes with what its answers hang on beside the config, such as a file.
     """
 
     def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:

@@ -1,0 +1,220 @@
+"""Consumers whose answers are known: a table says what each user makes of each item."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass as plain_dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.data import load_observed
+from rimsim.errors import ConfigError
+from rimsim.intensity.blocks import BLOCK
+from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn
+from rimsim.market.consumers.intensity import examination
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.data import EventLog, ObservedTable
+    from rimsim.market.consumers.contract import Visits
+
+__all__ = ["Observed", "ObservedOptions", "TableReport"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ObservedOptions:
+    """Which table answers, and what its values mean."""
+
+    table: str = Field(min_length=1, description="Path of the table; see rimsim.data.load_observed.")
+    value: Literal["threshold", "probability"] = Field(
+        default="threshold",
+        description="threshold: an examined item is consumed if its value reaches `taken_at`. probability: values are "
+        "probabilities.",
+    )
+    taken_at: float = Field(default=1.0, gt=0, description="threshold: values from here on are consumptions.")
+    columns: str | None = Field(default=None, description="Which column is which; null: usual names.")
+    unobserved: Literal["never"] = Field(
+        default="never", description="A pair that the table does not know is not consumed."
+    )
+
+
+@plain_dataclass(frozen=True)
+class TableReport:
+    """How much of a market a table can answer."""
+
+    users: int
+    """Users of the log with an answer in the table."""
+    items: int
+    """Items of the log with an answer in the table."""
+    answered: float
+    """The share of all pairs of the log's users and items that is observed."""
+    taken: float
+    """The mean probability of consumption of an examined item over the observed pairs."""
+    shown_at_random: bool
+    """Whether who was shown what in the table did not depend on what they like."""
+
+    def text(self) -> str:
+        """A sentence for a person."""
+        selection = "" if self.shown_at_random else ", and they may be selected by what users like"
+        return (
+            f"the table answers {self.answered:.1%} of all pairs of a user and an item ({self.users:,} users, "
+            f"{self.items:,} items), {self.taken:.1%} of them by a consumption{selection}; other pairs are never "
+            f"consumed"
+        )
+
+
+@plain_dataclass(frozen=True, eq=False)
+class _Answers:
+    """The answers of a table about the users and items of a log, sorted by pair."""
+
+    pair: NDArray[np.int64]
+    """(n,) user · M + item, ascending."""
+    probability: NDArray[np.float64]
+    """(n,) with which probability the item is consumed when it is examined."""
+    offsets: NDArray[np.int64]
+    """(users + 1,) where each user's answers begin."""
+    n_items: int
+    """M."""
+
+    def at(
+        self, user: NDArray[np.int64], items: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(n, k) probabilities of items (n, k) of users (n,), 0 where nothing is observed, and where something is."""
+        wanted = user[:, None] * self.n_items + items
+        place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
+        known = (self.pair[place] == wanted) & (items >= 0)
+        return np.where(known, self.probability[place], 0.0), known
+
+
+@lru_cache(maxsize=2)
+def _read(path: str, columns: str | None, changed: int) -> ObservedTable:  # noqa: ARG001  # a key of the cache
+    return load_observed(path, columns=columns)
+
+
+@lru_cache(maxsize=4)
+def _matched(table: ObservedTable, log: EventLog) -> ObservedTable:
+    return table.matched(log)
+
+
+@lru_cache(maxsize=4)
+def _answers(options: ObservedOptions, table: ObservedTable, log: EventLog) -> _Answers:
+    known = _matched(table, log)
+    taken = (
+        known.value
+        if options.value == "probability"
+        else (known.value >= options.taken_at).astype(np.float64)
+    )
+    pair = known.user * log.n_items + known.item
+    offsets = np.searchsorted(known.user, np.arange(log.n_users + 1))
+    return _Answers(pair, taken, offsets.astype(np.int64), log.n_items)
+
+
+class Observed:
+    """An item shown at position r is consumed with probability p·γ^(r−1), p being what the table says of the pair.
+
+    With ``value: threshold``, p is 1 where the value reaches ``taken_at`` and 0 elsewhere: whether an examined item is
+    consumed is known, and the draw decides whether its position is examined. With ``value: probability``, p is the
+    value. A pair that is not observed has p = 0. A draw belongs to (arrival, item), whatever else is shown.
+
+    The true intensity of an item is p, the expected number of consumptions when it is examined. It orders items as
+    their probabilities do, it is finite where p is 1, and its sum is what would be consumed of a catalogue shown whole.
+
+    Args:
+        options: Which table, and what its values mean.
+        scenario: Says γ and the length of a slate.
+
+    Raises:
+        DataError: If the table cannot be read.
+        ConfigError: If a value is no probability, or the scenario multiplies intensities, of which there are none.
+    """
+
+    needs_truth = False
+
+    def __init__(self, options: ObservedOptions, scenario: ScenarioConfig) -> None:
+        if scenario.consumer.attraction != 1:
+            raise ConfigError(
+                f"consumer.attraction is {scenario.consumer.attraction:g}, but consumer.kind 'observed' has no "
+                "intensity to multiply; allowed: 1"
+            )
+        self._options = options
+        self._table = _read(options.table, options.columns, _changed(options.table))
+        largest = self._table.value.max()
+        if options.value == "probability" and largest > 1:
+            raise ConfigError(
+                f"consumer.options.value is 'probability', but {options.table} has a value of {largest:g}; allowed: "
+                "values from 0 to 1, or value: threshold"
+            )
+        self._examination = examination(scenario.consumer.position_decay, scenario.slate)
+
+    def report(self, log: EventLog) -> TableReport:
+        """How much of a market over a log the table can answer.
+
+        Raises:
+            DataError: If it has no answer of a user and an item of the log.
+        """
+        known, answers = _matched(self._table, log), self._known(log)
+        return TableReport(
+            users=len(np.unique(known.user)),
+            items=len(np.unique(known.item)),
+            answered=len(known) / (log.n_users * log.n_items),
+            taken=float(answers.probability.mean()),
+            shown_at_random=known.shown_at_random,
+        )
+
+    def note(self, log: EventLog) -> str:
+        """What to say before a run over a log."""
+        return f"{self._table.source}: {self.report(log).text()}"
+
+    def digest(self) -> str:
+        """What a run hangs on beside its config: the answers of the table."""
+        table = self._table
+        parts = [column.tobytes() for column in (table.user, table.item, table.value)]
+        parts += [repr(ids.tolist()).encode() for ids in (table.users, table.items)]
+        return sha256(b"".join(parts)).hexdigest()
+
+    def observed(self, visits: Visits, slates: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n, k) whether the table knows what the visitors make of the items of their slates (n, k)."""
+        return self._known(visits.world.log).at(visits.log_user, slates)[1]
+
+    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+        """What visits make of their slates."""
+        taken, _ = self._known(visits.world.log).at(visits.log_user, slates)
+        return drawn(visits, slates, taken * self._examination, taken)
+
+    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+        """They consume only what they are shown."""
+        return NOTHING
+
+    def true_intensity(self, visits: Visits) -> torch.Tensor:
+        """(n, M) p of what is there and was not consumed before, 0 elsewhere."""
+        answers, release = self._known(visits.world.log), visits.world.release
+        true = torch.zeros(len(visits), answers.n_items)
+        for first in range(0, len(visits), BLOCK):
+            block = dataclasses.replace(visits, row=visits.row[first : first + BLOCK])
+            rows = true[first : first + BLOCK].numpy()
+            for row, user in zip(rows, block.log_user.tolist(), strict=True):
+                span = slice(answers.offsets[user], answers.offsets[user + 1])
+                row[answers.pair[span] - user * answers.n_items] = answers.probability[span]
+            rows[release[None, :] > visits.schedule.tick[block.row][:, None]] = 0.0
+            rows[block.consumed()] = 0.0
+        return true
+
+    def _known(self, log: EventLog) -> _Answers:
+        return _answers(self._options, self._table, log)
+
+
+def _changed(path: str) -> int:
+    """When a file was changed, nanoseconds; 0 where that cannot be known."""
+    try:
+        return Path(path).expanduser().stat().st_mtime_ns
+    except OSError:
+        return 0

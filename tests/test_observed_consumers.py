@@ -1,0 +1,186 @@
+"""Consumers whose answers are known: a table's frequencies come out to the digit, and no other pair is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from rimsim import rng
+from rimsim.agents import make_agent
+from rimsim.config import ConsumerConfig, Seeds, override
+from rimsim.errors import ConfigError, DataError
+from rimsim.market import Market
+from rimsim.market.consumers import make_consumer
+from rimsim.scenarios.study.changes import digests
+from rimsim.scenarios.study.notes import print_notes
+from rimsim.testing import ConsumerTests
+from rimsim.testing.intensity import random_log
+from rimsim.testing.markets import small_market, small_scenario
+
+USERS, ITEMS = 200, 40
+
+
+def law() -> np.ndarray:
+    """(users, items) probabilities with two tastes and uneven items, as made-up as can be."""
+    user, item = np.arange(USERS)[:, None], np.arange(ITEMS)[None, :]
+    return np.where(user % 2 == item % 2, 0.9, 0.3) / (1 + item / 10)
+
+
+def write_table(path, values, known=None):
+    """Write a table of values (users, items), of which some pairs are known; its path."""
+    user, item = np.nonzero(np.ones(values.shape) if known is None else known)
+    pd.DataFrame({"user": user, "item": item, "value": values[user, item]}).to_parquet(path)
+    return str(path)
+
+
+def observed(table, gamma=1.0, **options):
+    """A small scenario whose consumers answer from a table."""
+    consumer = ConsumerConfig(kind="observed", options={"table": table} | options, position_decay=gamma)
+    return dataclasses.replace(small_scenario(), consumer=consumer)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """The law itself, as a table of probabilities."""
+    return write_table(tmp_path / "law.parquet", law())
+
+
+class TestObserved(ConsumerTests):
+    """Consumers with known answers keep what a consumer promises."""
+
+    @pytest.fixture(autouse=True)
+    def written(self, tmp_path):
+        """A table of probabilities of two thirds of all pairs."""
+        known = rng.uniform(3, rng.Purpose.MEASURE, np.arange(USERS)[:, None], np.arange(ITEMS)) < 2 / 3
+        self.table = write_table(tmp_path / "law.parquet", law(), known)
+
+    def make(self):
+        """The built-in one."""
+        return make_consumer(observed(self.table, gamma=0.85, value="probability"))
+
+
+def test_probabilities_of_a_law_come_out_to_the_digit(table):
+    """Each shown item has the law's probability times its position's examination, and each pair its own draw."""
+    for gamma in (1.0, 0.85):
+        scenario = observed(table, gamma, value="probability")
+        market = small_market(random_log(n_users=USERS), scenario)
+        rows = np.arange(market.n_arrivals)
+        visits = market.open.visits(rows)
+        slates = np.argsort(rng.uniform(1, rng.Purpose.MEASURE, rows[:, None], np.arange(ITEMS)), 1)[:, :4]
+        response = market.consumer.respond(visits, slates)
+        expected = law()[visits.log_user[:, None], slates] * gamma ** np.arange(4)
+        np.testing.assert_array_equal(response.probability, expected)
+        np.testing.assert_array_equal(response.consumed, visits.uniform(slates) < expected)
+
+
+def test_answers_above_a_threshold_are_taken_as_often_as_the_table_says(tmp_path):
+    """With all positions examined the share of consumptions over every pair is the table's own, without any error."""
+    value = law()
+    path = write_table(tmp_path / "values.parquet", value)
+    market = small_market(random_log(n_users=USERS), observed(path, taken_at=0.3))
+    visits = market.open.visits(np.arange(market.n_arrivals))
+    taken = np.zeros((len(visits), ITEMS), bool)
+    for first in range(0, ITEMS, 4):
+        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
+        taken[:, first : first + 4] = market.consumer.respond(visits, slates).consumed
+    np.testing.assert_array_equal(taken, value[visits.log_user] >= 0.3)
+    np.testing.assert_array_equal(taken.mean(1), (value >= 0.3).mean(1)[visits.log_user])
+
+
+def test_positions_are_examined_as_often_as_their_probability(tmp_path):
+    """What would be taken for certain is taken at position r with frequency γ^(r−1), within five standard errors."""
+    path = write_table(tmp_path / "ones.parquet", np.ones((USERS, ITEMS)))
+    market = small_market(random_log(n_users=USERS), observed(path, 0.6))
+    visits = market.open.visits(np.arange(market.n_arrivals))
+    counts, shown = np.zeros(4), 0
+    for first in range(0, ITEMS, 4):
+        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
+        counts += market.consumer.respond(visits, slates).consumed.sum(0)
+        shown += len(visits)
+    expected = 0.6 ** np.arange(4)
+    assert counts[0] == shown
+    spread = np.sqrt(shown * expected * (1 - expected))
+    assert (np.abs(counts - shown * expected) <= 5 * spread).all()
+
+
+def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
+    """Unknown pairs have probability 0, the consumer says which they are, and the report has their share."""
+    known = (np.arange(USERS)[:, None] + np.arange(ITEMS)) % 2 == 0
+    known[50:] = False
+    path = write_table(tmp_path / "some.parquet", np.ones((USERS, ITEMS)), known)
+    log = random_log(n_users=USERS)
+    market = small_market(log, observed(path))
+    visits = market.open.visits(np.arange(market.n_arrivals))
+    slates = np.tile([0, 1, 2, -1], (len(visits), 1))
+    expected = known[visits.log_user[:, None], slates] & (slates >= 0)
+    np.testing.assert_array_equal(market.consumer.observed(visits, slates), expected)
+    np.testing.assert_array_equal(market.consumer.respond(visits, slates).consumed, expected)
+    report = market.consumer.report(log)
+    assert (report.users, report.items, report.answered, report.taken) == (50, 40, 0.125, 1.0)
+    assert not report.shown_at_random
+    assert "answers 12.5% of all pairs" in market.consumer.note(log)
+
+
+def test_true_intensities_are_the_law_where_items_can_be_had(table):
+    """They are the table's probabilities, 0 for what the visitor consumed before."""
+    market = small_market(random_log(n_users=USERS), observed(table, value="probability"))
+    visits = market.open.visits(np.arange(market.n_arrivals))
+    expected = law()[visits.log_user].astype(np.float32)
+    expected[visits.consumed()] = 0
+    np.testing.assert_array_equal(market.consumer.true_intensity(visits).numpy(), expected)
+
+
+def test_bad_options_are_refused(tmp_path, table):
+    """A missing table, an unknown meaning, values that are no probabilities and an attraction have errors of ours."""
+    with pytest.raises(ConfigError, match="table"):
+        make_consumer(dataclasses.replace(small_scenario(), consumer=ConsumerConfig(kind="observed")))
+    with pytest.raises(ConfigError, match="no option 'tabel'"):
+        make_consumer(override(observed(table), {"consumer.options.tabel": "x"}))
+    with pytest.raises(ConfigError, match="value"):
+        make_consumer(observed(table, value="stars"))
+    with pytest.raises(DataError, match="no such file"):
+        make_consumer(observed(str(tmp_path / "none.csv")))
+    stars = write_table(tmp_path / "stars.parquet", 5 * law())
+    with pytest.raises(ConfigError, match=r"has a value of 4.5; allowed: values from 0 to 1"):
+        make_consumer(observed(stars, value="probability"))
+    with pytest.raises(ConfigError, match="attraction is 2, .* allowed: 1"):
+        make_consumer(override(observed(table), {"consumer.attraction": 2.0}))
+
+
+@pytest.fixture
+def known_market(tmp_path, table):
+    """The config of a market over a log in a file, answered by the law."""
+    log = tmp_path / "log.csv"
+    events = random_log(n_users=60)
+    pd.DataFrame({"user": events.user, "item": events.item, "time": events.time}).to_csv(log, index=False)
+    return override(observed(table, 0.85, value="probability"), {"data.source": str(log), "rounds": 1})
+
+
+def test_nobody_does_better_than_the_oracle(known_market):
+    """On a table that is known, the oracle's slates have the largest expected consumption there is, exactly."""
+    market = Market(known_market, seeds=Seeds.all(0), reveal_truth=True)
+    arrivals = market.next_arrivals(20)
+    visits = market.open.visits(arrivals.index)
+    best = make_agent("oracle")
+    best.begin_round(market.round_view())
+    slates = np.asarray(best.act(arrivals))
+    p = law()[visits.log_user]
+    p[visits.consumed()] = 0
+    expected = (-np.sort(-p, axis=1)[:, :4] * 0.85 ** np.arange(4)).sum()
+    assert market.consumer.respond(visits, slates).probability.sum() == pytest.approx(expected)
+
+
+def test_a_run_says_what_the_table_knows_and_keeps_its_digest(known_market, table):
+    """A note tells the share of pairs that are answered; a table that changes, changes what the run hangs on."""
+    console = Console(file=StringIO(), width=500)
+    print_notes([known_market], console)
+    assert f"note: {table}: the table answers 100.0% of all pairs" in console.file.getvalue()
+    before = digests(known_market, [])["consumer"]
+    assert digests(known_market, [])["consumer"] == before
+    pd.read_parquet(table).assign(value=0.5).to_parquet(table)
+    assert digests(known_market, [])["consumer"] != before
