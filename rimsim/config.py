@@ -238,7 +238,20 @@ class ConsumerConfig:
     attraction: float = Field(
         default=1.0, gt=0, description="a: multiplies the intensity of an examined item."
     )
-    rank: int = Field(default=16, ge=1, description="intensity: factors of the truth's preferences.")
+    truth: Literal["auto", "factors", "bag"] = Field(
+        default="auto",
+        description="intensity: class of the truth. factors: each user of the log has factors, fitted with hindsight. "
+        "auto: the class that foretells held-out later sessions of the log best.",
+    )
+    truth_seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="intensity: the truth is fitted to a bootstrap of the log's users, drawn with this seed; null: to "
+        "the whole log.",
+    )
+    rank: int = Field(
+        default=16, ge=1, description="intensity: factors of the truth's preferences, where it has factors."
+    )
     delay: Duration | None = Field(
         default=None, description="A consumption becomes known after so long; null: at once."
     )

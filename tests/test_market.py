@@ -477,7 +477,7 @@ def test_scrambled_truth_changes_no_slate(model, name):
             truth,
             item_factors=truth.item_factors[order],
             item_bias=truth.item_bias[order],
-            ground=truth.ground[::-1].copy(),
+            sizes=dataclasses.replace(truth.sizes, effect=truth.sizes.effect[::-1].copy()),
         ),
     )
     one, two = ledgers(played(config, name)), ledgers(played(config, name, world=other))
@@ -511,11 +511,15 @@ def test_true_intensities_add_up_to_the_calibrated_ground():
     market = Market(small_scenario(), reveal_truth=True)
     arrivals = market.next_arrivals(50)
     truth = market.world.truth
-    expected = truth.ground[arrivals.user % market.world.past.n_users]
+    visits = market.open.visits(arrivals.index)
+    states = visits.histories.states(
+        visits.slot, np.zeros(len(arrivals), np.int64), visits.schedule.tick[visits.row]
+    )
+    expected = truth.expected(visits.log_user, states)
     masked = arrivals.true_intensity * arrivals.admissible
     assert masked.sum(1).numpy() == pytest.approx(expected, rel=1e-5)
     assert truth.report.expected_per_session == pytest.approx(truth.report.events_per_session)
-    assert truth.report.perplexity < truth.report.popularity_perplexity
+    assert truth.report.log_likelihood > truth.report.popularity_log_likelihood
 
 
 def test_replay_hits_are_the_sessions_own_items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rimsim import intensity
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
@@ -19,17 +20,18 @@ from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market.arrivals import RoundsSoFar, make_arrivals
 from rimsim.market.clock import ALWAYS, ticks
-from rimsim.market.consumers import make_consumer
-from rimsim.market.consumers.truth import Truth, fit_truth
+from rimsim.market.consumers import make_consumer, truths
+from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
 from rimsim.market.models import initial_model, unfitted
 from rimsim.market.world import World
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
-    from rimsim.data.log import EventLog, Sessions
+    from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess
     from rimsim.market.consumers import Consumer
+    from rimsim.market.consumers.truths import Truth
 
 __all__ = [
     "build_world",
@@ -109,7 +111,7 @@ def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, co
         opening=opening.time,
         release=release,
         last_release=int(release.max()),
-        truth=_truth(log, sessions, config.consumer.rank) if getattr(consumer, "needs_truth", True) else None,
+        truth=_truth(log, config) if getattr(consumer, "needs_truth", True) else None,
         most_arrivals=opening.most_arrivals,
     )
 
@@ -160,17 +162,28 @@ def expected_arrivals(config: ScenarioConfig) -> int:
     return sum(len(arrivals.round(number, so_far)) for number in range(config.rounds))
 
 
-def _truth(log: EventLog, sessions: Sessions, rank: int) -> Truth:
-    """Fit the truth, or read it from the cache."""
-    code = hashlib.sha256(Path(inspect.getfile(Truth)).read_bytes()).hexdigest()
-    described = json.dumps([code, torch.__version__, rank, log_digest(log), len(sessions)])
+def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
+    """Fit the truth that a scenario names, or read it from the cache."""
+    consumer, gap = config.consumer, duration_seconds(config.data.session_gap)
+    wanted = [consumer.truth, consumer.rank, consumer.truth_seed, gap]
+    described = json.dumps([_code(), torch.__version__, *wanted, log_digest(log)])
     folder = cache_folder() / "truth" / hashlib.sha256(described.encode()).hexdigest()
     if (folder / "truth.json").is_file():
-        return Truth.load(folder)
-    truth = fit_truth(log, sessions, rank)
+        return load_truth(folder)
+    truth = fit_truth(log, gap=gap, kind=consumer.truth, rank=consumer.rank, bootstrap=consumer.truth_seed)
     with draft_folder(folder, existing="keep") as draft:
-        truth.save(draft)
+        save_truth(truth, draft)
     return truth
+
+
+@lru_cache
+def _code() -> str:
+    """A digest of the source of the truths and of the models that they are made of."""
+    digest = hashlib.sha256()
+    for package in (truths, intensity):
+        for file in sorted(Path(inspect.getfile(package)).parent.glob("*.py"), key=lambda path: path.name):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog, Sessions
-    from rimsim.market.consumers.truth import Truth
+    from rimsim.market.consumers.truths.contract import Truth
 
 __all__ = ["World"]
 

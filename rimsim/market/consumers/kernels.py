@@ -22,6 +22,7 @@ __all__ = [
     "Factors",
     "answer_slates",
     "consumed_mass",
+    "left_by_past",
     "pair_shares",
     "poisson_probability",
     "uniform_draws",
@@ -143,6 +144,42 @@ def consumed_mass(
     for n in range(len(users)):
         mass[n] = _consumed_mass(users[n], first[n], items, following, factors)
     return mass
+
+
+@compiled
+def left_by_past(
+    offsets: NDArray[np.int64],
+    items: NDArray[np.int64],
+    user_factors: NDArray[np.float64],
+    item_factors: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    log_normaliser: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Σ p* over what each user had not consumed after each of its events; an item counts once.
+
+    Args:
+        offsets: (users + 1,) where each user's events begin.
+        items: (n,) items, by user, then time.
+        user_factors: As in :class:`Factors`, like the three that follow.
+        item_factors: See there.
+        bias: See there.
+        log_normaliser: See there.
+
+    Returns:
+        (n + users,): of user u after j events at ``offsets[u] + u + j``.
+    """
+    factors = Factors(user_factors, item_factors, bias, log_normaliser)
+    left = np.empty(len(items) + len(offsets) - 1, np.float64)
+    seen = np.full(len(bias), -1)
+    for user in range(len(offsets) - 1):
+        mass, row = 1.0, offsets[user] + user
+        left[row] = mass
+        for place in range(offsets[user], offsets[user + 1]):
+            if seen[items[place]] != user:
+                seen[items[place]] = user
+                mass -= _pair_share(user, items[place], factors)
+            left[row + 1 + place - offsets[user]] = mass
+    return left
 
 
 @compiled

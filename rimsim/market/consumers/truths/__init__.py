@@ -1,0 +1,34 @@
+"""Truths: the law by which consumers consume, by name; fitted with hindsight, kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from rimsim.market.consumers.truths.choose import TRUTHS, fit_truth
+from rimsim.market.consumers.truths.contract import Law, Truth, TruthReport
+from rimsim.market.consumers.truths.factors import FactorsTruth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["TRUTHS", "FactorsTruth", "Law", "Truth", "TruthReport", "fit_truth", "load_truth", "save_truth"]
+
+_CLASSES = {"factors": FactorsTruth}
+
+
+def save_truth(truth: Truth, folder: Path) -> None:
+    """Write a truth into a folder, its report last."""
+    truth.save(folder)
+    text = json.dumps(dataclasses.asdict(truth.report), indent=2)
+    (folder / "truth.json").write_text(text, encoding="utf-8")
+
+
+def load_truth(folder: Path) -> Truth:
+    """Read what :func:`save_truth` wrote."""
+    described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    report = TypeAdapter(TruthReport).validate_python(described)
+    return _CLASSES[report.kind].load(folder, report)

@@ -1,0 +1,111 @@
+"""Softmax factors of users and items by penalised maximum likelihood, on the full likelihood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from rimsim import rng
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+
+__all__ = ["FittedFactors", "fit_factors", "fold_in"]
+
+_STEPS = 150
+_FOLD_STEPS = 100
+_LEARNING_RATE = 0.05
+_CHUNK = 4_000_000
+"""Numbers of a matrix that is computed at once."""
+
+
+class FittedFactors(NamedTuple):
+    """log p(y|u) = ⟨a_u, c_y⟩ + d_y − log Σ."""
+
+    user: NDArray[np.float64]
+    """(users, rank) a."""
+    item: NDArray[np.float64]
+    """(M, rank) c."""
+    bias: NDArray[np.float64]
+    """(M,) d."""
+
+    def personal(self, weight: float) -> FittedFactors:
+        """The same with another weight of the personal part ⟨a_u, c_y⟩."""
+        return self._replace(user=self.user * weight)
+
+    def rows(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, M) unnormalised log p."""
+        return np.asarray(self.user[users] @ self.item.T + self.bias, np.float64)
+
+
+def fit_factors(log: EventLog, rank: int, ridge: float, seed: int) -> FittedFactors:
+    """Fit a, c and d to a log with a ridge on a and c.
+
+    Args:
+        log: The log.
+        rank: Number of factors.
+        ridge: Weight of ½(|a|² + |c|²).
+        seed: Seed of the initial factors.
+    """
+    generator = torch.Generator().manual_seed(rng.derived_seed(seed, rng.Purpose.MODEL, rank))
+    counts = torch.from_numpy(np.bincount(log.item, minlength=log.n_items)).to(torch.float32)
+    a = (0.1 * torch.randn(log.n_users, rank, generator=generator)).requires_grad_()
+    c = (0.1 * torch.randn(log.n_items, rank, generator=generator)).requires_grad_()
+    d = torch.log(counts + 0.5).requires_grad_()
+    _maximise(log, a, c, d, [a, c, d], ridge, _STEPS)
+    bias = d.detach().numpy().astype(np.float64)
+    bias = np.where(counts.numpy() > 0, bias, bias.min(initial=0.0) - 10.0)
+    return FittedFactors(_plain(a), _plain(c), bias)
+
+
+def fold_in(log: EventLog, fitted: FittedFactors, ridge: float) -> FittedFactors:
+    """Factors of the users of a log for items whose factors stay as they were fitted to another one.
+
+    Args:
+        log: The log whose users are wanted; over the same items.
+        fitted: Item factors and biases.
+        ridge: Weight of ½|a|².
+    """
+    a = torch.zeros(log.n_users, fitted.item.shape[1]).requires_grad_()
+    c, d = (torch.from_numpy(array.astype(np.float32)) for array in (fitted.item, fitted.bias))
+    _maximise(log, a, c, d, [a], ridge, _FOLD_STEPS)
+    return fitted._replace(user=_plain(a))
+
+
+def _plain(tensor: torch.Tensor) -> NDArray[np.float64]:
+    return tensor.detach().numpy().astype(np.float64)
+
+
+def _maximise(
+    log: EventLog,
+    a: torch.Tensor,
+    c: torch.Tensor,
+    d: torch.Tensor,
+    free: list[torch.Tensor],
+    ridge: float,
+    steps: int,
+) -> None:
+    """Adam on the penalised likelihood of a log's events, users in chunks; changes the ``free`` parameters in place."""
+    optimiser = torch.optim.Adam(free, lr=_LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2 * _LEARNING_RATE, total_steps=steps)
+    order = np.argsort(log.user, kind="stable")
+    user, item = torch.from_numpy(log.user[order]), torch.from_numpy(log.item[order])
+    totals = torch.bincount(user, minlength=log.n_users).to(torch.float32)
+    height = max(1, _CHUNK // log.n_items)
+    edges = [*range(0, log.n_users, height), log.n_users]
+    cuts = torch.searchsorted(user, torch.tensor(edges)).tolist()
+    for _ in range(steps):
+        optimiser.zero_grad()
+        for first, last, begin, end in zip(edges, edges[1:], cuts, cuts[1:], strict=False):
+            u, y = user[begin:end], item[begin:end]
+            normaliser = torch.logsumexp(a[first:last] @ c.T + d, 1)
+            observed = (a[u] * c[y]).sum() + d[y].sum()
+            ((normaliser * totals[first:last]).sum() - observed).backward()  # type: ignore[no-untyped-call]  # torch
+        penalty = a.square().sum() + (c.square().sum() if c.requires_grad else 0.0)
+        (0.5 * ridge * penalty).backward()  # type: ignore[no-untyped-call]  # torch
+        optimiser.step()
+        schedule.step()

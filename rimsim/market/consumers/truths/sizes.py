@@ -1,0 +1,116 @@
+"""λ*: how much a visitor consumes in a session, by the state in which it begins and by who the visitor is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.compiled import compiled
+from rimsim.market.clock import TICKS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.intensity.states import UserStates
+    from rimsim.market.consumers.contract import Visits
+
+__all__ = ["SessionSizes", "features_of"]
+
+_DAY = 86_400.0
+_SOONEST = 1.0
+"""Seconds below which recency is not told apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class SessionSizes:
+    """λ*(x) = effect of the user · exp(⟨weights, features of the state⟩).
+
+    The features of a visitor without events are (1, 0, 0, 0, 0, 0), and those of a visitor with n events, the last of
+    them r days ago, are (0, 1, log(1 + n), log(1 + n)², log r, log² r).
+    """
+
+    weights: NDArray[np.float64]
+    """(6,) of the features."""
+    effect: NDArray[np.float64]
+    """(users,) how many times as much as the average each user of the log consumes in a session."""
+
+    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+        """(n,) λ* of users (n,) of the log in given states, for sessions that begin at ``states.now``."""
+        return np.asarray(self.effect[users] * np.exp(features_of(states) @ self.weights), np.float64)
+
+    def of_visits(self, visits: Visits, delay: int) -> NDArray[np.float64]:
+        """(n,) λ* of visits to a market, from what each visitor had consumed by then.
+
+        Args:
+            visits: n visits.
+            delay: Ticks after which a consumption is entered into the histories, beside the one it always takes.
+        """
+        histories, slot = visits.histories, visits.slot
+        events, found = histories.events, np.empty(len(slot))
+        _sizes_of_visits(
+            slot,
+            visits.schedule.tick[visits.row],
+            self.effect[histories.log_user[slot]],
+            self.weights,
+            histories.length,
+            histories.last_logged,
+            events.first,
+            events.counts,
+            events.newest,
+            events.tick,
+            events.next,
+            delay,
+            found,
+        )
+        return found
+
+
+@compiled
+def _sizes_of_visits(
+    slots: NDArray[np.int64],
+    ticks: NDArray[np.int64],
+    effect: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    length: NDArray[np.int64],
+    last_logged: NDArray[np.float64],
+    first: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    newest: NDArray[np.int64],
+    tick: NDArray[np.int64],
+    following: NDArray[np.int64],
+    delay: int,
+    found: NDArray[np.float64],
+) -> None:
+    """Fill in (n,) λ*; what a visitor consumes in the visit itself, or later, does not count."""
+    for n in range(len(slots)):
+        slot, until = slots[n], ticks[n] + delay
+        number, last = length[slot], last_logged[slot]
+        if counts[slot] and newest[slot] <= until:
+            number += counts[slot]
+            last = (newest[slot] - delay) / TICKS
+        elif counts[slot]:
+            place = first[slot]
+            while tick[place] <= until:  # ends at the newest event, if not before
+                number += 1
+                last = (tick[place] - delay) / TICKS
+                place = following[place]
+        if number == 0:
+            found[n] = effect[n] * np.exp(weights[0])
+            continue
+        count, recency = np.log(1.0 + number), np.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
+        total = weights[1] + weights[2] * count + weights[3] * count * count
+        found[n] = effect[n] * np.exp(total + weights[4] * recency + weights[5] * recency * recency)
+
+
+def features_of(states: UserStates) -> NDArray[np.float64]:
+    """(n, 6) features of states; see :class:`SessionSizes`."""
+    number = states.lengths
+    some = number > 0
+    last = np.zeros(len(number))
+    last[some] = states.times[states.offsets[1:][some] - 1]
+    count = np.log(1.0 + number)
+    recency = np.log(np.maximum(states.now - last, _SOONEST) / _DAY)
+    columns = (np.ones(len(number)), count, count**2, recency, recency**2)
+    return np.column_stack([~some, *(np.where(some, column, 0.0) for column in columns)])

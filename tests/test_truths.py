@@ -1,0 +1,266 @@
+"""Truths: what is chosen, what λ* comes to, and that one law decides what is consumed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from small_markets import small_cold_start, small_scenario
+
+from rimsim.config import ConsumerConfig
+from rimsim.data import later_sessions
+from rimsim.errors import ConfigError, ModelError
+from rimsim.intensity import UserStates
+from rimsim.market import Market
+from rimsim.market.consumers.kernels import left_by_past
+from rimsim.market.consumers.truths import Truth, fit_truth, load_truth, save_truth
+from rimsim.market.consumers.truths.choose import _drawn_users, _resampled
+from rimsim.market.consumers.truths.contract import Candidate
+from rimsim.market.consumers.truths.fit_sizes import fit_sizes
+from rimsim.market.consumers.truths.held_out import HeldOut, climb
+from rimsim.market.histories import LoggedPast
+from rimsim.matching import top_k
+from rimsim.testing import random_log
+
+KINDS = ["factors"]
+
+
+@pytest.fixture(scope="module")
+def log():
+    """A small log whose users come back."""
+    return random_log(n_users=60, n_items=40)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def truth(request, log):
+    """A truth of each class."""
+    return fit_truth(log, gap="30min", kind=request.param, rank=4)
+
+
+def _states(log):
+    users = np.arange(log.n_users)
+    return users, UserStates.of(log, users, np.linspace(log.time[0], log.time[-1], log.n_users))
+
+
+# -- what any truth says ------------------------------------------------------------------------------------------
+
+
+def test_a_truth_is_a_law_for_any_state(truth, log):
+    """Preferences are distributions over the catalogue, and a session's size is positive."""
+    users, states = _states(log)
+    assert isinstance(truth, Truth)
+    rows = truth.preference(users, states)
+    assert rows.shape == (log.n_users, log.n_items)
+    assert rows.dtype == np.float64
+    assert (rows >= 0).all()
+    assert rows.sum(1) == pytest.approx(np.ones(len(users)))
+    assert (truth.expected(users, states) > 0).all()
+
+
+def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
+    """The folder holds all of it: preferences, sizes and the report."""
+    users, states = _states(log)
+    save_truth(truth, tmp_path)
+    again = load_truth(tmp_path)
+    assert again.kind == truth.kind
+    np.testing.assert_array_equal(again.preference(users, states), truth.preference(users, states))
+    np.testing.assert_array_equal(again.expected(users, states), truth.expected(users, states))
+    np.testing.assert_equal(dataclasses.asdict(again.report), dataclasses.asdict(truth.report))
+
+
+def test_a_bootstrap_is_another_truth_about_the_same_users(truth, log):
+    """Fitted to a bootstrap, every user of the log has preferences of its own; what was chosen stays."""
+    users, states = _states(log)
+    drawn = [fit_truth(log, gap="30min", kind=truth.kind, rank=4, bootstrap=seed) for seed in (0, 0, 1)]
+    rows = [one.preference(users, states) for one in drawn]
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert not np.allclose(rows[0], rows[2])
+    assert not np.allclose(rows[0], truth.preference(users, states))
+    assert [one.report.bootstrap for one in drawn] == [0, 0, 1]
+    assert {(one.report.ridge, one.report.personal) for one in drawn} == {
+        (truth.report.ridge, truth.report.personal)
+    }
+    assert len(drawn[0].sizes.effect) == log.n_users
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scenario", [small_scenario, small_cold_start])
+def test_one_law_decides_what_is_consumed(kind, scenario):
+    """Probabilities, draws and true intensities follow p* over what is unconsumed and released, times λ*."""
+    config = scenario(rounds=2, consumer=ConsumerConfig(truth=kind, delay="1h", attraction=3.0))
+    market = Market(config, reveal_truth=True)
+    truth, release = market.world.truth, market.world.release
+    assert truth.kind == kind
+    seen = again = 0
+    while not market.done:
+        arrivals = market.next_arrivals(7)
+        visits = market.open.visits(arrivals.index)
+        counts = visits.histories.events.counts[visits.slot]
+        ticks = visits.schedule.tick[visits.row]
+        states = visits.histories.states(visits.slot, counts, ticks)
+        share = truth.preference(visits.log_user, states)
+        share[visits.consumed()] = 0.0
+        share[release[None, :] > ticks[:, None]] = 0.0
+        ground = truth.sizes.of_visits(visits, 3_600_000_000)
+        fresh = counts == 0
+        assert ground[fresh] == pytest.approx(truth.expected(visits.log_user, states)[fresh], rel=1e-12)
+        expected = share / np.maximum(share.sum(1, keepdims=True), 1e-12) * ground[:, None]
+        assert arrivals.true_intensity.numpy() == pytest.approx(expected, rel=2e-5, abs=1e-7)
+        wanted = torch.rand(arrivals.relevance.shape).mul(arrivals.admissible).topk(config.slate)
+        items = torch.where(wanted.values > 0, wanted.indices, -1).numpy()
+        opened, number = market.open, market.round
+        market.serve(arrivals, items)
+        ledger = (opened if market.round == number else market.closed[-1]).ledger
+        intensity = np.take_along_axis(arrivals.true_intensity.numpy(), np.maximum(items, 0), 1) * (
+            items >= 0
+        )
+        probability = 1 - np.exp(-intensity * 0.85 ** np.arange(config.slate) * 3.0)
+        assert ledger.probability[arrivals.index] == pytest.approx(probability, rel=1e-5, abs=1e-9)
+        draw = visits.uniform(items)
+        np.testing.assert_array_equal(
+            ledger.consumed[arrivals.index], draw < ledger.probability[arrivals.index]
+        )
+        seen, again = seen + len(arrivals), again + int((counts > 0).sum())
+    assert seen == 240
+    assert again > 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sizes_of_visits_are_those_of_their_states(kind):
+    """λ* of a visit is that of its state, whether it is asked before it is served or when the round is over."""
+    market = Market(small_scenario(rounds=1, consumer=ConsumerConfig(truth=kind, attraction=5.0)))
+    truth, found = market.world.truth, {}
+    opened = market.open
+    while not market.done:
+        arrivals = market.next_arrivals(5)
+        visits = opened.visits(arrivals.index)
+        ticks = visits.schedule.tick[visits.row]
+        states = visits.histories.states(visits.slot, visits.histories.events.counts[visits.slot], ticks)
+        size = truth.sizes.of_visits(visits, 0)
+        assert size == pytest.approx(truth.expected(visits.log_user, states), rel=1e-12)
+        found |= dict(zip(arrivals.index.tolist(), size.tolist(), strict=True))
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
+    assert opened.histories.events.counts.max() > 1
+    np.testing.assert_array_equal(market.closed[0].relevant, [found[row] for row in range(len(found))])
+
+
+# -- what is chosen -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_new_from_the_cut_on_is_judged(log):
+    """Likelihood and precision agree with sums over users and items, one by one."""
+    held_out = HeldOut.of(log, "30min", 0)
+    later = later_sessions(log, gap="30min", seed=0)
+    logit = np.random.default_rng(0).normal(size=(log.n_users, log.n_items))
+    total, number, precision = 0.0, 0, []
+    for user in later.user.tolist():
+        known = set(later.past.item[later.past.user == user].tolist())
+        new = set(later.future.item[later.future.user == user].tolist()) - known
+        left = [item for item in range(log.n_items) if item not in known]
+        weight = np.exp(logit[user, left])
+        total += sum(np.log(weight[left.index(item)] / weight.sum()) for item in new)
+        number += len(new)
+        best = sorted(left, key=lambda item: -logit[user, item])[:10]
+        precision.append(len(new & set(best)) / 10)
+    found = held_out.judge(lambda users, states: logit[users])
+    assert found == pytest.approx((total / number, np.mean(precision)), rel=1e-12)
+
+
+@pytest.mark.parametrize("top", range(7))
+@pytest.mark.parametrize("start", [0, 3, 6])
+def test_the_grid_is_followed_uphill_to_its_end(top, start):
+    """Of a likelihood with one top the top is found, wherever the search begins; an end of the grid is reported."""
+    ridges = tuple(10.0**power for power in range(7))
+
+    def judged(ridge):
+        height = -abs(np.log10(ridge) - top)
+        return [Candidate("any", ridge, weight, height - weight, 0.0) for weight in (0.5, 1.0)]
+
+    found, at_end = climb(judged, ridges, start)
+    assert (found[0].ridge, found[0].personal) == (ridges[top], 0.5)
+    assert at_end == (top in {0, 6})
+
+
+def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
+    """Where nobody comes back nothing is held out: figures are NaN, and no user is counted."""
+    first = np.unique(log.user, return_index=True)[1]
+    truth = fit_truth(log.rows(np.sort(first)), gap="30min", rank=2)
+    assert truth.report.users == 0
+    assert np.isnan(truth.report.log_likelihood)
+    assert not truth.report.candidates
+
+
+def test_an_unknown_truth_is_refused(log):
+    """The error names the classes there are; an empty log has no truth."""
+    with pytest.raises(ConfigError, match="allowed: auto, factors"):
+        fit_truth(log, gap="30min", kind="factor")
+    with pytest.raises(ModelError, match="at least one event"):
+        fit_truth(log.rows(slice(0, 0)), gap="30min")
+
+
+def test_a_bootstrap_has_each_drawn_user_as_often_as_he_was_drawn(log):
+    """Copies are users of their own with all events of the user, and there are as many users as before."""
+    times = _drawn_users(log.n_users, 3)
+    assert times.sum() == log.n_users
+    drawn = _resampled(log, times)
+    assert drawn.n_users == log.n_users
+    np.testing.assert_array_equal(np.sort(drawn.time), drawn.time)
+    copies = np.repeat(np.arange(log.n_users), times)
+    for copy, user in enumerate(copies.tolist()):
+        np.testing.assert_array_equal(drawn.item[drawn.user == copy], log.item[log.user == user])
+
+
+# -- λ* ---------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_add_up_to_the_logs_own(log):
+    """Σλ* over the log's sessions is the number of their events, first and later sessions apart."""
+    sizes, report = fit_sizes(log, "30min", later_sessions(log))
+    sessions = log.sessions("30min")
+    states = UserStates.of(log, sessions.user, sessions.start)
+    found = sizes.expected(sessions.user, states)
+    first = states.lengths == 0
+    assert first.any()
+    assert (~first).any()
+    for some in (first, ~first):
+        assert found[some].sum() == pytest.approx(sessions.count[some].sum(), rel=1e-9)
+    assert report.mean == pytest.approx(sessions.count.mean())
+
+
+def test_sizes_of_a_known_law_are_found():
+    """Where first sessions have ten events and later ones two, λ* is ten and two."""
+    log = random_log(n_users=50, n_items=40)
+    user = np.repeat(np.arange(50), 10 + 2 * 4)
+    visit = np.tile(np.r_[np.zeros(10), np.repeat([1, 2, 3, 4], 2)], 50)
+    time = visit * 86_400.0 + user + np.tile(np.arange(18), 50)
+    order = np.argsort(time, kind="stable")
+    made = dataclasses.replace(
+        log,
+        user=user[order],
+        item=(user[order] * 7 + order) % 40,
+        time=time[order],
+        value=np.ones(900, np.float32),
+    )
+    sizes, report = fit_sizes(made, "30min", None)
+    sessions = made.sessions("30min")
+    states = UserStates.of(made, sessions.user, sessions.start)
+    expected = np.where(states.lengths == 0, 10.0, 2.0)
+    assert sizes.expected(sessions.user, states) == pytest.approx(expected, rel=1e-3)
+    assert (report.first, report.later) == (10.0, 2.0)
+    assert report.left_out_ratio_first == pytest.approx(1, abs=0.01)
+    assert report.left_out_ratio_later == pytest.approx(1, abs=0.01)
+
+
+def test_what_is_left_of_p_is_one_minus_what_was_consumed(log):
+    """After each event of a user, Σ p* of the rest is 1 less that of its distinct items."""
+    truth = fit_truth(log, gap="30min", kind="factors", rank=4)
+    past = LoggedPast.of(log)
+    left = left_by_past(past.offsets, past.items, *truth.factors)
+    rows = truth.preference(*_states(log))
+    for user in range(log.n_users):
+        items = past.items[past.offsets[user] : past.offsets[user + 1]]
+        for events in range(len(items) + 1):
+            gone = rows[user, sorted(set(items[:events].tolist()))].sum()
+            assert left[past.offsets[user] + user + events] == pytest.approx(1 - gone, abs=1e-12)
