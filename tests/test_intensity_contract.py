@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from rimsim.intensity import (
+    EASE,
     EMA,
     GRU,
+    Bag,
+    BagConfig,
+    Factors,
+    FactorsConfig,
     GraphConvolution,
     GraphConvolutionConfig,
     GRUConfig,
@@ -15,6 +20,7 @@ from rimsim.intensity import (
     IntensityModel,
     MatrixFactorizationConfig,
     Popularity,
+    Returning,
     Transformer,
     TransformerConfig,
     UserPopularity,
@@ -32,6 +38,40 @@ class TestPopularity(IntensityModelTests):
     def make(self) -> IntensityModel:
         """The model under test."""
         return Popularity()
+
+
+class TestReturning(IntensityModelTests):
+    """Popularity in later sessions."""
+
+    update_is_refit = True
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return Returning()
+
+
+class TestBag(IntensityModelTests):
+    """The bag."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return Bag(BagConfig(width=8, steps=40))
+
+
+class TestEASE(IntensityModelTests):
+    """EASE."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return EASE()
+
+
+class TestFactors(IntensityModelTests):
+    """Softmax factors."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return Factors(FactorsConfig(rank=4, steps=40, further_steps=20))
 
 
 class TestGRU(IntensityModelTests):

@@ -5,9 +5,12 @@ fitted model in ``calibration``.
 """
 
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
+from rimsim.intensity.bag import Bag, BagConfig
 from rimsim.intensity.calibrated import Calibrated
 from rimsim.intensity.contract import IntensityModel, RecurrentModel
 from rimsim.intensity.decayed import Scales
+from rimsim.intensity.ease import EASE, EASEConfig
+from rimsim.intensity.factors import Factors, FactorsConfig
 from rimsim.intensity.graph_convolution import GraphConvolution, GraphConvolutionConfig
 from rimsim.intensity.ground import GroundModel
 from rimsim.intensity.gru import GRU, GRUConfig
@@ -17,16 +20,23 @@ from rimsim.intensity.impressions import ImpressionLayer
 from rimsim.intensity.matrix_factorization import MatrixFactorization, MatrixFactorizationConfig
 from rimsim.intensity.popularity import Popularity, PopularityConfig
 from rimsim.intensity.product import RIM
+from rimsim.intensity.returning import Returning, ReturningConfig
 from rimsim.intensity.states import UserStates
 from rimsim.intensity.transformer import Transformer, TransformerConfig
 from rimsim.intensity.visits import Visits, VisitsConfig
 
 __all__ = [
+    "EASE",
     "EMA",
     "GRU",
     "RIM",
+    "Bag",
+    "BagConfig",
     "Calibrated",
+    "EASEConfig",
     "EMAConfig",
+    "Factors",
+    "FactorsConfig",
     "GRUConfig",
     "GraphConvolution",
     "GraphConvolutionConfig",
@@ -42,6 +52,8 @@ __all__ = [
     "Popularity",
     "PopularityConfig",
     "RecurrentModel",
+    "Returning",
+    "ReturningConfig",
     "Scales",
     "Transformer",
     "TransformerConfig",

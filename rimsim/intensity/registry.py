@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.activity import EMA, UserPopularity
+from rimsim.intensity.bag import Bag
+from rimsim.intensity.ease import EASE
+from rimsim.intensity.factors import Factors
 from rimsim.intensity.graph_convolution import GraphConvolution, GraphConvolutionConfig
 from rimsim.intensity.ground import Ground
 from rimsim.intensity.gru import GRU, GRUConfig
@@ -17,6 +20,7 @@ from rimsim.intensity.matrix_factorization import MatrixFactorization
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity
 from rimsim.intensity.product import RIM
+from rimsim.intensity.returning import Returning
 from rimsim.intensity.transformer import Transformer, TransformerConfig
 from rimsim.intensity.visits import Visits
 
@@ -51,6 +55,10 @@ _SAMPLED = 0.5
 
 _SHIPPED: dict[str, _Entry] = {
     "popularity": _Entry(Popularity),
+    "returning": _Entry(Returning),
+    "bag": _Entry(Bag),
+    "ease": _Entry(EASE),
+    "factors": _Entry(Factors),
     "gru": _Entry(GRU, thorough=GRUConfig(width=128, learning_rate=0.01, ahead=_AHEAD, sampled=_SAMPLED)),
     "als": _Entry(MatrixFactorization, (("algorithm", "als"),)),
     "bpr": _Entry(MatrixFactorization, (("algorithm", "bpr"),)),

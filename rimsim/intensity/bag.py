@@ -1,0 +1,127 @@
+"""The bag: a softmax over items, linear in the set of items that a user has consumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.intensity.cells import Cells, sums
+from rimsim.intensity.cold import fill_cold
+from rimsim.intensity.denoising import Cycle, Tables, trained
+from rimsim.intensity.personal import PersonalConfig, PersonalModel
+from rimsim.intensity.popularity import log_popularity
+from rimsim.rng import Purpose, derived_seed, generator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.personal import Arrays
+    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["Bag", "BagConfig"]
+
+_STRENGTHS = (3e-5, 1e-4, 3e-4, 1e-3)
+_USUAL = 1e-4
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class BagConfig(PersonalConfig):
+    """Size and training of the bag."""
+
+    width: int = Field(default=64, ge=1, description="Length of item vectors.")
+    steps: int = Field(default=200, ge=1, description="Steps of Adam in a fit.")
+    batch_size: int = Field(default=128, ge=1, description="Users a step.")
+    learning_rate: float = Field(default=0.03, gt=0, description="Largest step size in a fit.")
+    weight_decay: float | None = Field(
+        default=None, ge=0, description="Penalty on squared vectors; none: chosen on later sessions."
+    )
+    update_steps: int = Field(default=20, ge=0, description="Steps of Adam in an update.")
+    update_learning_rate: float = Field(default=0.01, gt=0, description="Largest step size in an update.")
+
+
+class Bag(PersonalModel[BagConfig]):
+    """p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b) with n the items of x, λ(x) = 1.
+
+    Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95 % of each user's
+    items are read, the target events among the others are what the full softmax is fitted to. Events that are no
+    targets are only ever read. b is κ log popularity + κ' log returning, and τ is in the tables. A hidden state is a
+    sum and a number, so it takes an event by an addition. An update trains all three for a few steps.
+    """
+
+    kind: ClassVar[str] = "bag"
+
+    def __init__(self, config: BagConfig | None = None) -> None:
+        super().__init__(config or BagConfig())
+
+    def _strengths(self) -> tuple[tuple[float, ...], float]:
+        given = self.config.weight_decay
+        return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
+
+    def _fits(self, log: EventLog, strengths: tuple[float, ...]) -> Iterator[Arrays]:
+        config, cells = self.config, Cells.of(log)
+        source = generator(config.seed, Purpose.MODEL, 20)
+        shape = (2, log.n_items, config.width)
+        drawn = torch.from_numpy(source.normal(0, config.width**-0.5, shape).astype(np.float32)).to(
+            self.device
+        )
+        bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
+        begin = Tables(drawn[0], drawn[1], bias.to(self.device))
+        for decay in strengths:
+            cycle = Cycle(config.steps, config.batch_size, config.learning_rate, decay, config.seed)
+            tables = trained(begin, cells, cycle)
+            yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
+
+    def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+        scale = 1.0 / np.sqrt(states.lengths.astype(np.float32) + 1.0)
+        return np.asarray((sums(states, fit["read"]) * scale[:, None]) @ fit["predicted"].T, np.float32)
+
+    def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
+        root = np.float32(np.sqrt(chosen.personal))
+        both = np.concatenate([fit["read"], fit["predicted"]], axis=1) * root
+        vectors, bias = torch.from_numpy(both), torch.from_numpy(base.astype(np.float32))
+        if self.config.cold_items:
+            fill_cold(vectors, bias, log)
+        read, predicted = np.split(vectors.numpy(), 2, axis=1)
+        return {"read": read, "predicted": predicted, "bias": bias.numpy()}
+
+    def _updated(self, log: EventLog) -> Arrays:
+        config = self.config
+        begin = Tables(self.served("read"), self.served("predicted"), self.served("bias"))
+        cycle = Cycle(
+            config.update_steps,
+            config.batch_size,
+            config.update_learning_rate,
+            self.shrinkage.strength if self.shrinkage else _USUAL,
+            derived_seed(config.seed, Purpose.MODEL, 22, self._updates),
+            learn_bias=True,
+            centred=True,
+            read_history=True,
+        )
+        tables = trained(begin, Cells.of(log), cycle)
+        found = {"read": tables.read, "predicted": tables.predicted, "bias": tables.bias}
+        return {name: table.cpu().numpy() for name, table in found.items()}
+
+    def encode(self, states: UserStates) -> Hidden:
+        """(n, W) the sum of E over each state's items, and (n,) their number."""
+        total = sums(states, self._array("read"))
+        count = states.lengths.astype(np.float32)
+        return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Adds one item's vector to each sum."""
+        del times
+        return hidden[0] + self.served("read")[items.to(self.device)], hidden[1] + 1.0
+
+    def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
+        total, count = hidden
+        h = total * (count + 1.0).rsqrt()[:, None]
+        return torch.softmax(torch.addmm(self.served("bias"), h, self.served("predicted").T), 1)

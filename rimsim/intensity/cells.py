@@ -1,0 +1,74 @@
+"""The matrix of users and items that models over sets of consumed items are fitted to, and sums over such sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["Cells", "event_weights", "sums"]
+
+
+def event_weights(log: EventLog) -> NDArray[np.float64]:
+    """(n,) how much each event counts: the log's column ``weight``, or 1 for each where it has none."""
+    weight: NDArray[np.float64] | None = getattr(log, "weight", None)
+    return np.ones(len(log)) if weight is None else np.asarray(weight, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Who has consumed what in a log: c pairs of a user and an item, each once, sorted by user.
+
+    The n users that have an event are numbered anew, in ascending order.
+    """
+
+    offsets: NDArray[np.int64]
+    """(n + 1,) where each user's pairs begin."""
+    item: NDArray[np.int64]
+    """(c,) the items, ascending within a user."""
+    label: NDArray[np.float32]
+    """(c,) weight of the pair's target events; 0 for a pair that is only history."""
+    n_items: int
+    """Size of the catalogue, M."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, log: EventLog) -> Cells:
+        """The pairs of a log; a pair that occurs more than once has the weight of its last target event."""
+        key, first = np.unique(log.user * log.n_items + log.item, return_inverse=True)
+        label = np.zeros(len(key), np.float32)
+        goal = log.targets
+        label[first[goal]] = event_weights(log)[goal]
+        user, item = np.divmod(key, max(log.n_items, 1))
+        begin = np.unique(user, return_index=True)[1]
+        return cls(np.append(begin, len(key)).astype(np.int64), item, label, log.n_items)
+
+    @property
+    def user(self) -> NDArray[np.int64]:
+        """(c,) the new number of each pair's user."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def matrix(self, values: NDArray[np.float32] | None = None) -> csr_matrix:
+        """(n, M) one value a pair, or 1 for each, as a sparse matrix."""
+        data = np.ones(len(self.item), np.float32) if values is None else values
+        return csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
+
+
+def sums(states: UserStates, table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, W) the sum of the rows of a table (M, W) over the items of each state.
+
+    A row is added up event by event, so its bits depend on its own state alone.
+    """
+    ones = np.ones(len(states.items), np.float32)
+    shape = (len(states), len(table))
+    return np.asarray(csr_matrix((ones, states.items, states.offsets), shape=shape) @ table, np.float32)

@@ -1,0 +1,138 @@
+"""Training of the bag: part of each user's items is read, the rest is what the softmax is fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rimsim.intensity.adamw import AdamW
+from rimsim.rng import Purpose, generator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from rimsim.intensity.cells import Cells
+
+__all__ = ["UNLIKELY", "Cycle", "Tables", "batches", "trained"]
+
+_LEAST, _MOST = 0.05, 0.95
+"""Share of a user's items that is read, drawn uniformly between the two."""
+UNLIKELY = -1e9
+"""Logit of what is read; finite, so that a user who has read everything has a softmax too."""
+_RISE = 0.3
+"""Share of the steps in which the step size rises."""
+_FIRST = 0.04
+"""First step size, as a share of the largest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The parameters: logits of a state with n items are W·Σ E_i/√(n + 1) + b."""
+
+    read: torch.Tensor
+    """(M, W) E, the vectors of items that are read."""
+    predicted: torch.Tensor
+    """(M, W) W, the vectors of items that are predicted."""
+    bias: torch.Tensor
+    """(M,) b."""
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """How long, how fast and how strongly held back a training is."""
+
+    steps: int
+    batch_size: int
+    """Users a step."""
+    learning_rate: float
+    """Largest step size; it rises over the first 30 % of the steps and falls as a cosine (one cycle)."""
+    weight_decay: float
+    """Half of this times the squared distance of both tables from ``centre`` is added to the mean loss of a label."""
+    seed: int
+    learn_bias: bool = False
+    """Whether b is trained too."""
+    centred: bool = False
+    """Whether tables are held near where they began, and not near 0."""
+    read_history: bool = False
+    """Whether all events that are no targets are read, and not a share of them."""
+
+    def rate(self, step: int) -> float:
+        """Step size of a step, counted from 0."""
+        done = (step + 1) / self.steps
+        if done < _RISE:
+            share = _FIRST + (1 - _FIRST) * done / _RISE
+        else:
+            share = 0.5 * (1 + np.cos(np.pi * (done - _RISE) / (1 - _RISE)))
+        return self.learning_rate * max(float(share), 1e-4)
+
+
+@torch.no_grad()
+def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
+    """The tables after a training on the users of a log; the given ones stay as they are.
+
+    The loss is the mean over labels of −log softmax over the items that are not read, each label with its weight.
+    A batch's gradients are written out, which spares recording them: with P the softmax minus the labels,
+    ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
+    """
+    device = tables.read.device
+    begin = [tables.read, tables.predicted, tables.bias]
+    now = [torch.nn.Parameter(t.clone()) for t in begin]
+    read, predicted, bias = now
+    centre = [t.clone() if cycle.centred else torch.zeros_like(t) for t in begin[:2]]
+    optimizer = AdamW(now if cycle.learn_bias else now[:2], weight_decay=0.0, largest=float("inf"))
+    for step, (read_now, label) in enumerate(batches(cells, cycle)):
+        x, y = read_now.to(device), label.to(device)
+        scale = (x.sum(1, keepdim=True) + 1).rsqrt()
+        h = (x @ read) * scale
+        logits = torch.addmm(bias, h, predicted.T).masked_fill_(x > 0, UNLIKELY)
+        count = y.sum(1, keepdim=True)
+        slope = (torch.softmax(logits, 1).mul_(count) - y) / count.sum().clamp(min=1e-6)
+        held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
+        read.grad = x.T @ ((slope @ predicted) * scale) + held[0]
+        predicted.grad = slope.T @ h + held[1]
+        bias.grad = slope.sum(0) if cycle.learn_bias else None
+        optimizer.step(cycle.rate(step))
+    return Tables(read.detach(), predicted.detach(), bias.detach())
+
+
+def batches(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """For every step, what is read and what is foretold of some users: (b, M) ones, and (b, M) weights of labels.
+
+    Users come in random order, each once before any comes again. Those who have nothing to foretell are left out.
+    """
+    if not len(cells):
+        return
+    source = generator(cycle.seed, Purpose.MODEL, 21)
+    labelled = np.add.reduceat(cells.label > 0, cells.offsets[:-1], dtype=np.int64) > 0
+    users = np.flatnonzero(labelled & ((np.diff(cells.offsets) > 1) | cycle.read_history))
+    size = min(cycle.batch_size, len(users))
+    waiting = np.zeros(0, np.int64)
+    for _ in range(cycle.steps if size else 0):
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, source.permutation(users)])
+        batch, waiting = waiting[:size], waiting[size:]
+        yield _split(cells, batch, source, read_history=cycle.read_history)
+
+
+def _split(
+    cells: Cells, batch: NDArray[np.int64], source: np.random.Generator, *, read_history: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(b, M) 1 for what is read of each user, and (b, M) the weights of the labels."""
+    begin, length = cells.offsets[batch], np.diff(cells.offsets)[batch]
+    row = np.repeat(np.arange(len(batch)), length)
+    position = np.repeat(begin - np.cumsum(length) + length, length) + np.arange(len(row))
+    share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
+    is_read = source.random(len(row)) < share[row]
+    item, label = cells.item[position], cells.label[position]
+    if read_history:
+        is_read |= label == 0
+    x = np.zeros((len(batch), cells.n_items), np.float32)
+    x[row[is_read], item[is_read]] = 1.0
+    y = np.zeros_like(x)
+    y[row[~is_read], item[~is_read]] = label[~is_read]
+    return torch.from_numpy(x), torch.from_numpy(y)

@@ -1,0 +1,152 @@
+"""EASE: a linear model from the set of consumed items to every other item, in closed form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from scipy.linalg import lapack
+
+from rimsim.intensity.cells import Cells, sums
+from rimsim.intensity.cold import fill_cold
+from rimsim.intensity.personal import PersonalConfig, PersonalModel, learned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.personal import Arrays
+    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["EASE", "EASEConfig", "solved"]
+
+_STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
+_USUAL = 1000.0
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EASEConfig(PersonalConfig):
+    """Options of EASE."""
+
+    ridge: float | None = Field(
+        default=None, gt=0, description="Penalty on squared weights; none: chosen on later sessions."
+    )
+    update_ridge: float = Field(
+        default=3000.0, gt=0, description="Penalty on an update's changes of the weights, squared."
+    )
+    memory: float = Field(
+        default=10_000.0, gt=0, description="Events that the popularity known so far counts for in an update."
+    )
+
+
+def solved(gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float) -> NDArray[np.float32]:
+    """(M, M) the D with zero diagonal that minimises ‖R − X D‖² + ridge·‖D‖².
+
+    With P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ), γ_y = (P XᵀR)_yy / P_yy.
+
+    Args:
+        gram: (M, M) XᵀX.
+        cross: (M, M) XᵀR.
+        ridge: The penalty.
+    """
+    inverse = _inverse(gram + ridge * np.eye(len(gram)))
+    if cross is gram:  # R = X, as in a fit: P XᵀX = I − ridge·P leaves one matrix product out
+        free = -inverse / np.diag(inverse)
+    else:
+        free = inverse @ cross
+        free -= inverse * (np.diag(free) / np.diag(inverse))
+    np.fill_diagonal(free, 0.0)
+    return free.astype(np.float32)
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of a symmetric positive definite matrix, by its Cholesky factor."""
+    factor, _ = lapack.dpotrf(matrix, lower=1)
+    lower, _ = lapack.dpotri(factor, lower=1)
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T, np.float64)
+
+
+class EASE(PersonalModel[EASEConfig]):
+    """p(y|x) = softmax(τ Σ_{i ∈ x} B_iy + κ log popularity_y + κ' log returning_y), λ(x) = 1.
+
+    B minimises the squared error of reconstructing each user's set of items from itself, with zero diagonal and a ridge
+    (Steck, WWW 2019), in closed form: one inverse of an M × M matrix. A hidden state is the sum of the consumed items'
+    rows of B. An update solves for the change of B that the new log asks for, with a ridge on the change; what is
+    mere history there is no label, so its cells keep what B says of them.
+    """
+
+    kind: ClassVar[str] = "ease"
+
+    def __init__(self, config: EASEConfig | None = None) -> None:
+        super().__init__(config or EASEConfig())
+
+    def _strengths(self) -> tuple[tuple[float, ...], float]:
+        given = self.config.ridge
+        return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
+
+    def _fits(self, log: EventLog, strengths: tuple[float, ...]) -> Iterator[Arrays]:
+        cells = Cells.of(log)
+        x = cells.matrix()
+        gram = (x.T @ x).toarray().astype(np.float64)
+        cross = gram
+        if not (cells.label == 1.0).all():
+            cross = (x.T @ cells.matrix(cells.label)).toarray().astype(np.float64)
+        for ridge in strengths:
+            yield {"weights": solved(gram, cross, ridge)}
+
+    def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+        return sums(states, fit["weights"])
+
+    def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
+        weights = torch.from_numpy(fit["weights"].T * np.float32(chosen.personal))
+        bias = torch.from_numpy(base.astype(np.float32))
+        if self.config.cold_items:
+            fill_cold(weights, bias, log)
+        return {"weights": weights.numpy().T, "bias": bias.numpy()}
+
+    def _updated(self, log: EventLog) -> Arrays:
+        weights, bias, chosen = self._array("weights"), self._array("bias"), self.shrinkage
+        scale = chosen.personal if chosen is not None else 1.0
+        known = learned(bias, log, self.config.memory)
+        if not scale:  # nothing personal helped, so nothing personal is learnt
+            return {"weights": weights, "bias": known}
+        cells = Cells.of(log)
+        x = cells.matrix()
+        # What a cell should have and does not: 1 for a label, 0 for what was not taken, as it is for history.
+        cross = -(x.T @ x).astype(np.float64) @ (weights.astype(np.float64) / scale)
+        predicted = _predicted(cells, weights / np.float32(scale))
+        goal = np.where(cells.label > 0, cells.label, predicted)
+        cross += (x.T @ cells.matrix(goal.astype(np.float32))).toarray()
+        change = solved((x.T @ x).toarray().astype(np.float64), cross, self.config.update_ridge)
+        return {"weights": weights + np.float32(scale) * change, "bias": known}
+
+    def encode(self, states: UserStates) -> Hidden:
+        """(n, M) the sum of the rows of τB over each state's items."""
+        return (torch.from_numpy(sums(states, self._array("weights"))).to(self.device),)
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Adds one row of τB to each."""
+        del times
+        return (hidden[0] + self.served("weights")[items.to(self.device)],)
+
+    def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(hidden[0] + self.served("bias"), 1)
+
+
+def _predicted(cells: Cells, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(c,) the present prediction of every consumed pair from its user's other items."""
+    matrix = cells.matrix()
+    found = np.empty(len(cells.item), np.float32)
+    for first in range(0, len(cells), 256):
+        last = min(first + 256, len(cells))
+        block = np.asarray(matrix[first:last] @ weights)
+        span = slice(int(cells.offsets[first]), int(cells.offsets[last]))
+        found[span] = block[cells.user[span] - first, cells.item[span]]
+    return found

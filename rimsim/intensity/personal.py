@@ -1,0 +1,207 @@
+"""Base of the models of what a returning user takes: a personal score, shrunk towards popularity."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.errors import ModelError
+from rimsim.intensity.blocks import in_blocks
+from rimsim.intensity.cells import event_weights
+from rimsim.intensity.contract import caller_owns
+from rimsim.intensity.device import resolved
+from rimsim.intensity.persistence import Stored
+from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.returning import log_returning
+from rimsim.intensity.shrinkage import HeldOut, Shrinkage, chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.states import UserStates
+
+    Arrays: TypeAlias = dict[str, NDArray[np.float32]]
+
+__all__ = ["PersonalConfig", "PersonalModel", "learned"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PersonalConfig:
+    """What models of returning users have in common."""
+
+    seed: int = Field(default=0, ge=0, description="Seed of initial values, draws and held-out sessions.")
+    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
+    smoothing: float = Field(default=0.5, gt=0, description="Events added to every item's popularity.")
+    cold_items: bool = Field(default=True, description="Predict unseen items from genres and year.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+Config = TypeVar("Config", bound=PersonalConfig)
+
+
+class PersonalModel(Stored, Generic[Config]):
+    """p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y), λ(x) = 1.
+
+    A subclass says what s is. τ, κ, κ' ≥ 0 and how strongly s is regularised are chosen on held-out later sessions
+    (:mod:`rimsim.intensity.shrinkage`); s is then fitted anew to the whole log. A log with fewer than 20 users who
+    came back has τ = κ = 1, κ' = 0 and the subclass's usual strength.
+
+    Attributes:
+        shrinkage: What was chosen at the last fit; None before.
+    """
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.device = resolved(config.device)
+        self.shrinkage: Shrinkage | None = None
+        self._updates = 0
+        self._served: dict[str, torch.Tensor] = {}
+
+    @abstractmethod
+    def _strengths(self) -> tuple[tuple[float, ...], float]:
+        """The strengths to choose from, in order, and the one where there is nothing to choose on."""
+
+    @abstractmethod
+    def _fits(self, log: EventLog, strengths: tuple[float, ...]) -> Iterator[Arrays]:
+        """Fits of s to the log, one a strength."""
+
+    @abstractmethod
+    def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+        """(n, M) s(x,y) of states."""
+
+    @abstractmethod
+    def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
+        """What serving needs of a fit, its weights and the impersonal logits (M,) of κ and κ'."""
+
+    @abstractmethod
+    def _updated(self, log: EventLog) -> Arrays:
+        """What serving needs after a warm start from what it has and a fit to the log's target events."""
+
+    @abstractmethod
+    def encode(self, states: UserStates) -> Hidden:
+        """The hidden states of n user states."""
+
+    @abstractmethod
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """The hidden states after one more event each."""
+
+    @abstractmethod
+    def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
+        """(BLOCK, M) p(y|x) of a block of hidden states."""
+
+    def fit(self, log: EventLog) -> Self:
+        """Choose the shrinkage on held-out later sessions, then fit to the whole log.
+
+        Raises:
+            ModelError: If the log has no target event.
+        """
+        if not log.targets.any():
+            raise ModelError(f"{self.kind}: found no target event in the log; allowed: at least one")
+        config = self.config
+        strengths, usual = self._strengths()
+        held = HeldOut.of(log, config.session_gap, config.seed)
+        if held is None:
+            self.shrinkage = Shrinkage(usual)
+        else:
+            states = held.states
+            scores = (self._scores(fit, states) for fit in self._fits(held.past, strengths))
+            self.shrinkage = chosen(held, zip(strengths, scores, strict=True), *self._impersonal(held.past))
+        now = self.shrinkage
+        popular, returning = self._impersonal(log)
+        base = now.popularity * popular + now.returning * returning
+        (fit,) = self._fits(log, (now.strength,))
+        self._keep(self._serving(fit, now, base, log))
+        self._updates = 0
+        return self
+
+    def _impersonal(self, log: EventLog) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        smoothing = self.config.smoothing
+        return log_popularity(log, smoothing), log_returning(log, self.config.session_gap, smoothing)
+
+    def update(self, log: EventLog) -> Self:
+        """Fit to the new log's target events given their users' histories, starting from what is known.
+
+        The shrinkage stays what the fit chose. A log without target events changes nothing.
+
+        Raises:
+            ModelError: Before a fit, or if the log has another catalogue.
+        """
+        known = len(self.served("bias"))
+        if log.n_items != known:
+            raise ModelError(f"{self.kind}: found a log of {log.n_items} items; allowed: {known}, as fitted")
+        if log.targets.any():
+            self._updates += 1
+            self._keep(self._updated(log))
+        return self
+
+    def served(self, name: str) -> torch.Tensor:
+        """One of the arrays that serving needs.
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        if not self._served:
+            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+        return self._served[name]
+
+    def _array(self, name: str) -> NDArray[np.float32]:
+        return self.served(name).cpu().numpy()
+
+    def _keep(self, arrays: Arrays) -> None:
+        self._served = {
+            name: torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+            for name, array in arrays.items()
+        }
+
+    @caller_owns
+    @torch.no_grad()
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
+        del now
+        self.served("bias")  # raises before a fit
+        return in_blocks(self._probabilities, *hidden)
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 p(y|x); rows sum to 1."""
+        return self.score_hidden(self.encode(states), states.now)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What serving needs."""
+        return dict(self._served)
+
+    def extra(self) -> dict[str, Any]:
+        """The shrinkage, and the number of updates since the fit."""
+        known = None if self.shrinkage is None else dataclasses.asdict(self.shrinkage)
+        return {"updates": self._updates, "shrinkage": known}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over what serving needs."""
+        self._updates = int(extra["updates"])
+        self.shrinkage = None if extra["shrinkage"] is None else Shrinkage(**extra["shrinkage"])
+        self._served = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def learned(bias: NDArray[np.float32], log: EventLog, memory: float) -> NDArray[np.float32]:
+    """(M,) log popularity after a new log.
+
+    Args:
+        bias: (M,) log popularity so far, up to a constant.
+        log: The new log, whose target events count for themselves.
+        memory: Events that the popularity so far counts for.
+    """
+    p = np.exp(bias.astype(np.float64) - bias.max())
+    goal = log.targets
+    counts = memory * p / p.sum() + np.bincount(log.item[goal], event_weights(log)[goal], log.n_items)
+    return np.asarray(np.log(counts / counts.sum()), np.float32)

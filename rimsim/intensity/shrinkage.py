@@ -1,0 +1,187 @@
+"""How much of a personal score to believe: chosen on held-out later sessions of the log at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import minimize
+
+from rimsim.data.later import later_sessions
+from rimsim.errors import DataError
+from rimsim.intensity.states import UserStates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+
+__all__ = ["HeldOut", "Shrinkage", "chosen", "weighted"]
+
+_FEWEST = 20
+"""Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
+_CELLS = 4_000_000
+"""Most scores that weights are fitted to at once, states times items."""
+_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """n users as they were when one of their later sessions began, and what they took from then on."""
+
+    past: EventLog
+    """The log without what was held out."""
+    user: NDArray[np.int64]
+    """(n,) who they are."""
+    states: UserStates
+    """The n states at the cut."""
+    consumed: NDArray[np.bool_]
+    """(n, M) items that a state has consumed, which it cannot take any more."""
+    taken: NDArray[np.float32]
+    """(n, M) target items that the user took from the cut on; 1 or 0."""
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @classmethod
+    def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
+        """The cut of :func:`rimsim.data.later_sessions`, without users who took nothing new.
+
+        Args:
+            log: The log to cut.
+            gap: A silence longer than this ends a session.
+            seed: Seed of the cut.
+            most_cells: Most states times items; further users are left out, though their future stays cut off. None:
+                all of them.
+
+        Returns:
+            The held-out states; None if there are fewer than 20.
+        """
+        try:
+            cut = later_sessions(log, gap=gap, seed=seed)
+        except DataError:
+            return None
+        goal = cut.future.rows(cut.future.targets)
+        row = np.full(log.n_users, -1)
+        row[cut.user] = np.arange(len(cut))
+        states = UserStates.of(cut.past, cut.user, cut.time)
+        consumed = np.zeros((len(cut), log.n_items), bool)
+        consumed[np.repeat(np.arange(len(cut)), states.lengths), states.items] = True
+        taken = np.zeros((len(cut), log.n_items), np.float32)
+        taken[row[goal.user], goal.item] = 1.0
+        taken[consumed] = 0.0
+        kept = np.flatnonzero(taken.any(1))
+        if most_cells is not None:
+            step = -(-len(kept) * log.n_items // most_cells)
+            kept = kept[:: max(step, 1)]
+        if len(kept) < _FEWEST or not cut.past.targets.any():
+            return None
+        return cls(cut.past, cut.user[kept], states.take(kept), consumed[kept], taken[kept])
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """Logits τ·s(x,y) + κ·log popularity_y + κ'·log returning_y, and how hard s was shrunk when it was fitted."""
+
+    strength: float
+    """The ridge or weight decay that s is fitted with."""
+    personal: float = 1.0
+    """τ."""
+    popularity: float = 1.0
+    """κ."""
+    returning: float = 0.0
+    """κ'."""
+    users: int = 0
+    """Held-out users that this was chosen on; 0: too few, and τ = κ = 1, κ' = 0 is taken on trust."""
+    log_likelihood: float = 0.0
+    """Mean log-likelihood of what those users took, over what they had not consumed, nats an item."""
+    impersonal_log_likelihood: float = 0.0
+    """The same of the best logits with τ = 0."""
+    end_of_grid: bool = False
+    """Whether an end of several strengths was chosen, so that a better one may lie beyond."""
+
+    def line(self) -> str:
+        """For a person."""
+        if not self.users:
+            return f"too few later sessions to choose on: strength {self.strength:g}, personal weight 1"
+        where = ", an end of the grid" if self.end_of_grid else ""
+        weights = (
+            f"{self.personal:.2f} personal, {self.popularity:.2f} popularity, {self.returning:.2f} returning"
+        )
+        nats = f"{self.log_likelihood:.3f} nats an item, {self.impersonal_log_likelihood:.3f} without the personal part"
+        return f"strength {self.strength:g}{where}; weights {weights}; {self.users} later sessions: {nats}"
+
+
+def weighted(
+    held: HeldOut, parts: tuple[NDArray[np.float32], ...], start: tuple[float, ...]
+) -> tuple[NDArray[np.float64], float]:
+    """The weights w ≥ 0 that make softmax(Σ_i w_i·part_i) over unconsumed items most likely.
+
+    The problem is concave. Each label counts alike.
+
+    Args:
+        held: The held-out states.
+        parts: Logits, each (n, M) or (M,).
+        start: First guess.
+
+    Returns:
+        (len(parts),) weights, and the mean log-likelihood of a label, nats.
+    """
+    labels = float(held.taken.sum())
+    rows = [slice(a, a + _ROWS) for a in range(0, len(held), _ROWS)]
+    wide = [part if part.ndim == 2 else np.broadcast_to(part, held.taken.shape) for part in parts]
+    blocks = [np.stack([part[span] for part in wide]) for span in rows]
+    observed = sum(
+        np.einsum("pnm,nm->p", b, held.taken[s], dtype=float) for b, s in zip(blocks, rows, strict=True)
+    )
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slope = -float(weights @ observed), -np.asarray(observed, np.float64)
+        for block, span in zip(blocks, rows, strict=True):
+            logits = np.tensordot(weights.astype(np.float32), block, 1)
+            logits[held.consumed[span]] = -np.inf
+            top = logits.max(1, keepdims=True)
+            share = np.exp(logits - top)
+            norm = share.sum(1, dtype=np.float64)
+            count = held.taken[span].sum(1)
+            value += float(count @ (top[:, 0] + np.log(norm)))
+            share *= (count / norm).astype(np.float32)[:, None]
+            slope = slope + np.einsum("pnm,nm->p", block, share, dtype=float)
+        return value / labels, slope / labels
+
+    found = minimize(loss, np.array(start), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(parts))
+    return np.asarray(found.x, np.float64), -float(found.fun)
+
+
+def chosen(
+    held: HeldOut,
+    scored: Iterable[tuple[float, NDArray[np.float32]]],
+    log_popularity: NDArray[np.float64],
+    log_returning: NDArray[np.float64],
+) -> Shrinkage:
+    """The strength and the weights under which what held-out users took is most likely.
+
+    Popularity is among what can be chosen (τ = 0), so a model shrunk like this is no worse than popularity but for
+    chance. The weights are chosen anew for every strength.
+
+    Args:
+        held: The held-out states.
+        scored: Strengths in order, each with the scores s (n, M) that a fit of the held-out past with it gives.
+        log_popularity: (M,) log popularity in the held-out past.
+        log_returning: (M,) the same in later sessions.
+    """
+    base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
+    _, without = weighted(held, base, (0.5, 0.5))
+    found: list[Shrinkage] = []
+    start = (1.0, 0.5, 0.5)
+    for strength, scores in scored:
+        weights, value = weighted(held, (scores, *base), start)
+        personal, popularity, returning = weights.tolist()
+        found.append(Shrinkage(strength, personal, popularity, returning, len(held), value, without))
+    best = int(np.argmax([one.log_likelihood for one in found]))
+    at_end = len(found) > 1 and best in {0, len(found) - 1}
+    return dataclasses.replace(found[best], end_of_grid=at_end)

@@ -1,0 +1,278 @@
+"""Known answers for the models of what a returning user takes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError
+from rimsim.intensity import EASE, Bag, BagConfig, EASEConfig, Factors, FactorsConfig, Returning, UserStates
+from rimsim.intensity.cells import Cells, sums
+from rimsim.intensity.denoising import Cycle, Tables, batches, trained
+from rimsim.intensity.ease import solved
+from rimsim.intensity.folding import folded
+from rimsim.intensity.persistence import load
+from rimsim.intensity.personal import learned
+from rimsim.intensity.returning import log_returning
+from rimsim.intensity.shrinkage import HeldOut, Shrinkage, chosen, weighted
+from rimsim.testing import random_log
+
+HOUR = 3600.0
+SMALL_BAG = BagConfig(width=8, steps=40)
+
+
+def tiny_log(user, item, time, target=None):
+    """A log of a few events."""
+    return EventLog(
+        user=np.array(user),
+        item=np.array(item),
+        time=np.array(time, float),
+        value=np.ones(len(user), np.float32),
+        users=pd.DataFrame({"id": range(max(user) + 1)}),
+        items=pd.DataFrame({"id": range(max(item) + 1)}),
+        target=None if target is None else np.array(target),
+    )
+
+
+def strangers():
+    """A log in which nobody comes back: each user has one session."""
+    log = random_log()
+    return dataclasses.replace(log, time=np.sort(log.time[0] + np.arange(len(log)) * 1.0))
+
+
+def test_returning_counts_later_sessions_alone():
+    """Only targets after a user's first session count; popularity in all targets is worth ``prior`` events an item."""
+    log = tiny_log([0, 0, 1, 0, 1], [0, 1, 1, 2, 2], [0, 60, 60, 9 * HOUR, 9 * HOUR + 1], [1, 1, 1, 1, 0])
+    log = dataclasses.replace(log, target=log.target.astype(bool))
+    every = np.array([1.0, 2.0, 1.0]) + 0.5
+    expected = np.array([0.0, 0.0, 1.0]) + 0.5 * 3 * every / every.sum()
+    np.testing.assert_allclose(np.exp(log_returning(log, "30min", 0.5)), expected / expected.sum())
+
+
+def test_returning_is_popularity_where_nobody_returns():
+    """Without later sessions the smoothed popularity in all events is all there is."""
+    log = strangers()
+    counts = np.bincount(log.item, minlength=log.n_items) + 0.5
+    score = Returning().fit(log).score(UserStates.of(log, [3], log.time[-1] + 1)).cpu().numpy()[0]
+    np.testing.assert_allclose(score, counts / counts.sum(), rtol=1e-5)
+
+
+def test_cells_hold_each_pair_once():
+    """A pair that is both history and target is one cell with a label; users without events have no row."""
+    log = tiny_log([2, 0, 0, 2], [1, 0, 1, 1], [0, 1, 2, 3], [False, True, False, True])
+    cells = Cells.of(log)
+    assert len(cells) == 2
+    np.testing.assert_array_equal(cells.matrix().toarray(), [[1, 1], [0, 1]])
+    np.testing.assert_array_equal(cells.matrix(cells.label).toarray(), [[1, 0], [0, 1]])
+
+
+def test_sums_are_sums():
+    """The sum over a state's items is NumPy's, and an empty state has zeros."""
+    log = random_log()
+    states = UserStates.of(log, np.arange(log.n_users), np.median(log.time))
+    table = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
+    for row, found in enumerate(sums(states, table)):
+        items = states.items[states.offsets[row] : states.offsets[row + 1]]
+        np.testing.assert_allclose(found, table[items].sum(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_ease_is_a_ridge_regression_without_the_item_itself(same):
+    """Each column of B is the ridge regression of that column on all other columns."""
+    source = np.random.default_rng(1)
+    x = (source.random((30, 7)) < 0.4).astype(float)
+    goal = x if same else x * source.random(x.shape)
+    gram = x.T @ x
+    found = solved(gram, gram if same else x.T @ goal, 2.0)
+    for column in range(7):
+        others = np.delete(np.arange(7), column)
+        left = gram[np.ix_(others, others)] + 2.0 * np.eye(6)
+        expected = np.linalg.solve(left, x[:, others].T @ goal[:, column])
+        np.testing.assert_allclose(found[others, column], expected, atol=1e-6)
+        assert found[column, column] == 0
+
+
+def test_an_update_of_ease_leaves_history_as_it_is_foretold():
+    """The change of B is the ridge regression of what labels and untaken items lack; history lacks nothing."""
+    log = random_log(n_users=30, n_items=8)
+    model = EASE(EASEConfig(ridge=5.0, update_ridge=7.0)).fit(log)
+    scale = model.shrinkage.personal or 1.0
+    before = model.served("weights").numpy() / scale
+    later = dataclasses.replace(log, target=log.item % 2 == 0)
+    cells = Cells.of(later)
+    x, label = cells.matrix().toarray(), cells.matrix(cells.label).toarray()
+    lacks = np.where((x > 0) & (label == 0), 0.0, label - x @ before)
+    change = model.update(later).served("weights").numpy() / scale - before
+    for column in range(8):
+        others = np.delete(np.arange(8), column)
+        inputs = x[:, others]
+        left = inputs.T @ inputs + 7.0 * np.eye(7)
+        expected = np.linalg.solve(left, inputs.T @ lacks[:, column])
+        np.testing.assert_allclose(change[others, column], expected, atol=1e-4)
+
+
+def test_folding_in_finds_the_optimum():
+    """A few Newton steps solve the penalised likelihood as a general optimiser does, whatever the number of items."""
+    source = np.random.default_rng(2)
+    vectors, offset = source.normal(size=(20, 3)), source.normal(size=20)
+    count = np.array([0.0, 1.0, 10.0, 400.0])
+    total = np.stack([vectors[source.integers(0, 6, int(n))].sum(0) for n in count])
+    found = folded(*(torch.from_numpy(t) for t in (total, count, vectors, offset)), 2.0, 8).numpy()
+
+    def loss(u, row):
+        logits = vectors @ u + offset
+        return count[row] * np.log(np.exp(logits).sum()) - total[row] @ u + u @ u
+
+    for row in range(4):
+        best = minimize(loss, np.zeros(3), args=(row,), tol=1e-10)
+        np.testing.assert_allclose(found[row], best.x, atol=2e-3)
+
+
+def test_the_weights_are_at_the_optimum():
+    """The likelihood of the weights is as brute force computes it, and no nearby weights do better."""
+    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+    source = np.random.default_rng(3)
+    parts = (source.normal(size=held.taken.shape).astype(np.float32) + held.taken, held.taken.sum(0))
+    weights, value = weighted(held, parts, (1.0, 0.1))
+
+    def brute(w):
+        logits = np.where(held.consumed, -np.inf, w[0] * parts[0] + w[1] * parts[1])
+        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return log_p[held.taken > 0].mean()
+
+    assert value == pytest.approx(brute(weights), abs=1e-5)
+    for step in ([0.05, 0], [-0.05, 0], [0, 0.05], [0, -0.05]):
+        assert brute(weights) >= brute(np.maximum(weights + step, 0)) - 1e-6
+
+
+def test_noise_is_given_no_weight():
+    """Scores that point away from what was taken get the weight 0, and the likelihood is popularity's."""
+    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+    popular = np.log(held.taken.sum(0) + 1.0)
+    found = chosen(held, [(1.0, -held.taken), (2.0, -2 * held.taken)], popular, popular)
+    assert found.personal == 0
+    assert found.log_likelihood == pytest.approx(found.impersonal_log_likelihood, abs=1e-6)
+
+
+def test_the_best_strength_is_chosen_and_an_end_is_told():
+    """Of several strengths the one with the most likely labels wins; an end of the grid is said to be one."""
+    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+    popular = np.zeros(held.taken.shape[1])
+    noise = np.random.default_rng(4).normal(size=held.taken.shape).astype(np.float32)
+    good = held.taken + 0.5 * noise
+    middle = chosen(held, [(1.0, noise), (2.0, good), (3.0, noise)], popular, popular)
+    assert (middle.strength, middle.end_of_grid) == (2.0, False)
+    last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], popular, popular)
+    assert (last.strength, last.end_of_grid) == (3.0, True)
+    assert "an end of the grid" in last.line()
+
+
+def test_held_out_states_are_before_what_they_took():
+    """What was taken is new to its state, lies in the future of the cut, and is not in the past that models see."""
+    log = random_log(n_users=80)
+    held = HeldOut.of(log, "30min", 0)
+    assert len(held.past) < len(log)
+    assert not (held.consumed & (held.taken > 0)).any()
+    assert held.taken.any(1).all()
+    seen = set(zip(held.past.user.tolist(), held.past.item.tolist(), strict=True))
+    rows, items = np.nonzero(held.taken)
+    assert not seen & set(zip(held.user[rows].tolist(), items.tolist(), strict=True))
+    assert len(HeldOut.of(log, "30min", 0, most_cells=1200)) < len(held)
+
+
+@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
+def test_a_log_without_later_sessions_takes_the_usual_shrinkage(model):
+    """Where nobody comes back nothing can be chosen: τ = κ = 1, κ' = 0, and the report says so."""
+    shrinkage = model.fit(strangers()).shrinkage
+    assert (shrinkage.personal, shrinkage.popularity, shrinkage.returning, shrinkage.users) == (1, 1, 0, 0)
+    assert "too few" in shrinkage.line()
+
+
+def test_the_written_out_gradient_is_the_gradient():
+    """One small step of plain size moves the tables as the loss, differentiated numerically, says."""
+    log = dataclasses.replace(random_log(n_users=12, n_items=6), target=None)
+    cells = Cells.of(log)
+    source = np.random.default_rng(5)
+    start = source.normal(size=(2, 6, 2)).astype(np.float32)
+    cycle = Cycle(1, 50, 1e-3, 0.3, 7)
+    ((x, y),) = [(x.numpy().astype(float), y.numpy().astype(float)) for x, y in batches(cells, cycle)]
+
+    def loss(flat):
+        read, predicted = flat.reshape(2, 6, 2)
+        h = x @ read / np.sqrt(x.sum(1, keepdims=True) + 1)
+        logits = np.where(x > 0, -300.0, h @ predicted.T)
+        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return -log_p[y > 0].sum() / y.sum() + 0.15 * (flat**2).sum()
+
+    moved = trained(Tables(*(torch.from_numpy(t) for t in start), torch.zeros(6)), cells, cycle)
+    step = np.stack([moved.read.numpy(), moved.predicted.numpy()]) - start
+    slope = np.array(
+        [
+            (loss(start.astype(float).ravel() + e) - loss(start.astype(float).ravel() - e)) / 2e-5
+            for e in 1e-5 * np.eye(24)
+        ]
+    )
+    clear = np.abs(slope) > 1e-4  # the first step of Adam is the sign of the gradient
+    np.testing.assert_array_equal(np.sign(step.ravel())[clear], -np.sign(slope)[clear])
+    assert clear.sum() > 15
+
+
+def test_history_is_only_read():
+    """Events that are no targets are never foretold, and in an update all of them are read."""
+    log = dataclasses.replace(random_log(), target=random_log().item % 3 == 0)
+    cells = Cells.of(log)
+    history = cells.matrix().toarray()
+    labels = cells.matrix(cells.label).toarray()
+    for read_history in (False, True):
+        seen = np.zeros(2)
+        for x, y in batches(cells, Cycle(3, 1000, 0.1, 0.0, 1, read_history=read_history)):
+            assert not (x.numpy() * y.numpy()).any()
+            assert not (y.numpy() > 0).sum() > (labels > 0).sum()
+            seen += x.numpy().sum(), y.numpy().sum()
+        assert (seen > 0).all()
+    users = (labels.sum(1) > 0).sum()
+    ((x, _),) = batches(cells, Cycle(1, users, 0.1, 0.0, 1, read_history=True))
+    assert x.sum() >= (history - labels)[labels.sum(1) > 0].sum()
+
+
+def test_learned_popularity_is_a_posterior_mean():
+    """Old popularity counts for ``memory`` events, new target events for themselves."""
+    log = tiny_log([0, 0, 0], [0, 0, 2], [0, 1, 2], [True, True, False])
+    old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
+    expected = np.array([2.0 + 2, 3.0, 5.0]) / 12
+    np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
+def test_items_without_events_are_likely_by_their_genres(model):
+    """An item that nobody has met yet has a probability of its kind, far from 0."""
+    log = random_log()
+    met = log.rows(log.item != 5)
+    score = model.fit(met).score(UserStates.of(met, np.arange(log.n_users), log.time[-1] + 1)).cpu()
+    assert float(score[:, 5].mean()) > 0.2 / log.n_items
+
+
+@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
+def test_what_was_chosen_is_saved(model, tmp_path):
+    """A model read from disk knows its shrinkage."""
+    model.fit(random_log()).save(tmp_path)
+    assert load(tmp_path).shrinkage == model.shrinkage
+    assert isinstance(model.shrinkage, Shrinkage)
+
+
+def test_wrong_logs_are_refused():
+    """A fit needs a target event, a score a fit, and an update the catalogue that was fitted."""
+    log = random_log()
+    states = UserStates.of(log, [0], log.time[-1] + 1)
+    with pytest.raises(ModelError, match="no target event"):
+        EASE().fit(dataclasses.replace(log, target=np.zeros(len(log), bool)))
+    with pytest.raises(ModelError, match="not fitted yet"):
+        EASE().score(states)
+    with pytest.raises(ModelError, match="allowed: 40"):
+        EASE().fit(log).update(random_log(n_items=30))
