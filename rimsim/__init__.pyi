@@ -14,5 +14,6 @@ from .scenarios import backtest as backtest
 from .scenarios import compare as compare
 from .scenarios import load_run as load_run
 from .scenarios import sweep as sweep
+from .scenarios import validate as validate
 
 __version__: str

@@ -8,3 +8,7 @@ from .store.run_folder import load_run as load_run
 from .study.compare import compare as compare
 from .study.run import resume as resume
 from .study.sweep import sweep as sweep
+from .validating.config import ValidateConfig as ValidateConfig
+from .validating.run import Validation as Validation
+from .validating.run import load_validation as load_validation
+from .validating.run import validate as validate

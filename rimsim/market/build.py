@@ -37,6 +37,7 @@ __all__ = [
     "build_world",
     "check_plugs",
     "expected_arrivals",
+    "kept_truth",
     "own_places",
     "plugs_of",
     "read_log",
@@ -163,14 +164,33 @@ def expected_arrivals(config: ScenarioConfig) -> int:
 
 
 def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
-    """Fit the truth that a scenario names, or read it from the cache."""
-    consumer, gap = config.consumer, duration_seconds(config.data.session_gap)
-    wanted = [consumer.truth, consumer.rank, consumer.truth_seed, gap]
-    described = json.dumps([_code(), torch.__version__, *wanted, log_digest(log)])
+    consumer = config.consumer
+    return kept_truth(
+        log,
+        gap=duration_seconds(config.data.session_gap),
+        kind=consumer.truth,
+        rank=consumer.rank,
+        bootstrap=consumer.truth_seed,
+    )
+
+
+def kept_truth(
+    log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
+) -> Truth:
+    """A truth of a log, from the cache where it was fitted before.
+
+    Args:
+        log: The log.
+        gap: Seconds of silence that end a session.
+        kind: Its class, or ``auto``, as for :func:`rimsim.market.consumers.truths.fit_truth`.
+        rank: Its factors, where it has some.
+        bootstrap: Seed of the bootstrap of users that it is fitted to; None: the log itself.
+    """
+    described = json.dumps([_code(), torch.__version__, kind, rank, bootstrap, gap, log_digest(log)])
     folder = cache_folder() / "truth" / hashlib.sha256(described.encode()).hexdigest()
     if (folder / "truth.json").is_file():
         return load_truth(folder)
-    truth = fit_truth(log, gap=gap, kind=consumer.truth, rank=consumer.rank, bootstrap=consumer.truth_seed)
+    truth = fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
     with draft_folder(folder, existing="keep") as draft:
         save_truth(truth, draft)
     return truth

@@ -41,6 +41,7 @@ from .relevance import penalised_value as penalised_value
 from .relevance import per_slate as per_slate
 from .relevance import precision as precision
 from .relevance import recall as recall
+from .relevance import slate_ndcg as slate_ndcg
 from .reliability import Reliability as Reliability
 from .reliability import calibration_ratio as calibration_ratio
 from .reliability import predicted_consumption as predicted_consumption

@@ -17,7 +17,7 @@ from rimsim.measures.exposure import shortfall_units
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ndcg", "penalised_value", "per_slate", "precision", "recall"]
+__all__ = ["ndcg", "penalised_value", "per_slate", "precision", "recall", "slate_ndcg"]
 
 
 def precision(hits: ArrayLike) -> float:
@@ -56,9 +56,7 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
 
 
 def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
-    """Mean over the arrivals with a relevant item of DCG / ideal DCG, with gain 1 and discount 1/log₂(r + 1).
-
-    The ideal slate holds min(k, relevant) hits at its top (Järvelin and Kekäläinen, TOIS 2002).
+    """Mean of :func:`slate_ndcg` over the arrivals with a relevant item.
 
     Args:
         hits: (n, k) bool in order of position.
@@ -67,6 +65,23 @@ def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
     Returns:
         Between 0 and 1; 0 if no arrival has a relevant item.
     """
+    of_slates = slate_ndcg(hits, relevant)
+    there = ~np.isnan(of_slates)
+    return float(of_slates[there].mean()) if there.any() else 0.0
+
+
+def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> NDArray[np.float64]:
+    """DCG / ideal DCG of each slate, with gain 1 and discount 1/log₂(r + 1).
+
+    The ideal slate holds min(k, relevant) hits at its top (Järvelin and Kekäläinen, TOIS 2002).
+
+    Args:
+        hits: (n, k) bool in order of position.
+        relevant: (n,) relevant items of each arrival, shown or not.
+
+    Returns:
+        (n,) between 0 and 1; NaN for an arrival without a relevant item.
+    """
     hit, number = _hits(hits), as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
     if (over := hit.sum(axis=1) > number).any():
@@ -74,11 +89,13 @@ def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
         raise DataError(f"relevant[{row}]: {number[row]:g}; allowed: at least its {hit[row].sum()} hits")
     has_relevant = number > 0
     k = hit.shape[1]
+    found = np.full(len(hit), np.nan)
     if not has_relevant.any() or k == 0:
-        return 0.0
+        return found
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discount)[np.minimum(number[has_relevant].astype(np.int64), k) - 1]
-    return float((hit[has_relevant] @ discount / ideal).mean())
+    found[has_relevant] = hit[has_relevant] @ discount / ideal
+    return found
 
 
 def per_slate(values: ArrayLike) -> float:

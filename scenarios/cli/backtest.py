@@ -13,9 +13,10 @@ from rimsim.scenarios.cli.options import (
     command_line,
     count,
     field,
-    given,
     names,
+    nested,
     number,
+    option_of_field,
     options,
     path,
     seeds,
@@ -67,14 +68,6 @@ def backtest(out: Path | None, **values: Any) -> None:
     from rimsim.scenarios.backtesting.config import backtest_from
     from rimsim.scenarios.backtesting.results import print_results
 
-    plain: dict[str, Any] = {}
-    for name, value in given(values).items():
-        part, _, last = name.rpartition(".")
-        (plain.setdefault(part, {}) if part else plain)[last] = value
-    if "data" in plain:
-        plain["data"].setdefault("min_item_events", 1 if "source" in plain["data"] else _EMBEDDED_LEAST)
-    command = click.get_current_context().command
-    stand_for = {str(option.name).replace("__", "."): option.opts[0] for option in command.params}
-    config = backtest_from(plain, options=stand_for)
+    config = backtest_from(nested(values, _EMBEDDED_LEAST), options=option_of_field())
     done = scenarios.backtest(config, out=out, command=command_line(), report=click.echo)
     print_results(done, terminal())

@@ -16,6 +16,7 @@ from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.lists import LISTS
 from rimsim.scenarios.cli.report import print_complete, report
 from rimsim.scenarios.cli.study import compare, sweep
+from rimsim.scenarios.cli.validate import validate
 from rimsim.scenarios.execution.signals import stopping_on_request
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""
 
 
-for _command in (compare, sweep, backtest, demo, report, data, *LISTS):
+for _command in (compare, sweep, backtest, validate, demo, report, data, *LISTS):
     _rimsim.add_command(_command)
 
 

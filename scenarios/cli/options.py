@@ -26,7 +26,9 @@ __all__ = [
     "flag",
     "given",
     "names",
+    "nested",
     "number",
+    "option_of_field",
     "options",
     "path",
     "read_value",
@@ -160,6 +162,28 @@ def options(*declared: Callable[[Command], Command]) -> Callable[[Command], Comm
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted field → value of those options that were given; ``__`` in an option's name stands for the dot."""
     return {name.replace("__", "."): value for name, value in values.items() if value is not None}
+
+
+def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
+    """Those options that were given as nested mappings of field names to values.
+
+    Args:
+        values: Options, as for :func:`given`.
+        least: Events that an item of the embedded log needs where the log is only cut; of another log it is 1.
+    """
+    plain: dict[str, Any] = {}
+    for name, value in given(values).items():
+        part, _, last = name.rpartition(".")
+        (plain.setdefault(part, {}) if part else plain)[last] = value
+    if "data" in plain:
+        plain["data"].setdefault("min_item_events", 1 if "source" in plain["data"] else least)
+    return plain
+
+
+def option_of_field() -> dict[str, str]:
+    """Dotted field → option of the running command that stands for it."""
+    command = click.get_current_context().command
+    return {str(option.name).replace("__", "."): option.opts[0] for option in command.params}
 
 
 def command_line() -> str:

@@ -67,12 +67,14 @@ def print_complete(folder: str) -> None:
 
 def _of_kind(run: Run) -> tuple[Any, Any, Callable[[], object]]:
     """The module that prints runs of a kind, what it takes, and what draws the pictures."""
-    from rimsim.scenarios import load_backtest
+    from rimsim.scenarios import load_backtest, load_validation
     from rimsim.scenarios.backtesting import results
     from rimsim.scenarios.backtesting.pictures import draw_backtest
     from rimsim.scenarios.pictures.front import draw_sweep
     from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.report import comparison, sweep
+    from rimsim.scenarios.validating import results as validation
+    from rimsim.scenarios.validating.pictures import draw_validation
 
     if run.kind == "backtest":
         return (
@@ -80,6 +82,9 @@ def _of_kind(run: Run) -> tuple[Any, Any, Callable[[], object]]:
             load_backtest(run.folder),
             lambda: draw_backtest(run.backtest, run.folder / "pictures"),
         )
+    if run.kind == "validation":
+        done = load_validation(run.folder)
+        return validation, done, lambda: draw_validation(done, run.folder / "pictures")
     if run.kind == "sweep":
         return sweep, run, lambda: (run.folder / "sweep.parquet").is_file() and draw_sweep(run)
     return comparison, run, lambda: draw_pictures(run)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-__all__ = ["TextTable", "cell", "folder_places", "pivoted", "print_report"]
+__all__ = ["TextTable", "cell", "folder_places", "picture_places", "pivoted", "print_report"]
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,12 @@ def print_report(
         console.print(line, soft_wrap=True, highlight=False)
 
 
+def picture_places(folder: Path) -> list[tuple[str, str]]:
+    """Where the tables and pictures of a run are."""
+    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
+    return [("tables", f"{folder}/*.parquet"), ("pictures", f"{folder}/pictures/ ({pictures})")]
+
+
 def folder_places(folder: Path) -> list[tuple[str, str]]:
     """Where the tables, pictures and event files of a comparison or back-test are."""
-    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
-    return [
-        ("tables", f"{folder}/*.parquet"),
-        ("pictures", f"{folder}/pictures/ ({pictures})"),
-        ("events", f"tensorboard --logdir {folder}/events"),
-    ]
+    return [*picture_places(folder), ("events", f"tensorboard --logdir {folder}/events")]

@@ -28,7 +28,7 @@ _OPTIONAL = ("ledger", "prices")
 
 
 def digest(run: Run) -> str:
-    """A digest of the tables of a comparison or back-test, or of all points of a sweep.
+    """A digest of the tables of a comparison, back-test or validation, or of all points of a sweep.
 
     Raises:
         RunFolderError: If a table is missing.
@@ -40,6 +40,9 @@ def digest(run: Run) -> str:
             whole.update(f"{name} {digests[name]}\n".encode())
     elif run.kind == "backtest":
         for table in (run.backtest, run.calibration):
+            whole.update(_hashes(table))
+    elif run.kind == "validation":
+        for table in (run.validate, run.agreement, run.intervals, run.pairs):
             whole.update(_hashes(table))
     else:
         for name, content in _content(run).items():

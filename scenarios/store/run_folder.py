@@ -56,12 +56,13 @@ CATALOGUE = "catalogue.parquet"
 FROZEN = "-frozen"
 """Ends the name of an arm whose model is not retrained."""
 _LOCK = ".lock"
-_MADE = "allowed: a folder that rimsim compare, sweep or backtest made"
-Kind: TypeAlias = Literal["comparison", "sweep", "backtest"]
+_MADE = "allowed: a folder that rimsim compare, sweep, backtest or validate made"
+Kind: TypeAlias = Literal["comparison", "sweep", "backtest", "validation"]
 _WORDS: dict[Kind, tuple[str, str]] = {
     "comparison": ("comparison", "compare"),
     "sweep": ("sweep", "sweep"),
     "backtest": ("back-test", "backtest"),
+    "validation": ("validation", "validate"),
 }
 """Kind of a run → what it is called, and the command that makes it."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
@@ -147,6 +148,8 @@ class Run:
         """What made the run."""
         if "sweep" in self.config:
             return "sweep"
+        if "validate" in self.config:
+            return "validation"
         return "backtest" if "backtest" in self.config else "comparison"
 
     @property
@@ -236,6 +239,26 @@ class Run:
     def fits(self) -> pd.DataFrame:
         """Columns seed, part, fold (−1: the serving model), seconds (CPU), cached: the fits of a back-test."""
         return self._table("fits")
+
+    @cached_property
+    def validate(self) -> pd.DataFrame:
+        """Columns model, truth, draw, metric, value; truth is empty for what is real."""
+        return self._table("validate")
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """Columns truth, metric, value: how a validation's truths agree with reality."""
+        return self._table("agreement")
+
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """Columns model, truth, metric, mean, low, high, users, of a validation."""
+        return self._table("intervals")
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Columns truth, model, other, difference, low, high, settled, simulated, of a validation."""
+        return self._table("pairs")
 
     def _table(self, name: str) -> pd.DataFrame:
         """A table, or its parts one below the other while it is not joined."""

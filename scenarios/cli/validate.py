@@ -1,0 +1,53 @@
+"""``rimsim validate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rimsim import scenarios
+from rimsim.scenarios.cli.options import (
+    LOG_OPTIONS,
+    command_line,
+    count,
+    field,
+    names,
+    nested,
+    number,
+    option_of_field,
+    options,
+    path,
+)
+from rimsim.scenarios.cli.report import terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["validate"]
+
+_EMBEDDED_LEAST = 30
+"""Events that an item of the embedded log needs, as in the default config."""
+
+
+@click.command()
+@field("--data", "data.source", "Name, folder, zip, CSV or Parquet file (default: the embedded log).")
+@options(*LOG_OPTIONS)
+@field("--models", "models", "Names (rimsim models), file.py:Class or random, parted by commas.", names)
+@field("--without", "without", "Models that are left out of these, such as gru, which takes long.", names)
+@field("--truths", "truths", "Truths, parted by commas; auto: what the log's later sessions choose.", names)
+@field("--draws", "draws", "How often each user's later session is drawn anew (default: 5).", count)
+@field("--after", "after", "Share of a user's events before the sessions drawn (default: 0.3).", number)
+@field("--slate", "slate", "Items that are recommended (default: 10).", count)
+@field("--resamples", "resamples", "Bootstrap samples of users (default: 1000).", count)
+@field("--serving", "serving", "Model of the platform: against bestsellers (default: the scenarios').")
+@field("--device", "device", "auto, cpu, cuda, … (default: auto).")
+@field("--out", "out", "Run folder (default: runs/validate-<time>).", path)
+def validate(out: Path | None, **values: Any) -> None:
+    """Say whether the market is believable on a log: later sessions of its users beside the truths."""
+    from rimsim.scenarios.validating.config import validate_from
+    from rimsim.scenarios.validating.results import print_results
+
+    config = validate_from(nested(values, _EMBEDDED_LEAST), options=option_of_field())
+    done = scenarios.validate(config, out=out, command=command_line(), report=click.echo)
+    print_results(done, terminal())

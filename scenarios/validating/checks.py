@@ -1,0 +1,77 @@
+"""What else is asked of the truths: acceptance of held-out items, distributions, calibration of λ."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rimsim.durations import duration_seconds
+from rimsim.intensity.registry import parts
+from rimsim.market.build import kept_truth
+from rimsim.scenarios.validating.acceptance import acceptance
+from rimsim.scenarios.validating.distributions import logged, simulated
+from rimsim.scenarios.validating.rates import calibration_figures, rate_of_ground, rate_of_truth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rimsim.market.consumers.truths import Truth
+    from rimsim.scenarios.validating.config import ValidateConfig
+    from rimsim.scenarios.validating.cuts import Cut
+    from rimsim.scenarios.validating.tables import Row
+
+__all__ = ["check_rows", "serving_ground"]
+
+
+def serving_ground(config: ValidateConfig) -> str | None:
+    """The ground intensity of the model that a platform would serve; None where its name has none."""
+    if ":" in config.serving:
+        return None
+    joined = parts(config.serving)
+    return None if joined is None else joined[1]
+
+
+def check_rows(
+    cuts: Sequence[Cut],
+    truths: Mapping[str, Truth],
+    config: ValidateConfig,
+    show: Callable[[str], None],
+) -> list[Row]:
+    """Rows (model, truth, draw, metric, value) of all checks.
+
+    Distributions are of the truths as they are, fitted to the whole log; acceptance and λ* are asked of the same kind
+    of truth fitted to the past of the first draw, which has not seen the answers.
+
+    Args:
+        cuts: The draws.
+        truths: Name → truth, fitted to the whole log.
+        config: The validation's.
+        show: Called with each line of progress.
+    """
+    rows: list[Row] = []
+
+    def add(model: str, truth: str, cut: Cut, values: Mapping[str, float]) -> None:
+        rows.extend((model, truth, cut.draw, metric, value) for metric, value in values.items())
+
+    ground = serving_ground(config)
+    for cut in cuts:
+        add("", "", cut, logged(cut))
+        for name, truth in truths.items():
+            add("", name, cut, simulated(truth, cut))
+        if ground is not None:
+            add(ground, "", cut, calibration_figures(rate_of_ground(ground, cut, config.device)))
+    first = cuts[0]
+    for name in truths:
+        gap = duration_seconds(config.data.session_gap)
+        blind = kept_truth(first.later.past, gap=gap, kind=name, rank=config.rank)
+        show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance and λ*")
+        add("", name, first, calibration_figures(rate_of_truth(blind, first)))
+        for negatives, found in acceptance(blind, first).items():
+            figures = asdict(found)
+            add(
+                "",
+                name,
+                first,
+                {f"acceptance_{figure}_{negatives}": float(v) for figure, v in figures.items()},
+            )
+    return rows

@@ -1,0 +1,213 @@
+"""What may be concluded from the market on a log, and what not, in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rimsim.intensity.registry import parts
+from rimsim.scenarios.validating.agreement import UNFIT
+from rimsim.scenarios.validating.evidence import ORACLE
+from rimsim.scenarios.validating.tables import figures_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pandas as pd
+
+    from rimsim.scenarios.validating.config import ValidateConfig
+
+__all__ = ["Conclusions", "agreement_sentence", "conclusions", "mark_of", "unfit_sentence"]
+
+_BESTSELLERS = "popularity"
+_CALIBRATED = (0.8, 1.25)
+"""Σλ / Σ events within which λ counts as calibrated."""
+
+
+@dataclass(frozen=True)
+class Conclusions:
+    """Sentences."""
+
+    may: tuple[str, ...]
+    """What may be concluded."""
+    may_not: tuple[str, ...]
+    """What may not."""
+
+
+def agreement_sentence(truth: str, figures: Mapping[str, float]) -> str:
+    """One sentence: how many settled pairs a truth puts in the order of reality, and τ.
+
+    Args:
+        truth: Its name.
+        figures: As :attr:`rimsim.scenarios.validating.agreement.Agreement.figures`; ``chosen`` where it is known.
+    """
+    settled, pairs = int(figures["settled_pairs"]), int(figures["pairs"])
+    chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
+    if not settled:
+        return (
+            f"Held-out later sessions settle none of {pairs} pairs of models, so that nothing is known of the truth "
+            f"`{truth}`"
+        )
+    return (
+        f"The truth `{truth}`{chosen} puts {int(figures['concordant_pairs'])} of {settled} settled pairs of models in "
+        f"the order of held-out later sessions (agreement {_signed(figures['kendall_settled'])}, unfit below "
+        f"{_short(UNFIT)}; τ = {_signed(figures['kendall'])} over all models, 95 % interval "
+        f"{_signed(figures['kendall_low'])} to {_signed(figures['kendall_high'])})"
+    )
+
+
+def unfit_sentence(truth: str, figures: Mapping[str, float]) -> str | None:
+    """Say that a truth is unfit for its log; None where it is not.
+
+    Args:
+        truth: Its name.
+        figures: As for :func:`agreement_sentence`.
+    """
+    if not figures["unfit"]:
+        return None
+    return (
+        f"The truth `{truth}` is unfit for this log: its agreement over settled pairs is "
+        f"{_signed(figures['kendall_settled'])}, below {_short(UNFIT)}; no order of recommenders under it says "
+        "anything of reality"
+    )
+
+
+def mark_of(model: str) -> str:
+    """The mark model of a model's name; a model of one's own is its own."""
+    joined = None if ":" in model else parts(model)
+    return model if joined is None else joined[0]
+
+
+def conclusions(
+    config: ValidateConfig,
+    agreement: pd.DataFrame,
+    pairs: pd.DataFrame,
+    intervals: pd.DataFrame,
+    table: pd.DataFrame,
+) -> Conclusions:
+    """The sentences that a validation ends in.
+
+    Args:
+        config: The validation's.
+        agreement: Columns truth, metric, value.
+        pairs: Columns truth, model, other, difference, low, high, settled, simulated.
+        intervals: Columns model, truth, metric, mean, low, high, users.
+        table: Columns model, truth, draw, metric, value.
+    """
+    by_truth = figures_of(agreement)
+    first = next(iter(by_truth.values()))
+    settled, all_pairs, users = int(first["settled_pairs"]), int(first["pairs"]), int(first["users"])
+    may = [
+        (
+            f"Held-out later sessions of {users:,} users settle {settled} of {all_pairs} pairs of models: the "
+            f"difference of their precision is beyond its 95 % interval over users. The other {all_pairs - settled} "
+            "are too alike to be told apart on this log, and no order of them may be concluded from a market either."
+        )
+    ]
+    may_not: list[str] = []
+    for truth, figures in by_truth.items():
+        unfit = unfit_sentence(truth, figures)
+        (may if unfit is None else may_not).append(f"{agreement_sentence(truth, figures)}.")
+        may_not += [f"**{unfit}.**"] if unfit is not None else []
+        may_not += _wrong(truth, pairs)
+    may_not += _flattered(intervals, by_truth)
+    good, bad = _bestsellers(config, pairs[pairs["truth"] == next(iter(by_truth))])
+    also_good, also_bad = _rates(table)
+    return Conclusions((*may, *good, *also_good), (*may_not, *bad, *also_bad))
+
+
+def _wrong(truth: str, pairs: pd.DataFrame) -> list[str]:
+    """The settled pairs that a truth puts the wrong way round."""
+    rows = pairs[(pairs["truth"] == truth) & pairs["settled"] & (pairs["simulated"] <= 0)]
+    if rows.empty:
+        return []
+    named = (f"`{a}` above `{b}`" for a, b in zip(rows["other"], rows["model"], strict=True))
+    return [f"Under `{truth}` the market puts {_listed(named)}, against reality."]
+
+
+def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
+    """How near the model of a truth's own class comes to the oracle under it."""
+    worth = intervals[intervals["metric"] == "utility"].set_index(["truth", "model"])["mean"]
+    texts = [
+        f"{100 * worth[truth, truth] / worth[truth, ORACLE]:.0f} % under `{truth}`"
+        for truth in truths
+        if (truth, truth) in worth.index and worth[truth, ORACLE] > 0
+    ]
+    if not texts:
+        return []
+    return [
+        (
+            f"A truth flatters the model of its own class, which reaches {_listed(texts)} of the oracle's utility; how "
+            "far a model is from the best possible is therefore no finding."
+        )
+    ]
+
+
+def _bestsellers(config: ValidateConfig, pairs: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Which models beat a list of bestsellers on held-out sessions, and whether the serving model does."""
+    ahead = pairs[(pairs["other"] == _BESTSELLERS) & pairs["settled"]]
+    behind = pairs[(pairs["model"] == _BESTSELLERS) & pairs["settled"]]
+    better, worse = (_listed(f"`{name}`" for name in names) for names in (ahead["model"], behind["other"]))
+    good: list[str] = []
+    bad: list[str] = []
+    if better:
+        good.append(f"More precise than a list of bestsellers, beyond the interval: {better}.")
+    if worse:
+        bad.append(f"Less precise than a list of bestsellers, beyond the interval: {worse}.")
+    serving = mark_of(config.serving)
+    named = f"`{serving}`, the mark model of the platform `{config.serving}`,"
+    of_serving = pairs[
+        ((pairs["model"] == serving) & (pairs["other"] == _BESTSELLERS))
+        | ((pairs["model"] == _BESTSELLERS) & (pairs["other"] == serving))
+    ]
+    for row in of_serving.to_dict("records"):
+        sign = 1 if row["model"] == serving else -1
+        half = (float(row["high"]) - float(row["low"])) / 2
+        text = f"precision differs by {_signed(sign * float(row['difference']), 3)} ±{_short(half, 3)}"
+        if sign > 0 and row["settled"]:
+            good.append(
+                f"`{serving}`, the mark model of the platform `{config.serving}`, beats bestsellers: {text}."
+            )
+        elif row["settled"]:
+            bad.append(
+                f"Bestsellers beat {named} {text}. What a market says of an agent that ranks by this model is said of "
+                "a platform that nobody would run."
+            )
+        else:
+            bad.append(f"Whether {named} beats bestsellers is not settled: {text}.")
+    return good, bad
+
+
+def _rates(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Whether λ is a count on held-out sessions."""
+    good: list[str] = []
+    bad: list[str] = []
+    for metric, names in (("truth", "truth"), ("model", "model")):
+        rows = table[table["metric"].isin(("rate_ratio", "rate_rank_correlation")) & (table[metric] != "")]
+        for name, of_name in rows.groupby(names, sort=False):
+            mean = of_name.groupby("metric")["value"].mean()
+            ratio, rank = float(mean["rate_ratio"]), float(mean["rate_rank_correlation"])
+            symbol = "λ*" if metric == "truth" else "λ"
+            calibrated = _CALIBRATED[0] <= ratio <= _CALIBRATED[1]
+            text = (
+                f"{symbol} of `{name}`, fitted to the past, expects {ratio:.2f} times the events of held-out sessions "
+                f"(rank correlation {_signed(rank)})"
+            )
+            (good if calibrated else bad).append(f"{text}{'' if calibrated else ': it is no count of them'}.")
+    return good, bad
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names with commas and an ``and`` before the last."""
+    there = [str(name) for name in names]
+    return " and ".join([", ".join(there[:-1]), there[-1]] if len(there) > 1 else there)
+
+
+def _short(value: float, decimals: int = 2) -> str:
+    """A number without a zero before its point, and without zeros at its end where it is one of ours."""
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("0") if text.startswith("0.") else text
+
+
+def _signed(value: float, decimals: int = 2) -> str:
+    return f"−{_short(-value, decimals)}" if round(value, decimals) < 0 else _short(abs(value), decimals)

@@ -1,0 +1,123 @@
+"""What a validation is: a frozen record, and how plain values become one."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
+from rimsim.config_errors import refusal
+from rimsim.errors import ConfigError, nearest
+from rimsim.intensity.registry import parts
+from rimsim.market.consumers.truths import TRUTHS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AUTO", "MODELS", "RANDOM", "ValidateConfig", "validate_from"]
+
+_STRICT = ConfigDict(extra="forbid")
+RANDOM = "random"
+"""In place of a model's name: every item is as likely as any other."""
+MODELS = ("factors", "popularity", "als", "gru", RANDOM)
+"""Models that are compared where none is named; ``als`` only where the package that it needs is installed."""
+AUTO = "auto"
+"""In place of a truth's name: the one that the log's later sessions choose."""
+
+
+def _default_models() -> tuple[str, ...]:
+    from rimsim.intensity.registry import names  # noqa: PLC0415  # after models of one's own are registered
+
+    there = {*names(), RANDOM}
+    without = set() if importlib.util.find_spec("implicit") else {"als"}
+    return tuple(name for name in MODELS if name in there and name not in without)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ValidateConfig:
+    """Real and simulated worth of recommenders on the later sessions of a log."""
+
+    data: DataConfig = Field(default=DataConfig(min_item_events=30), description="Which log.")
+    models: tuple[str, ...] = Field(
+        default_factory=_default_models,
+        min_length=2,
+        description="Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random.",
+    )
+    without: tuple[str, ...] = Field(default=(), description="Models that are left out of these.")
+    truths: tuple[str, ...] = Field(
+        default=(AUTO, *TRUTHS),
+        min_length=1,
+        description="Truths that are fitted to the whole log and judged; auto: which one its later sessions choose.",
+    )
+    draws: int = Field(default=5, ge=1, description="How often every user's later session is drawn anew.")
+    after: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="A session is drawn among those after this share of a user's events.",
+    )
+    slate: int = Field(default=10, ge=1, description="Items that are recommended to a user.")
+    position_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=ConsumerConfig().position_decay, description="γ: examination at position r is γ^(r−1)."
+    )
+    rank: int = Field(default=ConsumerConfig().rank, ge=1, description="Factors of a truth's preferences.")
+    serving: str = Field(
+        default=PlatformConfig().model,
+        description="The model that a platform would serve: its mark model is compared with bestsellers, and its λ(x) "
+        "with the events of held-out sessions.",
+    )
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap samples of users.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+    def __post_init__(self) -> None:
+        for name in ("models", "without", "truths"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")
+        for model in (*self.models, self.serving):
+            if model != RANDOM and ":" not in model:
+                parts(model)
+        for truth in self.truths:
+            if truth not in {AUTO, *TRUTHS}:
+                raise ConfigError(f"truths: found {truth!r}.{nearest(truth, [AUTO, *TRUTHS])}")
+        for model in self.without:
+            if model not in self.models:
+                raise ConfigError(f"without: found {model!r}.{nearest(model, self.models)}")
+        if len(self.chosen) < 2:
+            raise ConfigError(
+                f"without: leaves {list(self.chosen)} of the models; allowed: at least two left"
+            )
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The models that are compared: ``models`` but for those of ``without``."""
+        return tuple(name for name in self.models if name not in self.without)
+
+
+_VALIDATE: TypeAdapter[ValidateConfig] = TypeAdapter(ValidateConfig)
+
+
+def validate_from(
+    plain: object, *, origin: str = "validate", options: Mapping[str, str] | None = None
+) -> ValidateConfig:
+    """A validation's config from nested mappings, such as a run folder holds.
+
+    Args:
+        plain: Field names and values.
+        origin: Where it came from, for the error message.
+        options: Field → option of a command line that stands for it, for the same.
+
+    Raises:
+        ConfigError: For an unknown field, a wrong type or a value out of range.
+    """
+    if not isinstance(plain, dict):
+        raise ConfigError(
+            f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values"
+        )
+    try:
+        return _VALIDATE.validate_python(plain)
+    except ValidationError as error:
+        raise refusal(error, ValidateConfig, origin=origin, options=options) from None

@@ -1,0 +1,243 @@
+"""What models recommend at the cuts: their real worth, user by user, beside their worth under each truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.config import PlatformConfig
+from rimsim.intensity.cache import fitted
+from rimsim.market.consumers.intensity import examination
+from rimsim.market.models import unfitted
+from rimsim.matching import price_slates
+from rimsim.measures import slate_ndcg
+from rimsim.scenarios.backtesting.scores import ModelScores, blocks
+from rimsim.scenarios.validating.config import RANDOM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from rimsim.market.consumers.truths import Truth
+    from rimsim.scenarios.backtesting.scores import Scores
+    from rimsim.scenarios.validating.cuts import Cut
+
+__all__ = [
+    "ORACLE",
+    "Chance",
+    "Evidence",
+    "Judged",
+    "Setting",
+    "gather",
+    "judged",
+    "scores_of",
+    "true_shares",
+    "utilities",
+]
+
+ORACLE = "oracle"
+"""In place of a model's name: the slate that a truth itself holds for best."""
+_LEAST = 1e-12
+"""A share that a model holds for impossible counts as so much, so that one event cannot outweigh all others."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How slates are made and answered."""
+
+    slate: int = 10
+    """k."""
+    position_decay: float = 0.85
+    """γ."""
+    device: str = "auto"
+    """Where models score."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What n users really made of a model."""
+
+    slates: NDArray[np.int64]
+    """(n, k) recommended items; −1 = empty position."""
+    precision: NDArray[np.float64]
+    """(n,) share of positions that hold an item that the user took from the cut on."""
+    ndcg: NDArray[np.float64]
+    """(n,) of the same; NaN for users who took nothing."""
+    log_likelihood: NDArray[np.float64]
+    """(n,) mean of log p(y|x) over the items taken, p over what may be shown, nats; NaN likewise."""
+
+    @property
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """Name → (n,)."""
+        return {"precision": self.precision, "ndcg": self.ndcg, "log_likelihood": self.log_likelihood}
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Real and simulated worth of m models for n users in d draws."""
+
+    models: tuple[str, ...]
+    """Names of the m models."""
+    users: NDArray[np.int64]
+    """(n,) the users, the same in all draws."""
+    draws: tuple[int, ...]
+    """Seeds of the draws."""
+    real: Mapping[str, NDArray[np.float64]]
+    """Metric → (m, d, n)."""
+    utility: Mapping[str, NDArray[np.float64]]
+    """Truth → (m + 1, d, n) expected consumptions of a slate; the last row is the oracle's."""
+
+    def by_user(self, truth: str = "", metric: str = "precision") -> NDArray[np.float64]:
+        """(m or m + 1, n) means over draws: of a real metric, or of the utility under a truth."""
+        values = self.utility[truth] if truth else self.real[metric]
+        there = ~np.isnan(values)
+        total, count = np.where(there, values, 0.0).sum(1), there.sum(1)
+        return np.asarray(
+            np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0), np.float64
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """Every item that may be shown is as likely as any other; ties are broken by seed."""
+
+    shape: tuple[int, int]
+    """(n, M)."""
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """(stop − start, M) ones."""
+        return np.ones((stop - start, self.shape[1]), np.float32)
+
+
+def scores_of(name: str, cut: Cut, device: str) -> Scores:
+    """Scores of the states of a cut by a model that is fitted to its past, or read from the fit cache.
+
+    Args:
+        name: A model's name or place, or ``random``.
+        cut: The cut.
+        device: Where it scores.
+    """
+    if name == RANDOM:
+        return Chance((len(cut), len(cut.known)))
+    seed = rng.derived_seed(cut.draw, rng.Purpose.MODEL) % 2**31
+    model = fitted(unfitted(PlatformConfig(model=name, device=device), seed), cut.later.past)
+    return ModelScores(model, cut.states, cut.known)
+
+
+def judged(scores: Scores, cut: Cut, slate: int) -> Judged:
+    """Recommend the best items to every state, and compare with what the users took.
+
+    Args:
+        scores: (n, M) of the cut's states.
+        cut: The cut.
+        slate: k.
+    """
+    n, m = scores.shape
+    slates = np.empty((n, slate), np.int64)
+    logs = np.empty(len(cut.taken_row))
+    for start, stop in blocks(n):
+        shown = cut.admissible(start, stop)
+        rows = np.where(shown, scores.rows(start, stop), 0.0)
+        keys = cut.later.user[start:stop]
+        slates[start:stop] = price_slates(
+            rows, np.zeros(m), slate, admissible=shown, tie_seed=cut.draw, row_keys=keys
+        )
+        of_block = slice(*np.searchsorted(cut.taken_row, [start, stop]))
+        row, item = cut.taken_row[of_block] - start, cut.taken_item[of_block]
+        total = rows.sum(1, dtype=np.float64)
+        share = rows[row, item].astype(np.float64) / np.maximum(total[row], 1e-300)
+        logs[of_block] = np.log(np.maximum(share, _LEAST))
+    key = np.arange(n)[:, None] * m + slates
+    hits = np.isin(key, cut.taken_row * m + cut.taken_item) & (slates >= 0)
+    taken = cut.taken
+    summed = np.bincount(cut.taken_row, weights=logs, minlength=n)
+    mean = np.divide(summed, taken, out=np.full(n, np.nan), where=taken > 0)
+    return Judged(slates, hits.mean(1), slate_ndcg(hits, taken), mean)
+
+
+def true_shares(truth: Truth, cut: Cut, start: int, stop: int) -> NDArray[np.float64]:
+    """(stop − start, M) p* of some rows over what may be shown; 0 elsewhere.
+
+    Args:
+        truth: The truth.
+        cut: The cut.
+        start: First row.
+        stop: Past the last row.
+    """
+    states = cut.states.take(np.arange(start, stop))
+    share = np.where(cut.admissible(start, stop), truth.preference(cut.later.user[start:stop], states), 0.0)
+    return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
+
+
+def utilities(
+    truth: Truth, cut: Cut, slates: Sequence[NDArray[np.int64]], setting: Setting
+) -> NDArray[np.float64]:
+    """(s + 1, n) expected consumptions of s slates for each state under a truth, and of the oracle's slate.
+
+    An item at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), p* over what may be shown.
+
+    Args:
+        truth: The truth.
+        cut: The cut.
+        slates: (n, k) each.
+        setting: γ and k.
+    """
+    n, m = len(cut), len(cut.known)
+    worth = np.empty((len(slates) + 1, n))
+    expected = truth.expected(cut.later.user, cut.states)
+    seen = examination(setting.position_decay, setting.slate)
+    for start, stop in blocks(n):
+        share = true_shares(truth, cut, start, stop)
+        best = price_slates(
+            share,
+            np.zeros(m),
+            setting.slate,
+            admissible=cut.admissible(start, stop),
+            tie_seed=cut.draw,
+            row_keys=cut.later.user[start:stop],
+        )
+        for number, slate in enumerate([*(of_all[start:stop] for of_all in slates), best]):
+            intensity = expected[start:stop, None] * np.take_along_axis(share, np.maximum(slate, 0), 1) * seen
+            worth[number, start:stop] = np.where(slate >= 0, -np.expm1(-intensity), 0.0).sum(1)
+    return worth
+
+
+def gather(
+    cuts: Sequence[Cut],
+    models: Sequence[str],
+    truths: Mapping[str, Truth],
+    setting: Setting,
+    show: Callable[[str], None] = lambda _: None,
+) -> Evidence:
+    """Fit every model to the past of every cut, and find the worth of what it recommends.
+
+    Args:
+        cuts: At least one; all of the same log.
+        models: Names or places.
+        truths: Name → truth, fitted to the whole log.
+        setting: How slates are made and answered.
+        show: Called with a line about each model of a draw.
+    """
+    real: dict[str, list[list[NDArray[np.float64]]]] = {}
+    utility: dict[str, list[NDArray[np.float64]]] = {name: [] for name in truths}
+    for cut in cuts:
+        slates = []
+        for name in models:
+            found = judged(scores_of(name, cut, setting.device), cut, setting.slate)
+            slates.append(found.slates)
+            for metric, values in found.metrics.items():
+                real.setdefault(metric, [[] for _ in models])[len(slates) - 1].append(values)
+            show(f"draw {cut.draw}: {name}: precision {found.precision.mean():.4f} for {len(cut):,} users")
+        for kind, truth in truths.items():
+            utility[kind].append(utilities(truth, cut, slates, setting))
+    return Evidence(
+        models=tuple(models),
+        users=cuts[0].later.user,
+        draws=tuple(cut.draw for cut in cuts),
+        real={metric: np.array(values) for metric, values in real.items()},
+        utility={kind: np.stack(values, 1) for kind, values in utility.items()},
+    )

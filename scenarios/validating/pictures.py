@@ -1,0 +1,184 @@
+"""The pictures of a validation: real against simulated worth of models, and λ by decile."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.transforms import Bbox
+
+from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, label_points, legend, styles
+from rimsim.scenarios.validating.evidence import ORACLE
+from rimsim.scenarios.validating.tables import figures_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from rimsim.scenarios.validating.run import Validation
+
+__all__ = ["calibration", "draw_validation", "real_against_simulated"]
+
+_ACROSS = 2
+"""Panels beside each other."""
+
+
+def draw_validation(validation: Validation, folder: Path) -> list[Path]:
+    """Draw both pictures, as far as the tables hold what they show.
+
+    Args:
+        validation: The validation.
+        folder: Made if missing; pictures of the same name are replaced.
+
+    Returns:
+        The files written.
+    """
+    figures = {
+        "agreement": partial(real_against_simulated, validation.intervals, validation.agreement),
+        "calibration": partial(calibration, validation.table),
+    }
+    return draw(figures, folder)
+
+
+def _panels(figure: Figure, number: int) -> list[Axes]:
+    """So many axes, two beside each other; none is left empty."""
+    rows = -(-number // _ACROSS)
+    grid = np.ravel(figure.subplots(rows, min(number, _ACROSS), squeeze=False)).tolist()
+    for spare in grid[number:]:
+        spare.remove()
+    return grid[:number]
+
+
+def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> Figure | None:
+    """A panel a truth: real precision of each model against its utility under the truth.
+
+    Args:
+        intervals: Columns model, truth, metric, mean, low, high, users.
+        agreement: Columns truth, metric, value.
+    """
+    real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
+    truths = list(dict.fromkeys(agreement["truth"]))
+    of_truths = figures_of(agreement)
+    rows = -(-len(truths) // _ACROSS)
+    figure = frame(
+        _message(truths, of_truths),
+        "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
+        "same slates under a truth. Bars: 95 % intervals over users. Up and to the right together: the truth agrees.",
+        4.9 * rows,
+    )
+    looks = styles(real.index)
+    for ax, truth in zip(_panels(figure, len(truths)), truths, strict=True):
+        worth = intervals[(intervals["truth"] == truth) & (intervals["model"] != ORACLE)].set_index("model")
+        _panel(ax, real, worth.loc[real.index], looks)
+        ax.set_title(_title(truth, of_truths[truth]), loc="left", pad=9)
+    return figure
+
+
+def _panel(ax: Axes, real: pd.DataFrame, worth: pd.DataFrame, looks: dict[str, AgentStyle]) -> None:
+    for name, look in looks.items():
+        here, there = real.loc[name], worth.loc[name]
+        ax.errorbar(
+            here["mean"],
+            there["mean"],
+            xerr=[[here["mean"] - here["low"]], [here["high"] - here["mean"]]],
+            yerr=[[there["mean"] - there["low"]], [there["high"] - there["mean"]]],
+            color=look.colour,
+            marker=look.marker,
+            markersize=8,
+            markeredgecolor="white",
+            elinewidth=1,
+            capsize=2,
+            linestyle="none",
+        )
+    ax.set_xlim(0, 1.12 * float(real["high"].max()))
+    ax.set_ylim(0, 1.1 * float(worth["high"].max()))
+    ax.set_xlabel("real: precision")
+    ax.set_ylabel("simulated: utility (consumptions a slate)")
+    across, up = real["mean"].to_dict(), worth["mean"].to_dict()
+    points = {name: (float(across[name]), float(up[name])) for name in looks}
+    label_points(ax, points, looks, _bars(ax, real, worth, list(looks)))
+
+
+def _bars(ax: Axes, real: pd.DataFrame, worth: pd.DataFrame, names: Sequence[str]) -> list[Bbox]:
+    """Boxes around the error bars, in pixels."""
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.draw_without_rendering()
+    boxes = []
+    for name in names:
+        here, there = real.loc[name], worth.loc[name]
+        for corners in (
+            [(here["low"], there["mean"]), (here["high"], there["mean"])],
+            [(here["mean"], there["low"]), (here["mean"], there["high"])],
+        ):
+            (x0, y0), (x1, y1) = ax.transData.transform(np.array(corners, np.float64))
+            boxes.append(Bbox.from_extents(x0 - 1, y0 - 1, x1 + 1, y1 + 1))
+    return boxes
+
+
+def _title(truth: str, figures: Mapping[str, float]) -> str:
+    chosen = ", chosen" if figures["chosen"] else ""
+    unfit = ", unfit" if figures["unfit"] else ""
+    return f"Truth {truth}{chosen}{unfit}: τ = {figures['kendall']:.2f}"
+
+
+def _message(truths: Sequence[str], agreement: Mapping[str, Mapping[str, float]]) -> str:
+    """How the chosen truth, or the best one, orders the pairs that reality settles."""
+    chosen = [truth for truth in truths if agreement[truth]["chosen"]]
+    truth = chosen[0] if chosen else max(truths, key=lambda name: agreement[name]["kendall_settled"])
+    figures = agreement[truth]
+    settled, right = int(figures["settled_pairs"]), int(figures["concordant_pairs"])
+    if not settled:
+        return "Held-out later sessions settle no pair of models on this log"
+    verb = "puts only" if figures["unfit"] else "puts"
+    return f"The truth {truth} {verb} {right} of the {settled} pairs of models that reality settles in reality's order"
+
+
+def calibration(table: pd.DataFrame) -> Figure | None:
+    """Mean λ of each tenth of held-out sessions against the mean number of events that came.
+
+    Args:
+        table: Columns model, truth, draw, metric, value.
+    """
+    rates = table[table["metric"].str.startswith("rate_")]
+    if rates.empty:
+        return None
+    curves = {}
+    for truth, model in dict.fromkeys(zip(rates["truth"], rates["model"], strict=True)):
+        of_one = rates[(rates["truth"] == truth) & (rates["model"] == model)]
+        curves[f"λ* of {truth}" if truth else f"λ of {model}"] = of_one.groupby("metric")["value"].mean()
+    figure = frame(
+        _calibration_message({name: float(mean["rate_ratio"]) for name, mean in curves.items()}),
+        "Each point is a tenth of held-out sessions, by λ, fitted to what was before them. On the line, λ is the mean "
+        "number of events that came.",
+        4.6,
+    )
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1.3))
+    looks = styles(curves)
+    most = 0.0
+    for name, look in looks.items():
+        mean = curves[name]
+        tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
+        x = [float(mean[f"rate_predicted_{number}"]) for number in tenths]
+        y = [float(mean[f"rate_realised_{number}"]) for number in tenths]
+        ax.plot(
+            x, y, color=look.colour, marker=look.marker, markersize=7, markeredgecolor="white", linewidth=1.5
+        )
+        most = max(most, *x, *y)
+    ax.plot([0, most], [0, most], color="#999999", linewidth=1, linestyle="--", zorder=0)
+    ax.set_xlim(0, 1.05 * most)
+    ax.set_ylim(0, 1.05 * most)
+    ax.set_xlabel("expected events a session, λ")
+    ax.set_ylabel("events that came")
+    legend(side, looks)
+    return figure
+
+
+def _calibration_message(ratios: dict[str, float]) -> str:
+    parts = [f"{name} expects {ratio:.2f} times" for name, ratio in ratios.items()]
+    return f"Of the events of held-out sessions, {'; '.join(parts)} as many"

@@ -1,0 +1,436 @@
+"""Validation: agreement against plain loops and SciPy, made-up laws, tables that follow from slates, the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rimsim.data import load
+from rimsim.errors import ConfigError, RunFolderError
+from rimsim.intensity import UserStates
+from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.validating.acceptance import acceptance, answers
+from rimsim.scenarios.validating.agreement import UNFIT, agreement, pairs_of
+from rimsim.scenarios.validating.conclusions import agreement_sentence, unfit_sentence
+from rimsim.scenarios.validating.cuts import make_cut
+from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
+from rimsim.scenarios.validating.evidence import (
+    Chance,
+    Setting,
+    gather,
+    judged,
+    scores_of,
+    true_shares,
+    utilities,
+)
+from rimsim.scenarios.validating.tables import COLUMNS
+
+USERS, ITEMS = 150, 60
+DAY = 86400.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """A truth that is known: p* by user, and as many events a session for everybody."""
+
+    share: np.ndarray
+    mean: float = 4.0
+    kind: str = "law"
+
+    def preference(self, users, states):
+        """(n, M) p* of the users, whatever they have consumed."""
+        assert len(states) == len(users)
+        return self.share[users]
+
+    def expected(self, users, states):
+        """(n,) the same for all."""
+        assert len(states) == len(users)
+        return np.full(len(users), self.mean)
+
+
+@pytest.fixture(scope="module")
+def law():
+    """Three tastes, each with its own third of the catalogue, the items of a third of falling popularity."""
+    weight = np.full((3, ITEMS), 0.05)
+    for taste in range(3):
+        weight[taste, taste::3] = 6.0 / np.arange(1, ITEMS // 3 + 1)
+    of_user = weight[np.arange(USERS) % 3]
+    return Law(of_user / of_user.sum(1, keepdims=True))
+
+
+@pytest.fixture(scope="module")
+def log(law):
+    """Six sessions of four items for every user, drawn from the law without replacement."""
+    source = np.random.default_rng(5)
+    rows = []
+    for user in range(USERS):
+        items = source.choice(ITEMS, size=24, replace=False, p=law.share[user])
+        begins = np.sort(source.uniform(0, 100 * DAY, 6))
+        times = np.repeat(begins, 4) + np.tile(60.0 * np.arange(4), 6)
+        rows += [(user, int(item), float(time)) for item, time in zip(items, times, strict=True)]
+    user, item, time = (np.array(column) for column in zip(*rows, strict=True))
+    order = np.lexsort((item, user, time))
+    embedded = load("ml-latest-small")
+    return dataclasses.replace(
+        embedded,
+        user=user[order].astype(np.int64),
+        item=item[order].astype(np.int64),
+        time=time[order].astype(np.float64),
+        value=np.ones(len(user), np.float32),
+        users=embedded.users.iloc[:USERS].reset_index(drop=True),
+        items=embedded.items.iloc[:ITEMS].reset_index(drop=True),
+        report=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def cut(log):
+    """One draw of later sessions."""
+    return make_cut(log, 1, gap="30min", after=0.3)
+
+
+def test_settled_pairs_are_those_whose_paired_interval_leaves_out_zero():
+    """Against SciPy's paired t-test; the better model stands first."""
+    source = np.random.default_rng(0)
+    user = source.normal(size=40)
+    worth = user + source.normal(size=(5, 40)) * 0.3 + np.array([[0.0], [0.02], [0.3], [0.6], [0.6]])
+    pairs = pairs_of(worth)
+    assert {frozenset((pair.first, pair.second)) for pair in pairs} == {
+        frozenset(pair) for pair in itertools.combinations(range(5), 2)
+    }
+    for pair in pairs:
+        test = stats.ttest_rel(worth[pair.first], worth[pair.second])
+        assert pair.difference == pytest.approx(worth[pair.first].mean() - worth[pair.second].mean())
+        assert pair.difference >= 0
+        assert pair.settled == (test.pvalue < 0.05)
+        interval = test.confidence_interval(0.95)
+        assert (pair.low, pair.high) == pytest.approx((interval.low, interval.high))
+    assert {pair.settled for pair in pairs} == {True, False}
+
+
+def test_agreement_by_hand():
+    """Four models, all pairs settled, one of six the wrong way round: 4/6 of agreement."""
+    real = np.array([[1.0], [2.0], [3.0], [4.0]]) + np.array([[0.0, 0.1, -0.1, 0.05]])
+    simulated = np.array([[10.0], [30.0], [20.0], [40.0]]) + np.zeros(4)
+    found = agreement(real, simulated, resamples=100)
+    assert (found.pairs, found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (6, 6, 5, 1)
+    assert found.kendall == pytest.approx(4 / 6)
+    assert found.kendall_settled == pytest.approx(4 / 6)
+    assert found.spearman == pytest.approx(0.8)
+    assert (found.kendall_low, found.kendall_high) == pytest.approx((4 / 6, 4 / 6))  # the order never changes
+    assert (found.models, found.users, found.settled_share) == (4, 4, 1.0)
+    assert not found.unfit
+    reverse = agreement(real, -simulated, resamples=100)
+    assert reverse.kendall == pytest.approx(-4 / 6)
+    assert reverse.unfit
+
+
+def test_agreement_against_scipy_and_plain_loops():
+    """τ, ρ and the bootstrap of users are SciPy's; settled pairs are counted one by one."""
+    source = np.random.default_rng(3)
+    real = source.normal(size=(7, 60)) + np.linspace(0, 0.5, 7)[:, None]
+    simulated = source.normal(size=(7, 60)) + np.linspace(0, 0.4, 7)[:, None]
+    found = agreement(real, simulated, seed=2, resamples=200)
+    means, expected = real.mean(1), simulated.mean(1)
+    assert found.kendall == pytest.approx(stats.kendalltau(means, expected).statistic)
+    assert found.spearman == pytest.approx(stats.spearmanr(means, expected).statistic)
+    right = wrong = settled = 0
+    for one, other in itertools.combinations(range(7), 2):
+        if stats.ttest_rel(real[one], real[other]).pvalue < 0.05:
+            settled += 1
+            product = (means[one] - means[other]) * (expected[one] - expected[other])
+            right, wrong = right + (product > 0), wrong + (product < 0)
+    assert (found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (settled, right, wrong)
+    assert found.kendall_settled == pytest.approx((right - wrong) / settled)
+    assert found.kendall_low < found.kendall < found.kendall_high
+    other = agreement(real, simulated, seed=2, resamples=200)
+    assert found == other
+    longer = agreement(np.tile(real, 9), np.tile(simulated, 9), resamples=200)
+    assert longer.kendall_high - longer.kendall_low < found.kendall_high - found.kendall_low
+
+
+def test_a_log_that_settles_nothing_says_so():
+    """Models that are alike for every user: no pair is settled, no truth is unfit, no figure is claimed."""
+    alike = np.ones((3, 20))
+    found = agreement(alike, np.arange(3.0)[:, None] + np.zeros(20), resamples=100)
+    assert found.settled_pairs == 0
+    assert np.isnan(found.kendall_settled)
+    assert not found.unfit
+    assert "settle none of 3 pairs" in agreement_sentence("law", found.figures)
+
+
+def test_sentences_name_the_counts_and_an_unfit_truth():
+    """The sentence of a run has the counts of settled pairs, τ, and says what is unfit."""
+    real = np.arange(4.0)[:, None] + np.array([0.0, 0.1, -0.1, 0.05])
+    good = agreement(real, real, resamples=100).figures
+    bad = agreement(real, -real, resamples=100).figures
+    assert "puts 6 of 6 settled pairs" in agreement_sentence("bag", good)
+    assert "later sessions choose" in agreement_sentence("bag", good | {"chosen": 1.0})
+    assert unfit_sentence("bag", good) is None
+    assert "unfit for this log" in unfit_sentence("bag", bad)
+    assert bad["kendall_settled"] < UNFIT
+
+
+def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
+    """Taken items are the future's, without what is in the state or unknown to the past, by plain loops."""
+    for row, user in enumerate(cut.later.user.tolist()):
+        mine = [(int(i), float(t)) for u, i, t in zip(log.user, log.item, log.time, strict=True) if u == user]
+        before = {item for item, time in mine if time < cut.later.time[row]}
+        known = set(np.flatnonzero(cut.known).tolist())
+        after = {item for item, time in mine if time >= cut.later.time[row]} & known - before
+        assert set(cut.taken_item[cut.taken_row == row].tolist()) == after
+        assert cut.taken[row] == len(after)
+        inside = {item for item, time in mine if 0 <= time - cut.later.time[row] <= 240} & after
+        assert set(cut.taken_item[(cut.taken_row == row) & cut.first_session].tolist()) == inside
+        shown = set(np.flatnonzero(cut.admissible(row, row + 1)[0]).tolist())
+        assert shown == known - before
+
+
+def test_unreleased_items_are_not_shown(cut):
+    """What is released after a user's cut may neither be recommended to it nor count as consumed."""
+    late = cut.release.copy()
+    late[7] = 1e12
+    changed = dataclasses.replace(cut, release=late)
+    assert not changed.admissible(0, len(cut))[:, 7].any()
+
+
+def test_real_worth_by_plain_loops(cut):
+    """Precision, NDCG and log-likelihood of a model are those of a rewrite with loops."""
+    scores = scores_of("popularity", cut, "cpu")
+    found = judged(scores, cut, 10)
+    p = np.bincount(cut.later.past.item, minlength=ITEMS) + 0.01
+    discount = 1 / np.log2(np.arange(2, 12))
+    for row in range(len(cut)):
+        shown = cut.admissible(row, row + 1)[0]
+        taken = set(cut.taken_item[cut.taken_row == row].tolist())
+        slate = found.slates[row]
+        assert shown[slate].all()
+        assert len(set(slate.tolist())) == 10
+        assert p[slate].min() >= np.sort(p[shown])[-10]
+        hits = np.array([item in taken for item in slate])
+        assert found.precision[row] == pytest.approx(hits.mean())
+        assert found.ndcg[row] == pytest.approx((hits * discount).sum() / discount[: len(taken)].sum())
+        logs = np.log(p[list(taken)] / p[shown].sum())
+        assert found.log_likelihood[row] == pytest.approx(logs.mean(), rel=1e-5)
+
+
+def test_utility_is_the_law_of_consumption(law, cut):
+    """1 − exp(−λ*·p*·γ^(r−1)) over what is unconsumed; the oracle's slate is the best under the truth."""
+    slates = judged(Chance((len(cut), ITEMS)), cut, 5).slates
+    worth = utilities(law, cut, [slates], Setting(slate=5))
+    for row in range(len(cut)):
+        share = np.where(cut.admissible(row, row + 1)[0], law.share[cut.later.user[row]], 0.0)
+        share /= share.sum()
+        seen = 0.85 ** np.arange(5)
+        assert worth[0, row] == pytest.approx((1 - np.exp(-4.0 * share[slates[row]] * seen)).sum())
+        assert worth[1, row] == pytest.approx((1 - np.exp(-4.0 * np.sort(share)[-5:][::-1] * seen)).sum())
+    assert (worth[1] >= worth[0]).all()
+
+
+def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
+    """A truth equal to the law that made the log orders models as reality does; one of other users' tastes does not."""
+    cuts = [make_cut(log, draw, gap="30min", after=0.3) for draw in range(2)]
+    models = ("popularity", "transformer", "hp", "random", Prefers.name(0.4), Prefers.name(1.0))
+    truths = {"law": law, "shuffled": Law(law.share[:, np.random.default_rng(1).permutation(ITEMS)])}
+    Prefers.shares = law.share
+    evidence = gather(cuts, models, truths, Setting())
+    real = evidence.by_user()
+    good, bad = (agreement(real, evidence.by_user(name)[:-1], resamples=100) for name in truths)
+    assert good.settled_pairs >= 6
+    assert good.kendall_settled >= 0.8
+    assert not good.unfit
+    assert bad.kendall_settled < UNFIT
+    assert bad.unfit
+    assert evidence.utility["law"].shape == (7, 2, USERS)
+    again = gather(cuts, models, {"law": law}, Setting())
+    assert np.array_equal(again.utility["law"], evidence.utility["law"])
+
+
+def test_accepted_items_are_those_of_largest_share():
+    """As many are accepted as there are positives, the most wanted first."""
+    positive = np.array([True, True, False, False, False])
+    assert answers(np.array([0.5, 0.1, 0.3, 0.2, 0.05]), positive).tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_acceptance_tells_positives_from_negatives(law, cut):
+    """The law accepts better than chance and better than a shuffled law; ratios and figures are consistent."""
+    found = acceptance(law, cut)
+    blind = acceptance(Law(np.full_like(law.share, 1 / ITEMS)), cut)
+    assert list(found) == [1, 3, 9]
+    for m, figures in found.items():
+        assert figures.precision == pytest.approx(figures.recall) == pytest.approx(figures.f1)
+        assert figures.accuracy == pytest.approx(1 - 2 * (1 - figures.precision) / (1 + m))
+        assert figures.auc > 0.6
+        assert blind[m].auc == pytest.approx(0.5)
+        assert figures.precision > blind[m].precision + 0.05
+    assert found[1].users == len(cut)
+
+
+def test_distances_of_distributions():
+    """KS against SciPy, weights as repetitions, quantiles and total variation by hand."""
+    source = np.random.default_rng(8)
+    one, other = source.poisson(5, 80), source.poisson(7, 50)
+    assert ks_distance(one, other) == pytest.approx(stats.ks_2samp(one, other).statistic)
+    weights = source.integers(1, 4, 80)
+    repeated = stats.ks_2samp(np.repeat(one, weights), other).statistic
+    assert ks_distance(one, other, weights.astype(float)) == pytest.approx(repeated)
+    assert weighted_quantiles(np.array([3, 1, 2]), np.array([1.0, 2.0, 1.0]), (0.1, 0.5, 0.75, 1.0)) == [
+        1,
+        1,
+        2,
+        3,
+    ]
+    assert total_variation(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.25, 0.5])) == 0.5
+
+
+def test_truth_shares_are_over_what_may_be_shown(law, cut):
+    """Rows of p* sum to 1 over admissible items and are 0 elsewhere."""
+    share = true_shares(law, cut, 3, 20)
+    assert share.sum(1) == pytest.approx(np.ones(17))
+    assert (share[~cut.admissible(3, 20)] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The command on a part of the embedded log."""
+    out = tmp_path_factory.mktemp("validate") / "run"
+    words = ["validate", "--min-item-events", "120", "--models", "popularity,als,random", "--without", "als"]
+    words += ["--draws", "2", "--truths", "factors", "--resamples", "100", "--out", str(out)]
+    assert main(words) == 0
+    return load_validation(out)
+
+
+def test_tables_hold_what_the_contract_says(done):
+    """Columns, metrics, real rows without a truth, the oracle under each truth, config and page."""
+    table = done.table
+    assert tuple(table.columns) == COLUMNS == ("model", "truth", "draw", "metric", "value")
+    real = table[(table["truth"] == "") & table["model"].isin(("popularity", "random"))]
+    assert {"precision", "ndcg", "log_likelihood"} <= set(real["metric"])
+    utility = table[table["metric"] == "utility"]
+    assert set(utility["truth"]) == {"factors"}
+    assert set(utility["model"]) == {"popularity", "random", "oracle"}
+    assert set(table["draw"]) == {0, 1}
+    assert tuple(done.agreement.columns) == ("truth", "metric", "value")
+    named = {
+        "kendall",
+        "kendall_low",
+        "kendall_high",
+        "spearman",
+        "settled_pairs",
+        "settled_share",
+        "unfit",
+        "chosen",
+    }
+    assert named <= set(done.agreement["metric"])
+    for name in (
+        "session_size_ks",
+        "popularity_ks",
+        "genre_tv",
+        "acceptance_f1_9",
+        "rate_predicted_10",
+        "rate_ratio",
+    ):
+        assert (table["metric"] == name).any()
+    assert done.described["validate"]["without"] == ["als"]
+    assert {"command", "truths", "versions", "digests"} <= set(done.described)
+    page = (done.folder / "README.md").read_text(encoding="utf-8")
+    assert "## What may be concluded" in page
+    assert "pictures/agreement.png" in page
+    assert (done.folder / "pictures" / "calibration.png").is_file()
+
+
+def test_means_and_pairs_follow_from_the_table(done):
+    """Means over users of the draws are those of the intervals; a pair's difference is that of its models."""
+    means = done.table.groupby(["model", "truth", "metric"])["value"].mean()
+    for row in done.intervals.to_dict("records"):
+        if row["metric"] in {"precision", "utility"}:
+            assert row["mean"] == pytest.approx(means[row["model"], row["truth"], row["metric"]])
+            assert row["low"] <= row["mean"] <= row["high"]
+    (pair,) = done.pairs.to_dict("records")
+    assert (pair["model"], pair["other"], pair["settled"]) == ("popularity", "random", True)
+    real = means["popularity", "", "precision"] - means["random", "", "precision"]
+    assert pair["difference"] == pytest.approx(real)
+
+
+def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys):
+    """From Python with the config of the folder: equal digests; the folder opens as what it is, and reports again."""
+    again = validate(done.config, out=tmp_path / "again")
+    assert digest(load_run(again.folder)) == digest(load_run(done.folder))
+    assert main(["report", str(done.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "What may be concluded" in said
+    assert "factors" in said
+    with pytest.raises(RunFolderError, match="holds a validation"):
+        load_run(done.folder, "comparison")
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        validate(done.config, out=done.folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ("popularity", "populerity")}, "model: found 'populerity'"),
+        ({"models": ("popularity", "random"), "without": ("random",)}, "without: leaves"),
+        ({"without": ("graph",)}, "without: found 'graph'"),
+        ({"models": ("random", "random")}, "models: "),
+    ],
+)
+def test_config_names_what_does_not_fit(changes, message):
+    """Unknown, missing and repeated models are refused in one sentence."""
+    with pytest.raises(ConfigError, match=message):
+        ValidateConfig(**changes)
+
+
+class Prefers:
+    """A model that knows the law to a degree: a mixture of the law and its mean over users."""
+
+    shares = None
+
+    def __init__(self, degree):
+        self.degree = degree
+
+    @staticmethod
+    def name(degree):
+        """Its registered name."""
+        from rimsim.intensity import registry
+
+        called = f"prefers{round(100 * degree)}"
+        if called not in registry.names():
+            registry.register(called, lambda _seed, _device: Prefers(degree))
+        return called
+
+    def fit(self, log):
+        """Nothing is learned, but which state is whose."""
+        self.log = log
+        return self
+
+    update = fit
+
+    def score(self, states):
+        """(n, M) the mixture; a state's taste is that of most of its items."""
+        import torch
+
+        taste = [
+            np.bincount(row % 3, minlength=3).argmax() for row in np.split(states.items, states.offsets[1:-1])
+        ]
+        mixed = self.degree * Prefers.shares[taste] + (1 - self.degree) * Prefers.shares.mean(0)
+        return torch.from_numpy(mixed.astype(np.float32))
+
+
+def test_states_of_a_cut_are_those_of_its_past(cut):
+    """A state holds what its user did before the cut and nothing later."""
+    again = UserStates.of(cut.later.past, cut.later.user, cut.later.time)
+    assert np.array_equal(again.items, cut.states.items)
+    assert (cut.states.times < np.repeat(cut.states.now, cut.states.lengths)).all()
