@@ -292,10 +292,17 @@ class PlatformConfig:
         description="Refit λ(x) too, rescaled to its old mean; false lets it move with its states alone.",
     )
     log_window: LogWindow = Field(default=LogWindow(), description="What it retrains on.")
-    learning: Literal["consumed", "impressions"] = Field(
+    learning: Literal["consumed", "impressions", "ips"] = Field(
         default="consumed",
         description="consumed: retraining sees consumptions alone. impressions: beside them, a layer over the "
-        "retrained λ(x,y) is fitted to what was taken and not taken of all that the window's rounds showed.",
+        "retrained λ(x,y) is fitted to what was taken and not taken of all that the window's rounds showed. ips: each "
+        "consumption weighs by its inverse propensity, where the agent has one.",
+    )
+    ips_clip: float = Field(
+        default=10.0,
+        gt=1,
+        description="ips: no weight counts more than so many times the mean of all; they are then scaled to a mean "
+        "of 1.",
     )
     calibration: Literal["cross-fitted", "seen"] = Field(
         default="cross-fitted",
@@ -303,6 +310,13 @@ class PlatformConfig:
         "next, or by the serving model, which has.",
     )
     device: str = Field(default="auto", description="Where scores are computed: auto, cpu, cuda, …")
+
+    def __post_init__(self) -> None:
+        if self.learning == "ips" and self.retrain_ground:
+            raise ConfigError(
+                "platform.retrain_ground is true with platform.learning 'ips', but a ground intensity counts events "
+                "without weights; allowed: retrain_ground false, or learning 'consumed' or 'impressions'"
+            )
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -64,6 +64,9 @@ class EventLog:
     ``year`` (nullable) and ``release`` (seconds since the epoch; 0 = always there)."""
     target: NDArray[np.bool_] | None = None
     """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
+    weight: NDArray[np.float64] | None = None
+    """(n,) how much each target event counts in a fit, positive, 1 on average; None: all alike. A model that looks at
+    it says so with an attribute ``takes_weights = True``."""
     report: ReadReport | None = None
     """What was read and noticed, where the log was read by :func:`rimsim.data.load`."""
 
@@ -85,6 +88,11 @@ class EventLog:
         """(n,) ``target``, or all true where it is None."""
         return np.ones(len(self), bool) if self.target is None else self.target
 
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(n,) ``weight``, or all 1 where it is None."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
     def rows(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> EventLog:
         """The log reduced to some of its events, in the same order, with the same tables."""
         return dataclasses.replace(
@@ -94,6 +102,7 @@ class EventLog:
             time=self.time[keep],
             value=self.value[keep],
             target=None if self.target is None else self.target[keep],
+            weight=None if self.weight is None else self.weight[keep],
         )
 
     def before(self, time: float) -> EventLog:

@@ -41,10 +41,12 @@ def cache_folder() -> Path:
 
 
 def log_digest(log: EventLog) -> str:
-    """A digest of all that a model may be fitted to: events, targets, item table, number of users."""
+    """A digest of all that a model may be fitted to: events, targets, weights, item table, number of users."""
     digest = hashlib.sha256(f"{log.n_users} {log.n_items} ".encode())
     for array in (log.user, log.item, log.time, log.value, log.targets):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if log.weight is not None:
+        digest.update(b"weight" + np.ascontiguousarray(log.weight).tobytes())
     # As text, so that the digest does not depend on how a table stores its strings.
     table = log.items.astype(str)
     digest.update(" ".join(table.columns).encode())

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rimsim.errors import ModelError
-from rimsim.intensity.contract import depends_on_state, rescale_of
+from rimsim.intensity.contract import depends_on_state, rescale_of, takes_weights
 from rimsim.intensity.impressions import ImpressionLayer
 from rimsim.intensity.persistence import KINDS, load, read_record, write_record
 from rimsim.intensity.product import save_model
@@ -56,6 +56,11 @@ class Calibrated:
     def depends_on_state(self) -> bool:
         """True if the inner model's p(y|x) differs from state to state."""
         return depends_on_state(self.model)
+
+    @property
+    def takes_weights(self) -> bool:
+        """True if the inner model takes weights."""
+        return takes_weights(self.model)
 
     @property
     def stored_parts(self) -> tuple[object, ...]:

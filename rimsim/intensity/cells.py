@@ -19,8 +19,7 @@ __all__ = ["Cells", "event_weights", "sums"]
 
 def event_weights(log: EventLog) -> NDArray[np.float64]:
     """(n,) how much each event counts: the log's column ``weight``, or 1 for each where it has none."""
-    weight: NDArray[np.float64] | None = getattr(log, "weight", None)
-    return np.ones(len(log)) if weight is None else np.asarray(weight, np.float64)
+    return np.asarray(log.weights, np.float64)
 
 
 @dataclass(frozen=True, eq=False)

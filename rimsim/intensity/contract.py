@@ -24,6 +24,7 @@ __all__ = [
     "depends_on_state",
     "layer_of",
     "rescale_of",
+    "takes_weights",
 ]
 
 
@@ -117,3 +118,11 @@ def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | N
     """
     layer: ImpressionLayer | None = getattr(model, "layer", None)
     return (model, None) if layer is None else (model.model, layer)  # type: ignore[attr-defined]
+
+
+def takes_weights(model: object) -> bool:
+    """True if the model's ``fit`` and ``update`` let each target event count as ``log.weight`` says.
+
+    A model says so with an attribute ``takes_weights = True``.
+    """
+    return bool(getattr(model, "takes_weights", False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class PersonalModel(Stored, Generic[Config]):
     """
 
     config: Config
+    takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

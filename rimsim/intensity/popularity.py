@@ -45,12 +45,13 @@ class PopularityConfig:
 class Popularity(Stored):
     """p(y|x) = (n_y + s) / Σ_z (n_z + s) for every state x, and λ(x) = 1.
 
-    n_y counts the target events with item y. With s = .01 it is the ``Pop`` baseline of Ma, Liu and Deoras
-    (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
+    n_y counts the target events with item y, each with its weight. With s = .01 it is the ``Pop`` baseline of Ma, Liu
+    and Deoras (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
     """
 
     kind: ClassVar[str] = "popularity"
     depends_on_state: ClassVar[bool] = False
+    takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: PopularityConfig | None = None) -> None:
         self.config = config or PopularityConfig()

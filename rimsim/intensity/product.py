@@ -12,7 +12,13 @@ import numpy as np
 import torch
 
 from rimsim.errors import ModelError
-from rimsim.intensity.contract import RecurrentModel, caller_owns, caller_owns_scores, depends_on_state
+from rimsim.intensity.contract import (
+    RecurrentModel,
+    caller_owns,
+    caller_owns_scores,
+    depends_on_state,
+    takes_weights,
+)
 from rimsim.intensity.ground import GroundModel
 from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write_record
 from rimsim.intensity.states import UserStates
@@ -74,6 +80,11 @@ class RIM:
     def depends_on_state(self) -> bool:
         """True if the mark model's p(y|x) differs from state to state."""
         return depends_on_state(self.mark)
+
+    @property
+    def takes_weights(self) -> bool:
+        """True if the mark model takes weights; the ground intensity counts events."""
+        return takes_weights(self.mark)
 
     def fit(self, log: EventLog) -> Self:
         """Fit both factors to the target events of the log."""

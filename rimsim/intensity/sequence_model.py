@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field
@@ -107,6 +107,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
     """
 
     config: Config
+    takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config

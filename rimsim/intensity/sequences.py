@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,8 @@ class Windows:
     """(w,) position past the last event."""
     end: NDArray[np.int64]
     """(w,) position past the user's last event."""
+    weight: NDArray[np.float64] | None = field(default=None, kw_only=True)
+    """(n,) how much each event counts where it is predicted; None: all alike."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -47,7 +49,7 @@ class Windows:
         """The windows of some rows."""
         ends = (self.stop[rows], self.end[rows])
         cut = (self.user[rows], self.origin[rows], self.begin[rows], self.loss[rows], *ends)
-        return Windows(self.item, self.target, *cut)
+        return Windows(self.item, self.target, *cut, weight=self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,10 @@ class Batch:
     later: torch.Tensor
     """(p, K) the item that came and the ones after it; anything where the weight is 0."""
     weight: torch.Tensor
-    """(p, K) float32 their weights, which sum to 1: 0 for what is no target or past the user's last event."""
+    """(p, K) float32 their weights: 0 for what is no target or past the user's last event. They sum to 1, or, where
+    events have weights of their own, to a mean of these."""
+    weighted: bool = False
+    """Events have weights of their own."""
 
 
 FADE = 0.9
@@ -88,6 +93,7 @@ def windows(log: EventLog, context: int, burn: int) -> Windows:
     """
     order = np.lexsort((np.arange(len(log)), log.user))
     user, item, target = log.user[order], log.item[order], log.targets[order]
+    weight = None if log.weight is None else log.weight[order]
     goal = np.flatnonzero(target)
     # The first target at or after each position, n where there is none.
     upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
@@ -102,8 +108,9 @@ def windows(log: EventLog, context: int, burn: int) -> Windows:
         parts.append((owners, origins, begin, position, stop, ends))
         position = upcoming[stop]
     if not parts:
-        return Windows(item, target, *(np.zeros(0, np.int64) for _ in range(6)))
-    return Windows(item, target, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return Windows(item, target, *(np.zeros(0, np.int64) for _ in range(6)), weight=weight)
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Windows(item, target, *columns, weight=weight)
 
 
 def batches(
@@ -139,6 +146,9 @@ def batches(
         there = coming < cut.end[rows][row][:, None]
         coming = np.where(there, coming, position[row, step][:, None])
         weight = FADE ** np.arange(ahead) * (there & cut.target[coming])
+        weight = weight / weight.sum(1, keepdims=True)
+        if cut.weight is not None:
+            weight = weight * cut.weight[coming]
         yield Batch(
             torch.from_numpy(items[:, :-1].copy()).to(device),
             torch.from_numpy(row).to(device),
@@ -146,7 +156,8 @@ def batches(
             torch.from_numpy(items[row, step]).to(device),
             rows,
             torch.from_numpy(cut.item[coming]).to(device),
-            torch.from_numpy((weight / weight.sum(1, keepdims=True)).astype(np.float32)).to(device),
+            torch.from_numpy(weight.astype(np.float32)).to(device),
+            cut.weight is not None,
         )
 
 

@@ -114,9 +114,9 @@ def mean_loss(
 
 
 def _loss(network: SequenceNetwork, outputs: Outputs, batch: Batch, ahead: int) -> torch.Tensor:
-    """Mean negative log-likelihood of a batch's predicted events."""
+    """Mean negative log-likelihood of a batch's predicted events, each with its weight."""
     hidden, vectors = outputs
-    if ahead > 1:
+    if ahead > 1 or batch.weighted:
         return next_events_loss(hidden, vectors, network.bias, batch.later, batch.weight)
     return functional.cross_entropy(torch.addmm(network.bias, hidden, vectors.T), batch.label)
 

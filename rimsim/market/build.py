@@ -22,7 +22,7 @@ from rimsim.market.arrivals import RoundsSoFar, make_arrivals
 from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.consumers import make_consumer, truths
 from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
-from rimsim.market.models import initial_model, unfitted
+from rimsim.market.models import initial_model, require_weights, unfitted
 from rimsim.market.world import World
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def check_plugs(config: ScenarioConfig) -> None:
         ConfigError: If nothing has the name, a file of the user's own cannot be used, or what it makes does not fit.
     """
     plugs_of(config)
-    unfitted(config.platform, 0)
+    require_weights(config.platform, unfitted(config.platform, 0))
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rimsim.market.consumers.contract import Consumer
     from rimsim.market.ledger import Ledger
 
-__all__ = ["Shown", "laid_over", "layer_from", "positions_of"]
+__all__ = ["Shown", "inverse_propensity_weights", "laid_over", "layer_from", "positions_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,22 +36,24 @@ class Shown:
     score: NDArray[np.float32]
     """(n, k) λ(x,y) at the decision, of the model that served without its layer; NaN where a position is empty."""
     propensity: NDArray[np.float32]
-    """(n, k) inclusion probability at the decision; NaN for a deterministic agent."""
+    """(n, k) inclusion probability at the decision; NaN for a deterministic agent, or where showing causes nothing."""
 
     @classmethod
-    def of(cls, ledger: Ledger, served: IntensityModel) -> Shown:
+    def of(cls, ledger: Ledger, served: IntensityModel, *, causes: bool) -> Shown:
         """What a round's ledger holds of it.
 
         Args:
             ledger: The ledger of a round that is over.
             served: The model that served it.
+            causes: Visitors consume because they are shown; otherwise a propensity says nothing of what they do.
         """
         _, layer = layer_of(served)
         score = ledger.intensity
         if layer is not None:
             item, intensity = ledger.item.astype(np.int64), ledger.intensity.astype(np.float64)
             score = layer.without(item, intensity).astype(np.float32)
-        return cls(ledger.item, ledger.consumed, score, ledger.propensity)
+        propensity = ledger.propensity if causes else np.full_like(ledger.propensity, np.nan)
+        return cls(ledger.item, ledger.consumed, score, propensity)
 
 
 def positions_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float64]:
@@ -88,6 +90,21 @@ def layer_from(rounds: Sequence[Shown], positions: NDArray[np.float64], n_items:
     columns = ("item", "score", "examination", "taken", "round")
     joined = Impressions(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
     return fit_layer(joined, n_items)
+
+
+def inverse_propensity_weights(propensity: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
+    """(n,) w ∝ min(1/π, clip·mean(1/π)), with a mean of 1, of events that have a propensity π, and 1 of the others.
+
+    Args:
+        propensity: (n,) π of consumptions; NaN where there is none.
+        clip: No 1/π counts more than so many times their mean: less variance for some bias.
+    """
+    weight, known = np.ones(len(propensity)), propensity > 0
+    if known.any():
+        inverse = 1.0 / propensity[known]
+        inverse = np.minimum(inverse, clip * inverse.mean())
+        weight[known] = inverse / inverse.mean()
+    return weight
 
 
 def laid_over(model: IntensityModel, layer: ImpressionLayer | None) -> IntensityModel:

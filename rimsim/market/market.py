@@ -22,7 +22,7 @@ from rimsim.market.consumers import relevant_items
 from rimsim.market.guarantees import required_by_release
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
-from rimsim.market.models import initial_model
+from rimsim.market.models import initial_model, require_weights
 from rimsim.market.past_states import (
     PastStates,
     StateScores,
@@ -140,6 +140,7 @@ class Market:
             self.model = warm_model(config, self.seeds.model)
         else:
             self.model = initial_model(config, world.past, self.seeds.model)
+        require_weights(config.platform, self.model)
         self.retrain = config.platform.retrain if retrain is None else retrain
         self.barrier_every = barrier_every
         self.reveal_truth = reveal_truth
@@ -373,7 +374,7 @@ class Market:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
         opened = self.open
         learns = self.retrain and self.config.platform.learning != "consumed"
-        shown = Shown.of(opened.ledger, self.model) if learns else None
+        shown = Shown.of(opened.ledger, self.model, causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
         self._forget()

@@ -9,7 +9,8 @@ import torch
 from rimsim import rng
 from rimsim.errors import ConfigError, ModelError, RimsimError
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.registry import make
+from rimsim.intensity.contract import takes_weights
+from rimsim.intensity.registry import make, shipped
 from rimsim.loading import imported, without_name
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["initial_model", "unfitted"]
+__all__ = ["initial_model", "require_weights", "unfitted"]
 
 
 def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> IntensityModel:
@@ -67,3 +68,17 @@ def unfitted(platform: PlatformConfig, seed: int) -> IntensityModel:
             "rimsim.intensity.IntensityModel"
         )
     return cast("IntensityModel", model)
+
+
+def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
+    """Refuse a model that would let all consumptions count alike where they are to be weighted.
+
+    Raises:
+        ConfigError: If the platform learns by inverse propensities and the model takes no weights.
+    """
+    if platform.learning == "ips" and not takes_weights(model):
+        able = ", ".join(sorted(name for name, kind in shipped().items() if takes_weights(kind)))
+        raise ConfigError(
+            f"platform.learning 'ips' with platform.model {platform.model!r} ({type(model).__name__}), which takes no "
+            f"weights; allowed: mark models that do ({able}), or learning 'consumed' or 'impressions'"
+        )

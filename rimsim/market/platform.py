@@ -11,6 +11,7 @@ import pandas as pd
 from rimsim import rng
 from rimsim.data.log import EventLog
 from rimsim.market.clock import seconds
+from rimsim.market.learning import inverse_propensity_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,14 +61,18 @@ def training_log(
 
     Returns:
         A log whose ``target`` events are what models fit; the other events are history of their users. Its user
-        table numbers the users of this log alone.
+        table numbers the users of this log alone. With ``learning: ips`` and an agent that has propensities, each of
+        the platform's own target events weighs by its inverse propensity, and others weigh 1.
     """
     window = config.log_window
     recent = rounds if window.rounds is None else rounds[-window.rounds :]
-    parts = _own_log(recent, now, seed, without_fold)
+    parts = _own_log(recent, now, seed, without_fold, warmup.n_items)
     own = sum(int(part.target.sum()) for part in parts)
+    weight = None
+    if config.learning == "ips":
+        weight = _weights(parts, config.ips_clip)
     parts.append(_warmup_users(config, warmup, own, seed, len(rounds)))
-    return _joined(parts, warmup.items)
+    return _joined(parts, warmup.items, weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +83,13 @@ class _Events:
     item: NDArray[np.int64]
     time: NDArray[np.float64]
     target: NDArray[np.bool_]
+    propensity: NDArray[np.float64] | None = None
+    """Inclusion probability of what was consumed because it was shown; NaN where there is none."""
 
 
-def _own_log(rounds: list[PastRound], now: int, seed: int, without_fold: int | None) -> list[_Events]:
+def _own_log(
+    rounds: list[PastRound], now: int, seed: int, without_fold: int | None, n_items: int
+) -> list[_Events]:
     parts = []
     done: set[int] = set()
     for past in reversed(
@@ -105,8 +114,45 @@ def _own_log(rounds: list[PastRound], now: int, seed: int, without_fold: int | N
         from_end = states.offsets[1:][rows] - np.arange(len(rows))
         in_market = from_end <= counts[slots][rows]
         target = in_market & (states.times >= seconds(since))
-        parts.append(_Events(rows, states.items, states.times, target))
+        propensity = _propensities(
+            [other for other in rounds if other.histories is histories],
+            np.where(in_market, slots[rows] * n_items + states.items, -1),
+            n_items,
+        )
+        parts.append(_Events(rows, states.items, states.times, target, propensity))
     return parts
+
+
+def _propensities(rounds: list[PastRound], wanted: NDArray[np.int64], n_items: int) -> NDArray[np.float64]:
+    """(n,) with which probability each event's item was shown when it was consumed; NaN where that is not known.
+
+    Args:
+        rounds: Rounds of one store of histories, in which no slot consumes an item twice that it is known to have.
+        wanted: (n,) slot · M + item of each event; −1 for one that is not of the market.
+        n_items: M.
+    """
+    keys, values = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for past in rounds:
+        if past.shown is None:
+            continue
+        row, position = np.nonzero(past.shown.taken & (past.shown.propensity > 0))
+        keys.append(past.schedule.slot[row] * n_items + past.shown.item[row, position])
+        values.append(past.shown.propensity[row, position].astype(np.float64))
+    key, value = np.concatenate(keys), np.concatenate(values)
+    found = np.full(len(wanted), np.nan)
+    if len(key):
+        order = np.argsort(key, kind="stable")
+        at = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
+        same = key[order][at] == wanted
+        found[same] = value[order][at[same]]
+    return found
+
+
+def _weights(parts: list[_Events], clip: float) -> NDArray[np.float64] | None:
+    """Weights of the events of some parts, one part after the other; None where no target event has a propensity."""
+    known = [np.where(part.target, part.propensity, np.nan) for part in parts if part.propensity is not None]
+    propensity = np.concatenate(known) if known else np.zeros(0)
+    return inverse_propensity_weights(propensity, clip) if (propensity > 0).any() else None
 
 
 def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int, number: int) -> _Events:
@@ -124,7 +170,7 @@ def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int,
     return _Events(warmup.user[rows], warmup.item[rows], warmup.time[rows], warmup.targets[rows])
 
 
-def _joined(parts: list[_Events], items: pd.DataFrame) -> EventLog:
+def _joined(parts: list[_Events], items: pd.DataFrame, weight: NDArray[np.float64] | None) -> EventLog:
     users, offset = [], 0
     for part in parts:
         _, compact = np.unique(part.user, return_inverse=True)
@@ -134,6 +180,8 @@ def _joined(parts: list[_Events], items: pd.DataFrame) -> EventLog:
     item = np.concatenate([part.item for part in parts])
     time = np.concatenate([part.time for part in parts])
     target = np.concatenate([part.target for part in parts])
+    if weight is not None:
+        weight = np.concatenate([weight, np.ones(len(user) - len(weight))])
     order = np.lexsort((np.arange(len(user)), time))
     return EventLog(
         user=user[order],
@@ -143,4 +191,5 @@ def _joined(parts: list[_Events], items: pd.DataFrame) -> EventLog:
         users=pd.DataFrame({"id": np.arange(offset)}),
         items=items,
         target=target[order],
+        weight=None if weight is None else weight[order],
     )

@@ -1,0 +1,173 @@
+"""Consumptions that weigh by inverse propensities: weights against hand-made cases, and models that honour them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_markets import small_replay, small_scenario
+
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
+from rimsim.errors import ConfigError
+from rimsim.intensity import UserStates
+from rimsim.intensity.cache import log_digest
+from rimsim.intensity.contract import takes_weights
+from rimsim.intensity.registry import make, shipped
+from rimsim.market import Market, MarketState
+from rimsim.market.build import check_plugs
+from rimsim.market.learning import inverse_propensity_weights
+from rimsim.market.platform import training_log
+from rimsim.testing import random_log
+
+IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow(warmup="none"))
+SMALL_NETWORK = {"width": 8, "context": 32, "burn": 4, "update_steps_back": 4, "epochs": 2, "patience": 0}
+
+
+def test_weights_of_four_events_by_hand():
+    """Inverse propensities 2, 4 and 10 over their mean of 16/3, and 1 where there is none."""
+    weight = inverse_propensity_weights(np.array([0.5, 0.25, np.nan, 0.1]), 100.0)
+    assert weight == pytest.approx([6 / 16, 12 / 16, 1.0, 30 / 16])
+
+
+def test_a_large_weight_is_clipped_and_the_mean_stays_one():
+    """Of 1, 1 and 10, whose mean is 4, the last is cut to 1.5 times that: 1, 1 and 6, over their mean of 8/3."""
+    weight = inverse_propensity_weights(np.array([1.0, 1.0, 0.1]), 1.5)
+    assert weight == pytest.approx([3 / 8, 3 / 8, 18 / 8])
+
+
+@pytest.mark.parametrize("fold", [None, 0, 1])
+def test_the_log_weighs_what_an_agent_drew(fold):
+    """Weights of the training log are those of the ledger's propensities, event by event."""
+    config = small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
+    market, agent = Market(config), make_agent("epsilon-greedy")
+    for _ in range(2):
+        play_round(market, agent)
+    last = market._past[-1].schedule
+    log = training_log(IPS, market.world.past, market._past, last.stop, 0, without_fold=fold)
+    table = pd.concat([closed.ledger.table("a", 0, closed.number) for closed in market.closed])
+    taken = table[table["consumed"]].assign(at=lambda t: np.rint(t["time"] * 1e3).astype(np.int64))
+    known = dict(zip(zip(taken["item"], taken["at"], strict=True), taken["propensity"], strict=True))
+    goal = log.targets
+    keys = zip(log.item[goal].tolist(), np.rint(log.time[goal] * 1e3).astype(int).tolist(), strict=True)
+    propensity = np.array([known[key] for key in keys], np.float64)
+    assert len(np.unique(propensity)) > 3
+    assert log.weight[goal] == pytest.approx(inverse_propensity_weights(propensity, 10.0), rel=1e-6)
+    assert log.weight[goal].mean() == pytest.approx(1.0)
+    assert (log.weight[~goal] == 1.0).all()
+
+
+@pytest.mark.parametrize(
+    ("config", "agent"), [(small_scenario(platform=IPS), "relevance"), (small_replay(platform=IPS), "random")]
+)
+def test_without_propensities_nothing_changes(config, agent):
+    """A deterministic agent, or consumption that no showing causes, leaves the ledger of ``consumed``."""
+    ledgers = []
+    for learning in ("ips", "consumed"):
+        platform = dataclasses.replace(IPS, learning=learning)
+        market = market_for(make_agent(agent), dataclasses.replace(config, platform=platform))
+        while not market.done:
+            play_round(market, make_agent(agent))
+        ledgers.append(pd.concat([c.ledger.table("a", 0, c.number) for c in market.closed]))
+    pd.testing.assert_frame_equal(*ledgers, check_exact=True)
+
+
+def test_a_market_with_weights_goes_on_from_its_saved_state(tmp_path):
+    """Propensities of the window's rounds are part of the state."""
+    config = small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
+    ends = []
+    for resumed in (False, True):
+        market, agent = Market(config), make_agent("epsilon-greedy")
+        for _ in range(2):
+            play_round(market, agent)
+        if resumed:
+            market.state.save(tmp_path / "state")
+            market = Market(config)
+            market.load_state(MarketState.load(tmp_path / "state"))
+        play_round(market, make_agent("epsilon-greedy"))
+        ends.append(market.closed[-1].ledger.table("a", 0, 2))
+    pd.testing.assert_frame_equal(*ends, check_exact=True)
+
+
+def test_rows_and_digest_know_of_weights():
+    """A reduced log keeps its weights, and a log with others is another log."""
+    log = random_log()
+    weight = np.random.default_rng(0).random(len(log)) + 0.5
+    weighted = dataclasses.replace(log, weight=weight)
+    assert np.array_equal(weighted.rows(slice(3, 9)).weight, weight[3:9])
+    assert log.rows(slice(3, 9)).weight is None
+    assert log.weights.tolist() == [1.0] * len(log)
+    assert (
+        len({log_digest(log), log_digest(weighted), log_digest(dataclasses.replace(log, weight=weight + 1))})
+        == 3
+    )
+
+
+def test_weighted_popularity_by_hand():
+    """An item's share is its events' weight."""
+    log = random_log()
+    weight = np.random.default_rng(0).random(len(log)) + 0.5
+    model = make("popularity").fit(dataclasses.replace(log, weight=weight))
+    mass = np.array([weight[log.item == y].sum() for y in range(log.n_items)]) + 0.01
+    assert model.probability.cpu().numpy() == pytest.approx(mass / mass.sum(), rel=1e-5)
+
+
+ABLE = sorted(name for name, kind in shipped().items() if takes_weights(kind))
+
+
+def _small(name):
+    """A small model of a name; networks are made small, other models stay as they are."""
+    model = make(name, seed=0, device="cpu")
+    fields = {field.name for field in dataclasses.fields(model.config)}
+    changed = {key: value for key, value in SMALL_NETWORK.items() if key in fields}
+    return type(model)(dataclasses.replace(model.config, **changed))
+
+
+@pytest.mark.parametrize("name", ABLE)
+@pytest.mark.parametrize("how", ["fit", "update"])
+def test_models_that_say_so_honour_weights(name, how):
+    """Where events of even items count twentyfold, even items are foreseen more than where the odd ones do."""
+    log = random_log(n_users=80)
+    even = log.item % 2 == 0
+    states = UserStates.of(log, np.arange(40), np.full(40, log.time[-1] + 60.0))
+    mass = []
+    for heavy in (even, ~even):
+        weight = np.where(heavy, 20.0, 1.0)
+        weighted = dataclasses.replace(log, weight=weight / weight.mean())
+        model = _small(name)
+        model = model.fit(weighted) if how == "fit" else model.fit(log).update(weighted)
+        scores = model.score(states).double()
+        mass.append(float((scores[:, ::2].sum(1) / scores.sum(1)).mean()))
+    assert mass[0] > mass[1] + 0.01
+
+
+@pytest.mark.parametrize("name", ["gru", "transformer"])
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_equal_weights_change_no_more_than_rounding(name, ahead):
+    """A network under weights of 1 learns what it learns without."""
+    log = random_log()
+    states = UserStates.of(log, np.arange(20), np.full(20, log.time[-1] + 60.0))
+    scores = []
+    for weight in (None, np.ones(len(log))):
+        model = _small(name)
+        model = type(model)(dataclasses.replace(model.config, ahead=ahead))
+        scores.append(model.fit(dataclasses.replace(log, weight=weight)).score(states))
+    torch.testing.assert_close(*scores, rtol=2e-2, atol=1e-4)
+
+
+def test_a_model_without_weights_is_refused_by_name():
+    """The message names the model and those that take weights; nothing has been read by then."""
+    config = small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
+    with pytest.raises(ConfigError, match=r"'als-hp' .*bag, ease, factors, graph, gru, popularity"):
+        check_plugs(config)
+    with pytest.raises(ConfigError, match="MatrixFactorization"):
+        Market(small_scenario(platform=IPS), model=make("als"))
+
+
+def test_a_ground_intensity_is_not_refitted_to_weights():
+    """It counts events, so the two do not go together."""
+    with pytest.raises(ConfigError, match="counts events without weights"):
+        PlatformConfig(learning="ips", retrain_ground=True)
