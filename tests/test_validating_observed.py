@@ -15,6 +15,9 @@ from rimsim.errors import DataError
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
 from rimsim.market.consumers.truths import fit_truth
+from rimsim.scenarios import load_run, load_validation
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.validating.answer_scores import (
     answer_likelihoods,
     calibrated,
@@ -24,6 +27,7 @@ from rimsim.scenarios.validating.answer_scores import (
 )
 from rimsim.scenarios.validating.held_answers import held_answers
 from rimsim.scenarios.validating.observed import judge_observed
+from rimsim.scenarios.validating.observed_results import observed_sentences
 from rimsim.testing.intensity import random_items
 
 DRAW = rng.Purpose.MEASURE
@@ -260,3 +264,91 @@ def test_states_end_before_the_first_known_answer():
         DataError, match="found 3 answers .* 3 of them with a value of at least 0; allowed: some"
     ):
         held_answers(table, log, taken_at=0.0)
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    """The command on a chosen tenth of a made-up table, with the whole table as known answers."""
+    folder = tmp_path_factory.mktemp("observed")
+    taken = rng.uniform(2, DRAW, USER, ITEM) < law()
+    log = selected(taken, 0.5 + 2 * rng.uniform(5, DRAW, ITEM))
+    pd.DataFrame({"user": log.user, "item": log.item, "time": log.time}).to_csv(
+        folder / "log.csv", index=False
+    )
+    user, item = np.divmod(np.arange(taken.size), ITEMS)
+    table = pd.DataFrame({"who": user, "what": item, "liked": np.where(taken[user, item], 5, 2)})
+    table.to_csv(folder / "answers.csv", index=False)
+    words = ["validate", "--data", str(folder / "log.csv"), "--models", "popularity,random", "--draws", "1"]
+    words += [
+        "--observed",
+        str(folder / "answers.csv"),
+        "--observed-columns",
+        "user=who,item=what,value=liked",
+    ]
+    words += ["--taken-at", "4", "--truths", "factors", "--resamples", "100", "--out", str(folder / "run")]
+    assert main(words) == 0
+    return load_validation(folder / "run")
+
+
+def test_the_command_judges_known_answers(validated):
+    """Tables, facts and page have what truths and models say of the answers; the truth is above bestsellers."""
+    table = validated.observed.set_index(["truth", "model", "metric"])
+    assert table.loc[("factors", "", "auc"), "low"] > table.loc[("", "popularity", "auc"), "high"]
+    assert table.loc[("", "random", "auc"), "value"] == 0.5
+    facts = validated.described["observed"]
+    assert facts["answers"] == USERS * ITEMS - validated.described["log"]["events"]
+    assert facts["shown_at_random"]
+    page = (validated.folder / "README.md").read_text(encoding="utf-8")
+    assert "Of answers without selection, the truth `factors` puts" in page
+    assert "Known answers: calibrated probability against the share of a yes" in page
+    assert validated.config.observed.taken_at == 4
+
+
+def test_reports_and_digests_have_known_answers(validated, capsys):
+    """A report prints them again, and the digest changes with them."""
+    assert main(["report", str(validated.folder)]) == 0
+    assert "Known answers" in capsys.readouterr().out
+    run = load_run(validated.folder)
+    before = digest(run)
+    run.observed.loc[0, "value"] += 1
+    assert digest(run) != before
+
+
+def test_answers_that_cannot_be_read_end_a_validation_at_once(tmp_path, capsys):
+    """A missing table is an error before anything is fitted or written."""
+    out = tmp_path / "run"
+    assert main(["validate", "--observed", str(tmp_path / "no.csv"), "--out", str(out)]) != 0
+    assert "no such file" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def sentences(low, difference, *, at_random):
+    """What is concluded from a truth with an AUC of .6 and some interval and likelihood."""
+    table = pd.DataFrame(
+        [("t", "", "auc", 0.6, low, 0.7)], columns=["truth", "model", "metric", "value", "low", "high"]
+    )
+    columns = [
+        "truth", "model", "other_truth", "other_model", "metric", "difference", "low", "high", "settled",
+    ]  # fmt: skip
+    pairs = pd.DataFrame(
+        [
+            ("t", "", "", "random", "log_likelihood", difference, 0.0, 0.0, True),
+            ("t", "", "", "bag", "auc", -0.1, -0.2, -0.05, True),
+        ],
+        columns=columns,
+    )
+    facts = {"answers": 10, "users": 2, "taken": 4, "source": "t.csv", "shown_at_random": at_random}
+    return observed_sentences(table, pairs, facts)
+
+
+def test_sentences_say_what_was_found():
+    """A truth above chance may be believed, another not; selection and better models are named."""
+    good, bad = sentences(0.55, 0.1, at_random=True)
+    assert "10 answers of 2 users" in good[0]
+    assert "Of answers without selection, the truth `t` puts 0.600" in good[1]
+    assert bad == ["The truth `t` orders known answers worse than `bag`, beyond the paired interval."]
+    for low, difference in ((0.49, 0.1), (0.55, -0.1)):
+        good, bad = sentences(low, difference, at_random=False)
+        assert len(good) == 1
+        assert "may be about items that were chosen" in bad[0]
+        assert "says nothing sure" in bad[1]

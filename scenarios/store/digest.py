@@ -44,6 +44,8 @@ def digest(run: Run) -> str:
     elif run.kind == "validation":
         for table in (run.validate, run.agreement, run.intervals, run.pairs):
             whole.update(_hashes(table))
+        for judged in (run.observed, run.observed_pairs):
+            whole.update(b"" if judged is None else _hashes(judged))
     else:
         for name, content in _content(run).items():
             whole.update(name.encode() + content)

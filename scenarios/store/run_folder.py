@@ -260,6 +260,16 @@ class Run:
         """Columns truth, model, other, difference, low, high, settled, simulated, of a validation."""
         return self._table("pairs")
 
+    @cached_property
+    def observed(self) -> pd.DataFrame | None:
+        """Columns truth, model, metric, value, low, high, of a validation on known answers; None of another."""
+        return self._table("observed") if (self.folder / "observed.parquet").is_file() else None
+
+    @cached_property
+    def observed_pairs(self) -> pd.DataFrame | None:
+        """Columns truth, model, other_truth, other_model, metric, difference, low, high, settled, likewise."""
+        return self._table("observed_pairs") if (self.folder / "observed_pairs.parquet").is_file() else None
+
     def _table(self, name: str) -> pd.DataFrame:
         """A table, or its parts one below the other while it is not joined."""
         whole, parts = self.folder / f"{name}.parquet", f"{name}/*.parquet"

@@ -17,7 +17,7 @@ from rimsim.market.consumers.truths import TRUTHS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AUTO", "MODELS", "RANDOM", "ValidateConfig", "validate_from"]
+__all__ = ["AUTO", "MODELS", "RANDOM", "AnswersConfig", "ValidateConfig", "validate_from"]
 
 _STRICT = ConfigDict(extra="forbid")
 RANDOM = "random"
@@ -34,6 +34,19 @@ def _default_models() -> tuple[str, ...]:
     there = {*names(), RANDOM}
     without = set() if importlib.util.find_spec("implicit") else {"als"}
     return tuple(name for name in MODELS if name in there and name not in without)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AnswersConfig:
+    """Answers that are known without selection, and what counts as a yes."""
+
+    table: str | None = Field(
+        default=None, description="Path of the table; see rimsim.data.load_observed. null: none."
+    )
+    columns: str | None = Field(default=None, description="Which column is which; null: usual names.")
+    value: str | None = Field(default=None, description="Column of values; null: the layout's.")
+    taken_at: float = Field(default=1.0, gt=0, description="Values from here on are a yes.")
+    k: int = Field(default=5, ge=1, description="Items that are chosen among those a user was asked about.")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -68,6 +81,9 @@ class ValidateConfig:
         default=PlatformConfig().model,
         description="The model that a platform would serve: its mark model is compared with bestsellers, and its λ(x) "
         "with the events of held-out sessions.",
+    )
+    observed: AnswersConfig = Field(
+        default=AnswersConfig(), description="Answers without selection that truths and models are judged on."
     )
     resamples: int = Field(default=1000, ge=100, description="Bootstrap samples of users.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,9 +36,22 @@ class HeldAnswers:
     """Answers to items that their users meet in the log; models and truths may have been fitted to them."""
     shown_at_random: bool
     """Whether who was shown what did not depend on what they like."""
+    source: str
+    """The table."""
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def facts(self) -> dict[str, Any]:
+        """For ``config.yaml``: what is judged on."""
+        return {
+            "source": self.source,
+            "answers": len(self),
+            "users": len(self.users),
+            "taken": int(self.taken.sum()),
+            "left_out": self.left_out,
+            "shown_at_random": self.shown_at_random,
+        }
 
 
 def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
@@ -74,4 +87,5 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
         states=UserStates.of(log, users, np.where(np.isinf(now), end, now)),
         left_out=len(known) - len(kept),
         shown_at_random=known.shown_at_random,
+        source=table.source,
     )

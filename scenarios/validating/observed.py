@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.scenarios.validating.held_answers import HeldAnswers
     from rimsim.scenarios.validating.observed_evidence import ObservedEvidence
 
-__all__ = ["BY_CHANCE", "Preference", "judge_observed"]
+__all__ = ["BY_CHANCE", "Preference", "judge_held", "judge_observed"]
 
 BY_CHANCE = "random"
 """The name of scores that know nothing: the bar to be above."""
@@ -79,6 +79,19 @@ def judge_observed(
         DataError: If no answer is of a user and an item of the log, or all are the same.
     """
     answers = held_answers(table, log, taken_at=taken_at)
+    return judge_held(answers, truths, models, k=k, folds=folds, seed=seed)
+
+
+def judge_held(
+    answers: HeldAnswers,
+    truths: Mapping[str, Preference],
+    models: Mapping[str, IntensityModel],
+    *,
+    k: int = 5,
+    folds: int = 5,
+    seed: int = 0,
+) -> ObservedEvidence:
+    """Judge truths and models on answers that were held out before; see :func:`judge_observed`."""
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
     scores[("", BY_CHANCE)] = np.zeros(len(answers))

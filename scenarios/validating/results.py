@@ -9,13 +9,13 @@ import pandas as pd
 
 from rimsim.scenarios.report.tables import TextTable, cell, picture_places, pivoted, print_report
 from rimsim.scenarios.validating.acceptance import NEGATIVES
-from rimsim.scenarios.validating.conclusions import conclusions
+from rimsim.scenarios.validating.conclusions import Conclusions, conclusions
 from rimsim.scenarios.validating.distributions import QUANTILES
+from rimsim.scenarios.validating.observed_results import observed_sentences, observed_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rimsim.scenarios.validating.conclusions import Conclusions
     from rimsim.scenarios.validating.run import Validation
 
 __all__ = ["markdown", "page", "print_results"]
@@ -55,9 +55,14 @@ def page(validation: Validation) -> str:
 
 
 def _concluded(validation: Validation) -> Conclusions:
-    return conclusions(
+    found = conclusions(
         validation.config, validation.agreement, validation.pairs, validation.intervals, validation.table
     )
+    table, pairs = validation.observed, validation.observed_pairs
+    if table is None or pairs is None:
+        return found
+    good, bad = observed_sentences(table, pairs, validation.described["observed"])
+    return Conclusions((*found.may, *good), (*found.may_not, *bad))
 
 
 def _tables(validation: Validation) -> list[TextTable]:
@@ -70,6 +75,7 @@ def _tables(validation: Validation) -> list[TextTable]:
         _distributions(table),
         _deciles(table),
     ]
+    tables += [] if validation.observed is None else observed_tables(validation.observed, validation.config)
     return [table for table in tables if table.rows]
 
 

@@ -22,6 +22,7 @@ from rimsim.scenarios.validating.checks import check_rows
 from rimsim.scenarios.validating.config import AUTO, ValidateConfig, validate_from
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.evidence import Setting, gather
+from rimsim.scenarios.validating.known_answers import judged_answers, known_answers
 from rimsim.scenarios.validating.pictures import draw_validation
 from rimsim.scenarios.validating.results import page
 from rimsim.scenarios.validating.tables import (
@@ -85,6 +86,16 @@ class Validation:
         """Columns truth, model, other, difference, low, high, settled, simulated: a row a truth and pair of models."""
         return self._run.pairs
 
+    @property
+    def observed(self) -> pd.DataFrame | None:
+        """Columns truth, model, metric, value, low, high: judged on known answers; None if none were given."""
+        return self._run.observed
+
+    @property
+    def observed_pairs(self) -> pd.DataFrame | None:
+        """Columns truth, model, other_truth, other_model, metric, difference, low, high, settled; or None."""
+        return self._run.observed_pairs
+
     @cached_property
     def _run(self) -> Run:
         return load_run(self.folder)
@@ -121,7 +132,8 @@ def validate(
         The validation, with its tables; ``README.md`` in its folder says what may be concluded.
 
     Raises:
-        DataError: If the log cannot be read, or nobody comes back in it; nothing has been written then.
+        DataError: If the log or the table of answers cannot be read, or nobody comes back in the log; nothing has been
+            written then.
         ConfigError: If a slate would hold every item.
         RunFolderError: If the folder is in use or holds a run.
     """
@@ -131,6 +143,7 @@ def validate(
     log = _load(config)
     if (read := load_text(log)) is not None:
         show(read)
+    answers = known_answers(config, log, show)
     gap = config.data.session_gap
     cuts = [make_cut(log, draw, gap=gap, after=config.after) for draw in range(config.draws)]
     folder = folder_for(out, "validate")
@@ -144,6 +157,7 @@ def validate(
         "truths": {name: asdict(truth.report) for name, truth in truths.items()},
         "chosen": chosen,
         "log": load_facts(log),
+        **({} if answers is None else {"observed": answers.facts()}),
         "digests": {"log": log_digest(log)},
         "versions": versions(),
     }
@@ -160,6 +174,10 @@ def validate(
         write_table(folder / "intervals.parquet", interval_table(evidence))
         write_table(folder / "pairs.parquet", pair_table(evidence))
         write_table(folder / "validate.parquet", value_table(rows))
+        if answers is not None:
+            found = judged_answers(answers, log, truths, config, show)
+            write_table(folder / "observed.parquet", found.table())
+            write_table(folder / "observed_pairs.parquet", found.pairs())
         done = Validation(folder)
         draw_validation(done, folder / "pictures")
         write_text(folder / README, page(done))

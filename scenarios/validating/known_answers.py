@@ -1,0 +1,70 @@
+"""The answers that a validation is given: read before anything is fitted, then foretold by what is fitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rimsim import rng
+from rimsim.config import PlatformConfig
+from rimsim.data import load_observed
+from rimsim.intensity.cache import fitted
+from rimsim.market.models import unfitted
+from rimsim.scenarios.validating.config import RANDOM
+from rimsim.scenarios.validating.held_answers import held_answers
+from rimsim.scenarios.validating.observed import judge_held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rimsim.data import EventLog
+    from rimsim.market.consumers.truths import Truth
+    from rimsim.scenarios.validating.config import ValidateConfig
+    from rimsim.scenarios.validating.held_answers import HeldAnswers
+    from rimsim.scenarios.validating.observed_evidence import ObservedEvidence
+
+__all__ = ["judged_answers", "known_answers"]
+
+
+def known_answers(config: ValidateConfig, log: EventLog, show: Callable[[str], None]) -> HeldAnswers | None:
+    """The answers that a config names, held out of a log; None where it names none.
+
+    Args:
+        config: The validation's.
+        log: Its log.
+        show: Called with what was read.
+
+    Raises:
+        DataError: If the table cannot be read, or says nothing of what the log leaves open.
+        ConfigError: If its columns are not understood.
+    """
+    wanted = config.observed
+    if wanted.table is None:
+        return None
+    table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
+    show(table.text())
+    return held_answers(table, log, taken_at=wanted.taken_at)
+
+
+def judged_answers(
+    answers: HeldAnswers,
+    log: EventLog,
+    truths: Mapping[str, Truth],
+    config: ValidateConfig,
+    show: Callable[[str], None],
+) -> ObservedEvidence:
+    """Judge the truths of a validation on answers, and its models fitted to the whole log.
+
+    Args:
+        answers: The answers.
+        log: The log.
+        truths: Name → truth, fitted to the log.
+        config: The validation's.
+        show: Called with a line of progress.
+    """
+    seed = rng.derived_seed(0, rng.Purpose.MODEL) % 2**31
+    models = {}
+    for name in config.chosen:
+        if name != RANDOM:
+            show(f"known answers: {name}, fitted to the whole log")
+            models[name] = fitted(unfitted(PlatformConfig(model=name, device=config.device), seed), log)
+    return judge_held(answers, truths, models, k=config.observed.k)
