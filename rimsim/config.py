@@ -165,11 +165,17 @@ class ArrivalsConfig:
         default="logged", description="clones: each begins with its logged past, or with none."
     )
     max_visits: int = Field(
-        default=5, ge=1, description="clones: after so many visits a new clone of the user comes instead."
+        default=5, ge=1, description="clones: after so many visits a new clone of the same comes instead."
+    )
+    draw: Literal["sessions", "users"] = Field(
+        default="sessions",
+        description="clones: sessions of the log are drawn alike, and a visitor comes with what its user did before "
+        "the session, or users are, and come with all that they did. broadcast: each user comes with what it had done "
+        "before one of its later sessions, or with all.",
     )
     weight: Literal["uniform", "sessions"] = Field(
         default="uniform",
-        description="clones: users are drawn alike, or in proportion to their sessions in the log.",
+        description="clones with `draw: users`: users are drawn alike, or in proportion to their sessions in the log.",
     )
     round_length: Duration = Field(default="7d", description="clones: length of a round on the clock.")
     warmup_share: float = Field(

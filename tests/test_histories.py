@@ -33,7 +33,9 @@ def _empty(slots=SLOTS):
         np.array([float(n) for items in logged for n, _ in enumerate(items)]),
     )
     users = np.arange(slots)
-    return Histories(SimpleNamespace(user=users, log_user=users, shift=np.full(slots, 10.0)), past)
+    return Histories(
+        SimpleNamespace(user=users, log_user=users, shift=np.full(slots, 10.0), logged=None), past
+    )
 
 
 def _entered(consumed, way):

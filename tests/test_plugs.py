@@ -122,11 +122,11 @@ def test_the_documented_arrivals_come_in_the_evening(written):
 def test_the_documented_consumer_is_bored(written):
     """With an option that bores at once, the second visit of a user sells less than under the truth alone."""
     bored = compared(written / "bored", "consumer.kind=my_consumer.py:Bored", "consumer.options.after=1",
-                     "consumer.options.left=0.0", "consumer.attraction=5.0")  # fmt: skip
-    truth = compared(written / "truth", "consumer.attraction=5.0")
+                     "consumer.options.left=0.0", "consumer.attraction=5.0", "arrivals.draw=users")  # fmt: skip
+    truth = compared(written / "truth", "consumer.attraction=5.0", "arrivals.draw=users")
 
     def sold(run, first):
-        ledger = run.ledger
+        ledger = run.ledger[(run.ledger["agent"] == "relevance") & (run.ledger["round"] == 0)]
         return ledger["consumed"][(ledger["arrival"] % (1 << 16) == 0) == first].mean()
 
     assert sold(bored, first=True) == sold(truth, first=True)

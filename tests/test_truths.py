@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_markets import small_cold_start, small_scenario
 
-from rimsim.config import ConsumerConfig
+from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import UserStates
@@ -87,9 +87,12 @@ def test_a_bootstrap_is_another_truth_about_the_same_users(truth, log):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scenario", [small_scenario, small_cold_start])
-def test_one_law_decides_what_is_consumed(kind, scenario):
+@pytest.mark.parametrize("draw", ["sessions", "users"])
+def test_one_law_decides_what_is_consumed(kind, scenario, draw):
     """Probabilities, draws and true intensities follow p* over what is unconsumed and released, times λ*."""
-    config = scenario(rounds=2, consumer=ConsumerConfig(truth=kind, delay="1h", attraction=3.0))
+    arrivals = ArrivalsConfig(per_round=120, max_visits=3, draw=draw)
+    consumer = ConsumerConfig(truth=kind, delay="1h", attraction=3.0)
+    config = scenario(rounds=2, arrivals=arrivals, consumer=consumer)
     market = Market(config, reveal_truth=True)
     truth, release = market.world.truth, market.world.release
     assert truth.kind == kind
@@ -118,19 +121,20 @@ def test_one_law_decides_what_is_consumed(kind, scenario):
         )
         probability = 1 - np.exp(-intensity * 0.85 ** np.arange(config.slate) * 3.0)
         assert ledger.probability[arrivals.index] == pytest.approx(probability, rel=1e-5, abs=1e-9)
-        draw = visits.uniform(items)
+        latent = visits.uniform(items)
         np.testing.assert_array_equal(
-            ledger.consumed[arrivals.index], draw < ledger.probability[arrivals.index]
+            ledger.consumed[arrivals.index], latent < ledger.probability[arrivals.index]
         )
         seen, again = seen + len(arrivals), again + int((counts > 0).sum())
     assert seen == 240
-    assert again > 10
+    assert again > (10 if draw == "users" else 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sizes_of_visits_are_those_of_their_states(kind):
     """λ* of a visit is that of its state, whether it is asked before it is served or when the round is over."""
-    market = Market(small_scenario(rounds=1, consumer=ConsumerConfig(truth=kind, attraction=5.0)))
+    arrivals, consumer = ArrivalsConfig(per_round=400), ConsumerConfig(truth=kind, attraction=5.0)
+    market = Market(small_scenario(rounds=1, arrivals=arrivals, consumer=consumer))
     truth, found = market.world.truth, {}
     opened = market.open
     while not market.done:

@@ -245,7 +245,8 @@ class Histories:
         self.log_user = schedule.log_user
         self.shift = schedule.shift
         self._begin = past.offsets[self.log_user]
-        self.length = past.offsets[self.log_user + 1] - self._begin
+        everything = past.offsets[self.log_user + 1] - self._begin
+        self.length = everything if schedule.logged is None else np.minimum(schedule.logged, everything)
         """(slots,) events of each slot's logged past."""
         self.row_of_past = self._begin + self.log_user + self.length
         """(slots,) the number of each slot's logged past among all beginnings of all users' pasts, the empty ones too:

@@ -363,7 +363,7 @@ class Market:
         )
 
     def _require_same_users(self, before: Schedule, now: Schedule) -> None:
-        for name in ("user", "log_user", "shift"):
+        for name in ("user", "log_user", "shift", "logged"):
             if not np.array_equal(getattr(before, name), getattr(now, name)):
                 raise MarketError(
                     f"arrivals of round {self.round}: {name} of the slots is not that of the round before; allowed "

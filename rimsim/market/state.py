@@ -26,6 +26,7 @@ __all__ = ["MarketState"]
 
 _FORMAT = 3
 _FIELDS = tuple(field.name for field in dataclasses.fields(Schedule))
+_MAY_BE_NONE = {field.name for field in dataclasses.fields(Schedule) if field.default is None}
 _SHOWN = tuple(field.name for field in dataclasses.fields(Shown))
 
 
@@ -65,6 +66,7 @@ class MarketState:
                 f"{field}-{number}": getattr(schedule, field)
                 for number, schedule in self.past
                 for field in _FIELDS
+                if getattr(schedule, field) is not None
             },
             **{
                 f"shown-{field}-{number}": getattr(shown, field)
@@ -90,7 +92,7 @@ class MarketState:
             described = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             with np.load(folder / "state.npz", allow_pickle=False) as arrays:
                 past = tuple(
-                    (number, _schedule({field: arrays[f"{field}-{number}"] for field in _FIELDS}))
+                    (number, _schedule({field: arrays.get(f"{field}-{number}") for field in _FIELDS}))
                     for number in arrays["past"].tolist()
                 )
                 shown = tuple(
@@ -115,7 +117,14 @@ class MarketState:
         )
 
 
-def _schedule(arrays: dict[str, NDArray[Any]]) -> Schedule:
-    """A schedule from its saved fields."""
+def _schedule(arrays: dict[str, Any]) -> Schedule:
+    """A schedule from its saved fields; None stands for one that was not saved.
+
+    Raises:
+        KeyError: If one is missing that every schedule has.
+    """
+    missing = [field for field, array in arrays.items() if array is None and field not in _MAY_BE_NONE]
+    if missing:
+        raise KeyError(missing[0])
     start, stop = int(arrays.pop("start")), int(arrays.pop("stop"))
     return Schedule(**arrays, start=start, stop=stop)

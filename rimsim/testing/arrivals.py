@@ -79,6 +79,10 @@ class ArrivalTests:
             assert len(schedule.user) == len(schedule.log_user) == len(schedule.shift)
             assert ((schedule.log_user >= 0) & (schedule.log_user < self.log().n_users)).all()
             assert len(np.unique(schedule.user)) == len(schedule.user)
+            if schedule.logged is not None:
+                events = np.bincount(self.make().opening(self.log()).past.user, minlength=self.log().n_users)
+                assert len(schedule.logged) == len(schedule.user)
+                assert ((schedule.logged >= 0) & (schedule.logged <= events[schedule.log_user])).all()
         for earlier, later in itertools.pairwise(schedules):
             assert earlier.stop <= later.start
         assert len(np.unique(np.concatenate([schedule.id for schedule in schedules]))) == sum(

@@ -9,11 +9,13 @@ import numpy as np
 from rimsim import rng
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
-from rimsim.market.arrivals.clones import clones_at, opening_after
+from rimsim.market.arrivals.clones import clones_at, events_before, opening_after
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rimsim.config import ScenarioConfig
-    from rimsim.data.log import EventLog
+    from rimsim.data.log import EventLog, Sessions
     from rimsim.market.arrivals.contract import Opening, RoundsSoFar
     from rimsim.market.arrivals.schedule import Schedule
 
@@ -23,8 +25,11 @@ __all__ = ["Broadcast"]
 class Broadcast:
     """One clone of each of the log's users, or of a seeded sample of them, all at the round's beginning.
 
+    Each comes with what its user had done before one of its later sessions, drawn anew each round; one whose user came
+    only once comes with what he did then. With ``draw: users`` all come with all that they did.
+
     Args:
-        scenario: Says how many users a round has, all of them or a sample.
+        scenario: Says what is drawn and how many users a round has, all of them or a sample.
     """
 
     known_beforehand = True
@@ -58,4 +63,22 @@ class Broadcast:
         length = duration_seconds(config.round_length)
         start = world.opening + number * length
         time = np.full(len(log_user), start)
-        return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits)
+        session: NDArray[np.int64] | None = None
+        if config.draw == "sessions":
+            session = _later_sessions(world.past_sessions, log_user, so_far.seed, number)
+        return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits, session)
+
+
+def _later_sessions(
+    sessions: Sessions, users: NDArray[np.int64], seed: int, number: int
+) -> NDArray[np.int64]:
+    """(n,) one of the later sessions of each user, ascending, drawn for the round; −1 where there is none."""
+    later = np.flatnonzero(events_before(sessions) > 0)
+    by_user = later[np.argsort(sessions.user[later], kind="stable")]
+    begin = np.searchsorted(sessions.user[by_user], users, "left")
+    choices = np.searchsorted(sessions.user[by_user], users, "right") - begin
+    draw = rng.uniform(seed, rng.Purpose.ARRIVALS, 4, number + 1, users)
+    drawn = begin + (draw * choices).astype(np.int64)
+    found = np.full(len(users), -1)
+    found[choices > 0] = by_user[drawn[choices > 0]]
+    return found

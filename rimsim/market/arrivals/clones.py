@@ -1,7 +1,8 @@
-"""Clones of the log's users: each visit is drawn, and visitors are new in every round."""
+"""Clones of the log's users: each visit is a session that is drawn, and visitors are new in every round."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.arrivals.contract import RoundsSoFar
 
-__all__ = ["Clones", "clones_at", "inter_session_gaps", "opening_after"]
+__all__ = ["Clones", "clones_at", "events_before", "inter_session_gaps", "opening_after"]
 
 _CLONE_BITS = 16
 _RELEASE_SEED = 0
@@ -28,10 +29,13 @@ _PER_ROUND = 2000
 
 
 class Clones:
-    """A user of the log is drawn for each arrival, with replacement, at a time that is uniform over the round.
+    """A session of the log is drawn for each arrival, with replacement, at a time that is uniform over the round.
+
+    The visitor comes with what its user had done before that session. Otherwise a user is drawn, and comes with all
+    that it did.
 
     Args:
-        scenario: Says how many arrivals a round has and how long it is.
+        scenario: Says what is drawn, how many arrivals a round has and how long it is.
     """
 
     known_beforehand = False
@@ -48,18 +52,30 @@ class Clones:
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Draw the visits of a round."""
         config, world = self._arrivals, so_far.world
-        weight = np.bincount(world.past_sessions.user, minlength=world.past.n_users).astype(np.float64)
-        if config.weight == "uniform":
-            weight = (weight > 0).astype(np.float64)
-        cumulative = np.cumsum(weight)
         draw = np.arange(config.per_round or _PER_ROUND)
-        pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw) * cumulative[-1]
-        log_user = np.searchsorted(cumulative, pick, "right")
+        pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw)
+        session: NDArray[np.int64] | None = None
+        if config.draw == "sessions":
+            session = (pick * len(world.past_sessions)).astype(np.int64)
+            log_user = world.past_sessions.user[session]
+        else:
+            weight = np.bincount(world.past_sessions.user, minlength=world.past.n_users).astype(np.float64)
+            if config.weight == "uniform":
+                weight = (weight > 0).astype(np.float64)
+            cumulative = np.cumsum(weight)
+            log_user = np.searchsorted(cumulative, pick * cumulative[-1], "right")
         length = duration_seconds(config.round_length)
         start = world.opening + number * length
         share = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 1, number + 1, draw)
         return clones_at(
-            so_far, number, start + length * share, log_user, start, start + length, config.max_visits
+            so_far,
+            number,
+            start + length * share,
+            log_user,
+            start,
+            start + length,
+            config.max_visits,
+            session,
         )
 
 
@@ -71,12 +87,15 @@ def clones_at(
     start: float,
     stop: float,
     max_visits: int = 5,
+    session: NDArray[np.int64] | None = None,
 ) -> Schedule:
     """The schedule of n visits, each by a clone of a user of the log.
 
-    Consecutive visits of a user are those of one clone until it has had ``max_visits``, then a new clone begins. A
-    clone's logged past is moved in time so that it ends one inter-session gap of the log before the clone's first
-    visit: λ(x) then sees the recency that it was fitted on.
+    Consecutive visits of a user that stand for the same session are those of one clone until it has had
+    ``max_visits``, then a new clone begins. A clone's past is what its user had done before the session, moved in time
+    so that the session begins at the clone's first visit; of a first session there is none. A visit that stands for no
+    session is made by a clone with its user's whole past, moved in time so that it ends one inter-session gap of the
+    log, drawn from all users', before the clone's first visit. Either way λ(x) sees the recency that it was fitted on.
 
     Args:
         so_far: The log, its sessions and the seed of arrivals.
@@ -86,28 +105,55 @@ def clones_at(
         start: Seconds at which the round begins.
         stop: Seconds at which it ends.
         max_visits: Visits of one clone at most.
+        session: (n,) the warm-up log's session that each visit stands for, −1 for none; None: for none of them.
     """
-    past, tick = so_far.world.past, ticks(time)
+    past, sessions, tick = so_far.world.past, so_far.world.past_sessions, ticks(time)
     order = np.argsort(tick, kind="stable")
     tick, log_user = tick[order], log_user[order]
-    clone, visit = np.divmod(running_count(log_user), max_visits)
-    market_user = ((((number + 1) << _CLONE_BITS) + clone) * past.n_users) + log_user
+    original, originals = log_user, past.n_users  # what clones are clones of: users, or sessions and users
+    if session is not None:
+        session = session[order]
+        original = np.where(session >= 0, session, len(sessions) + log_user)
+        originals = len(sessions) + past.n_users
+    clone, visit = np.divmod(running_count(original), max_visits)
+    market_user = ((((number + 1) << _CLONE_BITS) + clone) * originals) + original
     user, first, slot = np.unique(market_user, return_index=True, return_inverse=True)
     gaps = inter_session_gaps(so_far.world.past_sessions)
     gap = gaps[(rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user) * len(gaps)).astype(np.int64)]
     last = np.zeros(past.n_users)
     np.maximum.at(last, past.user, past.time)
+    shift = tick[first] / TICKS - gap - last[log_user[first]]
+    logged: NDArray[np.int64] | None = None
+    if session is not None:
+        mine = session[first]
+        whole = np.bincount(past.user, minlength=past.n_users)[log_user[first]]
+        logged = np.where(mine >= 0, events_before(sessions)[mine], whole)
+        shift = np.where(mine >= 0, tick[first] / TICKS - sessions.start[mine], shift)
     return Schedule(
         tick=tick,
         id=(market_user << VISIT_BITS) + visit,
         slot=slot.reshape(-1).astype(np.int64),
         user=user,
         log_user=log_user[first],
-        shift=tick[first] / TICKS - gap - last[log_user[first]],
+        shift=shift,
         session=np.full(len(tick), -1, np.int64),
         start=int(ticks(start)),
         stop=int(ticks(stop)),
+        logged=logged,
     )
+
+
+@lru_cache(maxsize=4)
+def events_before(sessions: Sessions) -> NDArray[np.int64]:
+    """(s,) how many events its user had before each session; once for all rounds and markets."""
+    order = np.lexsort((sessions.start, sessions.user))
+    user, count = sessions.user[order], sessions.count[order]
+    before = np.cumsum(count) - count
+    fresh = np.ones(len(user), bool)
+    fresh[1:] = user[1:] != user[:-1]
+    found = np.empty(len(user), np.int64)
+    found[order] = before - before[fresh][np.cumsum(fresh) - 1]
+    return found
 
 
 def inter_session_gaps(sessions: Sessions) -> NDArray[np.float64]:

@@ -43,6 +43,8 @@ class Schedule:
     """Tick at which the round begins."""
     stop: int
     """Tick at which it ends and the platform retrains."""
+    logged: NDArray[np.int64] | None = None
+    """(u,) how many events of its log user in the warm-up log, from the first on, are each slot's past; None: all."""
 
     def __len__(self) -> int:
         return len(self.tick)
@@ -63,6 +65,8 @@ def checked_schedule(schedule: Schedule, number: int, n_log_users: int) -> Sched
     tick, slot, log_user = schedule.tick, schedule.slot, schedule.log_user
     arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
     users = {len(column) for column in (schedule.user, log_user, schedule.shift)}
+    logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
+    users.add(len(logged))
     faults = (
         (len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"),
         (len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"),
@@ -71,6 +75,7 @@ def checked_schedule(schedule: Schedule, number: int, n_log_users: int) -> Sched
             "a slot of no user of the log",
             f"users from 0 to {n_log_users - 1}",
         ),
+        (np.any(logged < 0), "a past of less than no event", "numbers of events from 0"),
         (len(np.unique(schedule.user)) != len(schedule.user), "two slots of one user", "distinct users"),
         (not len(tick), "no arrival at all", "at least one"),
         (np.any(tick[1:] < tick[:-1]), "arrivals out of clock order", "ascending ticks"),

@@ -1,0 +1,150 @@
+"""Arrivals that stand for sessions of the log: who comes, with which past, and what can be consumed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_markets import small_broadcast, small_scenario
+
+from rimsim.agents import make_agent, play_round
+from rimsim.config import ArrivalsConfig
+from rimsim.errors import MarketError
+from rimsim.market import Market, MarketState, build_world
+from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
+from rimsim.market.arrivals.clones import events_before
+
+
+def _schedule(number=0, seed=0, **changes):
+    fields = {"per_round": 2_000, "max_visits": 2} | changes
+    config = small_scenario(arrivals=ArrivalsConfig(**fields))
+    world = build_world(config)
+    return make_arrivals(config).round(number, RoundsSoFar(world, seed)), world
+
+
+def _starts(schedule, world):
+    """The log's start of the session that each slot's past ends before: its first visit without the shift."""
+    first = np.unique(schedule.slot, return_index=True)[1]
+    return schedule.tick[first] / 1e6 - schedule.shift
+
+
+def test_events_before_a_session_are_counted():
+    """The number of a user's events before each of its sessions is that of its earlier events."""
+    world = build_world(small_scenario())
+    sessions, log = world.past_sessions, world.past
+    found = events_before(sessions)
+    for number in range(0, len(sessions), 7):
+        earlier = (log.user == sessions.user[number]) & (log.time < sessions.start[number])
+        assert found[number] == earlier.sum()
+
+
+def test_each_arrival_stands_for_a_session_with_the_past_before_it():
+    """First-time and returning visitors have the log's mix, and a past ends where the session begins."""
+    schedule, world = _schedule()
+    first = np.unique(schedule.slot, return_index=True)[1]
+    sessions, log = world.past_sessions, world.past
+    start = {(int(u), round(float(s), 3)) for u, s in zip(sessions.user, sessions.start, strict=True)}
+    starts = _starts(schedule, world)
+    for slot in range(0, len(first), 11):
+        user = schedule.log_user[slot]
+        assert (int(user), round(float(starts[slot]), 3)) in start
+        assert schedule.logged[slot] == ((log.user == user) & (log.time < starts[slot] - 1e-3)).sum()
+    fresh = (schedule.logged == 0)[schedule.slot].mean()
+    share = (events_before(sessions) == 0).mean()
+    assert abs(fresh - share) < 4 * np.sqrt(share * (1 - share) / len(schedule))
+
+
+def test_visits_that_stand_for_one_session_are_those_of_one_clone():
+    """A session drawn again is another visit of its clone up to max_visits; two sessions of a user are two clones."""
+    schedule, world = _schedule()
+    starts = _starts(schedule, world)
+    assert np.bincount(schedule.slot).max() == 2
+    assert len(np.unique(schedule.user)) == len(schedule.user)
+    clones = np.column_stack([schedule.log_user, schedule.logged])
+    alike = {}
+    visits = np.bincount(schedule.slot)
+    for slot, clone in enumerate(map(tuple, clones.tolist())):
+        alike.setdefault(clone, []).append(int(visits[slot]))
+    assert any(len(some) > 1 for some in alike.values())
+    assert all(sum(count < 2 for count in some) <= 1 for some in alike.values())
+    assert max(np.unique(schedule.log_user, return_counts=True)[1]) > 1
+    assert np.isfinite(starts).all()
+
+
+def test_visitors_come_as_long_after_their_last_event_as_in_the_log():
+    """The silence before a first visit is that before the session, and a state holds the user's first events."""
+    schedule, world = _schedule()
+    market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=2_000, max_visits=2)))
+    np.testing.assert_array_equal(market.schedule.logged, schedule.logged)
+    first = np.unique(schedule.slot, return_index=True)[1]
+    slots = np.arange(len(schedule.user))
+    states = market.open.histories.states(slots, np.zeros_like(slots), schedule.tick[first])
+    np.testing.assert_array_equal(states.lengths, schedule.logged)
+    log, starts = world.past, _starts(schedule, world)
+    for slot in np.flatnonzero(schedule.logged)[::13].tolist():
+        mine = np.flatnonzero(log.user == schedule.log_user[slot])[: schedule.logged[slot]]
+        np.testing.assert_array_equal(
+            states.items[states.offsets[slot] : states.offsets[slot + 1]], log.item[mine]
+        )
+        silence = states.now[slot] - states.times[states.offsets[slot + 1] - 1]
+        assert silence == pytest.approx(starts[slot] - log.time[mine[-1]], abs=1e-3)
+        assert silence > 1800
+
+
+def test_what_the_user_did_later_can_be_consumed():
+    """Some of what is consumed in the market is what the log's user took in the session or after it."""
+    market, agent = Market(small_scenario(rounds=1)), make_agent("relevance")
+    play_round(market, agent)
+    world, ledger = market.world, market.closed[0].ledger
+    done = set(zip(world.log.user.tolist(), world.log.item.tolist(), strict=True))
+    user = ledger.schedule.log_user[ledger.schedule.slot]
+    rows, positions = np.nonzero(ledger.consumed)
+    pairs = zip(user[rows].tolist(), ledger.item[rows, positions].tolist(), strict=True)
+    assert sum(pair in done for pair in pairs) > 10
+
+
+def test_users_come_with_all_that_they_did():
+    """With ``draw: users`` no past is cut."""
+    schedule, _ = _schedule(draw="users")
+    assert schedule.logged is None
+
+
+def test_a_broadcast_goes_to_users_who_were_there_before():
+    """Each user comes once, with what it did before one of its later sessions, or with all if it came once."""
+    market = Market(small_broadcast(arrivals=ArrivalsConfig(kind="broadcast", per_round=None)))
+    schedule, world = market.schedule, market.world
+    sessions, before = world.past_sessions, events_before(world.past_sessions)
+    assert len(np.unique(schedule.log_user)) == len(schedule) == len(np.unique(sessions.user))
+    events = np.bincount(world.past.user, minlength=world.past.n_users)
+    cut = 0
+    for user, logged in zip(schedule.log_user.tolist(), schedule.logged.tolist(), strict=True):
+        later = before[(sessions.user == user) & (before > 0)]
+        assert logged in (later if len(later) else [events[user]])
+        cut += len(later) > 0
+    assert cut > 100
+
+
+@pytest.mark.parametrize("draw", ["sessions", "users"])
+def test_a_saved_market_goes_on_with_the_same_pasts(draw, tmp_path):
+    """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
+    config = small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=60, max_visits=3, draw=draw))
+    market, agent = Market(config), make_agent("relevance")
+    play_round(market, agent)
+    market.state.save(tmp_path / "state")
+    other = Market(config)
+    other.load_state(MarketState.load(tmp_path / "state"))
+    for one in (market, other):
+        play_round(one, make_agent("relevance"))
+    for field in ("item", "consumed", "probability"):
+        np.testing.assert_array_equal(
+            getattr(market.closed[-1].ledger, field), getattr(other.closed[-1].ledger, field)
+        )
+
+
+def test_a_past_of_less_than_nothing_is_refused():
+    """A schedule with a negative number of events, or of another length, cannot be played."""
+    schedule, world = _schedule()
+    for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
+        with pytest.raises(MarketError, match="less than no event|one length"):
+            checked_schedule(dataclasses.replace(schedule, logged=logged), 0, world.log.n_users)
