@@ -12,23 +12,16 @@ from scipy import stats
 from rimsim.data import load
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity import UserStates
+from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.report.agreement import agreement_sentence, unfit_sentence
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.validating.acceptance import acceptance, answers
-from rimsim.scenarios.validating.agreement import UNFIT, agreement, pairs_of
-from rimsim.scenarios.validating.conclusions import agreement_sentence, unfit_sentence
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
-from rimsim.scenarios.validating.evidence import (
-    Chance,
-    Setting,
-    gather,
-    judged,
-    scores_of,
-    true_shares,
-    utilities,
-)
+from rimsim.scenarios.validating.evidence import Setting, gather, true_shares, utilities
+from rimsim.scenarios.validating.judged import Chance, judged, scores_of
 from rimsim.scenarios.validating.tables import COLUMNS
 
 USERS, ITEMS = 150, 60
@@ -160,7 +153,7 @@ def test_a_log_that_settles_nothing_says_so():
     alike = np.ones((3, 20))
     found = agreement(alike, np.arange(3.0)[:, None] + np.zeros(20), resamples=100)
     assert found.settled_pairs == 0
-    assert np.isnan(found.kendall_settled)
+    assert found.kendall_settled is found.kendall is found.spearman is None
     assert not found.unfit
     assert "settle none of 3 pairs" in agreement_sentence("law", found.figures)
 
@@ -427,6 +420,36 @@ class Prefers:
         ]
         mixed = self.degree * Prefers.shares[taste] + (1 - self.degree) * Prefers.shares.mean(0)
         return torch.from_numpy(mixed.astype(np.float32))
+
+
+def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
+    """A comparison's config has it, found once and then read from the cache; its report says it in one sentence."""
+    from small_markets import small_scenario
+
+    import rimsim
+    from rimsim.scenarios.validating import kept
+
+    words = {"agents": ["random"], "rounds": 1, "seeds": 1, "frozen": [], "workers": 1}
+    run = rimsim.compare(small_scenario(), out=tmp_path / "one", **words)
+    found = run.config["agreement"]
+    assert found["truth"] == run.config["truth"]["kind"]
+    assert found["draws"] == 2
+    assert found["models"] == len(found["compared"])
+    assert {"kendall", "kendall_settled", "settled_pairs", "unfit"} <= set(found)
+    monkeypatch.setattr(kept.evidence, "gather", None)  # nothing is found anew
+    again = rimsim.compare(small_scenario(), out=tmp_path / "two", **words)
+    assert again.config["agreement"] == found
+    assert main(["report", str(again.folder)]) == 0
+    assert f"The truth `{found['truth']}`" in capsys.readouterr().out
+
+
+def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
+    """Where no later session can be held out nothing is claimed, and the run goes on."""
+    from rimsim.scenarios.validating.kept import agreement_of
+
+    first = log.sessions("30min")
+    once = log.rows(np.isin(first.of_event, np.unique(first.user, return_index=True)[1]))
+    assert agreement_of(once, gap=1800.0) is None
 
 
 def test_states_of_a_cut_are_those_of_its_past(cut):

@@ -41,6 +41,7 @@ __all__ = [
     "own_places",
     "plugs_of",
     "read_log",
+    "truth_key",
     "warm_model",
     "world_of",
 ]
@@ -186,14 +187,19 @@ def kept_truth(
         rank: Its factors, where it has some.
         bootstrap: Seed of the bootstrap of users that it is fitted to; None: the log itself.
     """
-    described = json.dumps([_code(), torch.__version__, kind, rank, bootstrap, gap, log_digest(log)])
-    folder = cache_folder() / "truth" / hashlib.sha256(described.encode()).hexdigest()
+    folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
     if (folder / "truth.json").is_file():
         return load_truth(folder)
     truth = fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
     with draft_folder(folder, existing="keep") as draft:
         save_truth(truth, draft)
     return truth
+
+
+def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
+    """A digest of all that a truth depends on, its source and the version of torch too; as for :func:`kept_truth`."""
+    described = json.dumps([_code(), torch.__version__, kind, rank, bootstrap, gap, log_digest(log)])
+    return hashlib.sha256(described.encode()).hexdigest()
 
 
 @lru_cache

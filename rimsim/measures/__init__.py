@@ -6,6 +6,7 @@
     loop          likeness of slates, genre drift, returning users
     adoption      Kaplan-Meier times of released items
     statistics    intervals over seeds, paired differences
+    concordance   whether one order of models agrees with another, over the pairs that reality settles
     late          which rounds of a run its figures are means over
     measure       what a measure is
     facts         what it is computed from: the record of a round
@@ -13,7 +14,8 @@
     registry      MEASURES: every metric of the tables, each one entry
     own           measures of a user's own
 
-No measure returns NaN: what does not exist has a documented convention or is None.
+No measure returns NaN: what does not exist has a documented convention or is None; only values by slate are NaN where
+a slate has none.
 
 The names are imported on first use.
 """

@@ -1,6 +1,11 @@
 from .adoption import AdoptionTimes as AdoptionTimes
 from .adoption import adoption_median as adoption_median
 from .adoption import adoption_times as adoption_times
+from .concordance import UNFIT as UNFIT
+from .concordance import Agreement as Agreement
+from .concordance import Pair as Pair
+from .concordance import agreement as agreement
+from .concordance import pairs_of as pairs_of
 from .example import made_up_round as made_up_round
 from .exposure import average_popularity as average_popularity
 from .exposure import binding_items as binding_items

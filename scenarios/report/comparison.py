@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.measures import late_words
+from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.opening import opening_note
 from rimsim.scenarios.report.summary import (
     EFFECTS,
@@ -58,6 +59,7 @@ def print_results(run: Run, console: Console) -> None:
     """Print the tables of a run and say where everything is."""
     opening = run.opening
     notes = (
+        agreement_note(run),
         None if opening is None else opening_note(opening),
         two_seeds_note(len(run.seeds)),
         status_note([status_of(run)], run.folder, "compare"),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from rimsim.errors import RunFolderError
 from rimsim.measures import late_means
+from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
 from rimsim.scenarios.report.tables import TextTable, pivoted, print_report
 from rimsim.scenarios.store.points import runs_of
@@ -90,7 +91,9 @@ def print_results(sweep: Run, console: Console) -> None:
     Raises:
         RunFolderError: If no arm is complete.
     """
-    statuses = [status_of(run) for _, run in runs_of(sweep)]
+    runs = [run for _, run in runs_of(sweep)]
+    statuses = [status_of(run) for run in runs]
+    agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
     unfinished = status_note(statuses, sweep.folder, "sweep")
     why_not = "some arms are missing" if unfinished else undrawn_reason(sweep_table(sweep))
     places = (
@@ -99,7 +102,9 @@ def print_results(sweep: Run, console: Console) -> None:
         ("points", f"{sweep.folder}/points/"),
         ("events", f"tensorboard --logdir {sweep.folder}/points"),
     )
-    print_report([_table(sweep)], (two_seeds_note(len(sweep.seeds)), unfinished), places, console)
+    print_report(
+        [_table(sweep)], (*agreements, two_seeds_note(len(sweep.seeds)), unfinished), places, console
+    )
 
 
 def markdown(sweep: Run) -> str:

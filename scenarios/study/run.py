@@ -6,12 +6,13 @@ A comparison is a sweep of one point, which lies in the run folder itself.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from rimsim.config import to_plain
+from rimsim.durations import duration_seconds
 from rimsim.errors import ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.measures import records
@@ -37,6 +38,7 @@ from rimsim.scenarios.study.changes import digests, require_unchanged
 from rimsim.scenarios.study.gather import failures_text, gather
 from rimsim.scenarios.study.notes import print_notes
 from rimsim.scenarios.study.plan import Plan, Study, study_of
+from rimsim.scenarios.validating.kept import agreement_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +126,7 @@ def begin(plan: Plan, command: str) -> None:
     world = build_world(config)
     described = _described(plan, command, config) | {
         "truth": None if world.truth is None else asdict(world.truth.report),
+        "agreement": None if world.truth is None else _agreement(config),
         "log": load_facts(world.log),
         "digests": digests(config, (*plan.agents, *plan.measures)),
     }
@@ -131,6 +134,18 @@ def begin(plan: Plan, command: str) -> None:
     write_table(folder / CATALOGUE, pd.DataFrame({"item": np.arange(len(events)), "events": events}))
     for name in (BEGUN, CONFIG):
         write_yaml(folder / name, described)
+
+
+def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
+    """How the truth of a scenario agrees with the held-out later sessions of its log."""
+    consumer, log = config.consumer, build_world(config).log
+    return agreement_of(
+        log,
+        gap=duration_seconds(config.data.session_gap),
+        kind=consumer.truth,
+        rank=consumer.rank,
+        bootstrap=consumer.truth_seed,
+    )
 
 
 def _require_free(folder: Path) -> None:

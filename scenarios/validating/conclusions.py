@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rimsim.intensity.registry import parts
-from rimsim.scenarios.validating.agreement import UNFIT
+from rimsim.scenarios.report.agreement import agreement_sentence, short, signed, unfit_sentence
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.tables import figures_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     import pandas as pd
 
     from rimsim.scenarios.validating.config import ValidateConfig
 
-__all__ = ["Conclusions", "agreement_sentence", "conclusions", "mark_of", "unfit_sentence"]
+__all__ = ["Conclusions", "conclusions", "mark_of"]
 
 _BESTSELLERS = "popularity"
 _CALIBRATED = (0.8, 1.25)
@@ -32,44 +32,6 @@ class Conclusions:
     """What may be concluded."""
     may_not: tuple[str, ...]
     """What may not."""
-
-
-def agreement_sentence(truth: str, figures: Mapping[str, float]) -> str:
-    """One sentence: how many settled pairs a truth puts in the order of reality, and τ.
-
-    Args:
-        truth: Its name.
-        figures: As :attr:`rimsim.scenarios.validating.agreement.Agreement.figures`; ``chosen`` where it is known.
-    """
-    settled, pairs = int(figures["settled_pairs"]), int(figures["pairs"])
-    chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
-    if not settled:
-        return (
-            f"Held-out later sessions settle none of {pairs} pairs of models, so that nothing is known of the truth "
-            f"`{truth}`"
-        )
-    return (
-        f"The truth `{truth}`{chosen} puts {int(figures['concordant_pairs'])} of {settled} settled pairs of models in "
-        f"the order of held-out later sessions (agreement {_signed(figures['kendall_settled'])}, unfit below "
-        f"{_short(UNFIT)}; τ = {_signed(figures['kendall'])} over all models, 95 % interval "
-        f"{_signed(figures['kendall_low'])} to {_signed(figures['kendall_high'])})"
-    )
-
-
-def unfit_sentence(truth: str, figures: Mapping[str, float]) -> str | None:
-    """Say that a truth is unfit for its log; None where it is not.
-
-    Args:
-        truth: Its name.
-        figures: As for :func:`agreement_sentence`.
-    """
-    if not figures["unfit"]:
-        return None
-    return (
-        f"The truth `{truth}` is unfit for this log: its agreement over settled pairs is "
-        f"{_signed(figures['kendall_settled'])}, below {_short(UNFIT)}; no order of recommenders under it says "
-        "anything of reality"
-    )
 
 
 def mark_of(model: str) -> str:
@@ -137,8 +99,8 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
         return []
     return [
         (
-            f"A truth flatters the model of its own class, which reaches {_listed(texts)} of the oracle's utility; how "
-            "far a model is from the best possible is therefore no finding."
+            f"A truth flatters the model of its own class, which reaches, of the oracle's utility, {_listed(texts)}; "
+            "how far a model is from the best possible is therefore no finding."
         )
     ]
 
@@ -163,7 +125,7 @@ def _bestsellers(config: ValidateConfig, pairs: pd.DataFrame) -> tuple[list[str]
     for row in of_serving.to_dict("records"):
         sign = 1 if row["model"] == serving else -1
         half = (float(row["high"]) - float(row["low"])) / 2
-        text = f"precision differs by {_signed(sign * float(row['difference']), 3)} ±{_short(half, 3)}"
+        text = f"precision differs by {signed(sign * float(row['difference']), 3)} ±{short(half, 3)}"
         if sign > 0 and row["settled"]:
             good.append(
                 f"`{serving}`, the mark model of the platform `{config.serving}`, beats bestsellers: {text}."
@@ -191,7 +153,7 @@ def _rates(table: pd.DataFrame) -> tuple[list[str], list[str]]:
             calibrated = _CALIBRATED[0] <= ratio <= _CALIBRATED[1]
             text = (
                 f"{symbol} of `{name}`, fitted to the past, expects {ratio:.2f} times the events of held-out sessions "
-                f"(rank correlation {_signed(rank)})"
+                f"(rank correlation {signed(rank)})"
             )
             (good if calibrated else bad).append(f"{text}{'' if calibrated else ': it is no count of them'}.")
     return good, bad
@@ -201,13 +163,3 @@ def _listed(names: Iterable[str]) -> str:
     """Names with commas and an ``and`` before the last."""
     there = [str(name) for name in names]
     return " and ".join([", ".join(there[:-1]), there[-1]] if len(there) > 1 else there)
-
-
-def _short(value: float, decimals: int = 2) -> str:
-    """A number without a zero before its point, and without zeros at its end where it is one of ours."""
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("0") if text.startswith("0.") else text
-
-
-def _signed(value: float, decimals: int = 2) -> str:
-    return f"−{_short(-value, decimals)}" if round(value, decimals) < 0 else _short(abs(value), decimals)

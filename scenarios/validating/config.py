@@ -22,18 +22,14 @@ __all__ = ["AUTO", "MODELS", "RANDOM", "AnswersConfig", "ValidateConfig", "valid
 _STRICT = ConfigDict(extra="forbid")
 RANDOM = "random"
 """In place of a model's name: every item is as likely as any other."""
-MODELS = ("factors", "popularity", "als", "gru", RANDOM)
+MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
 """Models that are compared where none is named; ``als`` only where the package that it needs is installed."""
 AUTO = "auto"
 """In place of a truth's name: the one that the log's later sessions choose."""
 
 
 def _default_models() -> tuple[str, ...]:
-    from rimsim.intensity.registry import names  # noqa: PLC0415  # after models of one's own are registered
-
-    there = {*names(), RANDOM}
-    without = set() if importlib.util.find_spec("implicit") else {"als"}
-    return tuple(name for name in MODELS if name in there and name not in without)
+    return tuple(name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -14,10 +14,10 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.market.build import kept_truth
+from rimsim.measures import agreement
 from rimsim.scenarios.store.load_report import load_facts, load_text
 from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, versions
 from rimsim.scenarios.store.write import write_table, write_text, write_yaml
-from rimsim.scenarios.validating.agreement import agreement
 from rimsim.scenarios.validating.checks import check_rows
 from rimsim.scenarios.validating.config import AUTO, ValidateConfig, validate_from
 from rimsim.scenarios.validating.cuts import make_cut

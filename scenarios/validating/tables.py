@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pandas as pd
 
-from rimsim.measures import mean_interval
-from rimsim.scenarios.validating.agreement import pairs_of
+from rimsim.measures import mean_interval, pairs_of
 from rimsim.scenarios.validating.evidence import ORACLE
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.scenarios.validating.agreement import Agreement
+    from rimsim.measures import Agreement
     from rimsim.scenarios.validating.evidence import Evidence
 
     Row: TypeAlias = tuple[str, str, int, str, float]

@@ -1,4 +1,4 @@
-"""Does a truth put models in the order of reality? Rank correlations, and the pairs of models that reality settles."""
+"""Are models in the same order in two places? Rank correlations, and the pairs of models that reality settles."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from rimsim import rng
-from rimsim.measures import paired_difference
+from rimsim.measures.statistics import paired_difference
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -32,9 +31,9 @@ class Pair:
     """The other one."""
     difference: float
     """Mean over users of the first's real worth minus the second's, at least 0."""
-    low: float
-    """Lower end of its 95 % interval over users."""
-    high: float
+    low: float | None
+    """Lower end of its 95 % interval over users; None for one user."""
+    high: float | None
     """Upper end."""
     settled: bool
     """Whether the interval leaves out 0."""
@@ -44,19 +43,19 @@ class Pair:
 class Agreement:
     """How a truth's order of models agrees with the order that held-out reality puts them in."""
 
-    kendall: float
-    """Kendall's τ-b between real and simulated worth over models; NaN where all are alike."""
-    kendall_low: float
+    kendall: float | None
+    """Kendall's τ-b between real and simulated worth over models; None where all are alike."""
+    kendall_low: float | None
     """Lower end of its 95 % interval: bootstrap over users, paired over models."""
-    kendall_high: float
+    kendall_high: float | None
     """Upper end."""
-    spearman: float
-    """Spearman's rank correlation over models."""
-    kendall_settled: float
-    """(Concordant − discordant) / settled over the pairs that reality settles; NaN where it settles none."""
-    kendall_settled_low: float
+    spearman: float | None
+    """Spearman's rank correlation over models; None likewise."""
+    kendall_settled: float | None
+    """(Concordant − discordant) / settled over the pairs that reality settles; None where it settles none."""
+    kendall_settled_low: float | None
     """Lower end of its interval, by the same bootstrap; the pairs stay those that all users settle."""
-    kendall_settled_high: float
+    kendall_settled_high: float | None
     """Upper end."""
     models: int
     """Models compared."""
@@ -76,12 +75,12 @@ class Agreement:
     @property
     def unfit(self) -> bool:
         """Whether the truth cannot be trusted to order models on this log; False where reality settles nothing."""
-        return self.kendall_settled < UNFIT
+        return self.kendall_settled is not None and self.kendall_settled < UNFIT
 
     @property
-    def figures(self) -> dict[str, float]:
-        """Metric → value, for a table; ``unfit`` is 0 or 1."""
-        return {name: float(value) for name, value in asdict(self).items()} | {"unfit": float(self.unfit)}
+    def figures(self) -> dict[str, float | None]:
+        """Metric → value; ``unfit`` is 0 or 1."""
+        return {**asdict(self), "unfit": float(self.unfit)}
 
 
 def pairs_of(real: ArrayLike) -> list[Pair]:
@@ -95,10 +94,7 @@ def pairs_of(real: ArrayLike) -> list[Pair]:
     for one, other in itertools.combinations(range(len(worth)), 2):
         better, worse = (one, other) if worth[one].mean() >= worth[other].mean() else (other, one)
         paired = paired_difference(worth[better], worth[worse], _LEVEL)
-        nothing = float("nan")
-        low = nothing if paired.low is None else paired.low
-        high = nothing if paired.high is None else paired.high
-        pairs.append(Pair(better, worse, paired.mean or 0.0, low, high, paired.clear))
+        pairs.append(Pair(better, worse, paired.mean or 0.0, paired.low, paired.high, paired.clear))
     return pairs
 
 
@@ -118,12 +114,13 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
     means, expected = here.mean(1), there.mean(1)
     signs = _signs(means, expected, settled)
     generator = rng.generator(seed, rng.Purpose.MEASURE, 11)
-    kendall, over_settled = np.empty(resamples), np.empty(resamples)
-    for sample in range(resamples):
+    kendall: list[float | None] = []
+    over_settled: list[float | None] = []
+    for _ in range(resamples):
         weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
         drawn_real, drawn = here @ weight, there @ weight
-        kendall[sample] = _kendall(drawn_real, drawn)
-        over_settled[sample] = _mean(_signs(drawn_real, drawn, settled))
+        kendall.append(_kendall(drawn_real, drawn))
+        over_settled.append(_mean(_signs(drawn_real, drawn, settled)))
     low, high = _interval(kendall)
     settled_low, settled_high = _interval(over_settled)
     return Agreement(
@@ -154,23 +151,25 @@ def _signs(
     )
 
 
-def _mean(signs: NDArray[np.float64]) -> float:
-    return float(signs.mean()) if len(signs) else float("nan")
+def _mean(signs: NDArray[np.float64]) -> float | None:
+    return float(signs.mean()) if len(signs) else None
 
 
-def _kendall(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(stats.kendalltau(one, other).statistic)
+def _kendall(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    from scipy import stats  # noqa: PLC0415 - keeps the measures at NumPy's import time
+
+    return float(stats.kendalltau(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
 
 
-def _spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(stats.spearmanr(one, other).statistic)
+def _spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    from scipy import stats  # noqa: PLC0415 - the same
+
+    return float(stats.spearmanr(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
 
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    there = values[~np.isnan(values)]
-    if not len(there):
-        return float("nan"), float("nan")
-    low, high = np.quantile(there, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return float(low), float(high)
+def _interval(values: list[float | None]) -> tuple[float | None, float | None]:
+    there = [value for value in values if value is not None]
+    if not there:
+        return None, None
+    low, high = np.quantile(there, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]).tolist()
+    return low, high

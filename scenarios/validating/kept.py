@@ -1,0 +1,93 @@
+"""The agreement of a run's truth with held-out later sessions: found once a log and truth, then read from the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rimsim.errors import RimsimError
+from rimsim.files import draft_file
+from rimsim.intensity.cache import cache_folder
+from rimsim.intensity.registry import config_of, make
+from rimsim.market.build import kept_truth, truth_key
+from rimsim.measures import agreement, concordance
+from rimsim.scenarios.validating import cuts, evidence, judged
+from rimsim.scenarios.validating.config import RANDOM
+
+if TYPE_CHECKING:
+    from rimsim.data import EventLog
+    from rimsim.intensity import IntensityModel
+
+__all__ = ["agreement_of"]
+
+_MODELS = ("bag", "ease", "returning", "popularity", "als", RANDOM)
+"""Quickly fitted, and of several classes; ``als`` only where the package that it needs is installed."""
+_STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease": {"ridge": 1000.0}}
+"""What these models would else choose by fitting to the log several times more."""
+_DRAWS = 2
+_AFTER = 0.3
+_SLATE = 10
+_RESAMPLES = 500
+
+
+def agreement_of(
+    log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
+) -> dict[str, Any] | None:
+    """How a truth of a log agrees with its held-out later sessions: a short ``rimsim validate`` for every run's config.
+
+    It compares fewer models, in two draws; ``rimsim validate`` says more.
+
+    Args:
+        log: The log.
+        gap: Seconds of silence that end a session.
+        kind: The truth's class, or ``auto``; this and what follows as for :func:`rimsim.market.build.kept_truth`.
+        rank: Its factors.
+        bootstrap: Seed of the bootstrap of users that it is fitted to.
+
+    Returns:
+        ``truth``, ``compared`` (models), ``draws`` and :attr:`rimsim.measures.Agreement.figures`; None where it cannot
+        be said: nobody comes back, or the log is too little for a model.
+    """
+    models = [name for name in _MODELS if name != "als" or importlib.util.find_spec("implicit")]
+    described = json.dumps([_code(), truth_key(log, gap, kind, rank, bootstrap), models, _STRENGTHS])
+    file = cache_folder() / "agreement" / f"{hashlib.sha256(described.encode()).hexdigest()}.json"
+    if file.is_file():
+        read: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8"))
+        return read
+    torch.set_num_threads(1)  # bits of a fit depend on the number of threads
+    try:
+        drawn = [cuts.make_cut(log, draw, gap=gap, after=_AFTER) for draw in range(_DRAWS)]
+        truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+        setting = evidence.Setting(slate=max(1, min(_SLATE, log.n_items // 2)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of implicit, on how BLAS is set
+            found = evidence.gather(drawn, models, {truth.kind: truth}, setting, make=_quick)
+    except RimsimError:
+        record = None
+    else:
+        simulated = found.by_user(truth.kind)[:-1]
+        figures = agreement(found.by_user(), simulated, resamples=_RESAMPLES).figures
+        record = {"truth": truth.kind, "compared": models, "draws": _DRAWS, **figures}
+    with draft_file(file) as draft:
+        draft.write_text(json.dumps(record), encoding="utf-8")
+    return record
+
+
+def _quick(name: str, seed: int, device: str) -> IntensityModel:
+    values = _STRENGTHS.get(name)
+    return make(name, mark=None if values is None else config_of(name, values), seed=seed, device=device)
+
+
+def _code() -> str:
+    """A digest of the source by which agreement is found, beside that of truths and models."""
+    digest = hashlib.sha256()
+    for module in (cuts, judged, evidence, concordance):
+        digest.update(Path(inspect.getfile(module)).read_bytes())
+    return digest.hexdigest()
