@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rimsim.data import ObservedTable, load, load_observed
+from rimsim.data import ObservedTable, load, load_observed, write
 from rimsim.errors import ConfigError, DataError
 
 KUAIREC = "user_id,video_id,play_duration,video_duration,time,date,timestamp,watch_ratio\n"
@@ -197,6 +198,24 @@ def test_a_table_takes_the_numbers_of_a_log(tmp_path):
         DataError, match="no answer is of a user and an item of the log; found users such as '9'"
     ):
         load_observed(tmp_path / "u.csv").matched(log)
+
+
+def test_a_log_is_cut_to_what_a_table_knows(tmp_path):
+    """Events of users or items without an answer fall out, and what is left is a log that can be written."""
+    (tmp_path / "log.csv").write_text(
+        "user,item,time,value\na,x,1,3\nb,x,2,3\nb,y,3,4\nc,y,4,3\nb,w,5,5\nc,x,6,1\n"
+    )
+    (tmp_path / "t.csv").write_text("user,item,value\nb,y,1\nc,x,0\nc,z,1\nd,w,1\n")
+    table = load_observed(tmp_path / "t.csv")
+    log = table.known_part(load(tmp_path / "log.csv"))
+    events = zip(log.users["id"][log.user], log.items["id"][log.item], log.value.tolist(), strict=True)
+    assert list(events) == [("b", "x", 3), ("b", "y", 4), ("c", "y", 3), ("c", "x", 1)]
+    write(log, tmp_path / "part")
+    again = load(tmp_path / "part")
+    np.testing.assert_array_equal(again.user, log.user)
+    np.testing.assert_array_equal(again.item, log.item)
+    only = dataclasses.replace(table, user=table.user[:1], item=table.item[:1], value=table.value[:1])
+    assert len(only.known_part(load(tmp_path / "log.csv"))) == 1
 
 
 def test_a_table_can_be_the_log(tmp_path):

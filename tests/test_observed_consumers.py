@@ -123,6 +123,9 @@ def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
     report = market.consumer.report(log)
     assert (report.users, report.items, report.answered, report.taken) == (50, 40, 0.125, 1.0)
     assert not report.shown_at_random
+    met = np.zeros((USERS, ITEMS), bool)
+    met[log.user, log.item] = True
+    assert report.left == 1 - (known & met).sum() / known.sum()
     assert "answers 12.5% of all pairs" in market.consumer.note(log)
 
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from small_markets import small_scenario
 
-from rimsim.config import DataConfig, override, to_plain
+from rimsim.config import ConsumerConfig, DataConfig, override, to_plain
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.execution.arm import Arm
@@ -163,6 +163,33 @@ def test_every_file_that_an_arm_names_lies_where_it_runs(tmp_path, monkeypatch):
     assert texts == {f"# {name}" for name in names}
     assert [place.partition(".py:")[2] for place in places] == ["Mine(a=1)", "m", "A", "C", "M"]
     assert Path(config.data.source).read_text() == "user,item,timestamp"
+
+
+def test_a_table_of_known_answers_lies_where_an_arm_runs(tmp_path, monkeypatch):
+    """The table from which consumers answer is taken along under its own name, which may tell its layout."""
+    here, away = tmp_path / "here", tmp_path / "away"
+    for folder in (here, away):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    (here / "test.ascii").write_text("0 5")
+    consumer = ConsumerConfig(kind="observed", options={"table": "test.ascii", "taken_at": 4.0})
+    arm = Arm(
+        config=small_scenario(consumer=consumer),
+        agent="relevance",
+        name="relevance",
+        frozen=False,
+        seed=0,
+        folder=here,
+        certify=False,
+        ledger=False,
+        measures=(),
+    )
+    sources = _sources([arm])
+    monkeypatch.chdir(away)
+    options = dict(_moved(arm, away, _unpacked(sources)).config.consumer.options)
+    assert options["taken_at"] == 4.0
+    table = Path(options["table"])
+    assert (table.name, table.read_text()) == ("test.ascii", "0 5")
 
 
 @pytest.mark.parametrize("address_of_none", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1"])

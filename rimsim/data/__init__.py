@@ -5,8 +5,9 @@ from rimsim.data.describe import LogDescription, check, describe
 from rimsim.data.download import data_folder, download
 from rimsim.data.later import LaterSessions, later_sessions
 from rimsim.data.load import EMBEDDED, load, load_log
+from rimsim.data.load_answers import load_observed
 from rimsim.data.log import EventLog, Sessions
-from rimsim.data.observed import ObservedTable, load_observed
+from rimsim.data.observed import ObservedTable
 from rimsim.data.readers.columns import Columns
 from rimsim.data.report import BadRow, ReadReport
 from rimsim.data.usable import Needs, require_usable, shortcomings

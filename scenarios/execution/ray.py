@@ -37,6 +37,7 @@ from rimsim.tracking import event_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rimsim.config import ScenarioConfig
     from rimsim.scenarios.execution.arm import Arm
 
     Report: TypeAlias = Callable[[int], None]
@@ -205,10 +206,16 @@ def _file_of(text: str) -> str | None:
     return place + ".py" if colon else None
 
 
+def _table_of(config: ScenarioConfig) -> str | None:
+    """The table from which consumers answer, if they do."""
+    table = dict(config.consumer.options).get("table") if config.consumer.kind == "observed" else None
+    return None if table is None else str(table)
+
+
 def _sources(arms: Sequence[Arm]) -> Sources:
-    """What arms name, by its place as it is written: files of a user's own, logs in a file or a folder."""
+    """What arms name, by its place as it is written: files of a user's own, logs and tables in a file or a folder."""
     named = {_file_of(text) for arm in arms for text in (arm.agent, *arm.measures, *own_places(arm.config))}
-    named |= {arm.config.data.source for arm in arms}
+    named |= {arm.config.data.source for arm in arms} | {_table_of(arm.config) for arm in arms}
     paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
     return {
         name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
@@ -328,6 +335,8 @@ def _moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
         "platform.model": here(config.platform.model),
         "data.source": places.get(source, source),
     }
+    if (table := _table_of(config)) is not None:
+        changes["consumer.options.table"] = places.get(table, table)
     return replace(
         arm,
         folder=folder,

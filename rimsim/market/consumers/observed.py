@@ -59,6 +59,9 @@ class TableReport:
     """The share of all pairs of the log's users and items that is observed."""
     taken: float
     """The mean probability of consumption of an examined item over the observed pairs."""
+    left: float
+    """The share of all that would be consumed that users do not meet in the log: only this can be consumed in a market
+    whose visitors bring all of their past."""
     shown_at_random: bool
     """Whether who was shown what in the table did not depend on what they like."""
 
@@ -68,7 +71,7 @@ class TableReport:
         return (
             f"the table answers {self.answered:.1%} of all pairs of a user and an item ({self.users:,} users, "
             f"{self.items:,} items), {self.taken:.1%} of them by a consumption{selection}; other pairs are never "
-            f"consumed"
+            f"consumed; users do not meet {self.left:.1%} of what they would consume in the log"
         )
 
 
@@ -162,11 +165,14 @@ class Observed:
             DataError: If it has no answer of a user and an item of the log.
         """
         known, answers = _matched(self._table, log), self._known(log)
+        new = ~np.isin(answers.pair, np.unique(log.user * log.n_items + log.item))
+        total = float(answers.probability.sum())
         return TableReport(
             users=len(np.unique(known.user)),
             items=len(np.unique(known.item)),
             answered=len(known) / (log.n_users * log.n_items),
             taken=float(answers.probability.mean()),
+            left=float(answers.probability[new].sum()) / total if total else 0.0,
             shown_at_random=known.shown_at_random,
         )
 
