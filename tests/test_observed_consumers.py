@@ -138,6 +138,23 @@ def test_true_intensities_are_the_law_where_items_can_be_had(table):
     np.testing.assert_array_equal(market.consumer.true_intensity(visits).numpy(), expected)
 
 
+def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):
+    """It is what the table says yes to of what is not in the logged past, before and after a round was played."""
+    taken = law() >= 0.3
+    path = write_table(tmp_path / "taken.parquet", taken.astype(float))
+    log = random_log(n_users=USERS)
+    market = small_market(log, observed(path))
+    visits = market.open.visits(np.arange(market.n_arrivals))
+    expected = taken[visits.log_user].copy()
+    expected[visits.consumed()] = False
+    consumed = 0
+    while market.round == 0 and market.served < market.n_arrivals - 1:
+        arrivals = market.next_arrivals(1)
+        consumed += market.serve(arrivals, arrivals.relevance.topk(4).indices).consumed.sum()
+    assert consumed
+    np.testing.assert_array_equal(market.consumer.relevant(visits), expected.sum(1))
+
+
 def test_bad_options_are_refused(tmp_path, table):
     """A missing table, an unknown meaning, values that are no probabilities and an attraction have errors of ours."""
     with pytest.raises(ConfigError, match="table"):

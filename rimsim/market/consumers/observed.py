@@ -214,6 +214,19 @@ class Observed:
             rows[block.consumed()] = 0.0
         return true
 
+    def relevant(self, visits: Visits) -> NDArray[np.float64]:
+        """(n,) Σ p over all that each visitor had not consumed when the market opened.
+
+        What was consumed in the market counts, since at a round's end it cannot be told from what this visit consumed.
+        """
+        row, item = visits.in_market()
+        bought, _ = self._known(visits.world.log).at(visits.log_user[row], item[:, None])
+        total = np.bincount(row, weights=bought[:, 0], minlength=len(visits)).astype(np.float64)
+        for first in range(0, len(visits), BLOCK):
+            block = dataclasses.replace(visits, row=visits.row[first : first + BLOCK])
+            total[first : first + BLOCK] += self.true_intensity(block).double().sum(1).numpy()
+        return total
+
     def _known(self, log: EventLog) -> _Answers:
         return _answers(self._options, self._table, log)
 
