@@ -247,7 +247,8 @@ class ConsumerConfig:
     truth: Literal["auto", "factors", "bag"] = Field(
         default="auto",
         description="intensity: class of the truth. factors: each user of the log has factors, fitted with hindsight. "
-        "auto: the class that foretells held-out later sessions of the log best.",
+        "bag: what is wanted next follows from all that the visitor has consumed, in the market too. auto: the class "
+        "that foretells held-out later sessions of the log best.",
     )
     truth_seed: int | None = Field(
         default=None,

@@ -9,7 +9,7 @@ import pytest
 from small_markets import small_broadcast, small_scenario
 
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig
+from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.errors import MarketError
 from rimsim.market import Market, MarketState, build_world
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
@@ -125,10 +125,12 @@ def test_a_broadcast_goes_to_users_who_were_there_before():
     assert cut > 100
 
 
+@pytest.mark.parametrize("truth", ["factors", "bag"])
 @pytest.mark.parametrize("draw", ["sessions", "users"])
-def test_a_saved_market_goes_on_with_the_same_pasts(draw, tmp_path):
+def test_a_saved_market_goes_on_with_the_same_pasts(draw, truth, tmp_path):
     """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
-    config = small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=60, max_visits=3, draw=draw))
+    arrivals = ArrivalsConfig(per_round=60, max_visits=3, draw=draw)
+    config = small_scenario(rounds=2, arrivals=arrivals, consumer=ConsumerConfig(truth=truth))
     market, agent = Market(config), make_agent("relevance")
     play_round(market, agent)
     market.state.save(tmp_path / "state")

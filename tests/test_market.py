@@ -469,7 +469,8 @@ def test_nobody_sees_the_future(futures, model, name):
 def test_scrambled_truth_changes_no_slate(model, name):
     """Agents never see the truth: where nobody returns, other truth parameters change no slate of round 0."""
     once = ArrivalsConfig(per_round=60, max_visits=1)
-    config = small_scenario(rounds=1, arrivals=once, platform=PlatformConfig(model=model))
+    platform, consumer = PlatformConfig(model=model), ConsumerConfig(truth="factors")
+    config = small_scenario(rounds=1, arrivals=once, platform=platform, consumer=consumer)
     market = Market(config)
     truth = market.world.truth
     order = np.random.default_rng(0).permutation(market.n_items)

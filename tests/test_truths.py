@@ -13,18 +13,22 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import UserStates
+from rimsim.intensity.returning import log_returning
+from rimsim.intensity.shrinkage import HeldOut
 from rimsim.market import Market
 from rimsim.market.consumers.kernels import left_by_past
-from rimsim.market.consumers.truths import Truth, fit_truth, load_truth, save_truth
+from rimsim.market.consumers.truths import BagTruth, Truth, fit_truth, load_truth, save_truth
 from rimsim.market.consumers.truths.choose import _drawn_users, _resampled
 from rimsim.market.consumers.truths.contract import Candidate
+from rimsim.market.consumers.truths.fit_bag import _Chosen
+from rimsim.market.consumers.truths.fit_factors import fit_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
-from rimsim.market.consumers.truths.held_out import HeldOut, climb
+from rimsim.market.consumers.truths.held_out import climb, judged, worth
 from rimsim.market.histories import LoggedPast
 from rimsim.matching import top_k
 from rimsim.testing import random_log
 
-KINDS = ["factors"]
+KINDS = ["factors", "bag"]
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,28 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("draw", ["sessions", "users"])
+def test_results_depend_on_no_batch_and_no_wave(kind, draw):
+    """One at a time, in large batches, and in waves, the same is consumed with the same probabilities, to the bit."""
+
+    def ledger(limit, in_waves):
+        arrivals = ArrivalsConfig(per_round=150, max_visits=3, draw=draw)
+        consumer = ConsumerConfig(truth=kind, attraction=4.0)
+        market = Market(small_scenario(rounds=2, arrivals=arrivals, consumer=consumer))
+        while not market.done:
+            served = market.next_arrivals(limit, in_waves=in_waves)
+            market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
+        return [closed.ledger for closed in market.closed], [closed.relevant for closed in market.closed]
+
+    (alone, sizes), *others = (ledger(*way) for way in ((1, False), (64, False), (None, True)))
+    for ledgers, relevant in others:
+        for one, other in zip(alone, ledgers, strict=True):
+            for field in ("item", "consumed", "probability"):
+                np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+        np.testing.assert_array_equal(np.concatenate(sizes), np.concatenate(relevant))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_sizes_of_visits_are_those_of_their_states(kind):
     """λ* of a visit is that of its state, whether it is asked before it is served or when the round is over."""
     arrivals, consumer = ArrivalsConfig(per_round=400), ConsumerConfig(truth=kind, attraction=5.0)
@@ -153,13 +179,12 @@ def test_sizes_of_visits_are_those_of_their_states(kind):
 # -- what is chosen -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_new_from_the_cut_on_is_judged(log):
+def test_what_is_taken_from_the_cut_on_is_judged(log):
     """Likelihood and precision agree with sums over users and items, one by one."""
-    held_out = HeldOut.of(log, "30min", 0)
-    later = later_sessions(log, gap="30min", seed=0)
+    held, later = HeldOut.of(log, "30min", 0), later_sessions(log, gap="30min", seed=0)
     logit = np.random.default_rng(0).normal(size=(log.n_users, log.n_items))
     total, number, precision = 0.0, 0, []
-    for user in later.user.tolist():
+    for user in held.user.tolist():
         known = set(later.past.item[later.past.user == user].tolist())
         new = set(later.future.item[later.future.user == user].tolist()) - known
         left = [item for item in range(log.n_items) if item not in known]
@@ -168,8 +193,23 @@ def test_what_is_new_from_the_cut_on_is_judged(log):
         number += len(new)
         best = sorted(left, key=lambda item: -logit[user, item])[:10]
         precision.append(len(new & set(best)) / 10)
-    found = held_out.judge(lambda users, states: logit[users])
-    assert found == pytest.approx((total / number, np.mean(precision)), rel=1e-12)
+    assert worth(held, logit[held.user]) == pytest.approx((total / number, np.mean(precision)), rel=1e-6)
+
+
+def test_the_weights_of_a_candidate_are_the_likeliest(log):
+    """Other weights of its parts make what was taken less likely, and its figures are those of the weighted sum."""
+    held = HeldOut.of(log, "30min", 0)
+    a, c, d = fit_factors(held.past, 4, 3.0, 0)
+    personal, returning = a[held.user] @ c.T, log_returning(held.past, "30min", 0.5)
+    best = judged(held, "factors", 3.0, personal, d, "30min")
+    weights = np.array([best.personal, best.popularity, best.returning])
+    parts = np.stack([personal, *np.broadcast_arrays(d, returning, personal)[:2]])
+    assert worth(held, np.tensordot(weights, parts, 1)) == pytest.approx(
+        (best.log_likelihood, best.precision), rel=1e-5
+    )
+    for change in np.vstack([np.eye(3), -np.eye(3)]) * 0.1:
+        other = np.maximum(weights + change, 0.0)
+        assert worth(held, np.tensordot(other, parts, 1))[0] <= best.log_likelihood + 1e-6
 
 
 @pytest.mark.parametrize("top", range(7))
@@ -180,20 +220,49 @@ def test_the_grid_is_followed_uphill_to_its_end(top, start):
 
     def judged(ridge):
         height = -abs(np.log10(ridge) - top)
-        return [Candidate("any", ridge, weight, height - weight, 0.0) for weight in (0.5, 1.0)]
+        return Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0)
 
     found, at_end = climb(judged, ridges, start)
-    assert (found[0].ridge, found[0].personal) == (ridges[top], 0.5)
+    assert found[0].ridge == ridges[top]
+    assert len({one.ridge for one in found}) == len(found)
     assert at_end == (top in {0, 6})
 
 
 def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
     """Where nobody comes back nothing is held out: figures are NaN, and no user is counted."""
     first = np.unique(log.user, return_index=True)[1]
-    truth = fit_truth(log.rows(np.sort(first)), gap="30min", rank=2)
+    truth = fit_truth(log.rows(np.sort(first)), gap=1800.0, rank=2)
+    assert truth.kind == "factors"
     assert truth.report.users == 0
     assert np.isnan(truth.report.log_likelihood)
     assert not truth.report.candidates
+
+
+def test_the_class_is_chosen_by_the_likelihood_of_later_sessions(log):
+    """``auto`` takes the class whose best candidate is likeliest, and its report holds the candidates of both."""
+    found = fit_truth(log, gap="30min", rank=4).report
+    alone = [fit_truth(log, gap="30min", kind=kind, rank=4).report for kind in KINDS]
+    assert {one.kind for one in found.candidates} == set(KINDS)
+    best = max(alone, key=lambda report: report.log_likelihood)
+    assert (found.kind, found.ridge, found.log_likelihood) == (best.kind, best.ridge, best.log_likelihood)
+    assert found.candidates[0].log_likelihood == found.log_likelihood
+    assert found.log_likelihood > found.popularity_log_likelihood
+
+
+def test_a_bag_is_the_mark_model_of_that_name(log):
+    """Preferences are what the model scores; they move with what was consumed and not with who the user is."""
+    best = Candidate("bag", 1e-4, 0.8, 0.6, 0.3, 0.0, 0.0)
+    model = _Chosen.of("30min", 0).fit_as(log, best)
+    read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
+    truth = BagTruth(read, np.ascontiguousarray(predicted.T), bias, sizes=None, report=None)
+    users, states = _states(log)
+    rows = truth.preference(users, states)
+    assert rows == pytest.approx(model.score(states).numpy(), rel=1e-4)
+    np.testing.assert_array_equal(rows, truth.preference(users[::-1], states))
+    for row in range(5):
+        np.testing.assert_array_equal(truth.preference(users[:1], states.take([row]))[0], rows[row])
+    lengths = states.lengths
+    assert not np.allclose(rows[lengths > 3][0], rows[lengths == lengths.min()][0])
 
 
 def test_an_unknown_truth_is_refused(log):

@@ -244,11 +244,12 @@ class Histories:
         self.user = schedule.user
         self.log_user = schedule.log_user
         self.shift = schedule.shift
-        self._begin = past.offsets[self.log_user]
-        everything = past.offsets[self.log_user + 1] - self._begin
+        self.begin = past.offsets[self.log_user]
+        """(slots,) where each slot's logged past begins among the events of ``past``."""
+        everything = past.offsets[self.log_user + 1] - self.begin
         self.length = everything if schedule.logged is None else np.minimum(schedule.logged, everything)
         """(slots,) events of each slot's logged past."""
-        self.row_of_past = self._begin + self.log_user + self.length
+        self.row_of_past = self.begin + self.log_user + self.length
         """(slots,) the number of each slot's logged past among all beginnings of all users' pasts, the empty ones too:
         that of user u after j events is ``past.offsets[u] + u + j``."""
         slots = len(self.user)
@@ -270,7 +271,7 @@ class Histories:
     def last_logged(self) -> NDArray[np.float64]:
         """(slots,) seconds of the last event of each slot's logged past, moved in time; 0 where there is none."""
         last, some = np.zeros(len(self)), self.length > 0
-        last[some] = self.past.times[(self._begin + self.length - 1)[some]] + self.shift[some]
+        last[some] = self.past.times[(self.begin + self.length - 1)[some]] + self.shift[some]
         return last
 
     def copy(self) -> Histories:
@@ -350,7 +351,7 @@ class Histories:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(row, item) pairs of what some slots consumed: the logged past and ``counts`` (n,) events; None: all."""
         counts = self.events.counts[slots] if counts is None else counts
-        return _consumed(slots, counts, self._begin, self.length, self.past.items, self.events)
+        return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
 
     def states(
         self, slots: NDArray[np.int64], counts: NDArray[np.int64], now: NDArray[np.int64]
@@ -362,7 +363,7 @@ class Histories:
             counts: (n,) how many events of each are in the state.
             now: (n,) the instants, ticks.
         """
-        begin, length = self._begin, self.length
+        begin, length = self.begin, self.length
         _, items = _consumed(slots, counts, begin, length, self.past.items, self.events)
         times = _times(slots, counts, begin, length, self.past.times, self.shift, self.events)
         offsets = np.zeros(len(slots) + 1, np.int64)

@@ -25,6 +25,7 @@ __all__ = [
     "left_by_past",
     "pair_shares",
     "poisson_probability",
+    "uniform_draw",
     "uniform_draws",
 ]
 
@@ -46,7 +47,7 @@ class Factors(NamedTuple):
 
 
 @compiled
-def _uniform_draw(key: np.uint64, item: int) -> float:
+def uniform_draw(key: np.uint64, item: int) -> float:
     """``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``."""
     return uniform_of(tie_rank(key, item))
 
@@ -57,7 +58,7 @@ def uniform_draws(keys: NDArray[np.uint64], items: NDArray[np.int64]) -> NDArray
     draws = np.empty(items.shape, np.float64)
     for row in range(items.shape[0]):
         for position in range(items.shape[1]):
-            draws[row, position] = _uniform_draw(keys[row], items[row, position])
+            draws[row, position] = uniform_draw(keys[row], items[row, position])
     return draws
 
 
@@ -240,4 +241,4 @@ def answer_slates(
             probability[n, position] = poisson_probability(
                 intensity[n, position], examination[position], attraction
             )
-            consumed[n, position] = _uniform_draw(keys[n], item) < probability[n, position]
+            consumed[n, position] = uniform_draw(keys[n], item) < probability[n, position]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from rimsim.market.consumers.truths.bag import BagTruth
 from rimsim.market.consumers.truths.choose import TRUTHS, fit_truth
 from rimsim.market.consumers.truths.contract import Law, Truth, TruthReport
 from rimsim.market.consumers.truths.factors import FactorsTruth
@@ -15,9 +16,19 @@ from rimsim.market.consumers.truths.factors import FactorsTruth
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TRUTHS", "FactorsTruth", "Law", "Truth", "TruthReport", "fit_truth", "load_truth", "save_truth"]
+__all__ = [
+    "TRUTHS",
+    "BagTruth",
+    "FactorsTruth",
+    "Law",
+    "Truth",
+    "TruthReport",
+    "fit_truth",
+    "load_truth",
+    "save_truth",
+]
 
-_CLASSES = {"factors": FactorsTruth}
+_CLASSES: dict[str, type[FactorsTruth | BagTruth]] = {"factors": FactorsTruth, "bag": BagTruth}
 
 
 def save_truth(truth: Truth, folder: Path) -> None:

@@ -27,11 +27,15 @@ class Candidate:
     ridge: float
     """Its ridge."""
     personal: float
-    """The weight of its personal part: 0 is popularity, 1 leaves it as it was fitted."""
+    """The weight of its personal part: 1 leaves it as it was fitted."""
+    popularity: float
+    """The weight of log popularity."""
+    returning: float
+    """The weight of log popularity in later sessions."""
     log_likelihood: float
-    """Mean log-likelihood of what was consumed from the cut on, among what was not consumed before, nats."""
+    """Mean log-likelihood of an item that was taken from the cut on, among what was not consumed before, nats."""
     precision: float
-    """Mean share of its ten best items that were consumed from the cut on."""
+    """Mean share of its ten best items, of those not consumed before, that were taken from the cut on."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,17 @@ class TruthReport:
     ridge_at_end: bool
     """The ridge is the smallest or the largest that may be tried: a better one may lie beyond."""
     personal: float
-    """The weight of its personal part, chosen likewise."""
-    personal_at_end: bool
-    """The weight is the smallest or the largest that is tried."""
+    """The weight of its personal part, chosen likewise; 0 leaves popularity."""
+    popularity: float
+    """The weight of log popularity, chosen likewise."""
+    returning: float
+    """The weight of log popularity in later sessions, chosen likewise."""
     users: int
-    """Users with a held-out later session; 0: nothing could be held out, and nothing was chosen."""
+    """Users with a held-out later session; 0: too few could be held out, and nothing was chosen."""
     log_likelihood: float
-    """Mean log-likelihood of what was consumed from the cut on, nats; see :class:`Candidate`."""
+    """Mean log-likelihood of an item that was taken from the cut on, nats; see :class:`Candidate`."""
     precision: float
-    """Share of its ten best items that were consumed from the cut on."""
+    """Mean share of its ten best items that were taken from the cut on."""
     popularity_log_likelihood: float
     """The log-likelihood under item popularity alone: the bar to be above."""
     popularity_precision: float

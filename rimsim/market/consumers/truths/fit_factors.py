@@ -1,4 +1,4 @@
-"""Softmax factors of users and items by penalised maximum likelihood, on the full likelihood."""
+"""How the factors of users and items are fitted: penalised maximum likelihood, on the full softmax."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import numpy as np
 import torch
 
 from rimsim import rng
+from rimsim.intensity.returning import log_returning
+from rimsim.market.consumers.truths.factors import FactorsTruth
+from rimsim.market.consumers.truths.held_out import PRIOR, judged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
+    from rimsim.intensity.shrinkage import HeldOut
+    from rimsim.market.consumers.truths.contract import Candidate, TruthReport
+    from rimsim.market.consumers.truths.sizes import SessionSizes
 
-__all__ = ["FittedFactors", "fit_factors", "fold_in"]
+__all__ = ["FittedFactors", "fit_factors", "fit_factors_truth", "fold_in", "judge_factors"]
 
 _STEPS = 150
 _FOLD_STEPS = 100
@@ -33,13 +39,42 @@ class FittedFactors(NamedTuple):
     bias: NDArray[np.float64]
     """(M,) d."""
 
-    def personal(self, weight: float) -> FittedFactors:
-        """The same with another weight of the personal part ⟨a_u, c_y⟩."""
-        return self._replace(user=self.user * weight)
 
-    def rows(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n, M) unnormalised log p."""
-        return np.asarray(self.user[users] @ self.item.T + self.bias, np.float64)
+def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Candidate:
+    """The candidate of a ridge."""
+    a, c, d = fit_factors(held.past, rank, ridge, seed)
+    return judged(held, "factors", ridge, a[held.user] @ c.T, d, gap)
+
+
+def fit_factors_truth(
+    log: EventLog,
+    about: EventLog,
+    best: Candidate,
+    *,
+    gap: str,
+    rank: int,
+    seed: int,
+    sizes: SessionSizes,
+    report: TruthReport,
+) -> FactorsTruth:
+    """The truth of a candidate.
+
+    Args:
+        log: What it is fitted to.
+        about: The log whose users it is about; over the same items.
+        best: What was chosen.
+        gap: A silence longer than this ends a session.
+        rank: Number of factors.
+        seed: Seed of the initial factors.
+        sizes: λ*.
+        report: How it was chosen.
+    """
+    fitted = fit_factors(log, rank, best.ridge, seed)
+    if about is not log:
+        fitted = fold_in(about, fitted, best.ridge)
+    a, c, d = fitted
+    bias = best.popularity * d + best.returning * log_returning(log, gap, PRIOR)
+    return FactorsTruth(best.personal * a, c, bias, sizes, report)
 
 
 def fit_factors(log: EventLog, rank: int, ridge: float, seed: int) -> FittedFactors:

@@ -1,0 +1,118 @@
+"""The truth of class ``bag``: what is wanted next follows from all that the visitor has consumed, in the market too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from safetensors.numpy import load_file, save_file
+
+from rimsim.market.consumers.truths.bag_kernels import answer_slates, preferences, visit_shares
+from rimsim.market.consumers.truths.sizes import SessionSizes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rimsim.intensity.states import UserStates
+    from rimsim.market.consumers.contract import Response, Visits
+    from rimsim.market.consumers.truths.contract import Law, TruthReport
+
+__all__ = ["BagTruth"]
+
+
+@dataclass(frozen=True, eq=False)
+class BagTruth:
+    """p*(y|x) ∝ exp(⟨W_y, Σ_{i ∈ x} E_i⟩/√(n + 1) + b_y) over admissible items, n the events of x.
+
+    The law of :class:`rimsim.intensity.bag.Bag`. Two users in one state want the same; who they are is in λ* alone.
+    """
+
+    kind: ClassVar[str] = "bag"
+
+    read: NDArray[np.float32]
+    """(M, width) E."""
+    predicted: NDArray[np.float32]
+    """(width, M) W, transposed: compiled code adds up all items side by side."""
+    bias: NDArray[np.float32]
+    """(M,) b."""
+    sizes: SessionSizes
+    """λ*."""
+    report: TruthReport
+    """How it was fitted."""
+
+    def preference(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:  # noqa: ARG002  # the protocol's
+        """(n, M) p* over the whole catalogue; of the state alone."""
+        return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
+
+    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+        """(n,) λ*(x) of sessions that begin at ``states.now``."""
+        return self.sizes.expected(users, states)
+
+    def answer(
+        self,
+        visits: Visits,
+        slates: NDArray[np.int64],
+        ground: NDArray[np.float64],
+        law: Law,
+        response: Response,
+    ) -> None:
+        """What visits make of their slates, in one compiled pass."""
+        histories, events = visits.histories, visits.histories.events
+        answer_slates(
+            slates,
+            visits.slot,
+            visits.schedule.tick[visits.row],
+            visits.keys[visits.row],
+            ground,
+            histories.begin,
+            histories.length,
+            histories.past.items,
+            events.first,
+            events.item,
+            events.next,
+            visits.world.release,
+            self.read,
+            self.predicted,
+            self.bias,
+            law.examination,
+            law.attraction,
+            response.consumed,
+            response.probability,
+            response.intensity,
+        )
+
+    def shares(self, visits: Visits) -> NDArray[np.float64]:
+        """(n, M) p* over what each visit may consume, visit by visit."""
+        histories, events = visits.histories, visits.histories.events
+        return visit_shares(
+            visits.slot,
+            visits.schedule.tick[visits.row],
+            histories.begin,
+            histories.length,
+            histories.past.items,
+            events.first,
+            events.item,
+            events.next,
+            visits.world.release,
+            self.read,
+            self.predicted,
+            self.bias,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays as safetensors."""
+        arrays = {"read": self.read, "predicted": self.predicted, "bias": self.bias}
+        save_file(
+            arrays | {"weights": self.sizes.weights, "effect": self.sizes.effect},
+            folder / "truth.safetensors",
+        )
+
+    @classmethod
+    def load(cls, folder: Path, report: TruthReport) -> Self:
+        """Read what :meth:`save` wrote."""
+        arrays = load_file(folder / "truth.safetensors")
+        sizes = SessionSizes(arrays.pop("weights"), arrays.pop("effect"))
+        return cls(**arrays, sizes=sizes, report=report)

@@ -1,0 +1,79 @@
+"""How a truth of class ``bag`` is fitted: the mark model of that name, its shrinkage chosen as that of any truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.intensity.bag import Bag, BagConfig
+from rimsim.intensity.shrinkage import Shrinkage
+from rimsim.market.consumers.truths.bag import BagTruth
+from rimsim.market.consumers.truths.held_out import judged
+
+if TYPE_CHECKING:
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.shrinkage import HeldOut
+    from rimsim.market.consumers.truths.contract import Candidate, TruthReport
+    from rimsim.market.consumers.truths.sizes import SessionSizes
+
+__all__ = ["fit_bag", "judge_bag"]
+
+
+class _Chosen(Bag):
+    """A bag whose shrinkage is given: a log in which users occur several times must not choose it for itself."""
+
+    @classmethod
+    def of(cls, gap: str, seed: int) -> _Chosen:
+        """A bag that is not fitted yet, on the processor."""
+        return cls(BagConfig(session_gap=gap, seed=seed, device="cpu"))
+
+    def judged(self, held: HeldOut, decay: float) -> Candidate:
+        """The candidate of a weight decay."""
+        (fit,) = self._fits(held.past, (decay,))
+        scores = self._scores(fit, held.states).astype(np.float64)
+        popular, _ = self._impersonal(held.past)
+        return judged(held, "bag", decay, scores, popular, self.config.session_gap)
+
+    def fit_as(self, log: EventLog, best: Candidate) -> _Chosen:
+        """Fit to a whole log with what was chosen."""
+        shrinkage = Shrinkage(best.ridge, best.personal, best.popularity, best.returning)
+        popular, returning = self._impersonal(log)
+        (fit,) = self._fits(log, (best.ridge,))
+        base = best.popularity * popular + best.returning * returning
+        self._keep(self._serving(fit, shrinkage, base, log))
+        return self
+
+
+def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Candidate:  # noqa: ARG001  # of all classes
+    """The candidate of a weight decay; the bag's width is its own, not ``rank``."""
+    return _Chosen.of(gap, seed).judged(held, ridge)
+
+
+def fit_bag(
+    log: EventLog,
+    about: EventLog,
+    best: Candidate,
+    *,
+    gap: str,
+    rank: int,
+    seed: int,
+    sizes: SessionSizes,
+    report: TruthReport,
+) -> BagTruth:
+    """The truth of a candidate.
+
+    Args:
+        log: What it is fitted to.
+        about: The log whose users it is about; a bag needs only their states.
+        best: What was chosen.
+        gap: A silence longer than this ends a session.
+        rank: Of no use to a bag.
+        seed: Seed of initial vectors and of what is read and what is foretold.
+        sizes: λ*.
+        report: How it was chosen.
+    """
+    del about, rank
+    model = _Chosen.of(gap, seed).fit_as(log, best)
+    read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
+    return BagTruth(read.copy(), predicted.T.copy(), bias.copy(), sizes, report)
