@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bag", "BagConfig"]
 
-_STRENGTHS = (3e-5, 1e-4, 3e-4, 1e-3)
+_STRENGTHS = (3e-5, 1e-4, 2e-4, 4e-4, 1e-3)
 _USUAL = 1e-4
 
 
@@ -38,9 +38,9 @@ class BagConfig(PersonalConfig):
     """Size and training of the bag."""
 
     width: int = Field(default=64, ge=1, description="Length of item vectors.")
-    steps: int = Field(default=200, ge=1, description="Steps of Adam in a fit.")
-    batch_size: int = Field(default=128, ge=1, description="Users a step.")
-    learning_rate: float = Field(default=0.03, gt=0, description="Largest step size in a fit.")
+    steps: int = Field(default=100, ge=1, description="Steps of Adam in a fit.")
+    batch_size: int = Field(default=256, ge=1, description="Users a step.")
+    learning_rate: float = Field(default=0.05, gt=0, description="Largest step size in a fit.")
     weight_decay: float | None = Field(
         default=None, ge=0, description="Penalty on squared vectors; none: chosen on later sessions."
     )

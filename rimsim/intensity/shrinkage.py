@@ -14,13 +14,13 @@ from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
 
-__all__ = ["HeldOut", "Shrinkage", "chosen", "weighted"]
+__all__ = ["HeldOut", "Shrinkage", "best_of", "chosen", "precision", "weighted"]
 
 _FEWEST = 20
 """Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
@@ -101,6 +101,8 @@ class Shrinkage:
     """Mean log-likelihood of what those users took, over what they had not consumed, nats an item."""
     impersonal_log_likelihood: float = 0.0
     """The same of the best logits with τ = 0."""
+    precision: float = 0.0
+    """Share of the ten best unconsumed items that those users took."""
     end_of_grid: bool = False
     """Whether an end of several strengths was chosen, so that a better one may lie beyond."""
 
@@ -113,7 +115,8 @@ class Shrinkage:
             f"{self.personal:.2f} personal, {self.popularity:.2f} popularity, {self.returning:.2f} returning"
         )
         nats = f"{self.log_likelihood:.3f} nats an item, {self.impersonal_log_likelihood:.3f} without the personal part"
-        return f"strength {self.strength:g}{where}; weights {weights}; {self.users} later sessions: {nats}"
+        found = f"{self.users} later sessions: precision {self.precision:.3f}, {nats}"
+        return f"strength {self.strength:g}{where}; weights {weights}; {found}"
 
 
 def weighted(
@@ -157,16 +160,40 @@ def weighted(
     return np.asarray(found.x, np.float64), -float(found.fun)
 
 
+def best_of(hits: Sequence[NDArray[np.float64]], likelihood: Sequence[float]) -> int:
+    """Which of several is to be taken: the likeliest of those whose slates are not told to be worse than the best ones.
+
+    The likelihood rewards what is true of the long tail, and slates show ten items; where the two disagree beyond one
+    standard error of the paired difference, slates decide.
+
+    Args:
+        hits: For each, (n,) precision of the same n users.
+        likelihood: For each, the log-likelihood of what they took.
+    """
+    first = hits[int(np.argmax([one.mean() for one in hits]))]
+    gaps = [first - one for one in hits]
+    close = [gap.mean() <= gap.std() / np.sqrt(len(gap)) for gap in gaps]
+    return max(np.flatnonzero(close).tolist(), key=lambda number: likelihood[number])
+
+
+def precision(held: HeldOut, logits: NDArray[np.float32], k: int = 10) -> NDArray[np.float64]:
+    """(n,) share of the k best unconsumed items (fewer in a smaller catalogue) that the user took."""
+    open_logits = np.where(held.consumed, -np.inf, logits)
+    k = min(k, logits.shape[1])
+    best = np.argpartition(-open_logits, k - 1, axis=1)[:, :k]
+    return np.take_along_axis(held.taken, best, axis=1).mean(1, dtype=np.float64)
+
+
 def chosen(
     held: HeldOut,
     scored: Iterable[tuple[float, NDArray[np.float32]]],
     log_popularity: NDArray[np.float64],
     log_returning: NDArray[np.float64],
 ) -> Shrinkage:
-    """The strength and the weights under which what held-out users took is most likely.
+    """The strength and the weights with which what held-out users took is best foretold (:func:`best_of`).
 
-    Popularity is among what can be chosen (τ = 0), so a model shrunk like this is no worse than popularity but for
-    chance. The weights are chosen anew for every strength.
+    The weights are chosen anew for every strength, by likelihood. Popularity is among what they can make (τ = 0), so a
+    model shrunk like this is no worse than popularity but for chance.
 
     Args:
         held: The held-out states.
@@ -177,11 +204,18 @@ def chosen(
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     _, without = weighted(held, base, (0.5, 0.5))
     found: list[Shrinkage] = []
-    start = (1.0, 0.5, 0.5)
+    hits: list[NDArray[np.float64]] = []
     for strength, scores in scored:
-        weights, value = weighted(held, (scores, *base), start)
+        weights, value = weighted(held, (scores, *base), (1.0, 0.5, 0.5))
         personal, popularity, returning = weights.tolist()
-        found.append(Shrinkage(strength, personal, popularity, returning, len(held), value, without))
-    best = int(np.argmax([one.log_likelihood for one in found]))
+        logits = personal * scores + (popularity * base[0] + returning * base[1])
+        hits.append(precision(held, logits))
+        one = Shrinkage(strength, personal, popularity, returning, len(held))
+        found.append(
+            dataclasses.replace(
+                one, log_likelihood=value, impersonal_log_likelihood=without, precision=float(hits[-1].mean())
+            )
+        )
+    best = best_of(hits, [one.log_likelihood for one in found])
     at_end = len(found) > 1 and best in {0, len(found) - 1}
     return dataclasses.replace(found[best], end_of_grid=at_end)
