@@ -20,7 +20,7 @@ from rimsim.intensity.folding import folded
 from rimsim.intensity.persistence import load
 from rimsim.intensity.personal import learned
 from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import HeldOut, Shrinkage, chosen, weighted
+from rimsim.intensity.shrinkage import HeldOut, Shrinkage, best_of, chosen, weighted
 from rimsim.testing import random_log
 
 HOUR = 3600.0
@@ -139,7 +139,7 @@ def test_the_weights_are_at_the_optimum():
     held = HeldOut.of(random_log(n_users=80), "30min", 0)
     source = np.random.default_rng(3)
     parts = (source.normal(size=held.taken.shape).astype(np.float32) + held.taken, held.taken.sum(0))
-    weights, value = weighted(held, parts, (1.0, 0.1))
+    weights, value = weighted(held, parts)
 
     def brute(w):
         logits = np.where(held.consumed, -np.inf, w[0] * parts[0] + w[1] * parts[1])
@@ -171,6 +171,15 @@ def test_the_best_strength_is_chosen_and_an_end_is_told():
     last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], popular, popular)
     assert (last.strength, last.end_of_grid) == (3.0, True)
     assert "an end of the grid" in last.line()
+
+
+def test_slates_decide_only_beyond_two_standard_errors():
+    """The likelier is taken while its slates may be as good, and not where they are told to be worse."""
+    source = np.random.default_rng(6)
+    good = source.random(400)
+    near, worse = good - 0.001 + 0.1 * source.normal(size=400), good - 0.05 + 0.1 * source.normal(size=400)
+    assert best_of([good, near, worse], [-3.0, -2.0, -1.0]) == 1
+    assert best_of([good, near], [-2.0, -3.0]) == 0
 
 
 def test_held_out_states_are_before_what_they_took():

@@ -38,7 +38,12 @@ class BagConfig(PersonalConfig):
     """Size and training of the bag."""
 
     width: int = Field(default=64, ge=1, description="Length of item vectors.")
-    steps: int = Field(default=100, ge=1, description="Steps of Adam in a fit.")
+    steps: int = Field(default=150, ge=1, description="Steps of Adam in a fit.")
+    further_steps: int = Field(
+        default=40,
+        ge=1,
+        description="Steps from one weight decay of the grid to the next, where it is chosen.",
+    )
     batch_size: int = Field(default=256, ge=1, description="Users a step.")
     learning_rate: float = Field(default=0.05, gt=0, description="Largest step size in a fit.")
     weight_decay: float | None = Field(
@@ -74,10 +79,10 @@ class Bag(PersonalModel[BagConfig]):
             self.device
         )
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
-        begin = Tables(drawn[0], drawn[1], bias.to(self.device))
+        tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
         for decay in strengths:
-            cycle = Cycle(config.steps, config.batch_size, config.learning_rate, decay, config.seed)
-            tables = trained(begin, cells, cycle)
+            cycle = Cycle(steps, config.batch_size, config.learning_rate, decay, config.seed)
+            tables, steps = trained(tables, cells, cycle), config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
     def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:

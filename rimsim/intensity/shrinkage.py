@@ -119,9 +119,12 @@ class Shrinkage:
         return f"strength {self.strength:g}{where}; weights {weights}; {found}"
 
 
-def weighted(
-    held: HeldOut, parts: tuple[NDArray[np.float32], ...], start: tuple[float, ...]
-) -> tuple[NDArray[np.float64], float]:
+def _total(part: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
+    """Σ part·weight, added up in rows and then in float64."""
+    return float((part * weight).sum(1).sum(dtype=np.float64))
+
+
+def weighted(held: HeldOut, parts: tuple[NDArray[np.float32], ...]) -> tuple[NDArray[np.float64], float]:
     """The weights w ≥ 0 that make softmax(Σ_i w_i·part_i) over unconsumed items most likely.
 
     The problem is concave. Each label counts alike.
@@ -129,23 +132,24 @@ def weighted(
     Args:
         held: The held-out states.
         parts: Logits, each (n, M) or (M,).
-        start: First guess.
 
     Returns:
         (len(parts),) weights, and the mean log-likelihood of a label, nats.
     """
     labels = float(held.taken.sum())
-    rows = [slice(a, a + _ROWS) for a in range(0, len(held), _ROWS)]
-    wide = [part if part.ndim == 2 else np.broadcast_to(part, held.taken.shape) for part in parts]
-    blocks = [np.stack([part[span] for part in wide]) for span in rows]
-    observed = sum(
-        np.einsum("pnm,nm->p", b, held.taken[s], dtype=float) for b, s in zip(blocks, rows, strict=True)
-    )
+    spans = [slice(a, a + _ROWS) for a in range(0, len(held), _ROWS)]
+    # In units of its own spread every part is found in as few iterations, whatever its scale.
+    spread = np.array([float(part.std()) or 1.0 for part in parts])
+    units = [part / np.float32(unit) for part, unit in zip(parts, spread, strict=True)]
+    wide = [np.broadcast_to(part, held.taken.shape) for part in units]
+    observed = np.array([_total(part, held.taken) for part in wide])
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, slope = -float(weights @ observed), -np.asarray(observed, np.float64)
-        for block, span in zip(blocks, rows, strict=True):
-            logits = np.tensordot(weights.astype(np.float32), block, 1)
+        value, slope = -float(weights @ observed), -observed
+        for span in spans:
+            logits = np.zeros_like(held.taken[span])
+            for weight, part in zip(weights.tolist(), wide, strict=True):
+                logits += np.float32(weight) * part[span]
             logits[held.consumed[span]] = -np.inf
             top = logits.max(1, keepdims=True)
             share = np.exp(logits - top)
@@ -153,18 +157,19 @@ def weighted(
             count = held.taken[span].sum(1)
             value += float(count @ (top[:, 0] + np.log(norm)))
             share *= (count / norm).astype(np.float32)[:, None]
-            slope = slope + np.einsum("pnm,nm->p", block, share, dtype=float)
+            slope = slope + np.array([_total(part[span], share) for part in wide])
         return value / labels, slope / labels
 
-    found = minimize(loss, np.array(start), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(parts))
-    return np.asarray(found.x, np.float64), -float(found.fun)
+    start, bounds = np.full(len(parts), 0.5), [(0, None)] * len(parts)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x / spread, np.float64), -float(found.fun)
 
 
 def best_of(hits: Sequence[NDArray[np.float64]], likelihood: Sequence[float]) -> int:
     """Which of several is to be taken: the likeliest of those whose slates are not told to be worse than the best ones.
 
-    The likelihood rewards what is true of the long tail, and slates show ten items; where the two disagree beyond one
-    standard error of the paired difference, slates decide.
+    The likelihood rewards what is true of the long tail, and slates show ten items; where the two disagree beyond two
+    standard errors of the paired difference, slates decide.
 
     Args:
         hits: For each, (n,) precision of the same n users.
@@ -172,8 +177,8 @@ def best_of(hits: Sequence[NDArray[np.float64]], likelihood: Sequence[float]) ->
     """
     first = hits[int(np.argmax([one.mean() for one in hits]))]
     gaps = [first - one for one in hits]
-    close = [gap.mean() <= gap.std() / np.sqrt(len(gap)) for gap in gaps]
-    return max(np.flatnonzero(close).tolist(), key=lambda number: likelihood[number])
+    close = [gap.mean() <= 2.0 * gap.std() / np.sqrt(len(gap)) for gap in gaps]
+    return int(np.argmax(np.where(close, likelihood, -np.inf)))
 
 
 def precision(held: HeldOut, logits: NDArray[np.float32], k: int = 10) -> NDArray[np.float64]:
@@ -181,7 +186,8 @@ def precision(held: HeldOut, logits: NDArray[np.float32], k: int = 10) -> NDArra
     open_logits = np.where(held.consumed, -np.inf, logits)
     k = min(k, logits.shape[1])
     best = np.argpartition(-open_logits, k - 1, axis=1)[:, :k]
-    return np.take_along_axis(held.taken, best, axis=1).mean(1, dtype=np.float64)
+    hits: NDArray[np.float64] = np.take_along_axis(held.taken, best, axis=1).mean(1, dtype=np.float64)
+    return hits
 
 
 def chosen(
@@ -202,11 +208,11 @@ def chosen(
         log_returning: (M,) the same in later sessions.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
-    _, without = weighted(held, base, (0.5, 0.5))
+    _, without = weighted(held, base)
     found: list[Shrinkage] = []
     hits: list[NDArray[np.float64]] = []
     for strength, scores in scored:
-        weights, value = weighted(held, (scores, *base), (1.0, 0.5, 0.5))
+        weights, value = weighted(held, (scores, *base))
         personal, popularity, returning = weights.tolist()
         logits = personal * scores + (popularity * base[0] + returning * base[1])
         hits.append(precision(held, logits))
