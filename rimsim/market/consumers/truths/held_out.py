@@ -47,7 +47,7 @@ def judged(
     parts = tuple(
         np.asarray(part, np.float32) for part in (personal, popular, log_returning(held.past, gap, PRIOR))
     )
-    weights, _ = weighted(held, parts, (1.0, 0.5, 0.5))
+    weights, _ = weighted(held, parts)
     found = weights[0] * personal + (weights[1] * parts[1] + weights[2] * parts[2])
     own, popularity, returning = weights.tolist()
     likelihood, precision = worth(held, found)
