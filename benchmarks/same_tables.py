@@ -128,7 +128,7 @@ from pathlib import Path
 
 import numpy as np
 
-TABLES = "rounds ledger arrivals required prices adoption catalogue sweep backtest".split()
+TABLES = "rounds ledger arrivals required prices reliability adoption catalogue sweep backtest".split()
 
 
 def content(table):

@@ -72,7 +72,7 @@ def test_the_likelihood_is_the_sum_over_impressions():
     shown, draw = _small()
     theta, item = draw.normal(0, 0.5, 3), draw.normal(0, 0.5, 7)
     total = (theta[0] / 3) ** 2 / 2 + (theta[1] / 3) ** 2 / 2 + ((theta[2] - 1) / 0.5) ** 2 / 2
-    total += ((item / 0.3) ** 2).sum() / 2
+    total += ((item / 0.1) ** 2).sum() / 2
     for y, score, examined, taken, number in zip(
         shown.item, shown.score, shown.examination, shown.taken, shown.round, strict=True
     ):
@@ -142,17 +142,15 @@ def test_scores_that_are_none_are_refused():
         fit_layer(dataclasses.replace(shown, score=np.full(300, np.nan)), 7)
 
 
-def test_a_layer_is_taken_off_again():
-    """λ comes back from λ', entry by entry, down to the floor."""
+def test_the_layer_is_its_formula():
+    """Entry by entry; what is below the floor is taken for the floor."""
     draw = np.random.default_rng(3)
     layer = ImpressionLayer(-0.7, 0.4, draw.normal(0, 0.3, 6))
     given = np.exp(draw.normal(-3, 2, (5, 6)))
     given[0, 0] = 0.0
     laid = layer.apply_(torch.from_numpy(given.astype(np.float32))).numpy().astype(np.float64)
-    back = layer.without(np.broadcast_to(np.arange(6), (5, 6)), laid)
-    assert back == pytest.approx(np.maximum(given, FLOOR), rel=1e-4)
-    formula = np.exp(-0.7 + 0.4 * np.log(given[1:]) + layer.item)
-    assert laid[1:] == pytest.approx(formula, rel=1e-5)
+    formula = np.exp(-0.7 + 0.4 * np.log(np.maximum(given, FLOOR)) + layer.item)
+    assert laid == pytest.approx(formula, rel=1e-5)
 
 
 def test_an_entry_does_not_hang_on_its_neighbours():

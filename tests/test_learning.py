@@ -12,10 +12,10 @@ from small_markets import SMALL, small_replay, small_scenario
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
 from rimsim.intensity import Calibrated
-from rimsim.intensity.impressions import ImpressionLayer, Impressions, fit_layer
+from rimsim.intensity.impressions import Impressions, fit_layer
 from rimsim.market import Market, MarketState
 from rimsim.market.learning import positions_of
-from rimsim.market.past_states import always
+from rimsim.market.past_states import always, cross_fitted
 from rimsim.scenarios import compare
 
 LEARNER = PlatformConfig(model="als-hp", learning="impressions")
@@ -41,38 +41,47 @@ def _ledgers(market):
     return pd.concat(tables, ignore_index=True)
 
 
+def _scores(market, models):
+    """(n, k) what models say of what the last closed round showed."""
+    ledger = market.closed[-1].ledger
+    score = np.full(ledger.item.shape, np.nan)
+    for chunk in market.closed[-1].states.scored_by(models):
+        items = ledger.item[chunk.index]
+        found = np.take_along_axis(chunk.intensity.numpy(), np.maximum(items, 0), 1)
+        score[chunk.index] = np.where(items >= 0, found, np.nan)
+    return score
+
+
+@pytest.mark.parametrize("calibration", ["cross-fitted", "seen"])
 @pytest.mark.parametrize("rounds", [1, 2, None])
-def test_the_layer_is_fitted_to_the_windows_ledgers(rounds):
-    """Each round's layer equals a fit on the saved tables, from which the layers of their time are taken off."""
-    platform = dataclasses.replace(LEARNER, log_window=LogWindow(rounds=rounds, warmup="none"))
-    config = _small("clones", platform=platform, rounds=4)
-    market, agent = Market(config), make_agent("relevance")
-    layers, parts = [ImpressionLayer.identity(market.n_items)], []
-    while not market.done:
+def test_the_layer_is_fitted_to_the_windows_ledgers(rounds, calibration):
+    """Each round's layer equals a fit on the saved tables, with scores of the models that score past states."""
+    window = LogWindow(rounds=rounds, warmup="none")
+    platform = dataclasses.replace(LEARNER, log_window=window, calibration=calibration)
+    market, agent = Market(_small("clones", platform=platform, rounds=4)), make_agent("relevance")
+    parts = []
+    for _ in range(3):
+        before = market.model
         play_round(market, agent)
+        models = always(market.model.model)
+        if calibration == "cross-fitted":
+            models = cross_fitted(platform, market.world.past, market._past, before, 0)
         table = market.closed[-1].ledger.table("a", 0, market.closed[-1].number)
-        intensity = table["intensity"].to_numpy(np.float64)
-        item = table["item"].to_numpy(np.int64)
-        parts.append(
-            Impressions(
-                item,
-                layers[-1].without(item, intensity).astype(np.float32).astype(np.float64),
-                3.0 * 0.85 ** (table["position"].to_numpy() - 1),
-                table["consumed"].to_numpy(),
-                table["round"].to_numpy(),
-            )
+        score = _scores(market, models)[market.closed[-1].ledger.item >= 0]
+        position = table["position"].to_numpy() - 1
+        columns = (
+            table["item"].to_numpy(np.int64),
+            score,
+            3.0 * 0.85**position,
+            table["consumed"].to_numpy(),
         )
-        if market.done:
-            break
-        window = parts[-rounds:] if rounds else parts
+        parts.append(Impressions(*columns, table["round"].to_numpy()))
+        kept = parts[-rounds:] if rounds else parts
         names = [field.name for field in dataclasses.fields(Impressions)]
-        whole = Impressions(*(np.concatenate([getattr(part, name) for part in window]) for name in names))
+        whole = Impressions(*(np.concatenate([getattr(part, name) for part in kept]) for name in names))
         expected, found = fit_layer(whole, market.n_items), market.model.layer
         assert found.slope == pytest.approx(expected.slope, rel=1e-4)
         assert found.level + found.item == pytest.approx(expected.level + expected.item, rel=1e-4, abs=1e-4)
-        layers.append(found)
-    assert len(layers) == 4
-    assert isinstance(market.model, Calibrated)
 
 
 @pytest.mark.parametrize("kind", ["clones", "cold-start", "replay"])

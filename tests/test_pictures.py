@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from rimsim import measures
-from rimsim.scenarios.pictures import front, loop, messages, prices, style
+from rimsim.scenarios.pictures import front, loop, messages, prices, reliability, style
 from rimsim.scenarios.pictures import tables as picture_tables
 
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
@@ -42,7 +42,7 @@ def _shown(agent: str, seed: int, number: int, *, n: int, k: int, m: int):
 
 
 def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.PictureTables:
-    metric_rows, ledgers, arrivals, prices = [], [], [], []
+    metric_rows, ledgers, arrivals, prices, curves = [], [], [], [], []
     required = {
         (seed, number): np.full(m, n * k // (2 * m)) for seed in range(seeds) for number in range(rounds)
     }
@@ -64,6 +64,9 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.Pictu
                 }
                 metric_rows += [{**key, "metric": name, "value": value} for name, value in values.items()]
                 arrivals.append(pd.DataFrame({**key, "arrival": np.arange(n), "ground_intensity": intensity}))
+                curve = measures.reliability(1.5 * worth, worth > 0.3)
+                sums = {name: getattr(curve, name) for name in ("exposures", "predicted", "consumed")}
+                curves.append(pd.DataFrame({**key, "decile": np.arange(1, 11), **sums}))
                 prices.append(pd.DataFrame({**key, "item": np.arange(m), "price": price, "cost": 4.0}))
                 ledgers.append(
                     pd.DataFrame(
@@ -83,6 +86,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.Pictu
         required=required,
         arrivals=pd.concat(arrivals, ignore_index=True),
         prices=pd.concat(prices, ignore_index=True),
+        reliability=pd.concat(curves, ignore_index=True),
         popularity=np.arange(m)[::-1].copy(),
     )
 
@@ -240,6 +244,25 @@ def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
     for row in found[(found["agent"] == "rim-dual") & (found["seed"] == 1)].itertuples():
         mine = price[6 * (row.decile - 1) : 6 * row.decile]
         assert row.value == pytest.approx(mine.mean() / 4.0)
+
+
+def test_reliability_is_what_was_predicted_against_what_came(market):
+    """Decile by decile over late rounds and seeds, an exposure; the title's ratio is that of the sums."""
+    found = reliability.reliability_deciles(market)
+    mine = market.reliability[
+        (market.reliability["agent"] == "rim-dual") & (market.reliability["round"] == 2)
+    ]
+    for row in found[found["agent"] == "rim-dual"].itertuples():
+        cells = mine[mine["decile"] == row.decile]
+        assert row.predicted == pytest.approx(cells["predicted"].sum() / cells["exposures"].sum())
+        assert row.actual == pytest.approx(cells["consumed"].sum() / cells["exposures"].sum())
+    assert not any(found["agent"].str.endswith("-frozen"))
+    last = market.reliability[
+        (market.reliability["agent"] == "relevance") & (market.reliability["round"] == 2)
+    ]
+    ratio = last["predicted"].sum() / last["consumed"].sum()
+    assert f"{ratio:.2f} with relevance" in _texts(reliability.reliability(market))
+    assert reliability.reliability(replace(market, reliability=None)) is None
 
 
 def test_delivery_counts_exposures_over_the_arrivals(market):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim.intensity.calibrated import Calibrated
-from rimsim.intensity.contract import layer_of
 from rimsim.intensity.impressions import Impressions, fit_layer
+from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.impressions import ImpressionLayer
     from rimsim.market.consumers.contract import Consumer
     from rimsim.market.ledger import Ledger
+    from rimsim.market.records import ScoredStates
 
 __all__ = ["Shown", "inverse_propensity_weights", "laid_over", "layer_from", "positions_of"]
 
@@ -33,27 +35,30 @@ class Shown:
     """(n, k) items; −1 where a position stayed empty."""
     taken: NDArray[np.bool_]
     """(n, k) whether each was consumed."""
-    score: NDArray[np.float32]
-    """(n, k) λ(x,y) at the decision, of the model that served without its layer; NaN where a position is empty."""
     propensity: NDArray[np.float32]
     """(n, k) inclusion probability at the decision; NaN for a deterministic agent, or where showing causes nothing."""
+    score: NDArray[np.float32]
+    """(n, k) λ(x,y) without a layer, of the models that were updated after the round; NaN before, or where empty."""
 
     @classmethod
-    def of(cls, ledger: Ledger, served: IntensityModel, *, causes: bool) -> Shown:
+    def of(cls, ledger: Ledger, *, causes: bool) -> Shown:
         """What a round's ledger holds of it.
 
         Args:
             ledger: The ledger of a round that is over.
-            served: The model that served it.
             causes: Visitors consume because they are shown; otherwise a propensity says nothing of what they do.
         """
-        _, layer = layer_of(served)
-        score = ledger.intensity
-        if layer is not None:
-            item, intensity = ledger.item.astype(np.int64), ledger.intensity.astype(np.float64)
-            score = layer.without(item, intensity).astype(np.float32)
-        propensity = ledger.propensity if causes else np.full_like(ledger.propensity, np.nan)
-        return cls(ledger.item, ledger.consumed, score, propensity)
+        nothing = np.full(ledger.item.shape, np.nan, np.float32)
+        return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing)
+
+    def scored(self, states: ScoredStates) -> Shown:
+        """With the scores that the states of the round's arrivals have of what was shown."""
+        score = np.full(self.item.shape, np.nan, np.float32)
+        for chunk in states:
+            items = self.item[chunk.index].astype(np.int64)
+            found = at_items(chunk.relevance, items) * chunk.ground_intensity.cpu().numpy()[:, None]
+            score[chunk.index] = np.where(items >= 0, found, np.nan)
+        return dataclasses.replace(self, score=score)
 
 
 def positions_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from rimsim.market.past_states import (
     always,
     cross_fitted,
     session_scores,
+    under,
 )
 from rimsim.market.platform import PastRound, training_log
 from rimsim.market.records import Feedback, RoundView, as_slates
@@ -156,6 +158,8 @@ class Market:
         self.done = False
         self._past: list[PastRound] = []
         self._before: IntensityModel | None = None
+        self._judges: FoldModels | None = None
+        """What scored the last round's impressions, until its states are to be scored too."""
         self._log_counts = np.bincount(self.world.past.item, minlength=self.n_items)
         self._past_states: StateScores = self._first_states()
         self._clock = Clock(int(ticks(self.world.opening)))
@@ -374,7 +378,7 @@ class Market:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
         opened = self.open
         learns = self.retrain and self.config.platform.learning != "consumed"
-        shown = Shown.of(opened.ledger, self.model, causes=not opened.hits_only) if learns else None
+        shown = Shown.of(opened.ledger, causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
         self._forget()
@@ -412,10 +416,18 @@ class Market:
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         if platform.learning == "impressions":
+            self._past[-1] = self._with_scores(self._past[-1], model)
             rounds = self._past[-(platform.log_window.rounds or len(self._past)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
             layer = layer_from(shown, positions_of(self.config, self.consumer), self.n_items)
         return laid_over(model, layer)
+
+    def _with_scores(self, past: PastRound, model: IntensityModel) -> PastRound:
+        """The last round with scores of what it showed, by the models that score its states for prices."""
+        if past.shown is None:
+            return past
+        self._judges = self._judges_of(model)
+        return dataclasses.replace(past, shown=past.shown.scored(self._states_of(past, self._judges)))
 
     def _forget(self) -> None:
         """Let go of rounds that neither the log window nor the prices look at."""
@@ -438,17 +450,17 @@ class Market:
 
     def _last_states(self) -> StateScores:
         """The states of the last round, with the models that score them for the prices of the next."""
-        models = always(self.model)
-        if self.retrain and self._crosses:
-            models = cross_fitted(
-                self.config.platform,
-                self.world.past,
-                self._past,
-                self._before or self.model,
-                self.seeds.model,
-                layer_of(self.model)[1],
-            )
-        return self._states_of(self._past[-1], models)
+        model, layer = layer_of(self.model)
+        judges = self._judges or self._judges_of(model)
+        self._judges = None
+        return self._states_of(self._past[-1], under(judges, layer))
+
+    def _judges_of(self, model: IntensityModel) -> FoldModels:
+        """The models without a layer that score the last round's states, once ``model`` is what serves next."""
+        if not (self.retrain and self._crosses):
+            return always(model)
+        before = self._before or self.model
+        return cross_fitted(self.config.platform, self.world.past, self._past, before, self.seeds.model)
 
     @property
     def _crosses(self) -> bool:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 
-__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "session_scores"]
+__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "session_scores", "under"]
 
 _ENCODED = 32 * BLOCK
 """States that are encoded at once."""
@@ -135,34 +135,32 @@ def always(model: IntensityModel) -> FoldModels:
 
 
 def cross_fitted(
-    platform: PlatformConfig,
-    warmup: EventLog,
-    past: list[PastRound],
-    before: IntensityModel,
-    seed: int,
-    layer: ImpressionLayer | None = None,
+    platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
-    """A model for each fold of users that has not seen what that fold did in the last round.
+    """A model for each fold of users that has not seen what that fold did in the last round; none has a layer.
 
     Both are retrained, when first asked for, from the model that served that round.
-
-    Args:
-        platform: The platform of the scenario.
-        warmup: The warm-up log.
-        past: The rounds that are kept, oldest first.
-        before: The model that served the last of them.
-        seed: Model seed.
-        layer: Laid over both, so that prices are in the unit of the model that will serve; None: none.
     """
     kept, stop = list(past), past[-1].schedule.stop
     base, _ = layer_of(before)
 
     @lru_cache(maxsize=1)
     def models() -> tuple[IntensityModel, ...]:
-        logs = [training_log(platform, warmup, kept, stop, seed, without_fold=fold) for fold in (0, 1)]
-        return tuple(laid_over(updated(base, log, ground=platform.retrain_ground), layer) for log in logs)
+        return tuple(
+            updated(
+                base,
+                training_log(platform, warmup, kept, stop, seed, without_fold=fold),
+                ground=platform.retrain_ground,
+            )
+            for fold in (0, 1)
+        )
 
     return models
+
+
+def under(models: FoldModels, layer: ImpressionLayer | None) -> FoldModels:
+    """The models under a layer, so that what they score is in the unit of the model that serves under it."""
+    return lambda: tuple(laid_over(model, layer) for model in models())
 
 
 def session_scores(

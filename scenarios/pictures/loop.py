@@ -22,6 +22,7 @@ from rimsim.scenarios.pictures.messages import (
     subject,
 )
 from rimsim.scenarios.pictures.prices import delivery, prices
+from rimsim.scenarios.pictures.reliability import reliability
 from rimsim.scenarios.pictures.style import (
     bars,
     draw,
@@ -368,5 +369,6 @@ PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {
     "requirement": requirement,
     "prices": prices,
     "delivery": delivery,
+    "reliability": reliability,
 }
 """File name (without ``.png``) → what draws it; None where the tables do not hold the data."""

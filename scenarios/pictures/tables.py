@@ -58,6 +58,9 @@ class PictureTables:
     it, also of arrivals that were shown nothing."""
     prices: pd.DataFrame | None = None
     """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
+    reliability: pd.DataFrame | None = None
+    """Columns agent, seed, round, decile, exposures, predicted, consumed: predicted and actual consumptions of shown
+    items, by decile of the predicted ones."""
     popularity: NDArray[np.int64] | None = None
     """(M,) events of each item in the warm-up log."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
@@ -79,11 +82,13 @@ def picture_tables(run: Run) -> PictureTables:
             return table
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
-    ledger = prices = None
+    ledger = prices = reliability = None
     with suppress(RunFolderError):
         ledger = shown(run.ledger)
     with suppress(RunFolderError):
         prices = shown(run.prices)
+    with suppress(RunFolderError):  # a run of an earlier version
+        reliability = shown(run.reliability)
     events = run.catalogue["events"].to_numpy(np.int64)
     n_items = len(events)
     return PictureTables(
@@ -93,6 +98,7 @@ def picture_tables(run: Run) -> PictureTables:
         required=_required(run, n_items),
         arrivals=shown(run.arrivals),
         prices=prices,
+        reliability=reliability,
         popularity=events,
         measures=run.measures,
     )

@@ -21,9 +21,10 @@ _ORDER = {
     "required": ["seed", "round", "item"],
     "ledger": ["agent", "seed", "round", "time", "arrival", "position"],
     "prices": ["agent", "seed", "round", "item"],
+    "reliability": ["agent", "seed", "round", "decile"],
 }
 """Table of a comparison → the columns that its rows are ordered by."""
-_OPTIONAL = ("ledger", "prices")
+_OPTIONAL = ("ledger", "prices", "reliability")
 """Tables that not every comparison has."""
 
 

@@ -211,6 +211,11 @@ class Run:
         return self._table("prices")
 
     @cached_property
+    def reliability(self) -> pd.DataFrame:
+        """Columns agent, seed, round, decile (1 = least predicted), exposures, predicted, consumed: of shown items."""
+        return self._table("reliability")
+
+    @cached_property
     def adoption(self) -> pd.DataFrame:
         """Columns agent, seed, item, duration (arrivals from release to first consumption), observed."""
         return self._table("adoption")

@@ -15,7 +15,14 @@ from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, warm_model
-from rimsim.measures import MEASURES, late_means, measured, own_measures
+from rimsim.measures import (
+    MEASURES,
+    late_means,
+    measured,
+    own_measures,
+    predicted_consumption,
+    reliability,
+)
 from rimsim.scenarios.store.run_folder import FAILURES
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import ClosedRound
+    from rimsim.measures import RoundFacts
     from rimsim.scenarios.execution.arm import Arm
 
 __all__ = ["open_round", "prepare", "run_arm", "value_opening"]
@@ -132,11 +140,13 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             proof = certified(closed, price, bound_price) if arm.certify else None
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
-            values = measured(shared.round(closed, first, adoption.times(), proof), measures.values())
+            facts = shared.round(closed, first, adoption.times(), proof)
+            values = measured(facts, measures.values())
             figures.append(
                 _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
             )
             _write_round(arm, closed, price)
+            _write_reliability(arm, facts)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
             tracker.round(
                 RoundRecord(
@@ -184,6 +194,20 @@ def _write_round(arm: Arm, closed: ClosedRound, price: NDArray[np.float64] | Non
     if price is not None:
         prices = {"item": np.arange(len(price)), "price": price, "cost": closed.cost}
         write_table(folder / "prices" / name, _table(arm, number, prices))
+
+
+def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
+    filled = facts.slates >= 0
+    chance = predicted_consumption(facts.intensity, facts.examination)
+    curve = reliability(chance[filled], facts.consumed[filled])
+    columns = {
+        "decile": 1 + np.arange(len(curve.exposures)),
+        "exposures": curve.exposures,
+        "predicted": curve.predicted,
+        "consumed": curve.consumed,
+    }
+    table = _table(arm, facts.round, columns)
+    write_table(arm.folder / "reliability" / f"{arm.part}-{facts.round:03d}.parquet", table)
 
 
 def _hyperparameters(
