@@ -38,7 +38,7 @@ from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.store.run_folder import versions
 from rimsim.scenarios.study.gather import gather
 from rimsim.scenarios.study.plan import Request, planned
-from rimsim.scenarios.study.play import run_arm
+from rimsim.scenarios.study.play import run_arm, value_opening
 from rimsim.scenarios.study.run import begin, resume
 
 FAULTY = Path(__file__).with_name("faulty_agents.py")
@@ -93,6 +93,7 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     (plan,) = planned(folder, config, {}, Request(agents, 1, [], certify=True, ledger=True)).plans
     begin(plan, "test")
     (arm,) = plan.arms
+    value_opening(arm)
     away = replace(arm, folder=tmp_path / "nowhere")
     sent, rounds = [0], []
     while sent[-1] is not None:
