@@ -12,7 +12,7 @@ import pytest
 from small_markets import small_scenario
 
 from rimsim.config import ArrivalsConfig, override, to_plain
-from rimsim.errors import ArmsError, ConfigError, MarketError
+from rimsim.errors import ConfigError, MarketError, RimsimError
 from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals.clones import Clones
@@ -242,12 +242,12 @@ class Mine:
     ],
 )
 def test_a_slip_in_a_consumer_is_told(tmp_path, monkeypatch, right, wrong, message):
-    """A consumer that raises or answers in another shape ends its arms with a sentence; a right one sells a fifth."""
+    """A consumer that raises or answers in another shape ends the run with a sentence; a right one sells a fifth."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(CONSUMER.replace(right, wrong))
     config = override(small_scenario(rounds=1), {"consumer.kind": "mine.py:Mine"})
     if message is not None:
-        with pytest.raises(ArmsError, match=message):
+        with pytest.raises(RimsimError, match=message):
             compare(config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
         return
     run = compare(config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])

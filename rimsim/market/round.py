@@ -248,7 +248,7 @@ class OpenRound:
         if self.capacity is not None:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
         visits = self.visits(rows)
-        response, organic = self._response(visits, slates.items), self._organic(visits)
+        response, organic = self.respond(visits, slates.items), self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.exposure)
         if not self.hits_only and np.count_nonzero(response.consumed):
@@ -262,7 +262,7 @@ class OpenRound:
         self.served += len(rows)
         return slates.items, response.consumed
 
-    def _response(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
         """What visits make of their slates.
 
         Raises:

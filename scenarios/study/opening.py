@@ -47,7 +47,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
         revealed = dataclasses.replace(states, true_intensity=true)
         for number, agent in enumerate(agents):
             slates = np.asarray(agent.act(revealed))
-            total[number] += market.consumer.respond(visits, slates).probability.sum()
+            total[number] += market.open.respond(visits, slates).probability.sum()
         visits_valued += len(states)
     return pd.DataFrame(
         {"agent": AT_OPENING, "seed": np.int64(seed), "utility": total / max(visits_valued, 1)}
