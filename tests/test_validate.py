@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rimsim import rng
 from rimsim.data import load
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity import UserStates
+from rimsim.intensity.examples import session_examples
+from rimsim.intensity.registry import make
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
@@ -22,6 +25,7 @@ from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
 from rimsim.scenarios.validating.evidence import Setting, gather, true_shares, utilities
 from rimsim.scenarios.validating.judged import Chance, judged, scores_of
+from rimsim.scenarios.validating.rates import rate_of_ground
 from rimsim.scenarios.validating.tables import COLUMNS
 
 USERS, ITEMS = 150, 60
@@ -286,6 +290,25 @@ def test_distances_of_distributions():
         3,
     ]
     assert total_variation(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.25, 0.5])) == 0.5
+
+
+def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
+    """λ of every session comes from a fit to the half of the users without its own; totals and tenths by hand."""
+    found = rate_of_ground("visits", log, "30min", "cpu")
+    half = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(USERS)) < 0.5
+    assert 0 < half.sum() < USERS
+    examples = session_examples(log, "30min")
+    rate = np.empty(len(examples.counts))
+    for side in (half, ~half):
+        ground = make("visits").ground.fit(log.rows(side[log.user]))
+        for row in np.flatnonzero(~side[examples.user]):
+            rate[row] = float(ground.intensity(examples.states.take([row]))[0])
+    first = examples.states.lengths == 0
+    for name, rows in (("", first | True), ("_first", first), ("_later", ~first)):
+        assert found[f"rate_ratio{name}"] == pytest.approx(
+            rate[rows].sum() / examples.counts[rows].sum(), rel=1e-4
+        )
+    assert found["rate_predicted_10"] > found["rate_predicted_1"]
 
 
 def test_truth_shares_are_over_what_may_be_shown(law, cut):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rimsim.intensity.registry import parts
 from rimsim.scenarios.report.agreement import agreement_sentence, short, signed, unfit_sentence
 from rimsim.scenarios.validating.evidence import ORACLE
+from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def conclusions(
     may = [
         (
             f"Held-out later sessions of {users:,} users settle {settled} of {all_pairs} pairs of models: the "
-            f"difference of their precision is beyond its 95 % interval over users. The other {all_pairs - settled} "
-            "are too alike to be told apart on this log, and no order of them may be concluded from a market either."
+            f"difference of their precision is beyond its 95 % interval over users.{_alike(all_pairs - settled)}"
         )
     ]
     may_not: list[str] = []
@@ -76,6 +76,15 @@ def conclusions(
     good, bad = _bestsellers(config, pairs[pairs["truth"] == next(iter(by_truth))])
     also_good, also_bad = _rates(table)
     return Conclusions((*may, *good, *also_good), (*may_not, *bad, *also_bad))
+
+
+def _alike(pairs: int) -> str:
+    if not pairs:
+        return ""
+    return (
+        f" The other {pairs} are too alike to be told apart on this log: no order of them may be concluded from a "
+        "market either."
+    )
 
 
 def _wrong(truth: str, pairs: pd.DataFrame) -> list[str]:
@@ -144,18 +153,15 @@ def _rates(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Whether λ is a count on held-out sessions."""
     good: list[str] = []
     bad: list[str] = []
-    for metric, names in (("truth", "truth"), ("model", "model")):
-        rows = table[table["metric"].isin(("rate_ratio", "rate_rank_correlation")) & (table[metric] != "")]
-        for name, of_name in rows.groupby(names, sort=False):
-            mean = of_name.groupby("metric")["value"].mean()
-            ratio, rank = float(mean["rate_ratio"]), float(mean["rate_rank_correlation"])
-            symbol = "λ*" if metric == "truth" else "λ"
-            calibrated = _CALIBRATED[0] <= ratio <= _CALIBRATED[1]
-            text = (
-                f"{symbol} of `{name}`, fitted to the past, expects {ratio:.2f} times the events of held-out sessions "
-                f"(rank correlation {signed(rank)})"
-            )
-            (good if calibrated else bad).append(f"{text}{'' if calibrated else ': it is no count of them'}.")
+    for name, figures in rate_curves(table).items():
+        ratios = (figures[name] for name in ("rate_ratio", "rate_ratio_first", "rate_ratio_later"))
+        calibrated = all(_CALIBRATED[0] <= ratio <= _CALIBRATED[1] for ratio in ratios)
+        text = (
+            f"{name} expects {short(figures['rate_ratio'])} times the events of sessions that it was not fitted to "
+            f"(first ones {short(figures['rate_ratio_first'])}, later ones {short(figures['rate_ratio_later'])}; rank "
+            f"correlation {signed(figures['rate_rank_correlation'])})"
+        )
+        (good if calibrated else bad).append(f"{text}{'' if calibrated else ': it is no count of them'}.")
     return good, bad
 
 

@@ -15,6 +15,7 @@ from rimsim.scenarios.validating.evidence import true_shares
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.intensity.examples import CountExamples
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.cuts import Cut
 
@@ -32,20 +33,22 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Which quantiles are written."""
 
 
-def logged(cut: Cut) -> dict[str, float]:
-    """Quantiles of the sizes of the drawn sessions and of the popularity of the items taken in them, as logged.
+def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
+    """Quantiles of the sizes of sessions and of the popularity of the items taken in drawn ones, as logged.
 
     Args:
         cut: The cut.
+        sessions: All sessions of the log; the drawn ones are smaller than others, since 30 % of their users' events lie
+            before them.
 
     Returns:
         Metric → value; the popularity of an item is its events in the past, and genre shares are by
         :func:`rimsim.measures.genre_shares`.
     """
-    return _figures(cut, cut.later.count, _taken(cut))
+    return _figures(cut, sessions.counts, _taken(cut))
 
 
-def simulated(truth: Truth, cut: Cut) -> dict[str, float]:
+def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """The same under a truth, and distances from what was logged.
 
     Sizes are Poisson draws of mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over what may be shown.
@@ -53,20 +56,22 @@ def simulated(truth: Truth, cut: Cut) -> dict[str, float]:
     Args:
         truth: The truth.
         cut: The cut.
+        sessions: All sessions of the log.
 
     Returns:
         As :func:`logged`, and ``session_size_ks`` and ``popularity_ks`` (largest difference of the two distribution
         functions), ``genre_tv`` (half the sum of absolute differences of shares).
     """
+    lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
+    of_session = truth.expected(sessions.user, sessions.states)
+    sizes = np.asarray(stats.poisson.ppf(lot, of_session), np.float64).astype(np.int64)
     expected = truth.expected(cut.later.user, cut.states)
-    lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, cut.later.user)
-    sizes = np.asarray(stats.poisson.ppf(lot, expected), np.float64).astype(np.int64)
     mass = np.zeros(len(cut.known))
     for start, stop in blocks(len(cut)):
         mass += expected[start:stop] @ true_shares(truth, cut, start, stop)
     taken, weights, popularity = _taken(cut), _genres(cut)[0], _popularity(cut)
     return _figures(cut, sizes, mass) | {
-        "session_size_ks": ks_distance(cut.later.count, sizes),
+        "session_size_ks": ks_distance(sessions.counts, sizes),
         "popularity_ks": ks_distance(popularity, popularity, taken, mass),
         "genre_tv": total_variation(genre_shares(taken, weights), genre_shares(mass, weights)),
     }

@@ -6,10 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, label_points, legend, styles
 from rimsim.scenarios.validating.evidence import ORACLE
+from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
 
 if TYPE_CHECKING:
@@ -145,40 +147,43 @@ def calibration(table: pd.DataFrame) -> Figure | None:
     Args:
         table: Columns model, truth, draw, metric, value.
     """
-    rates = table[table["metric"].str.startswith("rate_")]
-    if rates.empty:
+    curves = rate_curves(table)
+    if not curves:
         return None
-    curves = {}
-    for truth, model in dict.fromkeys(zip(rates["truth"], rates["model"], strict=True)):
-        of_one = rates[(rates["truth"] == truth) & (rates["model"] == model)]
-        curves[f"λ* of {truth}" if truth else f"λ of {model}"] = of_one.groupby("metric")["value"].mean()
     figure = frame(
-        _calibration_message({name: float(mean["rate_ratio"]) for name, mean in curves.items()}),
-        "Each point is a tenth of held-out sessions, by λ, fitted to what was before them. On the line, λ is the mean "
-        "number of events that came.",
+        _calibration_message(curves),
+        "Each point is a tenth of the log's sessions, by λ, fitted without them. On the line, λ is the mean number of "
+        "events that came.",
         4.6,
     )
     ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1.3))
     looks = styles(curves)
-    most = 0.0
+    ends: list[float] = []
     for name, look in looks.items():
         mean = curves[name]
         tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
-        x = [float(mean[f"rate_predicted_{number}"]) for number in tenths]
-        y = [float(mean[f"rate_realised_{number}"]) for number in tenths]
+        x = [mean[f"rate_predicted_{number}"] for number in tenths]
+        y = [mean[f"rate_realised_{number}"] for number in tenths]
         ax.plot(
             x, y, color=look.colour, marker=look.marker, markersize=7, markeredgecolor="white", linewidth=1.5
         )
-        most = max(most, *x, *y)
-    ax.plot([0, most], [0, most], color="#999999", linewidth=1, linestyle="--", zorder=0)
-    ax.set_xlim(0, 1.05 * most)
-    ax.set_ylim(0, 1.05 * most)
+        ends += [*x, *y]
+    low, high = min(ends) / 1.2, max(ends) * 1.2
+    ax.plot([low, high], [low, high], color="#999999", linewidth=1, linestyle="--", zorder=0)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(NullFormatter())
+        limits(low, high)
     ax.set_xlabel("expected events a session, λ")
     ax.set_ylabel("events that came")
     legend(side, looks)
     return figure
 
 
-def _calibration_message(ratios: dict[str, float]) -> str:
-    parts = [f"{name} expects {ratio:.2f} times" for name, ratio in ratios.items()]
-    return f"Of the events of held-out sessions, {'; '.join(parts)} as many"
+def _calibration_message(curves: Mapping[str, Mapping[str, float]]) -> str:
+    """How many times the events that came each λ expects."""
+    parts = [f"{name} expects {figures['rate_ratio']:.2f}" for name, figures in curves.items()]
+    return f"{', '.join(parts)} times the events that came"

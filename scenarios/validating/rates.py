@@ -1,4 +1,4 @@
-"""Is λ a count? λ*(x) of a truth and λ(x) of a model against the sizes of held-out sessions."""
+"""Is λ a count? λ(x) of a model and λ*(x) of a truth against the sizes of sessions that they were not fitted to."""
 
 from __future__ import annotations
 
@@ -6,54 +6,98 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from rimsim import rng
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.calibration import GroundCalibration, count_calibration
+from rimsim.intensity.calibration import count_calibration
+from rimsim.intensity.examples import session_examples
 from rimsim.intensity.registry import make
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from rimsim.data import EventLog
     from rimsim.intensity import RIM
     from rimsim.market.consumers.truths import Truth
-    from rimsim.scenarios.validating.cuts import Cut
 
-__all__ = ["calibration_figures", "rate_of_ground", "rate_of_truth"]
+__all__ = ["rate_curves", "rate_of_ground", "rate_of_truth"]
 
-_LEAST = 1e-9
-
-
-def rate_of_truth(truth: Truth, cut: Cut) -> GroundCalibration:
-    """λ*(x) at the cuts against the events of the sessions that began there.
-
-    Args:
-        truth: Fitted to the past of the cut alone.
-        cut: The cut.
-    """
-    return count_calibration(np.maximum(truth.expected(cut.later.user, cut.states), _LEAST), cut.later.count)
+_LEAST = 1e-5
 
 
-def rate_of_ground(ground: str, cut: Cut, device: str) -> GroundCalibration:
-    """λ(x) of a ground intensity, fitted to the past, likewise.
+def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) -> dict[str, float]:
+    """λ(x) of every session of a log, by a ground intensity that is fitted to the half of the users without it.
+
+    So sessions are judged as they come, first ones and later ones; a draw of later sessions after a share of a user's
+    events would leave out sessions that are large against what was before them.
 
     Args:
         ground: Its name, such as ``hp``.
-        cut: The cut.
+        log: The log.
+        gap: A silence longer than this ends a session.
         device: Where it is computed.
+
+    Returns:
+        Metric → value: ``rate_ratio`` (Σλ / Σ events), the same of first and of later sessions,
+        ``rate_rank_correlation``, and by tenth, from the lowest λ, ``rate_predicted_1`` and ``rate_realised_1``.
     """
-    model = fitted(cast("RIM", make(ground, device=device)).ground, cut.later.past)
-    rate = model.intensity_hidden(model.encode(cut.states), cut.states.now).double().cpu().numpy()
-    return count_calibration(np.maximum(rate, _LEAST), cut.later.count)
-
-
-def calibration_figures(of_rate: GroundCalibration) -> dict[str, float]:
-    """Metric → value: means, ratio and fit over all; ``rate_predicted_1``, ``rate_realised_1`` of the lowest tenth."""
+    half = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users)) < 0.5
+    examples = session_examples(log, gap)
+    rate = np.empty(len(examples.counts))
+    for side in (half, ~half):
+        model = fitted(cast("RIM", make(ground, device=device)).ground, log.rows(side[log.user]))
+        judged = np.flatnonzero(~side[examples.user])
+        states = examples.states.take(judged)
+        rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
+    rate = np.maximum(rate, _LEAST).round(
+        5
+    )  # λ is float32: what differs by rounding alone must not be ranked
+    first, count = examples.states.lengths == 0, examples.counts
+    found = count_calibration(rate, count)
     figures = {
-        "rate_predicted": of_rate.predicted / of_rate.examples,
-        "rate_realised": of_rate.realised / of_rate.examples,
-        "rate_ratio": of_rate.predicted / max(of_rate.realised, 1),
-        "rate_rank_correlation": of_rate.rank_correlation,
-        "rate_deviance": of_rate.deviance,
-        "rate_deviance_constant": of_rate.deviance_constant,
+        "rate_ratio": float(rate.sum() / count.sum()),
+        "rate_ratio_first": float(rate[first].sum() / max(count[first].sum(), 1)),
+        "rate_ratio_later": float(rate[~first].sum() / max(count[~first].sum(), 1)),
+        "rate_rank_correlation": found.rank_correlation,
     }
-    for number, tenth in enumerate(of_rate.deciles, 1):
-        figures[f"rate_predicted_{number}"] = tenth.predicted
-        figures[f"rate_realised_{number}"] = tenth.realised
+    return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in found.deciles])
+
+
+def rate_of_truth(truth: Truth) -> dict[str, float]:
+    """λ*(x) of every session of the truth's log, fitted without it: what the truth's report has; as for a model.
+
+    Args:
+        truth: The truth.
+    """
+    found = truth.report.sizes
+    predicted, realised = np.array(found.left_out_deciles, np.float64).reshape(-1, 2).T
+    figures = {
+        "rate_ratio": float(predicted.sum() / realised.sum()),
+        "rate_ratio_first": found.left_out_ratio_first,
+        "rate_ratio_later": found.left_out_ratio_later,
+        "rate_rank_correlation": found.left_out_spearman,
+    }
+    return figures | _tenths(list(found.left_out_deciles))
+
+
+def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
+    figures = {}
+    for number, (predicted, realised) in enumerate(tenths, 1):
+        figures[f"rate_predicted_{number}"] = predicted
+        figures[f"rate_realised_{number}"] = realised
     return figures
+
+
+def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The rates of a validation by name: of the model's λ, and of each truth's λ*.
+
+    Args:
+        table: Columns model, truth, draw, metric, value.
+
+    Returns:
+        Name → metric of :func:`rate_of_ground` → value.
+    """
+    curves: dict[str, dict[str, float]] = {}
+    rates = table[table["metric"].str.startswith("rate_")]
+    for model, truth, metric, value in rates[["model", "truth", "metric", "value"]].to_numpy().tolist():
+        curves.setdefault(f"λ* of {truth}" if truth else f"λ of {model}", {})[str(metric)] = float(value)
+    return curves

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.scenarios.report.tables import TextTable, cell, picture_places, pivoted, print_report
+from rimsim.scenarios.report.tables import TextTable, picture_places, pivoted, print_report
 from rimsim.scenarios.validating.acceptance import NEGATIVES
 from rimsim.scenarios.validating.conclusions import Conclusions, conclusions
 from rimsim.scenarios.validating.distributions import QUANTILES
 from rimsim.scenarios.validating.observed_results import observed_sentences, observed_tables
+from rimsim.scenarios.validating.rates import rate_curves
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,10 +46,10 @@ def page(validation: Validation) -> str:
         f"{log['events']:,} events of {log['users']:,} users with {log['items']:,} items; made by",
         f"```sh\n{described['command']}\n```",
         "## What may be concluded",
-        *(f"* {text}" for text in found.may),
+        "\n".join(f"* {text}" for text in found.may),
     ]
     if found.may_not:
-        parts += ["## What may not", *(f"* {text}" for text in found.may_not)]
+        parts += ["## What may not", "\n".join(f"* {text}" for text in found.may_not)]
     pictures = sorted((validation.folder / "pictures").glob("[!.]*.png"))
     parts += [f"![{path.stem}](pictures/{path.name})" for path in pictures]
     return "\n\n".join([*parts, "## Figures", markdown(validation)])
@@ -168,7 +169,7 @@ def _distributions(table: pd.DataFrame) -> TextTable:
         for truth in dict.fromkeys(plain["truth"])
         if (truth, "genre_tv") in means.index
     ]
-    columns = ("of drawn sessions", *(f"{100 * share:.0f} %" for share in QUANTILES), "distance")
+    columns = ("of sessions", *(f"{100 * share:.0f} %" for share in QUANTILES), "distance")
     return TextTable(
         "Distributions, simulated against logged; quantiles, means over draws", columns, tuple(rows)
     )
@@ -177,14 +178,22 @@ def _distributions(table: pd.DataFrame) -> TextTable:
 def _deciles(table: pd.DataFrame) -> TextTable:
     """λ by decile against what came, means over draws."""
     rows = []
-    rates = table[table["metric"].str.startswith("rate_")]
-    for truth, model in dict.fromkeys(zip(rates["truth"], rates["model"], strict=True)):
-        of_one = rates[(rates["truth"] == truth) & (rates["model"] == model)]
-        mean = of_one.groupby("metric")["value"].mean()
-        for what in ("predicted", "realised"):
-            tenths = (mean.get(f"rate_{what}_{number}") for number in range(1, 11))
-            name = f"λ* of {truth}" if truth else f"λ of {model}"
+    for name, figures in rate_curves(table).items():
+        totals = [
+            f"{figures[metric]:.2f}"
+            for metric in ("rate_ratio_first", "rate_ratio_later", "rate_rank_correlation")
+        ]
+        for what, last in (("expected", totals), ("logged", ["", "", ""])):
+            metric = "rate_predicted" if what == "expected" else "rate_realised"
+            tenths = (figures.get(f"{metric}_{number}") for number in range(1, 11))
             cells = ("" if value is None else f"{value:.1f}" for value in tenths)
-            rows.append((f"{name}: {what}", *cells, cell(float(mean[f"rate_{what}"]), None, None)))
-    columns = ("by decile of λ", *(str(number) for number in range(1, 11)), "all")
-    return TextTable("λ against the events of held-out sessions, fitted to the past", columns, tuple(rows))
+            rows.append((f"{name}: {what}", *cells, *last))
+    columns = (
+        "by decile of λ",
+        *(str(number) for number in range(1, 11)),
+        "first",
+        "later",
+        "rank correlation",
+    )
+    title = "Events a session, expected and logged, λ not being fitted to them; Σλ / Σ events of first and later ones"
+    return TextTable(title, columns, tuple(rows))

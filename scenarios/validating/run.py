@@ -169,7 +169,7 @@ def validate(
         agreements = {
             name: agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples) for name in truths
         }
-        rows = evidence_rows(evidence) + check_rows(cuts, truths, config, show)
+        rows = evidence_rows(evidence) + check_rows(log, cuts, truths, config, show)
         write_table(folder / "agreement.parquet", agreement_table(agreements, chosen))
         write_table(folder / "intervals.parquet", interval_table(evidence))
         write_table(folder / "pairs.parquet", pair_table(evidence))
