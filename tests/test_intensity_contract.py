@@ -8,6 +8,7 @@ from rimsim.intensity import (
     EASE,
     EMA,
     GRU,
+    AutoConfig,
     Bag,
     BagConfig,
     Factors,
@@ -72,6 +73,22 @@ class TestFactors(IntensityModelTests):
     def make(self) -> IntensityModel:
         """The model under test."""
         return Factors(FactorsConfig(rank=4, steps=40, further_steps=20))
+
+
+class TestAuto(IntensityModelTests):
+    """A model that is chosen when it is fitted."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return make("auto", mark=AutoConfig(candidates=("popularity", "ease", "returning")))
+
+
+class TestAutoHawkesPoisson(IntensityModelTests):
+    """A hybrid whose mark is chosen when it is fitted."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return make("auto-hp", mark=AutoConfig(candidates=("popularity", "ease")))
 
 
 class TestGRU(IntensityModelTests):

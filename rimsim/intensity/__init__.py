@@ -5,8 +5,10 @@ fitted model in ``calibration``.
 """
 
 from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopularityConfig
+from rimsim.intensity.auto import Auto, AutoConfig
 from rimsim.intensity.bag import Bag, BagConfig
 from rimsim.intensity.calibrated import Calibrated
+from rimsim.intensity.choosing import Judged, best_of_log, judged
 from rimsim.intensity.contract import IntensityModel, RecurrentModel
 from rimsim.intensity.decayed import Scales
 from rimsim.intensity.ease import EASE, EASEConfig
@@ -30,6 +32,8 @@ __all__ = [
     "EMA",
     "GRU",
     "RIM",
+    "Auto",
+    "AutoConfig",
     "Bag",
     "BagConfig",
     "Calibrated",
@@ -47,6 +51,7 @@ __all__ = [
     "HawkesPoissonConfig",
     "ImpressionLayer",
     "IntensityModel",
+    "Judged",
     "MatrixFactorization",
     "MatrixFactorizationConfig",
     "Popularity",
@@ -62,4 +67,6 @@ __all__ = [
     "UserStates",
     "Visits",
     "VisitsConfig",
+    "best_of_log",
+    "judged",
 ]

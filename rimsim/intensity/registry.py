@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.activity import EMA, UserPopularity
+from rimsim.intensity.auto import Auto
 from rimsim.intensity.bag import Bag
 from rimsim.intensity.ease import EASE
 from rimsim.intensity.factors import Factors
@@ -59,6 +60,7 @@ _SHIPPED: dict[str, _Entry] = {
     "bag": _Entry(Bag),
     "ease": _Entry(EASE),
     "factors": _Entry(Factors),
+    "auto": _Entry(Auto),
     "gru": _Entry(GRU, thorough=GRUConfig(width=128, learning_rate=0.01, ahead=_AHEAD, sampled=_SAMPLED)),
     "als": _Entry(MatrixFactorization, (("algorithm", "als"),)),
     "bpr": _Entry(MatrixFactorization, (("algorithm", "bpr"),)),

@@ -1,0 +1,178 @@
+"""A mark model that is chosen when it is fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.errors import ConfigError, ModelError
+from rimsim.intensity.choosing import CANDIDATES, Judged, judged
+from rimsim.intensity.contract import RecurrentModel, caller_owns, caller_owns_scores, depends_on_state
+from rimsim.intensity.device import resolved
+from rimsim.intensity.persistence import Stored, load
+from rimsim.intensity.product import save_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.states import UserStates
+
+__all__ = ["Auto", "AutoConfig"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class AutoConfig:
+    """Who may be chosen."""
+
+    candidates: tuple[str, ...] = Field(
+        default=CANDIDATES, min_length=1, description="Names of mark models to choose from."
+    )
+    fallback: str = Field(default="bag", description="What is taken where too few users came back.")
+    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
+    seed: int = Field(default=0, ge=0, description="Seed of the held-out sessions and of the models.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+class Auto(Stored):
+    """The mark model that foretells a log's later sessions best, chosen when it is fitted.
+
+    Candidates are judged by :func:`judged`; the first one is fitted to the whole log and is this model from then on,
+    through updates, saving and loading. A candidate whose λ(x) is not 1 is not a mark model and is refused.
+
+    Attributes:
+        name: The chosen name; empty before a fit.
+        ranking: What the candidates were worth at the last fit.
+    """
+
+    kind: ClassVar[str] = "auto"
+    takes_weights: ClassVar[bool] = True
+
+    def __init__(self, config: AutoConfig | None = None) -> None:
+        self.config = config or AutoConfig()
+        self.device = resolved(self.config.device)
+        self.name = ""
+        self.ranking: tuple[Judged, ...] = ()
+        self._chosen: RecurrentModel | None = None
+
+    def fit(self, log: EventLog) -> Self:
+        """Judge the candidates on held-out later sessions, then fit the one to take to the whole log.
+
+        Raises:
+            ModelError: If the log has no target event.
+            ConfigError: If a candidate is unknown or no mark model.
+        """
+        from rimsim.intensity.registry import make, parts  # noqa: PLC0415 - the registry knows this class
+
+        config = self.config
+        if not log.targets.any():
+            raise ModelError("auto: found no target event in the log; allowed: at least one")
+        for name in (*config.candidates, config.fallback):
+            joined = parts(name)
+            if name == self.kind or (joined is not None and joined[1] is not None):
+                raise ConfigError(
+                    f"auto: found the candidate {name!r}; allowed: mark models, such as bag or gru"
+                )
+        device = str(self.device)
+        names = config.candidates
+        self.ranking = (
+            judged(log, names, gap=config.session_gap, seed=config.seed, device=device)
+            if len(names) > 1
+            else ()
+        )
+        alone = names[0] if len(names) == 1 else config.fallback
+        self.name = self.ranking[0].name if self.ranking else alone
+        model = make(self.name, seed=config.seed, device=device)
+        if not isinstance(model, RecurrentModel):
+            raise ConfigError(
+                f"auto: found the candidate {self.name!r}; allowed: models with encode and step"
+            )
+        self._chosen = model.fit(log)
+        return self
+
+    @property
+    def chosen(self) -> RecurrentModel:
+        """The chosen model.
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        if self._chosen is None:
+            raise ModelError("auto: not fitted yet; allowed: score after fit or load")
+        return self._chosen
+
+    def take(self, model: RecurrentModel) -> None:
+        """Be this fitted model from now on."""
+        self._chosen = model
+
+    @property
+    def depends_on_state(self) -> bool:
+        """Whether the chosen model's p(y|x) differs from state to state."""
+        return self._chosen is None or depends_on_state(self._chosen)
+
+    def update(self, log: EventLog) -> Self:
+        """Update the chosen model; the choice stays."""
+        self.chosen.update(log)
+        return self
+
+    def encode(self, states: UserStates) -> Hidden:
+        """The chosen model's hidden states."""
+        return self.chosen.encode(states)
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """The chosen model's hidden states after one more event each."""
+        return self.chosen.step(hidden, items, times)
+
+    @caller_owns
+    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+        """(n, M) float32 p(y|x) of the chosen model."""
+        scores = self.chosen.score_hidden(hidden, now)
+        return scores if caller_owns_scores(self.chosen) else scores.clone()
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 p(y|x); rows sum to 1."""
+        return self.chosen.score(states)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Nothing of its own: the chosen model is in a folder of its own."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over the choice."""
+        del tensors
+        self.name = str(extra["name"])
+        self.ranking = tuple(Judged(**one) for one in extra["ranking"])
+
+    def extra(self) -> dict[str, Any]:
+        """The choice."""
+        return {"name": self.name, "ranking": [vars(one) for one in self.ranking]}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the choice, and the chosen model into the subfolder ``chosen``.
+
+        Raises:
+            ModelError: If the chosen model cannot be saved.
+        """
+        super().save(folder)
+        if self._chosen is not None:
+            save_model(self._chosen, Path(folder) / "chosen")
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> Self:
+        """Read what :meth:`save` wrote; ``device`` replaces the saved configs' device.
+
+        Raises:
+            ModelError: If the folder holds no such model, or a damaged one.
+        """
+        model = super().load(folder, device)
+        if model.name:
+            model.take(load(Path(folder) / "chosen", device))
+        return model

@@ -1,0 +1,87 @@
+"""Which model is taken for a log, by its later sessions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rimsim.errors import ConfigError, ModelError
+from rimsim.intensity import Auto, AutoConfig, UserStates, best_of_log, judged
+from rimsim.intensity.cache import fitted
+from rimsim.intensity.persistence import load
+from rimsim.intensity.registry import make
+from rimsim.intensity.shrinkage import HeldOut
+from rimsim.testing import random_log
+
+NAMES = ("popularity", "returning", "ease")
+
+
+def strangers():
+    """A log in which nobody comes back."""
+    log = random_log()
+    return dataclasses.replace(log, time=log.time[0] + np.arange(len(log)) * 1.0)
+
+
+def test_what_is_judged_is_what_was_taken():
+    """Precision and likelihood of popularity are what a loop over held-out users says."""
+    log = random_log(n_users=80)
+    (found,) = judged(log, ("popularity",))
+    held = HeldOut.of(log, "30min", 0)
+    p = make("popularity").fit(held.past).score(held.states.take([0]))[0].double().cpu().numpy()
+    precision, likelihood = [], []
+    for consumed, taken in zip(held.consumed, held.taken, strict=True):
+        left = np.where(consumed, 0.0, p)
+        precision.append(taken[np.argsort(-left, kind="stable")[:10]].sum() / 10)
+        likelihood += np.log((left / left.sum())[taken > 0]).tolist()
+    assert found.precision == pytest.approx(np.mean(precision), abs=0.01)
+    assert found.log_likelihood == pytest.approx(np.mean(likelihood), abs=1e-4)
+    assert found.users == len(held)
+
+
+def test_the_model_of_two_tastes_is_taken():
+    """Where users of even and odd number want other items, a personal model is first and popularity is not."""
+    log = random_log(n_users=150)
+    ranking = judged(log, NAMES)
+    assert ranking[0].name == "ease"
+    assert {one.name for one in ranking} == set(NAMES)
+    assert best_of_log(log, NAMES) == "ease"
+
+
+def test_auto_is_what_it_chose(tmp_path):
+    """Once fitted it scores as the chosen model does, keeps its choice through an update, and is saved with it."""
+    log = random_log(n_users=150)
+    model = make("auto", mark=AutoConfig(candidates=NAMES))
+    assert isinstance(fitted(model, log, tmp_path / "cache"), Auto)
+    states = UserStates.of(log, np.arange(20), log.time[-1] + 60)
+    assert model.name == "ease"
+    assert torch.equal(model.score(states), make("ease").fit(log).score(states))
+    assert model.update(log).name == "ease"
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert (again.name, again.ranking) == (model.name, model.ranking)
+    assert torch.equal(again.score(states), model.score(states))
+    cached = fitted(make("auto", mark=AutoConfig(candidates=NAMES)), log, tmp_path / "cache")
+    assert cached.name == "ease"
+
+
+def test_without_later_sessions_the_fallback_is_taken():
+    """A log in which nobody came back cannot rank; the fallback is taken, and popularity is the best that is known."""
+    log = strangers()
+    assert judged(log, NAMES) == ()
+    assert best_of_log(log, NAMES) == "popularity"
+    assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
+
+
+def test_wrong_candidates_are_refused():
+    """Hybrids, ground intensities, unknown names and auto itself cannot be chosen; a score needs a fit."""
+    log = random_log()
+    for name in ("hp", "ease-hp", "auto", "nothing"):
+        with pytest.raises(ConfigError, match=name):
+            Auto(AutoConfig(candidates=("popularity", name))).fit(log)
+    with pytest.raises(ModelError, match="not fitted yet"):
+        Auto().score(UserStates.of(log, [0], log.time[-1] + 1))
+    with pytest.raises(ModelError, match="no target event"):
+        Auto().fit(dataclasses.replace(log, target=np.zeros(len(log), bool)))
