@@ -56,8 +56,9 @@ def small_broadcast(**changes):
 
 
 def small_capped(**changes):
-    """Clones that may be shown seven items a round: a slate and two positions of a second."""
-    return small_scenario(**({"user_cap": 7} | changes))
+    """Clones, back up to three times, that may be shown seven items a round: a slate and two positions of a second."""
+    arrivals = ArrivalsConfig(per_round=120, max_visits=3, draw="users")
+    return small_scenario(**({"user_cap": 7, "arrivals": arrivals} | changes))
 
 
 SMALL = {
