@@ -18,7 +18,9 @@ from rimsim.scenarios.backtesting.config import BacktestConfig
 from rimsim.scenarios.cli.backtest import backtest
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.cli.study import compare
+from rimsim.scenarios.cli.validate import validate
 from rimsim.scenarios.study.plan import default_agents
+from rimsim.scenarios.validating.config import ValidateConfig
 
 
 @pytest.mark.parametrize("words", ["--version", "--help", "compare --help", "data --help", "compare --sedes"])
@@ -85,6 +87,13 @@ def test_the_help_of_a_back_test_tells_the_defaults_of_its_config():
         "--recent": config.split.recent,
     }.items():
         assert told[name] == _written(value), name
+
+
+def test_the_help_of_a_validation_tells_the_defaults_of_its_config():
+    """What help says is taken where an option is left out is what the config takes."""
+    config, told = ValidateConfig(), _told(validate)
+    for name in ("draws", "after", "slate", "resamples", "device"):
+        assert told[f"--{name}"] == _written(getattr(config, name)), name
 
 
 def test_the_help_of_a_comparison_tells_the_defaults_of_compare():

@@ -23,13 +23,16 @@ _STRICT = ConfigDict(extra="forbid")
 RANDOM = "random"
 """In place of a model's name: every item is as likely as any other."""
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
-"""Models that are compared where none is named; ``als`` only where the package that it needs is installed."""
+"""Models that are compared where none is named, beside the platform's; ``als`` only where its package is installed."""
 AUTO = "auto"
 """In place of a truth's name: the one that the log's later sessions choose."""
 
 
 def _default_models() -> tuple[str, ...]:
-    return tuple(name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
+    joined = parts(PlatformConfig().model)
+    serving = () if joined is None else (joined[0],)
+    there = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
+    return tuple(dict.fromkeys((*there, *serving)))
 
 
 @dataclass(frozen=True, config=_STRICT)
