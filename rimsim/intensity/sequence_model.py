@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field
@@ -58,6 +58,11 @@ class SequenceConfig:
         ge=1,
         description="Events from a position on that its p is fitted to: 1 the next one; more: what comes soon.",
     )
+    target: Literal["next-event", "next-session"] = Field(
+        default="next-event",
+        description="next-event, or next-session: all of a session from what came before it.",
+    )
+    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
     sampled: float = Field(
         default=1.0, gt=0, le=1, description="Share of the positions whose loss a batch computes in a fit."
     )
@@ -142,21 +147,12 @@ class SequenceModel(Stored, Generic[Config, Network]):
         with torch.no_grad():
             network.bias.copy_(torch.from_numpy(log_popularity(log, config.smoothing)))
         self._network = network.to(self.device)
-        cut = windows(log, config.context, config.burn)
+        cut = windows(log, config.context, config.burn, self._gap)
         aside = held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
         if aside.all():
             aside[:] = False
-        schedule = Schedule(
-            config.epochs,
-            config.batch_size,
-            config.learning_rate,
-            config.weight_decay,
-            config.seed,
-            config.patience,
-            config.final_rate,
-            config.ahead,
-            config.sampled,
-        )
+        rates = (config.learning_rate, config.weight_decay, config.seed, config.patience, config.final_rate)
+        schedule = Schedule(config.epochs, config.batch_size, *rates, config.ahead, config.sampled)
         self.last_run = train(network, cut.take(~aside), schedule, self.device, check=cut.take(aside))
         if config.cold_items:
             fill_cold(network.item.data, network.bias.data, log)
@@ -177,7 +173,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
         known = len(network.bias)
         if log.n_items != known:
             raise ModelError(f"{self.kind}: found a log of {log.n_items} items; allowed: {known}, as fitted")
-        cut = windows(log, config.context, config.update_steps_back)
+        cut = windows(log, config.context, config.update_steps_back, self._gap)
         if len(cut):
             self._updates += 1
             seed = derived_seed(config.seed, Purpose.MODEL, 5, self._updates)
@@ -192,6 +188,11 @@ class SequenceModel(Stored, Generic[Config, Network]):
             self.last_run = train(network, cut, schedule, self.device, outputs=self._continued(cut))
             self._refresh()
         return self
+
+    @property
+    def _gap(self) -> str | None:
+        """What ends a session, where whole sessions are predicted."""
+        return self.config.session_gap if self.config.target == "next-session" else None
 
     def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
         """The outputs of an update's windows; a model with memory starts them from what came before."""

@@ -41,6 +41,9 @@ class Windows:
     """(w,) position past the user's last event."""
     weight: NDArray[np.float64] | None = field(default=None, kw_only=True)
     """(n,) how much each event counts where it is predicted; None: all alike."""
+    session_end: NDArray[np.int64] | None = field(default=None, kw_only=True)
+    """(n,) position past the session that an event begins as a target, 0 for any other event; None: what is predicted
+    is each target event from the events before it, whatever session they are of."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -49,7 +52,7 @@ class Windows:
         """The windows of some rows."""
         ends = (self.stop[rows], self.end[rows])
         cut = (self.user[rows], self.origin[rows], self.begin[rows], self.loss[rows], *ends)
-        return Windows(self.item, self.target, *cut, weight=self.weight)
+        return Windows(self.item, self.target, *cut, weight=self.weight, session_end=self.session_end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +72,21 @@ class Batch:
     later: torch.Tensor
     """(p, K) the item that came and the ones after it; anything where the weight is 0."""
     weight: torch.Tensor
-    """(p, K) float32 their weights: 0 for what is no target or past the user's last event. They sum to 1, or, where
-    events have weights of their own, to a mean of these."""
+    """(p, K) float32 their weights: 0 for what is no target or past the user's (or the session's) last event. They sum
+    to 1, or, where events have weights of their own, to a mean of these."""
     weighted: bool = False
-    """Events have weights of their own."""
+    """Events have weights of their own, or positions have as many labels as their session has events."""
 
 
 FADE = 0.9
 """Weight of a later event relative to the event before it."""
 
 
-def windows(log: EventLog, context: int, burn: int) -> Windows:
+LONGEST = 64
+"""Most events of a session that its state is fitted to, where whole sessions are predicted."""
+
+
+def windows(log: EventLog, context: int, burn: int, session_gap: str | None = None) -> Windows:
     """Cut every user's history into windows of at most ``context`` events that cover each target event once.
 
     A window begins ``burn`` events before the first target not yet covered (or with the user's first event),
@@ -90,11 +97,14 @@ def windows(log: EventLog, context: int, burn: int) -> Windows:
         log: The log.
         context: Longest window, events; more than ``burn``.
         burn: Events read before the first prediction.
+        session_gap: Predict whole sessions from what came before them, a longer silence being what ends one: of the
+            targets, only those that begin a session are then covered. None: predict each target event.
     """
     order = np.lexsort((np.arange(len(log)), log.user))
     user, item, target = log.user[order], log.item[order], log.targets[order]
     weight = None if log.weight is None else log.weight[order]
-    goal = np.flatnonzero(target)
+    session_end = None if session_gap is None else _session_ends(log, order, session_gap)
+    goal = np.flatnonzero(target if session_end is None else session_end)
     # The first target at or after each position, n where there is none.
     upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
     owners, origins = np.unique(user, return_index=True)
@@ -108,9 +118,20 @@ def windows(log: EventLog, context: int, burn: int) -> Windows:
         parts.append((owners, origins, begin, position, stop, ends))
         position = upcoming[stop]
     if not parts:
-        return Windows(item, target, *(np.zeros(0, np.int64) for _ in range(6)), weight=weight)
+        return Windows(
+            item, target, *(np.zeros(0, np.int64) for _ in range(6)), weight=weight, session_end=session_end
+        )
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Windows(item, target, *columns, weight=weight)
+    return Windows(item, target, *columns, weight=weight, session_end=session_end)
+
+
+def _session_ends(log: EventLog, order: NDArray[np.int64], gap: str) -> NDArray[np.int64]:
+    """(n,) in the given order by user and time: the position past a session at its first event, if that is a target."""
+    session = log.sessions(gap).of_event[order]
+    begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
+    found = np.zeros(len(session), np.int64)
+    found[begin] = np.append(begin[1:], len(session)) if len(begin) else begin
+    return np.where(log.targets[order], found, 0)
 
 
 def batches(
@@ -127,7 +148,8 @@ def batches(
         size: Windows a batch.
         device: Where the tensors go.
         generator: Shuffles equal lengths and the order of the batches; None: fixed order.
-        ahead: How many events from a predicted position on are its labels, K.
+        ahead: How many events from a predicted position on are its labels, K; where whole sessions are predicted, all
+            of the session.
     """
     length = cut.stop - cut.begin
     tie = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
@@ -139,14 +161,11 @@ def batches(
         position = cut.begin[rows, None] + np.arange(longest)
         inside = position < cut.stop[rows, None]
         position = np.where(inside, position, 0)
-        predicted = inside & (position >= cut.loss[rows, None]) & cut.target[position]
+        goal = cut.target if cut.session_end is None else cut.session_end > 0
+        predicted = inside & (position >= cut.loss[rows, None]) & goal[position]
         items = np.where(inside, cut.item[position], 0)
         row, step = np.nonzero(predicted)
-        coming = position[row, step][:, None] + np.arange(ahead)
-        there = coming < cut.end[rows][row][:, None]
-        coming = np.where(there, coming, position[row, step][:, None])
-        weight = FADE ** np.arange(ahead) * (there & cut.target[coming])
-        weight = weight / weight.sum(1, keepdims=True)
+        coming, weight = _labels(cut, position[row, step], cut.end[rows][row], ahead)
         if cut.weight is not None:
             weight = weight * cut.weight[coming]
         yield Batch(
@@ -157,8 +176,23 @@ def batches(
             rows,
             torch.from_numpy(cut.item[coming]).to(device),
             torch.from_numpy(weight.astype(np.float32)).to(device),
-            cut.weight is not None,
+            cut.weight is not None or cut.session_end is not None,
         )
+
+
+def _labels(
+    cut: Windows, position: NDArray[np.int64], end: NDArray[np.int64], ahead: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(p, K) positions of the labels of each predicted position, and their weights, which sum to 1."""
+    fade = FADE
+    if cut.session_end is not None:
+        end, fade = cut.session_end[position], 1.0
+        ahead = min(int((end - position).max(initial=1)), LONGEST)
+    coming = position[:, None] + np.arange(ahead)
+    there = coming < end[:, None]
+    coming = np.where(there, coming, position[:, None])
+    weight = fade ** np.arange(ahead) * (there & cut.target[coming])
+    return coming, weight / weight.sum(1, keepdims=True)
 
 
 def histories(
