@@ -14,7 +14,8 @@ import numpy as np
 from small_markets import SMALL
 
 from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
-from rimsim.config import DataConfig
+from rimsim.config import ConsumerConfig, DataConfig
+from rimsim.market import Market
 from rimsim.matching import solve_dual
 
 AGENTS = (*BUILT_IN, "rim-feedback(guard=True)", "rim-resolve(every=7)")
@@ -42,6 +43,12 @@ def digests():
                     for closed in market.closed
                     for part in (closed.ledger.item, closed.ledger.consumed, closed.ledger.probability)
                 )
+    for kind in ("clones", "cold-start"):
+        config = dataclasses.replace(_tiny(kind), consumer=ConsumerConfig(truth="bag"))
+        market = Market(config)
+        play_round(market, make_agent("relevance"), 10)
+        ledger = market.closed[0].ledger
+        found[f"bag {kind}"] = _digest((ledger.item, ledger.consumed, ledger.probability))
     for seed in range(12):
         draw = np.random.default_rng(seed)
         n, m, k = int(draw.integers(2, 12)), int(draw.integers(3, 9)), int(draw.integers(1, 4))

@@ -1,6 +1,7 @@
 """What is consumed of a slate under a truth of class ``bag``, compiled: one product of matrix and vector a visit.
 
 Sums go in one order, each visit by itself, so that its bits do not depend on how many visits are answered at once.
+``float`` says where single precision ends, for plain Python, which would stay in it.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def _exponentials(logit: NDArray[np.float32]) -> float:
         return 0.0
     total = 0.0
     for item in range(len(logit)):
-        logit[item] = math.exp(logit[item] - top)
-        total += logit[item]
+        logit[item] = math.exp(float(logit[item] - top))
+        total += float(logit[item])
     return total
 
 
@@ -143,7 +144,7 @@ def preferences(
         _logits(hidden, offsets[row + 1] - offsets[row], predicted, bias, weight)
         total = _exponentials(weight)
         for item in range(len(weight)):
-            share[row, item] = weight[item] / total
+            share[row, item] = float(weight[item]) / total
     return share
 
 
@@ -172,7 +173,7 @@ def visit_shares(
         )  # fmt: skip
         if total > 0.0:
             for item in range(len(weight)):
-                share[n, item] = weight[item] / total
+                share[n, item] = float(weight[item]) / total
     return share
 
 
@@ -234,7 +235,7 @@ def answer_slates(
             if item < 0 or weight[item] == 0.0:
                 consumed[n, position], probability[n, position], intensity[n, position] = False, 0.0, 0.0
                 continue
-            intensity[n, position] = weight[item] / total * ground[n]
+            intensity[n, position] = float(weight[item]) / total * ground[n]
             probability[n, position] = poisson_probability(
                 intensity[n, position], examination[position], attraction
             )

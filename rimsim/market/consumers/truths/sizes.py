@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,11 +98,11 @@ def _sizes_of_visits(
                 last = (tick[place] - delay) / TICKS
                 place = following[place]
         if number == 0:
-            found[n] = effect[n] * np.exp(weights[0])
+            found[n] = effect[n] * math.exp(weights[0])
             continue
-        count, recency = np.log(1.0 + number), np.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
+        count, recency = math.log(1.0 + number), math.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
         total = weights[1] + weights[2] * count + weights[3] * count * count
-        found[n] = effect[n] * np.exp(total + weights[4] * recency + weights[5] * recency * recency)
+        found[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
 
 
 def features_of(states: UserStates) -> NDArray[np.float64]:
