@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,15 +19,15 @@ from rimsim.intensity.registry import make
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.report.agreement import agreement_sentence, unfit_sentence
+from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.validating.acceptance import acceptance, answers
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
 from rimsim.scenarios.validating.evidence import Setting, gather, true_shares, utilities
 from rimsim.scenarios.validating.judged import Chance, judged, scores_of
-from rimsim.scenarios.validating.rates import rate_of_ground
-from rimsim.scenarios.validating.tables import COLUMNS
+from rimsim.scenarios.validating.rates import rate_curves, rate_of_ground
+from rimsim.scenarios.validating.tables import COLUMNS, value_table
 
 USERS, ITEMS = 150, 60
 DAY = 86400.0
@@ -309,6 +310,28 @@ def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
             rate[rows].sum() / examples.counts[rows].sum(), rel=1e-4
         )
     assert found["rate_predicted_10"] > found["rate_predicted_1"]
+
+
+def test_truths_with_the_same_rates_are_named_together():
+    """One curve for λ* that two truths share, one for that of a third, one for the model's λ."""
+    rows = [("", truth, 0, "rate_ratio", value) for truth, value in (("a", 1.0), ("b", 1.0), ("c", 2.0))]
+    table = value_table([("hp", "", 0, "rate_ratio", 1.0), *rows, ("", "a", 0, "genre_tv", 0.1)])
+    curves = rate_curves(table)
+    assert {name: figures["rate_ratio"] for name, figures in curves.items()} == {
+        "λ of hp": 1.0,
+        "λ* of a and b": 1.0,
+        "λ* of c": 2.0,
+    }
+
+
+def test_a_run_under_an_unfit_truth_is_warned_of():
+    """The note of a run begins with a warning where its truth is unfit, and is left out where nothing is known."""
+    real = np.arange(4.0)[:, None] + np.array([0.0, 0.1, -0.1, 0.05])
+    bad = {"truth": "bag", **agreement(real, -real, resamples=100).figures}
+    assert agreement_note(SimpleNamespace(config={"agreement": bad})).startswith(
+        "warning: The truth `bag` is unfit"
+    )
+    assert agreement_note(SimpleNamespace(config={"agreement": None})) is None
 
 
 def test_truth_shares_are_over_what_may_be_shown(law, cut):

@@ -88,7 +88,7 @@ def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The rates of a validation by name: of the model's λ, and of each truth's λ*.
+    """The rates of a validation by name: of the model's λ, and of each truth's λ*; truths with the same λ* together.
 
     Args:
         table: Columns model, truth, draw, metric, value.
@@ -96,8 +96,15 @@ def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     Returns:
         Name → metric of :func:`rate_of_ground` → value.
     """
-    curves: dict[str, dict[str, float]] = {}
+    found: dict[tuple[str, str], dict[str, float]] = {}
     rates = table[table["metric"].str.startswith("rate_")]
     for model, truth, metric, value in rates[["model", "truth", "metric", "value"]].to_numpy().tolist():
-        curves.setdefault(f"λ* of {truth}" if truth else f"λ of {model}", {})[str(metric)] = float(value)
+        found.setdefault((str(model), str(truth)), {})[str(metric)] = float(value)
+    curves = {f"λ of {model}": figures for (model, truth), figures in found.items() if not truth}
+    alike: dict[tuple[float, ...], list[str]] = {}
+    for (_, truth), figures in found.items():
+        if truth:
+            alike.setdefault(tuple(figures.values()), []).append(truth)
+    for truths in alike.values():
+        curves[f"λ* of {' and '.join(truths)}"] = found["", truths[0]]
     return curves
