@@ -50,7 +50,7 @@ class BagConfig(PersonalConfig):
         default=None, ge=0, description="Penalty on squared vectors; none: chosen on later sessions."
     )
     update_steps: int = Field(default=20, ge=0, description="Steps of Adam in an update.")
-    update_learning_rate: float = Field(default=0.01, gt=0, description="Largest step size in an update.")
+    update_learning_rate: float = Field(default=0.003, gt=0, description="Largest step size in an update.")
 
 
 class Bag(PersonalModel[BagConfig]):
