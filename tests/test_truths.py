@@ -23,7 +23,7 @@ from rimsim.market.consumers.truths.contract import Candidate
 from rimsim.market.consumers.truths.fit_bag import _Chosen
 from rimsim.market.consumers.truths.fit_factors import fit_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
-from rimsim.market.consumers.truths.held_out import climb, judged, worth
+from rimsim.market.consumers.truths.held_out import Judged, behind, climb, judged, worth
 from rimsim.market.histories import LoggedPast
 from rimsim.matching import top_k
 from rimsim.testing import random_log
@@ -201,7 +201,7 @@ def test_the_weights_of_a_candidate_are_the_likeliest(log):
     held = HeldOut.of(log, "30min", 0)
     a, c, d = fit_factors(held.past, 4, 3.0, 0)
     personal, returning = a[held.user] @ c.T, log_returning(held.past, "30min", 0.5)
-    best = judged(held, "factors", 3.0, personal, d, "30min")
+    best = judged(held, "factors", 3.0, personal, d, "30min").candidate
     weights = np.array([best.personal, best.popularity, best.returning])
     parts = np.stack([personal, *np.broadcast_arrays(d, returning, personal)[:2]])
     assert worth(held, np.tensordot(weights, parts, 1)) == pytest.approx(
@@ -220,11 +220,11 @@ def test_the_grid_is_followed_uphill_to_its_end(top, start):
 
     def judged(ridge):
         height = -abs(np.log10(ridge) - top)
-        return Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0)
+        return Judged(Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0), np.zeros(0))
 
     found, at_end = climb(judged, ridges, start)
-    assert found[0].ridge == ridges[top]
-    assert len({one.ridge for one in found}) == len(found)
+    assert found[0].candidate.ridge == ridges[top]
+    assert len({one.candidate.ridge for one in found}) == len(found)
     assert at_end == (top in {0, 6})
 
 
@@ -247,6 +247,25 @@ def test_the_class_is_chosen_by_the_likelihood_of_later_sessions(log):
     assert (found.kind, found.ridge, found.log_likelihood) == (best.kind, best.ridge, best.log_likelihood)
     assert found.candidates[0].log_likelihood == found.log_likelihood
     assert found.log_likelihood > found.popularity_log_likelihood
+    assert found.behind == pytest.approx(abs(alone[0].log_likelihood - alone[1].log_likelihood))
+    assert found.behind_error > 0
+    assert np.isnan(alone[0].behind)
+
+
+def test_the_error_of_a_difference_is_that_over_users(log):
+    """Twice the users, each the same twice, have the difference of one time, and its error by the root of two."""
+    held = HeldOut.of(log, "30min", 0)
+    number = (held.taken > 0).sum(1)
+    one, other = (
+        Judged(None, -number * np.random.default_rng(seed).random(len(number))) for seed in range(2)
+    )
+    gap, error = behind(held, one, other)
+    differences = one.by_user - other.by_user
+    assert gap == pytest.approx(differences.sum() / number.sum())
+    twice = dataclasses.replace(held, taken=np.concatenate([held.taken] * 2))
+    doubled = [Judged(None, np.concatenate([each.by_user] * 2)) for each in (one, other)]
+    assert behind(twice, *doubled) == pytest.approx((gap, error / 2**0.5))
+    assert behind(held, one, one) == (0.0, 0.0)
 
 
 def test_a_bag_is_the_mark_model_of_that_name(log):

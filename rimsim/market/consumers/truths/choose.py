@@ -15,7 +15,7 @@ from rimsim.market.consumers.truths.contract import Candidate, TruthReport
 from rimsim.market.consumers.truths.fit_bag import fit_bag, judge_bag
 from rimsim.market.consumers.truths.fit_factors import fit_factors_truth, judge_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
-from rimsim.market.consumers.truths.held_out import climb, worth
+from rimsim.market.consumers.truths.held_out import Judged, behind, climb, worth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ class _Class:
     """The grid, ascending."""
     start: int
     """The place of the grid at which the search begins, and what is taken where nothing can be held out."""
-    judge: Callable[[HeldOut, float, str, int, int], Candidate]
+    judge: Callable[[HeldOut, float, str, int, int], Judged]
     """The candidate of a ridge; also told the gap, the rank and the seed."""
     fit: _Fit
 
@@ -109,12 +109,12 @@ def fit_truth(
     silence = gap if isinstance(gap, str) else f"{gap}s"
     held = HeldOut.of(log, silence, seed)
     kinds = list(TRUTHS) if kind == "auto" else [kind]
-    candidates, at_end = _judged(held, kinds, silence, rank, seed)
-    best = candidates[0]
+    found, at_end = _judged(held, kinds, silence, rank, seed)
+    best = found[0].candidate
     weights = None if bootstrap is None else _drawn_users(log.n_users, bootstrap)
     sizes, sizes_report = fit_sizes(log, silence, _later(log, silence, seed), seed, weights)
     per_session = len(log) / len(log.sessions(silence))
-    report = _report(candidates, at_end[best.kind], held, sizes_report, per_session, bootstrap)
+    report = _report(found, at_end[best.kind], held, sizes_report, per_session, bootstrap)
     fitted_to = log if weights is None else _resampled(log, weights)
     return TRUTHS[best.kind].fit(
         fitted_to, log, best, gap=silence, rank=rank, seed=seed, sizes=sizes, report=report
@@ -130,37 +130,39 @@ def _later(log: EventLog, gap: str, seed: int) -> LaterSessions | None:
 
 def _judged(
     held: HeldOut | None, kinds: list[str], gap: str, rank: int, seed: int
-) -> tuple[list[Candidate], dict[str, bool]]:
+) -> tuple[list[Judged], dict[str, bool]]:
     """All candidates, best first, and for each class whether its best lies at the end of the grid."""
     if held is None:
         first = TRUTHS[kinds[0]]
         ridge = first.ridges[first.start]
         none = Candidate(kinds[0], ridge, 1.0, 1.0, 0.0, _NO_FIGURE, _NO_FIGURE)
-        return [none], {kinds[0]: False}
-    candidates, at_end = [], {}
+        return [Judged(none, np.zeros(0))], {kinds[0]: False}
+    everyone, at_end = [], {}
     for kind in kinds:
         truth = TRUTHS[kind]
 
-        def judge(ridge: float, truth: _Class = truth) -> Candidate:
+        def judge(ridge: float, truth: _Class = truth) -> Judged:
             return truth.judge(held, ridge, gap, rank, seed)
 
         found, at_end[kind] = climb(judge, truth.ridges, truth.start)
-        candidates += found
-    return sorted(candidates, key=lambda one: -one.log_likelihood), at_end
+        everyone += found
+    return sorted(everyone, key=lambda one: -one.candidate.log_likelihood), at_end
 
 
 def _report(
-    candidates: list[Candidate],
+    found: list[Judged],
     ridge_at_end: bool,  # noqa: FBT001  # one of many figures
     held: HeldOut | None,
     sizes: SizesReport,
     per_session: float,
     bootstrap: int | None,
 ) -> TruthReport:
-    best, bar = candidates[0], (_NO_FIGURE, _NO_FIGURE)
+    best, bar, gap = found[0].candidate, (_NO_FIGURE, _NO_FIGURE), (_NO_FIGURE, _NO_FIGURE)
+    others = [one for one in found if one.candidate.kind != best.kind]
     if held is not None:
         popularity = np.log(np.bincount(held.past.item, minlength=held.past.n_items) + 0.5)
         bar = worth(held, np.broadcast_to(popularity, held.consumed.shape))
+        gap = behind(held, found[0], others[0]) if others else gap
     return TruthReport(
         kind=best.kind,
         ridge=best.ridge,
@@ -173,7 +175,9 @@ def _report(
         precision=best.precision,
         popularity_log_likelihood=bar[0],
         popularity_precision=bar[1],
-        candidates=tuple(candidates) if held is not None else (),
+        candidates=() if held is None else tuple(one.candidate for one in found),
+        behind=gap[0],
+        behind_error=gap[1],
         events_per_session=per_session,
         expected_per_session=sizes.mean,
         sizes=sizes,

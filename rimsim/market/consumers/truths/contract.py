@@ -95,6 +95,10 @@ class TruthReport:
     """The precision of the ten most popular items."""
     candidates: tuple[Candidate, ...]
     """All that were judged, best first."""
+    behind: float
+    """By how much the best candidate of another class is less likely, nats; NaN where no other class was judged."""
+    behind_error: float
+    """Standard error of ``behind``, paired by user: a difference within twice of it does not tell classes apart."""
     events_per_session: float
     """Events per session in the log."""
     expected_per_session: float

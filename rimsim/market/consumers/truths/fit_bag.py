@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.shrinkage import HeldOut
     from rimsim.market.consumers.truths.contract import Candidate, TruthReport
+    from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
 
 __all__ = ["fit_bag", "judge_bag"]
@@ -28,7 +29,7 @@ class _Chosen(Bag):
         """A bag that is not fitted yet, on the processor."""
         return cls(BagConfig(session_gap=gap, seed=seed, device="cpu"))
 
-    def judged(self, held: HeldOut, decay: float) -> Candidate:
+    def judged(self, held: HeldOut, decay: float) -> Judged:
         """The candidate of a weight decay."""
         (fit,) = self._fits(held.past, (decay,))
         scores = self._scores(fit, held.states).astype(np.float64)
@@ -45,7 +46,7 @@ class _Chosen(Bag):
         return self
 
 
-def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Candidate:  # noqa: ARG001  # of all classes
+def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Judged:  # noqa: ARG001  # of all classes
     """The candidate of a weight decay; the bag's width is its own, not ``rank``."""
     return _Chosen.of(gap, seed).judged(held, ridge)
 

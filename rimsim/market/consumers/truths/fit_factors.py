@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.shrinkage import HeldOut
     from rimsim.market.consumers.truths.contract import Candidate, TruthReport
+    from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
 
 __all__ = ["FittedFactors", "fit_factors", "fit_factors_truth", "fold_in", "judge_factors"]
@@ -40,7 +41,7 @@ class FittedFactors(NamedTuple):
     """(M,) d."""
 
 
-def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Candidate:
+def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Judged:
     """The candidate of a ridge."""
     a, c, d = fit_factors(held.past, rank, ridge, seed)
     return judged(held, "factors", ridge, a[held.user] @ c.T, d, gap)

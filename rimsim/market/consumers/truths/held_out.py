@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
     from rimsim.intensity.shrinkage import HeldOut
 
-__all__ = ["PRIOR", "climb", "judged", "worth"]
+__all__ = ["PRIOR", "Judged", "behind", "climb", "judged", "worth"]
 
 _BEST = 10
 PRIOR = 0.5
 """Events an item that popularity in all sessions counts for beside that in later ones."""
+
+
+class Judged(NamedTuple):
+    """A candidate, and its likelihood user by user."""
+
+    candidate: Candidate
+    by_user: NDArray[np.float64]
+    """(n,) log-likelihood of all that each held-out user took, nats."""
 
 
 def judged(
@@ -31,7 +39,7 @@ def judged(
     personal: NDArray[np.float64],
     popular: NDArray[np.float64],
     gap: str,
-) -> Candidate:
+) -> Judged:
     """What a fit to the past of the cut is worth, with the weights of its parts that foretell best what was taken.
 
     log p(y|x) is a sum of a personal part, the log popularity of y and its log popularity in later sessions.
@@ -51,7 +59,8 @@ def judged(
     found = weights[0] * personal + (weights[1] * parts[1] + weights[2] * parts[2])
     own, popularity, returning = weights.tolist()
     likelihood, precision = worth(held, found)
-    return Candidate(kind, ridge, own, popularity, returning, likelihood, precision)
+    candidate = Candidate(kind, ridge, own, popularity, returning, likelihood, precision)
+    return Judged(candidate, _likelihoods(held, found))
 
 
 def worth(held: HeldOut, logit: NDArray[np.float64]) -> tuple[float, float]:
@@ -61,18 +70,40 @@ def worth(held: HeldOut, logit: NDArray[np.float64]) -> tuple[float, float]:
         held: Users as they were at the cut, and what they took from it on.
         logit: (n, M) log p(y|x) up to a constant a row.
     """
+    best = np.argsort(-np.where(held.consumed, -np.inf, logit), axis=1, kind="stable")[:, :_BEST]
+    hits = np.take_along_axis(held.taken > 0, best, 1).mean()
+    return float(_likelihoods(held, logit).sum() / (held.taken > 0).sum()), float(hits)
+
+
+def _likelihoods(held: HeldOut, logit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) log-likelihood of all that each user took, over what it had not consumed, nats."""
     left = np.where(held.consumed, -np.inf, logit)
     top = left.max(1, keepdims=True)
     normaliser = top[:, 0] + np.log(np.exp(left - top).sum(1))
     taken = held.taken > 0
-    total = (np.where(taken, logit, 0.0).sum(1) - taken.sum(1) * normaliser).sum()
-    best = np.argsort(-left, axis=1, kind="stable")[:, :_BEST]
-    return float(total / taken.sum()), float(np.take_along_axis(taken, best, 1).mean())
+    return np.asarray(np.where(taken, logit, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
+
+
+def behind(held: HeldOut, best: Judged, other: Judged) -> tuple[float, float]:
+    """By how much another candidate is less likely than the best, and the standard error of that over users.
+
+    Args:
+        held: Users as they were at the cut, and what they took from it on.
+        best: What was chosen.
+        other: Another candidate.
+
+    Returns:
+        Difference of mean log-likelihoods of an item that was taken, nats, and its error, paired by user.
+    """
+    number = (held.taken > 0).sum(1)
+    gap = best.by_user - other.by_user
+    mean = gap.sum() / number.sum()
+    return float(mean), float(np.sqrt(np.square(gap - mean * number).sum()) / number.sum())
 
 
 def climb(
-    judge: Callable[[float], Candidate], ridges: tuple[float, ...], start: int
-) -> tuple[list[Candidate], bool]:
+    judge: Callable[[float], Judged], ridges: tuple[float, ...], start: int
+) -> tuple[list[Judged], bool]:
     """Judge candidates along a grid of ridges, from a place of it on as long as it goes uphill.
 
     Args:
@@ -83,12 +114,12 @@ def climb(
     Returns:
         All that were judged, best first, and whether the best lies at an end of the whole grid.
     """
-    found: dict[int, Candidate] = {}
+    found: dict[int, Judged] = {}
 
     def height(place: int) -> float:
         if place not in found:
             found[place] = judge(ridges[place])
-        return found[place].log_likelihood
+        return found[place].candidate.log_likelihood
 
     low, high = max(start - 1, 0), min(start + 1, len(ridges) - 1)
     while True:
@@ -99,4 +130,4 @@ def climb(
             high += 1
         else:
             break
-    return sorted(found.values(), key=lambda one: -one.log_likelihood), best in {0, len(ridges) - 1}
+    return sorted(found.values(), key=lambda one: -one.candidate.log_likelihood), best in {0, len(ridges) - 1}
