@@ -287,7 +287,7 @@ class PlatformConfig:
     """The recommender's model and how it is kept up to date."""
 
     model: str = Field(
-        default="gru-hp",
+        default="bag-visits",
         description="Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and "
         "device.",
     )
@@ -300,7 +300,7 @@ class PlatformConfig:
     )
     log_window: LogWindow = Field(default=LogWindow(), description="What it retrains on.")
     learning: Literal["consumed", "impressions", "ips"] = Field(
-        default="consumed",
+        default="impressions",
         description="consumed: retraining sees consumptions alone. impressions: beside them, a layer over the "
         "retrained λ(x,y) is fitted to what was taken and not taken of all that the window's rounds showed. ips: each "
         "consumption weighs by its inverse propensity, where the agent has one.",
