@@ -25,7 +25,7 @@ __all__ = [
     "two_seeds_note",
 ]
 
-SHOWN = ("utility", "shortfall", "coverage", "perplexity", "effective_items", "log_gini", "gap")
+SHOWN = ("utility", "return", "shortfall", "coverage", "perplexity", "effective_items", "log_gini")
 """Metrics of the final table."""
 EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
 """Metrics of the table of what retraining does."""
