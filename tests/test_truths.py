@@ -24,6 +24,7 @@ from rimsim.market.consumers.truths.fit_bag import _Chosen
 from rimsim.market.consumers.truths.fit_factors import fit_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
 from rimsim.market.consumers.truths.held_out import Judged, behind, climb, judged, worth
+from rimsim.market.consumers.truths.sizes import SessionSizes
 from rimsim.market.histories import LoggedPast
 from rimsim.matching import top_k
 from rimsim.testing import random_log
@@ -356,3 +357,23 @@ def test_what_is_left_of_p_is_one_minus_what_was_consumed(log):
         for events in range(len(items) + 1):
             gone = rows[user, sorted(set(items[:events].tolist()))].sum()
             assert left[past.offsets[user] + user + events] == pytest.approx(1 - gone, abs=1e-12)
+
+
+def test_session_sizes_are_held_to_the_states_that_the_log_has():
+    """Beyond the bounds of recency and of the number of events, λ* is what it is at the bound."""
+    bounds = np.log(np.array([[1.0 + 8, 1.0 + 500], [1.0 / 24, 100.0]]))
+    sizes = SessionSizes(np.array([0.5, 1.0, -0.3, 0.1, 0.2, 0.05]), np.array([2.0]), bounds)
+
+    def expected(events: int, days: float) -> float:
+        times = np.full(events, -86_400.0 * days)
+        states = UserStates(np.array([0, events]), np.zeros(events, np.int64), times, np.zeros(1))
+        return float(sizes.expected(np.array([0]), states)[0])
+
+    def law(events: float, days: float) -> float:
+        n, r = np.log(1.0 + events), np.log(days)
+        return 2.0 * np.exp(1.0 - 0.3 * n + 0.1 * n**2 + 0.2 * r + 0.05 * r**2)
+
+    assert expected(60, 3.0) == pytest.approx(law(60, 3.0))
+    assert expected(1, 1e-4) == pytest.approx(law(8, 1 / 24))
+    assert expected(2000, 1e4) == pytest.approx(law(500, 100.0))
+    assert expected(0, 0.0) == pytest.approx(2.0 * np.exp(0.5))

@@ -106,7 +106,8 @@ class BagTruth:
         """Write the arrays as safetensors."""
         arrays = {"read": self.read, "predicted": self.predicted, "bias": self.bias}
         save_file(
-            arrays | {"weights": self.sizes.weights, "effect": self.sizes.effect},
+            arrays
+            | {"weights": self.sizes.weights, "effect": self.sizes.effect, "bounds": self.sizes.bounds},
             folder / "truth.safetensors",
         )
 
@@ -114,5 +115,5 @@ class BagTruth:
     def load(cls, folder: Path, report: TruthReport) -> Self:
         """Read what :meth:`save` wrote."""
         arrays = load_file(folder / "truth.safetensors")
-        sizes = SessionSizes(arrays.pop("weights"), arrays.pop("effect"))
+        sizes = SessionSizes(arrays.pop("weights"), arrays.pop("effect"), arrays.pop("bounds"))
         return cls(**arrays, sizes=sizes, report=report)

@@ -26,6 +26,8 @@ _ROUNDS = 8
 """Rounds in which the regression and the users' effects are fitted to each other."""
 _FOLDS = 5
 _NEWTON = 12
+_NEARLY_ALL = (0.02, 0.98)
+"""The quantiles of later sessions to which features are held; a polynomial says nothing of what lies beyond."""
 _RIDGE = 1e-3
 """Keeps the regression solvable where a feature does not vary."""
 
@@ -104,7 +106,12 @@ class _Sizes:
         self.n_users = log.n_users
         self.user = sessions.user
         self.count = sessions.count.astype(np.float64)
-        self.features = features_of(UserStates.of(log, sessions.user, sessions.start))
+        states = UserStates.of(log, sessions.user, sessions.start)
+        features = features_of(states, np.array([[-np.inf, np.inf]] * 2))
+        returning = features[features[:, 1] > 0][:, [2, 4]]
+        edges = np.quantile(returning, _NEARLY_ALL, axis=0) if len(returning) else np.zeros((2, 2))
+        self.bounds = np.ascontiguousarray(edges.T)
+        self.features = features_of(states, self.bounds)
 
     def left_out(self, shrinkage: float, seed: int) -> NDArray[np.float64]:
         """(s,) λ* of each session, fitted without it and the others of its fold."""
@@ -139,7 +146,7 @@ class _Sizes:
             if mine.any():
                 size = effect[self.user[mine]] * np.exp(self.features[mine] @ beta)
                 beta[column] += np.log(self.count[mine].sum() / size.sum())
-        return SessionSizes(beta, effect)
+        return SessionSizes(beta, effect, self.bounds)
 
     def _regressed(
         self, beta: NDArray[np.float64], effect: NDArray[np.float64], repeated: NDArray[np.float64]

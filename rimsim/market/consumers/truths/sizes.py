@@ -29,17 +29,22 @@ class SessionSizes:
     """λ*(x) = effect of the user · exp(⟨weights, features of the state⟩).
 
     The features of a visitor without events are (1, 0, 0, 0, 0, 0), and those of a visitor with n events, the last of
-    them r days ago, are (0, 1, log(1 + n), log(1 + n)², log r, log² r).
+    them r days ago, are (0, 1, log(1 + n), log(1 + n)², log r, log² r). n and r are held to what nearly all later
+    sessions of the log have: a visitor of a market may come sooner, or with fewer events, than anyone in the log.
     """
 
     weights: NDArray[np.float64]
     """(6,) of the features."""
     effect: NDArray[np.float64]
     """(users,) how many times as much as the average each user of the log consumes in a session."""
+    bounds: NDArray[np.float64]
+    """(2, 2) least and largest log(1 + n), then log r."""
 
     def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
         """(n,) λ* of users (n,) of the log in given states, for sessions that begin at ``states.now``."""
-        return np.asarray(self.effect[users] * np.exp(features_of(states) @ self.weights), np.float64)
+        return np.asarray(
+            self.effect[users] * np.exp(features_of(states, self.bounds) @ self.weights), np.float64
+        )
 
     def of_visits(self, visits: Visits, delay: int) -> NDArray[np.float64]:
         """(n,) λ* of visits to a market, from what each visitor had consumed by then.
@@ -55,6 +60,7 @@ class SessionSizes:
             visits.schedule.tick[visits.row],
             self.effect[histories.log_user[slot]],
             self.weights,
+            self.bounds,
             histories.length,
             histories.last_logged,
             events.first,
@@ -74,6 +80,7 @@ def _sizes_of_visits(
     ticks: NDArray[np.int64],
     effect: NDArray[np.float64],
     weights: NDArray[np.float64],
+    bounds: NDArray[np.float64],
     length: NDArray[np.int64],
     last_logged: NDArray[np.float64],
     first: NDArray[np.int64],
@@ -101,17 +108,19 @@ def _sizes_of_visits(
             found[n] = effect[n] * math.exp(weights[0])
             continue
         count, recency = math.log(1.0 + number), math.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
+        count = min(max(count, bounds[0, 0]), bounds[0, 1])
+        recency = min(max(recency, bounds[1, 0]), bounds[1, 1])
         total = weights[1] + weights[2] * count + weights[3] * count * count
         found[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
 
 
-def features_of(states: UserStates) -> NDArray[np.float64]:
-    """(n, 6) features of states; see :class:`SessionSizes`."""
+def features_of(states: UserStates, bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 6) features of states, held to bounds (2, 2); see :class:`SessionSizes`."""
     number = states.lengths
     some = number > 0
     last = np.zeros(len(number))
     last[some] = states.times[states.offsets[1:][some] - 1]
-    count = np.log(1.0 + number)
-    recency = np.log(np.maximum(states.now - last, _SOONEST) / _DAY)
+    count = np.clip(np.log(1.0 + number), *bounds[0])
+    recency = np.clip(np.log(np.maximum(states.now - last, _SOONEST) / _DAY), *bounds[1])
     columns = (np.ones(len(number)), count, count**2, recency, recency**2)
     return np.column_stack([~some, *(np.where(some, column, 0.0) for column in columns)])
