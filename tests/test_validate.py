@@ -7,12 +7,13 @@ import itertools
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from rimsim import rng
 from rimsim.data import load
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.intensity import UserStates
 from rimsim.intensity.examples import session_examples
 from rimsim.intensity.registry import make
@@ -22,11 +23,13 @@ from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.validating.acceptance import acceptance, answers
+from rimsim.scenarios.validating.conclusions import _rates
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
 from rimsim.scenarios.validating.evidence import Setting, gather, true_shares, utilities
 from rimsim.scenarios.validating.judged import Chance, judged, scores_of
-from rimsim.scenarios.validating.rates import rate_curves, rate_of_ground
+from rimsim.scenarios.validating.pictures import real_against_simulated
+from rimsim.scenarios.validating.rates import rate_curves, rate_of_ground, rate_of_truth
 from rimsim.scenarios.validating.tables import COLUMNS, value_table
 
 USERS, ITEMS = 150, 60
@@ -151,6 +154,49 @@ def test_agreement_against_scipy_and_plain_loops():
     assert found == other
     longer = agreement(np.tile(real, 9), np.tile(simulated, 9), resamples=200)
     assert longer.kendall_high - longer.kendall_low < found.kendall_high - found.kendall_low
+
+
+def test_models_of_the_same_worth_stay_equal_in_every_resample():
+    """Rows that are the same, or the same for other users, are tied, and not ordered by the last bits of sums."""
+    source = np.random.default_rng(1)
+    real = source.random((4, 285)) + np.arange(4.0)[:, None]
+    simulated = real.copy()
+    real[3], simulated[3] = real[1], simulated[1]
+    found = agreement(real, simulated, resamples=300)
+    assert found.kendall == pytest.approx(1)
+    assert (found.kendall_low, found.kendall_high) == pytest.approx((1, 1))
+    worth = (source.integers(0, 5, 285) / 10 + source.integers(0, 5, 285) / 10) / 2
+    strangers = np.array([worth, *(source.permutation(worth) for _ in range(20))])
+    assert agreement(strangers, source.random((21, 285)), resamples=100).kendall is None
+
+
+def test_a_log_to_which_one_user_comes_back_is_refused(log):
+    """One user says nothing of how users differ, and is told before anything is fitted."""
+    first = log.sessions("30min")
+    once = np.isin(first.of_event, np.unique(first.user, return_index=True)[1]) | (log.user == 3)
+    with pytest.raises(DataError, match="found 1 user .* at least two users came back"):
+        make_cut(log.rows(once), 0, gap="30min", after=0.3)
+
+
+def test_a_figure_that_does_not_exist_is_drawn_without_bars_and_is_not_the_best():
+    """Means without intervals are drawn, and a truth that settles nothing is not the one that is spoken of."""
+    rows = [
+        (model, truth, metric, mean, np.nan, np.nan, 1)
+        for truth, metric in (("", "precision"), ("a", "utility"), ("b", "utility"))
+        for model, mean in (("bag", 0.2), ("random", 0.0))
+    ]
+    columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
+    agreed = {"chosen": 0.0, "unfit": 0.0, "kendall": np.nan, "settled_pairs": 1.0, "concordant_pairs": 1.0}
+    figures = [
+        (truth, metric, value)
+        for truth, settled in (("a", np.nan), ("b", 1.0))
+        for metric, value in {**agreed, "kendall_settled": settled}.items()
+    ]
+    table = pd.DataFrame(figures, columns=["truth", "metric", "value"])
+    figure = real_against_simulated(pd.DataFrame(rows, columns=columns), table)
+    said = [text.get_text() for text in figure.texts]
+    assert any("The truth b puts" in text for text in said)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Truth a: τ = –", "Truth b: τ = –"]
 
 
 def test_a_log_that_settles_nothing_says_so():
@@ -310,6 +356,30 @@ def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
             rate[rows].sum() / examples.counts[rows].sum(), rel=1e-4
         )
     assert found["rate_predicted_10"] > found["rate_predicted_1"]
+
+
+def test_the_ratio_of_a_truth_is_that_of_its_sums(log):
+    """Tenths of unequal size count by their sessions; what does not exist is NaN of a model as of a truth."""
+    rate, count = np.arange(1.0, 16.0) ** 2, np.arange(15.0, 0.0, -1.0) ** 3
+    tenths = np.array_split(np.arange(15), 10)
+    deciles = tuple((rate[some].mean(), count[some].mean()) for some in tenths)
+    sizes = SimpleNamespace(
+        left_out_deciles=deciles,
+        left_out_ratio_first=1.0,
+        left_out_ratio_later=np.nan,
+        left_out_spearman=np.nan,
+    )
+    found = rate_of_truth(SimpleNamespace(report=SimpleNamespace(sizes=sizes)), 15)
+    assert found["rate_ratio"] == pytest.approx(rate.sum() / count.sum())
+    assert np.isnan(found["rate_rank_correlation"])
+    once = np.sort(np.unique(log.user, return_index=True)[1])  # sessions of one event, and no later ones
+    of_model = rate_of_ground("visits", log.rows(once), "30min", "cpu")
+    assert np.isnan([of_model["rate_rank_correlation"], of_model["rate_ratio_later"]]).all()
+    rows = [("", truth, 0, metric, value) for truth in ("a", "b") for metric, value in found.items()]
+    (curve,) = rate_curves(value_table(rows)).items()
+    assert curve[0] == "λ* of a and b"
+    good, bad = _rates(value_table(rows))
+    assert "nan" not in "".join(good + bad)
 
 
 def test_truths_with_the_same_rates_are_named_together():

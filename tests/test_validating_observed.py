@@ -21,6 +21,7 @@ from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.validating.answer_scores import (
     answer_likelihoods,
     calibrated,
+    folds_of,
     precisions,
     ratio_interval,
     user_aucs,
@@ -217,6 +218,34 @@ def test_calibration_stands_scores_that_separate_or_do_not_differ():
         p = calibrated(extreme, taken, user % 2, 2)
         assert ((p > 0) & (p < 1)).all()
         assert np.isfinite(answer_likelihoods(user, p, taken, 12)).all()
+
+
+def test_folds_are_of_one_size_and_none_is_empty():
+    """Whatever is drawn, parts of the users differ by one user at most; two users are in two parts."""
+    for n in (2, 3, 7, 40):
+        for seed in range(20):
+            count = np.bincount(folds_of(np.arange(n) * 3, seed, min(5, n)), minlength=min(5, n))
+            assert count.min() >= 1
+            assert np.ptp(count) <= 1
+    assert len({tuple(folds_of(np.arange(7), seed, 5)) for seed in range(9)}) > 1
+
+
+@pytest.mark.parametrize("users", [1, 2])
+def test_answers_of_two_users_are_judged_and_those_of_one_are_refused(users):
+    """Each user's answers are foretold from the other's; one user has no other."""
+    log = log_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
+    table = dataclasses.replace(
+        table_of(np.eye(USERS, ITEMS, dtype=bool)),
+        user=np.arange(4) % users,
+        item=np.array([1, 2, 3, 4]),
+        value=np.array([1.0, 1, 0, 0]),
+    )
+    if users == 1:
+        with pytest.raises(DataError, match="answers of 1 user .* at least two"):
+            judge_observed(table, log, {}, {}, taken_at=1.0)
+    else:
+        found = judge_observed(table, log, {"law": Known(law())}, {}, taken_at=1.0)
+        assert np.isfinite(found.probability).all()
 
 
 def test_likelihoods_are_means_by_user():

@@ -19,6 +19,8 @@ __all__ = ["UNFIT", "Agreement", "Pair", "agreement", "pairs_of"]
 UNFIT = 0.6
 """A truth whose agreement over settled pairs is below this is unfit for a log."""
 _LEVEL = 0.95
+_DIGITS = 12
+"""Decimals of a mean worth: what differs in its last bits alone is equal, and no tie may be broken by them."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ def pairs_of(real: ArrayLike) -> list[Pair]:
         real: (m, n) real worth of m models for n users; a user's draws are averaged, so that users are independent.
     """
     worth = np.asarray(real, np.float64)
+    means = worth.mean(1).round(_DIGITS)
     pairs = []
     for one, other in itertools.combinations(range(len(worth)), 2):
-        better, worse = (one, other) if worth[one].mean() >= worth[other].mean() else (other, one)
+        better, worse = (one, other) if means[one] >= means[other] else (other, one)
         paired = paired_difference(worth[better], worth[worse], _LEVEL)
         pairs.append(Pair(better, worse, paired.mean or 0.0, paired.low, paired.high, paired.clear))
     return pairs
@@ -111,14 +114,14 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
     m, n = here.shape
     pairs = pairs_of(here)
     settled = [(pair.first, pair.second) for pair in pairs if pair.settled]
-    means, expected = here.mean(1), there.mean(1)
+    means, expected = here.mean(1).round(_DIGITS), there.mean(1).round(_DIGITS)
     signs = _signs(means, expected, settled)
     generator = rng.generator(seed, rng.Purpose.MEASURE, 11)
     kendall: list[float | None] = []
     over_settled: list[float | None] = []
     for _ in range(resamples):
         weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
-        drawn_real, drawn = here @ weight, there @ weight
+        drawn_real, drawn = (here @ weight).round(_DIGITS), (there @ weight).round(_DIGITS)
         kendall.append(_kendall(drawn_real, drawn))
         over_settled.append(_mean(_signs(drawn_real, drawn, settled)))
     low, high = _interval(kendall)

@@ -164,5 +164,13 @@ def ratio_interval(total: NDArray[np.float64], count: NDArray[np.float64]) -> In
 
 
 def folds_of(users: NDArray[np.int64], seed: int, folds: int) -> NDArray[np.int64]:
-    """(n,) the fold of each user, drawn by user."""
-    return (rng.uniform(seed, rng.Purpose.SPLIT, users) * folds).astype(np.int64)
+    """(n,) the fold of each of n users: by the rank of a draw of its own, so that folds are of one size, within one.
+
+    Args:
+        users: (n,) distinct users.
+        seed: Seed of the draw.
+        folds: How many; none is empty where there are as many users.
+    """
+    rank = np.empty(len(users), np.int64)
+    rank[np.argsort(rng.uniform(seed, rng.Purpose.SPLIT, users), kind="stable")] = np.arange(len(users))
+    return np.asarray(rank * folds // max(len(users), 1), np.int64)

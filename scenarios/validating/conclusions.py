@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING
 
 from rimsim.intensity.registry import parts
-from rimsim.scenarios.report.agreement import agreement_sentence, short, signed, unfit_sentence
+from rimsim.scenarios.report.agreement import agreement_sentence, signed, unfit_sentence
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
@@ -134,7 +135,7 @@ def _bestsellers(config: ValidateConfig, pairs: pd.DataFrame) -> tuple[list[str]
     for row in of_serving.to_dict("records"):
         sign = 1 if row["model"] == serving else -1
         half = (float(row["high"]) - float(row["low"])) / 2
-        text = f"precision differs by {signed(sign * float(row['difference']), 3)} ±{short(half, 3)}"
+        text = f"precision differs by {signed(sign * float(row['difference']), 3)} ±{signed(half, 3)}"
         if sign > 0 and row["settled"]:
             good.append(
                 f"`{serving}`, the mark model of the platform `{config.serving}`, beats bestsellers: {text}."
@@ -154,12 +155,13 @@ def _rates(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     good: list[str] = []
     bad: list[str] = []
     for name, figures in rate_curves(table).items():
-        ratios = (figures[name] for name in ("rate_ratio", "rate_ratio_first", "rate_ratio_later"))
-        calibrated = all(_CALIBRATED[0] <= ratio <= _CALIBRATED[1] for ratio in ratios)
+        ratios = [figures[name] for name in ("rate_ratio", "rate_ratio_first", "rate_ratio_later")]
+        # of first or of later sessions there may be none
+        calibrated = all(_CALIBRATED[0] <= ratio <= _CALIBRATED[1] for ratio in ratios if not isnan(ratio))
         text = (
-            f"{name} expects {short(figures['rate_ratio'])} times the events of sessions that it was not fitted to "
-            f"(first ones {short(figures['rate_ratio_first'])}, later ones {short(figures['rate_ratio_later'])}; rank "
-            f"correlation {signed(figures['rate_rank_correlation'])})"
+            f"{name} expects {signed(figures['rate_ratio'])} times the events of sessions that it was not fitted to "
+            f"(first ones {signed(figures['rate_ratio_first'])}, later ones {signed(figures['rate_ratio_later'])}; "
+            f"rank correlation {signed(figures['rate_rank_correlation'])})"
         )
         (good if calibrated else bad).append(f"{text}{'' if calibrated else ': it is no count of them'}.")
     return good, bad

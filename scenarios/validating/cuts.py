@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.data import later_sessions
+from rimsim.errors import DataError
 from rimsim.intensity import UserStates
 
 if TYPE_CHECKING:
@@ -68,9 +69,14 @@ def make_cut(log: EventLog, draw: int, *, gap: str | float, after: float) -> Cut
         after: Share of a user's events that come before the sessions that can be drawn.
 
     Raises:
-        DataError: If no user came back.
+        DataError: If fewer than two users came back: one says nothing of how users differ.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
+    if len(later) < 2:
+        raise DataError(
+            f"later sessions: found 1 user with a session after {after:.0%} of its events; allowed: a log in which at "
+            "least two users came back"
+        )
     past, future, m = later.past, later.future, log.n_items
     states = UserStates.of(past, later.user, later.time)
     known = np.bincount(past.item, minlength=m) > 0

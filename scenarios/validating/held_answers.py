@@ -63,7 +63,7 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
         taken_at: Values from here on are yes.
 
     Raises:
-        DataError: If no answer is left, or all are the same.
+        DataError: If no answer is left, all are the same, or all are of one user.
     """
     known = table.matched(log)
     met = np.unique(log.user * log.n_items + log.item)
@@ -75,6 +75,11 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
             f"{taken.sum():,} of them with a value of at least {taken_at:g}; allowed: some with and some without"
         )
     users, row = np.unique(known.user[kept], return_inverse=True)
+    if len(users) < 2:
+        raise DataError(
+            f"{table.source}: found answers of 1 user to items that it does not meet in the log; allowed: of at least "
+            "two, since answers of each are foretold from those of others"
+        )
     end = float(np.nextafter(log.time.max(), np.inf))
     now = np.full(len(users), np.inf)
     if known.time is not None:

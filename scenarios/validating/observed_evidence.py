@@ -69,9 +69,8 @@ class ObservedEvidence:
         for one, other in combinations(range(len(self.judges)), 2):
             for metric, values in self.by_user.items():
                 found = paired_difference(values[one], values[other])
-                settled = found.low is not None and found.high is not None and found.low * found.high > 0
                 names = (*self.judges[one], *self.judges[other])
-                rows.append((*names, metric, found.mean, found.low, found.high, settled))
+                rows.append((*names, metric, found.mean, found.low, found.high, found.clear))
         columns = [
             "truth",
             "model",
@@ -122,10 +121,11 @@ def judge_answers(
         answers: n answers.
         scores: (truth, model) → (n,) logarithms of intensities.
         k: Items that are chosen for ``precision``.
-        folds: Parts of the users.
+        folds: Parts of the users, at least 2 and at most one a user.
         seed: Seed of the parts and of ties.
     """
     row, taken, n_users = answers.row, answers.taken, len(answers.users)
+    folds = max(2, min(folds, n_users))  # each is foretold from the others
     fold = folds_of(answers.users, seed, folds)[row]
     ties = rng.bits(seed, rng.Purpose.TIES, answers.users[row], answers.item)
     by_user: dict[str, list[NDArray[np.float64]]] = {"auc": [], "precision": [], "log_likelihood": []}

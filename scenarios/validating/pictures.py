@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, label_points, legend, styles
+from rimsim.scenarios.report.agreement import signed
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
@@ -63,6 +64,9 @@ def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> 
         intervals: Columns model, truth, metric, mean, low, high, users.
         agreement: Columns truth, metric, value.
     """
+    intervals = intervals.assign(  # no bar where there is no interval
+        low=intervals["low"].fillna(intervals["mean"]), high=intervals["high"].fillna(intervals["mean"])
+    )
     real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     truths = list(dict.fromkeys(agreement["truth"]))
     of_truths = figures_of(agreement)
@@ -97,8 +101,8 @@ def _panel(ax: Axes, real: pd.DataFrame, worth: pd.DataFrame, looks: dict[str, A
             capsize=2,
             linestyle="none",
         )
-    ax.set_xlim(0, 1.12 * float(real["high"].max()))
-    ax.set_ylim(0, 1.1 * float(worth["high"].max()))
+    ax.set_xlim(0, 1.12 * (float(real["high"].max()) or 1.0))
+    ax.set_ylim(0, 1.1 * (float(worth["high"].max()) or 1.0))
     ax.set_xlabel("real: precision")
     ax.set_ylabel("simulated: utility (consumptions a slate)")
     across, up = real["mean"].to_dict(), worth["mean"].to_dict()
@@ -126,13 +130,18 @@ def _bars(ax: Axes, real: pd.DataFrame, worth: pd.DataFrame, names: Sequence[str
 def _title(truth: str, figures: Mapping[str, float]) -> str:
     chosen = ", chosen" if figures["chosen"] else ""
     unfit = ", unfit" if figures["unfit"] else ""
-    return f"Truth {truth}{chosen}{unfit}: τ = {figures['kendall']:.2f}"
+    return f"Truth {truth}{chosen}{unfit}: τ = {signed(figures['kendall'])}"
 
 
 def _message(truths: Sequence[str], agreement: Mapping[str, Mapping[str, float]]) -> str:
     """How the chosen truth, or the best one, orders the pairs that reality settles."""
     chosen = [truth for truth in truths if agreement[truth]["chosen"]]
-    truth = chosen[0] if chosen else max(truths, key=lambda name: agreement[name]["kendall_settled"])
+    settled_of = {name: agreement[name]["kendall_settled"] for name in truths}
+    truth = (
+        chosen[0]
+        if chosen
+        else max(truths, key=lambda name: -np.inf if np.isnan(settled_of[name]) else settled_of[name])
+    )
     figures = agreement[truth]
     settled, right = int(figures["settled_pairs"]), int(figures["concordant_pairs"])
     if not settled:
@@ -185,5 +194,5 @@ def calibration(table: pd.DataFrame) -> Figure | None:
 
 def _calibration_message(curves: Mapping[str, Mapping[str, float]]) -> str:
     """How many times the events that came each λ expects."""
-    parts = [f"{name} expects {figures['rate_ratio']:.2f}" for name, figures in curves.items()]
+    parts = [f"{name} expects {signed(figures['rate_ratio'])}" for name, figures in curves.items()]
     return f"{', '.join(parts)} times the events that came"

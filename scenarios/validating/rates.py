@@ -14,6 +14,7 @@ from rimsim.intensity.registry import make
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from rimsim.data import EventLog
     from rimsim.intensity import RIM
@@ -38,7 +39,8 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
 
     Returns:
         Metric → value: ``rate_ratio`` (Σλ / Σ events), the same of first and of later sessions,
-        ``rate_rank_correlation``, and by tenth, from the lowest λ, ``rate_predicted_1`` and ``rate_realised_1``.
+        ``rate_rank_correlation`` (NaN where it does not exist), and by tenth, from the lowest λ, ``rate_predicted_1``
+        and ``rate_realised_1``.
     """
     half = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users)) < 0.5
     examples = session_examples(log, gap)
@@ -53,25 +55,34 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     )  # λ is float32: what differs by rounding alone must not be ranked
     first, count = examples.states.lengths == 0, examples.counts
     found = count_calibration(rate, count)
+    varied = np.ptp(rate) > 0 and np.ptp(count) > 0
     figures = {
-        "rate_ratio": float(rate.sum() / count.sum()),
-        "rate_ratio_first": float(rate[first].sum() / max(count[first].sum(), 1)),
-        "rate_ratio_later": float(rate[~first].sum() / max(count[~first].sum(), 1)),
-        "rate_rank_correlation": found.rank_correlation,
+        "rate_ratio": _ratio(rate, count),
+        "rate_ratio_first": _ratio(rate[first], count[first]),
+        "rate_ratio_later": _ratio(rate[~first], count[~first]),
+        "rate_rank_correlation": found.rank_correlation if varied else float("nan"),
     }
     return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in found.deciles])
 
 
-def rate_of_truth(truth: Truth) -> dict[str, float]:
+def _ratio(rate: NDArray[np.float64], count: NDArray[np.int64]) -> float:
+    """Σλ / Σ events; NaN where there are none."""
+    return float(rate.sum() / count.sum()) if count.sum() else float("nan")
+
+
+def rate_of_truth(truth: Truth, sessions: int) -> dict[str, float]:
     """λ*(x) of every session of the truth's log, fitted without it: what the truth's report has; as for a model.
 
     Args:
         truth: The truth.
+        sessions: Sessions of its log, of which the report has means by tenth.
     """
     found = truth.report.sizes
-    predicted, realised = np.array(found.left_out_deciles, np.float64).reshape(-1, 2).T
+    tenths = np.array(found.left_out_deciles, np.float64).reshape(-1, 2)
+    sizes = [len(tenth) for tenth in np.array_split(np.arange(sessions), len(tenths))]  # as the report's
+    predicted, realised = np.array(sizes, np.float64) @ tenths
     figures = {
-        "rate_ratio": float(predicted.sum() / realised.sum()),
+        "rate_ratio": float(predicted / realised),
         "rate_ratio_first": found.left_out_ratio_first,
         "rate_ratio_later": found.left_out_ratio_later,
         "rate_rank_correlation": found.left_out_spearman,
@@ -101,10 +112,10 @@ def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     for model, truth, metric, value in rates[["model", "truth", "metric", "value"]].to_numpy().tolist():
         found.setdefault((str(model), str(truth)), {})[str(metric)] = float(value)
     curves = {f"λ of {model}": figures for (model, truth), figures in found.items() if not truth}
-    alike: dict[tuple[float, ...], list[str]] = {}
+    alike: dict[tuple[str, ...], list[str]] = {}
     for (_, truth), figures in found.items():
         if truth:
-            alike.setdefault(tuple(figures.values()), []).append(truth)
+            alike.setdefault(tuple(map(repr, figures.values())), []).append(truth)  # NaN is like NaN
     for truths in alike.values():
         curves[f"λ* of {' and '.join(truths)}"] = found["", truths[0]]
     return curves

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rimsim.scenarios.report.agreement import signed
 from rimsim.scenarios.report.tables import TextTable, picture_places, pivoted, print_report
 from rimsim.scenarios.validating.acceptance import NEGATIVES
 from rimsim.scenarios.validating.conclusions import Conclusions, conclusions
@@ -108,7 +109,7 @@ def _agreements(agreement: pd.DataFrame) -> TextTable:
             (
                 f"{truth}{marks}",
                 _range(of_truth, "kendall"),
-                f"{of_truth['spearman']:.2f}",
+                signed(of_truth["spearman"]),
                 f"{of_truth['settled_pairs']:.0f} of {of_truth['pairs']:.0f}",
                 f"{of_truth['concordant_pairs']:.0f}",
                 f"{of_truth['discordant_pairs']:.0f}",
@@ -180,7 +181,7 @@ def _deciles(table: pd.DataFrame) -> TextTable:
     rows = []
     for name, figures in rate_curves(table).items():
         totals = [
-            f"{figures[metric]:.2f}"
+            signed(figures[metric])
             for metric in ("rate_ratio_first", "rate_ratio_later", "rate_rank_correlation")
         ]
         for what, last in (("expected", totals), ("logged", ["", "", ""])):

@@ -83,7 +83,8 @@ def pair_table(evidence: Evidence) -> pd.DataFrame:
             simulated = float(worth[pair.first] - worth[pair.second])
             rows.append((truth, *names, pair.difference, pair.low, pair.high, pair.settled, simulated))
     columns = ["truth", "model", "other", "difference", "low", "high", "settled", "simulated"]
-    return pd.DataFrame(rows, columns=columns)
+    numbers = ("difference", "low", "high", "simulated")
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
 
 
 def agreement_table(agreements: Mapping[str, Agreement], chosen: str | None) -> pd.DataFrame:
@@ -98,7 +99,7 @@ def agreement_table(agreements: Mapping[str, Agreement], chosen: str | None) -> 
         for truth, found in agreements.items()
         for metric, value in (found.figures | {"chosen": float(truth == chosen)}).items()
     ]
-    return pd.DataFrame(rows, columns=["truth", "metric", "value"])
+    return pd.DataFrame(rows, columns=["truth", "metric", "value"]).astype({"value": float})
 
 
 def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
