@@ -19,7 +19,7 @@ from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import HeldOut, Shrinkage, chosen
+from rimsim.intensity.shrinkage import HeldOut, Shrinkage, chosen, rescaling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +53,8 @@ class PersonalModel(Stored, Generic[Config]):
     """p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y), λ(x) = 1.
 
     A subclass says what s is. τ, κ, κ' ≥ 0 and how strongly s is regularised are chosen on held-out later sessions
-    (:mod:`rimsim.intensity.shrinkage`); s is then fitted anew to the whole log. A log with fewer than 20 users who
+    (:mod:`rimsim.intensity.shrinkage`); s is then fitted anew to the whole log, and where it has become much larger at
+    the held-out states, τ is made smaller by as much. A log with fewer than 20 users who
     came back has τ = κ = 1, κ' = 0 and the subclass's usual strength.
 
     Attributes:
@@ -123,6 +124,10 @@ class PersonalModel(Stored, Generic[Config]):
         popular, returning = self._impersonal(log)
         base = now.popularity * popular + now.returning * returning
         (fit,) = self._fits(log, (now.strength,))
+        if held is not None:
+            times = rescaling(now.spread, float(self._scores(fit, held.states).std()))
+            now = dataclasses.replace(now, personal=now.personal * times, rescaling=times)
+            self.shrinkage = now
         self._keep(self._serving(fit, now, base, log))
         self._updates = 0
         return self

@@ -20,13 +20,20 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
 
-__all__ = ["HeldOut", "Shrinkage", "best_of", "chosen", "precision", "weighted"]
+__all__ = ["HeldOut", "Shrinkage", "best_of", "chosen", "precision", "rescaling", "weighted"]
 
 _FEWEST = 20
 """Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
 _CELLS = 4_000_000
 """Most scores that weights are fitted to at once, states times items."""
 _ROWS = 256
+_FLAT = 1e-4
+"""Spread in nats below which a part tells items apart by rounding errors, so that its weight is 0."""
+_WORTHLESS = 1e-7
+"""Nats a label below which a weight has not helped: no more than sums in single precision are off by."""
+_SAME_SPREAD = 1.25
+"""How much wider scores may be under the fit to the whole log than under that to its past, and count as alike: fits to
+two samples of one law differ by less than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +112,10 @@ class Shrinkage:
     """Share of the ten best unconsumed items that those users took."""
     end_of_grid: bool = False
     """Whether an end of several strengths was chosen, so that a better one may lie beyond."""
+    spread: float = 0.0
+    """Standard deviation of s over the held-out states and all items under the fit to the past, nats."""
+    rescaling: float = 1.0
+    """What the chosen τ was multiplied by (:func:`rescaling`); ``personal`` is the product."""
 
     def line(self) -> str:
         """For a person."""
@@ -127,7 +138,8 @@ def _total(part: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
 def weighted(held: HeldOut, parts: tuple[NDArray[np.float32], ...]) -> tuple[NDArray[np.float64], float]:
     """The weights w ≥ 0 that make softmax(Σ_i w_i·part_i) over unconsumed items most likely.
 
-    The problem is concave. Each label counts alike.
+    The problem is concave. Each label counts alike. A part that tells no items apart, or without which the labels are
+    as likely, has weight 0.
 
     Args:
         held: The held-out states.
@@ -139,7 +151,9 @@ def weighted(held: HeldOut, parts: tuple[NDArray[np.float32], ...]) -> tuple[NDA
     labels = float(held.taken.sum())
     spans = [slice(a, a + _ROWS) for a in range(0, len(held), _ROWS)]
     # In units of its own spread every part is found in as few iterations, whatever its scale.
-    spread = np.array([float(part.std()) or 1.0 for part in parts])
+    spread = np.array([float(part.std()) for part in parts])
+    told = spread >= _FLAT
+    spread[~told] = 1.0
     units = [part / np.float32(unit) for part, unit in zip(parts, spread, strict=True)]
     wide = [np.broadcast_to(part, held.taken.shape) for part in units]
     observed = np.array([_total(part, held.taken) for part in wide])
@@ -160,9 +174,32 @@ def weighted(held: HeldOut, parts: tuple[NDArray[np.float32], ...]) -> tuple[NDA
             slope = slope + np.array([_total(part[span], share) for part in wide])
         return value / labels, slope / labels
 
-    start, bounds = np.full(len(parts), 0.5), [(0, None)] * len(parts)
+    start, bounds = np.where(told, 0.5, 0.0), [(0.0, None if one else 0.0) for one in told]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(found.x / spread, np.float64), -float(found.fun)
+    weights, value = np.asarray(found.x, np.float64), float(found.fun)
+    for place in np.flatnonzero(weights):
+        without = weights.copy()
+        without[place] = 0.0
+        less = loss(without)[0]
+        if less <= value + _WORTHLESS:
+            weights, value = without, less
+    return weights / spread, -value
+
+
+def rescaling(past: float, whole: float) -> float:
+    """What a weight is to be multiplied by that was chosen for scores of one fit and is given to those of another.
+
+    Where most users are held out, the past is much shorter than the log, and a fit to the log finds larger scores at
+    the same states; with the weight as it is, they would be believed more than anything has shown.
+
+    Args:
+        past: Standard deviation of the scores at the held-out states under the fit to the past.
+        whole: The same under the fit to the whole log.
+
+    Returns:
+        The ratio of the two where the second one is larger by more than a quarter; else 1.
+    """
+    return past / whole if whole > _SAME_SPREAD * past else 1.0
 
 
 def best_of(hits: Sequence[NDArray[np.float64]], likelihood: Sequence[float]) -> int:
@@ -216,7 +253,7 @@ def chosen(
         personal, popularity, returning = weights.tolist()
         logits = personal * scores + (popularity * base[0] + returning * base[1])
         hits.append(precision(held, logits))
-        one = Shrinkage(strength, personal, popularity, returning, len(held))
+        one = Shrinkage(strength, personal, popularity, returning, len(held), spread=float(scores.std()))
         found.append(
             dataclasses.replace(
                 one, log_likelihood=value, impersonal_log_likelihood=without, precision=float(hits[-1].mean())

@@ -39,7 +39,8 @@ class _Fit(Protocol):
         self,
         log: EventLog,
         about: EventLog,
-        best: Candidate,
+        first: Judged,
+        held: HeldOut | None,
         *,
         gap: str,
         rank: int,
@@ -117,7 +118,7 @@ def fit_truth(
     report = _report(found, at_end[best.kind], held, sizes_report, per_session, bootstrap)
     fitted_to = log if weights is None else _resampled(log, weights)
     return TRUTHS[best.kind].fit(
-        fitted_to, log, best, gap=silence, rank=rank, seed=seed, sizes=sizes, report=report
+        fitted_to, log, found[0], held, gap=silence, rank=rank, seed=seed, sizes=sizes, report=report
     )
 
 

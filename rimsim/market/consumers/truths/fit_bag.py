@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim.intensity.bag import Bag, BagConfig
-from rimsim.intensity.shrinkage import Shrinkage
+from rimsim.intensity.shrinkage import Shrinkage, rescaling
 from rimsim.market.consumers.truths.bag import BagTruth
 from rimsim.market.consumers.truths.held_out import judged
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.shrinkage import HeldOut
-    from rimsim.market.consumers.truths.contract import Candidate, TruthReport
+    from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
 
@@ -36,11 +37,16 @@ class _Chosen(Bag):
         popular, _ = self._impersonal(held.past)
         return judged(held, "bag", decay, scores, popular, self.config.session_gap)
 
-    def fit_as(self, log: EventLog, best: Candidate) -> _Chosen:
+    def fit_as(self, log: EventLog, first: Judged, held: HeldOut | None) -> _Chosen:
         """Fit to a whole log with what was chosen."""
-        shrinkage = Shrinkage(best.ridge, best.personal, best.popularity, best.returning)
+        best, times = first.candidate, 1.0
         popular, returning = self._impersonal(log)
         (fit,) = self._fits(log, (best.ridge,))
+        if held is not None:
+            times = rescaling(first.spread, float(self._scores(fit, held.states).std()))
+        personal = best.personal * times
+        shrinkage = Shrinkage(best.ridge, personal, best.popularity, best.returning, rescaling=times)
+        self.shrinkage = shrinkage
         base = best.popularity * popular + best.returning * returning
         self._keep(self._serving(fit, shrinkage, base, log))
         return self
@@ -54,7 +60,8 @@ def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Ju
 def fit_bag(
     log: EventLog,
     about: EventLog,
-    best: Candidate,
+    first: Judged,
+    held: HeldOut | None,
     *,
     gap: str,
     rank: int,
@@ -67,7 +74,8 @@ def fit_bag(
     Args:
         log: What it is fitted to.
         about: The log whose users it is about; a bag needs only their states.
-        best: What was chosen.
+        first: What was chosen.
+        held: The states on which it was; None where there are none.
         gap: A silence longer than this ends a session.
         rank: Of no use to a bag.
         seed: Seed of initial vectors and of what is read and what is foretold.
@@ -75,6 +83,8 @@ def fit_bag(
         report: How it was chosen.
     """
     del about, rank
-    model = _Chosen.of(gap, seed).fit_as(log, best)
+    model = _Chosen.of(gap, seed).fit_as(log, first, held)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
+    if model.shrinkage is not None:
+        report = dataclasses.replace(report, personal=model.shrinkage.personal)
     return BagTruth(read.copy(), predicted.T.copy(), bias.copy(), sizes, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from rimsim import rng
 from rimsim.intensity.returning import log_returning
+from rimsim.intensity.shrinkage import rescaling
 from rimsim.market.consumers.truths.factors import FactorsTruth
 from rimsim.market.consumers.truths.held_out import PRIOR, judged
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.shrinkage import HeldOut
-    from rimsim.market.consumers.truths.contract import Candidate, TruthReport
+    from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
 
@@ -50,7 +52,8 @@ def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -
 def fit_factors_truth(
     log: EventLog,
     about: EventLog,
-    best: Candidate,
+    first: Judged,
+    held: HeldOut | None,
     *,
     gap: str,
     rank: int,
@@ -63,19 +66,26 @@ def fit_factors_truth(
     Args:
         log: What it is fitted to.
         about: The log whose users it is about; over the same items.
-        best: What was chosen.
+        first: What was chosen.
+        held: The states on which it was; None where there are none.
         gap: A silence longer than this ends a session.
         rank: Number of factors.
         seed: Seed of the initial factors.
         sizes: λ*.
         report: How it was chosen.
     """
+    best, times = first.candidate, 1.0
     fitted = fit_factors(log, rank, best.ridge, seed)
+    if held is not None:
+        # The same users with the same past, so that nothing but the items' factors differs.
+        a, c, _ = fold_in(held.past, fitted, best.ridge)
+        times = rescaling(first.spread, float((a[held.user] @ c.T).std()))
     if about is not log:
         fitted = fold_in(about, fitted, best.ridge)
     a, c, d = fitted
     bias = best.popularity * d + best.returning * log_returning(log, gap, PRIOR)
-    return FactorsTruth(best.personal * a, c, bias, sizes, report)
+    personal = best.personal * times
+    return FactorsTruth(personal * a, c, bias, sizes, dataclasses.replace(report, personal=personal))
 
 
 def fit_factors(log: EventLog, rank: int, ridge: float, seed: int) -> FittedFactors:

@@ -30,6 +30,8 @@ class Judged(NamedTuple):
     candidate: Candidate
     by_user: NDArray[np.float64]
     """(n,) log-likelihood of all that each held-out user took, nats."""
+    spread: float = 0.0
+    """Standard deviation of the personal part, unweighted, at the held-out states, nats."""
 
 
 def judged(
@@ -60,7 +62,7 @@ def judged(
     own, popularity, returning = weights.tolist()
     likelihood, precision = worth(held, found)
     candidate = Candidate(kind, ridge, own, popularity, returning, likelihood, precision)
-    return Judged(candidate, _likelihoods(held, found))
+    return Judged(candidate, _likelihoods(held, found), float(personal.std()))
 
 
 def worth(held: HeldOut, logit: NDArray[np.float64]) -> tuple[float, float]:
