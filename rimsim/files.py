@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["draft_file", "draft_folder", "remove_drafts"]
+__all__ = ["draft_content", "draft_file", "draft_folder", "remove_drafts"]
 
 _DRAFT = ".draft-"
 
@@ -62,6 +62,33 @@ def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] =
         except OSError:
             if existing != "keep" or not path.is_dir():
                 raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def draft_content(folder: Path, last: str) -> Iterator[Path]:
+    """Context manager that yields an empty draft folder, whose content goes into ``folder`` when the block ends.
+
+    What is in ``folder`` under the same names is replaced, the rest stays. If the block raises, ``folder`` is as it was
+    and the draft is removed.
+
+    Args:
+        folder: A folder that is there.
+        last: The name that is moved after all others: where it is, the content is whole.
+
+    Raises:
+        OSError: If something cannot be moved into place.
+    """
+    draft = _draft_of(folder / "content")
+    draft.mkdir()
+    try:
+        yield draft
+        for entry in sorted(draft.iterdir(), key=lambda path: (path.name == last, path.name)):
+            place = folder / entry.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            entry.replace(place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

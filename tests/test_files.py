@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from rimsim.files import draft_file, draft_folder, remove_drafts
+from rimsim.files import draft_content, draft_file, draft_folder, remove_drafts
 
 
 def contents(folder):
@@ -78,3 +80,36 @@ def test_drafts_of_a_killed_process_are_removed(tmp_path):
     remove_drafts(tmp_path)
     assert contents(tmp_path) == {"below/kept": "whole"}
     assert [path.name for path in (tmp_path / "below").iterdir()] == ["kept"]
+
+
+def test_content_comes_into_a_folder_as_a_whole(tmp_path, monkeypatch):
+    """The named file is moved last, what had the same name is replaced, the rest stays; an error leaves nothing."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "old.png").write_text("")
+    (tmp_path / "stays").write_text("")
+
+    def write(error=None):
+        with draft_content(tmp_path, "config") as draft:
+            for name in ("config", "table"):
+                (draft / name).write_text(name)
+            (draft / "pictures").mkdir()
+            (draft / "pictures" / "new.png").write_text("")
+            assert not (tmp_path / "table").exists()
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        write(KeyboardInterrupt())
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "stays"}
+    moved, plainly = [], Path.replace
+
+    def replace(path, target):
+        moved.append(path.name)
+        return plainly(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    write()
+    assert moved == ["pictures", "table", "config"]
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "stays", "config", "table"}
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["new.png"]
+    assert (tmp_path / "config").read_text() == "config"

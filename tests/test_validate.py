@@ -460,6 +460,62 @@ def test_tables_hold_what_the_contract_says(done):
     assert (done.folder / "pictures" / "calibration.png").is_file()
 
 
+@pytest.fixture
+def written(log, tmp_path):
+    """The made-up log as a file."""
+    table = pd.DataFrame({"user": log.user, "item": log.item, "time": log.time.astype(int)})
+    table.to_csv(tmp_path / "log.csv", index=False)
+    return tmp_path / "log.csv"
+
+
+OWN = """
+class Bad:
+    def __init__(self, seed, device):
+        pass
+    def fit(self, log):
+        raise ValueError("boom")
+    def update(self, log):
+        return self
+    def score(self, states):
+        return None
+
+class Silent(Bad):
+    def fit(self, log):
+        return None
+"""
+
+
+def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_path, capsys):
+    """An exception of a user's file is an error of ours with file and line; the same folder can be used again."""
+    own, out = tmp_path / "mine.py", tmp_path / "run"
+    own.write_text(OWN)
+    words = ["validate", "--data", str(written), "--draws", "1", "--truths", "factors", "--resamples", "100"]
+    words += ["--out", str(out)]
+    for name, said in (("Bad", "mine.py:6: ValueError: boom"), ("Silent", "fit returned None; allowed:")):
+        assert main([*words, "--models", f"popularity,{own}:{name}"]) == 2
+        assert said in capsys.readouterr().err
+        assert not [path for path in out.iterdir() if path.suffix]
+    assert main([*words, "--models", "popularity,random"]) == 0
+    assert load_validation(out).table["model"].isin(["popularity"]).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ("popularity", "nowhere.py:Mine")}, "no file 'nowhere.py'"),
+        ({"models": ("popularity", "random"), "device": "gpu"}, "device: found 'gpu'"),
+    ],
+)
+def test_models_and_device_are_refused_before_anything_is_fitted(changes, message, tmp_path, monkeypatch):
+    """What cannot be made is told before a truth is fitted, and nothing is written."""
+    from rimsim.scenarios.validating import run
+
+    monkeypatch.setattr(run, "kept_truth", None)
+    with pytest.raises(ConfigError, match=message):
+        validate(ValidateConfig(**changes), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_means_and_pairs_follow_from_the_table(done):
     """Means over users of the draws are those of the intervals; a pair's difference is that of its models."""
     means = done.table.groupby(["model", "truth", "metric"])["value"].mean()
@@ -557,6 +613,54 @@ def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
     assert again.config["agreement"] == found
     assert main(["report", str(again.folder)]) == 0
     assert f"The truth `{found['truth']}`" in capsys.readouterr().out
+
+
+def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, monkeypatch):
+    """K and γ are handed on, and agreement is found anew where one of them, the source or a version is another."""
+    from rimsim.errors import DataError as Refused
+    from rimsim.scenarios.validating import kept
+
+    asked = []
+
+    def gather(drawn, models, truths, setting, make):
+        asked.append((setting.slate, setting.position_decay))
+        raise Refused("enough")
+
+    monkeypatch.setattr(kept.evidence, "gather", gather)
+    truth = SimpleNamespace(kind="law")
+    monkeypatch.setattr(kept, "kept_truth", lambda *_, **__: truth)
+    few = log.rows(np.arange(len(log)) % 7 > 0)
+    first = {"slate": 4, "position_decay": 0.7}
+    for words in (first, first, {**first, "slate": 5}, {**first, "position_decay": 0.9}):
+        assert kept.agreement_of(few, gap=1800.0, **words) is None
+    assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
+    monkeypatch.setattr(kept, "_versions", lambda: ["another"])
+    kept.agreement_of(few, gap=1800.0, **first)
+    monkeypatch.setattr(kept, "_code", lambda: "another")
+    kept.agreement_of(few, gap=1800.0, **first)
+    assert asked[3:] == [(4, 0.7)] * 2
+
+
+def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
+    """The source of the cut and of the statistics is in the key of an agreement, that of the cut in a truth's too."""
+    from pathlib import Path
+
+    from rimsim.market import build
+    from rimsim.scenarios.validating import kept
+
+    read, plainly = set(), Path.read_bytes
+
+    def reading(path):
+        read.add("/".join(path.parts[-2:]))
+        return plainly(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    kept._code()
+    assert {"validating/kept.py", "data/later.py", "measures/statistics.py", "measures/relevance.py"} <= read
+    assert {"backtesting/scores.py", "measures/concordance.py", "validating/evidence.py"} <= read
+    read.clear()
+    build._code.__wrapped__()
+    assert "data/later.py" in read
 
 
 def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):

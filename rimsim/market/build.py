@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rimsim import intensity
-from rimsim.data import Needs, load_log, require_usable
+from rimsim.data import Needs, later_sessions, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.files import draft_folder
@@ -204,11 +204,12 @@ def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | 
 
 @lru_cache
 def _code() -> str:
-    """A digest of the source of the truths and of the models that they are made of."""
+    """A digest of the source of the truths, of the models that they are made of, and of the cut that judges them."""
     digest = hashlib.sha256()
     for package in (truths, intensity):
         for file in sorted(Path(inspect.getfile(package)).parent.glob("*.py"), key=lambda path: path.name):
             digest.update(file.name.encode() + file.read_bytes())
+    digest.update(Path(inspect.getfile(later_sessions)).read_bytes())
     return digest.hexdigest()
 
 

@@ -145,6 +145,8 @@ def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
         kind=consumer.truth,
         rank=consumer.rank,
         bootstrap=consumer.truth_seed,
+        slate=config.slate,
+        position_decay=consumer.position_decay,
     )
 
 

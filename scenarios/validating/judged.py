@@ -9,6 +9,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.config import PlatformConfig
+from rimsim.errors import ModelError
 from rimsim.intensity.cache import fitted
 from rimsim.market.models import unfitted
 from rimsim.matching import price_slates
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rimsim.data import EventLog
     from rimsim.intensity import IntensityModel
     from rimsim.scenarios.backtesting.scores import Scores
     from rimsim.scenarios.validating.cuts import Cut
 
     Make: TypeAlias = Callable[[str, int, str], IntensityModel]
 
-__all__ = ["Chance", "Judged", "judged", "scores_of", "unfitted_model"]
+__all__ = ["Chance", "Judged", "fitted_model", "judged", "scores_of", "unfitted_model"]
 
 _LEAST = 1e-12
 """A share that a model holds for impossible counts as so much, so that one event cannot outweigh all others."""
@@ -81,9 +83,28 @@ def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> 
     """
     if name == RANDOM:
         return Chance((len(cut), len(cut.known)))
-    seed = rng.derived_seed(cut.draw, rng.Purpose.MODEL) % 2**31
-    model = fitted(make(name, seed, device), cut.later.past)
-    return ModelScores(model, cut.states, cut.known)
+    return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
+
+
+def fitted_model(
+    name: str, seed: int, device: str, log: EventLog, make: Make = unfitted_model
+) -> IntensityModel:
+    """A model fitted to a log, or read from the fit cache.
+
+    Args:
+        name: Its name or place.
+        seed: Its own is derived from this one.
+        device: Where it scores.
+        log: The log.
+        make: As for :func:`scores_of`.
+
+    Raises:
+        ModelError: If a model of one's own does not return what it fitted.
+    """
+    model = fitted(make(name, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device), log)
+    if not hasattr(model, "score"):
+        raise ModelError(f"{name}: fit returned {model!r}; allowed: the fitted model, such as self")
+    return model
 
 
 def judged(scores: Scores, cut: Cut, slate: int) -> Judged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import inspect
 import json
@@ -12,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rimsim.config import ConsumerConfig
+from rimsim.data import later_sessions
 from rimsim.errors import RimsimError
 from rimsim.files import draft_file
 from rimsim.intensity.cache import cache_folder
 from rimsim.intensity.registry import config_of, make
 from rimsim.market.build import kept_truth, truth_key
-from rimsim.measures import agreement, concordance
+from rimsim.market.consumers.intensity import examination
+from rimsim.matching import price_slates
+from rimsim.measures import agreement, concordance, relevance, statistics
+from rimsim.scenarios.backtesting import scores
 from rimsim.scenarios.validating import cuts, evidence, judged
 from rimsim.scenarios.validating.config import RANDOM
 
@@ -33,12 +39,18 @@ _STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease
 """What these models would else choose by fitting to the log several times more."""
 _DRAWS = 2
 _AFTER = 0.3
-_SLATE = 10
 _RESAMPLES = 500
 
 
 def agreement_of(
-    log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
+    log: EventLog,
+    *,
+    gap: float,
+    kind: str = "auto",
+    rank: int = 16,
+    bootstrap: int | None = None,
+    slate: int = 10,
+    position_decay: float = ConsumerConfig().position_decay,
 ) -> dict[str, Any] | None:
     """How a truth of a log agrees with its held-out later sessions: a short ``rimsim validate`` for every run's config.
 
@@ -50,13 +62,17 @@ def agreement_of(
         kind: The truth's class, or ``auto``; this and what follows as for :func:`rimsim.market.build.kept_truth`.
         rank: Its factors.
         bootstrap: Seed of the bootstrap of users that it is fitted to.
+        slate: Items that are recommended, k; at most half of the catalogue is.
+        position_decay: γ.
 
     Returns:
         ``truth``, ``compared`` (models), ``draws`` and :attr:`rimsim.measures.Agreement.figures`; None where it cannot
         be said: nobody comes back, or the log is too little for a model.
     """
     models = [name for name in _MODELS if name != "als" or importlib.util.find_spec("implicit")]
-    described = json.dumps([_code(), truth_key(log, gap, kind, rank, bootstrap), models, _STRENGTHS])
+    slate = max(1, min(slate, log.n_items // 2))
+    of_truth = truth_key(log, gap, kind, rank, bootstrap)
+    described = json.dumps([_code(), _versions(), of_truth, models, slate, position_decay])
     file = cache_folder() / "agreement" / f"{hashlib.sha256(described.encode()).hexdigest()}.json"
     if file.is_file():
         read: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8"))
@@ -65,7 +81,7 @@ def agreement_of(
     try:
         drawn = [cuts.make_cut(log, draw, gap=gap, after=_AFTER) for draw in range(_DRAWS)]
         truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
-        setting = evidence.Setting(slate=max(1, min(_SLATE, log.n_items // 2)))
+        setting = evidence.Setting(slate, position_decay)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of implicit, on how BLAS is set
             found = evidence.gather(drawn, models, {truth.kind: truth}, setting, make=_quick)
@@ -88,6 +104,17 @@ def _quick(name: str, seed: int, device: str) -> IntensityModel:
 def _code() -> str:
     """A digest of the source by which agreement is found, beside that of truths and models."""
     digest = hashlib.sha256()
-    for module in (cuts, judged, evidence, concordance):
-        digest.update(Path(inspect.getfile(module)).read_bytes())
+    room = (Path(inspect.getfile(module)) for module in (cuts, judged, evidence, scores))
+    measured = (Path(inspect.getfile(module)) for module in (concordance, relevance, statistics))
+    core = (Path(inspect.getfile(inspect.unwrap(of))) for of in (later_sessions, examination, price_slates))
+    for file in (Path(__file__), *room, *measured, *core):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _versions() -> list[str | None]:
+    """Of packages whose numbers agreement hangs on, beside torch, which is in the key of the truth."""
+    return [
+        importlib.metadata.version(name) if importlib.util.find_spec(name) else None
+        for name in ("numpy", "scipy", "implicit")
+    ]

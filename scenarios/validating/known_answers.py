@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim import rng
-from rimsim.config import PlatformConfig
 from rimsim.data import load_observed
-from rimsim.intensity.cache import fitted
-from rimsim.market.models import unfitted
 from rimsim.scenarios.validating.config import RANDOM
 from rimsim.scenarios.validating.held_answers import held_answers
+from rimsim.scenarios.validating.judged import fitted_model
 from rimsim.scenarios.validating.observed import judge_held
 
 if TYPE_CHECKING:
@@ -61,10 +58,9 @@ def judged_answers(
         config: The validation's.
         show: Called with a line of progress.
     """
-    seed = rng.derived_seed(0, rng.Purpose.MODEL) % 2**31
     models = {}
     for name in config.chosen:
         if name != RANDOM:
             show(f"known answers: {name}, fitted to the whole log")
-            models[name] = fitted(unfitted(PlatformConfig(model=name, device=config.device), seed), log)
+            models[name] = fitted_model(name, 0, config.device, log)
     return judge_held(answers, truths, models, k=config.observed.k)

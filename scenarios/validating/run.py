@@ -12,16 +12,21 @@ from rimsim.config import to_plain
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, RunFolderError
+from rimsim.files import draft_content
 from rimsim.intensity.cache import log_digest
+from rimsim.intensity.device import resolved
+from rimsim.intensity.registry import make
+from rimsim.loading import own_code
 from rimsim.market.build import kept_truth
 from rimsim.measures import agreement
 from rimsim.scenarios.store.load_report import load_facts, load_text
 from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, versions
 from rimsim.scenarios.store.write import write_table, write_text, write_yaml
-from rimsim.scenarios.validating.checks import check_rows
-from rimsim.scenarios.validating.config import AUTO, ValidateConfig, validate_from
+from rimsim.scenarios.validating.checks import check_rows, serving_ground
+from rimsim.scenarios.validating.config import AUTO, RANDOM, ValidateConfig, validate_from
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.evidence import Setting, gather
+from rimsim.scenarios.validating.judged import unfitted_model
 from rimsim.scenarios.validating.known_answers import judged_answers, known_answers
 from rimsim.scenarios.validating.pictures import draw_validation
 from rimsim.scenarios.validating.results import page
@@ -34,7 +39,7 @@ from rimsim.scenarios.validating.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -42,6 +47,8 @@ if TYPE_CHECKING:
     from rimsim.data import EventLog
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.validating.cuts import Cut
+    from rimsim.scenarios.validating.held_answers import HeldAnswers
 
 __all__ = ["README", "Validation", "load_validation", "validate"]
 
@@ -132,14 +139,15 @@ def validate(
         The validation, with its tables; ``README.md`` in its folder says what may be concluded.
 
     Raises:
-        DataError: If the log or the table of answers cannot be read, or nobody comes back in the log; nothing has been
-            written then.
-        ConfigError: If a slate would hold every item.
-        RunFolderError: If the folder is in use or holds a run.
+        DataError: If the log or the table of answers cannot be read, or fewer than two users come back in the log.
+        ConfigError: If a model cannot be made, or a slate would hold every item.
+        ModelError: If a model of one's own fails.
+        RunFolderError: If the folder is in use or holds a run. Whatever is raised, no run is in the folder then.
     """
     config = config or ValidateConfig()
     show = report or (lambda _: None)
     torch.set_num_threads(1)  # bits of a fit depend on the number of threads
+    _require_models(config)
     log = _load(config)
     if (read := load_text(log)) is not None:
         show(read)
@@ -150,9 +158,35 @@ def validate(
     if (folder / CONFIG).exists():
         raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder")
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
+    with locked(folder), draft_content(folder, CONFIG) as draft, own_code(config.chosen):
+        _write(draft, config, log, cuts, answers, command or "rimsim.scenarios.validate", show)
+    return Validation(folder)
+
+
+def _require_models(config: ValidateConfig) -> None:
+    """Refuse a device, a model or a ground intensity that cannot be had, before anything is read or fitted."""
+    resolved(config.device)
+    with own_code(config.chosen):
+        for name in config.chosen:
+            if name != RANDOM:
+                unfitted_model(name, 0, config.device)
+    if (ground := serving_ground(config)) is not None:
+        make(ground, device=config.device)
+
+
+def _write(
+    folder: Path,
+    config: ValidateConfig,
+    log: EventLog,
+    cuts: Sequence[Cut],
+    answers: HeldAnswers | None,
+    command: str,
+    show: Callable[[str], None],
+) -> None:
+    """Fit everything, and write tables, pictures and page into a folder."""
     truths, chosen = _truths(log, config, show)
     described = {
-        "command": command or "rimsim.scenarios.validate",
+        "command": command,
         "validate": to_plain(config),
         "truths": {name: asdict(truth.report) for name, truth in truths.items()},
         "chosen": chosen,
@@ -161,27 +195,25 @@ def validate(
         "digests": {"log": log_digest(log)},
         "versions": versions(),
     }
-    with locked(folder):
-        write_yaml(folder / CONFIG, described)
-        setting = Setting(config.slate, config.position_decay, config.device)
-        evidence = gather(cuts, config.chosen, truths, setting, show)
-        real = evidence.by_user()
-        agreements = {
-            name: agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples) for name in truths
-        }
-        rows = evidence_rows(evidence) + check_rows(log, cuts, truths, config, show)
-        write_table(folder / "agreement.parquet", agreement_table(agreements, chosen))
-        write_table(folder / "intervals.parquet", interval_table(evidence))
-        write_table(folder / "pairs.parquet", pair_table(evidence))
-        write_table(folder / "validate.parquet", value_table(rows))
-        if answers is not None:
-            found = judged_answers(answers, log, truths, config, show)
-            write_table(folder / "observed.parquet", found.table())
-            write_table(folder / "observed_pairs.parquet", found.pairs())
-        done = Validation(folder)
-        draw_validation(done, folder / "pictures")
-        write_text(folder / README, page(done))
-    return done
+    write_yaml(folder / CONFIG, described)
+    setting = Setting(config.slate, config.position_decay, config.device)
+    evidence = gather(cuts, config.chosen, truths, setting, show)
+    real = evidence.by_user()
+    agreements = {
+        name: agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples) for name in truths
+    }
+    rows = evidence_rows(evidence) + check_rows(log, cuts, truths, config, show)
+    write_table(folder / "agreement.parquet", agreement_table(agreements, chosen))
+    write_table(folder / "intervals.parquet", interval_table(evidence))
+    write_table(folder / "pairs.parquet", pair_table(evidence))
+    write_table(folder / "validate.parquet", value_table(rows))
+    if answers is not None:
+        found = judged_answers(answers, log, truths, config, show)
+        write_table(folder / "observed.parquet", found.table())
+        write_table(folder / "observed_pairs.parquet", found.pairs())
+    done = Validation(folder)
+    draw_validation(done, folder / "pictures")
+    write_text(folder / README, page(done))
 
 
 def _load(config: ValidateConfig) -> EventLog:
