@@ -11,10 +11,13 @@ from small_markets import SMALL, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
+from rimsim.durations import duration_seconds
 from rimsim.intensity import Calibrated
+from rimsim.intensity.contract import layer_of
 from rimsim.intensity.impressions import Impressions, fit_layer
 from rimsim.market import Market, MarketState
-from rimsim.market.learning import positions_of
+from rimsim.market.clock import ticks
+from rimsim.market.learning import Shown, layer_from, positions_of
 from rimsim.market.past_states import always, cross_fitted
 from rimsim.scenarios import compare
 
@@ -170,3 +173,39 @@ def test_positions_count_as_consumers_look_at_them():
     assert positions_of(drawn, Market(drawn).consumer).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
     counted = small_replay()
     assert positions_of(counted, Market(counted).consumer).tolist() == [1.0] * 5
+
+
+@pytest.mark.parametrize("consumer", [ConsumerConfig(delay="365d"), ConsumerConfig(delay="3d")])
+def test_the_layer_learns_only_what_the_platform_knows(consumer):
+    """Impressions enter the layer once what came of them is known: with a year's delay not at all."""
+    market = Market(
+        small_scenario(
+            consumer=consumer, platform=PlatformConfig(model="popularity-hp", learning="impressions")
+        )
+    )
+    play_round(market, make_agent("relevance"))
+    shown, stop = market._past[-1].shown, market._past[-1].schedule.stop
+    known = shown.settled < stop
+    late = market._past[-1].schedule.tick + ticks(duration_seconds(consumer.delay)) + 1
+    assert np.array_equal(shown.settled, late)
+    layer = layer_of(market.model)[1]
+    if consumer.delay == "365d":
+        assert not known.any()
+        assert (layer.level, layer.slope) == (0.0, 1.0)
+        return
+    assert 0 < known.sum() < len(known)
+    rows = np.flatnonzero(known)
+    kept = Shown(*(getattr(shown, field.name)[rows] for field in dataclasses.fields(Shown)))
+    expected = layer_from([kept], stop, positions_of(market.config, market.consumer), market.n_items)
+    assert (layer.level, layer.slope) == (expected.level, expected.slope)
+
+
+def test_what_comes_of_a_replayed_slate_is_settled_when_its_session_ends():
+    """In a replay a hit is known at the session's end, and with a horizon at the end of that."""
+    market = Market(small_replay())
+    rows = np.arange(len(market.schedule))
+    stop = ticks(market.world.sessions.stop[market.schedule.session[rows]])
+    assert np.array_equal(market.open.settled(), stop + 1)
+    long = Market(small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
+    start = market.world.sessions.start[market.schedule.session[rows]]
+    assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)

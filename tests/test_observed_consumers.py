@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from rimsim import rng
-from rimsim.agents import make_agent
+from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig, Seeds, override
 from rimsim.errors import ConfigError, DataError
 from rimsim.market import Market
@@ -204,3 +204,15 @@ def test_a_run_says_what_the_table_knows_and_keeps_its_digest(known_market, tabl
     assert digests(known_market, [])["consumer"] == before
     pd.read_parquet(table).assign(value=0.5).to_parquet(table)
     assert digests(known_market, [])["consumer"] != before
+
+
+def test_nobody_takes_an_item_twice_while_the_platform_does_not_know(table):
+    """With a delay the platform may show again what was taken, but it is not taken again."""
+    config = observed(table, value="probability")
+    config = dataclasses.replace(config, consumer=dataclasses.replace(config.consumer, delay="30d"), rounds=1)
+    market = small_market(random_log(n_users=8), config)
+    play_round(market, make_agent("popularity"))
+    ledger = market.closed[0].ledger
+    slot = np.broadcast_to(ledger.schedule.slot[:, None], ledger.item.shape)[ledger.consumed]
+    pairs = np.column_stack([slot, ledger.item[ledger.consumed]])
+    assert len(np.unique(pairs, axis=0)) == len(pairs) > 10

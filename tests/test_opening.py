@@ -44,3 +44,10 @@ def test_a_run_says_when_bestsellers_beat_its_model(model, warns):
     assert note.startswith("warning") == warns
     assert f"{100 * model:.0f} % of the oracle's 1.000" in note
     assert "bestsellers have 0.800" in note
+
+
+def test_the_opening_keeps_to_a_cap_on_users():
+    """Positions beyond a user's cap are empty at the opening, as they are in the round."""
+    whole = opening_utilities(small_scenario(), seed=0).set_index("agent")["utility"]
+    capped = opening_utilities(small_scenario(user_cap=1), seed=0).set_index("agent")["utility"]
+    assert (capped < 0.7 * whole).all()

@@ -105,6 +105,7 @@ def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, co
             f"allowed: the log's {log.n_users} and {log.n_items}, and no event after the opening"
         )
     release = np.where(given == 0, ALWAYS, ticks(given))
+    release[past.item] = ALWAYS  # what somebody has consumed is there, whatever a table says
     return World(
         log=log,
         sessions=sessions,

@@ -39,17 +39,20 @@ class Shown:
     """(n, k) inclusion probability at the decision; NaN for a deterministic agent, or where showing causes nothing."""
     score: NDArray[np.float32]
     """(n, k) λ(x,y) without a layer, of the models that were updated after the round; NaN before, or where empty."""
+    settled: NDArray[np.int64]
+    """(n,) tick from which the platform knows what came of each slate."""
 
     @classmethod
-    def of(cls, ledger: Ledger, *, causes: bool) -> Shown:
+    def of(cls, ledger: Ledger, settled: NDArray[np.int64], *, causes: bool) -> Shown:
         """What a round's ledger holds of it.
 
         Args:
             ledger: The ledger of a round that is over.
+            settled: (n,) tick from which the platform knows what came of each slate.
             causes: Visitors consume because they are shown; otherwise a propensity says nothing of what they do.
         """
         nothing = np.full(ledger.item.shape, np.nan, np.float32)
-        return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing)
+        return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing, settled)
 
     def scored(self, states: ScoredStates) -> Shown:
         """With the scores that the states of the round's arrivals have of what was shown."""
@@ -72,17 +75,20 @@ def positions_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float
     return np.asarray(config.consumer.attraction * decay, np.float64)
 
 
-def layer_from(rounds: Sequence[Shown], positions: NDArray[np.float64], n_items: int) -> ImpressionLayer:
+def layer_from(
+    rounds: Sequence[Shown], now: int, positions: NDArray[np.float64], n_items: int
+) -> ImpressionLayer:
     """The layer that fits what was taken, and what was not, of all that some rounds showed.
 
     Args:
         rounds: The rounds, oldest first.
+        now: Tick of the retraining; a slate of which the platform learns then, or later, is not known yet.
         positions: (k,) by how much each position multiplies an intensity.
         n_items: Size of the catalogue, M.
     """
     parts = []
     for number, shown in enumerate(rounds):
-        filled = shown.item >= 0
+        filled = (shown.item >= 0) & (shown.settled < now)[:, None]
         parts.append(
             Impressions(
                 item=shown.item[filled].astype(np.int64),

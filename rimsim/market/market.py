@@ -378,7 +378,7 @@ class Market:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
         opened = self.open
         learns = self.retrain and self.config.platform.learning != "consumed"
-        shown = Shown.of(opened.ledger, causes=not opened.hits_only) if learns else None
+        shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
         self._forget()
@@ -419,7 +419,8 @@ class Market:
             self._past[-1] = self._with_scores(self._past[-1], model)
             rounds = self._past[-(platform.log_window.rounds or len(self._past)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
-            layer = layer_from(shown, positions_of(self.config, self.consumer), self.n_items)
+            now = self._past[-1].schedule.stop
+            layer = layer_from(shown, now, positions_of(self.config, self.consumer), self.n_items)
         return laid_over(model, layer)
 
     def _with_scores(self, past: PastRound, model: IntensityModel) -> PastRound:

@@ -10,7 +10,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.errors import AgentError, MarketError
 from rimsim.market.clock import Rank, seconds
-from rimsim.market.consumers.contract import Visits
+from rimsim.market.consumers.contract import Response, Visits
 from rimsim.market.ledger import Ledger
 from rimsim.market.records import Arrivals
 from rimsim.market.score_cache import ScoreAhead
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.clock import Clock, Process
-    from rimsim.market.consumers.contract import Consumer, Organic, Response
+    from rimsim.market.consumers.contract import Consumer, Organic
     from rimsim.market.histories import Histories
     from rimsim.market.records import Slates
     from rimsim.market.scoring import ScoreRows
@@ -134,6 +134,12 @@ class OpenRound:
     def visits(self, rows: NDArray[np.int64]) -> Visits:
         """Arrivals of the round as consumers see them."""
         return Visits(rows, self.schedule, self.histories, self._world, self._keys)
+
+    def settled(self) -> NDArray[np.int64]:
+        """(n,) tick from which the platform knows what came of each slate of the round."""
+        tells = getattr(self._consumer, "settled", None)
+        known = self.schedule.tick if tells is None else tells(self.visits(np.arange(len(self.schedule))))
+        return np.asarray(known + self._wait, np.int64)
 
     # -- who is next --------------------------------------------------------------------------------------------------
 
@@ -282,7 +288,17 @@ class OpenRound:
                 f"{type(self._consumer).__name__}.respond: found an empty position that is consumed; allowed: items "
                 "that are shown"
             )
+        if self._wait > 1 and not self.hits_only:
+            return self._without_repeats(visits, slates, response)
         return response
+
+    def _without_repeats(self, visits: Visits, slates: NDArray[np.int64], response: Response) -> Response:
+        """The response without what a visitor has consumed before; with a delay, agents may show it again."""
+        row, item = visits.in_market()
+        n_items = len(self.exposure)
+        pairs = np.arange(len(slates))[:, None] * n_items + slates
+        fresh = ~np.isin(pairs, row * n_items + item)
+        return Response(response.consumed & fresh, response.probability * fresh, response.intensity * fresh)
 
     def _organic(self, visits: Visits) -> Organic:
         """What visitors do by themselves.

@@ -10,7 +10,7 @@ import yaml
 from rimsim.config import to_plain
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
-from rimsim.loading import files_of, nearest_file
+from rimsim.loading import files_of, nearest_file, own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, plugs_of
 from rimsim.scenarios.store.run_folder import BEGUN, Run, versions
@@ -99,7 +99,8 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
     consumer = plugs_of(config)[1]
-    answers = {"consumer": consumer.digest()} if hasattr(consumer, "digest") else {}
+    with own_code(own_places(config)):
+        answers = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
     return (
         {"log": log_digest(build_world(config).log)}
         | answers

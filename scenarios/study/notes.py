@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.loading import own_code
 from rimsim.market import build_world
-from rimsim.market.build import expected_arrivals, plugs_of
+from rimsim.market.build import expected_arrivals, own_places, plugs_of
 from rimsim.market.clock import ALWAYS
 from rimsim.scenarios.store.load_report import load_text
 
@@ -44,7 +45,10 @@ def print_notes(scenarios: Sequence[ScenarioConfig], console: Console | None) ->
 def _consumer_note(config: ScenarioConfig) -> str | None:
     """What the consumers of a scenario have to say of its log, if anything."""
     note = getattr(plugs_of(config)[1], "note", None)
-    return None if note is None else str(note(build_world(config).log))
+    if note is None:
+        return None
+    with own_code(own_places(config)):
+        return str(note(build_world(config).log))
 
 
 def undeliverable_note(config: ScenarioConfig) -> str | None:

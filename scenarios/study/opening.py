@@ -11,6 +11,7 @@ import pandas as pd
 from rimsim.agents import make_agent
 from rimsim.config import Seeds
 from rimsim.market import Market
+from rimsim.market.serving import beyond_capacity
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
@@ -47,6 +48,8 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
         revealed = dataclasses.replace(states, true_intensity=true)
         for number, agent in enumerate(agents):
             slates = np.asarray(agent.act(revealed))
+            if states.capacity is not None:
+                slates = np.where(beyond_capacity(slates, states.capacity), -1, slates)
             total[number] += market.open.respond(visits, slates).probability.sum()
         visits_valued += len(states)
     return pd.DataFrame(

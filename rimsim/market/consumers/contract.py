@@ -104,6 +104,7 @@ class Consumer(Protocol):
 
     * ``hits_only = True``: consumption of a slate is a hit in what the visitor does anyway. It does not enter the
       history; what is organic does. Relevant items are then counted, and NDCG is defined,
+    * ``settled(visits)``: (n,) tick at which it is decided what comes of each slate, where that is not the visit's,
     * ``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None,
     * ``needs_sessions = True``: only a replay of the log's sessions can be answered,
     * ``relevant(visits)``: (n,) how many items each visit would consume of a catalogue shown whole, the denominator of

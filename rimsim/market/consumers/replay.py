@@ -83,6 +83,13 @@ class ReplayedLog:
         stop = ticks(visits.world.sessions.stop[sessions])
         return Organic(np.repeat(visits.row, lengths), np.repeat(stop, lengths), item)
 
+    def settled(self, visits: Visits) -> NDArray[np.int64]:
+        """(n,) the end of each visit's session or, with a horizon, of that."""
+        sessions = visits.schedule.session[visits.row]
+        if self._horizon is None:
+            return ticks(visits.world.sessions.stop[sessions])
+        return ticks(visits.world.sessions.start[sessions] + self._horizon)
+
     def true_intensity(self, visits: Visits) -> torch.Tensor:
         """(n, M) the logged future as counts."""
         future = torch.zeros(len(visits), visits.world.log.n_items)
