@@ -24,6 +24,7 @@ from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.validating.acceptance import acceptance, answers
 from rimsim.scenarios.validating.conclusions import _rates
+from rimsim.scenarios.validating.config import with_serving
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
 from rimsim.scenarios.validating.evidence import Setting, gather, true_shares, utilities
@@ -314,11 +315,10 @@ def test_acceptance_tells_positives_from_negatives(law, cut):
     blind = acceptance(Law(np.full_like(law.share, 1 / ITEMS)), cut)
     assert list(found) == [1, 3, 9]
     for m, figures in found.items():
-        assert figures.precision == pytest.approx(figures.recall) == pytest.approx(figures.f1)
-        assert figures.accuracy == pytest.approx(1 - 2 * (1 - figures.precision) / (1 + m))
+        assert figures.accuracy == pytest.approx(1 - 2 * (1 - figures.f1) / (1 + m))
         assert figures.auc > 0.6
         assert blind[m].auc == pytest.approx(0.5)
-        assert figures.precision > blind[m].precision + 0.05
+        assert figures.f1 > blind[m].f1 + 0.05
     assert found[1].users == len(cut)
 
 
@@ -550,12 +550,53 @@ def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys)
         ({"models": ("popularity", "random"), "without": ("random",)}, "without: leaves"),
         ({"without": ("graph",)}, "without: found 'graph'"),
         ({"models": ("random", "random")}, "models: "),
+        ({"models": ("random", "nowhere.py")}, "model 'nowhere.py': no such file"),
+        ({"serving": "nowhere.py"}, "model 'nowhere.py': no such file"),
     ],
 )
 def test_config_names_what_does_not_fit(changes, message):
     """Unknown, missing and repeated models are refused in one sentence."""
     with pytest.raises(ConfigError, match=message):
         ValidateConfig(**changes)
+
+
+def test_a_serving_model_is_compared_with_bestsellers():
+    """Its mark model and bestsellers are added to the models, unless they are there or left out."""
+    assert with_serving(["ease", "random"], "gru-hp") == ["ease", "random", "gru", "popularity"]
+    assert with_serving(["gru", "popularity"], "gru-hp") == ["gru", "popularity"]
+    assert with_serving(["ease"], "hp") == ["ease", "popularity"]
+    assert with_serving(["ease"], "mine.py:Mine", ["popularity"]) == ["ease", "mine.py:Mine"]
+    assert with_serving(None, "ease-visits") == list(ValidateConfig().models)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--taken-at", "4"], "--taken-at: says how answers are read; allowed: with --observed FILE"),
+        (["--observed-columns", "user=who"], "--observed-columns: says how answers are read"),
+        (["--serving", "gru-hq"], "found 'gru-hq'"),
+        (
+            ["--models", "popularity,OWN"],
+            "is a file; allowed: the file and a name in it, OWN:Bad or OWN:Silent",
+        ),
+        (["--serving", "OWN"], "is a file; allowed: the file and a name in it"),
+    ],
+)
+def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, capsys):
+    """One sentence each, before anything is read."""
+    own = tmp_path / "mine.py"
+    own.write_text(OWN)
+    assert main(["validate", *(word.replace("OWN", str(own)) for word in words)]) == 2
+    assert message.replace("OWN", str(own)) in capsys.readouterr().err
+
+
+def test_the_command_adds_what_a_serving_model_is_compared_with(written, tmp_path, capsys):
+    """With --serving, the page says whether its mark model beats bestsellers, whatever --models names."""
+    words = ["validate", "--data", str(written), "--draws", "1", "--truths", "factors", "--resamples", "100"]
+    words += ["--models", "ease,random", "--serving", "ease-visits", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    assert "the mark model of the platform `ease-visits`" in capsys.readouterr().out
+    assert load_validation(tmp_path / "run").config.models == ("ease", "random", "popularity")
 
 
 class Prefers:

@@ -141,7 +141,7 @@ LOG_OPTIONS = (
     field(
         "--min-item-events",
         "data.min_item_events",
-        "Leave rarer items out (default: 1; backtest without --data: 10).",
+        "Leave rarer items out (default: 1; without --data backtest: 10, validate: 30).",
         count,
     ),
     field(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rimsim import scenarios
+from rimsim.errors import ConfigError
 from rimsim.scenarios.cli.options import (
     LOG_OPTIONS,
     command_line,
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["validate"]
 
-_EMBEDDED_LEAST = 30
-"""Events that an item of the embedded log needs, as in the default config."""
-
 
 @click.command()
 @field("--data", "data.source", "Name, folder, zip, CSV or Parquet file (default: the embedded log).")
@@ -43,14 +41,21 @@ _EMBEDDED_LEAST = 30
 @field("--observed-columns", "observed.columns", "Which column is which: user=uid,item=sku,value=liked.")
 @field("--taken-at", "observed.taken_at", "Values of answers from here on are a yes (default: 1).", number)
 @field("--resamples", "resamples", "Bootstrap samples of users (default: 1000).", count)
-@field("--serving", "serving", "Model of the platform: against bestsellers (default: the scenarios').")
+@field("--serving", "serving", "Platform's model, compared with bestsellers (default: the scenarios').")
 @field("--device", "device", "auto, cpu, cuda, … (default: auto).")
 @field("--out", "out", "Run folder (default: runs/validate-<time>).", path)
 def validate(out: Path | None, **values: Any) -> None:
     """Say whether the market is believable on a log: later sessions of its users beside the truths."""
-    from rimsim.scenarios.validating.config import validate_from
+    from rimsim.scenarios.validating.config import ValidateConfig, validate_from, with_serving
     from rimsim.scenarios.validating.results import print_results
 
-    config = validate_from(nested(values, _EMBEDDED_LEAST), options=option_of_field())
+    named = option_of_field()
+    for name in ("observed.columns", "observed.taken_at"):
+        if values[name.replace(".", "__")] is not None and values["observed__table"] is None:
+            raise ConfigError(f"{named[name]}: says how answers are read; allowed: with --observed FILE")
+    plain = nested(values, ValidateConfig().data.min_item_events)
+    if "serving" in plain:
+        plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
+    config = validate_from(plain, options=named)
     done = scenarios.validate(config, out=out, command=command_line(), report=click.echo)
     print_results(done, terminal())

@@ -35,12 +35,8 @@ class Acceptance:
 
     accuracy: float
     """Share of items that are answered rightly."""
-    precision: float
-    """Share of accepted items that are positives."""
-    recall: float
-    """Share of positives that are accepted."""
     f1: float
-    """Harmonic mean of the two."""
+    """Harmonic mean of precision and recall, which are equal here: as many are accepted as there are positives."""
     auc: float
     """Share of (positive, negative) pairs of a user whose positive the truth wants more; ties count half."""
     users: int
@@ -107,8 +103,6 @@ def _figures(counts: NDArray[np.int64], ordered: list[float]) -> Acceptance:
     wrong = (accepted - right) + (positives - right)
     return Acceptance(
         accuracy=1 - wrong / items,
-        precision=right / accepted,
-        recall=right / positives,
         f1=2 * right / (accepted + positives),
         auc=float(np.mean(ordered)),
         users=len(ordered),

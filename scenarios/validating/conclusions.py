@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING
 
-from rimsim.intensity.registry import parts
 from rimsim.scenarios.report.agreement import agreement_sentence, signed, unfit_sentence
+from rimsim.scenarios.validating.config import BESTSELLERS, mark_of
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.validating.config import ValidateConfig
 
-__all__ = ["Conclusions", "conclusions", "mark_of"]
+__all__ = ["Conclusions", "conclusions"]
 
-_BESTSELLERS = "popularity"
 _CALIBRATED = (0.8, 1.25)
 """Σλ / Σ events within which λ counts as calibrated."""
 
@@ -34,12 +33,6 @@ class Conclusions:
     """What may be concluded."""
     may_not: tuple[str, ...]
     """What may not."""
-
-
-def mark_of(model: str) -> str:
-    """The mark model of a model's name; a model of one's own is its own."""
-    joined = None if ":" in model else parts(model)
-    return model if joined is None else joined[0]
 
 
 def conclusions(
@@ -117,8 +110,8 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
 
 def _bestsellers(config: ValidateConfig, pairs: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Which models beat a list of bestsellers on held-out sessions, and whether the serving model does."""
-    ahead = pairs[(pairs["other"] == _BESTSELLERS) & pairs["settled"]]
-    behind = pairs[(pairs["model"] == _BESTSELLERS) & pairs["settled"]]
+    ahead = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
+    behind = pairs[(pairs["model"] == BESTSELLERS) & pairs["settled"]]
     better, worse = (_listed(f"`{name}`" for name in names) for names in (ahead["model"], behind["other"]))
     good: list[str] = []
     bad: list[str] = []
@@ -129,8 +122,8 @@ def _bestsellers(config: ValidateConfig, pairs: pd.DataFrame) -> tuple[list[str]
     serving = mark_of(config.serving)
     named = f"`{serving}`, the mark model of the platform `{config.serving}`,"
     of_serving = pairs[
-        ((pairs["model"] == serving) & (pairs["other"] == _BESTSELLERS))
-        | ((pairs["model"] == _BESTSELLERS) & (pairs["other"] == serving))
+        ((pairs["model"] == serving) & (pairs["other"] == BESTSELLERS))
+        | ((pairs["model"] == BESTSELLERS) & (pairs["other"] == serving))
     ]
     for row in of_serving.to_dict("records"):
         sign = 1 if row["model"] == serving else -1

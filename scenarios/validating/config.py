@@ -12,18 +12,31 @@ from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
 from rimsim.config_errors import refusal
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.registry import parts
+from rimsim.loading import without_name
 from rimsim.market.consumers.truths import TRUTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["AUTO", "MODELS", "RANDOM", "AnswersConfig", "ValidateConfig", "validate_from"]
+__all__ = [
+    "AUTO",
+    "BESTSELLERS",
+    "MODELS",
+    "RANDOM",
+    "AnswersConfig",
+    "ValidateConfig",
+    "mark_of",
+    "validate_from",
+    "with_serving",
+]
 
 _STRICT = ConfigDict(extra="forbid")
 RANDOM = "random"
 """In place of a model's name: every item is as likely as any other."""
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
 """Models that are compared where none is named, beside the platform's; ``als`` only where its package is installed."""
+BESTSELLERS = "popularity"
+"""The model that recommends what most users took."""
 AUTO = "auto"
 """In place of a truth's name: the one that the log's later sessions choose."""
 
@@ -33,6 +46,34 @@ def _default_models() -> tuple[str, ...]:
     serving = () if joined is None else (joined[0],)
     there = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
     return tuple(dict.fromkeys((*there, *serving)))
+
+
+def mark_of(model: str) -> str:
+    """The mark model of a model's name; a model of one's own is its own."""
+    joined = None if ":" in model else parts(model)
+    return model if joined is None else joined[0]
+
+
+def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
+    """Models, and those that say whether a platform's model beats bestsellers: its mark model and bestsellers.
+
+    Args:
+        models: What was asked for; None: the default.
+        serving: The platform's model.
+        without: Models that are left out whatever is asked.
+
+    Raises:
+        ConfigError: If the platform's model is unknown, or a file without a name in it.
+    """
+    _require_name(serving)
+    asked = list(_default_models() if models is None else models)
+    needed = (name for name in (mark_of(serving), BESTSELLERS) if name not in {*asked, *without})
+    return [*asked, *dict.fromkeys(needed)]
+
+
+def _require_name(model: str) -> None:
+    if model.endswith(".py"):
+        raise without_name(model, "model")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -78,8 +119,8 @@ class ValidateConfig:
     rank: int = Field(default=ConsumerConfig().rank, ge=1, description="Factors of a truth's preferences.")
     serving: str = Field(
         default=PlatformConfig().model,
-        description="The model that a platform would serve: its mark model is compared with bestsellers, and its λ(x) "
-        "with the events of held-out sessions.",
+        description="The model that a platform would serve: its mark model is compared with bestsellers, where both "
+        "are among the models, and its λ(x) with the events of held-out sessions.",
     )
     observed: AnswersConfig = Field(
         default=AnswersConfig(), description="Answers without selection that truths and models are judged on."
@@ -93,6 +134,7 @@ class ValidateConfig:
             if len(set(values)) != len(values):
                 raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")
         for model in (*self.models, self.serving):
+            _require_name(model)
             if model != RANDOM and ":" not in model:
                 parts(model)
         for truth in self.truths:

@@ -137,14 +137,12 @@ def _acceptance(table: pd.DataFrame) -> TextTable:
     rows = []
     for truth in dict.fromkeys(means.index.get_level_values("truth")):
         for negatives in NEGATIVES:
-            names = [
-                f"acceptance_{name}_{negatives}" for name in ("accuracy", "precision", "recall", "f1", "auc")
-            ]
+            names = [f"acceptance_{name}_{negatives}" for name in ("accuracy", "f1", "auc")]
             if (truth, names[0]) in means.index:
                 rows.append((str(truth), f"1:{negatives}", *(f"{means[truth, name]:.3f}" for name in names)))
     return TextTable(
         "Acceptance of held-out positives among negatives; truths fitted to the past",
-        ("truth", "positives:negatives", "accuracy", "precision", "recall", "F1", "AUC"),
+        ("truth", "positives:negatives", "accuracy", "F1", "AUC"),
         tuple(rows),
     )
 
