@@ -90,7 +90,7 @@ class Auto(Stored):
         )
         alone = names[0] if len(names) == 1 else config.fallback
         self.name = self.ranking[0].name if self.ranking else alone
-        model = make(self.name, seed=config.seed, device=device)
+        model = make(self.name, seed=config.seed, device=device, gap=config.session_gap)
         if not isinstance(model, RecurrentModel):
             raise ConfigError(
                 f"auto: found the candidate {self.name!r}; allowed: models with encode and step"

@@ -69,7 +69,7 @@ def judged(
     from rimsim.intensity.registry import make  # noqa: PLC0415 - the registry knows this module's model
 
     held = HeldOut.of(log, gap, seed)
-    models = [make(name, seed=seed, device=device) for name in names]
+    models = [make(name, seed=seed, device=device, gap=gap) for name in names]
     if held is None or not models:
         return ()
     hits: list[NDArray[np.float64]] = []

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.activity import EMA, UserPopularity
 from rimsim.intensity.auto import Auto
@@ -160,7 +161,9 @@ def thorough(part: str) -> object | None:
     return _SHIPPED[part].thorough if part in _SHIPPED else None
 
 
-def _made(part: str, given: object | None, seed: int | None, device: str | None) -> Any:
+def _made(
+    part: str, given: object | None, seed: int | None, device: str | None, gap: str | None = None
+) -> Any:
     entry = _entry(part)
     kind = entry.config
     if given is not None and not isinstance(given, kind):
@@ -172,7 +175,19 @@ def _made(part: str, given: object | None, seed: int | None, device: str | None)
         changed["seed"] = seed
     if device is not None:
         changed["device"] = device
+    if gap is not None:
+        changed |= _gap(config, fields, gap)
     return entry.model(dataclasses.replace(config, **changed) if changed else config)
+
+
+def _gap(config: Any, fields: set[str], gap: str) -> dict[str, object]:
+    """The field that says how long a silence ends a session, if it says something else: a digest is of its text."""
+    seconds = duration_seconds(gap)
+    if "session_gap" in fields and duration_seconds(config.session_gap) != seconds:
+        return {"session_gap": gap}
+    if "gap" in fields and config.gap != seconds:
+        return {"gap": seconds}
+    return {}
 
 
 def make(
@@ -182,6 +197,7 @@ def make(
     ground: object | None = None,
     seed: int | None = None,
     device: str | None = None,
+    gap: str | None = None,
 ) -> IntensityModel:
     """A model that is not fitted, by name.
 
@@ -192,6 +208,8 @@ def make(
         ground: Config record of the ground intensity; None: the defaults.
         seed: Replaces the config's seed, where it has one.
         device: Replaces the configs' device.
+        gap: A silence longer than this ends a session of the log, such as ``30min``; replaces what the configs say of
+            it, where they do.
 
     Raises:
         ConfigError: If the name is unknown or a config does not belong to it.
@@ -204,11 +222,11 @@ def make(
             )
         return _OWN[name](seed or 0, device or "auto")
     first, second = joined
-    model: IntensityModel = _made(first, mark, seed, device)
+    model: IntensityModel = _made(first, mark, seed, device, gap)
     if not second:
         if ground is not None:
             raise ConfigError(
                 f"model {name!r}: found a ground config; allowed: only for a hybrid such as {name}-hp"
             )
         return model
-    return RIM(mark=_made(first, mark, seed, device), ground=_made(second, ground, seed, device))
+    return RIM(mark=_made(first, mark, seed, device, gap), ground=_made(second, ground, seed, device, gap))

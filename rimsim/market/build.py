@@ -149,7 +149,7 @@ def check_plugs(config: ScenarioConfig) -> None:
         ConfigError: If nothing has the name, a file of the user's own cannot be used, or what it makes does not fit.
     """
     plugs_of(config)
-    require_weights(config.platform, unfitted(config.platform, 0))
+    require_weights(config.platform, unfitted(config.platform, 0, config.data.session_gap))
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

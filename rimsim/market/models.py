@@ -34,15 +34,21 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     """
     torch.set_num_threads(1)  # the bits of a fit depend on the number of threads
     platform = config.platform
-    model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31)
+    model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, config.data.session_gap)
     known = fitted(model, log)
     if not hasattr(known, "score"):
         raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
     return known
 
 
-def unfitted(platform: PlatformConfig, seed: int) -> IntensityModel:
+def unfitted(platform: PlatformConfig, seed: int, gap: str | None = None) -> IntensityModel:
     """The platform's model before it is fitted.
+
+    Args:
+        platform: The platform.
+        seed: Model seed.
+        gap: A silence longer than this ends a session of the log that it is for; None: what models have as default. A
+            model of one's own is not told.
 
     Raises:
         ConfigError: If no model has the name, a file of the user's own cannot be used, or what it makes is no model.
@@ -50,7 +56,7 @@ def unfitted(platform: PlatformConfig, seed: int) -> IntensityModel:
     if platform.model.endswith(".py"):
         raise without_name(platform.model, "model")
     if ":" not in platform.model:
-        return make(platform.model, seed=seed, device=platform.device)
+        return make(platform.model, seed=seed, device=platform.device, gap=gap)
     factory = imported(platform.model, "model")
     try:
         model = factory(seed, platform.device)

@@ -169,7 +169,9 @@ class Models:
                 train = self.split.folds[fold].train
                 seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
             recipe = thorough(part) if self.config.recipe == "thorough" else None
-            model = make(part, mark=recipe, seed=seed, device=self.config.device)
+            model = make(
+                part, mark=recipe, seed=seed, device=self.config.device, gap=self.config.data.session_gap
+            )
             self._marks[part, fold] = self._fitted(part, fold, model, train)
         return self._marks[part, fold]
 
@@ -177,7 +179,12 @@ class Models:
         if part not in self._grounds:
             horizon = self.split.horizon
             values = {"horizon": horizon} | ({"scale": horizon} if part == "ema" else {})
-            joined = make(part, ground=config_of(part, values), device=self.config.device)
+            joined = make(
+                part,
+                ground=config_of(part, values),
+                device=self.config.device,
+                gap=self.config.data.session_gap,
+            )
             model = cast("RIM", joined).ground
             if not isinstance(model, Ground):
                 raise ModelError(f"{part}: found a {type(model).__name__}; allowed: a Ground")

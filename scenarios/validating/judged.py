@@ -67,9 +67,9 @@ class Chance:
         return np.ones((stop - start, self.shape[1]), np.float32)
 
 
-def unfitted_model(name: str, seed: int, device: str) -> IntensityModel:
-    """A model as a platform has it, by its name or place, before it is fitted."""
-    return unfitted(PlatformConfig(model=name, device=device), seed)
+def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) -> IntensityModel:
+    """A model as a platform has it, before it is fitted; ``gap`` is the log's silence that ends a session."""
+    return unfitted(PlatformConfig(model=name, device=device), seed, gap)
 
 
 def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> Scores:

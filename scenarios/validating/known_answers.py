@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rimsim.data import load_observed
 from rimsim.scenarios.validating.config import RANDOM
 from rimsim.scenarios.validating.held_answers import held_answers
-from rimsim.scenarios.validating.judged import fitted_model
+from rimsim.scenarios.validating.judged import fitted_model, unfitted_model
 from rimsim.scenarios.validating.observed import judge_held
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def judged_answers(
         config: The validation's.
         show: Called with a line of progress.
     """
-    models = {}
+    told, models = partial(unfitted_model, gap=config.data.session_gap), {}
     for name in config.chosen:
         if name != RANDOM:
             show(f"known answers: {name}, fitted to the whole log")
-            models[name] = fitted_model(name, 0, config.device, log)
+            models[name] = fitted_model(name, 0, config.device, log, told)
     return judge_held(answers, truths, models, k=config.observed.k)

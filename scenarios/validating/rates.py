@@ -46,7 +46,8 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     examples = session_examples(log, gap)
     rate = np.empty(len(examples.counts))
     for side in (half, ~half):
-        model = fitted(cast("RIM", make(ground, device=device)).ground, log.rows(side[log.user]))
+        hybrid = cast("RIM", make(ground, device=device, gap=gap if isinstance(gap, str) else f"{gap}s"))
+        model = fitted(hybrid.ground, log.rows(side[log.user]))
         judged = np.flatnonzero(~side[examples.user])
         states = examples.states.take(judged)
         rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()

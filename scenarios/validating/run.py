@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -197,7 +197,8 @@ def _write(
     }
     write_yaml(folder / CONFIG, described)
     setting = Setting(config.slate, config.position_decay, config.device)
-    evidence = gather(cuts, config.chosen, truths, setting, show)
+    told = partial(unfitted_model, gap=config.data.session_gap)
+    evidence = gather(cuts, config.chosen, truths, setting, show, told)
     real = evidence.by_user()
     agreements = {
         name: agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples) for name in truths

@@ -1,0 +1,79 @@
+"""What silence ends a session is what the data say, in models too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_markets import small_scenario
+
+from rimsim.config import DataConfig, PlatformConfig
+from rimsim.data.log import EventLog
+from rimsim.intensity import AutoConfig, UserStates
+from rimsim.intensity.auto import Auto
+from rimsim.intensity.registry import make
+from rimsim.intensity.returning import log_returning
+from rimsim.market.models import initial_model, unfitted
+from rimsim.scenarios.validating.judged import unfitted_model
+from rimsim.scenarios.validating.rates import rate_of_ground
+
+HOUR = 3600.0
+
+
+def hourly():
+    """A log of 60 users who come three times, a fortnight between, and consume four items, an hour between."""
+    source = np.random.default_rng(0)
+    items = np.concatenate([source.permutation(40)[:12] for _ in range(60)])
+    user, place = np.repeat(np.arange(60), 12), np.tile(np.arange(12), 60)
+    time = 1e6 + (place // 4) * 14 * 24 * HOUR + (place % 4) * HOUR + user
+    order = np.argsort(time, kind="stable")
+    return EventLog(
+        user=user[order],
+        item=items[order],
+        time=time[order],
+        value=np.ones(len(user), np.float32),
+        users=pd.DataFrame({"id": range(60)}),
+        items=pd.DataFrame({"id": range(40)}),
+    )
+
+
+def test_a_scenario_tells_its_model_what_ends_a_session():
+    """Events an hour apart are one session by six hours: later sessions are counted so, and their size is four."""
+    log = hourly()
+    scenario = small_scenario(
+        data=DataConfig(session_gap="6h"), platform=PlatformConfig(model="returning-visits")
+    )
+    model = initial_model(scenario, log, 0)
+    states = UserStates.of(log, np.arange(60), log.time[-1] + 14 * 24 * HOUR)
+    score = model.score(states)
+    np.testing.assert_allclose(score.sum(1), 4.0, rtol=0.1)
+    expected = np.exp(log_returning(log, "6h", 0.5))
+    np.testing.assert_allclose(score[0] / score[0].sum(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bag-visits", "ease-hp", "gru-ema", "returning-hawkes", "auto-pop"])
+def test_every_config_that_says_what_ends_a_session_is_told(name):
+    """Marks are told as text and grounds in seconds; half an hour changes no config, however it is written."""
+    for model in (
+        make(name, gap="6h"),
+        unfitted(PlatformConfig(model=name), 0, "6h"),
+        unfitted_model(name, 0, "cpu", "6h"),
+    ):
+        assert (model.mark.config.session_gap, model.ground.config.gap) == ("6h", 6 * HOUR)
+    plain, told = make(name), make(name, gap="0.5h")
+    assert (plain.mark.config, plain.ground.config) == (told.mark.config, told.ground.config)
+
+
+def test_auto_tells_what_it_chooses_among():
+    """The chosen model has auto's own gap."""
+    model = Auto(AutoConfig(candidates=("ease", "returning"), session_gap="6h")).fit(hourly())
+    assert model.ranking
+    assert model.chosen.config.session_gap == "6h"
+    assert isinstance(model.chosen.score(UserStates.of(hourly(), [0], 1e9)), torch.Tensor)
+
+
+def test_the_rates_of_a_validation_are_by_the_sessions_of_its_log():
+    """λ(x) of held-out users is about four a session, as they consume."""
+    found = rate_of_ground("visits", hourly(), gap=6 * HOUR, device="cpu")
+    assert found["rate_ratio_later"] == pytest.approx(1.0, abs=0.1)
