@@ -27,7 +27,7 @@ from rimsim.scenarios.validating.conclusions import _rates
 from rimsim.scenarios.validating.config import with_serving
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
-from rimsim.scenarios.validating.evidence import Setting, gather, true_shares, utilities
+from rimsim.scenarios.validating.evidence import Setting, gather, shares_over, true_shares, utilities
 from rimsim.scenarios.validating.judged import Chance, judged, scores_of
 from rimsim.scenarios.validating.pictures import real_against_simulated
 from rimsim.scenarios.validating.rates import rate_curves, rate_of_ground, rate_of_truth
@@ -409,6 +409,8 @@ def test_truth_shares_are_over_what_may_be_shown(law, cut):
     share = true_shares(law, cut, 3, 20)
     assert share.sum(1) == pytest.approx(np.ones(17))
     assert (share[~cut.admissible(3, 20)] == 0).all()
+    nothing = shares_over(np.array([[0.5, 0.0, 0.5]]), np.array([[False, True, False]]))
+    assert nothing.tolist() == [[0.0, 0.0, 0.0]]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rimsim.scenarios.validating.judged import Make
 
 
-__all__ = ["ORACLE", "Evidence", "Setting", "gather", "true_shares", "utilities"]
+__all__ = ["ORACLE", "Evidence", "Setting", "gather", "shares_over", "true_shares", "utilities"]
 
 ORACLE = "oracle"
 """In place of a model's name: the slate that a truth itself holds for best."""
@@ -75,7 +75,17 @@ def true_shares(truth: Truth, cut: Cut, start: int, stop: int) -> NDArray[np.flo
         stop: Past the last row.
     """
     states = cut.states.take(np.arange(start, stop))
-    share = np.where(cut.admissible(start, stop), truth.preference(cut.later.user[start:stop], states), 0.0)
+    return shares_over(truth.preference(cut.later.user[start:stop], states), cut.admissible(start, stop))
+
+
+def shares_over(preference: NDArray[np.float64], left: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n, M) p* over some items, each row summing to 1 where it wants any of them; 0 elsewhere.
+
+    Args:
+        preference: (n, M) p* over the whole catalogue.
+        left: (n, M) the items.
+    """
+    share = np.where(left, preference, 0.0)
     return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
 
 

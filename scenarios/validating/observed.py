@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from rimsim.intensity.blocks import spans
+from rimsim.scenarios.validating.config import RANDOM
+from rimsim.scenarios.validating.evidence import shares_over
 from rimsim.scenarios.validating.held_answers import held_answers
 from rimsim.scenarios.validating.observed_evidence import judge_answers
 
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
     from rimsim.scenarios.validating.held_answers import HeldAnswers
     from rimsim.scenarios.validating.observed_evidence import ObservedEvidence
 
-__all__ = ["BY_CHANCE", "Preference", "judge_held", "judge_observed"]
+__all__ = ["Preference", "judge_held", "judge_observed"]
 
-BY_CHANCE = "random"
-"""The name of scores that know nothing: the bar to be above."""
 _LEAST = 1e-9
 """The smallest score, as a share of the mean score of a row, so that its logarithm is finite."""
 
@@ -94,7 +94,7 @@ def judge_held(
     """Judge truths and models on answers that were held out before; see :func:`judge_observed`."""
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
-    scores[("", BY_CHANCE)] = np.zeros(len(answers))
+    scores[("", RANDOM)] = np.zeros(len(answers))  # the bar to be above
     return judge_answers(answers, scores, k=k, folds=folds, seed=seed)
 
 
@@ -104,10 +104,10 @@ def _truth_scores(truth: Preference, answers: HeldAnswers) -> NDArray[np.float64
     found = np.empty(len(answers))
     for first, last in spans(len(answers.users)):
         states = answers.states.take(np.arange(first, last))
-        share = np.array(truth.preference(answers.users[first:last], states))
-        share[np.repeat(np.arange(last - first), states.lengths), states.items] = 0.0
-        share *= expected[first:last, None] / np.maximum(share.sum(1, keepdims=True), 1e-300)
-        _fill(found, share, answers, first, last)
+        preference = truth.preference(answers.users[first:last], states)
+        left = np.ones(preference.shape, bool)
+        left[np.repeat(np.arange(last - first), states.lengths), states.items] = False
+        _fill(found, expected[first:last, None] * shares_over(preference, left), answers, first, last)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rimsim.scenarios.report.tables import TextTable, pivoted
-from rimsim.scenarios.validating.observed import BY_CHANCE
+from rimsim.scenarios.validating.config import RANDOM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ def observed_sentences(
         facts: Of the answers, as :meth:`rimsim.scenarios.validating.held_answers.HeldAnswers.facts` has them.
     """
     of_auc = table[table["metric"] == "auc"]
-    against = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == BY_CHANCE)]
+    against = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == RANDOM)]
     good = [
         (
             f"{facts['answers']:,} answers of {facts['users']:,} users in `{facts['source']}`, to items that they do "
@@ -95,7 +95,7 @@ def _behind(pairs: pd.DataFrame) -> list[str]:
     rows = pairs[
         (pairs["metric"] == "auc") & (pairs["truth"] != "") & (pairs["other_truth"] == "") & pairs["settled"]
     ]
-    worse = rows[(rows["difference"] < 0) & (rows["other_model"] != BY_CHANCE)]
+    worse = rows[(rows["difference"] < 0) & (rows["other_model"] != RANDOM)]
     texts = []
     for truth, of_truth in worse.groupby("truth", sort=False):
         models = ", ".join(f"`{name}`" for name in of_truth["other_model"])
