@@ -358,6 +358,14 @@ def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
     assert found["rate_predicted_10"] > found["rate_predicted_1"]
 
 
+@pytest.mark.parametrize("users", [2, 3])
+def test_rates_of_a_few_users_have_two_halves(log, users):
+    """Whoever is drawn, each half has a user to be fitted to."""
+    few = dataclasses.replace(log.rows(log.user < users), users=log.users.iloc[:users])
+    found = rate_of_ground("visits", few, "30min", "cpu")
+    assert 0.2 < found["rate_ratio"] < 5
+
+
 def test_the_ratio_of_a_truth_is_that_of_its_sums(log):
     """Tenths of unequal size count by their sessions; what does not exist is NaN of a model as of a truth."""
     rate, count = np.arange(1.0, 16.0) ** 2, np.arange(15.0, 0.0, -1.0) ** 3

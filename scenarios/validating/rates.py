@@ -42,7 +42,10 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
         ``rate_rank_correlation`` (NaN where it does not exist), and by tenth, from the lowest λ, ``rate_predicted_1``
         and ``rate_realised_1``.
     """
-    half = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users)) < 0.5
+    draw = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users))
+    half = draw < 0.5
+    if half.all() or not half.any():  # few users may all be drawn into one half
+        half = draw < np.median(draw)
     examples = session_examples(log, gap)
     rate = np.empty(len(examples.counts))
     for side in (half, ~half):
