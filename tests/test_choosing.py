@@ -11,8 +11,10 @@ import torch
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import Auto, AutoConfig, UserStates, best_of_log, judged
 from rimsim.intensity.cache import fitted
+from rimsim.intensity.contract import takes_weights
 from rimsim.intensity.persistence import load
-from rimsim.intensity.registry import make
+from rimsim.intensity.product import is_stored
+from rimsim.intensity.registry import make, register
 from rimsim.intensity.shrinkage import HeldOut
 from rimsim.testing import random_log
 
@@ -73,6 +75,56 @@ def test_without_later_sessions_the_fallback_is_taken():
     assert judged(log, NAMES) == ()
     assert best_of_log(log, NAMES) == "popularity"
     assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
+
+
+class _Mine:
+    """A mark model of one's own that nothing can save: popularity."""
+
+    def __init__(self):
+        self.inner = make("popularity")
+
+    def fit(self, log):
+        self.inner.fit(log)
+        return self
+
+    def update(self, log):
+        return self.fit(log)
+
+    def score(self, states):
+        return self.inner.score(states)
+
+    def encode(self, states):
+        return self.inner.encode(states)
+
+    def step(self, hidden, items, times):
+        return self.inner.step(hidden, items, times)
+
+    def score_hidden(self, hidden, now):
+        return self.inner.score_hidden(hidden, now)
+
+
+register("choosing-own", lambda seed, device: _Mine())
+
+
+def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
+    """What the cache could not give back is fitted each time, leaves no record behind, and takes no weights."""
+    config = AutoConfig(candidates=("choosing-own",))
+    log = random_log()
+    for _ in range(2):
+        model = fitted(make("auto", mark=config), log, tmp_path / "cache")
+        assert (model.name, is_stored(model)) == ("choosing-own", False)
+    with pytest.raises(ModelError, match="cannot be saved"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model" / "model.json").exists()
+    assert not takes_weights(model)
+
+
+def test_auto_takes_weights_if_all_do_who_may_be_chosen():
+    """The default candidates do; a model of one's own among them does not, nor as fallback."""
+    assert takes_weights(Auto())
+    assert is_stored(Auto())
+    assert not takes_weights(Auto(AutoConfig(candidates=("bag", "choosing-own"))))
+    assert not takes_weights(Auto(AutoConfig(candidates=("bag",), fallback="choosing-own")))
 
 
 def test_wrong_candidates_are_refused():

@@ -11,9 +11,19 @@ import torch
 from scipy.optimize import minimize
 
 from rimsim.data.log import EventLog
-from rimsim.errors import ModelError
-from rimsim.intensity import EASE, Bag, BagConfig, EASEConfig, Factors, FactorsConfig, Returning, UserStates
-from rimsim.intensity.cells import Cells, sums
+from rimsim.errors import ConfigError, ModelError
+from rimsim.intensity import (
+    EASE,
+    Bag,
+    BagConfig,
+    EASEConfig,
+    Factors,
+    FactorsConfig,
+    Returning,
+    ReturningConfig,
+    UserStates,
+)
+from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.denoising import Cycle, Tables, batches, trained
 from rimsim.intensity.ease import solved
 from rimsim.intensity.folding import folded
@@ -70,6 +80,30 @@ def test_cells_hold_each_pair_once():
     assert len(cells) == 2
     np.testing.assert_array_equal(cells.matrix().toarray(), [[1, 1], [0, 1]])
     np.testing.assert_array_equal(cells.matrix(cells.label).toarray(), [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
+def test_an_item_consumed_twice_counts_once(model):
+    """A state is a set of items: a row with repeats scores as the same row without, and other rows as before."""
+    log = random_log(n_users=80)
+    model.fit(log)
+    offsets, now = np.array([0, 3, 3, 5]), np.full(3, 9e9)
+    plain = UserStates(offsets, np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
+    twice = UserStates(
+        np.array([0, 6, 6, 8]), np.array([4, 4, 1, 7, 1, 4, 7, 4]), np.array([0, 0, 1, 2, 2, 2, 3, 4.0]), now
+    )
+    assert distinct(plain) is plain
+    assert torch.equal(model.score(plain), model.score(twice))
+    fit = next(model._fits(log, (1.0,)))
+    np.testing.assert_array_equal(model._scores(fit, plain), model._scores(fit, twice))
+
+
+def test_returning_computes_where_it_is_told():
+    """Its own device is looked at, and an error before a fit names it."""
+    with pytest.raises(ConfigError, match="device"):
+        Returning(ReturningConfig(device="abacus"))
+    with pytest.raises(ModelError, match="returning: not fitted"):
+        _ = Returning().probability
 
 
 def test_sums_are_sums():

@@ -10,7 +10,13 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity.choosing import CANDIDATES, Judged, judged
-from rimsim.intensity.contract import RecurrentModel, caller_owns, caller_owns_scores, depends_on_state
+from rimsim.intensity.contract import (
+    RecurrentModel,
+    caller_owns,
+    caller_owns_scores,
+    depends_on_state,
+    takes_weights,
+)
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.product import save_model
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.contract import Hidden, IntensityModel
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Auto", "AutoConfig"]
@@ -54,7 +60,6 @@ class Auto(Stored):
     """
 
     kind: ClassVar[str] = "auto"
-    takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: AutoConfig | None = None) -> None:
         self.config = config or AutoConfig()
@@ -97,6 +102,24 @@ class Auto(Stored):
             )
         self._chosen = model.fit(log)
         return self
+
+    @property
+    def _candidates(self) -> tuple[IntensityModel, ...]:
+        """All who may be chosen, not fitted."""
+        from rimsim.intensity.registry import make  # noqa: PLC0415 - the registry knows this class
+
+        names = dict.fromkeys((*self.config.candidates, self.config.fallback))
+        return tuple(make(name, device=str(self.device)) for name in names if name != self.kind)
+
+    @property
+    def stored_parts(self) -> tuple[object, ...]:
+        """The models that it may be saved with."""
+        return self._candidates if self._chosen is None else (self._chosen,)
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether whoever may be chosen takes weights."""
+        return all(takes_weights(model) for model in self._candidates)
 
     @property
     def chosen(self) -> RecurrentModel:
@@ -161,9 +184,9 @@ class Auto(Stored):
         Raises:
             ModelError: If the chosen model cannot be saved.
         """
-        super().save(folder)
-        if self._chosen is not None:
+        if self._chosen is not None:  # first: a record without its model would be no model
             save_model(self._chosen, Path(folder) / "chosen")
+        super().save(folder)
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:

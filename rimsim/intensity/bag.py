@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity.cells import Cells, sums
+from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.denoising import Cycle, Tables, trained
 from rimsim.intensity.personal import PersonalConfig, PersonalModel
@@ -86,6 +86,7 @@ class Bag(PersonalModel[BagConfig]):
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
     def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+        states = distinct(states)
         scale = 1.0 / np.sqrt(states.lengths.astype(np.float32) + 1.0)
         return np.asarray((sums(states, fit["read"]) * scale[:, None]) @ fit["predicted"].T, np.float32)
 
@@ -116,7 +117,8 @@ class Bag(PersonalModel[BagConfig]):
         return {name: table.cpu().numpy() for name, table in found.items()}
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, W) the sum of E over each state's items, and (n,) their number."""
+        """(n, W) the sum of E over each state's distinct items, and (n,) their number."""
+        states = distinct(states)
         total = sums(states, self._array("read"))
         count = states.lengths.astype(np.float32)
         return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)

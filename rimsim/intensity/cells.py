@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from rimsim.intensity.states import UserStates
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.states import UserStates
 
-__all__ = ["Cells", "event_weights", "sums"]
+__all__ = ["Cells", "distinct", "event_weights", "sums"]
 
 
 def event_weights(log: EventLog) -> NDArray[np.float64]:
@@ -61,6 +62,18 @@ class Cells:
         """(n, M) one value a pair, or 1 for each, as a sparse matrix."""
         data = np.ones(len(self.item), np.float32) if values is None else values
         return csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
+
+
+def distinct(states: UserStates) -> UserStates:
+    """The states with the first event of each item alone; the very states where no item occurs twice."""
+    row = np.repeat(np.arange(len(states)), states.lengths)
+    key = row * (int(states.items.max(initial=0)) + 1) + states.items
+    first = np.sort(np.unique(key, return_index=True)[1])
+    if len(first) == len(key):
+        return states
+    offsets = np.zeros(len(states) + 1, np.int64)
+    np.cumsum(np.bincount(row[first], minlength=len(states)), out=offsets[1:])
+    return UserStates(offsets, states.items[first], states.times[first], states.now)
 
 
 def sums(states: UserStates, table: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy.linalg import lapack
 
-from rimsim.intensity.cells import Cells, sums
+from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.personal import PersonalConfig, PersonalModel, learned
 
@@ -102,7 +102,7 @@ class EASE(PersonalModel[EASEConfig]):
             yield {"weights": solved(gram, cross, ridge)}
 
     def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
-        return sums(states, fit["weights"])
+        return sums(distinct(states), fit["weights"])
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
         weights = torch.from_numpy(fit["weights"].T * np.float32(chosen.personal))
@@ -128,8 +128,8 @@ class EASE(PersonalModel[EASEConfig]):
         return {"weights": weights + np.float32(scale) * change, "bias": known}
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, M) the sum of the rows of τB over each state's items."""
-        return (torch.from_numpy(sums(states, self._array("weights"))).to(self.device),)
+        """(n, M) the sum of the rows of τB over each state's distinct items."""
+        return (torch.from_numpy(sums(distinct(states), self._array("weights"))).to(self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Adds one row of τB to each."""

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.cells import Cells, sums
+from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.denoising import UNLIKELY, Cycle, batches
 from rimsim.intensity.folding import folded
@@ -132,6 +132,7 @@ class Factors(PersonalModel[FactorsConfig]):
         return folded(total.double(), count.double(), vectors, offset, ridge, self.config.newton_steps)
 
     def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+        states = distinct(states)
         vectors, offset = (torch.from_numpy(fit[name]).double() for name in ("vectors", "offset"))
         total = torch.from_numpy(sums(states, fit["vectors"])).double()
         count = torch.from_numpy(states.lengths.astype(np.float64))
@@ -180,7 +181,8 @@ class Factors(PersonalModel[FactorsConfig]):
         }
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, R) the sum of c over each state's items, and (n,) their number."""
+        """(n, R) the sum of c over each state's distinct items, and (n,) their number."""
+        states = distinct(states)
         total = sums(states, self._array("vectors"))
         count = states.lengths.astype(np.float32)
         return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)

@@ -76,7 +76,7 @@ class Popularity(Stored):
             ModelError: Before a fit.
         """
         if self._p is None:
-            raise ModelError("popularity: not fitted yet; allowed: score after fit or load")
+            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
         return self._p
 
     def score(self, states: UserStates) -> torch.Tensor:

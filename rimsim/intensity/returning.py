@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.cells import event_weights
+from rimsim.intensity.device import resolved
 from rimsim.intensity.popularity import Popularity
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Returning(Popularity):
     def __init__(self, config: ReturningConfig | None = None) -> None:
         super().__init__()
         self.config = config or ReturningConfig()
+        self.device = resolved(self.config.device)
 
     def fit(self, log: EventLog) -> Self:
         """Count the target events of the log's later sessions."""
