@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rimsim.errors import ConfigError, ModelError
-from rimsim.intensity import Auto, AutoConfig, UserStates, best_of_log, judged
+from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import takes_weights
 from rimsim.intensity.persistence import load
@@ -49,7 +49,6 @@ def test_the_model_of_two_tastes_is_taken():
     ranking = judged(log, NAMES)
     assert ranking[0].name == "ease"
     assert {one.name for one in ranking} == set(NAMES)
-    assert best_of_log(log, NAMES) == "ease"
 
 
 def test_auto_is_what_it_chose(tmp_path):
@@ -73,7 +72,6 @@ def test_without_later_sessions_the_fallback_is_taken():
     """A log in which nobody came back cannot rank; the fallback is taken, and popularity is the best that is known."""
     log = strangers()
     assert judged(log, NAMES) == ()
-    assert best_of_log(log, NAMES) == "popularity"
     assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
 
 

@@ -226,7 +226,17 @@ def test_held_out_states_are_before_what_they_took():
     seen = set(zip(held.past.user.tolist(), held.past.item.tolist(), strict=True))
     rows, items = np.nonzero(held.taken)
     assert not seen & set(zip(held.user[rows].tolist(), items.tolist(), strict=True))
-    assert len(HeldOut.of(log, "30min", 0, most_cells=1200)) < len(held)
+    thin = HeldOut.of(log, "30min", 0, most_cells=1200)
+    assert len(thin) < len(held)
+    rows = np.searchsorted(held.user, thin.user)
+    np.testing.assert_array_equal(thin.taken, held.taken[rows])
+    np.testing.assert_array_equal(thin.consumed, held.consumed[rows])
+    for row, consumed in enumerate(held.consumed):
+        state = held.states.take([row])
+        np.testing.assert_array_equal(np.flatnonzero(consumed), np.unique(state.items))
+        future = log.rows((log.user == held.user[row]) & (log.time >= state.now[0]))
+        new = np.setdiff1d(future.item, state.items)
+        np.testing.assert_array_equal(np.flatnonzero(held.taken[row]), new)
 
 
 @pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])

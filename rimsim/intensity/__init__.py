@@ -8,7 +8,7 @@ from rimsim.intensity.activity import EMA, EMAConfig, UserPopularity, UserPopula
 from rimsim.intensity.auto import Auto, AutoConfig
 from rimsim.intensity.bag import Bag, BagConfig
 from rimsim.intensity.calibrated import Calibrated
-from rimsim.intensity.choosing import Judged, best_of_log, judged
+from rimsim.intensity.choosing import Judged, judged
 from rimsim.intensity.contract import IntensityModel, RecurrentModel
 from rimsim.intensity.decayed import Scales
 from rimsim.intensity.ease import EASE, EASEConfig
@@ -67,6 +67,5 @@ __all__ = [
     "UserStates",
     "Visits",
     "VisitsConfig",
-    "best_of_log",
     "judged",
 ]

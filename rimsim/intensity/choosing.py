@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.states import UserStates
 
-__all__ = ["CANDIDATES", "Judged", "best_of_log", "judged"]
+__all__ = ["CANDIDATES", "Judged", "judged"]
 
 CANDIDATES = ("popularity", "returning", "bag", "ease", "factors")
 """Who is judged where nobody else is named."""
@@ -81,14 +81,6 @@ def judged(
     first = found[best_of(hits, [one.log_likelihood for one in found])]
     others = sorted((one for one in found if one is not first), key=lambda one: -one.precision)
     return (first, *others)
-
-
-def best_of_log(
-    log: EventLog, names: Sequence[str] = CANDIDATES, *, gap: str = "30min", seed: int = 0
-) -> str:
-    """The name of the candidate to take for a log (:func:`judged`); ``popularity`` if too few users came back."""
-    found = judged(log, names, gap=gap, seed=seed)
-    return found[0].name if found else "popularity"
 
 
 def _logits(model: IntensityModel, states: UserStates) -> NDArray[np.float32]:

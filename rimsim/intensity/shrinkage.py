@@ -9,23 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize
 
-from rimsim.data.later import later_sessions
-from rimsim.errors import DataError
-from rimsim.intensity.states import UserStates
+from rimsim.intensity.held_out import HeldOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from rimsim.data.log import EventLog
-
 __all__ = ["HeldOut", "Shrinkage", "best_of", "chosen", "precision", "rescaling", "weighted"]
 
-_FEWEST = 20
-"""Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
-_CELLS = 4_000_000
-"""Most scores that weights are fitted to at once, states times items."""
 _ROWS = 256
 _FLAT = 1e-4
 """Spread in nats below which a part tells items apart by rounding errors, so that its weight is 0."""
@@ -34,60 +26,6 @@ _WORTHLESS = 1e-7
 _SAME_SPREAD = 1.25
 """How much wider scores may be under the fit to the whole log than under that to its past, and count as alike: fits to
 two samples of one law differ by less than this."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """n users as they were when one of their later sessions began, and what they took from then on."""
-
-    past: EventLog
-    """The log without what was held out."""
-    user: NDArray[np.int64]
-    """(n,) who they are."""
-    states: UserStates
-    """The n states at the cut."""
-    consumed: NDArray[np.bool_]
-    """(n, M) items that a state has consumed, which it cannot take any more."""
-    taken: NDArray[np.float32]
-    """(n, M) target items that the user took from the cut on; 1 or 0."""
-
-    def __len__(self) -> int:
-        return len(self.states)
-
-    @classmethod
-    def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
-        """The cut of :func:`rimsim.data.later_sessions`, without users who took nothing new.
-
-        Args:
-            log: The log to cut.
-            gap: A silence longer than this ends a session.
-            seed: Seed of the cut.
-            most_cells: Most states times items; further users are left out, though their future stays cut off. None:
-                all of them.
-
-        Returns:
-            The held-out states; None if there are fewer than 20.
-        """
-        try:
-            cut = later_sessions(log, gap=gap, seed=seed)
-        except DataError:
-            return None
-        goal = cut.future.rows(cut.future.targets)
-        row = np.full(log.n_users, -1)
-        row[cut.user] = np.arange(len(cut))
-        states = UserStates.of(cut.past, cut.user, cut.time)
-        consumed = np.zeros((len(cut), log.n_items), bool)
-        consumed[np.repeat(np.arange(len(cut)), states.lengths), states.items] = True
-        taken = np.zeros((len(cut), log.n_items), np.float32)
-        taken[row[goal.user], goal.item] = 1.0
-        taken[consumed] = 0.0
-        kept = np.flatnonzero(taken.any(1))
-        if most_cells is not None:
-            step = -(-len(kept) * log.n_items // most_cells)
-            kept = kept[:: max(step, 1)]
-        if len(kept) < _FEWEST or not cut.past.targets.any():
-            return None
-        return cls(cut.past, cut.user[kept], states.take(kept), consumed[kept], taken[kept])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Users of a log as they were when one of their later sessions began, and what they took from then on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.data.later import later_sessions
+from rimsim.errors import DataError
+from rimsim.intensity.states import UserStates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.data.log import EventLog
+
+__all__ = ["HeldOut"]
+
+_FEWEST = 20
+"""Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
+_CELLS = 4_000_000
+"""Most scores that weights are fitted to at once, states times items."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """n users as they were when one of their later sessions began, and what they took from then on."""
+
+    past: EventLog
+    """The log without what was held out."""
+    user: NDArray[np.int64]
+    """(n,) who they are."""
+    states: UserStates
+    """The n states at the cut."""
+    consumed: NDArray[np.bool_]
+    """(n, M) items that a state has consumed, which it cannot take any more."""
+    taken: NDArray[np.float32]
+    """(n, M) target items that the user took from the cut on; 1 or 0."""
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @classmethod
+    def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
+        """The cut of :func:`rimsim.data.later_sessions`, without users who took nothing new.
+
+        Args:
+            log: The log to cut.
+            gap: A silence longer than this ends a session.
+            seed: Seed of the cut.
+            most_cells: Most states times items; further users are left out, though their future stays cut off. None:
+                all of them.
+
+        Returns:
+            The held-out states; None if there are fewer than 20.
+        """
+        try:
+            cut = later_sessions(log, gap=gap, seed=seed)
+        except DataError:
+            return None
+        goal = cut.future.rows(cut.future.targets)
+        row = np.full(log.n_users, -1)
+        row[cut.user] = np.arange(len(cut))
+        states = UserStates.of(cut.past, cut.user, cut.time)
+        had = np.unique(np.repeat(np.arange(len(cut)), states.lengths) * log.n_items + states.items)
+        took = np.setdiff1d(row[goal.user] * log.n_items + goal.item, had)
+        kept = np.unique(took // log.n_items)
+        if most_cells is not None:
+            step = -(-len(kept) * log.n_items // most_cells)
+            kept = kept[:: max(step, 1)]
+        if len(kept) < _FEWEST or not cut.past.targets.any():
+            return None
+        # Whole rows only now: of many users over many items they would not fit into memory.
+        consumed, taken = (_cells(pairs, kept, log.n_items) for pairs in (had, took))
+        return cls(cut.past, cut.user[kept], states.take(kept), consumed, taken.astype(np.float32))
+
+
+def _cells(pairs: NDArray[np.int64], kept: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:
+    """(kept, M) True at pairs row·M + item of the kept rows."""
+    row, item = np.divmod(pairs, n_items)
+    among = np.isin(row, kept)
+    found = np.zeros((len(kept), n_items), bool)
+    found[np.searchsorted(kept, row[among]), item[among]] = True
+    return found
