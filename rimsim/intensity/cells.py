@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
 
-__all__ = ["Cells", "distinct", "event_weights", "sums"]
-
-
-def event_weights(log: EventLog) -> NDArray[np.float64]:
-    """(n,) how much each event counts: the log's column ``weight``, or 1 for each where it has none."""
-    return np.asarray(log.weights, np.float64)
+__all__ = ["Cells", "distinct", "sums"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +43,7 @@ class Cells:
         key, first = np.unique(log.user * log.n_items + log.item, return_inverse=True)
         label = np.zeros(len(key), np.float32)
         goal = log.targets
-        label[first[goal]] = event_weights(log)[goal]
+        label[first[goal]] = log.weights[goal]
         user, item = np.divmod(key, max(log.n_items, 1))
         begin = np.unique(user, return_index=True)[1]
         return cls(np.append(begin, len(key)).astype(np.int64), item, label, log.n_items)

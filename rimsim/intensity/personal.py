@@ -13,7 +13,6 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.cells import event_weights
 from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
@@ -209,5 +208,5 @@ def learned(bias: NDArray[np.float32], log: EventLog, memory: float) -> NDArray[
     """
     p = np.exp(bias.astype(np.float64) - bias.max())
     goal = log.targets
-    counts = memory * p / p.sum() + np.bincount(log.item[goal], event_weights(log)[goal], log.n_items)
+    counts = memory * p / p.sum() + np.bincount(log.item[goal], log.weights[goal], log.n_items)
     return np.asarray(np.log(counts / counts.sum()), np.float32)

@@ -10,7 +10,6 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
-from rimsim.intensity.cells import event_weights
 from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
@@ -30,7 +29,7 @@ __all__ = ["Popularity", "PopularityConfig", "log_popularity"]
 def log_popularity(log: EventLog, smoothing: float) -> NDArray[np.float64]:
     """(M,) log p(y) ∝ log(n_y + smoothing), n_y the target events with item y, each with its weight."""
     goal = log.targets
-    counts = np.bincount(log.item[goal], event_weights(log)[goal], log.n_items) + smoothing
+    counts = np.bincount(log.item[goal], log.weights[goal], log.n_items) + smoothing
     return np.asarray(np.log(counts / counts.sum()), np.float64)
 
 

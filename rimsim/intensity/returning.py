@@ -9,7 +9,6 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity.cells import event_weights
 from rimsim.intensity.device import resolved
 from rimsim.intensity.popularity import Popularity
 
@@ -30,7 +29,7 @@ def log_returning(log: EventLog, gap: str, prior: float) -> NDArray[np.float64]:
         prior: How many events an item, on average, the popularity p in all target events counts for. Where no user came
             back it is all there is.
     """
-    goal, weight = log.targets, event_weights(log)
+    goal, weight = log.targets, log.weights
     every = np.bincount(log.item[goal], weight[goal], log.n_items) + prior
     sessions = log.sessions(gap)
     opening = np.full(log.n_users, -1)
