@@ -10,10 +10,16 @@ import argparse
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rimsim.measures import mean_interval
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main as command_line
-from rimsim.scenarios.report import comparison, sweep
+from rimsim.scenarios.report import comparison
+from rimsim.scenarios.report.tables import cell
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
 COMMANDS = {
@@ -24,8 +30,8 @@ COMMANDS = {
     "online-match": "rimsim compare online-match --seeds 5 --frozen none",
     "offline-match": "rimsim compare offline-match --seeds 5",
     "user-rec": "rimsim compare user-rec --seeds 5",
-    "matrix": "rimsim sweep closed-loop --agents relevance,rim-feedback,popularity --frozen relevance --seeds 3 "
-    "--grid consumer.truth=factors,bag --grid platform.model=bag-visits,als-hp,gru-hp",
+    "matrix": "rimsim sweep closed-loop --agents relevance,rim-feedback --seeds 3 --grid consumer.truth=factors,bag "
+    "--grid platform.model=bag-visits,ease-visits,gru-hp --grid platform.retrain=true,false",
 }
 """Name of a table → the command that makes it."""
 
@@ -45,8 +51,38 @@ def table(name: str, out: Path) -> str:
         if status:
             raise SystemExit(status)
     run = load_run(folder)
-    made = sweep.markdown(run) if kind == "sweep" else comparison.markdown(run)
+    made = matrix(run.sweep) if kind == "sweep" else comparison.markdown(run)
     return f"```sh\n{command}\n```\n\n{made.strip()}\n"
+
+
+def matrix(table: pd.DataFrame) -> str:
+    """A row a truth and platform: ``relevance`` when frozen, what retraining does, what a guarantee costs.
+
+    Args:
+        table: Of a sweep over ``consumer.truth``, ``platform.model`` and ``platform.retrain``.
+    """
+    cells = table.rename(
+        columns={"consumer.truth": "truth", "platform.model": "model", "platform.retrain": "retrain"}
+    )
+    cells = cells.astype({"retrain": str}).pivot_table(
+        index=["truth", "model", "seed"], columns=["agent", "retrain", "metric"], values="value", sort=False
+    )
+    retrained, frozen = cells["relevance"]["True"], cells["relevance"]["False"]
+    guaranteed = cells["rim-feedback"]["True"]
+    columns = {
+        "utility, frozen": frozen["utility"],
+        "retrained − frozen: utility": retrained["utility"] - frozen["utility"],
+        "coverage": retrained["coverage"] - frozen["coverage"],
+        "effective items": retrained["effective_items"] - frozen["effective_items"],
+        "cost of the guarantee: utility": guaranteed["utility"] - retrained["utility"],
+        "shortfall of `rim-feedback`": guaranteed["shortfall"],
+    }
+    lines = [f"| truth | platform | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
+    for truth, model in dict.fromkeys((truth, model) for truth, model, _ in cells.index):
+        found = [mean_interval(column.loc[(truth, model)].to_numpy()) for column in columns.values()]
+        told = " | ".join(cell(one.mean, one.low, one.high) for one in found)
+        lines.append(f"| `{truth}` | `{model}` | {told} |")
+    return "\n".join(lines)
 
 
 def replaced(page: str, name: str, made: str) -> str:
