@@ -101,7 +101,10 @@ class _Mine:
         return self.inner.score_hidden(hidden, now)
 
 
-register("choosing-own", lambda seed, device: _Mine())
+@pytest.fixture(autouse=True)
+def own():
+    """A model of one's own goes by name."""
+    register("choosing-own", lambda seed, device: _Mine())
 
 
 def test_a_candidate_of_ones_own_is_not_kept(tmp_path):

@@ -89,9 +89,8 @@ class _NoNumbers(Popularity):
 
 
 def test_a_model_that_scores_no_number_is_named_with_the_arrival():
-    """The error says agent, round, model and arrival, when a round is opened or served."""
+    """The error says agent, round, model and arrival."""
     config = small_scenario()
     market = Market(config, model=_NoNumbers().fit(Market(config).world.past))
-    play_round(market, Random())
-    with pytest.raises(ModelError, match=r"agent 'random' in round 1: _NoNumbers.score: .* of arrival \d+"):
+    with pytest.raises(ModelError, match=r"agent 'random' in round 0: _NoNumbers.score: .* of arrival \d+"):
         play_round(market, Random())

@@ -206,7 +206,7 @@ class IntensityModelTests:
         grown = hidden
         longer = states
         for step in range(3):
-            items = (np.arange(len(states)) * 7 + step) % log.n_items
+            items = _new_items(longer, log.n_items, step)
             times = states.now + step * 100.0
             grown = model.step(grown, torch.from_numpy(items), torch.from_numpy(times))
             longer = _appended(longer, items, times)
@@ -235,6 +235,17 @@ class IntensityModelTests:
         scores = model.score(self.states(self.log()))
         device = getattr(model, "device", scores.device)
         assert scores.device.type == torch.device(device).type
+
+
+def _new_items(states: UserStates, n_items: int, step: int) -> NDArray[np.int64]:
+    """(n,) an item for each state that it has not consumed, as in a market; any, where it has consumed all."""
+    found = np.empty(len(states), np.int64)
+    for row in range(len(states)):
+        consumed = states.items[states.offsets[row] : states.offsets[row + 1]]
+        left = np.setdiff1d(np.arange(n_items), consumed)
+        some = left if len(left) else np.arange(n_items)
+        found[row] = some[(row * 7 + step) % len(some)]
+    return found
 
 
 def _appended(states: UserStates, items: NDArray[Any], times: NDArray[Any]) -> UserStates:
