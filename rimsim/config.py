@@ -18,11 +18,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     TypeAdapter,
-    ValidationError,
 )
 from pydantic.dataclasses import dataclass
 
-from rimsim.config_errors import refusal, unknown_field
+from rimsim.config_errors import record_from, unknown_field
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest, reason
 from rimsim.loading import nearest_file
@@ -371,9 +370,6 @@ class ScenarioConfig:
             )
 
 
-_SCENARIO: TypeAdapter[ScenarioConfig] = TypeAdapter(ScenarioConfig)
-
-
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     """Build a scenario from nested mappings.
 
@@ -384,16 +380,7 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     Raises:
         ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
     """
-    if plain is None:
-        plain = {}
-    if not isinstance(plain, dict):
-        raise ConfigError(
-            f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values"
-        )
-    try:
-        return _SCENARIO.validate_python(plain)
-    except ValidationError as error:
-        raise refusal(error, ScenarioConfig, origin=origin) from None
+    return record_from({} if plain is None else plain, ScenarioConfig, origin=origin)
 
 
 def read_scenario(path: Path) -> ScenarioConfig:

@@ -6,22 +6,55 @@ import dataclasses
 import difflib
 import re
 import typing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from rimsim.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["finding", "refusal", "unknown_field"]
+__all__ = ["finding", "record_from", "refusal", "unknown_field"]
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden", "invalid_key"}
 _QUOTED = re.compile(r"'([^']*)'")
 _ALIKE = 0.75
 """How like a field's name must be to be suggested."""
+
+
+_Record = TypeVar("_Record")
+
+
+def record_from(
+    plain: object,
+    record: type[_Record],
+    *,
+    origin: str,
+    options: Mapping[str, str] | None = None,
+) -> _Record:
+    """A config record from nested mappings, such as a YAML file holds.
+
+    Args:
+        plain: Field names and values.
+        record: The record's class.
+        origin: Where the values came from, for the error message.
+        options: Field → option of a command line that stands for it, for the same.
+
+    Raises:
+        ConfigError: For what is no mapping, an unknown field (with the nearest name), a wrong type or a value out of
+            range.
+    """
+    if not isinstance(plain, dict):
+        raise ConfigError(
+            f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values"
+        )
+    try:
+        return TypeAdapter(record).validate_python(plain)
+    except ValidationError as error:
+        raise refusal(error, record, origin=origin, options=options) from None
 
 
 def refusal(

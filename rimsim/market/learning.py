@@ -10,6 +10,7 @@ import numpy as np
 
 from rimsim.intensity.calibrated import Calibrated
 from rimsim.intensity.impressions import Impressions, fit_layer
+from rimsim.market.consumers.intensity import examination
 from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def positions_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float
     """
     if getattr(consumer, "hits_only", False):
         return np.ones(config.slate)
-    decay = config.consumer.position_decay ** np.arange(config.slate)
-    return np.asarray(config.consumer.attraction * decay, np.float64)
+    looked_at = examination(config.consumer.position_decay, config.slate)
+    return np.asarray(config.consumer.attraction * looked_at, np.float64)
 
 
 def layer_from(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import DataConfig
-from rimsim.config_errors import refusal
+from rimsim.config_errors import record_from
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import parts
@@ -108,9 +108,6 @@ class BacktestConfig:
             parts(model)
 
 
-_BACKTEST: TypeAdapter[BacktestConfig] = TypeAdapter(BacktestConfig)
-
-
 def backtest_from(
     plain: object, *, origin: str = "backtest", options: Mapping[str, str] | None = None
 ) -> BacktestConfig:
@@ -124,11 +121,4 @@ def backtest_from(
     Raises:
         ConfigError: For an unknown field, a wrong type or a value out of range.
     """
-    if not isinstance(plain, dict):
-        raise ConfigError(
-            f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values"
-        )
-    try:
-        return _BACKTEST.validate_python(plain)
-    except ValidationError as error:
-        raise refusal(error, BacktestConfig, origin=origin, options=options) from None
+    return record_from(plain, BacktestConfig, origin=origin, options=options)

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["backtest"]
 
-_EMBEDDED_LEAST = 10
-"""Events that an item of the embedded log needs, as in the default config."""
 _MODELS = "transformer-hp,transformer,gru-hp,gru,hp,popularity"
 _SPLITS = click.Choice(("user-relative", "calendar"))
 _RECIPES = click.Choice(("thorough", "quick"))
@@ -65,9 +63,9 @@ def _numbers(_: click.Context, where: click.Parameter, text: str | None) -> list
 @field("--out", "out", "Run folder (default: runs/backtest-<time>).", path)
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models on what users did next."""
-    from rimsim.scenarios.backtesting.config import backtest_from
+    from rimsim.scenarios.backtesting.config import BacktestConfig, backtest_from
     from rimsim.scenarios.backtesting.results import print_results
 
-    config = backtest_from(nested(values, _EMBEDDED_LEAST), options=option_of_field())
+    config = backtest_from(nested(values, BacktestConfig().data.min_item_events), options=option_of_field())
     done = scenarios.backtest(config, out=out, command=command_line(), report=click.echo)
     print_results(done, terminal())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
-from rimsim.config_errors import refusal
+from rimsim.config_errors import record_from
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.registry import parts
 from rimsim.loading import without_name
@@ -154,9 +154,6 @@ class ValidateConfig:
         return tuple(name for name in self.models if name not in self.without)
 
 
-_VALIDATE: TypeAdapter[ValidateConfig] = TypeAdapter(ValidateConfig)
-
-
 def validate_from(
     plain: object, *, origin: str = "validate", options: Mapping[str, str] | None = None
 ) -> ValidateConfig:
@@ -170,11 +167,4 @@ def validate_from(
     Raises:
         ConfigError: For an unknown field, a wrong type or a value out of range.
     """
-    if not isinstance(plain, dict):
-        raise ConfigError(
-            f"{origin}: found {type(plain).__name__}; allowed: a mapping of field names to values"
-        )
-    try:
-        return _VALIDATE.validate_python(plain)
-    except ValidationError as error:
-        raise refusal(error, ValidateConfig, origin=origin, options=options) from None
+    return record_from(plain, ValidateConfig, origin=origin, options=options)

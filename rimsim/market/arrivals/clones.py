@@ -118,17 +118,22 @@ def clones_at(
     clone, visit = np.divmod(running_count(original), max_visits)
     market_user = ((((number + 1) << _CLONE_BITS) + clone) * originals) + original
     user, first, slot = np.unique(market_user, return_index=True, return_inverse=True)
-    gaps = inter_session_gaps(so_far.world.past_sessions)
-    gap = gaps[(rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user) * len(gaps)).astype(np.int64)]
-    last = np.zeros(past.n_users)
-    np.maximum.at(last, past.user, past.time)
-    shift = tick[first] / TICKS - gap - last[log_user[first]]
+    begin = tick[first] / TICKS
+    mine = np.full(len(user), -1) if session is None else session[first]
     logged: NDArray[np.int64] | None = None
     if session is not None:
-        mine = session[first]
         whole = np.bincount(past.user, minlength=past.n_users)[log_user[first]]
         logged = np.where(mine >= 0, events_before(sessions)[mine], whole)
-        shift = np.where(mine >= 0, tick[first] / TICKS - sessions.start[mine], shift)
+    shift = np.where(mine >= 0, begin - sessions.start[mine], 0.0)
+    alone = mine < 0
+    if alone.any():
+        gaps = inter_session_gaps(sessions)
+        gap = gaps[
+            (rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user[alone]) * len(gaps)).astype(np.int64)
+        ]
+        last = np.zeros(past.n_users)
+        np.maximum.at(last, past.user, past.time)
+        shift[alone] = begin[alone] - gap - last[log_user[first][alone]]
     return Schedule(
         tick=tick,
         id=(market_user << VISIT_BITS) + visit,

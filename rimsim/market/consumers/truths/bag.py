@@ -105,15 +105,11 @@ class BagTruth:
     def save(self, folder: Path) -> None:
         """Write the arrays as safetensors."""
         arrays = {"read": self.read, "predicted": self.predicted, "bias": self.bias}
-        save_file(
-            arrays
-            | {"weights": self.sizes.weights, "effect": self.sizes.effect, "bounds": self.sizes.bounds},
-            folder / "truth.safetensors",
-        )
+        save_file(arrays | self.sizes.arrays, folder / "truth.safetensors")
 
     @classmethod
     def load(cls, folder: Path, report: TruthReport) -> Self:
         """Read what :meth:`save` wrote."""
         arrays = load_file(folder / "truth.safetensors")
-        sizes = SessionSizes(arrays.pop("weights"), arrays.pop("effect"), arrays.pop("bounds"))
+        sizes = SessionSizes.out_of(arrays)
         return cls(**arrays, sizes=sizes, report=report)

@@ -145,14 +145,13 @@ class FactorsTruth:
         """Write the arrays as safetensors."""
         names = ("user_factors", "item_factors", "item_bias")
         arrays = {name: getattr(self, name) for name in names}
-        arrays |= {"weights": self.sizes.weights, "effect": self.sizes.effect, "bounds": self.sizes.bounds}
-        save_file(arrays, folder / "truth.safetensors")
+        save_file(arrays | self.sizes.arrays, folder / "truth.safetensors")
 
     @classmethod
     def load(cls, folder: Path, report: TruthReport) -> Self:
         """Read what :meth:`save` wrote."""
         arrays = load_file(folder / "truth.safetensors")
-        sizes = SessionSizes(arrays.pop("weights"), arrays.pop("effect"), arrays.pop("bounds"))
+        sizes = SessionSizes.out_of(arrays)
         return cls(**arrays, sizes=sizes, report=report)
 
 

@@ -60,9 +60,10 @@ def judged(
     weights, _ = weighted(held, parts)
     found = weights[0] * personal + (weights[1] * parts[1] + weights[2] * parts[2])
     own, popularity, returning = weights.tolist()
-    likelihood, precision = worth(held, found)
+    by_user = _likelihoods(held, found)
+    likelihood, precision = _per_item(held, by_user), _precision(held, found)
     candidate = Candidate(kind, ridge, own, popularity, returning, likelihood, precision)
-    return Judged(candidate, _likelihoods(held, found), float(personal.std()))
+    return Judged(candidate, by_user, float(personal.std()))
 
 
 def worth(held: HeldOut, logit: NDArray[np.float64]) -> tuple[float, float]:
@@ -72,9 +73,18 @@ def worth(held: HeldOut, logit: NDArray[np.float64]) -> tuple[float, float]:
         held: Users as they were at the cut, and what they took from it on.
         logit: (n, M) log p(y|x) up to a constant a row.
     """
+    return _per_item(held, _likelihoods(held, logit)), _precision(held, logit)
+
+
+def _per_item(held: HeldOut, by_user: NDArray[np.float64]) -> float:
+    """The mean log-likelihood of an item that was taken, from those (n,) of all that each user took."""
+    return float(by_user.sum() / (held.taken > 0).sum())
+
+
+def _precision(held: HeldOut, logit: NDArray[np.float64]) -> float:
+    """Mean share of the ten best unconsumed items that were taken."""
     best = np.argsort(-np.where(held.consumed, -np.inf, logit), axis=1, kind="stable")[:, :_BEST]
-    hits = np.take_along_axis(held.taken > 0, best, 1).mean()
-    return float(_likelihoods(held, logit).sum() / (held.taken > 0).sum()), float(hits)
+    return float(np.take_along_axis(held.taken > 0, best, 1).mean())
 
 
 def _likelihoods(held: HeldOut, logit: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -39,6 +39,16 @@ class SessionSizes:
     """(users,) how many times as much as the average each user of the log consumes in a session."""
     bounds: NDArray[np.float64]
     """(2, 2) least and largest log(1 + n), then log r."""
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """The fitted arrays by name, as :meth:`out_of` takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def out_of(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+        """λ* from the arrays that were saved with a truth's own, which are left."""
+        return cls(*(arrays.pop(field.name) for field in fields(cls)))
 
     def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
         """(n,) λ* of users (n,) of the log in given states, for sessions that begin at ``states.now``."""
