@@ -1,0 +1,178 @@
+"""γ, the decay of examination by position, estimated from what was shown and taken.
+
+An item of intensity λ is taken at position r with probability 1 − exp(−λ·γ^(r−1)). A ratio of click-through rates by
+position confounds γ with the items, since good items stand at the top. Two estimates do not:
+
+* from **random slates**, whose items do not depend on the position: :func:`decay_of_counts`;
+* from **harvested interventions** (Agarwal, Zaitsev, Wang, Li, Najork and Joachims, "Estimating Position Bias without
+  Intrusive Interventions", WSDM 2019): one item stands at different positions, because prices moved, models were
+  retrained, or what its visitors have consumed left a gap above it: :func:`decay_of_slates`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import DataError
+from rimsim.intensity.hazard import HazardRegression
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["DecayEstimate", "decay_of_counts", "decay_of_slates", "taken_by_position"]
+
+LEAST_DECAY = 0.05
+"""No γ below it is used."""
+_NORMAL_95 = 1.959963984540054
+_FLOOR = 1e-9
+"""A score below it is taken for it, so that its logarithm exists."""
+_WIDE = 10.0
+"""Standard deviation of priors that only make a solution exist where the data leave a parameter open."""
+_ITEM_SD = 1.0
+"""Standard deviation of an item's own deviation from its scores, in log intensity; results hardly depend on it."""
+
+
+@dataclass(frozen=True)
+class DecayEstimate:
+    """log γ and its standard error."""
+
+    log_decay: float
+    """The maximum-likelihood estimate of log γ; above 0 if later positions were taken more often."""
+    error: float
+    """Its standard error."""
+
+    @property
+    def decay(self) -> float:
+        """γ, brought into [.05, 1]: examination does not grow with the position."""
+        return min(1.0, max(LEAST_DECAY, math.exp(self.log_decay)))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The ends of the 95 % interval of γ, not cut at 1."""
+        half = _NORMAL_95 * self.error
+        return math.exp(self.log_decay - half), math.exp(min(self.log_decay + half, 700.0))
+
+    @classmethod
+    def pooled(cls, estimates: Sequence[DecayEstimate]) -> DecayEstimate | None:
+        """The mean of independent estimates of log γ, each weighed by its precision; None of none."""
+        if not estimates:
+            return None
+        precision = np.array([one.error**-2 for one in estimates])
+        mean = float(precision @ np.array([one.log_decay for one in estimates]) / precision.sum())
+        return cls(mean, float(precision.sum() ** -0.5))
+
+
+def taken_by_position(item: ArrayLike, taken: ArrayLike) -> NDArray[np.int64]:
+    """(2, k) how many items were shown, and how many of them were taken, at each position.
+
+    Args:
+        item: (n, k) slates; −1 where a position stayed empty.
+        taken: (n, k) bool, what was taken.
+    """
+    shown, came = _slates(item, taken)
+    filled = shown >= 0
+    return np.stack([filled.sum(0), (came & filled).sum(0)]).astype(np.int64)
+
+
+def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
+    """γ from random slates: P(taken at r) = 1 − exp(−λ·γ^(r−1)) with one λ, by maximum likelihood.
+
+    A mixture of intensities has a chance of this form as long as chances are small: with mean m and variance s² it
+    raises the estimate of (k − 1)·log γ by less than s²/2m.
+
+    Args:
+        counts: (2, k) of slates whose items do not depend on the position, from :func:`taken_by_position`; counts of
+            several rounds may be added.
+
+    Returns:
+        The estimate; None where nothing was taken.
+
+    Raises:
+        DataError: If the counts are none.
+    """
+    table = np.asarray(counts)
+    if table.ndim != 2 or len(table) != 2 or (table[1] < 0).any() or (table[1] > table[0]).any():
+        raise DataError(f"counts: found an array of shape {table.shape}; allowed: (2, k), 0 ≤ taken ≤ shown")
+    if not table[1].any():
+        return None
+    missed = table[0] - table[1]
+    position = np.tile(np.arange(table.shape[1], dtype=np.float64), 2)
+    position = np.repeat(position, np.concatenate([table[1], missed]))
+    taken = np.arange(len(position)) < table[1].sum()
+    columns = np.stack([np.ones(len(position)), position], 1)
+    return _last_of(columns, taken, np.zeros(len(position), np.int64), 1, group_sd=1e-3)
+
+
+def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> DecayEstimate | None:
+    """γ from slates that some policy chose, with what differs between positions held fixed.
+
+    log λ = α + β·(s − s̄) + β̄·s̄ + δ_y, with s the log score of the item, s̄ its mean over the slate, and δ_y what the
+    item has beside its scores. δ compares an item with itself at other positions; s accounts for whom it was shown;
+    and the slope within a slate is free of the one between slates (Mundlak 1978), since scores that are the largest of
+    many say less about intensities than scores of different visitors do. γ, α, β, β̄ and δ maximise one likelihood.
+
+    Args:
+        item: (n, k) slates, of one round or of several; −1 where a position stayed empty.
+        taken: (n, k) bool, what was taken.
+        score: (n, k) λ(x,y) at the decision, by a model that had not seen what was taken.
+
+    Returns:
+        The estimate; None where nothing was taken.
+
+    Raises:
+        DataError: If a score of an item that was shown is negative or no number.
+    """
+    shown, came = _slates(item, taken)
+    scores = np.asarray(score, np.float64)
+    filled = shown >= 0
+    if scores.shape != shown.shape or not (np.isfinite(scores[filled]) & (scores[filled] >= 0)).all():
+        raise DataError(
+            f"score: found shape {scores.shape}, or a score of a shown item that is negative or no number; "
+            f"allowed: {shown.shape} finite scores of at least 0"
+        )
+    if not came[filled].any():
+        return None
+    log_score = np.log(np.maximum(np.where(filled, scores, 1.0), _FLOOR))
+    mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)  # empty positions add log 1 = 0
+    row, position = np.nonzero(filled)
+    within = log_score[filled] - mean[row]
+    columns = np.stack([np.ones(len(row)), within, mean[row], position.astype(np.float64)], 1)
+    _, group = np.unique(shown[filled], return_inverse=True)
+    return _last_of(columns, came[filled], group, int(group.max()) + 1, group_sd=_ITEM_SD)
+
+
+def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    shown, came = np.asarray(item, np.int64), np.asarray(taken, bool)
+    if shown.ndim != 2 or came.shape != shown.shape:
+        raise DataError(f"item and taken: shapes {shown.shape} and {came.shape}; allowed: (n, k) for both")
+    return shown, came
+
+
+def _last_of(
+    columns: NDArray[np.float64],
+    taken: NDArray[np.bool_],
+    group: NDArray[np.int64],
+    n_groups: int,
+    *,
+    group_sd: float,
+) -> DecayEstimate:
+    """The coefficient of the last column, with priors so wide that they hardly matter."""
+    width = columns.shape[1]
+    problem = HazardRegression(
+        columns,
+        offset=np.zeros(len(columns)),
+        taken=taken,
+        group=group,
+        n_groups=n_groups,
+        mean=np.zeros(width),
+        weight=np.full(width, _WIDE**-2),
+        group_sd=group_sd,
+    )
+    theta, effect = problem.minimised(np.append(-1.0, np.zeros(width - 1)))
+    return DecayEstimate(float(theta[-1]), float(math.sqrt(problem.covariance(theta, effect)[-1, -1])))
