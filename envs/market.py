@@ -15,7 +15,7 @@ from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
 from rimsim.market.records import as_slates
-from rimsim.market.serving import count_useful
+from rimsim.market.serving import observed_gain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +43,15 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     The observation is a dictionary: ``relevance`` (M,) p(y|x) over admissible items, ``ground_intensity`` (1,) λ(x)
     in interactions a session, at most :data:`GROUND_BOUND`, ``exposure`` (M,) and ``shortfall`` (M,) of the open
-    round in exposures, ``admissible`` (M,) 0 or 1, ``clock`` (2,) share of the round and of the run that is gone.
+    round in the unit of the guarantee, ``admissible`` (M,) 0 or 1, ``clock`` (2,) share of the round and of the run
+    that is gone.
     After the last arrival, nothing is relevant and nothing admissible.
 
     The action is k items in order. A repeated or inadmissible item leaves its position empty and is counted in
     ``info["market"]["emptied"]``.
 
-    The reward is consumptions + c × exposures that reduced the shortfall: an exposure counts while its item has had
-    fewer than it requires. Its sum over a round is the realised return plus a constant.
+    The reward is consumptions + c × what the slate took off the shortfall, in the unit of the guarantee: an exposure
+    counts while its item has had less than it requires. Its sum over a round is the realised return plus a constant.
 
     The platform retrains inside the step that ends a round.
 
@@ -114,6 +115,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """What the model says of it."""
         self._feedback: Callable[[], Feedback] | None = None
         self._note: Slates | None = None
+        self._missing = 0.0
+        """What of the round's guarantees is still to deliver, in their unit."""
         world = build_world(self.config)
         m = self.n_items = world.log.n_items
         most = world.most_arrivals or _MOST_ARRIVALS
@@ -223,8 +226,15 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             shown,
             consumed,
         )
-        useful = count_useful(shown[0], opened.exposure, opened.required, self._exposure, self._shortfall)
-        self._missing -= useful
+        useful = observed_gain(
+            shown[0],
+            opened.position_weights,
+            opened.exposure,
+            opened.required,
+            self._exposure,
+            self._shortfall,
+        )
+        self._missing = max(self._missing - useful, 0.0)
         self._hand_out()
         if market.open is not opened:
             self._take_stock()
@@ -238,7 +248,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             return None
         market = self.market
         short = np.maximum(market.required - market.exposure, 0).sum()
-        total = max(1, int(market.required.sum()))
+        total = float(market.required.sum()) or 1.0
         text = (
             f"{self.config.name}: round {min(market.round + 1, self.config.rounds)} of {self.config.rounds}, "
             f"{market.served} of {market.n_arrivals} arrivals served, "
@@ -267,7 +277,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         market = self.market
         short = np.maximum(market.required - market.exposure, 0)
         self._exposure, self._shortfall = market.exposure.astype(np.float32), short.astype(np.float32)
-        self._missing = int(short.sum())
+        self._missing = float(short.sum())
 
     def _observation(self) -> Observation:
         if self._scores is None:

@@ -15,7 +15,7 @@ __all__ = ["exposure_picture"]
 
 
 def exposure_picture(
-    exposure: NDArray[np.int64], required: NDArray[np.int64], title: str
+    exposure: NDArray[np.float64], required: NDArray[np.float64], title: str
 ) -> NDArray[np.uint8]:
     """Draw exposure against requirement, items sorted by exposure.
 

@@ -215,6 +215,27 @@ class ExposureConfig:
         ge=1,
         description="Exposures guaranteed to each of them in a round, in place of the share β; null: β decides.",
     )
+    unit: Literal["examined", "shown"] = Field(
+        default="shown",
+        description="What an exposure at position r counts. examined: γ^(r−1), the share of visitors who look there, "
+        "so that an item which is guaranteed so many exposures has them at average positions. shown: 1 at every "
+        "position. The same where consumption does not depend on positions.",
+    )
+    hard: bool = Field(
+        default=False,
+        description="true: what can be delivered is delivered, whatever it costs. false: what costs more than c an "
+        "exposure is left undelivered.",
+    )
+    forecast: float = Field(
+        default=1.0,
+        gt=0,
+        description="Arrivals that a round is promised for, and that agents are told of, over those that come.",
+    )
+    pace: Literal["arrivals", "clock"] = Field(
+        default="arrivals",
+        description="By what agents know how much of a round is gone: arrivals so far of those that are expected, or "
+        "the clock.",
+    )
     cost: float = Field(
         default=2.0,
         gt=0,

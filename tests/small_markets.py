@@ -11,6 +11,7 @@ from rimsim.config import (
     PlatformConfig,
     ReleasesConfig,
     ScenarioConfig,
+    to_plain,
 )
 
 
@@ -77,3 +78,18 @@ PAIRS = [
     if kind == "broadcast" or not getattr(BUILT_IN[name], "needs_audience", False)
 ]
 """Every kind of market with every built-in agent that can act in it."""
+
+
+def settings_of(config):
+    """All fields of a scenario as dotted settings."""
+    flat = {}
+
+    def walk(prefix, part):
+        for name, value in part.items():
+            if isinstance(value, dict):
+                walk(f"{prefix}{name}.", value)
+            else:
+                flat[prefix + name] = value
+
+    walk("", to_plain(config))
+    return flat

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from small_markets import PAIRS, SMALL
+from small_markets import PAIRS, SMALL, settings_of
 
 import rimsim
 from rimsim.agents import make_agent, market_for, play_round, rollout
-from rimsim.config import Seeds, to_plain
+from rimsim.config import Seeds
 from rimsim.envs import GROUND_BOUND, BonusAction, MarketEnv
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Slates
@@ -35,21 +35,6 @@ SETTINGS = {
 def env():
     """The default scenario in small, without Gymnasium's checkers around it."""
     return gymnasium.make("RIMMarket-v0", settings=SETTINGS).unwrapped
-
-
-def settings_of(config):
-    """All fields of a scenario as dotted settings."""
-    flat = {}
-
-    def walk(prefix, part):
-        for name, value in part.items():
-            if isinstance(value, dict):
-                walk(f"{prefix}{name}.", value)
-            else:
-                flat[prefix + name] = value
-
-    walk("", to_plain(config))
-    return flat
 
 
 def test_importing_rimsim_registers_the_environment_and_loads_no_torch():

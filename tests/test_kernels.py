@@ -8,7 +8,7 @@ import torch
 
 from rimsim import rng
 from rimsim.market.consumers.kernels import Factors, answer_slates, pair_shares, uniform_draws
-from rimsim.market.serving import count_useful
+from rimsim.market.serving import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching._best import best_rows
 
@@ -146,12 +146,13 @@ def test_top_k_of_arrays_is_that_of_tensors(dtype):
     assert (top_k(scores, admissible.astype(np.int8), 5) == want).all()
 
 
-def test_useful_exposures_are_those_that_reduce_the_shortfall():
-    """An exposure counts while its item has had at most what it requires; the observed figures follow."""
-    exposure, required = np.array([1, 0, 0, 3, 0]), np.array([1, 0, 0, 2, 4])
+def test_what_a_slate_takes_off_the_shortfall_is_what_was_missing_of_its_items():
+    """An exposure counts as far as its item had less than it requires; the observed figures follow."""
+    exposure, required = np.array([1.0, 0, 0, 3, 0]), np.array([1.0, 0, 0, 2, 4])
+    weights = np.array([1.0, 0.5, 0.25])
     seen_exposure, seen_shortfall = np.float32([0, 0, 0, 2, 0]), np.float32([1, 0, 0, 0, 4])
     shown = np.array([3, -1, 0])  # item 3 had its two before
-    assert count_useful(shown, exposure, required, seen_exposure, seen_shortfall) == 1
+    assert observed_gain(shown, weights, exposure, required, seen_exposure, seen_shortfall) == 0.25
     assert seen_exposure.tolist() == exposure.tolist()
     assert seen_shortfall.tolist() == [0, 0, 0, 0, 4]
 

@@ -179,7 +179,9 @@ def test_some_items_can_be_guaranteed_a_number_of_exposures():
     """Only the drawn items have a requirement, of the number that was set; other rounds draw others."""
     market = played(small_broadcast(), "offline-match")
     required = [closed.required for closed in market.closed]
-    assert all(np.bincount(row).tolist() == [market.n_items - 10, *[0] * 11, 10] for row in required)
+    assert all(
+        np.bincount(row.astype(int)).tolist() == [market.n_items - 10, *[0] * 11, 10] for row in required
+    )
     assert (required[0] != required[1]).any()
     for closed in market.closed:
         assert (closed.ledger.exposure(market.n_items) >= closed.required).all()

@@ -8,14 +8,28 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.matching import required_exposure
+from rimsim.measures import position_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.config import ExposureConfig
+    from rimsim.config import ExposureConfig, ScenarioConfig
     from rimsim.market.arrivals.schedule import Schedule
+    from rimsim.market.consumers import Consumer
 
-__all__ = ["required_by_release"]
+__all__ = ["required_by_release", "weights_of"]
+
+
+def weights_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float64]:
+    """(k,) what an exposure at each position counts, in the unit of the guarantee.
+
+    Args:
+        config: The scenario.
+        consumer: Who consumes; where consumption is a hit in what visitors do anyway, positions make no difference.
+    """
+    if config.exposure.unit == "shown" or getattr(consumer, "hits_only", False):
+        return np.ones(config.slate)
+    return position_weights(config.consumer.position_decay, config.slate)
 
 
 def required_by_release(
@@ -36,7 +50,7 @@ def required_by_release(
     Args:
         exposure: What is guaranteed.
         schedule: The round's arrivals, N of them.
-        positions: Positions that can be filled, P.
+        positions: Positions that are expected to be filled, P.
         release: (M,) release ticks.
         seed: Seed of ties and of the items that are drawn.
         number: The round, so that draws fall on other items in another round.

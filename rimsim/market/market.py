@@ -18,9 +18,9 @@ from rimsim.intensity.product import updated
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
-from rimsim.market.clock import Clock, ticks
+from rimsim.market.clock import Clock, seconds, ticks
 from rimsim.market.consumers import relevant_items
-from rimsim.market.guarantees import required_by_release
+from rimsim.market.guarantees import required_by_release, weights_of
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
 from rimsim.market.models import initial_model, require_weights
@@ -39,6 +39,7 @@ from rimsim.market.scoring import ScoreRows
 from rimsim.market.serving import at_items
 from rimsim.market.state import MarketState
 from rimsim.matching import top_k
+from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -65,8 +66,10 @@ class ClosedRound:
     """Its number, from 0."""
     ledger: Ledger
     """Every exposure of the round."""
-    required: NDArray[np.int64]
-    """(M,) required exposures b_y."""
+    required: NDArray[np.float64]
+    """(M,) required exposures b_y, in the unit of the guarantee."""
+    position_weights: NDArray[np.float64]
+    """(k,) what an exposure at each position counts in that unit."""
     cost: float
     """c, the shortfall cost of one exposure, in units of intensity."""
     log_counts: NDArray[np.int64]
@@ -191,13 +194,13 @@ class Market:
         return self.open.ledger
 
     @property
-    def exposure(self) -> NDArray[np.int64]:
-        """(M,) exposures of the open round."""
+    def exposure(self) -> NDArray[np.float64]:
+        """(M,) exposures of the open round, in the unit of the guarantee."""
         return self.open.exposure
 
     @property
-    def required(self) -> NDArray[np.int64]:
-        """(M,) required exposures b_y of the open round."""
+    def required(self) -> NDArray[np.float64]:
+        """(M,) required exposures b_y of the open round, in the unit of the guarantee."""
         return self.open.required
 
     @property
@@ -209,7 +212,7 @@ class Market:
         """What an agent may know of the open round."""
         return RoundView(
             round=self.round,
-            arrivals=self.n_arrivals,
+            arrivals=self._expected(self.n_arrivals),
             slate=self.config.slate,
             required=self.required.copy(),
             exposure=self.exposure.copy(),
@@ -218,6 +221,12 @@ class Market:
             calibration=self._past_states,
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
+            position_weights=self.open.position_weights,
+            unit=self.config.exposure.unit,
+            hard=self.config.exposure.hard,
+            pace=self.config.exposure.pace,
+            opens=float(seconds(self.schedule.start)),
+            closes=float(seconds(self.schedule.stop)),
         )
 
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
@@ -348,6 +357,15 @@ class Market:
             histories = Histories(schedule, self._logged_past)
         capacity = self._capacity(schedule)
         positions = len(schedule) * config.slate if capacity is None else int(capacity.sum())
+        weights = weights_of(config, self.consumer)
+        promised = required_by_release(
+            config.exposure,
+            schedule,
+            self._expected(positions),
+            world.release,
+            self.seeds.arrivals,
+            self.round,
+        )
         return OpenRound(
             self.round,
             world,
@@ -361,10 +379,13 @@ class Market:
             capacity=capacity,
             delay=self._delay,
             choice_seed=self.seeds.choice,
-            required=required_by_release(
-                config.exposure, schedule, positions, world.release, self.seeds.arrivals, self.round
-            ),
+            required=promised.astype(np.float64) * mean_weight(weights),
+            position_weights=weights,
         )
+
+    def _expected(self, count: int) -> int:
+        """Arrivals, or positions, that are expected where so many come."""
+        return count if self.config.exposure.forecast == 1.0 else round(self.config.exposure.forecast * count)
 
     def _require_same_users(self, before: Schedule, now: Schedule) -> None:
         for name in ("user", "log_user", "shift", "logged"):
@@ -391,6 +412,7 @@ class Market:
                 number=self.round,
                 ledger=opened.ledger,
                 required=opened.required,
+                position_weights=opened.position_weights,
                 cost=self.cost,
                 log_counts=self._log_counts,
                 relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -137,12 +137,12 @@ class RoundView:
     """Expected arrivals of the round, N."""
     slate: int
     """Positions of a slate; better read as ``k``."""
-    required: NDArray[np.int64]
-    """(M,) required exposures b_y of the round."""
-    exposure: NDArray[np.int64]
-    """(M,) exposures so far in the round (zeros at its beginning)."""
+    required: NDArray[np.float64]
+    """(M,) required exposures b_y of the round, in the unit of the guarantee."""
+    exposure: NDArray[np.float64]
+    """(M,) exposures so far in the round (zeros at its beginning), in that unit."""
     cost: float
-    """c, cost of one missing exposure in units of intensity; the price box is [0, c]."""
+    """c, cost of one missing exposure of that unit, in units of intensity; the price box is [0, c]."""
     popularity: NDArray[np.int64]
     """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
     calibration: ScoredStates
@@ -152,6 +152,24 @@ class RoundView:
     audience: ScoredStates | None = None
     """The round's own states as they are at its beginning, scored by the serving model: in a broadcast, where everyone
     is known, and for agents that declare ``needs_future`` (bounds, not contestants)."""
+    position_weights: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
+    """(k,) what an exposure at position r counts in the unit of the guarantee: γ^(r−1) where it is examined, 1 where it
+    is shown; if none are given, 1."""
+    unit: Literal["examined", "shown"] = "shown"
+    """The unit of the guarantee. Examined: the best slate is in order of λ − v. Shown: its items are the best by λ − v,
+    in order of λ."""
+    hard: bool = False
+    """What can be delivered is to be delivered, whatever it costs."""
+    pace: Literal["arrivals", "clock"] = "arrivals"
+    """By what an agent knows how much of the round is gone: its arrivals so far of N, or the clock."""
+    opens: float = 0.0
+    """When the round begins, seconds on the market's clock."""
+    closes: float = 0.0
+    """When it ends."""
+
+    def __post_init__(self) -> None:
+        if not len(self.position_weights):
+            object.__setattr__(self, "position_weights", np.ones(self.slate))
 
     @property
     def k(self) -> int:

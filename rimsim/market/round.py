@@ -49,7 +49,8 @@ class OpenRound:
         capacity: (n,) positions that each visit may fill; None: all.
         delay: Ticks after which a consumption becomes known, beside the one that it always takes.
         choice_seed: Seed of consumers' draws.
-        required: (M,) required exposures.
+        required: (M,) required exposures, in the unit of the guarantee.
+        position_weights: (k,) what an exposure at each position counts in that unit.
     """
 
     def __init__(
@@ -67,13 +68,16 @@ class OpenRound:
         capacity: NDArray[np.int64] | None,
         delay: int,
         choice_seed: int,
-        required: NDArray[np.int64],
+        required: NDArray[np.float64],
+        position_weights: NDArray[np.float64],
     ) -> None:
         self.number = number
         self.schedule = schedule
         self.histories = histories
         self.required = required
-        self.exposure = np.zeros(world.log.n_items, np.int64)
+        self.position_weights = position_weights
+        self.exposure = np.zeros(world.log.n_items)
+        """(M,) exposures so far, in the unit of the guarantee."""
         self.capacity = capacity
         self.ledger = Ledger(schedule, k)
         self._world = world
@@ -256,7 +260,7 @@ class OpenRound:
         visits = self.visits(rows)
         response, organic = self.respond(visits, slates.items), self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
-        count_items(slates.items, self.exposure)
+        count_items(slates.items, self.position_weights, self.exposure)
         if not self.hits_only and np.count_nonzero(response.consumed):
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)

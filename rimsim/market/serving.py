@@ -13,7 +13,7 @@ from rimsim.market.records import Slates
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["at_items", "beyond_capacity", "count_items", "count_useful", "emptied", "wrong_positions"]
+__all__ = ["at_items", "beyond_capacity", "count_items", "emptied", "observed_gain", "wrong_positions"]
 
 
 def at_items(values: torch.Tensor | NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
@@ -83,37 +83,44 @@ def _mark_wrong(
 
 
 @compiled
-def count_items(items: NDArray[np.int64], exposure: NDArray[np.int64]) -> None:
-    """Add the shown items (n, k) to the exposures (M,), in place."""
-    for item in items.ravel():
-        if item >= 0:
-            exposure[item] += 1
+def count_items(
+    items: NDArray[np.int64], weights: NDArray[np.float64], exposure: NDArray[np.float64]
+) -> None:
+    """Add what the shown items (n, k) count at their positions (k,) to the exposures (M,), in place."""
+    n, k = items.shape
+    for row in range(n):
+        for position in range(k):
+            item = items[row, position]
+            if item >= 0:
+                exposure[item] += weights[position]
 
 
 @compiled
-def count_useful(
+def observed_gain(
     shown: NDArray[np.int64],
-    exposure: NDArray[np.int64],
-    required: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    exposure: NDArray[np.float64],
+    required: NDArray[np.float64],
     seen_exposure: NDArray[np.float32],
     seen_shortfall: NDArray[np.float32],
-) -> int:
-    """Count the exposures of a slate that reduced the shortfall, and bring an observer's figures up to date.
+) -> float:
+    """By how much a slate reduced the shortfall; an observer's figures are brought up to date.
 
     Args:
         shown: (k,) distinct items; −1 for an empty position.
-        exposure: (M,) exposures of the round, this slate's included.
-        required: (M,) required exposures of the round.
+        weights: (k,) what an exposure at each position counts, in the unit of the guarantee.
+        exposure: (M,) exposures of the round in that unit, this slate's included.
+        required: (M,) required exposures of the round in that unit.
         seen_exposure: (M,) exposures as observed; changed in place.
         seen_shortfall: (M,) shortfall as observed; changed in place.
     """
-    useful = 0
-    for item in shown:
+    gain = 0.0
+    for position in range(len(shown)):
+        item = shown[position]
         if item < 0:
             continue
         missing = required[item] - exposure[item]
+        gain += max(missing + weights[position], 0.0) - max(missing, 0.0)
         seen_exposure[item] = exposure[item]
-        seen_shortfall[item] = max(missing, 0)
-        if missing >= 0:
-            useful += 1
-    return useful
+        seen_shortfall[item] = max(missing, 0.0)
+    return gain

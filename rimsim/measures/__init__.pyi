@@ -17,9 +17,12 @@ from .exposure import exposure_counts as exposure_counts
 from .exposure import gini as gini
 from .exposure import items_met as items_met
 from .exposure import lorenz as lorenz
+from .exposure import mean_weight as mean_weight
 from .exposure import perplexity as perplexity
+from .exposure import position_weights as position_weights
 from .exposure import shortfall as shortfall
 from .exposure import shortfall_units as shortfall_units
+from .exposure import weighted_exposure as weighted_exposure
 from .exposure import who_pays as who_pays
 from .exposure import worst_ratio as worst_ratio
 from .facts import RoundFacts as RoundFacts

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.measures.adoption import AdoptionTimes
+from rimsim.measures.exposure import mean_weight, position_weights
 from rimsim.measures.facts import RoundFacts
 from rimsim.measures.loop import genre_weights
 from rimsim.rng import Purpose, generator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["made_up_round"]
 
 _DAY = 86_400.0
+_GAMMA = 0.8
 
 
 def made_up_round(
@@ -49,6 +51,7 @@ def made_up_round(
     released = (draw.random(m) < 0.25) & complete
     exposure = draw.poisson(n * slate / m, m)
     number = int(released.sum())
+    weights = position_weights(_GAMMA, slate)
     return RoundFacts(
         round=1,
         seed=seed,
@@ -64,7 +67,8 @@ def made_up_round(
         ground_intensity=draw.gamma(2.0, 5.0, n).astype(np.float32),
         relevant=consumed.sum(axis=1) + draw.poisson(1.0, n) + (0.0 if complete else 0.5),
         counts_items=complete,
-        required=draw.poisson(n * slate / (2 * m), m),
+        required=draw.poisson(n * slate / (2 * m), m).astype(np.float64) * mean_weight(weights),
+        position_weights=weights,
         first_exposure=exposure,
         log_counts=exposure + draw.poisson(5.0, m),
         popularity=draw.poisson(20.0, m),
@@ -72,7 +76,7 @@ def made_up_round(
         genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
         items=items,
         cost=float(draw.random()),
-        gamma=0.8,
+        gamma=_GAMMA,
         adoption=AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
         if number
         else None,

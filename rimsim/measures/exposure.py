@@ -16,6 +16,9 @@ from rimsim.measures._checks import as_counts, as_slates, same_length
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+_GRID = 1 << 20
+"""Weights of positions are multiples of 1/2²⁰, so that sums of them are exact, in whatever order they are added."""
+
 __all__ = [
     "average_popularity",
     "binding_items",
@@ -27,9 +30,12 @@ __all__ = [
     "gini",
     "items_met",
     "lorenz",
+    "mean_weight",
     "perplexity",
+    "position_weights",
     "shortfall",
     "shortfall_units",
+    "weighted_exposure",
     "who_pays",
     "worst_ratio",
 ]
@@ -62,15 +68,48 @@ def examined_exposure(slates: ArrayLike, gamma: float, n_items: int) -> NDArray[
         (M,) expected examinations; with γ = 1 these are the exposures.
     """
     shown = as_slates(slates, n_items)
-    weights = np.broadcast_to(_examination(gamma, shown.shape[1]), shown.shape)
+    return weighted_exposure(shown, position_weights(gamma, shown.shape[1]), n_items)
+
+
+def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> NDArray[np.float64]:
+    """Exposure in the unit of a guarantee: the sum of the weights of the positions that hold each item.
+
+    Args:
+        slates: (n, k) item indices in order of position; −1 = empty position.
+        weights: (k,) what an exposure at each position counts, such as :func:`position_weights`, or 1.
+        n_items: Size of the catalogue, M.
+
+    Returns:
+        (M,) weighted exposures.
+    """
+    shown = as_slates(slates, n_items)
+    each = np.broadcast_to(np.asarray(weights, np.float64), shown.shape)
     filled = shown >= 0
-    return np.bincount(shown[filled], weights=weights[filled], minlength=n_items).astype(np.float64)
+    return np.bincount(shown[filled], weights=each[filled], minlength=n_items).astype(np.float64)
 
 
-def _examination(gamma: float, k: int) -> NDArray[np.float64]:
+def position_weights(gamma: float, k: int) -> NDArray[np.float64]:
+    """(k,) γ^(r−1), the share of visitors who look at position r = 1 … k, in multiples of 2^−20.
+
+    Rounded so that sums of them are exact in float64: what an item was shown does not depend on the order in which its
+    exposures are added up.
+
+    Args:
+        gamma: γ in [0, 1].
+        k: Positions of a slate.
+    """
     if not 0 <= gamma <= 1:
         raise DataError(f"gamma: {gamma}; allowed: 0 to 1")
-    return np.asarray(gamma ** np.arange(k, dtype=np.float64), np.float64)
+    return np.asarray(np.rint(gamma ** np.arange(k, dtype=np.float64) * _GRID) / _GRID, np.float64)
+
+
+def mean_weight(weights: ArrayLike) -> float:
+    """What an exposure at an average position counts; on the grid of :func:`position_weights`, 1 without positions.
+
+    A requirement of b exposures is b times this in the unit of the weights, and exactly b when it is divided by it.
+    """
+    each = np.asarray(weights, np.float64)
+    return float(np.rint(each.mean() * _GRID) / _GRID) if len(each) else 1.0
 
 
 def gini(counts: ArrayLike) -> float:
@@ -176,9 +215,8 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> 
     """
     wanted = as_counts(required, "required")
     shown = as_slates(slates, len(wanted))
-    weights = _examination(gamma, shown.shape[1])
-    mean = float(weights.mean()) if len(weights) else 1.0
-    return shortfall(examined_exposure(shown, gamma, len(wanted)), wanted * mean)
+    weights = position_weights(gamma, shown.shape[1])
+    return shortfall(weighted_exposure(shown, weights, len(wanted)), wanted * mean_weight(weights))
 
 
 def items_met(exposure: ArrayLike, required: ArrayLike) -> float:

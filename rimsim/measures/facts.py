@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.measures.exposure import exposure_counts
+from rimsim.measures.exposure import exposure_counts, mean_weight, weighted_exposure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +55,10 @@ class RoundFacts:
     """(n,) how many items the arrival would have consumed of a catalogue shown whole."""
     counts_items: bool
     """True if ``relevant`` counts items (a replay); otherwise it is an expectation, λ*(x)."""
-    required: NDArray[np.int64]
-    """(M,) required exposures b."""
+    required: NDArray[np.float64]
+    """(M,) required exposures b, in the unit of the guarantee."""
+    position_weights: NDArray[np.float64]
+    """(k,) what an exposure at each position counts in that unit: γ^(r−1) where it is examined, 1 where it is shown."""
     first_exposure: NDArray[np.int64]
     """(M,) exposures in round 0 of the same arm."""
     log_counts: NDArray[np.int64]
@@ -109,6 +111,16 @@ class RoundFacts:
     def exposure(self) -> NDArray[np.int64]:
         """(M,) exposures E of each item."""
         return exposure_counts(self.slates, self.n_items)
+
+    @property
+    def required_positions(self) -> NDArray[np.float64]:
+        """(M,) required exposures counted as positions: b over what an average position counts."""
+        return np.asarray(self.required / mean_weight(self.position_weights), np.float64)
+
+    @cached_property
+    def delivered(self) -> NDArray[np.float64]:
+        """(M,) exposures in the unit of the guarantee."""
+        return weighted_exposure(self.slates, self.position_weights, self.n_items)
 
     @cached_property
     def consumption(self) -> NDArray[np.int64]:

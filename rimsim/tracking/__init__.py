@@ -103,10 +103,10 @@ class RoundRecord:
     round, and gets no point. A name with a ``/`` is an agent's own figure and its tag as it stands."""
     item_price: NDArray[np.float64] | None = None
     """(M,) prices v at the end of the round; None for an agent without prices."""
-    exposure: NDArray[np.int64] | None = None
-    """(M,) exposures in the round."""
-    required: NDArray[np.int64] | None = None
-    """(M,) required exposures b of the round."""
+    exposure: NDArray[np.float64] | None = None
+    """(M,) exposures in the round, in the unit of the guarantee."""
+    required: NDArray[np.float64] | None = None
+    """(M,) required exposures b of the round, in that unit."""
 
 
 class Tracker:

@@ -145,7 +145,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             figures.append(
                 _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
             )
-            _write_round(arm, closed, price)
+            _write_round(arm, closed, facts.required_positions, price)
             _write_reliability(arm, facts)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
             tracker.round(
@@ -154,7 +154,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
                     arrivals=served,
                     metrics=values | {"platform/rescale": closed.rescale, "platform/cost": closed.cost},
                     item_price=price,
-                    exposure=exposure,
+                    exposure=facts.delivered,
                     required=closed.required,
                 )
             )
@@ -174,7 +174,10 @@ def _table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame
     return pd.DataFrame(keys | dict(columns))
 
 
-def _write_round(arm: Arm, closed: ClosedRound, price: NDArray[np.float64] | None) -> None:
+def _write_round(
+    arm: Arm, closed: ClosedRound, required: NDArray[np.float64], price: NDArray[np.float64] | None
+) -> None:
+    """The tables of a round; ``required`` (M,) is counted as positions, as the ledger's rows are."""
     folder, number, ledger = arm.folder, closed.number, closed.ledger
     name = f"{arm.part}-{number:03d}.parquet"
     if arm.ledger:
@@ -188,9 +191,9 @@ def _write_round(arm: Arm, closed: ClosedRound, price: NDArray[np.float64] | Non
         "ground_intensity": ledger.ground,
     }
     write_table(folder / "arrivals" / name, _table(arm, number, arrivals))
-    needed = np.flatnonzero(closed.required)
-    required = _table(arm, number, {"item": needed, "required": closed.required[needed]})
-    write_table(folder / "required" / f"{arm.seed}-{number:03d}.parquet", required.drop(columns="agent"))
+    needed = np.flatnonzero(required)
+    promised = _table(arm, number, {"item": needed, "required": required[needed]})
+    write_table(folder / "required" / f"{arm.seed}-{number:03d}.parquet", promised.drop(columns="agent"))
     if price is not None:
         prices = {"item": np.arange(len(price)), "price": price, "cost": closed.cost}
         write_table(folder / "prices" / name, _table(arm, number, prices))

@@ -93,6 +93,7 @@ class ArmFacts:
             relevant=closed.relevant,
             counts_items=closed.counts_items,
             required=closed.required,
+            position_weights=closed.position_weights,
             first_exposure=first,
             log_counts=closed.log_counts,
             popularity=self.popularity,
