@@ -77,6 +77,7 @@ def made_up_round(
         items=items,
         cost=float(draw.random()),
         gamma=_GAMMA,
+        item_price=-draw.random(m) if complete else None,
         adoption=AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
         if number
         else None,

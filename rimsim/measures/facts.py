@@ -77,6 +77,8 @@ class RoundFacts:
     """γ, the chance that the next position is examined."""
     attraction: float = 1.0
     """a, by how much the consumers multiply the intensity of an item that is examined."""
+    item_price: NDArray[np.float64] | None = None
+    """(M,) item prices v at the round's end; None for an agent without prices."""
     adoption: AdoptionTimes | None = None
     """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
     value_model: float | None = None

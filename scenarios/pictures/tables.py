@@ -63,6 +63,8 @@ class PictureTables:
     items, by decile of the predicted ones."""
     popularity: NDArray[np.int64] | None = None
     """(M,) events of each item in the warm-up log."""
+    unit: str = "examined"
+    """The unit of the guarantees, ``exposure.unit``."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Metric name → measure; each of a user's own gets a panel where measures are drawn by round."""
 
@@ -100,6 +102,7 @@ def picture_tables(run: Run) -> PictureTables:
         prices=prices,
         reliability=reliability,
         popularity=events,
+        unit=run.scenario.exposure.unit,
         measures=run.measures,
     )
 
