@@ -20,6 +20,7 @@ from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
 from rimsim.market.clock import Clock, seconds, ticks
 from rimsim.market.consumers import relevant_items
+from rimsim.market.examining import Examined, require_uniform
 from rimsim.market.guarantees import required_by_release, weights_of
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
+    from rimsim.evaluation import DecayEstimate
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
@@ -83,6 +85,8 @@ class ClosedRound:
     iterated."""
     rescale: float
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
+    decay: DecayEstimate | None
+    """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
 
 
 class Market:
@@ -160,6 +164,7 @@ class Market:
         self.round = 0
         self.done = False
         self._past: list[PastRound] = []
+        self._examined = Examined.nothing(config.slate)
         self._before: IntensityModel | None = None
         self._judges: FoldModels | None = None
         """What scored the last round's impressions, until its states are to be scored too."""
@@ -275,7 +280,12 @@ class Market:
     def show(
         self, rows: NDArray[np.int64], scores: ScoreRows, slates: Slates, *, empty: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`."""
+        """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`.
+
+        Raises:
+            ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
+        """
+        require_uniform(slates, self.config)
         shown = self.open.show(rows, scores, slates, empty=empty)
         if self.open.all_served:
             self.open.run_out()
@@ -307,6 +317,7 @@ class Market:
             log_counts=self._log_counts,
             past=tuple((past.number, past.schedule) for past in self._past),
             shown=tuple(past.shown for past in self._past),
+            examined=self._examined,
             events=np.concatenate([np.zeros((0, 4), np.int64), *events]),
         )
 
@@ -326,6 +337,7 @@ class Market:
             )
         self.round, self.model, self._before = state.round, state.model, state.before
         self.closed, self.done, self._log_counts = [], False, state.log_counts
+        self._examined = state.examined
         keeps = self.arrivals.keeps_users
         kept: dict[int, Histories] = {}
         self._past = []
@@ -357,7 +369,7 @@ class Market:
             histories = Histories(schedule, self._logged_past)
         capacity = self._capacity(schedule)
         positions = len(schedule) * config.slate if capacity is None else int(capacity.sum())
-        weights = weights_of(config, self.consumer)
+        weights = weights_of(config, self.consumer, self._examined.decay(config))
         promised = required_by_release(
             config.exposure,
             schedule,
@@ -402,6 +414,11 @@ class Market:
         shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
+        if (
+            not opened.hits_only
+        ):  # where consumption is a hit in what visitors do anyway, positions tell nothing
+            known = opened.settled() < opened.schedule.stop
+            self._examined = self._examined.after(opened.ledger, known, self.config)
         self._forget()
         log = training_log(
             self.config.platform, self.world.past, self._past, opened.schedule.stop, self.seeds.model
@@ -419,6 +436,7 @@ class Market:
                 counts_items=opened.hits_only,
                 states=self._states_of(past, always(self.model)),
                 rescale=rescale_of(self.model),
+                decay=self._examined.estimate,
             )
         )
         self.round += 1
@@ -442,7 +460,8 @@ class Market:
             rounds = self._past[-(platform.log_window.rounds or len(self._past)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
             now = self._past[-1].schedule.stop
-            layer = layer_from(shown, now, positions_of(self.config, self.consumer), self.n_items)
+            positions = positions_of(self.config, self.consumer, self._examined.decay(self.config))
+            layer = layer_from(shown, now, positions, self.n_items)
         return laid_over(model, layer)
 
     def _with_scores(self, past: PastRound, model: IntensityModel) -> PastRound:

@@ -84,4 +84,6 @@ def made_up_round(
         value_model=float(probability.sum()) if complete else None,
         bound=float(probability.sum()) + 1.0 if complete else None,
         gap=0.5 if complete else None,
+        estimated_decay=0.75 if complete else None,
+        decay_error=0.25 if complete else None,
     )

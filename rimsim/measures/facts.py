@@ -87,6 +87,10 @@ class RoundFacts:
     """D(w), the least bound that is known of V."""
     gap: float | None = None
     """(D − V) / |D|."""
+    estimated_decay: float | None = None
+    """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
+    decay_error: float | None = None
+    """Half the 95 % interval of that estimate."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rimsim.measures import late_words
 from rimsim.scenarios.report.agreement import agreement_note
+from rimsim.scenarios.report.examination import examination_note
 from rimsim.scenarios.report.guarantees import undelivered_notes
 from rimsim.scenarios.report.opening import opening_note
 from rimsim.scenarios.report.summary import (
@@ -61,6 +62,7 @@ def print_results(run: Run, console: Console) -> None:
     opening = run.opening
     notes = (
         agreement_note(run),
+        examination_note(run),
         None if opening is None else opening_note(opening),
         *undelivered_notes(run),
         two_seeds_note(len(run.seeds)),

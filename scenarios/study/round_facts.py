@@ -110,6 +110,8 @@ class ArmFacts:
             value_model=None if proof is None else proof.value,
             bound=None if proof is None else proof.bound,
             gap=None if proof is None else proof.gap,
+            estimated_decay=None if closed.decay is None else closed.decay.decay,
+            decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
         )
 
 
