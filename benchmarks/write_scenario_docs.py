@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import PydanticUndefined
 
 from rimsim.config import ScenarioConfig, find_scenario, scenario_names
 
@@ -36,10 +39,10 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"
 def records(record: type[Any], path: str = "") -> list[tuple[str, type[Any]]]:
     """(dotted path, record) of a config record and all within it."""
     found = [(path, record)]
-    for field in dataclasses.fields(record):
-        default = record.__pydantic_fields__[field.name].default
-        if dataclasses.is_dataclass(default) and not isinstance(default, type):
-            found += records(type(default), f"{path}{field.name}.")
+    for name, kind in typing.get_type_hints(record).items():
+        listed = [one for one in typing.get_args(kind) if dataclasses.is_dataclass(one)]
+        for inner in [kind] if dataclasses.is_dataclass(kind) else listed:
+            found += records(inner, f"{path}{name}{'[]' if listed else ''}.")
     return found
 
 
@@ -69,6 +72,8 @@ def shown(default: object) -> str:
     """A default as one would write it in YAML; a dash for nothing."""
     if dataclasses.is_dataclass(default):
         return "see below"
+    if default is PydanticUndefined:
+        return "–"
     if default is None or isinstance(default, bool):
         return f"`{json.dumps(default)}`"
     return f"`{default}`" if default != "" else "–"

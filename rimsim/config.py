@@ -22,15 +22,19 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from rimsim.config_errors import record_from, unknown_field
+from rimsim.config_promises import AudienceConfig, CampaignConfig, GroupConfig
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest, reason
 from rimsim.loading import nearest_file
 
 __all__ = [
     "ArrivalsConfig",
+    "AudienceConfig",
+    "CampaignConfig",
     "ConsumerConfig",
     "DataConfig",
     "ExposureConfig",
+    "GroupConfig",
     "LogOptions",
     "LogWindow",
     "PlatformConfig",
@@ -54,6 +58,7 @@ def _is_duration(text: str) -> str:
 
 
 Duration = Annotated[str, AfterValidator(_is_duration)]
+Period = Annotated[str, AfterValidator(lambda text: text if text == "round" else _is_duration(text))]
 
 
 def _is_time(value: object) -> object:
@@ -215,6 +220,25 @@ class ExposureConfig:
         ge=1,
         description="Exposures guaranteed to each of them in a round, in place of the share β; null: β decides.",
     )
+    per: Period = Field(
+        default="round",
+        description="round: each round stands for itself. A duration such as `7d`: what a round leaves undelivered is "
+        "due in the rounds that begin within the same 7 days of the market's clock, and what it delivers beyond is "
+        "taken off; so for the groups too.",
+    )
+    most: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Exposures that an item may have in a round, as a multiple of its uniform exposure N·k/M, rounded "
+        "up to whole ones; null: any number.",
+    )
+    groups: tuple[GroupConfig, ...] = Field(
+        default=(), description="Groups of items, such as those of a genre, that share one floor; a list."
+    )
+    campaigns: tuple[CampaignConfig, ...] = Field(
+        default=(), description="Items that are promised exposures in a time and among an audience; a list."
+    )
     unit: Literal["examined", "shown"] = Field(
         default="shown",
         description="What an exposure at position r counts. examined: γ^(r−1), the share of visitors who look there, "
@@ -242,18 +266,17 @@ class ExposureConfig:
         description="Shortfall cost c of one exposure, as a multiple of the warm-up model's median k-th score at "
         "the opening: one currency for all arms and rounds of a seed.",
     )
-    examination: Literal["known", "random", "harvested"] = Field(
-        default="known",
-        description="How the platform knows γ, by which it weighs positions. known: it is told. random, harvested: it "
-        "estimates γ at each round's end from all its rounds: from arrivals that got uniform slates, with agents that "
-        "show some, or from all slates, as items stood at different positions.",
-    )
-    prior_decay: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="random, harvested: γ until there is an estimate, in round 0 at least.",
-    )
+
+    def __post_init__(self) -> None:
+        if self.most is not None and self.each is None and self.most < self.beta:
+            raise ConfigError(
+                f"exposure.most is {self.most:g}, below exposure.beta, {self.beta:g}: no item could be shown what it "
+                "is guaranteed; allowed: at least as much"
+            )
+        names = [campaign.name for campaign in self.campaigns]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"exposure.campaigns: {name!r} is there twice; allowed: a name each")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -401,6 +424,15 @@ class ScenarioConfig:
                 f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
                 f"{self.releases.first_round}; allowed: the same round or a later one"
             )
+        if self.arrivals.kind not in ("clones", "broadcast"):
+            return
+        days = self.rounds * duration_seconds(self.arrivals.round_length) / 86_400
+        for campaign in self.exposure.campaigns:
+            if campaign.start >= days:
+                raise ConfigError(
+                    f"campaign {campaign.name!r}: start is day {campaign.start:g}, but the last round ends on day "
+                    f"{days:g}; allowed: an earlier day, or more rounds"
+                )
 
 
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:

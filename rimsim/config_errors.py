@@ -63,12 +63,13 @@ def refusal(
     """What to raise where values do not fit a record.
 
     Args:
-        error: What pydantic found; its first finding is told.
+        error: What pydantic found; its first finding is told, an unknown field before others.
         record: The record that the values were for.
         origin: Where they came from: a file, an option.
         options: Field → option of a command line that stands for it, which is then named in place of both.
     """
-    first = error.errors()[0]
+    findings = error.errors()
+    first = next((one for one in findings if one["type"] in _UNKNOWN), findings[0])
     path = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
     if first["type"] in _UNKNOWN:
         return unknown_field(path or str(first["loc"][-1]), record, origin=origin)
@@ -86,6 +87,8 @@ def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
     """
     if first["type"] == "value_error":  # of a check of ours, which says what is allowed
         return f"{where}: {first['ctx']['error']}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{where} is missing"
     found = f"{where}{verb} {first['input']!r}"
     if first["type"] == "literal_error":
         return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
@@ -110,6 +113,8 @@ def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
         return ConfigError(f"{origin}: unknown field {path!r}.{nearest(path, names)}")
     alike = [name for name in names if ratio[name] == best]
     beside = [name for name in alike if name.rpartition(".")[0] == parents]
+    least = min(name.count(".") for name in alike)
+    alike = [name for name in alike if name.count(".") == least]
     return ConfigError(
         f"{origin}: unknown field {path!r}. Did you mean {' or '.join(map(repr, beside or alike))}?"
     )
@@ -119,5 +124,6 @@ def _dotted(record: type, before: str = "") -> Iterator[str]:
     """Dotted names of all fields, those of records within included."""
     for name, kind in typing.get_type_hints(record).items():
         yield before + name
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            yield from _dotted(kind, f"{before}{name}.")
+        for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of such
+            if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+                yield from _dotted(inner, f"{before}{name}.")

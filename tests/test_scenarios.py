@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,14 @@ def test_every_field_is_documented():
     page = (DOCS / "scenarios.md").read_text(encoding="utf-8") if DOCS.is_dir() else None
 
     def walk(record):
+        kinds = typing.get_type_hints(record)
         for field in dataclasses.fields(record):
-            kind = record.__dataclass_fields__[field.name].default
             described = record.__pydantic_fields__[field.name].description
             assert described, f"{record.__name__}.{field.name}"
             assert page is None or f"`{field.name}`" in page, field.name
-            inner = getattr(kind, "default", None)
-            if dataclasses.is_dataclass(inner):
-                walk(type(inner))
+            for inner in (kinds[field.name], *typing.get_args(kinds[field.name])):
+                if dataclasses.is_dataclass(inner):
+                    walk(inner)
 
     walk(ScenarioConfig)
 

@@ -19,10 +19,13 @@ from rimsim.errors import ConfigError, MarketError
 from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market.arrivals import RoundsSoFar, make_arrivals
+from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.consumers import make_consumer, truths
 from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
+from rimsim.market.guarantees import weights_of
 from rimsim.market.models import initial_model, require_weights, unfitted
+from rimsim.market.promises import Promises
 from rimsim.market.world import World
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_world",
     "check_plugs",
+    "check_promises",
     "expected_arrivals",
     "kept_truth",
     "own_places",
@@ -150,6 +154,24 @@ def check_plugs(config: ScenarioConfig) -> None:
     """
     plugs_of(config)
     require_weights(config.platform, unfitted(config.platform, 0, config.data.session_gap))
+
+
+def check_promises(config: ScenarioConfig, seed: int) -> None:
+    """Refuse groups and campaigns without items, users or positions, before a run is begun.
+
+    Args:
+        config: The scenario.
+        seed: Seed of arrivals.
+
+    Raises:
+        ConfigError: If there are such; the message names the first.
+    """
+    if not config.exposure.groups and not config.exposure.campaigns:
+        return
+    world, (arrivals, consumer) = build_world(config), plugs_of(config)
+    schedule = arrivals.round(0, RoundsSoFar(world, seed))
+    capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
+    Promises(config, world, weights_of(config, consumer), seed).round(0, schedule, capacity, None)
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

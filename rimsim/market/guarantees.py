@@ -17,20 +17,19 @@ if TYPE_CHECKING:
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.consumers import Consumer
 
-__all__ = ["required_by_release", "weights_of"]
+__all__ = ["required_by_release", "uniform_share", "weights_of"]
 
 
-def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> NDArray[np.float64]:
+def weights_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float64]:
     """(k,) what an exposure at each position counts, in the unit of the guarantee.
 
     Args:
         config: The scenario.
         consumer: Who consumes; where consumption is a hit in what visitors do anyway, positions make no difference.
-        decay: γ, as the platform takes it.
     """
     if config.exposure.unit == "shown" or getattr(consumer, "hits_only", False):
         return np.ones(config.slate)
-    return position_weights(decay, config.slate)
+    return position_weights(config.consumer.position_decay, config.slate)
 
 
 def required_by_release(
@@ -60,14 +59,11 @@ def required_by_release(
         (M,) required exposures.
     """
     ties = rng.derived_seed(seed, rng.Purpose.FLOORS, number)
-    n = len(schedule)
-    there = release <= schedule.start
-    coming = ~there & (release < schedule.stop)
+    coming = (release > schedule.start) & (release < schedule.stop)
     if exposure.items is None and exposure.each is None and not coming.any():
-        return required_exposure(exposure.beta, positions, 1, there, ties)
-    left = np.where(there, n, 0)
-    left[coming] = n - np.searchsorted(schedule.tick, release[coming], "left")
-    share = left / n if exposure.each is not None else positions * left / left.sum()
+        return required_exposure(exposure.beta, positions, 1, release <= schedule.start, ties)
+    left = _arrivals_left(schedule, release)
+    share = left / len(schedule) if exposure.each is not None else positions * left / left.sum()
     exact = (exposure.beta if exposure.each is None else exposure.each) * share
     if exposure.items is not None:
         exact = np.where(_drawn(left > 0, exposure.items, ties), exact, 0.0)
@@ -76,6 +72,27 @@ def required_by_release(
     order = np.lexsort((rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(left))), -(exact - required)))
     required[order[:rest]] += 1
     return np.asarray(np.minimum(required, left), np.int64)
+
+
+def uniform_share(schedule: Schedule, positions: int, release: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(M,) the uniform exposure: a round's positions, shared out by how many arrivals each item is there for.
+
+    Args:
+        schedule: The round's arrivals.
+        positions: Positions that are expected to be filled.
+        release: (M,) release ticks.
+    """
+    left = _arrivals_left(schedule, release)
+    return np.asarray(positions * left / max(int(left.sum()), 1), np.float64)
+
+
+def _arrivals_left(schedule: Schedule, release: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M,) arrivals of a round that come when each item is there."""
+    n = len(schedule)
+    coming = (release > schedule.start) & (release < schedule.stop)
+    left = np.where(release <= schedule.start, n, 0)
+    left[coming] = n - np.searchsorted(schedule.tick, release[coming], "left")
+    return left
 
 
 def _drawn(there: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.bool_]:

@@ -20,8 +20,7 @@ from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
 from rimsim.market.clock import Clock, seconds, ticks
 from rimsim.market.consumers import relevant_items
-from rimsim.market.examining import Examined, require_uniform
-from rimsim.market.guarantees import required_by_release, weights_of
+from rimsim.market.guarantees import weights_of
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
 from rimsim.market.models import initial_model, require_weights
@@ -34,13 +33,13 @@ from rimsim.market.past_states import (
     under,
 )
 from rimsim.market.platform import PastRound, training_log
+from rimsim.market.promises import Promises
 from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
 from rimsim.market.scoring import ScoreRows
 from rimsim.market.serving import at_items
 from rimsim.market.state import MarketState
 from rimsim.matching import top_k
-from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -48,13 +47,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.evaluation import DecayEstimate
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
     from rimsim.market.ledger import Ledger
     from rimsim.market.past_states import FoldModels
+    from rimsim.market.promises import Owed
     from rimsim.market.records import Arrivals, SlateLike, Slates
+    from rimsim.market.requirements import Requirements
     from rimsim.market.world import World
 
 __all__ = ["ClosedRound", "Market"]
@@ -72,6 +72,12 @@ class ClosedRound:
     """(M,) required exposures b_y, in the unit of the guarantee."""
     position_weights: NDArray[np.float64]
     """(k,) what an exposure at each position counts in that unit."""
+    promises: Requirements
+    """What was asked for beside ``required``."""
+    delivered: NDArray[np.float64]
+    """(J,) exposures that counted for each row of ``promises``, in that unit."""
+    due: NDArray[np.float64]
+    """(J,) exposures that the round added to what each row promises, in that unit."""
     cost: float
     """c, the shortfall cost of one exposure, in units of intensity."""
     log_counts: NDArray[np.int64]
@@ -85,8 +91,6 @@ class ClosedRound:
     iterated."""
     rescale: float
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
-    decay: DecayEstimate | None
-    """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
 
 
 class Market:
@@ -160,11 +164,12 @@ class Market:
         delay = config.consumer.delay
         self._delay = 0 if delay is None else int(ticks(duration_seconds(delay)))
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
+        self._promises = Promises(config, self.world, weights_of(config, self.consumer), self.seeds.arrivals)
+        self._owed: Owed | None = None
         self.closed: list[ClosedRound] = []
         self.round = 0
         self.done = False
         self._past: list[PastRound] = []
-        self._examined = Examined.nothing(config.slate)
         self._before: IntensityModel | None = None
         self._judges: FoldModels | None = None
         """What scored the last round's impressions, until its states are to be scored too."""
@@ -223,15 +228,17 @@ class Market:
             exposure=self.exposure.copy(),
             cost=self.cost,
             popularity=self._log_counts.copy(),
-            calibration=self._past_states,
+            calibration=self._past_states.among(self.open.promised),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
-            position_weights=self.open.position_weights,
+            position_weights=self._promises.weights.copy(),
             unit=self.config.exposure.unit,
             hard=self.config.exposure.hard,
             pace=self.config.exposure.pace,
             opens=float(seconds(self.schedule.start)),
             closes=float(seconds(self.schedule.stop)),
+            promises=self.open.promised.table,
+            delivered=self.open.delivered(),
         )
 
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
@@ -280,12 +287,7 @@ class Market:
     def show(
         self, rows: NDArray[np.int64], scores: ScoreRows, slates: Slates, *, empty: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`.
-
-        Raises:
-            ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
-        """
-        require_uniform(slates, self.config)
+        """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`."""
         shown = self.open.show(rows, scores, slates, empty=empty)
         if self.open.all_served:
             self.open.run_out()
@@ -317,8 +319,8 @@ class Market:
             log_counts=self._log_counts,
             past=tuple((past.number, past.schedule) for past in self._past),
             shown=tuple(past.shown for past in self._past),
-            examined=self._examined,
             events=np.concatenate([np.zeros((0, 4), np.int64), *events]),
+            owed=self._owed,
         )
 
     def load_state(self, state: MarketState) -> None:
@@ -337,7 +339,7 @@ class Market:
             )
         self.round, self.model, self._before = state.round, state.model, state.before
         self.closed, self.done, self._log_counts = [], False, state.log_counts
-        self._examined = state.examined
+        self._owed = state.owed
         keeps = self.arrivals.keeps_users
         kept: dict[int, Histories] = {}
         self._past = []
@@ -368,16 +370,6 @@ class Market:
         else:
             histories = Histories(schedule, self._logged_past)
         capacity = self._capacity(schedule)
-        positions = len(schedule) * config.slate if capacity is None else int(capacity.sum())
-        weights = weights_of(config, self.consumer, self._examined.decay(config))
-        promised = required_by_release(
-            config.exposure,
-            schedule,
-            self._expected(positions),
-            world.release,
-            self.seeds.arrivals,
-            self.round,
-        )
         return OpenRound(
             self.round,
             world,
@@ -391,8 +383,7 @@ class Market:
             capacity=capacity,
             delay=self._delay,
             choice_seed=self.seeds.choice,
-            required=promised.astype(np.float64) * mean_weight(weights),
-            position_weights=weights,
+            promised=self._promises.round(self.round, schedule, capacity, self._owed),
         )
 
     def _expected(self, count: int) -> int:
@@ -414,11 +405,6 @@ class Market:
         shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
-        if (
-            not opened.hits_only
-        ):  # where consumption is a hit in what visitors do anyway, positions tell nothing
-            known = opened.settled() < opened.schedule.stop
-            self._examined = self._examined.after(opened.ledger, known, self.config)
         self._forget()
         log = training_log(
             self.config.platform, self.world.past, self._past, opened.schedule.stop, self.seeds.model
@@ -429,16 +415,19 @@ class Market:
                 number=self.round,
                 ledger=opened.ledger,
                 required=opened.required,
-                position_weights=opened.position_weights,
+                position_weights=self._promises.weights,
+                promises=opened.promised.table,
+                delivered=opened.delivered(),
+                due=opened.promised.due,
                 cost=self.cost,
                 log_counts=self._log_counts,
                 relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),
                 counts_items=opened.hits_only,
                 states=self._states_of(past, always(self.model)),
                 rescale=rescale_of(self.model),
-                decay=self._examined.estimate,
             )
         )
+        self._owed = opened.promised.owed(opened.exposure, opened.delivered())
         self.round += 1
         if self.round == self.config.rounds:
             self.done = True
@@ -460,8 +449,7 @@ class Market:
             rounds = self._past[-(platform.log_window.rounds or len(self._past)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
             now = self._past[-1].schedule.stop
-            positions = positions_of(self.config, self.consumer, self._examined.decay(self.config))
-            layer = layer_from(shown, now, positions, self.n_items)
+            layer = layer_from(shown, now, positions_of(self.config, self.consumer), self.n_items)
         return laid_over(model, layer)
 
     def _with_scores(self, past: PastRound, model: IntensityModel) -> PastRound:
@@ -515,7 +503,8 @@ class Market:
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
         """The states of a round under some models."""
-        states = PastStates.of_round(past, self._capacity(past.schedule))
+        came = self._promises.came(past.schedule)
+        states = PastStates.of_round(past, came, self._capacity(past.schedule))
         return StateScores(states, models, self.world.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
@@ -523,7 +512,7 @@ class Market:
         if not self.arrivals.known_beforehand and not self.reveal_future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
-        return self._states_of(past, always(self.model))
+        return self._states_of(past, always(self.model)).among(self.open.promised)
 
     def _median_kth_score(self) -> float:
         """Median over the warm-up states of the k-th largest λ(x,y) under the warm-up model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ import torch
 from rimsim.intensity.contract import layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
+from rimsim.market.arrivals.clones import events_before
 from rimsim.market.arrivals.schedule import VISIT_BITS, row_capacity
+from rimsim.market.audiences import Came
 from rimsim.market.clock import seconds, ticks
 from rimsim.market.learning import laid_over
 from rimsim.market.models import initial_model
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.impressions import ImpressionLayer
     from rimsim.market.platform import PastRound
+    from rimsim.market.promises import RoundPromises
     from rimsim.market.world import World
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
@@ -53,11 +57,19 @@ class PastStates:
     """(n,) market users."""
     states: Callable[[NDArray[np.int64]], tuple[UserStates, NDArray[np.int64]]]
     """The states of some of the n rows, and for each a number that is the same where the events are."""
+    came: Came
+    """The n visits as audiences see them."""
+    start: int
+    """Tick at which the period begins."""
+    stop: int
+    """Tick at which it ends."""
     capacity: NDArray[np.int64] | None = None
     """(n,) positions that each may fill; None: all."""
+    audiences: NDArray[np.bool_] | None = None
+    """(n, A) whether each would be of an audience of the round that the states stand for, and within its time."""
 
     @classmethod
-    def of_round(cls, past: PastRound, capacity: NDArray[np.int64] | None = None) -> PastStates:
+    def of_round(cls, past: PastRound, came: Came, capacity: NDArray[np.int64] | None = None) -> PastStates:
         """The states in which the arrivals of a round came, or would come if nothing happened before."""
         schedule, histories = past.schedule, past.histories
 
@@ -66,7 +78,8 @@ class PastStates:
             counts = histories.visible_at(slots, tick)
             return histories.states(slots, counts, tick), slots + len(histories) * counts
 
-        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, capacity)
+        user, start, stop = schedule.user[schedule.slot], schedule.start, schedule.stop
+        return cls(schedule.id, schedule.tick, user, states, came, start, stop, capacity)
 
 
 class StateScores(ScoredStates):
@@ -101,6 +114,15 @@ class StateScores(ScoredStates):
         """The same states under other models."""
         return StateScores(self._past, models, self._release, self._device, self._seed)
 
+    def among(self, promised: RoundPromises) -> StateScores:
+        """The same states with what each would count for in a round that they stand for."""
+        past = self._past
+        counted = promised.would_count(past.came, past.start, past.stop)
+        if counted is None:
+            return self
+        past = dataclasses.replace(past, audiences=counted)
+        return StateScores(past, self._models, self._release, self._device, self._seed)
+
     def __iter__(self) -> Iterator[Arrivals]:
         past = self._past
         models = self._models()
@@ -126,6 +148,7 @@ class StateScores(ScoredStates):
                 admissible=admissible,
                 index=rows,
                 capacity=None if past.capacity is None else past.capacity[rows],
+                audiences=None if past.audiences is None else past.audiences[rows],
             )
 
 
@@ -184,6 +207,9 @@ def session_scores(
         tick=ticks(starts),
         user=users,
         states=lambda some: (UserStates.of(past_log, users[some], starts[some]), some),
+        came=Came(ticks(starts), users, events_before(sessions)[rows] == 0),
+        start=int(ticks(starts[:1]).sum()),
+        stop=int(ticks(starts[-1:]).sum()) + 1,
         capacity=row_capacity(users, config.slate, config.user_cap),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rimsim.errors import AgentError
+from rimsim.market.requirements import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,9 @@ class Arrivals:
     capacity: NDArray[np.int64] | None = None
     """(n,) positions that may be filled, where a user's exposures are capped; the market empties what goes beyond.
     None: all k."""
+    audiences: NDArray[np.bool_] | None = None
+    """(n, A) whether each arrival is of the audience of a requirement, and within its time; the rows of
+    ``RoundView.promises`` name their columns. None: no row asks."""
 
     def __len__(self) -> int:
         return len(self.id)
@@ -67,8 +71,6 @@ class Slates:
     """(n, k) item prices v_y at the decision."""
     propensity: NDArray[np.float32] | None = None
     """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
-    uniform: NDArray[np.bool_] | None = None
-    """(n,) whether each slate is a uniform draw of admissible items in random order; None: none is."""
 
 
 SlateLike: TypeAlias = Slates | NDArray[np.int64] | torch.Tensor
@@ -89,11 +91,7 @@ def as_slates(answer: SlateLike) -> Slates:
             raise AgentError(
                 f"{name} has shape {np.shape(value)}; allowed: that of the slates, {items.shape}"
             )
-    if answer.uniform is not None and np.shape(answer.uniform) != items.shape[:1]:
-        raise AgentError(
-            f"uniform has shape {np.shape(answer.uniform)}; allowed: one entry a slate, {items.shape[:1]}"
-        )
-    return Slates(items, answer.price, answer.propensity, answer.uniform)
+    return Slates(items, answer.price, answer.propensity)
 
 
 def _whole_items(answer: object) -> NDArray[np.int64]:
@@ -172,6 +170,10 @@ class RoundView:
     """When the round begins, seconds on the market's clock."""
     closes: float = 0.0
     """When it ends."""
+    promises: Requirements = NO_REQUIREMENTS
+    """All that is asked for beside ``required``: groups, campaigns and caps; empty where the scenario has none."""
+    delivered: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(J,) exposures so far in the round that count for each row of ``promises`` (zeros at its beginning)."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rimsim.market.clock import Clock, Process
     from rimsim.market.consumers.contract import Consumer, Organic
     from rimsim.market.histories import Histories
+    from rimsim.market.promises import RoundPromises
     from rimsim.market.records import Slates
     from rimsim.market.scoring import ScoreRows
     from rimsim.market.world import World
@@ -49,8 +50,7 @@ class OpenRound:
         capacity: (n,) positions that each visit may fill; None: all.
         delay: Ticks after which a consumption becomes known, beside the one that it always takes.
         choice_seed: Seed of consumers' draws.
-        required: (M,) required exposures, in the unit of the guarantee.
-        position_weights: (k,) what an exposure at each position counts in that unit.
+        promised: What is asked for.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class OpenRound:
         capacity: NDArray[np.int64] | None,
         delay: int,
         choice_seed: int,
-        required: NDArray[np.float64],
-        position_weights: NDArray[np.float64],
+        promised: RoundPromises,
     ) -> None:
         self.number = number
         self.schedule = schedule
         self.histories = histories
-        self.required = required
-        self.position_weights = position_weights
+        self.promised = promised
+        self.required = promised.required
+        """(M,) required exposures, in the unit of the guarantee."""
         self.exposure = np.zeros(world.log.n_items)
         """(M,) exposures so far, in the unit of the guarantee."""
         self.capacity = capacity
@@ -134,6 +134,10 @@ class OpenRound:
         """Let the clock run to the retraining that ends the round."""
         while not self._over:
             self._clock.step()
+
+    def delivered(self) -> NDArray[np.float64]:
+        """(J,) exposures so far that count for each row of the promises."""
+        return self.promised.delivered(self.ledger.item)
 
     def visits(self, rows: NDArray[np.int64]) -> Visits:
         """Arrivals of the round as consumers see them."""
@@ -194,6 +198,7 @@ class OpenRound:
             index=rows,
             true_intensity=None if true is None else true.to(self._device),
             capacity=None if self.capacity is None else self.capacity[rows],
+            audiences=None if self.promised.counted is None else self.promised.counted[rows],
         )
 
     def _next_rows(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> list[int]:
@@ -260,7 +265,7 @@ class OpenRound:
         visits = self.visits(rows)
         response, organic = self.respond(visits, slates.items), self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
-        count_items(slates.items, self.position_weights, self.exposure)
+        count_items(slates.items, self.promised.weights, self.exposure)
         if not self.hits_only and np.count_nonzero(response.consumed):
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)

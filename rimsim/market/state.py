@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rimsim.errors import RunFolderError
-from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import save_model
 from rimsim.market.arrivals.schedule import Schedule
-from rimsim.market.examining import Examined
 from rimsim.market.learning import Shown
+from rimsim.market.promises import Owed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +47,11 @@ class MarketState:
     """Number and arrivals of each round that is still looked at, oldest first."""
     shown: tuple[Shown | None, ...]
     """What was shown in each of them; None where the platform does not learn from it."""
-    examined: Examined
-    """What the rounds so far have told of examination by position."""
     events: NDArray[np.int64]
     """(n, 4) what was consumed in them: round (0 for all where users are kept), slot, tick from which it is visible,
     item; by slot, in order of consumption."""
+    owed: Owed | None = None
+    """What the rounds so far left undelivered of what is promised; None in round 0."""
 
     def save(self, folder: Path) -> None:
         """Write the state into a folder, which is made.
@@ -66,9 +65,10 @@ class MarketState:
             log_counts=self.log_counts,
             past=np.array([number for number, _ in self.past], np.int64),
             events=self.events,
-            examined=self.examined.counts,
-            decay=np.array(
-                [] if self.examined.estimate is None else dataclasses.astuple(self.examined.estimate)
+            **(
+                {}
+                if self.owed is None
+                else {f"owed-{name}": part for name, part in self.owed._asdict().items()}
             ),
             **{
                 f"{field}-{number}": getattr(schedule, field)
@@ -110,8 +110,11 @@ class MarketState:
                     for number in arrays["past"].tolist()
                 )
                 log_counts, events = arrays["log_counts"], arrays["events"]
-                decay = arrays["decay"].tolist()
-                examined = Examined(arrays["examined"], DecayEstimate(*decay) if decay else None)
+                owed = (
+                    Owed(arrays["owed-items"], arrays["owed-rows"], int(arrays["owed-start"]))
+                    if "owed-items" in arrays
+                    else None
+                )
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
         if described.get("format") != _FORMAT:
@@ -123,8 +126,8 @@ class MarketState:
             log_counts=log_counts,
             past=past,
             shown=shown,
-            examined=examined,
             events=events,
+            owed=owed,
         )
 
 

@@ -69,6 +69,9 @@ def made_up_round(
         counts_items=complete,
         required=draw.poisson(n * slate / (2 * m), m).astype(np.float64) * mean_weight(weights),
         position_weights=weights,
+        least=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
+        most=np.array([np.inf, n * slate / 8]) if complete else np.zeros(0),
+        counted=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
         first_exposure=exposure,
         log_counts=exposure + draw.poisson(5.0, m),
         popularity=draw.poisson(20.0, m),
@@ -77,13 +80,10 @@ def made_up_round(
         items=items,
         cost=float(draw.random()),
         gamma=_GAMMA,
-        item_price=-draw.random(m) if complete else None,
         adoption=AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
         if number
         else None,
         value_model=float(probability.sum()) if complete else None,
         bound=float(probability.sum()) + 1.0 if complete else None,
         gap=0.5 if complete else None,
-        estimated_decay=0.75 if complete else None,
-        decay_error=0.25 if complete else None,
     )

@@ -26,6 +26,7 @@ __all__ = [
     "effective_items",
     "examined_exposure",
     "examined_shortfall",
+    "excess",
     "exposure_counts",
     "gini",
     "items_met",
@@ -33,7 +34,6 @@ __all__ = [
     "mean_weight",
     "perplexity",
     "position_weights",
-    "prices_at_bound",
     "shortfall",
     "shortfall_units",
     "weighted_exposure",
@@ -220,6 +220,18 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> 
     return shortfall(weighted_exposure(shown, weights, len(wanted)), wanted * mean_weight(weights))
 
 
+def excess(exposure: ArrayLike, most: ArrayLike) -> float:
+    """Σ_j (E_j − most_j)₊, in exposures: what was shown above caps; ∞ is no cap.
+
+    Args:
+        exposure: (J,) exposures.
+        most: (J,) exposures allowed.
+    """
+    given, allowed = as_counts(exposure, "exposure"), np.asarray(most, np.float64)
+    same_length(given, allowed, "exposure and most")
+    return float(np.maximum(given - allowed, 0.0).sum())
+
+
 def items_met(exposure: ArrayLike, required: ArrayLike) -> float:
     """Share of the items with b > 0 that have E ≥ b; 1 if no item is guaranteed anything."""
     given, wanted = _pair(exposure, required)
@@ -232,23 +244,6 @@ def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
     given, wanted = _pair(exposure, required)
     guaranteed = wanted > 0
     return float((given[guaranteed] / wanted[guaranteed]).min()) if guaranteed.any() else 1.0
-
-
-def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> float:
-    """Share of the items with b > 0 whose price is as low as it may be, v = −c: what they lack costs more than c buys.
-
-    Args:
-        item_price: (M,) prices v, of which a guarantee's is in [−c, 0].
-        required: (M,) required exposures b.
-        cost: c.
-
-    Returns:
-        The share; 0 if no item is guaranteed anything.
-    """
-    price, wanted = np.asarray(item_price, np.float64), as_counts(required, "required")
-    same_length(price, wanted, "item_price and required")
-    guaranteed = wanted > 0
-    return float((price <= -cost * (1 - 1e-9))[guaranteed].mean()) if guaranteed.any() else 0.0
 
 
 def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:

@@ -59,6 +59,12 @@ class RoundFacts:
     """(M,) required exposures b, in the unit of the guarantee."""
     position_weights: NDArray[np.float64]
     """(k,) what an exposure at each position counts in that unit: γ^(r−1) where it is examined, 1 where it is shown."""
+    least: NDArray[np.float64]
+    """(J,) exposures that each other requirement (group, campaign, cap) asks for at least, in that unit; 0: none."""
+    most: NDArray[np.float64]
+    """(J,) exposures that it allows at most, in that unit; ∞: any number."""
+    counted: NDArray[np.float64]
+    """(J,) exposures that counted for it, in that unit."""
     first_exposure: NDArray[np.int64]
     """(M,) exposures in round 0 of the same arm."""
     log_counts: NDArray[np.int64]
@@ -77,8 +83,6 @@ class RoundFacts:
     """γ, the chance that the next position is examined."""
     attraction: float = 1.0
     """a, by how much the consumers multiply the intensity of an item that is examined."""
-    item_price: NDArray[np.float64] | None = None
-    """(M,) item prices v at the round's end; None for an agent without prices."""
     adoption: AdoptionTimes | None = None
     """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
     value_model: float | None = None
@@ -87,10 +91,6 @@ class RoundFacts:
     """D(w), the least bound that is known of V."""
     gap: float | None = None
     """(D − V) / |D|."""
-    estimated_decay: float | None = None
-    """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
-    decay_error: float | None = None
-    """Half the 95 % interval of that estimate."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

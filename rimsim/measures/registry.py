@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rimsim.errors import ConfigError, nearest
 from rimsim.measures.adoption import adoption_median
 from rimsim.measures.exposure import (
@@ -12,10 +14,10 @@ from rimsim.measures.exposure import (
     coverage,
     effective_items,
     examined_shortfall,
+    excess,
     gini,
     items_met,
     perplexity,
-    prices_at_bound,
     shortfall,
     shortfall_units,
     worst_ratio,
@@ -67,9 +69,12 @@ _ALL = (
         lambda f: items_met(f.delivered, f.required), "Guarantees met", "guarantee", "higher"),
     Measure("worst_ratio", "exposures per required one", "min E/b over b > 0 in the unit of the guarantee",
         lambda f: worst_ratio(f.delivered, f.required), "Worst delivery", "guarantee", "higher"),
-    Measure("prices_at_bound", "share", "#{y: v_y = −c, b_y > 0} / #{y: b_y > 0} at the round's end",
-        lambda f: None if f.item_price is None else prices_at_bound(f.item_price, f.required, f.cost),
-        "Prices at the bound", "guarantee", "lower"),
+    Measure("promises_missed", "share", "Σ (least − E)₊ / Σ least over groups and campaigns, in that unit",
+        lambda f: shortfall(f.counted, f.least) if f.least.any() else None,
+        "Undelivered groups and campaigns", "guarantee", "lower"),
+    Measure("excess", "exposures", "Σ (E − most)₊ over caps, in that unit",
+        lambda f: excess(f.counted, f.most) if np.isfinite(f.most).any() else None,
+        "Exposures above caps", "guarantee", "lower"),
     Measure("effective_items", "items", "N(N−1) / Σ n(n−1), n = consumptions per item in the round, N = Σ n",
         lambda f: effective_items(f.consumption), "Effective consumed items", "loop", "higher"),
     Measure("log_gini", "index", "Gini of events per item in the log that the platform trains on",
@@ -85,10 +90,6 @@ _ALL = (
     Measure("adoption_median", "arrivals", "Kaplan-Meier median of arrivals from release to the m-th consumption",
         lambda f: None if f.adoption is None else adoption_median(f.adoption),
         "Median adoption time", "loop", "lower"),
-    Measure("estimated_decay", "share per position", "γ̂, as the platform estimates it from its rounds so far",
-        lambda f: f.estimated_decay, "Estimated decay of examination", "loop"),
-    Measure("decay_error", "share per position", "half the 95 % interval of γ̂",
-        lambda f: f.decay_error, "Error of the estimated decay", "loop", "lower"),
     Measure("calibration_ratio", "predicted per actual consumption",
         "Σ (1 − exp(−λ(x,y)·a·γ^(r−1))) / Σ consumed over shown items, λ of the serving model; γ = a = 1 in a replay",
         lambda f: calibration_ratio(f.intensity, f.consumed, f.examination), "Predicted / actual consumptions", "loop"),

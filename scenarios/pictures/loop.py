@@ -33,7 +33,6 @@ from rimsim.scenarios.pictures.style import (
     legend,
     metric_axis,
     plot_bands,
-    plot_dotted,
     plot_means,
     styles,
 )
@@ -49,7 +48,7 @@ from rimsim.scenarios.pictures.tables import (
     retrained,
     retraining_effect,
 )
-from rimsim.scenarios.report.summary import over_seeds, shortfalls
+from rimsim.scenarios.report.summary import over_seeds
 from rimsim.scenarios.store.run_folder import FROZEN
 from rimsim.scenarios.store.status import shown_rounds
 
@@ -77,7 +76,8 @@ __all__ = [
     "who_pays",
 ]
 
-_LOOP = ("coverage", "effective_items", "log_gini")
+_OVER_ROUNDS = ("utility", "shortfall", "coverage", "effective_items", "log_gini")
+_RETRAINING = ("utility", "coverage", "effective_items", "log_gini", "shortfall")
 
 
 def draw_pictures(run: Run) -> list[Path]:
@@ -101,14 +101,13 @@ def draw_all(tables: PictureTables, folder: Path) -> list[Path]:
 def over_rounds(tables: PictureTables) -> Figure | None:
     """Utility, shortfall, coverage, effective items and Gini of the log by round, with bands over seeds."""
     rounds = retrained(tables.rounds)
-    kept, other = shortfalls(tables.unit)
-    shown = ("utility", kept, *_LOOP, *tables.own)
+    shown = (*_OVER_ROUNDS, *tables.own)
     present = [metric for metric in shown if (rounds["metric"] == metric).any()]
     if not present or last_round(rounds) == 0:  # one round has no course
         return None
     looks = styles(rounds["agent"].unique())
     figure = frame(
-        cost_of_guarantees(late_figures(rounds), tables.unit),
+        cost_of_guarantees(late_figures(rounds)),
         f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}",
         _height(len(present)),
     )
@@ -116,9 +115,6 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     for ax, metric in zip(panels, present, strict=True):
         plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         metric_axis(ax, tables.measures[metric])
-        if metric == kept:
-            plot_dotted(ax, rounds[rounds["metric"] == other], "round", looks)
-            ax.set_xlabel(f"dotted: {tables.measures[other].title.lower()}")
         integer_rounds(ax)
     return figure
 
@@ -244,7 +240,7 @@ def who_pays(tables: PictureTables) -> Figure | None:
 
 def retraining(tables: PictureTables) -> Figure | None:
     """Retrained minus frozen at the same round, with paired 95 % intervals over seeds."""
-    shown = ("utility", *_LOOP, *shortfalls(tables.unit), *tables.own)
+    shown = (*_RETRAINING, *tables.own)
     effects = {metric: retraining_effect(tables.rounds, metric) for metric in shown}
     effects = {metric: effect for metric, effect in effects.items() if not effect.empty}
     if not effects:

@@ -63,8 +63,6 @@ class PictureTables:
     items, by decile of the predicted ones."""
     popularity: NDArray[np.int64] | None = None
     """(M,) events of each item in the warm-up log."""
-    unit: str = "examined"
-    """The unit of the guarantees, ``exposure.unit``."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Metric name → measure; each of a user's own gets a panel where measures are drawn by round."""
 
@@ -102,7 +100,6 @@ def picture_tables(run: Run) -> PictureTables:
         prices=prices,
         reliability=reliability,
         popularity=events,
-        unit=run.scenario.exposure.unit,
         measures=run.measures,
     )
 

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 from rimsim.measures import late_words
 from rimsim.scenarios.report.agreement import agreement_note
-from rimsim.scenarios.report.examination import examination_note
-from rimsim.scenarios.report.guarantees import undelivered_notes
 from rimsim.scenarios.report.opening import opening_note
+from rimsim.scenarios.report.promised import promised_table
 from rimsim.scenarios.report.summary import (
     EFFECTS,
+    SHOWN,
     baseline_of,
     differences,
     interval_words,
     loop_effects,
-    shown_metrics,
     summary,
     two_seeds_note,
 )
@@ -39,7 +38,7 @@ def _tables(run: Run) -> list[TextTable]:
     agents = [name for name in run.agents if name in there]
     late = late_words(int(rounds["round"].max()) + 1)
     own = tuple(measure.name for measure in run.own_measures.values())
-    shown, effects = shown_metrics(run.scenario.exposure.unit) + own, EFFECTS + own
+    shown, effects = SHOWN + own, EFFECTS + own
     parts = (
         (
             f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}",
@@ -54,7 +53,7 @@ def _tables(run: Run) -> list[TextTable]:
         ),
     )
     tables = [pivoted(title, means, ["agent"], metrics) for title, means, metrics in parts]
-    return [table for table in tables if table.rows]
+    return [table for table in [*tables, promised_table(run)] if table is not None and table.rows]
 
 
 def print_results(run: Run, console: Console) -> None:
@@ -62,9 +61,7 @@ def print_results(run: Run, console: Console) -> None:
     opening = run.opening
     notes = (
         agreement_note(run),
-        examination_note(run),
         None if opening is None else opening_note(opening),
-        *undelivered_notes(run),
         two_seeds_note(len(run.seeds)),
         status_note([status_of(run)], run.folder, "compare"),
     )

@@ -22,6 +22,7 @@ _ORDER = {
     "ledger": ["agent", "seed", "round", "time", "arrival", "position"],
     "prices": ["agent", "seed", "round", "item"],
     "reliability": ["agent", "seed", "round", "decile"],
+    "promises": ["agent", "seed", "round", "name"],
 }
 """Table of a comparison → the columns that its rows are ordered by."""
 _OPTIONAL = ("ledger", "prices", "reliability")
@@ -64,10 +65,12 @@ def _content(run: Run) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     for name, columns in _ORDER.items():
         try:
-            table: pd.DataFrame = getattr(run, name)
+            table: pd.DataFrame | None = getattr(run, name)
         except RunFolderError:
             if name not in _OPTIONAL:
                 raise
+            continue
+        if table is None:
             continue
         contents[name] = _hashes(table.sort_values(columns, kind="stable").reset_index(drop=True))
     return contents

@@ -198,6 +198,15 @@ class Run:
         return self._table("required").drop_duplicates(ignore_index=True)
 
     @cached_property
+    def promises(self) -> pd.DataFrame | None:
+        """Columns agent, seed, round, name, begin, end, arrivals, due, least, most, delivered: groups, campaigns, caps.
+
+        ``due`` is what the round adds to what is promised, ``least`` what it asks for, with what rounds before it left
+        undelivered. None in a run that promises nothing of the kind.
+        """
+        return self._table("promises") if any(self.folder.glob("promises/*.parquet")) else None
+
+    @cached_property
     def opening(self) -> pd.DataFrame | None:
         """Columns agent, seed, utility: what ``relevance``, ``popularity`` and ``oracle`` are worth at the opening.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.agents import make_agent
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import expected_arrivals, own_places, plugs_of
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 
     from rimsim.config import ScenarioConfig
 
-__all__ = ["print_notes", "undeliverable_note"]
+__all__ = ["print_notes", "undeliverable_note", "unheeded_note"]
 
 
-def print_notes(scenarios: Sequence[ScenarioConfig], console: Console | None) -> None:
+def print_notes(
+    scenarios: Sequence[ScenarioConfig], console: Console | None, agents: Sequence[str] = ()
+) -> None:
     """Print what was read of the logs of scenarios, and which of their guarantees cannot be kept; each note once.
 
     Args:
         scenarios: The scenarios.
         console: Where to say it; None: nowhere.
+        agents: Who acts in them, to name those that look at no group, campaign or cap.
     """
     if console is None:
         return
@@ -37,6 +41,9 @@ def print_notes(scenarios: Sequence[ScenarioConfig], console: Console | None) ->
         None if (text := undeliverable_note(config)) is None else f"note: {text}" for config in scenarios
     ]
     texts += [None if (text := _consumer_note(config)) is None else f"note: {text}" for config in scenarios]
+    texts += [
+        None if (text := unheeded_note(config, agents)) is None else f"note: {text}" for config in scenarios
+    ]
     for text in dict.fromkeys(texts):
         if text is not None:
             console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -49,6 +56,29 @@ def _consumer_note(config: ScenarioConfig) -> str | None:
         return None
     with own_code(own_places(config)):
         return str(note(build_world(config).log))
+
+
+def unheeded_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
+    """Which agents look at no group, campaign or cap of a scenario; None where all do, or it has none.
+
+    Args:
+        config: The scenario.
+        agents: Names of agents, with their options.
+    """
+    exposure = config.exposure
+    there = (
+        ("groups", bool(exposure.groups)),
+        ("campaigns", bool(exposure.campaigns)),
+        ("caps", exposure.most is not None),
+    )
+    promised = [name for name, some in there if some]
+    blind = [name for name in agents if not getattr(make_agent(name), "keeps_promises", False)]
+    if not promised or not blind:
+        return None
+    return (
+        f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, and not at "
+        f"{' and '.join(promised)}; what is missed or exceeded is in promises_missed and excess"
+    )
 
 
 def undeliverable_note(config: ScenarioConfig) -> str | None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_round", "prepare", "run_arm", "value_opening"]
 
-_FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
+_FINAL = ("utility", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
 
 
@@ -137,14 +137,10 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             exposure = closed.ledger.exposure(market.n_items)
             first = exposure if first is None else first
             price = getattr(agent, "item_price", None)
-            proof = (
-                certified(closed, price, bound_price)
-                if arm.certify and (closed.position_weights == 1).all()
-                else None
-            )
+            proof = certified(closed, price, bound_price) if arm.certify else None
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
-            facts = shared.round(closed, first, adoption.times(), proof, price)
+            facts = shared.round(closed, first, adoption.times(), proof)
             values = measured(facts, measures.values())
             figures.append(
                 _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
@@ -198,9 +194,26 @@ def _write_round(
     needed = np.flatnonzero(required)
     promised = _table(arm, number, {"item": needed, "required": required[needed]})
     write_table(folder / "required" / f"{arm.seed}-{number:03d}.parquet", promised.drop(columns="agent"))
+    if len(closed.promises):
+        write_table(folder / "promises" / name, _table(arm, number, _promised(closed)))
     if price is not None:
         prices = {"item": np.arange(len(price)), "price": price, "cost": closed.cost}
         write_table(folder / "prices" / name, _table(arm, number, prices))
+
+
+def _promised(closed: ClosedRound) -> dict[str, object]:
+    """Columns of what was promised in a round and delivered: seconds, exposures in the unit of the guarantee."""
+    table = closed.promises
+    return {
+        "name": list(table.name),
+        "begin": table.begin / 1e6,
+        "end": table.end / 1e6,
+        "arrivals": table.arrivals,
+        "due": closed.due,
+        "least": table.least,
+        "most": table.most,
+        "delivered": closed.delivered,
+    }
 
 
 def _write_reliability(arm: Arm, facts: RoundFacts) -> None:

@@ -66,7 +66,6 @@ class ArmFacts:
         first: NDArray[np.int64],
         adoption: AdoptionTimes | None,
         proof: Certificate | None,
-        item_price: NDArray[np.float64] | None,
     ) -> RoundFacts:
         """The record of a round.
 
@@ -75,7 +74,6 @@ class ArmFacts:
             first: (M,) exposures of round 0 of the same arm.
             adoption: Times to adoption up to the round's end; None where nothing has been released.
             proof: The round's certificate; None leaves its figures out.
-            item_price: (M,) prices v at its end; None for an agent without prices.
         """
         ledger = closed.ledger
         schedule = ledger.schedule
@@ -96,6 +94,9 @@ class ArmFacts:
             counts_items=closed.counts_items,
             required=closed.required,
             position_weights=closed.position_weights,
+            least=closed.promises.least,
+            most=closed.promises.most,
+            counted=closed.delivered,
             first_exposure=first,
             log_counts=closed.log_counts,
             popularity=self.popularity,
@@ -105,13 +106,10 @@ class ArmFacts:
             cost=closed.cost,
             gamma=self.gamma,
             attraction=self.attraction,
-            item_price=item_price,
             adoption=adoption,
             value_model=None if proof is None else proof.value,
             bound=None if proof is None else proof.bound,
             gap=None if proof is None else proof.gap,
-            estimated_decay=None if closed.decay is None else closed.decay.decay,
-            decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
         )
 
 

@@ -14,7 +14,9 @@ import pandas as pd
 from rimsim.config import to_plain
 from rimsim.durations import duration_seconds
 from rimsim.errors import ArmsError, RunFolderError
+from rimsim.loading import own_code
 from rimsim.market import build_world
+from rimsim.market.build import check_promises, own_places
 from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.pictures.front import draw_sweep
@@ -60,11 +62,14 @@ def run(study: Study, command: str, execution: Execution) -> Run:
         execution: How.
 
     Raises:
-        ConfigError: If Ray cannot be had; nothing has been written then.
+        ConfigError: If Ray cannot be had, or a campaign cannot be; nothing has been written then.
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
-    print_notes([plan.point.config for plan in study.plans], execution.console)
+    for plan in study.plans:
+        with own_code(own_places(plan.point.config)):
+            check_promises(plan.point.config, plan.seeds[0])
+    print_notes([plan.point.config for plan in study.plans], execution.console, agents=study.plans[0].agents)
     with executor(execution) as run_jobs, locked(study.folder):
         _require_free(study.folder)
         for plan in study.plans:

@@ -1,0 +1,149 @@
+"""What a marketplace promises beside a floor for each item: groups and campaigns, as typed, frozen records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.dataclasses import dataclass
+
+from rimsim.errors import ConfigError
+
+__all__ = ["AudienceConfig", "CampaignConfig", "Filter", "GroupConfig", "ItemChoice"]
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """A value of a table, or a list of them, as texts: 1995, "1995" and 1995.0 are all one.
+
+    Raises:
+        ValueError: If there is none, or one is neither a text nor a number.
+    """
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or not all(isinstance(one, str | int | float) for one in values):
+        raise ValueError(f"found {value!r}; allowed: a value, or a list of at least one")
+    return tuple(str(int(one)) if isinstance(one, float) and one == int(one) else str(one) for one in values)
+
+
+def _filter(value: object) -> object:
+    """A mapping of columns to values as pairs, which a frozen record can hold."""
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004  # pydantic takes no TypeError
+            f"found {value!r}; allowed: a mapping of columns to values, such as {{year: 1995}}"
+        )
+    return tuple((str(column), _texts(values)) for column, values in value.items())
+
+
+def _item_choice(value: object) -> object:
+    """Items of a campaign: the word ``new``, a filter, or ids."""
+    if value == "new":
+        return value
+    if value and (isinstance(value, dict) or (isinstance(value, tuple) and isinstance(value[0], tuple))):
+        return _filter(value)
+    return _texts(value)
+
+
+def _plain(value: object) -> object:
+    """What :func:`_item_choice` and :func:`_filter` made, as YAML can hold it."""
+    if isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
+        return {column: list(values) for column, values in value}
+    return list(value) if isinstance(value, tuple) else value
+
+
+Filter = Annotated[
+    tuple[tuple[str, tuple[str, ...]], ...],
+    BeforeValidator(_filter, json_schema_input_type=dict[str, Any]),
+    PlainSerializer(_plain, return_type=dict[str, Any]),
+]
+"""Rows of a table: for each column, the values that are taken. All columns must agree."""
+
+ItemChoice = Annotated[
+    Literal["new"] | tuple[str, ...] | tuple[tuple[str, tuple[str, ...]], ...],
+    BeforeValidator(_item_choice, json_schema_input_type=Any),
+    PlainSerializer(_plain, return_type=Any),
+]
+"""Items of the catalogue: ids, a filter of the item table, or ``new``."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AudienceConfig:
+    """Whose visits count; all that is said must agree."""
+
+    visits: Literal["all", "first", "returning"] = Field(
+        default="all",
+        description="first: visits of which the platform knows no earlier one, nor anything that the visitor "
+        "consumed. returning: all others.",
+    )
+    users: Filter = Field(
+        default=(),
+        description="Values of columns of the user table, such as `{gender: F, age: [18, 25]}`; among clones, of the "
+        "user of the log that is behind the visitor.",
+    )
+    share: float = Field(
+        default=1.0, gt=0, le=1, description="A share of the log's users, drawn by the seed of arrivals."
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CampaignConfig:
+    """Items that are promised a number of exposures together, or a share of all, within a time and among an audience.
+
+    Each round that the campaign touches asks for its part, and for what rounds before it left undelivered.
+    """
+
+    name: str = Field(min_length=1, description="Name of the campaign, in tables and errors.")
+    items: ItemChoice = Field(
+        description="Ids of the catalogue, values of columns of the item table such as `{genres: Horror}` (one of "
+        "several genres is enough), or `new`: what is released after the opening."
+    )
+    exposures: int | None = Field(
+        default=None,
+        ge=1,
+        description="Exposures promised in all, shared out evenly over the campaign's time on the clock.",
+    )
+    share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of the positions of the audience in the campaign's time, in place of a number.",
+    )
+    start: float = Field(default=0.0, ge=0, description="When it begins, in days since the market's opening.")
+    stop: float | None = Field(
+        default=None, gt=0, description="When it ends, likewise; null: with the run, and only for a share."
+    )
+    audience: AudienceConfig = Field(default=AudienceConfig(), description="Whose visits count.")
+
+    def __post_init__(self) -> None:
+        if (self.exposures is None) == (self.share is None):
+            found = "neither" if self.share is None else "both"
+            raise ConfigError(
+                f"campaign {self.name!r}: found {found} of exposures and share; allowed: one of the two"
+            )
+        if self.exposures is not None and self.stop is None:
+            raise ConfigError(
+                f"campaign {self.name!r}: exposures {self.exposures} without a stop; allowed: the day on which they "
+                "must have been delivered"
+            )
+        if self.stop is not None and self.stop <= self.start:
+            raise ConfigError(
+                f"campaign {self.name!r}: stop is {self.stop:g} with start {self.start:g}; allowed: a later day"
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GroupConfig:
+    """All items that share a value of a column are promised a share of their uniform exposure together."""
+
+    column: str = Field(
+        min_length=1,
+        description="A column of the item table, such as `genres`: an item of several genres counts in each.",
+    )
+    beta: float = Field(
+        gt=0, le=1, description="β of the group: share of the uniform exposure that its items have together."
+    )
+    values: tuple[str, ...] | None = Field(
+        default=None, description="Only the groups of these values; null: all that the column has."
+    )
