@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pandas as pd
 import pytest
+from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
@@ -51,12 +57,6 @@ def test_measures_come_back_by_round_and_by_arrivals(tmp_path):
     assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
     assert scalars["by_arrivals/guarantee/shortfall"] == [(200, 0.5), (400, 1.5), (600, 2.5)]
     assert scalars["agent/step"] == [(0, 3.0), (1, 3.0), (2, 3.0)]
-
-
-def test_sums_keep_double_precision(tmp_path):
-    """Values and bounds keep digits that single precision loses."""
-    scalars = tracking.read_scalars(_write(tmp_path, range(3)).folder)
-    assert [point.value for point in scalars["allocation/value_model"]] == [1e9, 1e9 + 1 / 8, 1e9 + 2 / 8]
 
 
 def test_delivery_and_prices_become_series_and_histograms(tmp_path):
@@ -159,7 +159,8 @@ def test_layout_has_bands_of_three_tags_and_known_tags(tmp_path):
                 assert series.lower == f"bands/{name}/low"
                 assert series.upper == f"bands/{name}/high"
             else:
-                assert set(chart.multiline.tag) <= written
+                assert {tag.removesuffix("$") for tag in chart.multiline.tag} <= written
+                assert all(tag.endswith("$") for tag in chart.multiline.tag)
 
 
 def test_a_measure_of_ones_own_has_series_band_and_column(tmp_path):
@@ -183,7 +184,7 @@ def test_a_measure_of_ones_own_has_series_band_and_column(tmp_path):
 
 
 def test_hyperparameters_and_final_figures_are_one_row(tmp_path):
-    """One start, one end, and all registered measures as columns; figures without a value get no point."""
+    """One start, one end, and the figures found as columns, with no point for one that has no value."""
     with tracking.Tracker(tmp_path, "rim-dual", 7) as tracker:
         tracker.round(_record(0))
         tracker.finish({"beta": 0.5, "k": 10, "history": True}, {"shortfall": 0.25, "adoption_median": None})
@@ -197,8 +198,8 @@ def test_hyperparameters_and_final_figures_are_one_row(tmp_path):
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
     names = ["agent", "seed", "beta", "k", "history"]
     assert [info.name for info in experiment.hparam_infos] == names
-    columns = experiment.metric_infos
-    assert {column.name.tag for column in columns} == {f"final/{name}" for name in MEASURES}
+    columns = [column.name.tag for column in experiment.metric_infos]
+    assert columns == ["final/shortfall", "final/adoption_median"]
     start = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
     assert start.hparams["agent"].string_value == "rim-dual"
     assert start.hparams["seed"].number_value == 7
@@ -207,6 +208,68 @@ def test_hyperparameters_and_final_figures_are_one_row(tmp_path):
     scalars = tracking.read_scalars(tracker.folder)
     assert scalars["final/shortfall"] == [(0, 0.25)]
     assert "final/adoption_median" not in scalars
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The address of a TensorBoard server with its own fast loader, over two agents, and the run's folder."""
+    pytest.importorskip("tensorboard_data_server", reason="TensorBoard's fast loader is not there")
+    run = tmp_path_factory.mktemp("run")
+    for agent, seed in (("relevance", 0), ("rim-dual", 7)):
+        with tracking.Tracker(run, agent, seed) as tracker:
+            record = dataclasses.replace(_record(0), metrics=dict.fromkeys(MEASURES, 0.5))
+            tracker.round(record)
+            tracker.finish({"beta": 0.5}, {"utility": 0.75, "shortfall": 0.25, "adoption_median": None})
+    server = program.TensorBoard()
+    server.configure(logdir=str(run / "events"), load_fast="true", port=0)
+    address = server.launch()
+    until = time.monotonic() + 20
+    while len(_asked(address, "scalars/tags")) < 2 and time.monotonic() < until:
+        time.sleep(0.1)  # it loads while it already answers
+    return address, run
+
+
+def _asked(address, route, body=None, **query):
+    data = None if body is None else json.dumps(body).encode()
+    url = f"{address}data/plugin/{route}?{urlencode(query)}"
+    request = Request(url, data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - our own server
+    with urlopen(request, timeout=20) as answer:  # noqa: S310 - the same
+        return json.load(answer)
+
+
+def test_tensorboard_itself_serves_every_scalar_written(served):
+    """Through its fast loader the server lists all tags that are in the files, those of allocation among them."""
+    address, run = served
+    listed = _asked(address, "scalars/tags")
+    assert set(listed) == {"relevance/seed-0", "rim-dual/seed-7"}
+    for name, tags in listed.items():
+        assert set(tags) == set(tracking.read_scalars(run / "events" / name))
+        assert {"allocation/value_model", "by_arrivals/allocation/bound"} <= set(tags)
+
+
+def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
+    """No chart of lines is empty, and none draws a tag that merely begins like one of its own."""
+    address, _ = served
+    page = _asked(address, "custom_scalars/layout")
+    lines = [
+        chart["multiline"]["tag"]
+        for category in page["category"]
+        for chart in category["chart"]
+        if "multiline" in chart
+    ]
+    assert len(lines) == 5
+    for pattern in itertools.chain.from_iterable(lines):
+        drawn = _asked(address, "custom_scalars/scalars", run="rim-dual/seed-7", tag=pattern)
+        assert list(drawn["tag_to_events"]) == [pattern.removesuffix("$")]
+
+
+def test_the_hyperparameters_that_tensorboard_serves_tell_what_differs_and_what_was_found(served):
+    """Its columns are few enough to be shown unasked: what differs between runs, and figures with values."""
+    address, _ = served
+    columns = _asked(address, "hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
+    assert [column["name"] for column in columns["hparamInfos"]] == ["agent", "beta", "seed"]
+    found = [column["displayName"] for column in columns["metricInfos"]]
+    assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
 
 
 def test_bands_are_the_intervals_over_seeds(tmp_path):

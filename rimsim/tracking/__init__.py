@@ -181,10 +181,8 @@ class Tracker:
         for name, value in points.items():
             if value is None or not math.isfinite(value):
                 continue
-            double = name.startswith("allocation/")  # money-like sums, whose differences matter
-            self._file.scalar(name, value, record.round, double=double)
-            by_arrivals = f"{_BY_ARRIVALS}/{name}"
-            self._file.scalar(by_arrivals, value, record.arrivals, double=double)
+            self._file.scalar(name, value, record.round)
+            self._file.scalar(f"{_BY_ARRIVALS}/{name}", value, record.arrivals)
         for name, values in (("item_price", record.item_price), ("exposure", record.exposure)):
             if values is not None and values.size:
                 self._file.histogram(f"histograms/{name}", values, record.round)
@@ -196,12 +194,13 @@ class Tracker:
     ) -> None:
         """Write hyperparameters and final figures, once, when the run of this agent and seed is over.
 
-        All measures are declared in every run, because TensorBoard's table takes its columns from
-        the first run that it reads.
+        TensorBoard's table shows five hyperparameters, in order of their names, and the first five figures;
+        others have to be ticked. It takes its columns from the first run that it reads.
 
         Args:
-            hyperparameters: Fields of the scenario, the same names in every run; agent and seed are added.
-            final: Metric name → the figure for the table, such as the mean over the last rounds.
+            hyperparameters: What differs between runs, the same names in every run; agent and seed are added.
+            final: Metric name → the figure for the table, such as the mean over the last rounds; the same names
+                in every run, with None where there is no figure.
 
         Raises:
             ConfigError: If a value is no bool, int, float or string, or a metric is no measure.
@@ -210,12 +209,11 @@ class Tracker:
             if not isinstance(value, bool | int | float | str):
                 kind = type(value).__name__
                 raise ConfigError(f"hyperparameter {name!r}: a {kind}; allowed: bool, int, float, str")
-        figures = {f"final/{find_measure(name, self._measures).name}": value for name, value in final.items()}
-        columns = [(f"final/{name}", measure.title) for name, measure in self._measures.items()]
+        columns = [(f"final/{name}", find_measure(name, self._measures).title) for name in final]
         self._file.hyperparameters({**self._identity, **hyperparameters}, columns)
-        for name, figure in figures.items():
+        for name, figure in final.items():
             if figure is not None and math.isfinite(figure):
-                self._file.scalar(name, figure, self._last_round)
+                self._file.scalar(f"final/{name}", figure, self._last_round)
         self._file.flush()
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ HyperParameter: TypeAlias = bool | int | float | str
 _BINS = 30
 _COUNT = itertools.count()
 """Tells the event files apart that a process makes within a second."""
-_ALL_POINTS = {"scalars": 0, "tensors": 0}  # TensorBoard samples long series unless told 0
+_ALL_POINTS = {"scalars": 0}  # TensorBoard samples long series unless told 0
 
 
 class Point(NamedTuple):
@@ -53,7 +53,7 @@ class Chart:
     title: str
     """Stands above the chart."""
     tags: tuple[str, ...]
-    """Tags of the lines (regular expressions to TensorBoard); of a band exactly mid, low and high."""
+    """Tags of the lines; of a band exactly mid, low and high."""
     band: bool = False
     """Whether it is a band."""
 
@@ -62,7 +62,10 @@ class Chart:
             mid, low, high = self.tags
             series = layout_pb2.MarginChartContent.Series(value=mid, lower=low, upper=high)
             return layout_pb2.Chart(title=self.title, margin=layout_pb2.MarginChartContent(series=[series]))
-        return layout_pb2.Chart(title=self.title, multiline=layout_pb2.MultilineChartContent(tag=self.tags))
+        # To TensorBoard these are regular expressions that a tag begins with: `guarantee/shortfall` would draw
+        # `guarantee/shortfall_units` too.
+        lines = [f"{tag}$" for tag in self.tags]
+        return layout_pb2.Chart(title=self.title, multiline=layout_pb2.MultilineChartContent(tag=lines))
 
 
 class EventFile:
@@ -107,13 +110,9 @@ class EventFile:
     def _add(self, summary: Any, step: int) -> None:
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
-    def scalar(self, tag: str, value: float, step: int, *, double: bool = False) -> None:
-        """Add a point; ``double`` keeps all 53 bits, otherwise 24 are kept."""
-        if not double:
-            self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
-            return
-        kept = TensorProto(dtype="DT_DOUBLE", double_val=[value], tensor_shape=TensorShapeProto())
-        self._add(Summary(value=[Summary.Value(tag=tag, tensor=kept, metadata=_plugin("scalars"))]), step)
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Add a point, of which single precision is kept: TensorBoard's own loader passes over anything wider."""
+        self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
 
     def histogram(self, tag: str, values: NDArray[np.generic], step: int) -> None:
         """Add a histogram of some finite numbers, in 30 bins from the least to the greatest."""
@@ -199,22 +198,13 @@ def read_scalars(folder: Path) -> dict[str, list[Point]]:
         RunFolderError: If there is no event file.
     """
     from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415 - only readers need it
-    from tensorboard.util.tensor_util import make_ndarray  # noqa: PLC0415 - the same
 
     if not event_files(folder):
         raise RunFolderError(f"{folder}: no event files; allowed: the folder of an agent and a seed")
     events = event_accumulator.EventAccumulator(str(folder), size_guidance=_ALL_POINTS)
     events.Reload()
-    tags = events.Tags()
-    series = {
-        name: [Point(event.step, event.value) for event in events.Scalars(name)] for name in tags["scalars"]
-    }
-    for name in tags["tensors"]:
-        if events.SummaryMetadata(name).plugin_data.plugin_name == "scalars":
-            series[name] = [
-                Point(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(name)
-            ]
-    return series
+    names = events.Tags()["scalars"]
+    return {name: [Point(event.step, event.value) for event in events.Scalars(name)] for name in names}
 
 
 def _records(paths: Sequence[Path]) -> Iterator[Any]:

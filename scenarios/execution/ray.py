@@ -343,7 +343,6 @@ def _moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
         agent=here(arm.agent),
         measures=tuple(here(place) for place in arm.measures),
         config=override(config, changes),
-        labels=(("model", config.platform.model), *arm.labels),
     )
 
 

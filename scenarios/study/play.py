@@ -233,23 +233,14 @@ def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
 def _hyperparameters(
     config: ScenarioConfig, labels: tuple[tuple[str, object], ...]
 ) -> dict[str, float | str | bool]:
-    window = config.platform.log_window
-    shown: dict[str, float | str | bool] = {
-        "scenario": config.name,
-        "rounds": config.rounds,
-        "slate": config.slate,
-        "beta": config.exposure.beta,
-        "cost": config.exposure.cost,
-        "model": config.platform.model,
-        "log_rounds": -1 if window.rounds is None else window.rounds,
-        "retrain": config.platform.retrain,
+    """What tells the arms of a run apart, beside agent and seed: the rest is in ``config.yaml``."""
+    swept = {
+        name: value if isinstance(value, float | int | str | bool) else str(value) for name, value in labels
     }
-    for name, value in labels:
-        shown[name] = value if isinstance(value, float | int | str | bool) else str(value)
-    return shown
+    return {"beta": config.exposure.beta} | swept
 
 
 def _finals(figures: list[pd.DataFrame], metrics: tuple[str, ...]) -> dict[str, float | None]:
-    """Means over the late rounds, for the table of hyperparameters."""
+    """Means over the late rounds, for the table of hyperparameters; None for a metric without values."""
     means = late_means(pd.concat(figures, ignore_index=True)).set_index("metric")["value"]
-    return {name: float(means[name]) for name in metrics if name in means}
+    return {name: float(means[name]) if name in means else None for name in metrics}
