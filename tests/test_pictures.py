@@ -14,7 +14,9 @@ from matplotlib.image import imread
 from rimsim import measures
 from rimsim.scenarios.pictures import front, loop, messages, prices, reliability, style
 from rimsim.scenarios.pictures import tables as picture_tables
+from rimsim.scenarios.pictures.campaigns import campaigns
 
+DAY = 86_400.0
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
 
 
@@ -88,7 +90,24 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.Pictu
         prices=pd.concat(prices, ignore_index=True),
         reliability=pd.concat(curves, ignore_index=True),
         popularity=np.arange(m)[::-1].copy(),
+        campaigns=_campaigns(),
     )
+
+
+def _campaigns() -> pd.DataFrame:
+    """Two campaigns: one of both rounds, which rim-feedback keeps and relevance keeps by half, one of a day."""
+    rows = [
+        {"agent": agent, "seed": seed, "round": number, "name": name, "due": due, "delivered": due * kept}
+        | {"begin": 7 * DAY * number, "end": 7 * DAY * number + length}
+        for agent, kept in (("relevance", 0.5), ("rim-feedback", 1.25))
+        for seed in (0, 1)
+        for name, number, due, length in (
+            ("week", 0, 30.0, 7 * DAY),
+            ("week", 1, 10.0, 2 * DAY),
+            ("day", 1, 8.0, DAY),
+        )
+    ]
+    return pd.DataFrame(rows)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +176,7 @@ def test_one_seed_has_no_bands_and_says_so(tmp_path):
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     """The line of an agent is the mean of its seeds; its band is the interval of mean_interval."""
     figure = loop.over_rounds(market)
-    (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered guarantees"]
+    (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == measures.MEASURES["shortfall"].title]
     rows = market.rounds.query("agent == 'rim-dual' and metric == 'shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
     colour = style.styles(AGENTS)["rim-dual"].colour
@@ -412,8 +431,8 @@ def test_a_panel_of_counts_far_apart_has_a_log_axis(market):
     rounds.loc[wide, "value"] *= 100
     panels = {ax.get_title(loc="left"): ax for ax in loop.over_rounds(replace(market, rounds=rounds)).axes}
     assert panels["Effective consumed items"].get_yscale() == "log"
-    assert panels["Undelivered guarantees"].get_ylim()[1] <= 1
-    assert not any(line.get_clip_on() for line in panels["Undelivered guarantees"].lines)
+    assert panels[measures.MEASURES["shortfall"].title].get_ylim()[1] <= 1
+    assert not any(line.get_clip_on() for line in panels[measures.MEASURES["shortfall"].title].lines)
 
 
 def test_delivery_says_who_never_showed_an_item(market):
@@ -482,3 +501,16 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):
     assert panel.get_ylabel() == "days"
     value = own[(own["agent"] == "random")].groupby("round")["value"].mean()
     assert _curves(panel)[style.styles(AGENTS)["random"].colour] == pytest.approx(value.to_numpy())
+
+
+def test_campaigns_are_drawn_against_what_was_due(market):
+    """Each campaign has a panel from its beginning on, and the title leaves out what was delivered beyond."""
+    figure = campaigns(market)
+    assert "rim-feedback delivers 100 % of what campaigns are promised, relevance 50 %" in _texts(figure)
+    week, day = figure.axes[:2]
+    assert [ax.get_title(loc="left") for ax in (week, day)] == ["week", "day"]
+    due = week.lines[0]
+    assert due.get_xdata().tolist() == [0.0, 7.0, 9.0]
+    assert due.get_ydata().tolist() == [0.0, 30.0, 40.0]
+    assert day.lines[0].get_ydata().tolist() == [0.0, 8.0]
+    assert campaigns(loop.PictureTables(rounds=market.rounds, n_items=market.n_items)) is None

@@ -343,5 +343,6 @@ def test_a_run_tells_what_was_promised(tmp_path):
             np.maximum(rows["delivered"] - rows["most"], 0).sum()
         )
     shares = delivered_of_due(table).set_index("promise")
+    assert (run.folder / "pictures" / "campaigns.png").is_file()
     one = table[table["name"] == "returning"]
     assert shares.loc["returning", "value"] == pytest.approx(one["delivered"].sum() / one["due"].sum())

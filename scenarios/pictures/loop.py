@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim import measures
+from rimsim.scenarios.pictures.campaigns import campaigns
 from rimsim.scenarios.pictures.messages import (
     cost_of_guarantees,
     diversity,
@@ -370,5 +371,6 @@ PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {
     "prices": prices,
     "delivery": delivery,
     "reliability": reliability,
+    "campaigns": campaigns,
 }
 """File name (without ``.png``) → what draws it; None where the tables do not hold the data."""

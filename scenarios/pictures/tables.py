@@ -61,6 +61,8 @@ class PictureTables:
     reliability: pd.DataFrame | None = None
     """Columns agent, seed, round, decile, exposures, predicted, consumed: predicted and actual consumptions of shown
     items, by decile of the predicted ones."""
+    campaigns: pd.DataFrame | None = None
+    """Columns agent, seed, round, name, due, delivered: exposures of each campaign in each round that it touches."""
     popularity: NDArray[np.int64] | None = None
     """(M,) events of each item in the warm-up log."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
@@ -89,6 +91,8 @@ def picture_tables(run: Run) -> PictureTables:
         prices = shown(run.prices)
     with suppress(RunFolderError):  # a run of an earlier version
         reliability = shown(run.reliability)
+    promised = {campaign.name for campaign in run.scenario.exposure.campaigns}
+    campaigns = None if run.promises is None else shown(run.promises)
     events = run.catalogue["events"].to_numpy(np.int64)
     n_items = len(events)
     return PictureTables(
@@ -99,6 +103,7 @@ def picture_tables(run: Run) -> PictureTables:
         arrivals=shown(run.arrivals),
         prices=prices,
         reliability=reliability,
+        campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(promised)],
         popularity=events,
         measures=run.measures,
     )

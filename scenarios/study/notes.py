@@ -76,8 +76,8 @@ def unheeded_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
     if not promised or not blind:
         return None
     return (
-        f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, and not at "
-        f"{' and '.join(promised)}; what is missed or exceeded is in promises_missed and excess"
+        f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, not at "
+        f"{' or '.join(promised)}; what is missed or exceeded is in promises_missed and excess"
     )
 
 
