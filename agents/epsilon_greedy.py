@@ -55,4 +55,4 @@ class EpsilonGreedy:
         kept = np.where(np.arange(self._slate) < positions, greedy, -1)
         among = (items[:, :, None] == kept[:, None, :]).any(2)
         propensity = self.epsilon * chance + (1.0 - self.epsilon) * among
-        return Slates(items, propensity=propensity.astype(np.float32))
+        return Slates(items, propensity=propensity.astype(np.float32), uniform=explores)

@@ -78,4 +78,4 @@ class Random:
         positions = capacities([arrivals], self._slate)
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1))
         propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
-        return Slates(items, propensity=propensity)
+        return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool))

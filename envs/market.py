@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 import gymnasium
@@ -217,7 +218,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         opened, cost = market.open, market.cost
         answer = Slates(slate[None].copy())
         if note is not None:
-            answer = as_slates(Slates(answer.items, note.price, note.propensity))
+            answer = as_slates(dataclasses.replace(note, items=answer.items))
         self._note = None
         revealed = self.arrivals if self.reveal_truth else None  # before what is consumed changes it
         shown, consumed = market.show(row, scores, answer, empty=True)

@@ -266,6 +266,18 @@ class ExposureConfig:
         description="Shortfall cost c of one exposure, as a multiple of the warm-up model's median k-th score at "
         "the opening: one currency for all arms and rounds of a seed.",
     )
+    examination: Literal["known", "random", "harvested"] = Field(
+        default="known",
+        description="How the platform knows γ, by which it weighs positions. known: it is told. random, harvested: it "
+        "estimates γ at each round's end from all its rounds: from arrivals that got uniform slates, with agents that "
+        "show some, or from all slates, as items stood at different positions.",
+    )
+    prior_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="random, harvested: γ until there is an estimate, in round 0 at least.",
+    )
 
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:

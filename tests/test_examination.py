@@ -127,9 +127,9 @@ def test_pooling_weighs_by_precision():
 
 
 def test_a_decay_is_brought_into_its_bounds():
-    """γ is at most 1 and at least .05, while the interval keeps what the data say."""
+    """γ is at most 1 and at least .2, while the interval keeps what the data say."""
     assert DecayEstimate(0.2, 0.1).decay == 1.0
-    assert DecayEstimate(-9.0, 0.1).decay == 0.05
+    assert DecayEstimate(-9.0, 0.1).decay == 0.2
     assert DecayEstimate(0.2, 0.1).interval[1] > 1.2
 
 

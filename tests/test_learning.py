@@ -170,9 +170,9 @@ def test_impressions_change_nothing_before_there_are_any():
 def test_positions_count_as_consumers_look_at_them():
     """a·γ^(r−1) for consumers who look from the top, 1 where hits are counted wherever they stand."""
     drawn = small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
-    assert positions_of(drawn, Market(drawn).consumer).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
+    assert positions_of(drawn, Market(drawn).consumer, 0.5).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
     counted = small_replay()
-    assert positions_of(counted, Market(counted).consumer).tolist() == [1.0] * 5
+    assert positions_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
 
 
 @pytest.mark.parametrize("consumer", [ConsumerConfig(delay="365d"), ConsumerConfig(delay="3d")])
@@ -196,7 +196,7 @@ def test_the_layer_learns_only_what_the_platform_knows(consumer):
     assert 0 < known.sum() < len(known)
     rows = np.flatnonzero(known)
     kept = Shown(*(getattr(shown, field.name)[rows] for field in dataclasses.fields(Shown)))
-    expected = layer_from([kept], stop, positions_of(market.config, market.consumer), market.n_items)
+    expected = layer_from([kept], stop, positions_of(market.config, market.consumer, 0.85), market.n_items)
     assert (layer.level, layer.slope) == (expected.level, expected.slope)
 
 

@@ -59,6 +59,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.Pictu
                 values = {
                     "utility": measures.per_slate(worth),
                     "shortfall": measures.shortfall(counts, required[seed, number]),
+                    "examined_shortfall": measures.examined_shortfall(slates, required[seed, number], 0.8),
                     "coverage": measures.coverage(counts),
                     "effective_items": measures.effective_items(counts),
                     "log_gini": measures.gini(log),
@@ -119,9 +120,11 @@ def _texts(figure) -> str:
     return " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
 
 
-def _curves(ax) -> dict[str, np.ndarray]:
+def _curves(ax, linestyle="-") -> dict[str, np.ndarray]:
     return {
-        line.get_color(): np.asarray(line.get_ydata(), float) for line in ax.lines if len(line.get_xdata())
+        line.get_color(): np.asarray(line.get_ydata(), float)
+        for line in ax.lines
+        if len(line.get_xdata()) and line.get_linestyle() == linestyle
     }
 
 
@@ -176,11 +179,15 @@ def test_one_seed_has_no_bands_and_says_so(tmp_path):
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     """The line of an agent is the mean of its seeds; its band is the interval of mean_interval."""
     figure = loop.over_rounds(market)
-    (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == measures.MEASURES["shortfall"].title]
-    rows = market.rounds.query("agent == 'rim-dual' and metric == 'shortfall'")
+    (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered, as examined"]
+    rows = market.rounds.query("agent == 'rim-dual' and metric == 'examined_shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
     colour = style.styles(AGENTS)["rim-dual"].colour
-    assert _curves(panel)[colour] == pytest.approx([interval.mean for interval in wanted])
+    assert _curves(panel, "-")[colour] == pytest.approx([interval.mean for interval in wanted])
+    shown = (
+        market.rounds.query("agent == 'rim-dual' and metric == 'shortfall'").groupby("round")["value"].mean()
+    )
+    assert _curves(panel, ":")[colour] == pytest.approx(shown.to_numpy())
     names = list(style.styles(AGENTS))
     band = panel.collections[names.index("rim-dual")].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(max(interval.high for interval in wanted))
@@ -316,15 +323,15 @@ def test_titles_say_what_the_data_say():
             for metric, value in (("shortfall", short), ("utility", utility))
         ]
     )
-    said = messages.cost_of_guarantees(picture_tables.late_figures(rounds))
+    said = messages.cost_of_guarantees(picture_tables.late_figures(rounds), "shown")
     assert said == (
         "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; "
         "its utility is 6.0 % lower"
     )
     rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.44
-    assert messages.cost_of_guarantees(picture_tables.late_figures(rounds)).endswith("10 % higher")
+    assert messages.cost_of_guarantees(picture_tables.late_figures(rounds), "shown").endswith("10 % higher")
     assert messages.cost_of_guarantees(
-        picture_tables.late_figures(rounds[rounds["agent"] == "random"])
+        picture_tables.late_figures(rounds[rounds["agent"] == "random"]), "shown"
     ).startswith("random leaves 0 %")
 
 
@@ -431,8 +438,8 @@ def test_a_panel_of_counts_far_apart_has_a_log_axis(market):
     rounds.loc[wide, "value"] *= 100
     panels = {ax.get_title(loc="left"): ax for ax in loop.over_rounds(replace(market, rounds=rounds)).axes}
     assert panels["Effective consumed items"].get_yscale() == "log"
-    assert panels[measures.MEASURES["shortfall"].title].get_ylim()[1] <= 1
-    assert not any(line.get_clip_on() for line in panels[measures.MEASURES["shortfall"].title].lines)
+    assert panels["Undelivered, as examined"].get_ylim()[1] <= 1
+    assert not any(line.get_clip_on() for line in panels["Undelivered, as examined"].lines)
 
 
 def test_delivery_says_who_never_showed_an_item(market):
@@ -454,7 +461,7 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
         for metric, value in (
             ("utility", 0.9 - 0.2 * slope * beta),
             ("perplexity", 30 + 100 * slope * beta),
-            ("shortfall", beta * (1 - 0.5 * slope)),
+            ("examined_shortfall", beta * (1 - 0.5 * slope)),
         )
     ]
     figure = front.front_figure(pd.DataFrame(rows), "beta")
@@ -473,7 +480,7 @@ def test_a_sweep_of_few_points_has_a_front(betas):
     rows = [
         {"agent": "relevance", "seed": 0, "beta": beta, "metric": metric, "value": 0.5}
         for beta in betas
-        for metric in ("utility", "perplexity", "shortfall")
+        for metric in ("utility", "perplexity", "examined_shortfall")
     ]
     with warnings.catch_warnings(), style.style():
         warnings.simplefilter("error")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DecayEstimate", "decay_of_counts", "decay_of_slates", "taken_by_position"]
 
-LEAST_DECAY = 0.05
-"""No γ below it is used."""
+LEAST_DECAY = 0.2
+"""No γ below it is used: the tenth position then still counts."""
 _NORMAL_95 = 1.959963984540054
 _FLOOR = 1e-9
 """A score below it is taken for it, so that its logarithm exists."""
@@ -49,7 +49,7 @@ class DecayEstimate:
 
     @property
     def decay(self) -> float:
-        """γ, brought into [.05, 1]: examination does not grow with the position."""
+        """γ, brought into [.2, 1]: examination does not grow with the position."""
         return min(1.0, max(LEAST_DECAY, math.exp(self.log_decay)))
 
     @property

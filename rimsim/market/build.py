@@ -23,6 +23,7 @@ from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.consumers import make_consumer, truths
 from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
+from rimsim.market.examining import Examined
 from rimsim.market.guarantees import weights_of
 from rimsim.market.models import initial_model, require_weights, unfitted
 from rimsim.market.promises import Promises
@@ -171,7 +172,8 @@ def check_promises(config: ScenarioConfig, seed: int) -> None:
     world, (arrivals, consumer) = build_world(config), plugs_of(config)
     schedule = arrivals.round(0, RoundsSoFar(world, seed))
     capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
-    Promises(config, world, weights_of(config, consumer), seed).round(0, schedule, capacity, None)
+    weights = weights_of(config, consumer, Examined.nothing(config.slate).decay(config))
+    Promises(config, world, seed).round(0, schedule, capacity, None, weights)
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["required_by_release", "uniform_share", "weights_of"]
 
 
-def weights_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float64]:
+def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> NDArray[np.float64]:
     """(k,) what an exposure at each position counts, in the unit of the guarantee.
 
     Args:
         config: The scenario.
         consumer: Who consumes; where consumption is a hit in what visitors do anyway, positions make no difference.
+        decay: γ, as the platform takes it.
     """
     if config.exposure.unit == "shown" or getattr(consumer, "hits_only", False):
         return np.ones(config.slate)
-    return position_weights(config.consumer.position_decay, config.slate)
+    return position_weights(decay, config.slate)
 
 
 def required_by_release(

@@ -65,14 +65,19 @@ class Shown:
         return dataclasses.replace(self, score=score)
 
 
-def positions_of(config: ScenarioConfig, consumer: Consumer) -> NDArray[np.float64]:
-    """(k,) by how much each position multiplies an intensity, which the platform takes as known.
+def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> NDArray[np.float64]:
+    """(k,) by how much each position multiplies an intensity, as the platform takes it.
 
     a·γ^(r−1), as consumers answer; 1 where consumption is a hit in what visitors do anyway, wherever it was shown.
+
+    Args:
+        config: The scenario, for a and the length of a slate.
+        consumer: Who consumes.
+        decay: γ.
     """
     if getattr(consumer, "hits_only", False):
         return np.ones(config.slate)
-    looked_at = examination(config.consumer.position_decay, config.slate)
+    looked_at = examination(decay, config.slate)
     return np.asarray(config.consumer.attraction * looked_at, np.float64)
 
 

@@ -83,6 +83,8 @@ class Ledger:
         """(n, k) true probability of consumption; not part of the saved table, agents' logs would not have it."""
         self.true_intensity: NDArray[np.float64] = np.zeros((n, slate))
         """(n, k) true λ*(x)·p*(y|x) of what was shown; likewise."""
+        self.uniform: NDArray[np.bool_] = np.zeros(n, bool)
+        """(n,) whether the slate was a uniform draw of admissible items; not part of the saved table."""
         self.ground: NDArray[np.float32] = np.zeros(n, np.float32)
         """(n,) the platform's λ(x) of each arrival."""
 
@@ -122,6 +124,8 @@ class Ledger:
             self.price[rows] = slates.price
         if slates.propensity is not None:
             self.propensity[rows] = slates.propensity
+        if slates.uniform is not None:
+            self.uniform[rows] = slates.uniform
 
     def exposure(self, n_items: int) -> NDArray[np.int64]:
         """(M,) exposures of each item so far."""

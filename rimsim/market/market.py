@@ -20,6 +20,7 @@ from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
 from rimsim.market.clock import Clock, seconds, ticks
 from rimsim.market.consumers import relevant_items
+from rimsim.market.examining import Examined, require_uniform
 from rimsim.market.guarantees import weights_of
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
+    from rimsim.evaluation import DecayEstimate
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
@@ -91,6 +93,8 @@ class ClosedRound:
     iterated."""
     rescale: float
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
+    decay: DecayEstimate | None
+    """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
 
 
 class Market:
@@ -164,12 +168,13 @@ class Market:
         delay = config.consumer.delay
         self._delay = 0 if delay is None else int(ticks(duration_seconds(delay)))
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
-        self._promises = Promises(config, self.world, weights_of(config, self.consumer), self.seeds.arrivals)
+        self._promises = Promises(config, self.world, self.seeds.arrivals)
         self._owed: Owed | None = None
         self.closed: list[ClosedRound] = []
         self.round = 0
         self.done = False
         self._past: list[PastRound] = []
+        self._examined = Examined.nothing(config.slate)
         self._before: IntensityModel | None = None
         self._judges: FoldModels | None = None
         """What scored the last round's impressions, until its states are to be scored too."""
@@ -231,7 +236,7 @@ class Market:
             calibration=self._past_states.among(self.open.promised),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
-            position_weights=self._promises.weights.copy(),
+            position_weights=self.open.promised.weights.copy(),
             unit=self.config.exposure.unit,
             hard=self.config.exposure.hard,
             pace=self.config.exposure.pace,
@@ -287,7 +292,12 @@ class Market:
     def show(
         self, rows: NDArray[np.int64], scores: ScoreRows, slates: Slates, *, empty: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`."""
+        """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`.
+
+        Raises:
+            ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
+        """
+        require_uniform(slates, self.config)
         shown = self.open.show(rows, scores, slates, empty=empty)
         if self.open.all_served:
             self.open.run_out()
@@ -319,6 +329,7 @@ class Market:
             log_counts=self._log_counts,
             past=tuple((past.number, past.schedule) for past in self._past),
             shown=tuple(past.shown for past in self._past),
+            examined=self._examined,
             events=np.concatenate([np.zeros((0, 4), np.int64), *events]),
             owed=self._owed,
         )
@@ -339,6 +350,7 @@ class Market:
             )
         self.round, self.model, self._before = state.round, state.model, state.before
         self.closed, self.done, self._log_counts = [], False, state.log_counts
+        self._examined = state.examined
         self._owed = state.owed
         keeps = self.arrivals.keeps_users
         kept: dict[int, Histories] = {}
@@ -370,6 +382,7 @@ class Market:
         else:
             histories = Histories(schedule, self._logged_past)
         capacity = self._capacity(schedule)
+        weights = weights_of(config, self.consumer, self._examined.decay(config))
         return OpenRound(
             self.round,
             world,
@@ -383,7 +396,7 @@ class Market:
             capacity=capacity,
             delay=self._delay,
             choice_seed=self.seeds.choice,
-            promised=self._promises.round(self.round, schedule, capacity, self._owed),
+            promised=self._promises.round(self.round, schedule, capacity, self._owed, weights),
         )
 
     def _expected(self, count: int) -> int:
@@ -405,6 +418,11 @@ class Market:
         shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
+        if (
+            not opened.hits_only
+        ):  # where consumption is a hit in what visitors do anyway, positions tell nothing
+            known = opened.settled() < opened.schedule.stop
+            self._examined = self._examined.after(opened.ledger, known, self.config)
         self._forget()
         log = training_log(
             self.config.platform, self.world.past, self._past, opened.schedule.stop, self.seeds.model
@@ -415,7 +433,7 @@ class Market:
                 number=self.round,
                 ledger=opened.ledger,
                 required=opened.required,
-                position_weights=self._promises.weights,
+                position_weights=opened.promised.weights,
                 promises=opened.promised.table,
                 delivered=opened.delivered(),
                 due=opened.promised.due,
@@ -425,6 +443,7 @@ class Market:
                 counts_items=opened.hits_only,
                 states=self._states_of(past, always(self.model)),
                 rescale=rescale_of(self.model),
+                decay=self._examined.estimate,
             )
         )
         self._owed = opened.promised.owed(opened.exposure, opened.delivered())
@@ -449,7 +468,8 @@ class Market:
             rounds = self._past[-(platform.log_window.rounds or len(self._past)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
             now = self._past[-1].schedule.stop
-            layer = layer_from(shown, now, positions_of(self.config, self.consumer), self.n_items)
+            positions = positions_of(self.config, self.consumer, self._examined.decay(self.config))
+            layer = layer_from(shown, now, positions, self.n_items)
         return laid_over(model, layer)
 
     def _with_scores(self, past: PastRound, model: IntensityModel) -> PastRound:

@@ -108,18 +108,15 @@ class Promises:
     Args:
         config: The scenario.
         world: Its log, and when the market opens.
-        weights: (k,) what an exposure at each position counts, in the unit of the guarantee.
         seed: Seed of arrivals, which draws the users of an audience.
 
     Raises:
         ConfigError: If a row has no items or no users, or names a column or value that there is not.
     """
 
-    def __init__(self, config: ScenarioConfig, world: World, weights: NDArray[np.float64], seed: int) -> None:
+    def __init__(self, config: ScenarioConfig, world: World, seed: int) -> None:
         exposure = config.exposure
-        self.weights = weights
         self._exposure, self._slate, self._seed = exposure, config.slate, seed
-        self._mean_weight = mean_weight(weights)
         self._opening, self._release = int(ticks(world.opening)), world.release
         self._logged = np.diff(LoggedPast.of(world.past, empty=config.arrivals.history == "none").offsets)
         self._ids: list[str] = world.log.items["id"].astype(str).tolist()
@@ -130,7 +127,12 @@ class Promises:
         ]
 
     def round(
-        self, number: int, schedule: Schedule, capacity: NDArray[np.int64] | None, owed: Owed | None
+        self,
+        number: int,
+        schedule: Schedule,
+        capacity: NDArray[np.int64] | None,
+        owed: Owed | None,
+        weights: NDArray[np.float64],
     ) -> RoundPromises:
         """What a round is asked for.
 
@@ -139,11 +141,12 @@ class Promises:
             schedule: Its arrivals, n of them.
             capacity: (n,) positions that each may fill; None: all.
             owed: What the round before left; None: it is the first.
+            weights: (k,) what an exposure at each position counts, in the unit of the guarantee.
 
         Raises:
             ConfigError: If a campaign asks for more exposures than there are positions, as far as one can know.
         """
-        forecast = self._exposure.forecast
+        forecast, average = self._exposure.forecast, mean_weight(weights)
         each = np.full(len(schedule), self._slate) if capacity is None else capacity
         positions = int(each.sum()) if forecast == 1.0 else round(forecast * int(each.sum()))
         floors = required_by_release(self._exposure, schedule, positions, self._release, self._seed, number)
@@ -163,13 +166,12 @@ class Promises:
         rows = [
             (number, row, promise.audience)
             for number, promise in enumerate(self._promises)
-            if (row := self._row(promise, ahead, float(accrued.rows[number]))) is not None
+            if (row := self._row(promise, ahead, float(accrued.rows[number]), average)) is not None
         ]
         audiences = [audience for _, _, audience in rows if audience is not None]
-        caps = self._caps(ahead)
+        caps = self._caps(ahead, average)
         return RoundPromises(
-            required=np.clip(accrued.items, 0.0, np.maximum(floors, ahead.arrivals(None)))
-            * self._mean_weight,
+            required=np.clip(accrued.items, 0.0, np.maximum(floors, ahead.arrivals(None))) * average,
             table=Requirements.of(
                 [
                     row if audience is None else row._replace(audience=audiences.index(audience))
@@ -181,10 +183,10 @@ class Promises:
             counted=_masks(audiences, ahead.came),
             start=schedule.start,
             stop=schedule.stop,
-            due=np.array([added[number] for number, _, _ in rows] + [0.0] * len(caps)) * self._mean_weight,
+            due=np.array([added[number] for number, _, _ in rows] + [0.0] * len(caps)) * average,
             row=np.array([number for number, _, _ in rows] + [-1] * len(caps), np.int64),
             accrued=accrued,
-            weights=self.weights,
+            weights=weights,
         )
 
     def came(self, schedule: Schedule) -> Came:
@@ -204,8 +206,8 @@ class Promises:
         rows[: self._groups] = 0.0
         return Owed(np.zeros_like(owed.items), rows, start)
 
-    def _row(self, promise: Promise, ahead: RoundAhead, accrued: float) -> Row | None:
-        """A promise's row in a round, of whole exposures at average positions; None where it rests."""
+    def _row(self, promise: Promise, ahead: RoundAhead, accrued: float, average: float) -> Row | None:
+        """A promise's row in a round, of whole exposures at positions that count ``average``; None where it rests."""
         begin, end, audience = ahead.start, ahead.stop, promise.audience
         if audience is not None:
             begin, end = max(audience.begin, begin), min(audience.end, end)
@@ -214,17 +216,17 @@ class Promises:
         return Row(
             promise.name,
             promise.items,
-            least=float(np.floor(max(accrued, 0.0) + 0.5)) * self._mean_weight,
+            least=float(np.floor(max(accrued, 0.0) + 0.5)) * average,
             begin=begin,
             end=end,
             arrivals=ahead.arrivals(audience),
         )
 
-    def _caps(self, ahead: RoundAhead) -> list[Row]:
-        """The caps of items in a round, a row each."""
+    def _caps(self, ahead: RoundAhead, average: float) -> list[Row]:
+        """The caps of items in a round, a row each, of whole exposures at positions that count ``average``."""
         if self._exposure.most is None:
             return []
-        most = np.ceil(self._exposure.most * ahead.share) * self._mean_weight
+        most = np.ceil(self._exposure.most * ahead.share) * average
         return [
             Row(
                 f"most of item {self._ids[item]}",

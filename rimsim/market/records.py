@@ -71,6 +71,8 @@ class Slates:
     """(n, k) item prices v_y at the decision."""
     propensity: NDArray[np.float32] | None = None
     """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
+    uniform: NDArray[np.bool_] | None = None
+    """(n,) whether each slate is a uniform draw of admissible items in random order; None: none is."""
 
 
 SlateLike: TypeAlias = Slates | NDArray[np.int64] | torch.Tensor
@@ -91,7 +93,11 @@ def as_slates(answer: SlateLike) -> Slates:
             raise AgentError(
                 f"{name} has shape {np.shape(value)}; allowed: that of the slates, {items.shape}"
             )
-    return Slates(items, answer.price, answer.propensity)
+    if answer.uniform is not None and np.shape(answer.uniform) != items.shape[:1]:
+        raise AgentError(
+            f"uniform has shape {np.shape(answer.uniform)}; allowed: one entry a slate, {items.shape[:1]}"
+        )
+    return Slates(items, answer.price, answer.propensity, answer.uniform)
 
 
 def _whole_items(answer: object) -> NDArray[np.int64]:

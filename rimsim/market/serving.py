@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rimsim.compiled import compiled
-from rimsim.market.records import Slates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from rimsim.market.records import Slates
 
 __all__ = ["at_items", "beyond_capacity", "count_items", "emptied", "observed_gain", "wrong_positions"]
 
@@ -61,7 +63,7 @@ def beyond_capacity(items: NDArray[np.int64], capacity: NDArray[np.int64]) -> ND
 
 def emptied(slates: Slates, positions: NDArray[np.bool_]) -> Slates:
     """The slates with some positions (n, k) empty."""
-    return Slates(np.where(positions, -1, slates.items), slates.price, slates.propensity)
+    return dataclasses.replace(slates, items=np.where(positions, -1, slates.items))
 
 
 @compiled

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rimsim.errors import RunFolderError
+from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import save_model
 from rimsim.market.arrivals.schedule import Schedule
+from rimsim.market.examining import Examined
 from rimsim.market.learning import Shown
 from rimsim.market.promises import Owed
 
@@ -47,6 +49,8 @@ class MarketState:
     """Number and arrivals of each round that is still looked at, oldest first."""
     shown: tuple[Shown | None, ...]
     """What was shown in each of them; None where the platform does not learn from it."""
+    examined: Examined
+    """What the rounds so far have told of examination by position."""
     events: NDArray[np.int64]
     """(n, 4) what was consumed in them: round (0 for all where users are kept), slot, tick from which it is visible,
     item; by slot, in order of consumption."""
@@ -65,6 +69,10 @@ class MarketState:
             log_counts=self.log_counts,
             past=np.array([number for number, _ in self.past], np.int64),
             events=self.events,
+            examined=self.examined.counts,
+            decay=np.array(
+                [] if self.examined.estimate is None else dataclasses.astuple(self.examined.estimate)
+            ),
             **(
                 {}
                 if self.owed is None
@@ -110,6 +118,8 @@ class MarketState:
                     for number in arrays["past"].tolist()
                 )
                 log_counts, events = arrays["log_counts"], arrays["events"]
+                decay = arrays["decay"].tolist()
+                examined = Examined(arrays["examined"], DecayEstimate(*decay) if decay else None)
                 owed = (
                     Owed(arrays["owed-items"], arrays["owed-rows"], int(arrays["owed-start"]))
                     if "owed-items" in arrays
@@ -126,6 +136,7 @@ class MarketState:
             log_counts=log_counts,
             past=past,
             shown=shown,
+            examined=examined,
             events=events,
             owed=owed,
         )

@@ -20,6 +20,7 @@ from .exposure import lorenz as lorenz
 from .exposure import mean_weight as mean_weight
 from .exposure import perplexity as perplexity
 from .exposure import position_weights as position_weights
+from .exposure import prices_at_bound as prices_at_bound
 from .exposure import shortfall as shortfall
 from .exposure import shortfall_units as shortfall_units
 from .exposure import weighted_exposure as weighted_exposure

@@ -80,10 +80,13 @@ def made_up_round(
         items=items,
         cost=float(draw.random()),
         gamma=_GAMMA,
+        item_price=-draw.random(m) if complete else None,
         adoption=AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
         if number
         else None,
         value_model=float(probability.sum()) if complete else None,
         bound=float(probability.sum()) + 1.0 if complete else None,
         gap=0.5 if complete else None,
+        estimated_decay=0.75 if complete else None,
+        decay_error=0.25 if complete else None,
     )

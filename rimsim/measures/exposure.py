@@ -34,6 +34,7 @@ __all__ = [
     "mean_weight",
     "perplexity",
     "position_weights",
+    "prices_at_bound",
     "shortfall",
     "shortfall_units",
     "weighted_exposure",
@@ -244,6 +245,23 @@ def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
     given, wanted = _pair(exposure, required)
     guaranteed = wanted > 0
     return float((given[guaranteed] / wanted[guaranteed]).min()) if guaranteed.any() else 1.0
+
+
+def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> float:
+    """Share of the items with b > 0 whose price is as low as it may be, v = −c: what they lack costs more than c buys.
+
+    Args:
+        item_price: (M,) prices v, of which a guarantee's is in [−c, 0].
+        required: (M,) required exposures b.
+        cost: c.
+
+    Returns:
+        The share; 0 if no item is guaranteed anything.
+    """
+    price, wanted = np.asarray(item_price, np.float64), as_counts(required, "required")
+    same_length(price, wanted, "item_price and required")
+    guaranteed = wanted > 0
+    return float((price <= -cost * (1 - 1e-9))[guaranteed].mean()) if guaranteed.any() else 0.0
 
 
 def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:

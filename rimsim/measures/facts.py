@@ -83,6 +83,8 @@ class RoundFacts:
     """γ, the chance that the next position is examined."""
     attraction: float = 1.0
     """a, by how much the consumers multiply the intensity of an item that is examined."""
+    item_price: NDArray[np.float64] | None = None
+    """(M,) item prices v at the round's end; None for an agent without prices."""
     adoption: AdoptionTimes | None = None
     """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
     value_model: float | None = None
@@ -91,6 +93,10 @@ class RoundFacts:
     """D(w), the least bound that is known of V."""
     gap: float | None = None
     """(D − V) / |D|."""
+    estimated_decay: float | None = None
+    """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
+    decay_error: float | None = None
+    """Half the 95 % interval of that estimate."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

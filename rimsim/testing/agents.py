@@ -113,7 +113,7 @@ class AgentTests:
                     for row, items in zip(untold, done[-len(untold) :], strict=True):
                         agent.learn(Feedback(row, items, (items % 2 == 0) & (items >= 0)))
                     untold = []
-        columns = zip(*((one.items, one.price, one.propensity) for one in answers), strict=True)
+        columns = zip(*((one.items, one.price, one.propensity, one.uniform) for one in answers), strict=True)
         joined: list[Any] = [None if part[0] is None else np.concatenate(part) for part in columns]
         return Slates(*joined)
 

@@ -9,7 +9,7 @@ import numpy as np
 from rimsim.measures import MEASURES
 from rimsim.scenarios.pictures.messages import many, per_cent, subject
 from rimsim.scenarios.pictures.style import draw, frame, legend, metric_axis, plot_means, styles
-from rimsim.scenarios.report.summary import over_seeds
+from rimsim.scenarios.report.summary import over_seeds, shortfalls
 from rimsim.scenarios.report.sweep import swept_fields, undrawn_reason
 
 if TYPE_CHECKING:
@@ -32,17 +32,22 @@ def draw_sweep(sweep: Run) -> list[Path]:
     table = sweep.sweep
     if undrawn_reason(table) is not None:
         return []
-    return draw({"front": lambda: front_figure(table, swept_fields(table)[0])}, sweep.folder / "pictures")
+    unit = sweep.scenario.exposure.unit
+    return draw(
+        {"front": lambda: front_figure(table, swept_fields(table)[0], unit)}, sweep.folder / "pictures"
+    )
 
 
-def front_figure(table: pd.DataFrame, field: str) -> Figure:
+def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Figure:
     """The front of each agent over a numeric field, and what it leaves undelivered.
 
     Args:
         table: The table of a sweep over that field alone.
         field: Its column.
+        unit: The unit of the guarantees.
     """
-    metrics = ("utility", "perplexity", "shortfall")
+    kept, _ = shortfalls(unit)
+    metrics = ("utility", "perplexity", kept)
     means = over_seeds(table, ["agent", field], metrics)
     looks = styles(table["agent"].unique())
     seeds = int(table["seed"].nunique())
@@ -60,13 +65,13 @@ def front_figure(table: pd.DataFrame, field: str) -> Figure:
         owing = (
             curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         )  # β = 0 owes nothing
-        plot_means(right, owing, None, "shortfall", look)
+        plot_means(right, owing, None, kept, look)
     left.set_title("Relevance-diversity front", loc="left", pad=9)
     left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
     left.set_xlabel("exposure perplexity (items)")
     left.set_xlim(0, 1.03 * left.get_xlim()[1])
     left.set_ylim(0, 1.04 * left.get_ylim()[1])
-    metric_axis(right, MEASURES["shortfall"])
+    metric_axis(right, MEASURES[kept])
     ends = means[field].min(), means[field].max()
     edge = 0.05 * (ends[1] - ends[0]) or 0.5
     right.set_xlim(ends[0] - edge, ends[1] + edge)

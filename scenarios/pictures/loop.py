@@ -34,6 +34,7 @@ from rimsim.scenarios.pictures.style import (
     legend,
     metric_axis,
     plot_bands,
+    plot_dotted,
     plot_means,
     styles,
 )
@@ -49,7 +50,7 @@ from rimsim.scenarios.pictures.tables import (
     retrained,
     retraining_effect,
 )
-from rimsim.scenarios.report.summary import over_seeds
+from rimsim.scenarios.report.summary import over_seeds, shortfalls
 from rimsim.scenarios.store.run_folder import FROZEN
 from rimsim.scenarios.store.status import shown_rounds
 
@@ -77,8 +78,7 @@ __all__ = [
     "who_pays",
 ]
 
-_OVER_ROUNDS = ("utility", "shortfall", "coverage", "effective_items", "log_gini")
-_RETRAINING = ("utility", "coverage", "effective_items", "log_gini", "shortfall")
+_LOOP = ("coverage", "effective_items", "log_gini")
 
 
 def draw_pictures(run: Run) -> list[Path]:
@@ -102,13 +102,14 @@ def draw_all(tables: PictureTables, folder: Path) -> list[Path]:
 def over_rounds(tables: PictureTables) -> Figure | None:
     """Utility, shortfall, coverage, effective items and Gini of the log by round, with bands over seeds."""
     rounds = retrained(tables.rounds)
-    shown = (*_OVER_ROUNDS, *tables.own)
+    kept, other = shortfalls(tables.unit)
+    shown = ("utility", kept, *_LOOP, *tables.own)
     present = [metric for metric in shown if (rounds["metric"] == metric).any()]
     if not present or last_round(rounds) == 0:  # one round has no course
         return None
     looks = styles(rounds["agent"].unique())
     figure = frame(
-        cost_of_guarantees(late_figures(rounds)),
+        cost_of_guarantees(late_figures(rounds), tables.unit),
         f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}",
         _height(len(present)),
     )
@@ -116,6 +117,9 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     for ax, metric in zip(panels, present, strict=True):
         plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         metric_axis(ax, tables.measures[metric])
+        if metric == kept:
+            plot_dotted(ax, rounds[rounds["metric"] == other], "round", looks)
+            ax.set_xlabel(f"dotted: {tables.measures[other].title.lower()}")
         integer_rounds(ax)
     return figure
 
@@ -241,7 +245,7 @@ def who_pays(tables: PictureTables) -> Figure | None:
 
 def retraining(tables: PictureTables) -> Figure | None:
     """Retrained minus frozen at the same round, with paired 95 % intervals over seeds."""
-    shown = (*_RETRAINING, *tables.own)
+    shown = ("utility", *_LOOP, *shortfalls(tables.unit), *tables.own)
     effects = {metric: retraining_effect(tables.rounds, metric) for metric in shown}
     effects = {metric: effect for metric, effect in effects.items() if not effect.empty}
     if not effects:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rimsim.measures import MEASURES
 from rimsim.scenarios.pictures.tables import REFERENCE
+from rimsim.scenarios.report.summary import shortfalls
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -57,17 +58,20 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
 
 
-def cost_of_guarantees(means: pd.DataFrame) -> str:
+def cost_of_guarantees(means: pd.DataFrame, unit: str) -> str:
     """What the agent of the title leaves undelivered, against relevance, and at what utility.
 
     Args:
         means: (agents × metrics) means, with or without shortfall and utility.
+        unit: The unit of the guarantees, ``examined`` or ``shown``.
     """
-    short = _column(means, "shortfall")
+    kept, _ = shortfalls(unit)
+    short = _column(means, kept)
     if not short:
         return "Relevance and exposure by round"
     name = subject(short)
-    text = f"{name} leaves {per_cent(short[name])} of the guaranteed positions undelivered"
+    what = "exposure (as examined)" if unit == "examined" else "positions"
+    text = f"{name} leaves {per_cent(short[name])} of the guaranteed {what} undelivered"
     if name == REFERENCE or REFERENCE not in short:
         return text
     text += f", {REFERENCE} {per_cent(short[REFERENCE])}"

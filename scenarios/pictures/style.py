@@ -42,6 +42,7 @@ __all__ = [
     "legend",
     "metric_axis",
     "plot_bands",
+    "plot_dotted",
     "plot_means",
     "style",
     "styles",
@@ -207,6 +208,20 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
             err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
             ax=ax,
         )
+
+
+def plot_dotted(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
+    """A thin dotted line an agent: means over seeds, beside what the panel is about.
+
+    Args:
+        ax: Where to draw.
+        table: As for :func:`plot_bands`.
+        x: Column along the x axis.
+        looks: Agent → style.
+    """
+    for name, look in looks.items():
+        means = table[table["agent"] == name].groupby(x)["value"].mean()
+        ax.plot(means.index, means.to_numpy(), color=look.colour, linestyle=":", linewidth=1.4, clip_on=False)
 
 
 def _bounds(values: pd.Series[float]) -> tuple[float, float]:

@@ -65,6 +65,8 @@ class PictureTables:
     """Columns agent, seed, round, name, due, delivered: exposures of each campaign in each round that it touches."""
     popularity: NDArray[np.int64] | None = None
     """(M,) events of each item in the warm-up log."""
+    unit: str = "examined"
+    """The unit of the guarantees, ``exposure.unit``."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Metric name → measure; each of a user's own gets a panel where measures are drawn by round."""
 
@@ -105,6 +107,7 @@ def picture_tables(run: Run) -> PictureTables:
         reliability=reliability,
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(promised)],
         popularity=events,
+        unit=run.scenario.exposure.unit,
         measures=run.measures,
     )
 

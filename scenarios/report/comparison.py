@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from rimsim.measures import late_words
 from rimsim.scenarios.report.agreement import agreement_note
+from rimsim.scenarios.report.examination import examination_note
+from rimsim.scenarios.report.guarantees import undelivered_notes
 from rimsim.scenarios.report.opening import opening_note
 from rimsim.scenarios.report.promised import promised_table
 from rimsim.scenarios.report.summary import (
     EFFECTS,
-    SHOWN,
     baseline_of,
     differences,
     interval_words,
     loop_effects,
+    shown_metrics,
     summary,
     two_seeds_note,
 )
@@ -38,7 +40,7 @@ def _tables(run: Run) -> list[TextTable]:
     agents = [name for name in run.agents if name in there]
     late = late_words(int(rounds["round"].max()) + 1)
     own = tuple(measure.name for measure in run.own_measures.values())
-    shown, effects = SHOWN + own, EFFECTS + own
+    shown, effects = shown_metrics(run.scenario.exposure.unit) + own, EFFECTS + own
     parts = (
         (
             f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}",
@@ -61,7 +63,9 @@ def print_results(run: Run, console: Console) -> None:
     opening = run.opening
     notes = (
         agreement_note(run),
+        examination_note(run),
         None if opening is None else opening_note(opening),
+        *undelivered_notes(run),
         two_seeds_note(len(run.seeds)),
         status_note([status_of(run)], run.folder, "compare"),
     )

@@ -15,20 +15,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EFFECTS",
-    "SHOWN",
     "baseline_of",
     "differences",
     "interval_words",
     "loop_effects",
     "over_seeds",
+    "shortfalls",
+    "shown_metrics",
     "summary",
     "two_seeds_note",
 ]
 
-SHOWN = ("utility", "return", "shortfall", "coverage", "perplexity", "effective_items", "log_gini")
-"""Metrics of the final table."""
 EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
 """Metrics of the table of what retraining does."""
+
+
+def shortfalls(unit: str) -> tuple[str, str]:
+    """The metrics of what is undelivered, that in the unit of the guarantee first.
+
+    Args:
+        unit: ``exposure.unit``.
+    """
+    return ("shortfall", "examined_shortfall") if unit == "shown" else ("examined_shortfall", "shortfall")
+
+
+def shown_metrics(unit: str) -> tuple[str, ...]:
+    """Metrics of the final table, by the unit of its guarantees."""
+    return ("utility", "return", *shortfalls(unit), "coverage", "perplexity", "effective_items", "log_gini")
 
 
 def interval_words(seeds: int) -> str:
@@ -70,7 +83,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -
     return means.astype({"mean": float, "low": float, "high": float})
 
 
-def summary(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str] = SHOWN) -> pd.DataFrame:
+def summary(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Columns agent, metric, mean, low, high, n: means over late rounds, 95 % intervals over seeds."""
     late = late_means(rounds)
     ordered = pd.concat([late[late["agent"] == agent] for agent in agents])
@@ -82,7 +95,7 @@ def baseline_of(agents: list[str]) -> str:
     return "relevance" if "relevance" in agents else agents[0]
 
 
-def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str] = SHOWN) -> pd.DataFrame:
+def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Columns agent, metric, mean, low, high, effect, n: late means minus the baseline's at the same seeds."""
     base = baseline_of(agents)
     pairs = [(agent, base) for agent in agents if agent != base and not agent.endswith(FROZEN)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["markdown", "print_results", "sweep_table", "swept_fields", "undrawn_reason"]
 
-_SHOWN = ("utility", "precision", "perplexity", "coverage", "shortfall", "gap")
+_SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
 """Metrics of the printed table."""
 
 

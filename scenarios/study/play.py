@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_round", "prepare", "run_arm", "value_opening"]
 
-_FINAL = ("utility", "shortfall", "coverage", "perplexity")
+_FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
 
 
@@ -137,10 +137,14 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             exposure = closed.ledger.exposure(market.n_items)
             first = exposure if first is None else first
             price = getattr(agent, "item_price", None)
-            proof = certified(closed, price, bound_price) if arm.certify else None
+            proof = (
+                certified(closed, price, bound_price)
+                if arm.certify and (closed.position_weights == 1).all()
+                else None
+            )
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
-            facts = shared.round(closed, first, adoption.times(), proof)
+            facts = shared.round(closed, first, adoption.times(), proof, price)
             values = measured(facts, measures.values())
             figures.append(
                 _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})

@@ -66,6 +66,7 @@ class ArmFacts:
         first: NDArray[np.int64],
         adoption: AdoptionTimes | None,
         proof: Certificate | None,
+        item_price: NDArray[np.float64] | None,
     ) -> RoundFacts:
         """The record of a round.
 
@@ -74,6 +75,7 @@ class ArmFacts:
             first: (M,) exposures of round 0 of the same arm.
             adoption: Times to adoption up to the round's end; None where nothing has been released.
             proof: The round's certificate; None leaves its figures out.
+            item_price: (M,) prices v at its end; None for an agent without prices.
         """
         ledger = closed.ledger
         schedule = ledger.schedule
@@ -106,10 +108,13 @@ class ArmFacts:
             cost=closed.cost,
             gamma=self.gamma,
             attraction=self.attraction,
+            item_price=item_price,
             adoption=adoption,
             value_model=None if proof is None else proof.value,
             bound=None if proof is None else proof.bound,
             gap=None if proof is None else proof.gap,
+            estimated_decay=None if closed.decay is None else closed.decay.decay,
+            decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
         )
 
 

@@ -1,0 +1,85 @@
+"""What a comparison says of guarantees that were not kept: how much, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rimsim.measures import late_means
+from rimsim.scenarios.report.summary import shortfalls
+from rimsim.scenarios.store.status import shown_rounds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rimsim.scenarios.store.run_folder import Run
+
+__all__ = ["undelivered_notes", "undelivered_sentence"]
+
+_NEGLIGIBLE = 0.005
+"""Share of what is guaranteed below which nothing is said."""
+
+
+def undelivered_notes(run: Run) -> list[str]:
+    """A sentence for every arm with prices that leaves guarantees undelivered in late rounds; none while none is done.
+
+    Args:
+        run: The comparison.
+    """
+    rounds = shown_rounds(run)
+    if rounds.empty:
+        return []
+    exposure = run.scenario.exposure
+    kept, _ = shortfalls(exposure.unit)
+    late = late_means(rounds)
+    means = late.groupby(["agent", "metric"], observed=True)["value"].mean()
+    notes = []
+    for name in run.agents:
+        missing = float(means.get((name, kept), 0.0))
+        bound = means.get((name, "prices_at_bound"))  # an agent without prices knows no guarantees
+        if bound is not None and missing > _NEGLIGIBLE:
+            since = _since(rounds, name)
+            notes.append(
+                undelivered_sentence(
+                    name, missing, float(bound), since, unit=exposure.unit, hard=exposure.hard
+                )
+            )
+    return notes
+
+
+def undelivered_sentence(
+    agent: str, missing: float, at_bound: float, since: int | None, *, unit: str, hard: bool
+) -> str:
+    """How much of its guarantees an agent with prices leaves undelivered in late rounds, and what would help.
+
+    Args:
+        agent: Its name.
+        missing: Share that is undelivered, in the unit of the guarantees.
+        at_bound: Share of the guaranteed items whose price is as low as it may be.
+        since: The first round in which any is; None if none ever is.
+        unit: The unit of the guarantees.
+        hard: Whether they are hard.
+    """
+    text = f"{agent} leaves {_share(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
+    if hard:
+        return f"{text}: the guarantees are hard, so that nothing that was tried could deliver it"
+    if since is None or at_bound < _NEGLIGIBLE:
+        return (
+            f"{text}; hardly a price is at the bound c, so that a higher `exposure.cost` would not help: its prices do "
+            "not follow what is delivered"
+        )
+    return (
+        f"{text}; the prices of {_share(at_bound)} of the items are at the bound c (some since round {since}): what "
+        "they lack costs more than c; raise `exposure.cost`, lower `exposure.beta`, or set `exposure.hard: true`"
+    )
+
+
+def _since(rounds: pd.DataFrame, agent: str) -> int | None:
+    """The first round in which a price of an agent is at the bound; None if none is."""
+    rows = rounds[
+        (rounds["agent"] == agent) & (rounds["metric"] == "prices_at_bound") & (rounds["value"] > 0)
+    ]
+    return None if rows.empty else int(rows["round"].min())
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %" if value < 0.0995 else f"{100 * value:.0f} %"

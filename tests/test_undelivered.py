@@ -1,0 +1,50 @@
+"""Guarantees that are not kept are reported with their cause."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from small_markets import small_scenario
+
+from rimsim import measures
+from rimsim.config import ExposureConfig
+from rimsim.scenarios import compare
+from rimsim.scenarios.report.comparison import print_results
+from rimsim.scenarios.report.guarantees import undelivered_notes, undelivered_sentence
+
+
+def test_prices_at_the_bound_are_counted_over_guaranteed_items():
+    """Of three guaranteed items one has v = −c; an item without a guarantee does not count, nor does a price of 0."""
+    price, required = np.array([-2.0, -1.9, 0.0, -2.0]), np.array([1.0, 1.0, 2.0, 0.0])
+    assert measures.prices_at_bound(price, required, 2.0) == pytest.approx(1 / 3)
+    assert measures.prices_at_bound(price, np.zeros(4), 2.0) == 0.0
+
+
+@pytest.mark.parametrize("unit", ["examined", "shown"])
+def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit):
+    """With a c that buys nothing, prices are at the bound, both shortfalls stand in the table, and the note names c."""
+    config = small_scenario(rounds=2, exposure=ExposureConfig(unit=unit, cost=0.01, beta=0.9))
+    run = compare(config, ["relevance", "rim-feedback"], seeds=1, out=tmp_path / "run", workers=1)
+    (note,) = undelivered_notes(run)
+    assert note.startswith("rim-feedback leaves")
+    assert f"counted as {unit}" in note
+    assert "raise `exposure.cost`" in note
+    text = io.StringIO()
+    print_results(run, Console(file=text, width=200))
+    said = text.getvalue()
+    first, second = (
+        ("examined shortfall", " shortfall") if unit == "examined" else (" shortfall", "examined shortfall")
+    )
+    assert said.index(first) < said.rindex(second)
+    assert note[:60] in said.replace("\n", " ")
+
+
+def test_a_shortfall_without_prices_at_the_bound_has_another_cause():
+    """Where hardly a price is at the bound, a larger c is not advised; of hard guarantees it is said that they are."""
+    said = undelivered_sentence("rim-dual", 0.2, 0.0, None, unit="shown", hard=False)
+    assert "would not help" in said
+    assert "raise" not in said
+    assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
