@@ -2,13 +2,15 @@
 
 Prints the tables of docs/matching.md. Parts: ``skewed`` (6,040 × 3,706, floors 30, at three tolerances, cold and from
 last round's prices), ``demo`` (2,000 × 848 with masks and clones), ``highs`` (beside SciPy's linear programme),
-``serve`` (one arrival), ``frozen`` (what fixed prices deliver), ``large`` (200,000 × 20,000 as factors of rank 32;
-minutes). Set OMP_NUM_THREADS=1 for one core. Compilation is not counted: a small problem is solved first.
+``serve`` (one arrival), ``frozen`` (what fixed prices deliver), ``weighted`` (positions that count γ^(r−1)), ``large``
+(200,000 × 20,000 as factors of rank 32; minutes). Set OMP_NUM_THREADS=1 for one core. Compilation is not counted: a
+small problem is solved first.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import resource
 import statistics
 import sys
@@ -234,6 +236,57 @@ def part_frozen(_: int) -> None:
                 row(name, tol, width, proof.shortfall_share, proof.items_met, proof.gap)
 
 
+def part_weighted(repeats: int) -> None:
+    """Positions that count γ^(r−1), beside the auction where all count alike: sizes of embedded log and demo."""
+    draw = np.random.default_rng(1)
+    row(
+        "states",
+        "γ",
+        "β",
+        "floors",
+        "auction, CPU s",
+        "weighted, cold",
+        "gap",
+        "warm, scores moved by 10 %",
+        "gap",
+        "missing",
+    )
+    for states in (671, 2000):
+        scores, admissible, cost = (part[:states] if np.ndim(part) else part for part in demo())
+        moved = (scores * np.exp(0.1 * draw.standard_normal(scores.shape))).astype(np.float32)
+        for gamma, beta, charge in ((0.9, 0.5, cost), (0.9, 1.0, cost), (0.7, 0.5, cost), (0.9, 0.5, None)):
+            weights = np.round(gamma ** np.arange(10) * 2**20) / 2**20
+            floor = beta * states * 10 / 848
+            _, plain = timed(
+                lambda s=scores, a=admissible, b=int(floor), c=charge: solve_dual(
+                    s, 10, b, admissible=a, cost=c
+                ),
+                repeats,
+            )
+            call = functools.partial(
+                solve_dual,
+                capacity=10,
+                min_exposure=floor * weights.mean(),
+                admissible=admissible,
+                cost=charge,
+                position_weights=weights,
+            )
+            cold, first = timed(functools.partial(call, scores), repeats)
+            warm, then = timed(functools.partial(call, moved, prices=cold.item_price), repeats)
+            row(
+                states,
+                gamma,
+                beta,
+                "hard" if charge is None else "for sale",
+                plain,
+                first,
+                cold.gap,
+                then,
+                warm.gap,
+                cold.shortfall,
+            )
+
+
 def part_large(_: int) -> None:
     """Four thousand million scores that are never held at once."""
     draw = np.random.default_rng(0)
@@ -253,6 +306,7 @@ PARTS: dict[str, Callable[[int], None]] = {
     "highs": part_highs,
     "serve": part_serve,
     "frozen": part_frozen,
+    "weighted": part_weighted,
     "large": part_large,
 }
 

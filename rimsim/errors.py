@@ -62,10 +62,10 @@ class InfeasibleError(RimsimError):
     Args:
         message: What cannot be met, for a person.
         items: Indices of a set of items whose floors together exceed what can reach them.
-        shortfall: By how many exposures, at least, that set must fall short.
+        shortfall: By how many exposures, at least, that set must fall short; whole if positions count alike.
     """
 
-    def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: int = 0) -> None:
+    def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: float = 0) -> None:
         super().__init__(message, items, shortfall)
         self.items = items
         self.shortfall = shortfall

@@ -9,7 +9,10 @@ from .floors import required_exposure as required_exposure
 from .marketing import offline_match as offline_match
 from .marketing import online_match as online_match
 from .marketing import user_rec as user_rec
+from .ordering import order_items as order_items
+from .ordering import ordered_by as ordered_by
 from .ranking import top_k as top_k
+from .rows import Rows as Rows
 from .scorer import ChunkedScores as ChunkedScores
 from .scorer import FactorScores as FactorScores
 from .serving import price_slates as price_slates

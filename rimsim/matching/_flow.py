@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rimsim.compiled import compiled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["violated_items", "violated_items_of_all"]
+__all__ = ["violated_items", "violated_items_of_all", "violated_items_weighted"]
 
 
 def violated_items_of_all(m: int, n: int, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
@@ -77,3 +80,45 @@ def _placed_greedily(admissible: NDArray[np.bool_], floor: Ints, capacity: Ints)
             return False
         room[users[np.argpartition(-room[users], need - 1)[:need]]] -= 1
     return True
+
+
+def violated_items_weighted(
+    scores: NDArray[np.floating], capacity: Ints, weights: Floats, floor: Floats, order: Ints
+) -> tuple[Ints, float]:
+    """Items at the head of an order whose floors exceed all that can reach them, where positions count w.
+
+    What users can give to a set A, in fractions of slates, is Σ_users w_1 + … + w_min(capacity, admissible items of A).
+    Where every pair is admissible, floors in descending order decide: there is such a set only if one of them is. In
+    general a set found proves that floors cannot be met; one is found if the order is that of bonuses along which the
+    dual falls for ever, since what can reach a set, less its floors, is submodular.
+
+    Args:
+        scores: (n, M) −inf for what is not admissible.
+        capacity: (n,) positions.
+        weights: (k,) w.
+        floor: (M,) or longer.
+        order: (M,) items.
+
+    Returns:
+        The items in ascending order, and by how much; empty and 0 if there is none.
+    """
+    reach = _reach(scores, capacity, weights, order)
+    lacking = np.cumsum(floor[order]) - reach
+    worst = int(np.argmax(lacking)) if len(order) else 0
+    if not len(order) or lacking[worst] <= 1e-9 * max(float(reach[worst]), 1.0):
+        return np.empty(0, np.int64), 0.0
+    found = order[: worst + 1]
+    return np.sort(found[floor[found] > 0.0]), float(lacking[worst])
+
+
+@compiled
+def _reach(scores: NDArray[np.floating], capacity: Ints, weights: Floats, order: Ints) -> NDArray[np.float64]:
+    """(M,) the largest exposure that the first items of an order can have together, for every number of them."""
+    reach, total, used = np.empty(len(order)), 0.0, np.zeros(len(capacity), np.int64)
+    for place in range(len(order)):
+        for user in range(len(capacity)):
+            if used[user] < capacity[user] and scores[user, order[place]] > -np.inf:
+                total += weights[used[user]]
+                used[user] += 1
+        reach[place] = total
+    return reach

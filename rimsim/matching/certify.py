@@ -8,20 +8,26 @@ alone. For bonuses w = −v in the box [0, c] (field notation: required exposure
 
 by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is
 valid for any slates and any w in the box.
+
+Where an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th
+largest (s + w)₊): of two items, the larger s + w belongs at the position that counts more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rimsim.errors import AgentError, ConfigError
+from rimsim.matching._slates import refuse_no_slates
 from rimsim.matching.problem import Problem, as_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from rimsim.matching.rows import Rows
 
 __all__ = ["Certificate", "certificate"]
 
@@ -40,76 +46,87 @@ class Certificate:
     """(D − V) / |D|, the certified relative distance from the optimum; 0 if both are 0."""
     score: float
     """Σ scores over the slates."""
-    shortfall: int
-    """Σ (b − E)₊, exposures."""
+    shortfall: float
+    """Σ (b − E)₊ over items and rows; a whole number of exposures where positions count alike."""
     shortfall_share: float
     """The shortfall as a share of Σ b; 0 if nothing is required."""
-    excess: int
-    """Σ (E − C)₊, exposures above caps."""
+    excess: float
+    """Σ (E − C)₊ over items and rows, exposures above caps, likewise."""
     items_met: int
     """Items with a floor above 0 that reach it."""
     items_required: int
     """Items with a floor above 0."""
     worst_ratio: float
     """The smallest E / b among items with a floor above 0; 1 if there is none."""
-    exposure: NDArray[np.int64]
-    """(M,) exposures, E."""
+    exposure: NDArray[np.int64] | NDArray[np.float64]
+    """(M,) exposures, E; float64 where positions count differently."""
     price: NDArray[np.float64]
     """(M,) the prices v = −w that the bound was taken at."""
-
-
-def _refuse_no_slates(slates: NDArray[np.int64], problem: Problem) -> None:
-    """Refuse what are no slates, naming the row."""
-    n, m = problem.shape
-    if slates.ndim != 2 or slates.shape[0] != n:
-        raise AgentError(f"certificate: slates have shape {slates.shape}; allowed: ({n}, k), one row a user")
-    wrong = np.argwhere((slates < -1) | (slates >= m))
-    if len(wrong):
-        row, position = wrong[0]
-        raise AgentError(
-            f"certificate: row {row} shows item {slates[row, position]}; allowed: 0 to {m - 1}, or −1 for none"
-        )
-    counts = (slates >= 0).sum(axis=1)
-    many = np.flatnonzero(counts > problem.capacity)
-    if len(many):
-        row = many[0]
-        raise AgentError(
-            f"certificate: row {row} shows {counts[row]} items; its capacity is {problem.capacity[row]}"
-        )
-    ordered = np.sort(slates, axis=1)
-    twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
-    if len(twice):
-        row, position = twice[0]
-        raise AgentError(
-            f"certificate: row {row} shows item {ordered[row, position]} twice; allowed: distinct items"
-        )
+    row_exposure: NDArray[np.float64]
+    """(G,) exposures of ``rows``."""
+    row_price: NDArray[np.float64]
+    """(G,) the prices of ``rows`` that the bound was taken at."""
 
 
 def _score_and_top(
-    problem: Problem, slates: NDArray[np.int64], bonus: NDArray[np.float64]
+    problem: Problem, slates: NDArray[np.int64], price: NDArray[np.float64], row_price: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Σ s over the slates, and Σ over users of the k largest (s + w)₊, block by block of rows."""
+    """Σ g·s over the slates, and Σ over users of the k largest (s − v)₊ times g, block by block of rows."""
     n, m = problem.shape
     step = max(1, _CELLS // max(m, 1))
     score = top = 0.0
     for start in range(0, n, step):
         stop = min(start + step, n)
         values = problem.block(start, stop)
-        rows, positions = np.nonzero(slates[start:stop] >= 0)
-        items = slates[start:stop][rows, positions]
-        shown = values[rows, items]
+        users, positions = np.nonzero(slates[start:stop] >= 0)
+        items = slates[start:stop][users, positions]
+        shown = values[users, items]
         banned = np.flatnonzero(shown == -np.inf)
         if len(banned):
-            row, item = start + rows[banned[0]], items[banned[0]]
+            row, item = start + users[banned[0]], items[banned[0]]
             raise AgentError(f"certificate: row {row} shows item {item}, which is not admissible there")
-        score += float(shown.sum())
-        values += bonus
+        score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
+        values -= price
+        if problem.rows is not None:
+            for g in range(len(row_price)):
+                counts = slice(None) if problem.rows.active is None else problem.rows.active[start:stop, g]
+                values[np.ix_(np.arange(stop - start)[counts], problem.rows.items_of(g))] -= row_price[g]
         np.maximum(values, 0.0, out=values)
         for k in np.unique(problem.capacity[start:stop]):
             if k > 0:
                 same = values[problem.capacity[start:stop] == k]
-                top += float((same if k >= m else np.partition(same, m - k, axis=1)[:, m - k :]).sum())
+                largest = same if k >= m else np.partition(same, m - k, axis=1)[:, m - k :]
+                if problem.weights is None:
+                    top += float(largest.sum())
+                else:
+                    top += float(
+                        (np.sort(largest, axis=1)[:, ::-1] @ problem.weights[: largest.shape[1]]).sum()
+                    )
     return score, top
+
+
+def _exposures(problem: Problem, slates: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """(M,) exposures of items, int64 where positions count alike, and (G,) those of rows."""
+    m, rows = problem.shape[1], problem.rows
+    users, positions = np.nonzero(slates >= 0)
+    items = slates[users, positions]
+    if problem.weights is None:
+        return np.bincount(items, minlength=m).astype(np.int64), np.empty(0)
+    counts = problem.weights[positions]
+    of_rows = np.empty(0 if rows is None else len(rows.least))
+    if rows is not None:
+        for g in range(len(of_rows)):
+            inside = np.isin(items, rows.items_of(g))
+            of_rows[g] = counts[inside if rows.active is None else inside & rows.active[users, g]].sum()
+    return np.bincount(items, counts, minlength=m), of_rows
+
+
+def _beyond(problem: Problem, over: NDArray[Any], bound: NDArray[Any]) -> NDArray[Any]:
+    """What is beyond a bound; nothing where positions count differently and it is what rounding leaves."""
+    beyond = np.maximum(over, 0)
+    return (
+        beyond if problem.weights is None else np.where(beyond > 1e-9 * np.maximum(bound, 1.0), beyond, 0.0)
+    )
 
 
 def certificate(
@@ -122,6 +139,9 @@ def certificate(
     *,
     max_exposure: ArrayLike | None = None,
     admissible: object | None = None,
+    position_weights: ArrayLike | None = None,
+    rows: Rows | None = None,
+    row_price: ArrayLike = 0.0,
 ) -> Certificate:
     """Certify slates: their value V, the bound D(w) on any slates' value, and the gap between the two.
 
@@ -131,12 +151,16 @@ def certificate(
             different certificates.
         slates: (n, k) item indices, −1 for an empty position.
         capacity: Scalar or (n,) largest number of items a user may be shown.
-        min_exposure: Scalar or (M,) required exposures b, whole numbers.
+        min_exposure: Scalar or (M,) required exposures b, whole numbers if all positions weigh the same.
         price: (M,) item prices v (a bonus is negative), from whatever source. Clipped to [−cost, 0], and for
             items with a cap to [−cost, ∞), before the bound is taken.
         cost: Price c of one exposure of shortfall, scalar or (M,); None for hard floors.
-        max_exposure: Scalar or (M,) caps, whole numbers; None for none.
+        max_exposure: Scalar or (M,) caps, likewise; None for none.
         admissible: (n, M) pairs that may be shown; None for all.
+        position_weights: (k,) what an exposure at each position counts in scores and exposures, positive and
+            non-increasing; None: 1.
+        rows: Requirements on several items, and on some users; None: none.
+        row_price: (G,) their prices, clipped likewise.
 
     Returns:
         The certificate, in float64.
@@ -147,42 +171,73 @@ def certificate(
         ConfigError: If another argument does not fit.
     """
     problem = Problem.of(
-        scores, capacity, min_exposure, max_exposure, admissible=admissible, cost=cost, where="certificate"
+        scores,
+        capacity,
+        min_exposure,
+        max_exposure,
+        admissible=admissible,
+        cost=cost,
+        position_weights=position_weights,
+        rows=rows,
+        where="certificate",
     )
     shown = as_array(slates).astype(np.int64)
-    _refuse_no_slates(shown, problem)
+    refuse_no_slates(shown, problem)
     m = problem.shape[1]
-    asked = as_array(price).astype(np.float64)
-    if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != m) or not np.isfinite(asked).all():
-        raise ConfigError(
-            f"certificate: price has shape {asked.shape}; allowed: finite numbers, one or ({m},)"
-        )
-    exposure = np.bincount(shown[shown >= 0], minlength=m).astype(np.int64)
     highest = np.full(m, 0.0) if max_exposure is None else np.full(m, np.inf)
-    prices = np.clip(np.broadcast_to(asked, (m,)), -problem.cost, highest)
-    score, top = _score_and_top(problem, shown, -prices)
-    bound = top + float(np.minimum(prices, 0.0) @ problem.floor + np.maximum(prices, 0.0) @ problem.cap)
-    missing = np.maximum(problem.floor - exposure, 0)
-    excess = int(np.maximum(exposure - problem.cap, 0).sum())
+    prices = np.clip(_prices(price, m, "price"), -problem.cost, highest)
+    exposure, of_rows = _exposures(problem, shown)
+    floor, cap, charge, reached = problem.floor, problem.cap, problem.cost, exposure
+    of_row = np.empty(0)
+    if rows is not None and problem.weights is not None:
+        most = np.minimum(rows.most, len(shown) * problem.weights.sum())
+        of_row = np.clip(
+            _prices(row_price, len(most), "row_price"), -rows.cost, np.where(rows.most < np.inf, np.inf, 0)
+        )
+        floor, cap = np.concatenate([floor, rows.least]), np.concatenate([cap, most])
+        charge, reached = np.concatenate([charge, rows.cost]), np.concatenate([exposure, of_rows])
+    every = np.concatenate([prices, of_row])
+    score, top = _score_and_top(problem, shown, prices, of_row)
+    bound = top + float(np.minimum(every, 0.0) @ floor + np.maximum(every, 0.0) @ cap)
+    missing = _beyond(problem, floor - reached, floor)
+    excess = _beyond(problem, reached - cap, cap).sum()
     short = missing > 0
-    value = score - float((problem.cost[short] * missing[short]).sum())
+    value = score - float((charge[short] * missing[short]).sum())
     if excess:
         value = -np.inf
     required = problem.floor > 0
+    met = missing[:m][required] <= 0
     ratios = exposure[required] / problem.floor[required]
     difference = bound - value
-    total = int(problem.floor.sum())
+    total, unit = float(floor.sum()), problem.unit
     return Certificate(
-        value=value,
-        bound=bound,
+        value=value * unit,
+        bound=bound * unit,
         gap=float(difference / abs(bound)) if bound != 0.0 else (0.0 if difference == 0.0 else np.inf),
-        score=score,
-        shortfall=int(missing.sum()),
+        score=score * unit,
+        shortfall=_plain(missing.sum(), unit),
         shortfall_share=float(missing.sum() / total) if total else 0.0,
-        excess=excess,
-        items_met=int((ratios >= 1.0).sum()),
+        excess=_plain(excess, unit),
+        items_met=int(met.sum()),
         items_required=int(required.sum()),
         worst_ratio=float(ratios.min()) if len(ratios) else 1.0,
-        exposure=exposure,
+        exposure=exposure if unit == 1.0 else exposure * unit,
         price=prices,
+        row_exposure=of_rows,
+        row_price=of_row,
     )
+
+
+def _plain(amount: Any, unit: float) -> float:
+    """A whole number of positions as an int where a position counts 1, a float otherwise."""
+    return amount.item() if unit == 1.0 else float(amount) * unit
+
+
+def _prices(values: ArrayLike, length: int, name: str) -> NDArray[np.float64]:
+    """(length,) given prices."""
+    asked = as_array(values).astype(np.float64)
+    if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != length) or not np.isfinite(asked).all():
+        raise ConfigError(
+            f"certificate: {name} has shape {asked.shape}; allowed: finite numbers, one or ({length},)"
+        )
+    return np.broadcast_to(asked, (length,))

@@ -13,11 +13,25 @@ from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._phases import last_epsilon, run_phases, sampled_worth
 from rimsim.matching.problem import Problem, as_array
 from rimsim.matching.solution import DualSolution, packed
+from rimsim.matching.weighted import solve_weighted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from rimsim.matching.rows import Rows
+
 __all__ = ["DualSolution", "solve_dual"]
+
+
+def _given(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | None:
+    """Prices to start from of a problem with weights, of items or of items and rows."""
+    if prices is None:
+        return None
+    m, groups = problem.shape[1], 0 if problem.rows is None else len(problem.rows.least)
+    start = as_array(prices).astype(np.float64)
+    if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
+        raise ConfigError(f"solve_dual: prices have shape {start.shape}; allowed: ({m},) finite numbers")
+    return start
 
 
 def _start(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | None:
@@ -56,6 +70,8 @@ def solve_dual(
     admissible: object | None = None,
     cost: ArrayLike | None = None,
     prices: ArrayLike | None = None,
+    position_weights: ArrayLike | None = None,
+    rows: Rows | None = None,
     tol: float = 1e-3,
     tie_seed: int = 0,
 ) -> DualSolution:
@@ -66,32 +82,58 @@ def solve_dual(
     slates lose nothing against fractions. An ε-scaling forward and reverse auction (see ``_auction.py``)
     keeps slates that meet every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
 
+    With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s −
+    cost·Σ (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w, and whole slates may fall
+    short of what fractions of slates reach, so the gap of the best that were found may exceed ``tol``
+    (:mod:`~rimsim.matching.weighted`). Slates keep caps, and hard floors; that floors are too high is proven and named
+    where fractions cannot meet them either (always if every pair is admissible); otherwise whole slates that meet them
+    may exist and yet not be found. Equal weights are the problem without, counted in that unit.
+
     Args:
         scores: (n, M) array, torch tensor or, where the matrix does not fit, a
             :class:`~rimsim.matching.scorer.ChunkedScores` such as factors: what showing item y to user x is worth.
         capacity: Scalar or (n,) positions of a user, "at most". A position is empty only where no admissible item
             has s − v ≥ 0.
-        min_exposure: Scalar or (M,) required exposures, whole numbers.
-        max_exposure: Scalar or (M,) caps, whole numbers; None for none.
+        min_exposure: Scalar or (M,) required exposures, whole numbers if all positions weigh the same.
+        max_exposure: Scalar or (M,) caps, likewise; None for none.
         admissible: (n, M) pairs that may be shown; None for all.
         cost: Price of one exposure of shortfall, scalar or (M,); None for hard floors.
-        prices: (M,) prices v to start from, such as those of the last round.
+        prices: (M,) prices v to start from, such as those of the last round; (M+G,) with those of G ``rows``.
+        position_weights: (k,) what an exposure at each position counts, positive and non-increasing; None: 1.
+        rows: Requirements on several items, and on some users.
         tol: Relative gap at which to stop.
         tie_seed: Seed of the order among equal scores.
 
     Returns:
-        Slates, prices and the certified gap. The gap exceeds ``tol`` only where float64 cannot resolve it.
+        Slates, prices and the certified gap. Without weights and rows it exceeds ``tol`` only where float64 cannot
+        resolve it.
 
     Raises:
         ConfigError: If an argument does not fit.
-        InfeasibleError: If floors cannot be met and no ``cost`` is given; it names a set of items and the
-            shortfall.
+        InfeasibleError: If floors cannot be met (with weights: are not) and no ``cost`` is given; it names a set of
+            items and the shortfall.
     """
     problem = Problem.of(
-        scores, capacity, min_exposure, max_exposure, admissible=admissible, cost=cost, where="solve_dual"
+        scores,
+        capacity,
+        min_exposure,
+        max_exposure,
+        admissible=admissible,
+        cost=cost,
+        position_weights=position_weights,
+        rows=rows,
+        where="solve_dual",
     )
     if not tol > 0:
         raise ConfigError(f"solve_dual: tol is {tol!r}; allowed: a number above 0")
+    if problem.weights is not None:
+        return solve_weighted(problem, _given(prices, problem), tol, tie_seed)
+    found = _auctioned(problem, prices, tol, tie_seed)
+    return found if problem.unit == 1.0 else found.in_units(problem.unit)
+
+
+def _auctioned(problem: Problem, prices: ArrayLike | None, tol: float, tie_seed: int) -> DualSolution:
+    """Solve a problem whose positions count alike by the auction."""
     n, m = problem.shape
     hard = bool(np.isinf(problem.cost[problem.floor > 0]).any())
     bonus = _start(prices, problem)

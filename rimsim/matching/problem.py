@@ -13,7 +13,11 @@ from rimsim.matching.scorer import ChunkedScores
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from rimsim.matching.rows import Rows
+
 __all__ = ["Problem", "as_array"]
+
+_WHOLE = 1e-9  # how far from a whole number of units a bound may be
 
 
 def as_array(values: object) -> NDArray[Any]:
@@ -77,6 +81,57 @@ def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int
     return np.array(np.broadcast_to(numbers.astype(np.int64), (length,)))
 
 
+def _amounts(values: object, length: int, where: str, name: str) -> NDArray[np.float64]:
+    given = as_array(values)
+    if given.ndim > 1 or (given.ndim == 1 and len(given) != length):
+        raise ConfigError(
+            f"{where}: {name} has shape {given.shape}; allowed: one number or shape ({length},)"
+        )
+    numbers = np.array(np.broadcast_to(given.astype(np.float64), (length,)))
+    if not (np.isfinite(numbers) & (numbers >= 0)).all():
+        raise ConfigError(f"{where}: {name} must be finite numbers of at least 0")
+    return numbers
+
+
+def _weights(values: object, width: int, where: str) -> NDArray[np.float64]:
+    """Checked position weights, at least as many as the largest capacity; 1 if none are given."""
+    weights = np.ones(max(width, 1)) if values is None else as_array(values).astype(np.float64)
+    if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or not (weights > 0).all():
+        raise ConfigError(f"{where}: position_weights are {values!r}; allowed: (k,) positive numbers")
+    if (np.diff(weights) > 0).any():
+        raise ConfigError(f"{where}: position_weights rise along the slate; allowed: non-increasing weights")
+    if width > len(weights):
+        raise ConfigError(f"{where}: a capacity is {width}, and there are {len(weights)} position_weights")
+    return np.ascontiguousarray(weights)
+
+
+def _cost(values: object, length: int, where: str) -> NDArray[np.float64]:
+    """(length,) price of a missing unit; infinite for hard floors."""
+    if values is None:
+        return np.full(length, np.inf)
+    asked = as_array(values).astype(np.float64)
+    if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != length) or not (asked >= 0).all():
+        raise ConfigError(
+            f"{where}: cost is {values!r}; allowed: a number of at least 0, or one per item ({length},)"
+        )
+    return np.array(np.broadcast_to(asked, (length,)))
+
+
+def _bound(
+    values: object, length: int, where: str, name: str, weights: NDArray[np.float64] | None
+) -> NDArray[Any]:
+    return _whole(values, length, where, name) if weights is None else _amounts(values, length, where, name)
+
+
+def _in_units(
+    weights: NDArray[np.float64], floor: NDArray[np.float64], cap: NDArray[np.float64] | None
+) -> bool:
+    """True if all positions weigh the same, and bounds are whole numbers of that."""
+    bounds = (floor if cap is None else np.concatenate([floor, cap])) / weights[0]
+    whole = np.abs(bounds - np.rint(bounds)) <= _WHOLE * (1.0 + bounds)
+    return bool((weights == weights[0]).all() and whole.all())
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Scores with capacities, floors, caps, mask and cost of shortfall, all of the right shape and type."""
@@ -87,14 +142,20 @@ class Problem:
     """(n, M) pairs that may be shown; None: all."""
     capacity: NDArray[np.int64]
     """(n,) positions of each user, at most M."""
-    floor: NDArray[np.int64]
-    """(M,) required exposures."""
-    cap: NDArray[np.int64]
-    """(M,) largest allowed exposures; n where there is none."""
+    floor: NDArray[Any]
+    """(M,) required exposures: int64, whole positions; float64, their weights, where ``weights`` are given."""
+    cap: NDArray[Any]
+    """(M,) largest allowed exposures, likewise; n·w₁ where there is none."""
     cost: NDArray[np.float64]
     """(M,) price of one exposure of shortfall; infinite where floors are hard."""
     chunks: ChunkedScores | None = None
     """Scores computed on demand; ``scores`` is empty then."""
+    weights: NDArray[np.float64] | None = None
+    """(k,) what an exposure at each position counts; None: all the same."""
+    unit: float = 1.0
+    """What a position counts where all count the same."""
+    rows: Rows | None = None
+    """Requirements on several items, and on some users; None: none."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -120,9 +181,13 @@ class Problem:
         *,
         admissible: object | None = None,
         cost: ArrayLike | None = None,
+        position_weights: ArrayLike | None = None,
+        rows: Rows | None = None,
         where: str,
     ) -> Problem:
         """Check and convert.
+
+        Equal weights with bounds that are whole numbers of them are the problem without weights, in that unit.
 
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.
@@ -138,23 +203,28 @@ class Problem:
         if chunks is None:
             _refuse_infinite(matrix, mask, where)
         positions = np.minimum(_whole(capacity, n, where, "capacity"), m)
-        floor = _whole(min_exposure, m, where, "min_exposure")
-        cap = np.full(m, n, np.int64)
+        if rows is not None:
+            rows.refuse_unfit(n, m, where)
+        weights, unit = None, 1.0
+        if position_weights is not None or rows is not None:
+            weights = _weights(position_weights, int(positions.max(initial=0)), where)
+            asked = _amounts(min_exposure, m, where, "min_exposure")
+            limits = None if max_exposure is None else _amounts(max_exposure, m, where, "max_exposure")
+            if rows is None and _in_units(weights, asked, limits):
+                unit, weights = float(weights[0]), None
+                min_exposure = np.rint(asked / unit)
+                max_exposure = None if limits is None else np.rint(limits / unit)
+        floor = _bound(min_exposure, m, where, "min_exposure", weights)
+        most = n if weights is None else n * weights[0]
+        cap = np.full(m, most, floor.dtype)
         if max_exposure is not None:
-            limit = _whole(max_exposure, m, where, "max_exposure")
+            limit = _bound(max_exposure, m, where, "max_exposure", weights)
             above = np.flatnonzero(floor > limit)
             if len(above):
                 item = int(above[0])
                 raise ConfigError(
                     f"{where}: item {item} has min_exposure {floor[item]} above its max_exposure {limit[item]}"
                 )
-            cap = np.minimum(limit, n)
-        price = np.full(m, np.inf)
-        if cost is not None:
-            asked = as_array(cost).astype(np.float64)
-            if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != m) or not (asked >= 0).all():
-                raise ConfigError(
-                    f"{where}: cost is {cost!r}; allowed: a number of at least 0, or one per item ({m},)"
-                )
-            price = np.array(np.broadcast_to(asked, (m,)))
-        return cls(matrix, mask, positions, floor, cap, price, chunks)
+            cap = np.minimum(limit, most)
+        price = _cost(cost, m, where)
+        return cls(matrix, mask, positions, floor, cap, price, chunks, weights, unit, rows)

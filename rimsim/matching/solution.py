@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,19 +25,33 @@ class DualSolution:
     user_price: NDArray[np.float64]
     """(n,) u: what one more position of the user would be worth, at least 0."""
     slates: NDArray[np.int64]
-    """(n, k) items in descending order of s − v; −1 for an empty position."""
+    """(n, k) items in descending order of s − v, up to near ties where positions weigh differently; −1 for an empty
+    position."""
     primal: float
     """V = Σ scores − cost · shortfall of these slates."""
     dual: float
     """D at these prices: no slates are worth more."""
     gap: float
     """(dual − primal) / |dual|."""
-    shortfall: int
-    """Σ (b − E)₊ in exposures; 0 unless ``cost`` was given."""
-    exposure: NDArray[np.int64]
-    """(M,) exposures, E."""
+    shortfall: float
+    """Σ (b − E)₊ over items and rows, a whole number of exposures without weights; 0 unless ``cost`` was given."""
+    exposure: NDArray[np.int64] | NDArray[np.float64]
+    """(M,) exposures, E: whole numbers without weights, float64 with them."""
     resolution: float
-    """ε of the last phase: values s − v closer than this were tied to the solver."""
+    """ε, or τ, of the last phase: values s − v closer than this were tied to the solver."""
+    row_price: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """(G,) prices of ``rows``; rank by s − v − Σ of those that hold the item and are active for the user."""
+
+    def in_units(self, unit: float) -> DualSolution:
+        """The same slates where a position counts so much: prices are per unit of exposure and stay."""
+        return replace(
+            self,
+            user_price=self.user_price * unit,
+            primal=self.primal * unit,
+            dual=self.dual * unit,
+            shortfall=self.shortfall * unit,
+            exposure=self.exposure.astype(np.float64) * unit,
+        )
 
 
 def packed(pairs: Pairs, state: State, end: End) -> DualSolution:

@@ -1,0 +1,328 @@
+"""Positions that count differently: prices, slates and certificates against a linear programme (SciPy's HiGHS)."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.optimize import linprog
+
+from rimsim.errors import ConfigError, InfeasibleError
+from rimsim.matching import certificate, ordered_by, solve_dual
+
+INSTANCES = 200
+
+
+def weights_of(draw, k):
+    """Weights that fall by a factor, linearly, in steps, or at random; multiples of 2⁻²⁰."""
+    kind = draw.integers(4)
+    if kind == 0:
+        weights = draw.uniform(0.4, 0.95) ** np.arange(k)
+    elif kind == 1:
+        weights = 1.0 - np.arange(k) / (k + 1)
+    elif kind == 2:
+        weights = np.where(np.arange(k) < (k + 1) // 2, 1.0, 0.5)
+    else:
+        weights = np.sort(draw.random(k) + 0.1)[::-1]
+    return np.round(weights * 2**20) / 2**20
+
+
+def random_problem(seed):
+    """One small problem; the seed chooses sizes, kinds of scores, weights, bounds, masks and costs.
+
+    Hard floors and caps are those of some slates, less (more) a little, so that whole slates can keep them.
+    """
+    draw = np.random.default_rng(seed)
+    n, m = int(draw.integers(2, 14)), int(draw.integers(2, 10))
+    kind = seed % 6
+    if kind == 0:
+        scores = draw.random((n, m))
+    elif kind == 1:
+        scores = draw.integers(0, 3, (n, m)).astype(float)
+    elif kind == 2:
+        scores = np.full((n, m), 0.5)
+    elif kind == 3:
+        scores = np.exp(2 * draw.standard_normal((n, 1)) + 2 * draw.standard_normal(m))
+    elif kind == 4:
+        scores = np.repeat(draw.random((1, m)), n, axis=0)
+    else:
+        scores = draw.standard_normal((n, m))
+    k = int(draw.integers(1, min(m, 5) + 1))
+    capacity = draw.integers(0, k + 1, n) if draw.random() < 0.4 else np.full(n, k)
+    admissible = draw.random((n, m)) < 0.75 if draw.random() < 0.5 else None
+    weights = weights_of(draw, k)
+    planted = np.zeros(m)
+    for x in range(n):
+        allowed = np.arange(m) if admissible is None else np.flatnonzero(admissible[x])
+        shown = draw.permutation(allowed)[: capacity[x]]
+        planted[shown] += weights[: len(shown)]
+    hard = draw.random() < 0.5
+    floor = planted * draw.uniform(0.3, 0.9) if hard else draw.random(m) * n * weights.sum() / m * 1.5
+    floor *= draw.random(m) < 0.8
+    cap = np.maximum(planted, floor) * draw.uniform(1.0, 1.5) if draw.random() < 0.4 else None
+    cost = None if hard else float(draw.random() * 2 * np.abs(scores).max())
+    return scores, capacity, weights, floor, cap, admissible, cost
+
+
+def relaxed(scores, capacity, weights, floor, cap, admissible, cost, rows=None):
+    """The optimum by HiGHS over fractions x[u, y, r] of item y at position r of user u; None if infeasible."""
+    (n, m), k = scores.shape, len(weights)
+    u, y, r = (index.ravel() for index in np.indices((n, m, k)))
+    column = np.arange(n * m * k)
+
+    def block(row, value, height):
+        return sparse.csr_matrix((value, (row, column)), shape=(height, len(column)))
+
+    ones = np.ones(len(column))
+    of_items = block(y, weights[r], m)
+    parts = [(block(u * m + y, ones, n * m), np.ones(n * m)), (block(u * k + r, ones, n * k), np.ones(n * k))]
+    lower = [(of_items, floor, np.full(m, np.inf if cost is None else cost))]
+    upper = [] if cap is None else [(of_items, cap)]
+    for g in range(0 if rows is None else len(rows.least)):
+        active = np.ones(n, bool) if rows.active is None else rows.active[:, g]
+        inside = np.isin(y, rows.item[rows.first[g] : rows.first[g + 1]]) & active[u]
+        line = sparse.csr_matrix((weights[r] * inside)[np.newaxis])
+        lower.append((line, rows.least[g : g + 1], rows.cost[g : g + 1]))
+        if rows.most[g] < np.inf:
+            upper.append((line, rows.most[g : g + 1]))
+    floors = sparse.vstack([line for line, _, _ in lower])
+    count = floors.shape[0]
+    costs = np.concatenate([charge for _, _, charge in lower])
+    matrix = sparse.vstack(
+        [sparse.hstack([line, sparse.csr_matrix((line.shape[0], count))]) for line, _ in parts + upper]
+        + [sparse.hstack([-floors, -sparse.eye(count)])]
+    )
+    right = np.concatenate([bound for _, bound in parts + upper] + [-bound for _, bound, _ in lower])
+    allowed = np.ones((n, m), bool) if admissible is None else admissible
+    most = (allowed[u, y] & (r < np.asarray(capacity)[u])).astype(float)
+    slack = np.isfinite(costs)
+    result = linprog(
+        -np.concatenate([scores[u, y] * weights[r], -np.where(slack, costs, 0.0)]),
+        A_ub=matrix.tocsr(),
+        b_ub=right,
+        bounds=np.column_stack(
+            [np.zeros(len(most) + count), np.concatenate([most, np.where(slack, np.inf, 0.0)])]
+        ),
+        method="highs",
+    )
+    return -result.fun if result.status == 0 else None
+
+
+@pytest.mark.parametrize("seed", range(INSTANCES))
+def test_between_slates_and_linear_programme(seed):
+    """V ≤ optimum ≤ D, D is within 10⁻³ of the optimum, the gap is the certificate's, and bounds hold."""
+    scores, capacity, weights, floor, cap, admissible, cost = random_problem(seed)
+    best = relaxed(scores, capacity, weights, floor, cap, admissible, cost)
+    found = solve_dual(
+        scores,
+        capacity,
+        floor,
+        cap,
+        admissible=admissible,
+        cost=cost,
+        position_weights=weights,
+        tol=1e-4,
+    )
+    scale = max(1.0, abs(best))
+    assert found.primal <= best + 1e-8 * scale
+    assert best - 1e-8 * scale <= found.dual <= best + 1e-3 * scale
+    proof = certificate(
+        scores,
+        found.slates,
+        capacity,
+        floor,
+        found.item_price,
+        cost,
+        max_exposure=cap,
+        admissible=admissible,
+        position_weights=weights,
+    )
+    assert proof.value == pytest.approx(found.primal, abs=1e-9 * scale)
+    assert proof.bound == pytest.approx(found.dual, abs=1e-9 * scale)
+    assert proof.gap == pytest.approx(found.gap, abs=1e-8)
+    assert proof.excess == 0
+    assert np.array_equal(proof.exposure, found.exposure)
+    assert proof.shortfall == pytest.approx(found.shortfall, abs=1e-12)
+    assert cost is not None or proof.shortfall == 0
+
+
+def market(seed=0, n=150, m=60):
+    """Skewed scores of float32, a mask, and a cost of twice the median fifth score."""
+    draw = np.random.default_rng(seed)
+    logit = 0.3 * draw.standard_normal((n, 8)) @ draw.standard_normal((8, m)) + 2 * draw.standard_normal(m)
+    marks = np.exp(logit)
+    scores = (np.exp(draw.standard_normal((n, 1))) * marks / marks.sum(axis=1, keepdims=True)).astype(
+        np.float32
+    )
+    return (
+        scores,
+        draw.random((n, m)) < 0.85,
+        2.0 * float(np.median(np.partition(scores, m - 5, axis=1)[:, m - 5])),
+    )
+
+
+def decay(gamma, k):
+    """γ^(r−1) in multiples of 2⁻²⁰."""
+    return np.round(gamma ** np.arange(k) * 2**20) / 2**20
+
+
+@pytest.mark.parametrize("cost", [True, False])
+def test_gap_is_small_where_there_are_many_states(cost):
+    """With some hundred states whole slates come within the tolerance, or near it where floors are hard."""
+    scores, mask, price = market(n=400)
+    weights, price = decay(0.85, 5), price if cost else None
+    floor = 0.5 * 400 * weights.sum() / 60
+    found = solve_dual(scores, 5, floor, admissible=mask, cost=price, position_weights=weights)
+    assert found.gap <= (1e-3 if cost else 0.02)
+    assert (np.diff(np.sort(found.slates, axis=1), axis=1) != 0).all()
+    assert mask[np.arange(400)[:, None], found.slates].all()
+    assert cost or found.exposure.min() >= floor
+
+
+def test_warm_start_from_the_solution_stops_at_once():
+    """The prices that were found are enough: no Newton step is made, and D and the slates are the same."""
+    scores, mask, price = market(n=300)
+    weights = decay(0.9, 5)
+    floor = 0.6 * 300 * weights.sum() / 60
+    cold = solve_dual(scores, 5, floor, admissible=mask, cost=price, position_weights=weights)
+    assert cold.gap <= 1e-3
+    warm = solve_dual(
+        scores, 5, floor, admissible=mask, cost=price, position_weights=weights, prices=cold.item_price
+    )
+    assert warm.item_price.tobytes() == cold.item_price.tobytes()
+    assert warm.dual == cold.dual
+    assert warm.gap <= 1e-3
+
+
+def test_same_call_same_bytes():
+    """The solver is deterministic."""
+    scores, mask, price = market()
+    one, two = (
+        solve_dual(scores, 4, 3.3, 9.9, admissible=mask, cost=price, position_weights=decay(0.8, 4))
+        for _ in range(2)
+    )
+    assert one.item_price.tobytes() == two.item_price.tobytes()
+    assert one.slates.tobytes() == two.slates.tobytes()
+
+
+def test_identical_rows_are_spread():
+    """Clones are one state; hard floors are met, and slates differ among them."""
+    scores = np.repeat(market()[0][:1], 300, axis=0)
+    found = solve_dual(scores, 5, 10.0, position_weights=decay(0.9, 5))
+    assert found.exposure.min() >= 10.0
+    assert len(np.unique(found.slates, axis=0)) > 10
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.5, 0.3])
+@pytest.mark.parametrize("hard", [True, False])
+def test_equal_weights_are_the_problem_without(unit, hard):
+    """Equal weights give the slates and prices of none to the bit, and value and exposure in that unit."""
+    scores, mask, price = market(3)
+    floor, price = np.arange(60) % 9, None if hard else price
+    plain = solve_dual(scores, 5, floor, 40, admissible=mask, cost=price)
+    equal = solve_dual(
+        scores,
+        5,
+        unit * floor,
+        unit * 40,
+        admissible=mask,
+        cost=price,
+        position_weights=np.full(5, unit),
+    )
+    assert plain.slates.tobytes() == equal.slates.tobytes()
+    assert plain.item_price.tobytes() == equal.item_price.tobytes()
+    assert (equal.primal, equal.dual, equal.gap) == (unit * plain.primal, unit * plain.dual, plain.gap)
+    assert np.array_equal(equal.exposure, unit * plain.exposure)
+    assert (plain.exposure.dtype, equal.exposure.dtype == np.float64) == (np.int64, unit != 1.0)
+    one, two = (
+        certificate(
+            scores,
+            plain.slates,
+            5,
+            u * floor,
+            plain.item_price,
+            price,
+            max_exposure=u * 40,
+            admissible=mask,
+            position_weights=w,
+        )
+        for u, w in ((1, None), (unit, np.full(5, unit)))
+    )
+    assert (two.value, two.bound, two.gap) == (unit * one.value, unit * one.bound, one.gap)
+    assert (two.shortfall, two.items_met) == (unit * one.shortfall, one.items_met)
+
+
+def test_bounds_that_are_no_whole_positions_are_met_all_the_same():
+    """Equal weights with a floor of two positions and a half ask for three positions where it is hard."""
+    found = solve_dual(np.ones((40, 8)), 2, 2.5, position_weights=[1.0, 1.0])
+    assert found.exposure.min() >= 3
+
+
+def brute_force(scores, k, weights, floor, cost):
+    """The best V over all slates of all users, and the exposures of every choice."""
+    n, m = scores.shape
+    slates = [s for size in range(k + 1) for s in itertools.permutations(range(m), size)]
+    best = -np.inf
+    for rows in itertools.product(slates, repeat=n):
+        exposure, value = np.zeros(m), 0.0
+        for x, slate in enumerate(rows):
+            for r, y in enumerate(slate):
+                exposure[y] += weights[r]
+                value += weights[r] * scores[x, y]
+        best = max(best, value - float(cost * np.maximum(floor - exposure, 0).sum()))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_tiny_ones_against_all_slates(seed):
+    """Three users, three items: V is at most the best of all slates, and near it; D is at least that."""
+    draw = np.random.default_rng(seed)
+    scores, weights = draw.random((3, 3)), decay(0.6, 2)
+    floor, cost = draw.random(3) * 1.5, 0.7
+    best = brute_force(scores, 2, weights, floor, cost)
+    found = solve_dual(scores, 2, floor, cost=cost, position_weights=weights, tol=1e-6)
+    proof = certificate(scores, found.slates, 2, floor, found.item_price, cost, position_weights=weights)
+    assert 0.9 * best <= proof.value <= best + 1e-12
+    assert proof.bound >= best - 1e-12
+
+
+def test_certificate_by_hand():
+    """Scores, exposures and the top sum all count the weight of the position."""
+    scores = np.array([[3.0, 1.0], [2.0, 1.5]])
+    proof = certificate(
+        scores, [[0, 1], [1, 0]], 2, [0.0, 1.75], [0.0, -0.75], 1.0, position_weights=[1.0, 0.5]
+    )
+    assert proof.score == 3.0 + 0.5 + 1.5 + 1.0
+    assert proof.exposure.tolist() == [1.5, 1.5]
+    assert (proof.shortfall, proof.value) == (0.25, 5.75)
+    assert proof.bound == (3.0 + 0.875) + (2.25 + 1.0) - 0.75 * 1.75
+
+
+def test_floors_beyond_reach_are_named():
+    """Three items that only two users may see cannot have more than those users can give."""
+    mask = np.ones((6, 5), bool)
+    mask[2:, :3] = False
+    with pytest.raises(InfeasibleError, match="ask for") as caught:
+        solve_dual(np.ones((6, 5)), 2, [1.2, 1.2, 1.2, 0, 0], admissible=mask, position_weights=[1.0, 0.5])
+    assert caught.value.items == (0, 1, 2)
+    assert caught.value.shortfall == pytest.approx(0.6)
+    with pytest.raises(InfeasibleError, match="ask for"):
+        solve_dual(np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [([1.0], "capacity is 2"), ([0.5, 1.0], "rise"), ([1.0, 0.0], "positive"), ([[1.0]], "positive")],
+)
+def test_weights_that_do_not_fit(weights, message):
+    """Weights are positive, do not rise, and cover every position."""
+    with pytest.raises(ConfigError, match=message):
+        solve_dual(np.ones((3, 4)), 2, 0.5, position_weights=weights)
+
+
+def test_order_of_scores():
+    """Slates in order of their scores: ties as they came, empty positions last."""
+    scores = np.array([[0.1, 0.9, 0.5, 0.5], [0.4, 0.3, 0.2, 0.1]])
+    assert ordered_by([[3, 0, 2, 1], [3, -1, 0, -1]], scores).tolist() == [[1, 3, 2, 0], [0, 3, -1, -1]]
