@@ -9,6 +9,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import wrappers
 
 from rimsim.envs import MarketEnv
 
@@ -64,3 +65,26 @@ def test_the_zero_bonus_shows_what_relevance_shows(names):
     none = np.full(priced.action_space.shape, -1.0, np.float32)
     shown = priced.action(none)
     assert shown.tolist() == np.argsort(-observation["relevance"], kind="stable")[:10].tolist()
+
+
+def test_positions_left_empty_on_purpose_are_not_counted(names):
+    """As the page says, a −1 leaves its position empty without being counted; repeated items are counted."""
+    env = names["env"]
+    env.reset(seed=0)
+    for slate, emptied in ((np.full(10, -1), 0), (np.zeros(10, np.int64), 9)):
+        assert env.step(slate)[4]["market"]["emptied"] == emptied
+        assert (env.unwrapped.feedback.slates == -1).sum() == max(emptied, -10 * slate[0])
+
+
+def test_the_ways_of_normalising_that_the_page_advises_run(names):
+    """Gymnasium's own normalisation runs over flattened observations, of one market and of several."""
+    made = {"scenario": "closed-loop", "rounds": 2, "settings": names["small"]}
+    one = wrappers.NormalizeObservation(wrappers.FlattenObservation(gymnasium.make("RIMMarket-v0", **made)))
+    several = wrappers.vector.NormalizeObservation(
+        wrappers.vector.FlattenObservation(gymnasium.make_vec("RIMMarket-v0", num_envs=2, **made))
+    )
+    for market in (one, several):
+        first = market.reset(seed=0)[0]
+        following = market.step(market.action_space.sample())[0]
+        assert first.shape == following.shape == market.observation_space.shape
+        assert np.isfinite(following).all()
