@@ -10,6 +10,7 @@
     │   └── ArmsError        arms of a run that failed, one line an arm
     ├── MeasureError         a measure that raised, or returned something that is no number
     └── RunFolderError       a run folder that is missing, foreign, in use or damaged
+        └── MissingTableError   a table that a run folder does not have, or not yet
 
 All are built from positional arguments alone, because SimPy rebuilds the exception of a failed process as
 ``type(error)(*error.args)``.
@@ -32,6 +33,7 @@ __all__ = [
     "InfeasibleError",
     "MarketError",
     "MeasureError",
+    "MissingTableError",
     "ModelError",
     "RimsimError",
     "RunFolderError",
@@ -104,6 +106,10 @@ class MeasureError(RimsimError):
 
 class RunFolderError(RimsimError):
     """A run folder that is missing, foreign, in use by another process or damaged."""
+
+
+class MissingTableError(RunFolderError):
+    """A table that a run folder does not have: it is not finished, or makes no such table."""
 
 
 _REASONS = {

@@ -148,7 +148,10 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, plain, whole, number, 
         status = _in_child(lambda to=folder, p=point: os._exit(_status(lambda: command(to), p, number)))
         where = f"call {point} of {calls}"
         assert status == 130, where
-        assert "--resume" in capfd.readouterr().err
+        told = capfd.readouterr().err
+        unfinished = (folder / "config.yaml").exists() and (folder / "state").exists()
+        goes_on = f"; finished rounds are in {folder}; to go on: rimsim compare --resume --out {folder}"
+        assert told == f"rimsim: interrupted{goes_on if unfinished else ''}\n", where
         assert not _drafts(folder), where
         _check(folder, whole, where, batch_size=7)
 

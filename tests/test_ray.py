@@ -371,7 +371,7 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     _, told = run.communicate(timeout=60)
     assert run.returncode == 130
     assert told == (
-        "rimsim: interrupted; finished rounds are in the run folder, and compare --resume --out RUN goes on\n"
+        "rimsim: interrupted; finished rounds are in run; to go on: rimsim compare --resume --out run\n"
     )
     assert len(started) > 2
     while any(Path(f"/proc/{process}").exists() for process in started) and time.monotonic() < deadline:

@@ -12,7 +12,7 @@ import torch
 
 from rimsim.config import to_plain
 from rimsim.data import load_log, require_usable
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError
 from rimsim.intensity.cache import log_digest
 from rimsim.scenarios.backtesting.config import BacktestConfig, backtest_from
 from rimsim.scenarios.backtesting.events import write_events
@@ -27,7 +27,7 @@ from rimsim.scenarios.backtesting.tasks import (
     user_recommendation,
 )
 from rimsim.scenarios.store.load_report import load_facts, load_text
-from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, versions
+from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, require_free, versions
 from rimsim.scenarios.store.write import write_table, write_yaml
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def backtest(
     for split in splits:
         _sizes(split, config)
     folder = folder_for(out, "backtest")
-    if (folder / CONFIG).exists():
-        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder")
+    require_free(folder)
     about = {seed: _about(split, config) for seed, split in zip(config.seeds, splits, strict=True)}
     described = {
         "command": command or "rimsim.scenarios.backtest",

@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # such as a full disk
         where = f"{error.filename}: " if error.filename else ""
         return _refused(f"{where}{reason(error)}; what was finished is kept")
-    except KeyboardInterrupt:
-        _refused("interrupted; finished rounds are in the run folder, and compare --resume --out RUN goes on")
+    except KeyboardInterrupt as stop:
+        _refused(f"interrupted; {stop}" if str(stop) else "interrupted")
         return 130
     return 0
 

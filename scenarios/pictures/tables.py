@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim import measures
-from rimsim.errors import RunFolderError
+from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES
 from rimsim.scenarios.store.run_folder import FROZEN, Run
 from rimsim.scenarios.store.status import shown_rounds, status_of
@@ -87,11 +87,11 @@ def picture_tables(run: Run) -> PictureTables:
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
     ledger = prices = reliability = None
-    with suppress(RunFolderError):
+    with suppress(MissingTableError):
         ledger = shown(run.ledger)
-    with suppress(RunFolderError):
+    with suppress(MissingTableError):
         prices = shown(run.prices)
-    with suppress(RunFolderError):  # a run of an earlier version
+    with suppress(MissingTableError):  # a run of an earlier version
         reliability = shown(run.reliability)
     promised = {campaign.name for campaign in run.scenario.exposure.campaigns}
     campaigns = None if run.promises is None else shown(run.promises)

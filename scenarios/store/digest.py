@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.errors import RunFolderError
+from rimsim.errors import MissingTableError
 from rimsim.scenarios.store.points import runs_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def digest(run: Run) -> str:
     """A digest of the tables of a comparison, back-test or validation, or of all points of a sweep.
 
     Raises:
-        RunFolderError: If a table is missing.
+        MissingTableError: If a table is missing.
     """
     whole = hashlib.sha256()
     if run.kind == "sweep":
@@ -66,7 +66,7 @@ def _content(run: Run) -> dict[str, bytes]:
     for name, columns in _ORDER.items():
         try:
             table: pd.DataFrame | None = getattr(run, name)
-        except RunFolderError:
+        except MissingTableError:
             if name not in _OPTIONAL:
                 raise
             continue

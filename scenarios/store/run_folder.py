@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from rimsim import __version__
 from rimsim.config import ScenarioConfig, scenario_from
-from rimsim.errors import ConfigError, RunFolderError, reason
+from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason
 from rimsim.files import remove_drafts
 from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.store.write import disk_errors
@@ -41,7 +41,10 @@ __all__ = [
     "load_run",
     "locked",
     "part_name",
+    "read_table",
     "repeat_command",
+    "require_free",
+    "resume_command",
     "versions",
 ]
 
@@ -56,6 +59,8 @@ CATALOGUE = "catalogue.parquet"
 FROZEN = "-frozen"
 """Ends the name of an arm whose model is not retrained."""
 _LOCK = ".lock"
+_FIRST = {_LOCK, STATES, CATALOGUE, "points"}
+"""What a run that was killed before its config was written may have left."""
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest or validate made"
 Kind: TypeAlias = Literal["comparison", "sweep", "backtest", "validation"]
 _WORDS: dict[Kind, tuple[str, str]] = {
@@ -88,13 +93,34 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
         usual: Its name begins so; the time follows.
 
     Raises:
-        ConfigError: If it is no path.
+        ConfigError: If it is no path; an empty text would be the current folder.
     """
     if out is None:
         return Path("runs") / f"{usual}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not isinstance(out, str | os.PathLike):
+    if not isinstance(out, str | os.PathLike) or not os.fspath(out):
         raise ConfigError(f"out: {out!r} is no path; allowed: a path, as text or pathlib.Path")
     return Path(out)
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder for a new run that holds one, or files that are no run's.
+
+    Raises:
+        RunFolderError: If it does; it says how a run that is there is gone on with.
+    """
+    if (folder / CONFIG).exists():
+        held = load_run(folder)
+        command = resume_command(held)
+        onward = "" if command is None else f", or to go on with it: {command}"
+        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder{onward}")
+    if not folder.is_dir():
+        return
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
+    foreign = [name for name in foreign if not name.startswith(".draft")]
+    if foreign:
+        raise RunFolderError(
+            f"{folder}: holds {foreign[0]!r}, which is no run's; allowed: an empty or new folder"
+        )
 
 
 @contextmanager
@@ -138,7 +164,13 @@ class Run:
         path = self.folder / CONFIG
         if not path.is_file():
             raise RunFolderError(f"{self.folder}: no {CONFIG}; {_MADE}")
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            said = getattr(error, "problem", None) or error
+            raise RunFolderError(
+                f"{path}: cannot be read ({said}); allowed: the file as the run left it"
+            ) from None
         if not isinstance(config, dict):
             raise RunFolderError(f"{path}: holds a {type(config).__name__}; allowed: a mapping")
         return config
@@ -288,19 +320,33 @@ class Run:
         """A table, or its parts one below the other while it is not joined."""
         whole, parts = self.folder / f"{name}.parquet", f"{name}/*.parquet"
         if whole.is_file():
-            return pd.read_parquet(whole)
+            return read_table(whole)
         written = sorted(
             path for path in self.folder.glob(parts) if not path.name.startswith(".")
         )  # no drafts
-        tables = [pd.read_parquet(path) for path in written]
+        tables = [read_table(path) for path in written]
         if not tables:
-            raise RunFolderError(
+            raise MissingTableError(
                 f"{self.folder}: holds neither {whole.name} nor {parts}; it is not finished, or makes no such table"
             )
         for table in tables:
             if "agent" in table:
                 table["agent"] = table["agent"].astype(str)
         return pd.concat(tables, ignore_index=True)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A Parquet table of a run folder.
+
+    Raises:
+        RunFolderError: If the file is damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are either
+        raise RunFolderError(
+            f"{path}: cannot be read as a table ({' '.join(str(error).split())}); allowed: the file as the run left it"
+        ) from None
 
 
 def load_run(path: str | Path, kind: Kind | None = None) -> Run:
@@ -324,6 +370,13 @@ def load_run(path: str | Path, kind: Kind | None = None) -> Run:
         )
     _ = run.config
     return run
+
+
+def resume_command(run: Run) -> str | None:
+    """The command that goes on with a run; None for a back-test or a validation, which are begun anew."""
+    if run.kind not in {"comparison", "sweep"}:
+        return None
+    return f"rimsim {_WORDS[run.kind][1]} --resume --out {shlex.quote(str(run.folder))}"
 
 
 def repeat_command(run: Run) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rimsim.scenarios.pictures.loop import draw_pictures
-from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run
+from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run, read_table
 from rimsim.scenarios.store.write import write_table, write_text
 from rimsim.tracking import write_summary
 
@@ -70,7 +70,7 @@ def _keep(arm: Arm, error: RimsimError) -> None:
 
 def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     """Join the arms' tables, sorted so that equal runs have equal tables, and draw."""
-    tables = [pd.read_parquet(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
+    tables = [read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
     rounds = pd.concat(tables, ignore_index=True)
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")

@@ -23,7 +23,7 @@ from rimsim.measures import (
     predicted_consumption,
     reliability,
 )
-from rimsim.scenarios.store.run_folder import FAILURES
+from rimsim.scenarios.store.run_folder import FAILURES, read_table
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
@@ -124,7 +124,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     if (left := latest(folder, part, market.world.release)) is not None:
         market.load_state(left.market)
         first, adoption, served, bound_price = left.first, left.adoption, left.served, left.bound_price
-        before = pd.read_parquet(folder / "rounds" / f"{part}.parquet")
+        before = read_table(folder / "rounds" / f"{part}.parquet")
         figures = [before[before["round"] == number] for number in range(market.round)]
         report(served)
     with Tracker(

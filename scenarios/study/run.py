@@ -5,6 +5,7 @@ A comparison is a sweep of one point, which lies in the run folder itself.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from rimsim.config import to_plain
 from rimsim.durations import duration_seconds
-from rimsim.errors import ArmsError, RunFolderError
+from rimsim.errors import ArmsError
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import check_promises, own_places
@@ -31,6 +32,8 @@ from rimsim.scenarios.store.run_folder import (
     Run,
     load_run,
     locked,
+    require_free,
+    resume_command,
     versions,
 )
 from rimsim.scenarios.store.status import is_finished
@@ -43,6 +46,7 @@ from rimsim.scenarios.study.plan import Plan, Study, study_of
 from rimsim.scenarios.validating.kept import agreement_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.console import Console
@@ -70,8 +74,8 @@ def run(study: Study, command: str, execution: Execution) -> Run:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.seeds[0])
     print_notes([plan.point.config for plan in study.plans], execution.console, agents=study.plans[0].agents)
-    with executor(execution) as run_jobs, locked(study.folder):
-        _require_free(study.folder)
+    with executor(execution) as run_jobs, locked(study.folder), _resumable(study.folder):
+        require_free(study.folder)
         for plan in study.plans:
             begin(plan, command)
         if study.grid:
@@ -116,8 +120,24 @@ def resume(
         return begun
     for plan in left:
         require_unchanged(load_run(plan.point.folder))
-    with executor(execution) as run_jobs, locked(begun.folder):
+    with executor(execution) as run_jobs, locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Let an interruption say where the finished rounds are, and how they are gone on with.
+
+    Raises:
+        KeyboardInterrupt: If one came.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (folder / CONFIG).is_file():
+            raise
+        command = resume_command(load_run(folder))
+        raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
 
 
 def begin(plan: Plan, command: str) -> None:
@@ -127,7 +147,7 @@ def begin(plan: Plan, command: str) -> None:
         RunFolderError: If the folder holds a run.
     """
     folder, config = plan.point.folder, plan.point.config
-    _require_free(folder)
+    require_free(folder)
     world = build_world(config)
     described = _described(plan, command, config) | {
         "truth": None if world.truth is None else asdict(world.truth.report),
@@ -153,11 +173,6 @@ def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
         slate=config.slate,
         position_decay=consumer.position_decay,
     )
-
-
-def _require_free(folder: Path) -> None:
-    if (folder / CONFIG).exists():
-        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder, or to resume it")
 
 
 def _described(plan: Plan, command: str, config: ScenarioConfig) -> dict[str, object]:

@@ -11,7 +11,7 @@ import torch
 from rimsim.config import to_plain
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError
 from rimsim.files import draft_content
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.device import resolved
@@ -20,7 +20,7 @@ from rimsim.loading import own_code
 from rimsim.market.build import kept_truth
 from rimsim.measures import agreement
 from rimsim.scenarios.store.load_report import load_facts, load_text
-from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, versions
+from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, require_free, versions
 from rimsim.scenarios.store.write import write_table, write_text, write_yaml
 from rimsim.scenarios.validating.checks import check_rows, serving_ground
 from rimsim.scenarios.validating.config import AUTO, RANDOM, ValidateConfig, validate_from
@@ -155,8 +155,7 @@ def validate(
     gap = config.data.session_gap
     cuts = [make_cut(log, draw, gap=gap, after=config.after) for draw in range(config.draws)]
     folder = folder_for(out, "validate")
-    if (folder / CONFIG).exists():
-        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder")
+    require_free(folder)
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
     with locked(folder), draft_content(folder, CONFIG) as draft, own_code(config.chosen):
         _write(draft, config, log, cuts, answers, command or "rimsim.scenarios.validate", show)

@@ -1,0 +1,75 @@
+"""Run folders that cannot be taken for a new run, or that are damaged, are told in one line."""
+
+from __future__ import annotations
+
+import pytest
+from small_markets import small_scenario
+
+from rimsim.errors import ConfigError, RunFolderError
+from rimsim.scenarios import compare
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.store.run_folder import folder_for, require_free
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run of one agent and one round."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    compare(small_scenario(), ("relevance",), 1, 1, frozen=(), out=folder, workers=1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("damaged", "options"),
+    [
+        ("ledger/relevance-0-000.parquet", []),
+        ("ledger/relevance-0-000.parquet", ["--digest"]),
+        ("rounds.parquet", ["--markdown"]),
+        ("catalogue.parquet", []),
+        ("config.yaml", []),
+    ],
+)
+def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
+    """A table or config that is cut off or overwritten ends the report with one line that names the file."""
+    path = run / damaged
+    whole = path.read_bytes()
+    for content in (whole[:-9] if path.suffix == ".parquet" else b"a: [", b"\x00\xff"):
+        path.write_bytes(content)
+        status = main(["report", str(run), *options])
+        path.write_bytes(whole)
+        assert status == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"rimsim: {path}: cannot be read")
+
+
+def test_an_empty_path_is_no_folder_of_a_run(tmp_path, monkeypatch, capsys):
+    """A variable of the shell that is not set does not put the run among the files of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="out: '' is no path"):
+        folder_for("", "usual")
+    with pytest.raises(SystemExit):
+        main(["compare", "--out", ""])
+    assert "--out: ''; allowed: a path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_files_of_others_is_refused(tmp_path):
+    """A run goes into a folder of its own, which may hold what a run left that was killed at its very beginning."""
+    for name in (".lock", "catalogue.parquet", ".draft-12ab"):
+        (tmp_path / name).touch()
+    (tmp_path / "state").mkdir()
+    require_free(tmp_path)
+    require_free(tmp_path / "new")
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(
+        RunFolderError, match=r"holds 'thesis.tex', which is no run's; allowed: an empty or new"
+    ):
+        compare(small_scenario(), ("random",), 1, 1, frozen=(), out=tmp_path, workers=1)
+
+
+def test_a_folder_that_holds_a_run_says_how_to_go_on_with_it(run):
+    """The command that resumes the run that is there stands in the message."""
+    with pytest.raises(
+        RunFolderError, match=rf"already holds a run; .*: rimsim compare --resume --out {run}$"
+    ):
+        require_free(run)
