@@ -1,9 +1,9 @@
 """Agents: what decides which slate answers an arrival; one file each.
 
 For an agent of one's own: ``top_k`` and ``price_slates`` rank a batch, ``solved_prices`` solves the prices of last
-round's states, ``joined_states`` and ``capacities`` take those states apart, ``Pacing`` and ``serve_with_feedback``
-move prices with delivery. Kernels for compiled loops of one's own are in :mod:`rimsim.agents.pacing` and
-:mod:`rimsim.matching`.
+round's states, ``joined_states`` and ``capacities`` take those states apart, ``Delivery`` serves
+arrivals with prices that follow delivery, which ``Pacing`` says how. Kernels for compiled loops of one's own are in
+:mod:`rimsim.agents.pacing` and :mod:`rimsim.matching`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rimsim.agents.hindsight import Hindsight
 from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
 from rimsim.agents.p_mmf import PMMF
-from rimsim.agents.pacing import Pacing, serve_with_feedback
+from rimsim.agents.pacing import Delivery, Pacing
 from rimsim.agents.popularity import Popularity
 from rimsim.agents.prices import States, capacities, joined_states, solved_prices
 from rimsim.agents.random import Random
@@ -36,6 +36,7 @@ __all__ = [
     "BUILT_IN",
     "PMMF",
     "Agent",
+    "Delivery",
     "EntropicDual",
     "Episode",
     "EpsilonGreedy",
@@ -61,7 +62,6 @@ __all__ = [
     "play_round",
     "price_slates",
     "rollout",
-    "serve_with_feedback",
     "solved_prices",
     "top_k",
 ]

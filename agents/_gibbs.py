@@ -51,6 +51,8 @@ def gibbs_law(
     chance: NDArray[np.float64],
     table: NDArray[np.float64],
     inclusion: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    counted: NDArray[np.float64],
 ) -> float:
     """Counts and inclusion probabilities of the law over k of A items, A > k.
 
@@ -60,6 +62,9 @@ def gibbs_law(
         chance: (A,) filled with p.
         table: (A + 1, k + 1) filled with S.
         inclusion: (A,) filled with the probability that each item is in the set.
+        weight: (k,) what each position counts, or none.
+        counted: (A,) filled with what each item counts in expectation where the set is shown in the order of the items,
+            if there are weights: an item stands at position j + 1 where j of those before it are in the set.
 
     Returns:
         log Σ_S exp(Σ_{y∈S} z_y).
@@ -85,6 +90,11 @@ def gibbs_law(
         both = 0.0
         for j in range(k):
             both += before[j] * table[i + 1, k - 1 - j]
+        if len(weight):
+            worth = 0.0
+            for j in range(k):
+                worth += weight[j] * before[j] * table[i + 1, k - 1 - j]
+            counted[i] = p * worth / table[0, k]
         inclusion[i] = min(p * both / table[0, k], 1.0)
         for j in range(k, 0, -1):
             before[j] = q * before[j] + p * before[j - 1]
@@ -128,7 +138,7 @@ def gibbs_draw(
         return best_items(value, row, items, best)
     z = value[allowed[:a]] / epsilon
     chance, inclusion, table = np.empty(a), np.empty(a), np.empty((a + 1, k + 1))
-    gibbs_law(z, k, chance, table, inclusion)
+    gibbs_law(z, k, chance, table, inclusion, np.empty(0), inclusion)
     drawn = np.full(m, -np.inf)
     stated = np.empty(m)
     left = k
@@ -156,6 +166,8 @@ def inclusion_sums(
     epsilon: float,
     mean: NDArray[np.float64],
     spread: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    counted: NDArray[np.float64],
 ) -> float:
     """Expected exposures of the Gibbs policy, and Σ π(1 − π), over some states.
 
@@ -167,14 +179,16 @@ def inclusion_sums(
         epsilon: ε.
         mean: (M,) filled with Σ π.
         spread: (M,) filled with Σ π(1 − π).
+        weight: (k,) what each position counts where slates stand in descending order of λ − v, or none.
+        counted: (M,) filled with what each item counts in expectation, if there are weights.
 
     Returns:
         Σ over the states of ε·log Σ_S exp(Σ_S (λ − v)/ε).
     """
     n, m = scores.shape
-    mean[:], spread[:] = 0.0, 0.0
+    mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0
     allowed = np.empty(m, np.int64)
-    chance, inclusion, z = np.empty(m), np.empty(m), np.empty(m)
+    chance, inclusion, z, worth = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
     table = np.empty((m + 1, max(capacity) + 1))
     total = 0.0
     for row in range(n):
@@ -187,12 +201,19 @@ def inclusion_sums(
                 allowed[a] = item
                 z[a] = (np.float64(scores[row, item]) - price[item]) / epsilon
                 a += 1
+        if len(weight):
+            order = np.argsort(-z[:a])
+            allowed[:a], z[:a] = allowed[:a][order], z[:a][order]
         if a <= k:
             mean[allowed[:a]] += 1.0
             total += epsilon * z[:a].sum()
+            if len(weight):
+                counted[allowed[:a]] += weight[:a]
             continue
-        total += epsilon * gibbs_law(z[:a], k, chance, table[: a + 1, : k + 1], inclusion)
+        total += epsilon * gibbs_law(z[:a], k, chance, table[: a + 1, : k + 1], inclusion, weight, worth)
         for i in range(a):
             mean[allowed[i]] += inclusion[i]
             spread[allowed[i]] += inclusion[i] * (1.0 - inclusion[i])
+            if len(weight):
+                counted[allowed[i]] += worth[i]
     return total

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents.prices import states_in_order
+from rimsim.agents.positions import Positions
+from rimsim.agents.prices import cost_of_missing, states_in_order
 from rimsim.errors import AgentError
 from rimsim.matching import solve_dual
+from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +44,8 @@ class Plan:
     """Slates for a whole round, with the prices that prove them."""
 
     slates: NDArray[np.int64]
-    """(N, k) in clock order, each in descending order of λ − v; −1 for an empty position."""
+    """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an
+    empty position."""
     price: NDArray[np.float64]
     """(M,) item prices v."""
 
@@ -63,20 +66,21 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
         AgentError: If the market does not know who arrives.
     """
     audience = audience_of(view, agent)
+    cost = cost_of_missing(view, audience)
     solution = solve_dual(
         audience.scores,
         audience.capacity,
-        view.required,
+        np.rint(view.required / mean_weight(view.position_weights)).astype(np.int64),
         admissible=audience.admissible,
-        cost=view.cost,
+        cost=cost,
         tol=tol,
         tie_seed=view.key,
     )
-    price = np.clip(solution.item_price, -view.cost, 0.0)
+    price = np.clip(solution.item_price, -cost, 0.0)
     rows = np.arange(len(solution.slates))[:, None]
-    worth = np.where(
-        solution.slates >= 0, audience.scores[rows, solution.slates] - price[solution.slates], -np.inf
-    )
+    score = np.where(solution.slates >= 0, audience.scores[rows, solution.slates], -np.inf)
+    by_intensity = Positions.of(view).by_intensity
+    worth = score if by_intensity else score - price[solution.slates]
     order = np.argsort(-worth, axis=1, kind="stable")
     slates = np.take_along_axis(solution.slates, order, 1).astype(np.int64)
     wide = np.full((len(slates), view.k), -1, np.int64)

@@ -11,9 +11,12 @@ from scipy import optimize
 
 from rimsim import rng
 from rimsim.agents._gibbs import gibbs_draw, inclusion_sums
+from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Pacing, Rows, fill_row, move_prices, rows_of, value_row
+from rimsim.agents.pacing import Pacing, move_prices
+from rimsim.agents.positions import Positions, put_by_intensity
 from rimsim.agents.prices import states_in_order
+from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import tie_rank
@@ -29,6 +32,7 @@ __all__ = ["EntropicDual", "entropic_prices"]
 _WARMING = 5  # scaling updates at a high temperature, and at the right one, before L-BFGS
 _HOT = 10.0  # the high temperature is a tenth of the cost
 _STEPS = 60  # L-BFGS iterations at most
+_PLACES = 4  # times that floors are told anew how high their items stand, where positions count unlike
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -44,16 +48,27 @@ class EntropicDual:
     position of a slate is worth. At .1, an item worth half a last position less than another is e⁵ = 150 times
     less likely in its place.
 
+    Slates stand in descending order of λ − v, or of λ where every position counts alike. Where positions count unlike,
+    a set's weighted exposure depends on that order: an item stands at position j + 1 if j items of larger λ − v are in
+    the set, and the same recursion, over items in that order, gives the probability of each position, hence the
+    expected exposure in the unit of the guarantee, exactly. The policy itself stays the one above, whose energy does
+    not know of positions.
+
     Prices are solved on last round's states for this very policy: they minimise the smoothed dual
     Σ_x ε·log Σ_S exp(Σ_S (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates
     move every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π
     the scaling step of Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb
-    (within 60 steps: enough at .1, not at a third of it, where feedback has the rest to do). Draws scatter about
+    (within 60 steps: enough at .1, not at a third of it, where feedback has the rest to do). Where positions count
+    unlike, the floors of this problem are the exposures that an item needs at the mean weight of the positions at which
+    it stands, which is computed anew at the prices found, up to four times; expected exposures are exact, the prices
+    are then no minimum of a dual. Draws scatter about
     expectations by some √b, so within the round prices follow delivery as in ``rim-feedback``:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0).
 
-    Propensities are those given the delivery so far. With a gain of 0 prices are frozen and rows may come in any order.
+    Prices stay in [−c, 0] also where requirements are hard: beyond it chances would vanish, and with them what can be
+    learnt from draws. Propensities are those given the delivery so far. With a gain of 0 prices are frozen and rows may
+    come in any order.
 
     Args:
         temperature: ε as a multiple of the median k-th largest λ.
@@ -86,16 +101,18 @@ class EntropicDual:
             gain=self.gain,
             closing=self.closing,
             cost=view.cost,
+            hard=False,
         )
+        self._positions, self._progress = Positions.of(view), Progress.of(view)
         self._slate = view.k
         self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
         self._exposure = view.exposure.astype(np.float64)
-        self._time = 0
+        self._served, self._gone = 0, 0.0
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
-        return self._pacing.price(self._time, self._exposure)
+        return self._pacing.price(self._gone, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Draw a slate for each row, in order, moving prices after each."""
@@ -105,15 +122,17 @@ class EntropicDual:
         _draw_rows(
             rows_of(arrivals, self._slate),
             self._draws,
-            self._time,
+            self._progress.gone(self._served, arrivals),
             tuple(self._pacing),
+            tuple(self._positions),
             self._epsilon,
             self._exposure,
             items,
             price,
             propensity,
         )
-        self._time += len(items)
+        self._served += len(items)
+        self._gone = self._progress.now(self._served, arrivals)
         return Slates(items, price=price, propensity=propensity)
 
     def _solved(self, view: RoundView) -> tuple[float, NDArray[np.float64]]:
@@ -131,11 +150,17 @@ class EntropicDual:
         n = min(self.states, n_past)
         sample = past.rows(np.floor((np.arange(n) + 0.5) * (n_past / n)).astype(np.int64))
         required = view.required.astype(np.float64) * (n / view.arrivals)
-        return epsilon, entropic_prices(sample, required, view.cost, epsilon, self.tol)
+        weight = np.ascontiguousarray(view.position_weights, np.float64)
+        return epsilon, entropic_prices(sample, required, view.cost, epsilon, self.tol, weight)
 
 
 def entropic_prices(
-    states: States, required: NDArray[np.float64], cost: float, epsilon: float, tol: float
+    states: States,
+    required: NDArray[np.float64],
+    cost: float,
+    epsilon: float,
+    tol: float,
+    weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Prices at which the Gibbs policy meets floors in expectation, as far as the box [−cost, 0] allows.
 
@@ -145,18 +170,45 @@ def entropic_prices(
         cost: c, width of the box.
         epsilon: ε.
         tol: Share of Σ required that may be missing at the end.
+        weight: (k,) what an exposure at each position counts, slates standing in descending order of λ − v; None: 1.
 
     Returns:
         (M,) prices v; 0 where nothing is required.
     """
+    if not (required > 0).any() or not cost > 0:
+        return -np.zeros(len(required))
+    if weight is None or weight[0] == weight[-1]:
+        floors = required if weight is None else required / weight[0]
+        return _minimum(states, floors, cost, epsilon, tol, None)
+    mean, spread, counted = np.zeros((3, len(required)))
+    floors, start = required / float(weight.mean()), None
+    for _ in range(_PLACES):
+        price = start = _minimum(states, floors, cost, epsilon, tol, start)
+        inclusion_sums(*states, price, epsilon, mean, spread, weight, counted)
+        missing = np.where(price > -cost, required - counted, 0.0).clip(0.0).sum()
+        wasted = np.where(price < 0, counted - required, 0.0).clip(0.0).sum()
+        if max(missing, wasted) <= tol * required.sum():
+            break
+        floors = np.minimum(floors * required / np.maximum(counted, 1e-9), float(len(states.scores)))
+    return price
+
+
+def _minimum(
+    states: States,
+    required: NDArray[np.float64],
+    cost: float,
+    epsilon: float,
+    tol: float,
+    start: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """(M,) prices at the minimum of the smoothed dual over the box [−cost, 0], for floors in whole exposures."""
     due = required > 0
-    price = -np.zeros(len(required))
-    if not due.any() or not cost > 0:
-        return price
-    mean, spread = np.zeros(len(required)), np.zeros(len(required))
-    hot = max(epsilon, cost / _HOT)
-    for temperature in [hot] * _WARMING + [epsilon] * _WARMING:  # at a high temperature a few updates do
-        inclusion_sums(*states, price, temperature, mean, spread)
+    mean, spread, nothing = np.zeros(len(required)), np.zeros(len(required)), np.empty(0)
+    price = -np.zeros(len(required)) if start is None else start.copy()
+    hot = max(epsilon, cost / _HOT)  # at a high temperature a few updates do
+    warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
+    for temperature in warming:
+        inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
         moved = price - temperature * _scaling(required, mean, spread)
         price = np.where(due, np.clip(moved, -cost, -0.0), -0.0)
     items = np.flatnonzero(due & (mean > 0))
@@ -166,7 +218,7 @@ def entropic_prices(
     def dual(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The smoothed dual and its gradient at the prices −x·unit."""
         price[items] = -np.minimum(x * unit, cost)
-        total = inclusion_sums(*states, price, epsilon, mean, spread)
+        total = inclusion_sums(*states, price, epsilon, mean, spread, nothing, nothing)
         return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
 
     def enough(xk: NDArray[np.float64]) -> None:
@@ -205,8 +257,9 @@ def _scaling(
 def _draw_rows(
     arrivals: tuple[Any, ...],
     draws: np.uint64,
-    first: int,
+    gone: NDArray[np.float64],
     pace: tuple[Any, ...],
+    unit: tuple[Any, ...],
     epsilon: float,
     exposure: NDArray[np.float64],
     items: NDArray[np.int64],
@@ -214,15 +267,22 @@ def _draw_rows(
     propensity: NDArray[np.float32],
 ) -> None:
     """The rows in order, up to their capacities; ``exposure`` is changed in place, the last three are filled."""
-    rows, pacing = Rows(*arrivals), Pacing(*pace)
+    rows, pacing, positions = Rows(*arrivals), Pacing(*pace), Positions(*unit)
     n, k = items.shape
-    price, value = np.empty(len(exposure)), np.empty(len(exposure))
+    price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
+    chance = np.empty(len(exposure), np.float32)
     for row in range(n):
-        move_prices(pacing, first + row, exposure, price)
+        move_prices(pacing, gone[row], exposure, before, price)
         value_row(rows, row, price, value)
         most, size = min(rows.capacity[row], k), 0
         if most > 0:
             bits = tie_rank(draws, rows.id[row])
             size = gibbs_draw(value, epsilon, bits, items[row, :most], propensity[row, :most])
-        fill_row(items[row], size, price, exposure, prices[row])
+        if positions.by_intensity:
+            for place in range(size):
+                chance[items[row, place]] = propensity[row, place]
+            put_by_intensity(items[row], size, rows.relevance[row], rows.ground[row])
+            for place in range(size):
+                propensity[row, place] = chance[items[row, place]]
+        fill_row(items[row], size, price, positions, exposure, prices[row])
         propensity[row, size:] = np.nan

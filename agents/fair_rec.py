@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rimsim.agents.pacing import EARLY
+from rimsim.agents.positions import Positions
 from rimsim.agents.prices import capacities
+from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import best_items, tie_base, tie_rank
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
 __all__ = ["FairRec"]
+
+_NOTHING = 1e-9
+"""What is due below this is rounding."""
 
 
 class FairRec:
@@ -32,6 +38,10 @@ class FairRec:
     guarantee, whatever its λ(x), and nobody can wait for a better match: the envy-freeness of the original is lost,
     the guarantee is kept as long as the last arrivals may be shown what is left. An item that relevance shows by
     itself uses up its copies too. Slates are ordered by relevance.
+
+    Where positions count unlike, an arrival takes as many items as deliver Σ(b − E)₊ / (N − t) from the last positions
+    of its slate, which is where items stand that are not shown for their relevance. Hard requirements are shared out
+    over all arrivals but the last few.
     """
 
     name = "fair-rec"
@@ -40,8 +50,9 @@ class FairRec:
 
     def begin_round(self, view: RoundView) -> None:
         """Lay out the copies."""
-        self._slate, self._ties, self._arrivals = view.k, tie_base(view.key), view.arrivals
-        self._copies = np.maximum(view.required - view.exposure, 0)
+        self._slate, self._ties, self._progress = view.k, tie_base(view.key), Progress.of(view)
+        self._positions, self._early = Positions.of(view), EARLY * view.arrivals if view.hard else 0.0
+        self._copies = np.maximum(view.required - view.exposure, 0.0)
         self._time = 0
 
     def act(self, arrivals: Arrivals) -> Slates:
@@ -52,8 +63,8 @@ class FairRec:
             arrivals.admissible.cpu().numpy(),
             arrivals.id,
             self._ties,
-            self._time,
-            self._arrivals,
+            np.maximum(self._progress.left(self._time, arrivals) - self._early, 1.0),
+            tuple(self._positions),
             self._copies,
             capacities([arrivals], self._slate),
             items,
@@ -65,7 +76,7 @@ class FairRec:
 @compiled
 def _chosen(
     value: NDArray[np.float64],
-    copies: NDArray[np.int64],
+    copies: NDArray[np.float64],
     turns: int,
     row: np.uint64,
     items: NDArray[np.int64],
@@ -86,28 +97,40 @@ def _chosen(
 
 
 @compiled
+def _turns(due: float, most: int, weight: NDArray[np.float64]) -> int:
+    """How many of the last positions it takes to deliver what is due: at least so many copies must be taken."""
+    turns, delivered = 0, 0.0
+    while turns < most and delivered < due - _NOTHING:
+        turns += 1
+        delivered += weight[most - turns]
+    return turns
+
+
+@compiled
 def _hand_out(
     relevance: NDArray[np.float32],
     admissible: NDArray[np.bool_],
     ids: NDArray[np.int64],
     ties: np.uint64,
-    first: int,
-    arrivals: int,
-    copies: NDArray[np.int64],
+    coming: NDArray[np.float64],
+    unit: tuple[Any, ...],
+    copies: NDArray[np.float64],
     capacity: NDArray[np.int64],
     slates: NDArray[np.int64],
 ) -> None:
-    """The rows in order; ``copies`` are taken away in place and ``slates`` filled."""
+    """The rows in order; ``copies`` are taken away in place and ``slates`` filled.
+
+    ``coming`` (n,) is how many arrivals the copies are shared out over, and ``unit`` are the fields of
+    :class:`Positions`.
+    """
+    positions = Positions(*unit)
     n, k = slates.shape
-    left = copies.sum()
     for row in range(n):
-        coming = max(arrivals - first - row, 1)
         most = min(capacity[row], k)
-        turns = min((left + coming - 1) // coming, most)
+        turns = _turns(copies.sum() / coming[row], most, positions.weight)
         value = np.where(admissible[row], relevance[row].astype(np.float64), -np.inf)
         size = _chosen(value, copies, turns, tie_rank(ties, ids[row]), slates[row, :most]) if most > 0 else 0
         slates[row, size:] = -1
-        for item in slates[row, :size]:
-            if copies[item] > 0:
-                copies[item] -= 1
-                left -= 1
+        for place in range(size):
+            item = slates[row, place]
+            copies[item] = max(copies[item] - positions.weight[place], 0.0)

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.agents.audience import planned
 from rimsim.agents.contract import OPTIONS
+from rimsim.agents.positions import Positions
 from rimsim.market import Slates
 from rimsim.market.serving import at_items
 
@@ -45,8 +46,9 @@ class Hindsight:
         """Solve the round."""
         self._plan = planned(view, self.name, self.tol)
         self.item_price = self._plan.price
-        self._cost = view.cost
-        self._owed = np.zeros(len(self.item_price), np.int64)
+        self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
+        self._positions = Positions.of(view)
+        self._owed = np.zeros(len(self.item_price))
 
     def act(self, arrivals: Arrivals) -> Slates:
         """The planned slates of these arrivals, mended where an item may no longer be shown."""
@@ -68,16 +70,20 @@ class Hindsight:
         admissible: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
         """A planned slate (k,) with what is ``gone`` (k,) of it replaced: by what is owed first, then by λ − v."""
-        lost = slate[gone]
-        self._owed[lost[self.item_price[lost] < 0.0]] += 1
+        lost, weight = slate[gone], self._positions.weight
+        binds = self.item_price[lost] < 0.0
+        self._owed[lost[binds]] += weight[gone][binds]
         kept = slate[~gone & (slate >= 0)]
         worth = score - self.item_price
-        rank = np.where(admissible, np.where(self._owed > 0, score + self._cost, worth), -np.inf)
+        rank = np.where(admissible, np.where(self._owed > 0, score + self._dear, worth), -np.inf)
         rank[kept] = -np.inf
         best = np.argsort(-rank, kind="stable")[: len(lost)]
         new = best[rank[best] > -np.inf]
-        self._owed[new] = np.maximum(self._owed[new] - 1, 0)
         filled = np.concatenate([kept, new])
+        order = np.argsort(-(score if self._positions.by_intensity else worth)[filled], kind="stable")
         mended = np.full_like(slate, -1)
-        mended[: len(filled)] = filled[np.argsort(-worth[filled], kind="stable")]
+        mended[: len(filled)] = filled[order]
+        paid = np.isin(filled[order], new)
+        self._owed[filled[order][paid]] -= weight[: len(filled)][paid]
+        self._owed = np.maximum(self._owed, 0.0)
         return mended

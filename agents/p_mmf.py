@@ -8,8 +8,10 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Rows, fill_row, rows_of, value_row
+from rimsim.agents.positions import Positions, put_by_intensity
+from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import best_items, tie_base, tie_rank
@@ -36,8 +38,8 @@ class PMMF:
 
         d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
 
-    x the items shown. The projection, in the metric whose step this is (weight √b for each item), takes one sort and
-    no solver (:func:`projected`).
+    x what the shown items count at their positions. The projection, in the metric whose step this is (weight √b for
+    each item), takes one sort and no solver (:func:`projected`).
 
     Args:
         strength: L as a multiple of c·Σb; at 1 the budget allows a mean bonus of c.
@@ -56,6 +58,8 @@ class PMMF:
     def begin_round(self, view: RoundView) -> None:
         """Start from prices of 0."""
         self._slate, self._ties = view.k, tie_base(view.key)
+        self._positions, self._progress, self._served = Positions.of(view), Progress.of(view), 0
+        self._gone = 0.0
         self._required = view.required.astype(np.float64)
         self._pace = self._required / view.arrivals
         self._step = self.eta * view.cost
@@ -74,6 +78,8 @@ class PMMF:
         _rank_and_descend(
             rows_of(arrivals, self._slate),
             self._ties,
+            self._progress.steps(self._served, self._gone, arrivals),
+            tuple(self._positions),
             self._required,
             self._pace,
             self._step,
@@ -84,6 +90,8 @@ class PMMF:
             items,
             price,
         )
+        self._served += len(arrivals)
+        self._gone = self._progress.now(self._served, arrivals)
         return Slates(items, price=price)
 
 
@@ -128,6 +136,8 @@ def projected(
 def _rank_and_descend(
     arrivals: tuple[Any, ...],
     ties: np.uint64,
+    steps: NDArray[np.float64],
+    unit: tuple[Any, ...],
     required: NDArray[np.float64],
     pace: NDArray[np.float64],
     step: float,
@@ -138,8 +148,11 @@ def _rank_and_descend(
     items: NDArray[np.int64],
     prices: NDArray[np.float32],
 ) -> None:
-    """The rows in order; ``price`` and ``error`` are changed in place, ``items`` and ``prices`` filled."""
-    rows = Rows(*arrivals)
+    """The rows in order; ``price`` and ``error`` are changed in place, ``items`` and ``prices`` filled.
+
+    ``steps`` (n,) is how much of the round goes with each row, in arrivals of those expected.
+    """
+    rows, positions = Rows(*arrivals), Positions(*unit)
     n, k = items.shape
     m = len(price)
     value, best, shown, bonus = np.empty(m), np.empty(k), np.empty(m), np.empty(m)
@@ -148,10 +161,14 @@ def _rank_and_descend(
         value_row(rows, row, price, value)
         most = min(rows.capacity[row], k)
         size = best_items(value, tie_rank(ties, rows.id[row]), items[row, :most], best[:most])
+        if positions.by_intensity:
+            put_by_intensity(items[row], size, rows.relevance[row], rows.ground[row])
         shown[:] = 0.0
-        fill_row(items[row], size, price, shown, prices[row])
+        fill_row(items[row], size, price, positions, shown, prices[row])
         for item in range(m):
-            error[item] = alpha * pace[item] + (1.0 - alpha) * error[item] - alpha * shown[item]
+            error[item] = (
+                alpha * (pace[item] * steps[row]) + (1.0 - alpha) * error[item] - alpha * shown[item]
+            )
             bonus[item] = step / root[item] * error[item] - price[item] if required[item] > 0.0 else 0.0
         bonus[:] = projected(bonus, required, root, limit)
         price[:] = -bonus

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.matching import solve_dual
+from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["States", "capacities", "joined_states", "solved_prices", "states_in_order"]
+__all__ = [
+    "States",
+    "capacities",
+    "chances",
+    "cost_of_missing",
+    "joined_states",
+    "solved_prices",
+    "states_in_order",
+    "whole_floors",
+]
+
+_DEAR = 4.0
+"""Where requirements are hard, a missing exposure costs so many times the largest intensity there is."""
 
 
 def solved_prices(
@@ -24,7 +37,8 @@ def solved_prices(
     """Item prices v that the penalised problem of last round's states has at its optimum.
 
     Floors are scaled to the number of states there are and rounded at random by the round's key, so that their sum
-    keeps its size.
+    keeps its size. Where requirements are hard, prices may lie beyond −c; an item that could not be delivered to last
+    round's states, such as one that is released only now, starts at −c.
 
     Args:
         view: The round.
@@ -32,26 +46,65 @@ def solved_prices(
         warm: (M,) prices to start from, such as those of the last round.
 
     Returns:
-        (M,) prices, between −c and 0, and the width below which the solver left values s − v tied.
+        (M,) prices, at most 0, and the width below which the solver left values s − v tied.
     """
     chunks = list(view.past)
     if not chunks or not view.required.any():
         return np.zeros(len(view.required)), 0.0
-    scores, admissible, capacity = joined_states(chunks, view.k)
-    share = view.required * (len(scores) / view.arrivals)
-    below = np.floor(share)
-    floors = below + (np.random.default_rng(view.key).random(len(share)) < share - below)
+    states = joined_states(chunks, view.k)
+    share = view.required * (len(states.scores) / view.arrivals)
+    floors = whole_floors(view, share, np.random.default_rng(view.key).random(len(share)))
+    cost = cost_of_missing(view, states)
     solution = solve_dual(
-        scores,
-        capacity,
-        floors.astype(np.int64),
-        admissible=admissible,
-        cost=view.cost,
+        states.scores,
+        states.capacity,
+        floors,
+        admissible=states.admissible,
+        cost=cost,
         prices=warm,
         tol=tol,
         tie_seed=view.key,
     )
-    return np.clip(solution.item_price, -view.cost, 0.0), solution.resolution
+    price = np.where(solution.item_price > -cost, solution.item_price, -view.cost)
+    return np.minimum(price, 0.0), solution.resolution
+
+
+def whole_floors(
+    view: RoundView, required: NDArray[np.float64], draw: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """(M,) requirements in whole exposures at positions of mean weight, rounded at random.
+
+    Args:
+        view: The round.
+        required: (M,) in the unit of the guarantee.
+        draw: (M,) uniform numbers.
+    """
+    share = required / mean_weight(view.position_weights)
+    below = np.floor(share)
+    return np.asarray(below + (draw < share - below), np.int64)
+
+
+def cost_of_missing(view: RoundView, states: States) -> float:
+    """What a missing exposure costs in a problem of some states.
+
+    It is c where requirements may be left undelivered. Where they are hard, it is above what any exposure is worth, so
+    that all is delivered that can be.
+    """
+    if not view.hard:
+        return view.cost
+    return max(view.cost, _DEAR * float(states.scores.max(initial=0.0)))
+
+
+def chances(view: RoundView) -> NDArray[np.float64]:
+    """(M,) share of last round's states to whom each item may be shown; 1 where that is none.
+
+    An item that none of them may be shown is most likely not released yet, and then nobody has consumed it.
+    """
+    total, n = np.zeros(len(view.required)), 0
+    for chunk in view.past:
+        total += chunk.admissible.cpu().numpy().sum(0)
+        n += len(chunk)
+    return np.where(total > 0, total / max(n, 1), 1.0)
 
 
 class States(NamedTuple):

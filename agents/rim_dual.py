@@ -9,8 +9,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
+from rimsim.agents.positions import Positions, by_intensity
 from rimsim.agents.prices import solved_prices
 from rimsim.market import Slates
+from rimsim.market.serving import at_items
 from rimsim.matching import price_slates
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class RimDual:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
-        self._slate, self._key = view.k, view.key
+        self._slate, self._key, self._by_intensity = view.k, view.key, Positions.of(view).by_intensity
         self.item_price, self._tie_width = solved_prices(view, self.tol)
 
     def act(self, arrivals: Arrivals) -> Slates:
@@ -49,4 +51,6 @@ class RimDual:
             row_keys=arrivals.id,
             tie_width=self._tie_width,
         )
+        if self._by_intensity:
+            items = by_intensity(items, at_items(arrivals.intensity, items))
         return Slates(items, price=self.item_price[items].astype(np.float32))

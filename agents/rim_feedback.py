@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Pacing, serve_with_feedback
+from rimsim.agents.pacing import Delivery
 from rimsim.agents.prices import solved_prices
-from rimsim.market import Slates
-from rimsim.matching import tie_base
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    from rimsim.market import Arrivals, RoundView
+    from rimsim.market import Arrivals, RoundView, Slates
 
 __all__ = ["RimFeedback"]
 
@@ -45,9 +43,6 @@ class RimFeedback:
         gain: g, relative step.
         tol: Relative gap at which the price solver stops.
         closing: δ: how much of the round a correction is spread over at its end; 0 for a constant gain.
-        guard: Serve an item whatever its value once what is left of its requirement can only be met by serving it
-            now: when it lacks as many exposures as arrivals are left, or when all items together lack more than fits
-            into the slates after this one.
     """
 
     name = "rim-feedback"
@@ -57,29 +52,18 @@ class RimFeedback:
     gain: float = Field(default=0.1, gt=0)
     tol: float = Field(default=1e-3, gt=0)
     closing: float = Field(default=0.02, ge=0)
-    guard: bool = False
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states and set the pace of delivery."""
         price, _ = solved_prices(view, self.tol)
-        self._required = view.required.astype(np.float64)
-        self._pacing = Pacing.of(
-            price, self._required, view.arrivals, gain=self.gain, closing=self.closing, cost=view.cost
-        )
-        self._slate, self._ties = view.k, tie_base(view.key)
-        self._exposure = view.exposure.astype(np.float64)
-        self._time = 0
+        self._delivery = Delivery(view, self.gain, self.closing)
+        self._delivery.pace(price)
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
-        return self._pacing.price(self._time, self._exposure)
+        return self._delivery.item_price
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order, moving prices after each."""
-        guarded = self._required if self.guard else None
-        items, price = serve_with_feedback(
-            arrivals, self._ties, self._time, self._pacing, self._exposure, self._slate, guarded
-        )
-        self._time += len(items)
-        return Slates(items, price=price)
+        return self._delivery.serve(arrivals)

@@ -10,15 +10,21 @@ from pydantic.dataclasses import dataclass
 
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Pacing, serve_with_feedback
-from rimsim.agents.prices import States, joined_states, solved_prices, states_in_order
-from rimsim.market import Slates
-from rimsim.matching import solve_dual, tie_base
+from rimsim.agents.pacing import Delivery
+from rimsim.agents.prices import (
+    States,
+    cost_of_missing,
+    joined_states,
+    solved_prices,
+    states_in_order,
+    whole_floors,
+)
+from rimsim.matching import solve_dual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.market import Arrivals, RoundView
+    from rimsim.market import Arrivals, RoundView, Slates
 
 __all__ = ["RimResolve"]
 
@@ -67,50 +73,31 @@ class RimResolve:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
-        self._view, self._ties = view, tie_base(view.key)
+        self._view = view
         price, _ = solved_prices(view, self.tol)
         past = list(view.past)
         self._past = [states_in_order(past, view.k)] if past else []
         self._seen: list[States] = []
-        self._exposure = view.exposure.astype(np.float64)
-        self._served = 0
-        self._pace_from(price)
+        self._delivery = Delivery(view, self.gain, self.closing)
+        self._delivery.pace(price)
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
-        return self._pacing.price(self._served - self._since, self._exposure - self._before)
+        return self._delivery.item_price
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order; solve first where a multiple of f begins."""
-        if self._served and self._served % self.every == 0 and self._served < self._view.arrivals:
+        served = self._delivery.served
+        if served and served % self.every == 0:
             self._resolve()
-        delivered = self._exposure - self._before
-        items, price = serve_with_feedback(
-            arrivals, self._ties, self._served - self._since, self._pacing, delivered, self._view.k
-        )
-        self._exposure = self._before + delivered
+        slates = self._delivery.serve(arrivals)
         self._seen.append(joined_states([arrivals], self._view.k))
-        self._served += len(items)
-        return Slates(items, price=price)
-
-    def _pace_from(self, price: NDArray[np.float64]) -> None:
-        """Let prices start anew, at the rate that the rest of the round asks for."""
-        view = self._view
-        self._since, self._before = self._served, self._exposure.copy()
-        self._pacing = Pacing.of(
-            np.clip(price, -view.cost, 0.0),
-            np.maximum(view.required - self._exposure, 0.0),
-            max(view.arrivals - self._served, 1),
-            gain=self.gain,
-            closing=self.closing,
-            cost=view.cost,
-            due=view.required > 0,
-        )
+        return slates
 
     def _resolve(self) -> None:
         """Solve the penalised dual of what remains and start the pacing anew."""
-        view = self._view
+        view, delivery = self._view, self._delivery
         latest = slice(-max(1, round(self.memory * view.arrivals)), None)
         self._seen = [States.stacked(self._seen).rows(latest)]
         seen, states = self._seen[0], max(1, round(self.sample * view.arrivals))
@@ -122,22 +109,21 @@ class RimResolve:
             spaced = np.floor((np.arange(others) + 0.5) * (n / max(others, 1))).astype(np.int64)
             parts.insert(0, past.rows(spaced))
         sample = States.stacked(parts)
-        n = len(sample.capacity)
-        if n == 0 or not view.required.any():
+        n, left = len(sample.capacity), delivery.due_in
+        if n == 0 or left <= 0 or not view.required.any():
             return
-        left = view.arrivals - self._served
-        share = np.maximum(view.required - self._exposure, 0.0) * (n / left)
-        below = np.floor(share)
-        draw = rng.uniform(view.key, rng.Purpose.FLOORS, self._served, np.arange(len(share)))
-        floors = np.minimum(below + (draw < share - below), n).astype(np.int64)
+        share = np.maximum(view.required - delivery.exposure, 0.0) * (n / left)
+        draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(share)))
+        floors = np.minimum(whole_floors(view, share, draw), n)
+        cost = cost_of_missing(view, sample)
         solution = solve_dual(
             sample.scores,
             sample.capacity,
             floors,
             admissible=sample.admissible,
-            cost=view.cost,
+            cost=cost,
             prices=self.item_price,
             tol=self.tol,
             tie_seed=view.key,
         )
-        self._pace_from(solution.item_price)
+        delivery.pace(np.clip(solution.item_price, -cost, 0.0))

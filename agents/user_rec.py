@@ -9,6 +9,7 @@ import torch
 
 from rimsim.agents.audience import audience_of
 from rimsim.matching import top_k, user_rec
+from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,8 +23,9 @@ class UserRec:
     """The paper's user recommendation: each guaranteed item goes to its b users of largest λ(x,y), item by item.
 
     Ma, Liu and Deoras (ICLR 2022), user recommendation. Items do not know of one another: a user wanted by more items
-    than there are positions gets those of largest λ, and the rest is a shortfall, which ``offline-match`` avoids. Left
-    positions show what the user is most likely to take. For broadcasts.
+    than there are positions gets those of largest λ, and the rest is a shortfall, which ``offline-match`` avoids. Where
+    positions count unlike, b is the exposures that are required at positions of mean weight. Left positions show what
+    the user is most likely to take. For broadcasts.
     """
 
     name = "user-rec"
@@ -39,10 +41,11 @@ class UserRec:
         """
         audience = audience_of(view, self.name)
         self._slate = view.k
-        items = np.flatnonzero(view.required)
+        required = np.rint(view.required / mean_weight(view.position_weights)).astype(np.int64)
+        items = np.flatnonzero(required)
         chosen: NDArray[np.bool_] = np.zeros(audience.scores.shape, bool)
         if len(items):
-            most = int(view.required.max())
+            most = int(required.max())
             users = user_rec(
                 audience.scores[:, items],
                 most,
@@ -50,7 +53,7 @@ class UserRec:
                 tie_seed=view.key,
                 row_keys=items,
             )
-            wanted = (users >= 0) & (np.arange(most) < view.required[items][:, None])
+            wanted = (users >= 0) & (np.arange(most) < required[items][:, None])
             which, place = np.nonzero(wanted)
             chosen[users[which, place], items[which]] = True
         self._chosen = chosen

@@ -38,7 +38,6 @@ AGENTS = (
     "random",
     "rim-dual",
     "rim-feedback",
-    "rim-feedback(guard=True)",
     "rim-feedback(closing=0.05)",
     "rim-feedback(gain=1.0,closing=0)",
     "rim-feedback(gain=0.25,closing=0)",

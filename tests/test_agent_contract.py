@@ -10,10 +10,11 @@ import pytest
 
 from rimsim.agents import BUILT_IN, EpsilonGreedy, Random, Relevance, RimDual, make_agent
 from rimsim.market import Slates
+from rimsim.measures import mean_weight, position_weights
 from rimsim.testing import AgentTests
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-OPTIONS = ("rim-feedback(guard=True)", "rim-resolve(every=20)", "entropic-dual(gain=0)")
+OPTIONS = ("rim-feedback(closing=0)", "rim-resolve(every=20)", "entropic-dual(gain=0)")
 
 
 class TestBuiltIn(AgentTests):
@@ -26,6 +27,25 @@ class TestBuiltIn(AgentTests):
     def make(self):
         """The agent of the name."""
         return make_agent(self.called)
+
+
+class TestBuiltInHard(TestBuiltIn):
+    """The same, where requirements are hard, in examined exposures, paced by the clock, N a quarter too large."""
+
+    # Drawing is the same in every unit; an item that is unlikely for the first rows alone has too few draws to judge.
+    test_propensities_are_frequencies = None
+
+    def view(self, arrivals):
+        """The view of such a round."""
+        plain, weights = super().view(arrivals), position_weights(0.8, self.k)
+        return dataclasses.replace(
+            plain,
+            arrivals=75,
+            required=plain.required * mean_weight(weights),
+            position_weights=weights,
+            unit="examined",
+            hard=True,
+        )
 
 
 @pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")

@@ -21,7 +21,7 @@ from rimsim.agents import (
     top_k,
 )
 from rimsim.agents.random import uniform_slates
-from rimsim.config import ArrivalsConfig
+from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import AgentError, ConfigError
 from rimsim.market import Market
 
@@ -96,7 +96,7 @@ def test_epsilon_zero_is_relevance_and_one_is_uniform():
 @pytest.mark.parametrize(("gain", "closing"), [(0.1, 0.02), (1.0, 0.0)])
 def test_feedback_follows_its_formula(gain, closing):
     """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c)."""
-    market = Market(small_scenario(rounds=1))
+    market = Market(small_scenario(rounds=1, exposure=ExposureConfig(unit="shown")))
     agent = RimFeedback(gain, closing=closing)
     view = market.round_view()
     agent.begin_round(view)
@@ -116,7 +116,8 @@ def test_feedback_follows_its_formula(gain, closing):
             value = np.where(arrivals.admissible[row], arrivals.intensity[row].numpy() + bonus, -np.inf)
             shown = slates.items[row][slates.items[row] >= 0]
             assert len(shown) == min(5, int(arrivals.admissible[row].sum()))
-            assert value[shown] == pytest.approx(np.sort(value)[::-1][: len(shown)])
+            assert np.sort(value[shown]) == pytest.approx(np.sort(value)[len(value) - len(shown) :])
+            assert (np.diff(arrivals.intensity[row].numpy()[shown]) <= 0).all()
             np.testing.assert_allclose(slates.price[row][: len(shown)], -bonus[shown], rtol=1e-6)
             exposure[shown] += 1
             time += 1
@@ -279,7 +280,7 @@ def test_every_call_of_an_agent_is_guarded(method, answer, message):
 
 DEFAULTS = {
     "rim-dual": {"tol": 1e-3},
-    "rim-feedback": {"gain": 0.1, "tol": 1e-3, "closing": 0.02, "guard": False},
+    "rim-feedback": {"gain": 0.1, "tol": 1e-3, "closing": 0.02},
     "rim-resolve": {
         "every": 200,
         "gain": 0.07,

@@ -26,7 +26,7 @@ def _round(seed, share=0.7):
     arrivals = replace(
         arrivals, ground_intensity=torch.from_numpy(draw.uniform(0.5, 2.0, N).astype(np.float32))
     )
-    view = view_of(N, M, K, share=share, cost=COST)
+    view = view_of(N, M, K, share=share, cost=COST, unit="examined")
     return replace(view, audience=Chunks([arrivals])), arrivals
 
 

@@ -18,7 +18,7 @@ from rimsim.config import ConsumerConfig, DataConfig
 from rimsim.market import Market
 from rimsim.matching import solve_dual
 
-AGENTS = (*BUILT_IN, "rim-feedback(guard=True)", "rim-resolve(every=7)")
+AGENTS = (*BUILT_IN, "rim-feedback(closing=0)", "rim-resolve(every=7)")
 
 
 def _tiny(kind):

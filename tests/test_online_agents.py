@@ -21,7 +21,7 @@ from rimsim.matching import best_items, required_exposure, solve_dual, tie_base,
 
 MOVING = (
     "rim-feedback",
-    "rim-feedback(gain=0.1,closing=0.05,guard=True)",
+    "rim-feedback(gain=0.1,closing=0.05)",
     "rim-resolve(every=30)",
     "entropic-dual",
     "entropic-dual(gain=0)",
@@ -54,18 +54,22 @@ def arrivals_of(scores, admissible=None, first=0):
     )
 
 
-def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3):
-    """A round's view with uniform floors."""
+def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
+    """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
+    weights = measures.position_weights(decay, k)
     return RoundView(
         round=0,
         arrivals=n,
         slate=k,
-        required=required_exposure(share, n, k, np.ones(m, bool), 0),
-        exposure=np.zeros(m, np.int64),
+        required=required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights),
+        exposure=np.zeros(m),
         cost=cost,
         popularity=np.zeros(m, np.int64),
         calibration=Chunks() if past is None else Chunks([past]),
         key=key,
+        position_weights=weights,
+        unit=unit,
+        **fields,
     )
 
 
@@ -117,7 +121,7 @@ def law(z, k):
     """Inclusion probabilities as the recursion has them."""
     a = len(z)
     inclusion = np.empty(a)
-    gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion)
+    gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion, np.empty(0), inclusion)
     return inclusion
 
 
@@ -217,7 +221,7 @@ def test_entropic_prices_meet_floors_in_expectation():
     states = States(scores, admissible, np.full(300, 5))
     price = entropic_prices(states, required, 50.0, 0.5, 1e-3)
     mean, spread = np.empty(80), np.empty(80)
-    inclusion_sums(*states, price, 0.5, mean, spread)
+    inclusion_sums(*states, price, 0.5, mean, spread, np.empty(0), np.empty(0))
     assert np.maximum(required - mean, 0).sum() <= 1e-3 * required.sum()
     assert mean.sum() == pytest.approx(300 * 5)
 
@@ -394,36 +398,6 @@ def test_the_budget_of_p_mmf_is_kept():
 # -- guarantees -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [0.3, 0.8, 1.0])
-def test_the_guard_meets_every_floor_that_can_be_met(share):
-    """With prices that cannot do it, the guard alone delivers all, however tight the floors; without it they fail."""
-    for seed in range(6):
-        n, m, k = 50, 20, 3
-        now = arrivals_of(skewed(n, m, seed))
-        short = {}
-        for guard in (False, True):
-            agent = make_agent(f"rim-feedback(gain=1e-9,guard={guard})")
-            view = view_of(n, m, k, share=share, cost=1e-9)
-            agent.begin_round(view)
-            items = agent.act(now).items
-            exposure = np.bincount(items.ravel(), minlength=m)
-            assert (np.diff(np.sort(items, 1)) > 0).all()
-            short[guard] = int(np.maximum(view.required - exposure, 0).sum())
-        assert short[True] == 0
-        assert short[False] > 0
-
-
-def test_the_guard_changes_nothing_while_floors_can_wait():
-    """Until the last arrivals, a guarded agent's slates are those of the unguarded one."""
-    past, now = arrivals_of(skewed(100, 40)), arrivals_of(skewed(100, 40, 1), first=900)
-    items = []
-    for guard in (False, True):
-        agent = make_agent(f"rim-feedback(guard={guard})")
-        agent.begin_round(view_of(100, 40, 4, past=past, cost=30.0))
-        items.append(agent.act(now).items)
-    assert (items[0][:80] == items[1][:80]).all()
-
-
 @pytest.mark.parametrize("scenario", SMALL)
 @pytest.mark.parametrize("name", MOVING)
 def test_slates_do_not_depend_on_the_batch(name, scenario):
@@ -463,7 +437,6 @@ def test_capped_users_get_no_more_than_their_positions(name):
     ("name", "most"),
     [
         ("rim-feedback(gain=0.1,closing=0.05)", 0.02),
-        ("rim-feedback(guard=True)", 0.02),
         ("rim-resolve(every=100)", 0.02),
         ("entropic-dual", 0.03),
         ("fair-rec", 0.02),
@@ -500,7 +473,7 @@ def test_propensities_stand_in_the_ledger():
     ("text", "message"),
     [
         ("rim-feedback(closing=-1)", "option 'closing' is -1;"),
-        ("rim-feedback(guard='yes')", "option 'guard' is 'yes';"),
+        ("rim-feedback(guard=True)", "no option 'guard'"),
         ("rim-resolve(every=0)", "option 'every' is 0;"),
         ("rim-resolve(every=2.5)", "option 'every' is 2.5;"),
         ("rim-resolve(gain=-1)", "option 'gain' is -1;"),
