@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from rimsim.agents.contract import Agent
     from rimsim.config import ScenarioConfig, Seeds
+    from rimsim.intensity import IntensityModel
     from rimsim.market import Arrivals, Slates, World
+    from rimsim.market.controls import Control
 
 __all__ = ["Episode", "market_for", "play_round", "rollout"]
 
@@ -80,7 +82,9 @@ def market_for(
     *,
     seeds: Seeds | None = None,
     world: World | None = None,
+    model: IntensityModel | None = None,
     retrain: bool | None = None,
+    control: Control | None = None,
 ) -> Market:
     """A market that reveals to an agent what it declares to need, which only bounds may.
 
@@ -89,13 +93,17 @@ def market_for(
         config: The scenario.
         seeds: Seeds of the market; None: zeros.
         world: What arms share; None: built from the config.
+        model: A fitted model in place of the config's own.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
+        control: Says what the platform learns from in place of its own rounds; None: from those.
     """
     return Market(
         config,
         seeds=seeds,
         world=world,
+        model=model,
         retrain=retrain,
+        control=control,
         reveal_truth=bool(getattr(agent, "needs_truth", False)),
         reveal_future=bool(getattr(agent, "needs_future", False)),
     )

@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     TIES = 8
     SPLIT = 9
     LATER_SESSIONS = 10
+    CONTROL = 11
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

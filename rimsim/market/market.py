@@ -12,7 +12,7 @@ import torch
 from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.durations import duration_seconds
-from rimsim.errors import MarketError
+from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.contract import depends_on_state, layer_of, rescale_of
 from rimsim.intensity.product import updated
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
@@ -23,6 +23,7 @@ from rimsim.market.consumers import relevant_items
 from rimsim.market.examining import Examined, require_uniform
 from rimsim.market.guarantees import weights_of
 from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
 from rimsim.market.models import initial_model, require_weights
 from rimsim.market.past_states import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
+    from rimsim.market.controls import Control
     from rimsim.market.ledger import Ledger
     from rimsim.market.past_states import FoldModels
     from rimsim.market.promises import Owed
@@ -95,6 +97,10 @@ class ClosedRound:
     """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
     decay: DecayEstimate | None
     """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
+    learnt: PastRound
+    """What the platform keeps of the round to learn from: the round itself, or what a control has in its place."""
+    learnt_events: int
+    """How many events that is: consumptions, known by the round's end or later."""
 
 
 class Market:
@@ -109,6 +115,7 @@ class Market:
         model: A fitted model in place of the config's own; it is copied before it is retrained. In a replay it also
             scores the states of the warm-up, which it may have seen.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
+        control: Says what the platform learns from in place of its own rounds; None: from those.
         barrier_every: No batch crosses a multiple of so many arrivals, for agents that learn within a round.
         reveal_truth: Fill ``Arrivals.true_intensity``; for bounds such as the oracle only.
         reveal_future: Fill ``RoundView.audience`` where arrivals are not known beforehand; for bounds only.
@@ -137,6 +144,7 @@ class Market:
         consumer: Consumer | None = None,
         model: IntensityModel | None = None,
         retrain: bool | None = None,
+        control: Control | None = None,
         barrier_every: int | None = None,
         reveal_truth: bool = False,
         reveal_future: bool = False,
@@ -159,6 +167,12 @@ class Market:
             self.model = initial_model(config, world.past, self.seeds.model)
         require_weights(config.platform, self.model)
         self.retrain = config.platform.retrain if retrain is None else retrain
+        self.control = control
+        if control is not None and self.arrivals.keeps_users:
+            raise ConfigError(
+                f"a control with arrivals.kind {config.arrivals.kind!r}, whose visitors are the same in every round; "
+                "allowed: arrivals with visitors who are new in every round, such as clones"
+            )
         self.barrier_every = barrier_every
         self.reveal_truth = reveal_truth
         self.reveal_future = reveal_future
@@ -175,6 +189,8 @@ class Market:
         self.done = False
         self._past: list[PastRound] = []
         self._examined = Examined.nothing(config.slate)
+        self._handed: list[PastRound] = []
+        """What a control has in place of each of them."""
         self._before: IntensityModel | None = None
         self._judges: FoldModels | None = None
         """What scored the last round's impressions, until its states are to be scored too."""
@@ -317,20 +333,15 @@ class Market:
             raise MarketError(
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
-        kept = {0 if self.arrivals.keeps_users else past.number: past.histories for past in self._past}
-        events = [
-            np.column_stack(np.broadcast_arrays(number, *histories.all_events()))
-            for number, histories in kept.items()
-        ]
+        keeps = self.arrivals.keeps_users
         return MarketState(
             round=self.round,
             model=self.model,
             before=self._before,
             log_counts=self._log_counts,
-            past=tuple((past.number, past.schedule) for past in self._past),
-            shown=tuple(past.shown for past in self._past),
             examined=self._examined,
-            events=np.concatenate([np.zeros((0, 4), np.int64), *events]),
+            past=KeptRounds.of(self._past, keeps_users=keeps),
+            learnt=None if self.control is None else KeptRounds.of(self._handed, keeps_users=keeps),
             owed=self._owed,
         )
 
@@ -353,14 +364,9 @@ class Market:
         self._examined = state.examined
         self._owed = state.owed
         keeps = self.arrivals.keeps_users
-        kept: dict[int, Histories] = {}
-        self._past = []
-        for (number, schedule), shown in zip(state.past, state.shown, strict=True):
-            key = 0 if keeps else number
-            if key not in kept:
-                kept[key] = Histories(schedule, self._logged_past)
-                kept[key].append(*state.events[state.events[:, 0] == key, 1:].T.copy())
-            self._past.append(PastRound(number, schedule, kept[key], shown))
+        self._past = state.past.rounds(self._logged_past, keeps_users=keeps)
+        if state.learnt is not None:
+            self._handed = state.learnt.rounds(self._logged_past, keeps_users=keeps)
         stop = self._past[-1].schedule.stop if self._past else int(ticks(self.world.opening))
         self._clock = Clock(stop)
         self._past_states = self._last_states() if self._past else self._first_states()
@@ -414,7 +420,7 @@ class Market:
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
         opened = self.open
-        learns = self.retrain and self.config.platform.learning != "consumed"
+        learns = self.config.platform.learning != "consumed"
         shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
         self._past.append(past)
@@ -423,9 +429,11 @@ class Market:
         ):  # where consumption is a hit in what visitors do anyway, positions tell nothing
             known = opened.settled() < opened.schedule.stop
             self._examined = self._examined.after(opened.ledger, known, self.config)
+        if self.control is not None:
+            self._handed.append(self.control.learnt(past))
         self._forget()
         log = training_log(
-            self.config.platform, self.world.past, self._past, opened.schedule.stop, self.seeds.model
+            self.config.platform, self.world.past, self._learnt, opened.schedule.stop, self.seeds.model
         )
         self._log_counts = np.bincount(log.item[log.targets], minlength=self.n_items)
         self.closed.append(
@@ -444,6 +452,10 @@ class Market:
                 states=self._states_of(past, always(self.model)),
                 rescale=rescale_of(self.model),
                 decay=self._examined.estimate,
+                learnt=self._learnt[-1],
+                learnt_events=opened.entered
+                if self.control is None
+                else int(self._learnt[-1].histories.events.size[0]),
             )
         )
         self._owed = opened.promised.owed(opened.exposure, opened.delivered())
@@ -464,16 +476,18 @@ class Market:
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         if platform.learning == "impressions":
-            self._past[-1] = self._with_scores(self._past[-1], model)
-            rounds = self._past[-(platform.log_window.rounds or len(self._past)) :]
+            learnt = self._learnt
+            learnt[-1] = self._with_scores(learnt[-1], model)
+            rounds = learnt[-(platform.log_window.rounds or len(learnt)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
-            now = self._past[-1].schedule.stop
-            positions = positions_of(self.config, self.consumer, self._examined.decay(self.config))
-            layer = layer_from(shown, now, positions, self.n_items)
+            if shown:  # what is logged without slates has no impressions
+                now = self._past[-1].schedule.stop
+                positions = positions_of(self.config, self.consumer, self._examined.decay(self.config))
+                layer = layer_from(shown, now, positions, self.n_items)
         return laid_over(model, layer)
 
     def _with_scores(self, past: PastRound, model: IntensityModel) -> PastRound:
-        """The last round with scores of what it showed, by the models that score its states for prices."""
+        """A round that is learnt from with scores of what it showed, by models that have not seen what came of it."""
         if past.shown is None:
             return past
         self._judges = self._judges_of(model)
@@ -483,7 +497,12 @@ class Market:
         """Let go of rounds that neither the log window nor the prices look at."""
         keep = self.config.platform.log_window.rounds
         if keep is not None and not self.arrivals.keeps_users:
-            del self._past[:-keep]
+            del self._past[:-keep], self._handed[:-keep]
+
+    @property
+    def _learnt(self) -> list[PastRound]:
+        """What the platform learns from, oldest first: the rounds themselves, or what a control has in their place."""
+        return self._past if self.control is None else self._handed
 
     # -- states that prices are solved on -----------------------------------------------------------------------------
 
@@ -500,17 +519,18 @@ class Market:
 
     def _last_states(self) -> StateScores:
         """The states of the last round, with the models that score them for the prices of the next."""
+        judges, self._judges = self._judges, None
+        if self.control is not None:  # the model has not seen what its own visitors did next
+            return self._states_of(self._past[-1], always(self.model))
         model, layer = layer_of(self.model)
-        judges = self._judges or self._judges_of(model)
-        self._judges = None
-        return self._states_of(self._past[-1], under(judges, layer))
+        return self._states_of(self._past[-1], under(judges or self._judges_of(model), layer))
 
     def _judges_of(self, model: IntensityModel) -> FoldModels:
-        """The models without a layer that score the last round's states, once ``model`` is what serves next."""
+        """The models without a layer that score the states of the round learnt from last, once ``model`` serves."""
         if not (self.retrain and self._crosses):
             return always(model)
         before = self._before or self.model
-        return cross_fitted(self.config.platform, self.world.past, self._past, before, self.seeds.model)
+        return cross_fitted(self.config.platform, self.world.past, self._learnt, before, self.seeds.model)
 
     @property
     def _crosses(self) -> bool:

@@ -102,6 +102,7 @@ class OpenRound:
         self._n_arrived = 0
         self.served = 0
         """Arrivals that have been served."""
+        self._entered_before = int(histories.events.size[0])
         self._shown = np.zeros(len(schedule), bool)
         """(n,) which they are."""
         self._over = False
@@ -129,6 +130,11 @@ class OpenRound:
     def all_served(self) -> bool:
         """No arrival is left."""
         return self.served == len(self.schedule)
+
+    @property
+    def entered(self) -> int:
+        """Events that have entered the visitors' histories since the round began."""
+        return int(self.histories.events.size[0]) - self._entered_before
 
     def run_out(self) -> None:
         """Let the clock run to the retraining that ends the round."""

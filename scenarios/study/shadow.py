@@ -1,0 +1,84 @@
+"""The shadow of an arm: its market under uniformly random slates, played once for all controls of a seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import ExposureConfig, PlatformConfig, Seeds
+from rimsim.files import draft_file
+from rimsim.market import build_world
+from rimsim.market.controls import replica_seeds
+from rimsim.market.histories import LoggedPast
+from rimsim.market.kept_rounds import KeptRounds
+from rimsim.market.models import initial_model
+from rimsim.scenarios.store.run_folder import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.market.platform import PastRound
+
+__all__ = ["shadow_of"]
+
+_AGENT = "random"
+"""Whose slates hang on no model, so that no platform and no guarantee moves what comes of them."""
+_MODEL = "popularity"
+"""Scores states that nobody looks at."""
+
+
+def shadow_of(
+    config: ScenarioConfig, seed: int, folder: Path, report: Callable[[int], None]
+) -> Callable[[int], list[PastRound]]:
+    """Number of a replica → all rounds of a market in which uniformly random slates are shown.
+
+    Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and kept in the run folder
+    until the run is over.
+
+    Args:
+        config: The scenario of the arms.
+        seed: Their seed.
+        folder: Their run folder.
+        report: Called after each round that is played, with 0.
+    """
+    world = build_world(config)
+    logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
+
+    @cache
+    def replica(number: int) -> list[PastRound]:
+        place = folder / STATES / "shadow" / f"{seed}-{number}.npz"
+        if not place.is_file():
+            kept = KeptRounds.of(_played(config, seed, number, report), keeps_users=False)
+            arrays: dict[str, Any] = kept.arrays("")
+            with draft_file(place) as draft, draft.open("wb") as file:
+                np.savez(file, **arrays)
+        with np.load(place, allow_pickle=False) as arrays:
+            return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
+
+    return replica
+
+
+def _played(
+    config: ScenarioConfig, seed: int, replica: int, report: Callable[[int], None]
+) -> list[PastRound]:
+    world = build_world(config)
+    plain = dataclasses.replace(
+        config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
+    )
+    seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=0)  # one fit for all of them
+    agent = make_agent(_AGENT)
+    market = market_for(
+        agent, plain, seeds=seeds, world=world, model=initial_model(plain, world.past, seeds.model)
+    )
+    rounds = []
+    while not market.done:
+        play_round(market, agent)
+        rounds.append(market.closed.pop().learnt)
+        report(0)
+    return rounds
