@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from rimsim.data import load
+from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.registry import make
-from rimsim.intensity.shrinkage import HeldOut
 
 MODELS = "popularity,returning,bag,ease,factors"
 

@@ -27,10 +27,11 @@ from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.denoising import Cycle, Tables, batches, trained
 from rimsim.intensity.ease import solved
 from rimsim.intensity.folding import folded
+from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import load
 from rimsim.intensity.personal import learned
 from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import HeldOut, Shrinkage, best_of, chosen, weighted
+from rimsim.intensity.shrinkage import Shrinkage, best_of, chosen
 from rimsim.testing import random_log
 
 HOUR = 3600.0
@@ -168,23 +169,6 @@ def test_folding_in_finds_the_optimum():
         np.testing.assert_allclose(found[row], best.x, atol=2e-3)
 
 
-def test_the_weights_are_at_the_optimum():
-    """The likelihood of the weights is as brute force computes it, and no nearby weights do better."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
-    source = np.random.default_rng(3)
-    parts = (source.normal(size=held.taken.shape).astype(np.float32) + held.taken, held.taken.sum(0))
-    weights, value = weighted(held, parts)
-
-    def brute(w):
-        logits = np.where(held.consumed, -np.inf, w[0] * parts[0] + w[1] * parts[1])
-        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        return log_p[held.taken > 0].mean()
-
-    assert value == pytest.approx(brute(weights), abs=1e-5)
-    for step in ([0.05, 0], [-0.05, 0], [0, 0.05], [0, -0.05]):
-        assert brute(weights) >= brute(np.maximum(weights + step, 0)) - 1e-6
-
-
 def test_noise_is_given_no_weight():
     """Scores that point away from what was taken get the weight 0, and the likelihood is popularity's."""
     held = HeldOut.of(random_log(n_users=80), "30min", 0)
@@ -205,6 +189,19 @@ def test_the_best_strength_is_chosen_and_an_end_is_told():
     last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], popular, popular)
     assert (last.strength, last.end_of_grid) == (3.0, True)
     assert "an end of the grid" in last.line()
+
+
+def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(monkeypatch):
+    """Of both ways to weigh, the likelihood's is taken unless its slates are worse beyond two standard errors."""
+    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+    good, flat = held.taken.copy(), np.zeros(held.taken.shape[1])
+    monkeypatch.setattr("rimsim.intensity.shrinkage.for_slates", lambda _, parts: np.ones(len(parts)))
+    for personal, slates in ((0.0, True), (2.0, False)):
+        weights = lambda _, parts, personal=personal: np.array([personal, 0.0, 0.0])[-len(parts) :]  # noqa: E731
+        monkeypatch.setattr("rimsim.intensity.shrinkage.for_all", weights)
+        found = chosen(held, [(1.0, good)], flat, flat)
+        assert (found.slates, "for slates" in found.line()) == (slates, slates)
+        assert found.personal == (1.0 if slates else 2.0)
 
 
 def test_slates_decide_only_beyond_two_standard_errors():

@@ -13,8 +13,9 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import UserStates
+from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import HeldOut
+from rimsim.intensity.weights import for_all, for_slates
 from rimsim.market import Market
 from rimsim.market.consumers.kernels import left_by_past
 from rimsim.market.consumers.truths import BagTruth, Truth, fit_truth, load_truth, save_truth
@@ -23,7 +24,7 @@ from rimsim.market.consumers.truths.contract import Candidate
 from rimsim.market.consumers.truths.fit_bag import _Chosen
 from rimsim.market.consumers.truths.fit_factors import fit_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
-from rimsim.market.consumers.truths.held_out import Judged, behind, climb, judged, worth
+from rimsim.market.consumers.truths.held_out import Judged, behind, climb, judged
 from rimsim.market.consumers.truths.sizes import SessionSizes
 from rimsim.market.histories import LoggedPast
 from rimsim.matching import top_k
@@ -194,23 +195,27 @@ def test_what_is_taken_from_the_cut_on_is_judged(log):
         number += len(new)
         best = sorted(left, key=lambda item: -logit[user, item])[:10]
         precision.append(len(new & set(best)) / 10)
-    assert worth(held, logit[held.user]) == pytest.approx((total / number, np.mean(precision)), rel=1e-6)
+    assert held.nats(held.log_likelihood(logit[held.user])) == pytest.approx(total / number, rel=1e-6)
+    assert held.precision(logit[held.user]).mean() == pytest.approx(np.mean(precision), rel=1e-6)
 
 
-def test_the_weights_of_a_candidate_are_the_likeliest(log):
-    """Other weights of its parts make what was taken less likely, and its figures are those of the weighted sum."""
+def test_the_weights_of_a_candidate_are_those_for_slates(log):
+    """A truth is asked about slates; candidates are compared by the likelihood at its largest."""
     held = HeldOut.of(log, "30min", 0)
     a, c, d = fit_factors(held.past, 4, 3.0, 0)
     personal, returning = a[held.user] @ c.T, log_returning(held.past, "30min", 0.5)
     best = judged(held, "factors", 3.0, personal, d, "30min").candidate
-    weights = np.array([best.personal, best.popularity, best.returning])
-    parts = np.stack([personal, *np.broadcast_arrays(d, returning, personal)[:2]])
-    assert worth(held, np.tensordot(weights, parts, 1)) == pytest.approx(
-        (best.log_likelihood, best.precision), rel=1e-5
-    )
-    for change in np.vstack([np.eye(3), -np.eye(3)]) * 0.1:
-        other = np.maximum(weights + change, 0.0)
-        assert worth(held, np.tensordot(other, parts, 1))[0] <= best.log_likelihood + 1e-6
+    parts = [np.asarray(part, np.float32) for part in (personal, d, returning)]
+    weights = for_slates(held, parts)
+    assert [best.personal, best.popularity, best.returning] == weights.tolist()
+
+    def logit(weights):
+        return weights[0] * personal + weights[1] * d + weights[2] * returning
+
+    assert best.precision == pytest.approx(held.precision(logit(weights)).mean(), rel=1e-5)
+    largest = held.nats(held.log_likelihood(logit(for_all(held, parts))))
+    assert best.log_likelihood == pytest.approx(largest, rel=1e-5)
+    assert largest >= held.nats(held.log_likelihood(logit(weights)))
 
 
 @pytest.mark.parametrize("top", range(7))

@@ -10,8 +10,10 @@ import pytest
 
 from rimsim.data.log import EventLog
 from rimsim.intensity import EASE, EASEConfig, UserStates
+from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.registry import make
-from rimsim.intensity.shrinkage import HeldOut, rescaling, weighted
+from rimsim.intensity.shrinkage import rescaling
+from rimsim.intensity.weights import for_all, for_slates
 from rimsim.market.consumers.truths import fit_truth
 
 M = 60
@@ -89,22 +91,23 @@ def test_the_report_says_what_is_used():
     )
 
 
-def test_a_part_that_tells_nothing_apart_has_no_weight():
+@pytest.mark.parametrize("weighted", [for_all, for_slates])
+def test_a_part_that_tells_nothing_apart_has_no_weight(weighted):
     """Scores that differ by rounding errors alone are not blown up, however well they would sort."""
     held = HeldOut.of(two_tastes(60, 2.0)[0], "30min", 0)
     popular = np.log(held.taken.sum(0) + 1.0).astype(np.float32)
-    alone, value = weighted(held, (popular,))
-    weights, same = weighted(held, (1e-5 * held.taken, popular))
+    (alone,) = weighted(held, (popular,))
+    weights = weighted(held, (1e-5 * held.taken, popular))
     assert weights[0] == 0.0
-    assert (weights[1], same) == pytest.approx((alone[0], value), rel=1e-3)
+    assert weights[1] == pytest.approx(alone, rel=1e-3)
 
 
-def test_a_flat_likelihood_gives_no_weight():
+@pytest.mark.parametrize("weighted", [for_all, for_slates])
+def test_a_flat_likelihood_gives_no_weight(weighted):
     """Where users could take nothing but what they took, no part has shown anything."""
     held = HeldOut.of(two_tastes(60, 2.0)[0], "30min", 0)
     held = dataclasses.replace(held, taken=np.eye(M, dtype=np.float32)[held.taken.argmax(1)])
     held = dataclasses.replace(held, consumed=held.taken == 0)
     noise = np.random.default_rng(0).normal(size=(2, *held.taken.shape)).astype(np.float32)
-    weights, value = weighted(held, (noise[0], noise[1]))
-    assert weights.tolist() == [0.0, 0.0]
-    assert value == pytest.approx(0.0, abs=1e-6)
+    assert weighted(held, (noise[0], noise[1])).tolist() == [0.0, 0.0]
+    assert held.nats(held.log_likelihood(noise[0])) == pytest.approx(0.0, abs=1e-6)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.intensity.shrinkage import HeldOut, best_of, precision
+from rimsim.intensity.held_out import HeldOut
+from rimsim.intensity.shrinkage import best_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +77,9 @@ def judged(
     found: list[Judged] = []
     for name, model in zip(names, models, strict=True):
         logits = _logits(model.fit(held.past), held.states)
-        hits.append(precision(held, logits))
-        found.append(Judged(name, float(hits[-1].mean()), _likelihood(held, logits), len(held)))
+        hits.append(held.precision(logits))
+        nats = held.nats(held.log_likelihood(logits))
+        found.append(Judged(name, float(hits[-1].mean()), nats, len(held)))
     first = found[best_of(hits, [one.log_likelihood for one in found])]
     others = sorted((one for one in found if one is not first), key=lambda one: -one.precision)
     return (first, *others)
@@ -90,11 +92,3 @@ def _logits(model: IntensityModel, states: UserStates) -> NDArray[np.float32]:
         rows = np.arange(first, min(first + _ROWS, len(states)))
         parts.append(model.score(states.take(rows)).clamp(min=1e-30).log().cpu().numpy())
     return np.concatenate(parts).astype(np.float32)
-
-
-def _likelihood(held: HeldOut, logits: NDArray[np.float32]) -> float:
-    """Mean log-likelihood of an item that was taken, over what was not consumed, nats."""
-    left = np.where(held.consumed, -np.inf, logits.astype(np.float64))
-    left -= left.max(1, keepdims=True)
-    left -= np.log(np.exp(left).sum(1, keepdims=True))
-    return float(left[held.taken > 0].mean())

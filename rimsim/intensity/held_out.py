@@ -42,6 +42,50 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.states)
 
+    def best(self, logits: NDArray[np.floating], k: int = 10) -> NDArray[np.bool_]:
+        """(n, M) the k best unconsumed items of each state, and what ties with the last of them.
+
+        Args:
+            logits: (n, M) or (M,); log p(y|x) up to a constant a row.
+            k: Items of a slate.
+        """
+        left, last, _ = self._last(logits, k)
+        return np.asarray((left >= last) & ~self.consumed, np.bool_)
+
+    def precision(self, logits: NDArray[np.floating], k: int = 10) -> NDArray[np.float64]:
+        """(n,) share of the k best unconsumed items (fewer in a smaller catalogue) that the user took.
+
+        Where items tie for the last places, each of them has its share of these. Arguments as in :meth:`best`.
+        """
+        left, last, k = self._last(logits, k)
+        above, tied = left > last, left == last
+        hits, of_tied = ((self.taken * where).sum(1, dtype=np.float64) for where in (above, tied))
+        return np.asarray((hits + (k - above.sum(1)) * of_tied / tied.sum(1)) / k, np.float64)
+
+    def _last(
+        self, logits: NDArray[np.floating], k: int
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
+        """(n, M) logits, −∞ where consumed, (n, 1) the k-th largest of each state, and k within the catalogue."""
+        left = np.where(self.consumed, -np.inf, logits)
+        k = min(k, left.shape[1])
+        return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
+
+    def log_likelihood(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(n,) log-likelihood of all that each user took, over what it had not consumed, nats.
+
+        Args:
+            logits: As in :meth:`best`.
+        """
+        left = np.where(self.consumed, -np.inf, logits).astype(np.float64)
+        left -= left.max(1, keepdims=True)
+        normaliser = np.log(np.exp(left).sum(1))
+        taken = self.taken > 0
+        return np.asarray(np.where(taken, left, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
+
+    def nats(self, by_user: NDArray[np.float64]) -> float:
+        """The mean of an item that was taken, from (n,) log-likelihoods of all that each user took."""
+        return float(by_user.sum() / self.taken.sum(dtype=np.float64))
+
     @classmethod
     def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
         """The cut of :func:`rimsim.data.later_sessions`, without users who took nothing new.

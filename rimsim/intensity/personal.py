@@ -15,10 +15,11 @@ from rimsim.errors import ModelError
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
+from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import HeldOut, Shrinkage, chosen, rescaling
+from rimsim.intensity.shrinkage import Shrinkage, chosen, rescaling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
 
-from rimsim.intensity.held_out import HeldOut
+from rimsim.intensity.weights import for_all, for_slates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["HeldOut", "Shrinkage", "best_of", "chosen", "precision", "rescaling", "weighted"]
+    from rimsim.intensity.held_out import HeldOut
 
-_ROWS = 256
-_FLAT = 1e-4
-"""Spread in nats below which a part tells items apart by rounding errors, so that its weight is 0."""
-_WORTHLESS = 1e-7
-"""Nats a label below which a weight has not helped: no more than sums in single precision are off by."""
+__all__ = ["Shrinkage", "best_of", "chosen", "rescaling"]
+
 _SAME_SPREAD = 1.25
 """How much wider scores may be under the fit to the whole log than under that to its past, and count as alike: fits to
 two samples of one law differ by less than this."""
@@ -40,6 +36,8 @@ class Shrinkage:
     """κ."""
     returning: float = 0.0
     """κ'."""
+    slates: bool = False
+    """Whether the weights are those that foretell slates best, and not those that make all that was taken likely."""
     users: int = 0
     """Held-out users that this was chosen on; 0: too few, and τ = κ = 1, κ' = 0 is taken on trust."""
     log_likelihood: float = 0.0
@@ -63,65 +61,10 @@ class Shrinkage:
         weights = (
             f"{self.personal:.2f} personal, {self.popularity:.2f} popularity, {self.returning:.2f} returning"
         )
+        weights += " for slates" if self.slates else ""
         nats = f"{self.log_likelihood:.3f} nats an item, {self.impersonal_log_likelihood:.3f} without the personal part"
         found = f"{self.users} later sessions: precision {self.precision:.3f}, {nats}"
         return f"strength {self.strength:g}{where}; weights {weights}; {found}"
-
-
-def _total(part: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
-    """Σ part·weight, added up in rows and then in float64."""
-    return float((part * weight).sum(1).sum(dtype=np.float64))
-
-
-def weighted(held: HeldOut, parts: tuple[NDArray[np.float32], ...]) -> tuple[NDArray[np.float64], float]:
-    """The weights w ≥ 0 that make softmax(Σ_i w_i·part_i) over unconsumed items most likely.
-
-    The problem is concave. Each label counts alike. A part that tells no items apart, or without which the labels are
-    as likely, has weight 0.
-
-    Args:
-        held: The held-out states.
-        parts: Logits, each (n, M) or (M,).
-
-    Returns:
-        (len(parts),) weights, and the mean log-likelihood of a label, nats.
-    """
-    labels = float(held.taken.sum())
-    spans = [slice(a, a + _ROWS) for a in range(0, len(held), _ROWS)]
-    # In units of its own spread every part is found in as few iterations, whatever its scale.
-    spread = np.array([float(part.std()) for part in parts])
-    told = spread >= _FLAT
-    spread[~told] = 1.0
-    units = [part / np.float32(unit) for part, unit in zip(parts, spread, strict=True)]
-    wide = [np.broadcast_to(part, held.taken.shape) for part in units]
-    observed = np.array([_total(part, held.taken) for part in wide])
-
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, slope = -float(weights @ observed), -observed
-        for span in spans:
-            logits = np.zeros_like(held.taken[span])
-            for weight, part in zip(weights.tolist(), wide, strict=True):
-                logits += np.float32(weight) * part[span]
-            logits[held.consumed[span]] = -np.inf
-            top = logits.max(1, keepdims=True)
-            share = np.exp(logits - top)
-            norm = share.sum(1, dtype=np.float64)
-            count = held.taken[span].sum(1)
-            value += float(count @ (top[:, 0] + np.log(norm)))
-            share *= (count / norm).astype(np.float32)[:, None]
-            slope = slope + np.array([_total(part[span], share) for part in wide])
-        return value / labels, slope / labels
-
-    start, bounds = np.where(told, 0.5, 0.0), [(0.0, None if one else 0.0) for one in told]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    weights, value = np.asarray(found.x, np.float64), float(found.fun)
-    for place in np.flatnonzero(weights):
-        without = weights.copy()
-        without[place] = 0.0
-        less = loss(without)[0]
-        if less <= value + _WORTHLESS:
-            weights, value = without, less
-    return weights / spread, -value
 
 
 def rescaling(past: float, whole: float) -> float:
@@ -156,15 +99,6 @@ def best_of(hits: Sequence[NDArray[np.float64]], likelihood: Sequence[float]) ->
     return int(np.argmax(np.where(close, likelihood, -np.inf)))
 
 
-def precision(held: HeldOut, logits: NDArray[np.float32], k: int = 10) -> NDArray[np.float64]:
-    """(n,) share of the k best unconsumed items (fewer in a smaller catalogue) that the user took."""
-    open_logits = np.where(held.consumed, -np.inf, logits)
-    k = min(k, logits.shape[1])
-    best = np.argpartition(-open_logits, k - 1, axis=1)[:, :k]
-    hits: NDArray[np.float64] = np.take_along_axis(held.taken, best, axis=1).mean(1, dtype=np.float64)
-    return hits
-
-
 def chosen(
     held: HeldOut,
     scored: Iterable[tuple[float, NDArray[np.float32]]],
@@ -173,8 +107,9 @@ def chosen(
 ) -> Shrinkage:
     """The strength and the weights with which what held-out users took is best foretold (:func:`best_of`).
 
-    The weights are chosen anew for every strength, by likelihood. Popularity is among what they can make (τ = 0), so a
-    model shrunk like this is no worse than popularity but for chance.
+    For every strength there are weights that make all that was taken most likely, and weights that foretell best which
+    items of a slate are taken (:mod:`rimsim.intensity.weights`); both are candidates. Popularity is among what either
+    can make (τ = 0), so a model shrunk like this is no worse than popularity but for chance.
 
     Args:
         held: The held-out states.
@@ -183,20 +118,32 @@ def chosen(
         log_returning: (M,) the same in later sessions.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
-    _, without = weighted(held, base)
+    ways = {False: for_all, True: for_slates}
+    without = {}
+    for slates, way in ways.items():
+        popularity, returning = way(held, base).tolist()
+        without[slates] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
     found: list[Shrinkage] = []
     hits: list[NDArray[np.float64]] = []
     for strength, scores in scored:
-        weights, value = weighted(held, (scores, *base))
-        personal, popularity, returning = weights.tolist()
-        logits = personal * scores + (popularity * base[0] + returning * base[1])
-        hits.append(precision(held, logits))
-        one = Shrinkage(strength, personal, popularity, returning, len(held), spread=float(scores.std()))
-        found.append(
-            dataclasses.replace(
-                one, log_likelihood=value, impersonal_log_likelihood=without, precision=float(hits[-1].mean())
+        for slates, way in ways.items():
+            personal, popularity, returning = way(held, (scores, *base)).tolist()
+            logits = personal * scores + (popularity * base[0] + returning * base[1])
+            hits.append(held.precision(logits))
+            found.append(
+                Shrinkage(
+                    strength,
+                    personal,
+                    popularity,
+                    returning,
+                    slates=slates,
+                    users=len(held),
+                    log_likelihood=held.nats(held.log_likelihood(logits)),
+                    impersonal_log_likelihood=without[slates],
+                    precision=float(hits[-1].mean()),
+                    spread=float(scores.std()),
+                )
             )
-        )
-    best = best_of(hits, [one.log_likelihood for one in found])
-    at_end = len(found) > 1 and best in {0, len(found) - 1}
-    return dataclasses.replace(found[best], end_of_grid=at_end)
+    best = found[best_of(hits, [one.log_likelihood for one in found])]
+    ends = {found[0].strength, found[-1].strength}
+    return dataclasses.replace(best, end_of_grid=len(ends) > 1 and best.strength in ends)

@@ -10,12 +10,12 @@ import numpy as np
 from rimsim import rng
 from rimsim.data.later import later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
-from rimsim.intensity.shrinkage import HeldOut
+from rimsim.intensity.held_out import HeldOut
 from rimsim.market.consumers.truths.contract import Candidate, TruthReport
 from rimsim.market.consumers.truths.fit_bag import fit_bag, judge_bag
 from rimsim.market.consumers.truths.fit_factors import fit_factors_truth, judge_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
-from rimsim.market.consumers.truths.held_out import Judged, behind, climb, worth
+from rimsim.market.consumers.truths.held_out import Judged, behind, climb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,8 @@ def fit_truth(
     """Choose a truth on held-out later sessions of a log, and fit it to the whole log.
 
     Candidates are fitted to the past of the cut and judged by the likelihood of what users took from it on, among what
-    they had not consumed before. A grid of ridges is followed as long as it goes uphill.
+    they had not consumed before. A grid of ridges is followed as long as it goes uphill. The parts of the best one
+    are weighed so that it foretells what is taken of slates.
 
     Args:
         log: The whole log, its future included.
@@ -162,7 +163,7 @@ def _report(
     others = [one for one in found if one.candidate.kind != best.kind]
     if held is not None:
         popularity = np.log(np.bincount(held.past.item, minlength=held.past.n_items) + 0.5)
-        bar = worth(held, np.broadcast_to(popularity, held.consumed.shape))
+        bar = held.nats(held.log_likelihood(popularity)), float(held.precision(popularity).mean())
         gap = behind(held, found[0], others[0]) if others else gap
     return TruthReport(
         kind=best.kind,

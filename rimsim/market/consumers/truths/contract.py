@@ -33,9 +33,11 @@ class Candidate:
     returning: float
     """The weight of log popularity in later sessions."""
     log_likelihood: float
-    """Mean log-likelihood of an item that was taken from the cut on, among what was not consumed before, nats."""
+    """Mean log-likelihood of an item that was taken from the cut on, among what was not consumed before, nats; with the
+    weights at which it is largest."""
     precision: float
-    """Mean share of its ten best items, of those not consumed before, that were taken from the cut on."""
+    """Mean share of its ten best items, of those not consumed before, that were taken from the cut on; with its own
+    weights."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rimsim.market.consumers.truths.held_out import judged
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
-    from rimsim.intensity.shrinkage import HeldOut
+    from rimsim.intensity.held_out import HeldOut
     from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import weighted
+from rimsim.intensity.weights import for_all, for_slates
 from rimsim.market.consumers.truths.contract import Candidate
 
 if TYPE_CHECKING:
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.shrinkage import HeldOut
+    from rimsim.intensity.held_out import HeldOut
 
-__all__ = ["PRIOR", "Judged", "behind", "climb", "judged", "worth"]
+__all__ = ["PRIOR", "Judged", "behind", "climb", "judged"]
 
-_BEST = 10
 PRIOR = 0.5
 """Events an item that popularity in all sessions counts for beside that in later ones."""
 
@@ -42,9 +41,11 @@ def judged(
     popular: NDArray[np.float64],
     gap: str,
 ) -> Judged:
-    """What a fit to the past of the cut is worth, with the weights of its parts that foretell best what was taken.
+    """What a fit to the past of the cut is worth, and how its parts are weighed.
 
-    log p(y|x) is a sum of a personal part, the log popularity of y and its log popularity in later sessions.
+    log p(y|x) is a sum of a personal part, the log popularity of y and its log popularity in later sessions. What a
+    fit knows is told by the likelihood of all that was taken, with the weights at which it is largest. A truth is asked
+    about slates, so the weights that it gets are those that foretell best what is taken of slates.
 
     Args:
         held: Users as they were at the cut, and what they took from it on.
@@ -57,43 +58,18 @@ def judged(
     parts = tuple(
         np.asarray(part, np.float32) for part in (personal, popular, log_returning(held.past, gap, PRIOR))
     )
-    weights, _ = weighted(held, parts)
-    found = weights[0] * personal + (weights[1] * parts[1] + weights[2] * parts[2])
+    by_user = held.log_likelihood(_sum(for_all(held, parts), parts))
+    weights = for_slates(held, parts)
+    precision = float(held.precision(_sum(weights, parts)).mean())
     own, popularity, returning = weights.tolist()
-    by_user = _likelihoods(held, found)
-    likelihood, precision = _per_item(held, by_user), _precision(held, found)
+    likelihood = held.nats(by_user)
     candidate = Candidate(kind, ridge, own, popularity, returning, likelihood, precision)
     return Judged(candidate, by_user, float(personal.std()))
 
 
-def worth(held: HeldOut, logit: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean log-likelihood of an item that was taken, nats, and mean precision of the ten best unconsumed items.
-
-    Args:
-        held: Users as they were at the cut, and what they took from it on.
-        logit: (n, M) log p(y|x) up to a constant a row.
-    """
-    return _per_item(held, _likelihoods(held, logit)), _precision(held, logit)
-
-
-def _per_item(held: HeldOut, by_user: NDArray[np.float64]) -> float:
-    """The mean log-likelihood of an item that was taken, from those (n,) of all that each user took."""
-    return float(by_user.sum() / (held.taken > 0).sum())
-
-
-def _precision(held: HeldOut, logit: NDArray[np.float64]) -> float:
-    """Mean share of the ten best unconsumed items that were taken."""
-    best = np.argsort(-np.where(held.consumed, -np.inf, logit), axis=1, kind="stable")[:, :_BEST]
-    return float(np.take_along_axis(held.taken > 0, best, 1).mean())
-
-
-def _likelihoods(held: HeldOut, logit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) log-likelihood of all that each user took, over what it had not consumed, nats."""
-    left = np.where(held.consumed, -np.inf, logit)
-    top = left.max(1, keepdims=True)
-    normaliser = top[:, 0] + np.log(np.exp(left - top).sum(1))
-    taken = held.taken > 0
-    return np.asarray(np.where(taken, logit, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
+def _sum(weights: NDArray[np.float64], parts: tuple[NDArray[np.float32], ...]) -> NDArray[np.float64]:
+    personal, popular, returning = parts
+    return np.asarray(weights[0] * personal + (weights[1] * popular + weights[2] * returning), np.float64)
 
 
 def behind(held: HeldOut, best: Judged, other: Judged) -> tuple[float, float]:

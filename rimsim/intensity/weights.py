@@ -1,0 +1,180 @@
+"""How much weight the parts of a score get, chosen by what held-out users took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from scipy.optimize import minimize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from rimsim.intensity.held_out import HeldOut
+
+    Loss: TypeAlias = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+
+__all__ = ["for_all", "for_slates", "unlikelihood", "unlikelihood_of_answers"]
+
+_ROWS = 256
+_ROUNDS = 3
+"""How often the weights' own best items are looked up and the weights fitted anew; then they hardly move."""
+_FLAT = 1e-4
+"""Spread in nats below which a part tells items apart by rounding errors, so that its weight is 0."""
+_WORTHLESS = 1e-7
+"""Nats below which a weight has not helped: no more than sums in single precision are off by."""
+_LEAST = 1e-30
+"""A share of nothing, so that its logarithm is finite."""
+
+
+def for_all(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The weights w ≥ 0 with which softmax(Σ_i w_i·part_i) over unconsumed items makes all that was taken most likely.
+
+    Each item that was taken counts alike. A part that tells no items apart, or without which they are as likely, has
+    weight 0.
+
+    Args:
+        held: The held-out states.
+        parts: Logits, each (n, M) or (M,).
+
+    Returns:
+        (len(parts),) weights.
+    """
+    units, spread, start = _in_units(held, parts)
+    loss = unlikelihood(held, units)
+    return _spared(loss, *_minimum(loss, start, start)) / spread
+
+
+def for_slates(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The weights w ≥ 0 that foretell best which items of a slate are taken.
+
+    Under p = softmax(Σ_i w_i·part_i), a user who took n items takes one that is shown with probability
+    1 − exp(−n·p(y|x)). The weights make the answers to the shown items, taken or not, most likely. Shown are the ten
+    best items of every part that is the same for all users, and the ten best of the weights themselves. What
+    :func:`for_all` finds is decided by the many items that no slate holds. Arguments and result are as there.
+    """
+    units, spread, start = _in_units(held, parts)
+    general = np.zeros(held.taken.shape, bool)
+    for part in parts:
+        if part.ndim == 1:
+            general |= held.best(part)
+    weights = start
+    for _ in range(_ROUNDS):
+        loss = unlikelihood_of_answers(held, units, general | held.best(_sum(weights, units)))
+        weights, value = _minimum(loss, weights, start)
+    return _spared(loss, weights, value) / spread
+
+
+def _in_units(
+    held: HeldOut, parts: Sequence[NDArray[np.float32]]
+) -> tuple[list[NDArray[np.float32]], NDArray[np.float64], NDArray[np.float64]]:
+    """Parts (n, M) in units of their own spread, in which all are found in as few steps; the spreads; a start."""
+    spread = np.array([float(part.std()) for part in parts])
+    told = spread >= _FLAT
+    spread[~told] = 1.0
+    units = [
+        np.broadcast_to(part / np.float32(unit), held.taken.shape)
+        for part, unit in zip(parts, spread, strict=True)
+    ]
+    return units, spread, np.where(told, 0.5, 0.0)
+
+
+def _minimum(
+    loss: Loss, weights: NDArray[np.float64], start: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """The best weights, 0 where the start is 0, and their loss."""
+    bounds = [(0.0, None if one else 0.0) for one in start]
+    found = minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x, np.float64), float(found.fun)
+
+
+def _spared(loss: Loss, weights: NDArray[np.float64], value: float) -> NDArray[np.float64]:
+    """The weights, with 0 for each that has not helped."""
+    for place in np.flatnonzero(weights):
+        without = weights.copy()
+        without[place] = 0.0
+        less = loss(without)[0]
+        if less <= value + _WORTHLESS:
+            weights, value = without, less
+    return weights
+
+
+def unlikelihood(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> Loss:
+    """Mean −log p(y|x) of an item that was taken under weights, nats, and its slope.
+
+    Args:
+        held: The held-out states.
+        parts: Logits, each (n, M).
+    """
+    labels = float(held.taken.sum())
+    observed = np.array([_total(part, held.taken) for part in parts])
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slope = -float(weights @ observed), -observed
+        for span in _spans(held):
+            share, norm, top = _shares(held, weights, parts, span)
+            count = held.taken[span].sum(1)
+            value += float(count @ (top + np.log(norm)))
+            share *= (count / norm).astype(np.float32)[:, None]
+            slope = slope + np.array([_total(part[span], share) for part in parts])
+        return value / labels, slope / labels
+
+    return loss
+
+
+def unlikelihood_of_answers(
+    held: HeldOut, parts: Sequence[NDArray[np.float32]], shown: NDArray[np.bool_]
+) -> Loss:
+    """Mean −log likelihood of the answer to a shown item under weights, nats, and its slope.
+
+    Args:
+        held: The held-out states.
+        parts: Logits, each (n, M).
+        shown: (n, M) what is shown.
+    """
+    cells = [np.nonzero(shown[span]) for span in _spans(held)]
+    number = held.taken.sum(1, dtype=np.float64)
+    total = float(shown.sum())
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slope = 0.0, np.zeros(len(parts))
+        for span, (row, item) in zip(_spans(held), cells, strict=True):
+            share, norm, _ = _shares(held, weights, parts, span)
+            expected = np.maximum(number[span][row] * share[row, item] / norm[row], _LEAST)
+            taken = held.taken[span][row, item] > 0
+            value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
+            pull = np.where(taken, -expected / np.expm1(expected), expected)
+            share *= (np.bincount(row, pull, len(norm)) / norm).astype(np.float32)[:, None]
+            slope += [pull @ part[span][row, item] - _total(part[span], share) for part in parts]
+        return value / total, slope / total
+
+    return loss
+
+
+def _spans(held: HeldOut) -> list[slice]:
+    return [slice(first, first + _ROWS) for first in range(0, len(held), _ROWS)]
+
+
+def _shares(
+    held: HeldOut, weights: NDArray[np.float64], parts: Sequence[NDArray[np.float32]], span: slice
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+    """Of some rows: exp of logits less the largest, 0 where consumed; its sum over items; the largest logit."""
+    logits = _sum(weights, [part[span] for part in parts])
+    logits[held.consumed[span]] = -np.inf
+    top = logits.max(1, keepdims=True)
+    share = np.exp(logits - top)
+    return share, share.sum(1, dtype=np.float64), top[:, 0]
+
+
+def _sum(weights: NDArray[np.float64], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    logits = np.zeros(parts[0].shape, np.float32)
+    for weight, part in zip(weights.tolist(), parts, strict=True):
+        logits += np.float32(weight) * part
+    return logits
+
+
+def _total(part: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
+    """Σ part·weight, added up in rows and then in float64."""
+    return float((part * weight).sum(1).sum(dtype=np.float64))
