@@ -20,6 +20,8 @@ from rimsim.market.learning import layer_from, positions_of
 from rimsim.market.records import as_slates
 from rimsim.market.state import MarketState
 from rimsim.measures import position_weights
+from rimsim.scenarios import compare
+from rimsim.scenarios.report.examination import examination_note
 
 
 def unknowing(examination, prior=0.6, **changes):
@@ -154,3 +156,25 @@ def test_a_flag_a_slate_is_asked_for():
     """Flags of uniform slates of another number than the slates are refused."""
     with pytest.raises(AgentError, match="uniform has shape"):
         as_slates(Slates(np.zeros((2, 3), np.int64), uniform=np.ones(3, bool)))
+
+
+def test_a_run_says_how_gamma_was_found_and_what_it_came_to(tmp_path):
+    """The report names the way, the first guess, each estimate and the truth; a run that is told γ says nothing."""
+    config = unknowing("harvested")
+    run = compare(config, ["relevance"], seeds=1, frozen=[], certify=False, out=tmp_path / "run", workers=1)
+    last = run.rounds[run.rounds["round"] == 2].set_index("metric")["value"]
+    said = examination_note(run)
+    assert "is 0.6 in round 0" in said
+    assert "exposure.examination: harvested" in said
+    assert f"relevance {last['estimated_decay']:.3f} ± {last['decay_error']:.3f}; the truth is 0.85" in said
+    told = compare(
+        small_scenario(rounds=1),
+        ["relevance"],
+        seeds=1,
+        frozen=[],
+        certify=False,
+        out=tmp_path / "t",
+        workers=1,
+    )
+    assert examination_note(told) is None
+    assert "estimated_decay" not in set(told.rounds["metric"])

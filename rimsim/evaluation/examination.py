@@ -117,6 +117,9 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     and the slope within a slate is free of the one between slates (Mundlak 1978), since scores that are the largest of
     many say less about intensities than scores of different visitors do. γ, α, β, β̄ and δ maximise one likelihood.
 
+    The error counts sampling alone. A policy that orders by these scores and nothing else leaves γ to the form of this
+    law; prices, exploration, or models that changed compare items with themselves.
+
     Args:
         item: (n, k) slates, of one round or of several; −1 where a position stayed empty.
         taken: (n, k) bool, what was taken.

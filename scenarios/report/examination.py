@@ -32,4 +32,4 @@ def examination_note(run: Run) -> str | None:
         f"{agent} {row['estimated_decay']:.3f} ± {row['decay_error']:.3f}"
         for agent, row in by_metric.dropna(subset=["estimated_decay"]).iterrows()
     )
-    return f"{begins}; in the last round: {found}; the truth is {truth:.3g}"
+    return f"{begins}; after the last round, with half the 95 % interval of sampling: {found}; the truth is {truth:.3g}"
