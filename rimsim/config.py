@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from rimsim.config_errors import record_from, unknown_field
+from rimsim.config_paths import paths_from
 from rimsim.config_promises import AudienceConfig, CampaignConfig, GroupConfig
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest, reason
@@ -125,6 +126,14 @@ class LogOptions:
     columns: str | None = Field(
         default=None,
         description="Which columns to read: 'user=uid,item=sku,time=at'; null finds the usual names.",
+    )
+    separator: str | None = Field(
+        default=None,
+        description="What stands between the fields of a text file; null finds comma, tab, semicolon, `|` and `::`.",
+    )
+    encoding: str | None = Field(
+        default=None,
+        description="What a text file is written in, such as latin-1; null: UTF-8, or what a byte-order mark says.",
     )
     release: Literal["given", "first-event", "year"] = Field(
         default="given",
@@ -461,7 +470,7 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
 
 
 def read_scenario(path: Path) -> ScenarioConfig:
-    """Read a scenario from a YAML file; without a ``name`` it has the file's.
+    """Read a scenario from a YAML file, from whose folder its paths begin; without a ``name`` it has the file's.
 
     Raises:
         ConfigError: If the file is missing, is no YAML, or does not describe a scenario.
@@ -484,7 +493,7 @@ def read_scenario(path: Path) -> ScenarioConfig:
         raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if isinstance(plain, dict):
         plain = {"name": path.stem} | plain
-    return scenario_from(plain, origin=str(path))
+    return paths_from(path.parent, scenario_from(plain, origin=str(path)))
 
 
 def scenario_names() -> list[str]:

@@ -157,3 +157,22 @@ def test_a_time_that_is_none_is_refused_by_its_option(tmp_path, capsys, log):
     assert not out.exists()
     assert main(["data", "check", str(log), "--skip-bad-rows", "--start", "2030-01-01"]) == 2
     assert "start=2030-01-01 00:00:00 UTC leaves none of 2,000 events" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["data", "check"], ["compare", *MARKET, "--data"]])
+def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys, log, command):
+    """A message that asks for them names the options, with which the log is then read, and a run keeps them."""
+    other = tmp_path / "other.csv"
+    text = log.read_text(encoding="utf-8").replace(",", "^").replace("\n", "é\n", 1)
+    other.write_bytes(text.encode("latin-1"))
+    line = [*command, str(other)]
+    said: list[str] = []
+    for option, value in (("--encoding", "latin-1"), ("--separator", "^")):
+        assert main([*line, *said]) == 2
+        assert option in capsys.readouterr().err
+        said += [option, value]
+    out = ["--out", str(tmp_path / "run")] if command[0] == "compare" else []
+    assert main([*line, *said, "--skip-bad-rows", *out]) == 0
+    if out:
+        kept = _config(tmp_path / "run")["scenario"]["data"]
+        assert (kept["encoding"], kept["separator"]) == ("latin-1", "^")

@@ -20,6 +20,7 @@ from rimsim.config import (
     find_scenario,
     override,
     read_scenario,
+    scenario_from,
     scenario_names,
     to_plain,
 )
@@ -218,6 +219,34 @@ def test_a_folder_that_holds_a_run_is_refused(run):
 
 
 # -- the user's own -----------------------------------------------------------------------------------------------
+
+
+def test_paths_in_a_yaml_file_begin_at_that_file(tmp_path, monkeypatch):
+    """From whatever folder it is read, a log, files of one's own and a table are found beside the file; names stay."""
+    (tmp_path / "own").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fields = {
+        "data": {"source": "log.csv"},
+        "arrivals": {"kind": "sub/bursts.py:Bursts"},
+        "consumer": {"kind": "observed", "options": {"table": "../answers.csv", "value": 1}},
+        "platform": {"model": "/far/model.py:Model"},
+    }
+    file = tmp_path / "own" / "shop.yaml"
+    file.write_text(yaml.safe_dump(fields))
+    config = find_scenario("own/shop.yaml")
+    assert config.name == "shop"
+    assert config.data.source == str(Path("own/log.csv"))
+    assert config.arrivals.kind == f"{Path('own/sub/bursts')}.py:Bursts"
+    assert dict(config.consumer.options) == {"table": str(Path("own/../answers.csv")), "value": 1}
+    assert config.platform.model == "/far/model.py:Model"
+    assert read_scenario(file).data.source == str(tmp_path / "own" / "log.csv")
+    file.write_text("data: {source: shop}\nplatform: {model: mine.pyramid}\n")
+    assert (read_scenario(file).data.source, read_scenario(file).platform.model) == ("shop", "mine.pyramid")
+    (file.parent / "shop").mkdir()
+    assert read_scenario(file).data.source == str(tmp_path / "own" / "shop")
+    monkeypatch.chdir(file.parent)
+    file.write_text(yaml.safe_dump(fields))
+    assert to_plain(find_scenario("shop.yaml")) == to_plain(scenario_from({"name": "shop"} | fields))
 
 
 def example(name):

@@ -101,6 +101,8 @@ def load(
             min_value=min_value,
             start=start,
             stop=stop,
+            separator=separator,
+            encoding=encoding,
             release=release,
             skip_bad_rows=skip_bad_rows,
         )
@@ -111,8 +113,6 @@ def load(
     return _read(
         options,
         columns,
-        separator=separator,
-        encoding=encoding,
         unit=None if time_unit == "auto" else time_unit,
         items=None if items is None else _text(items),
     )
@@ -135,8 +135,6 @@ def _read(
     options: LogOptions,
     columns: Columns | str | None,
     *,
-    separator: str | None = None,
-    encoding: str | None = None,
     unit: Unit | None = None,
     items: str | None = None,
 ) -> EventLog:
@@ -150,7 +148,7 @@ def _read(
     container = _container(name)
     try:
         members = find(container.members, container.name, container.only)
-        files = LogFiles(container, members, wanted, separator, encoding)
+        files = LogFiles(container, members, wanted, options.separator, options.encoding)
         collector, unit_found = collected(files.events, unit, skip_bad_rows=options.skip_bad_rows)
         users, item_table = files.tables(collector, items)
     finally:

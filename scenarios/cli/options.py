@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOG_OPTIONS",
+    "READING",
     "command_line",
     "count",
     "field",
@@ -135,9 +136,15 @@ def flag(option: str, name: str, text: str, *, value: bool = True) -> Callable[[
     return click.option(option, name.replace(".", "__"), help=text, flag_value=value, default=None)
 
 
-LOG_OPTIONS = (
+READING = (
     field("--columns", "data.columns", "Columns of the log: user=uid,item=sku,time=at."),
+    field("--separator", "data.separator", "Between fields of a text log (default: found)."),
+    field("--encoding", "data.encoding", "Of a text log, such as latin-1 (default: UTF-8)."),
     flag("--skip-bad-rows", "data.skip_bad_rows", "Leave bad rows of the log out, counted."),
+)
+"""How a log is read."""
+LOG_OPTIONS = (
+    *READING,
     field(
         "--min-item-events",
         "data.min_item_events",
@@ -151,7 +158,7 @@ LOG_OPTIONS = (
     field("--start", "data.start", "Leave earlier events out: an ISO date or time, or seconds."),
     field("--stop", "data.stop", "Leave this time and later events out."),
 )
-"""How a log is read (the first two), and which part of it."""
+"""How a log is read, and which part of it."""
 
 
 def options(*declared: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -14,7 +14,7 @@ import click
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios.cli.options import (
-    LOG_OPTIONS,
+    READING,
     command_line,
     count,
     field,
@@ -50,7 +50,7 @@ _shared = options(
     field("--rounds", "rounds", "Rounds (default: the scenario's).", count),
     field("--seeds", "seeds", "How many seeds, or which: 0,3,7 (default: 2).", seeds),
     field("--data", "data", "Name, folder, zip, CSV or Parquet file (default: the scenario's)."),
-    *LOG_OPTIONS[:2],
+    *READING,
     click.option("--set", "settings", type=setting, multiple=True, help="Another field: exposure.beta=0.3."),
     field("--out", "out", "Run folder (default: runs/<scenario>-<time>).", path),
     click.option("--resume", is_flag=True, help="Go on with what was interrupted in --out."),

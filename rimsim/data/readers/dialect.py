@@ -51,7 +51,7 @@ def decoded(line: bytes) -> str:
     except UnicodeDecodeError as broken:
         raise RowProblemError(
             f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8; allowed: UTF-8, "
-            f"or say the encoding, such as encoding='latin-1'"
+            "or say the encoding: encoding='latin-1', or --encoding latin-1"
         ) from None
     if "\0" in text:
         raise RowProblemError("has a zero byte; allowed: text")
@@ -120,7 +120,8 @@ def sniff(
     if not tried:
         expected = repr(separator) if separator else ", ".join(repr(known) for known in SEPARATORS)
         raise DataError(
-            f"{where}: {short(text)} has no known separator; allowed: {expected}, or say separator=..."
+            f"{where}: {short(text)} has no known separator; allowed: {expected}, or say which: "
+            "separator='^', or --separator '^'"
         )
     best = min(tried, key=lambda attempt: (len(missing_roles(attempt[1])), -len(attempt[1])))
     chosen, names = best if wanted is None else max(tried, key=lambda attempt: len(attempt[1]))
