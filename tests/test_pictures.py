@@ -248,6 +248,16 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
     assert paid["relevance"].tolist() == [0] * 10
 
 
+def test_who_pays_is_of_the_late_rounds_that_other_titles_are_of(market):
+    """What earlier rounds hold changes nothing, and the caption names the rounds."""
+    late = market.arrivals["round"].isin(measures.late_rounds(picture_tables.last_round(market.rounds) + 1))
+    paid = picture_tables.guaranteed_by_decile(market)
+    alone = picture_tables.guaranteed_by_decile(replace(market, arrivals=market.arrivals[late]))
+    pd.testing.assert_frame_equal(paid, alone)
+    assert 0 < late.mean() < 1
+    assert f"{measures.late_words(3)}. " in _texts(loop.who_pays(market))
+
+
 def test_without_relevance_a_negative_price_marks_the_guaranteed_items(market):
     """All agents are measured on the items that any of them showed with a bonus."""
     keep = ["rim-dual", "random"]
@@ -330,33 +340,56 @@ def test_titles_say_what_the_data_say():
     )
     rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.44
     assert messages.cost_of_guarantees(picture_tables.late_figures(rounds), "shown").endswith("10 % higher")
+    rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.4001
+    assert messages.cost_of_guarantees(picture_tables.late_figures(rounds), "shown").endswith("is the same")
     assert messages.cost_of_guarantees(
         picture_tables.late_figures(rounds[rounds["agent"] == "random"]), "shown"
     ).startswith("random leaves 0 %")
 
 
 @pytest.mark.parametrize(
+    ("course", "said"),
+    [
+        (
+            [2.8, 4.0, 5.4, 0.2],
+            "most positions a slate, 5.4, in decile 3 of λ(x), and fewest, 0.2, in decile 4",
+        ),
+        (
+            [0.2, 1.0, 2.0, 4.0],
+            "most positions a slate, 4.0, in decile 4 of λ(x), and fewest, 0.2, in decile 1",
+        ),
+        ([1.0, 1.01, 0.99, 1.0], "1.0 positions a slate in every decile of λ(x)"),
+    ],
+)
+def test_the_title_of_who_pays_names_the_peak_wherever_it_is(course, said):
+    """It speaks of the deciles with most and fewest positions, which need not be the highest and the lowest."""
+    by_decile = pd.Series(course, index=range(1, 5))
+    assert messages.who_carries("rim-dual", by_decile).endswith(said)
+
+
+@pytest.mark.parametrize(
     ("differences", "said"),
     [
-        ([-0.30, -0.40], "no clear effect on the catalogue coverage of relevance by round 3"),
+        ([-0.30, -0.40], "no clear effect on the catalogue coverage of relevance (mean of rounds 2–3)"),
         (
             [-0.36, -0.37, -0.38],
-            "costs relevance 37 points of catalogue coverage by round 3 (95 % interval 35 to 39)",
+            "costs relevance 37 points of catalogue coverage (mean of rounds 2–3; 95 % interval 35 to 39)",
         ),
         ([0.36, 0.37, 0.38], "gives relevance 37 points of catalogue coverage"),
     ],
 )
 def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(differences, said):
-    """A wide interval is reported as no clear effect, a narrow one with its size, sign and bounds."""
+    """A wide interval is reported as no clear effect, a narrow one with its size, sign and bounds, of late rounds."""
     rounds = pd.DataFrame(
         [
-            {"agent": agent, "seed": seed, "round": 3, "metric": "coverage", "value": value}
+            {"agent": agent, "seed": seed, "round": number, "metric": "coverage", "value": value}
             for seed, difference in enumerate(differences)
-            for agent, value in (("relevance", 0.5 + difference), ("relevance-frozen", 0.5))
+            for number, share in enumerate((0.0, -2.0, 0.5, 1.5))  # a mean of 1 over rounds 2 and 3
+            for agent, value in (("relevance", 0.5 + share * difference), ("relevance-frozen", 0.5))
         ]
     )
-    effects = {"coverage": picture_tables.retraining_effect(rounds, "coverage")}
-    assert said in messages.effect_of_retraining(effects)
+    effects = {"coverage": picture_tables.late_effect(rounds, "coverage")}
+    assert said in messages.effect_of_retraining(effects, measures.late_words(4))
 
 
 def test_agents_keep_their_colour_whoever_else_takes_part():
@@ -471,7 +504,10 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     (ring,) = [line for line in left.lines if line.get_color() == colour and line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
     assert all(0 not in line.get_xdata() for line in right.lines)
-    assert "lowers utility by 22 %" in _texts(figure)
+    assert (
+        "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide and lowers utility by 22 %"
+        in _texts(figure)
+    )
 
 
 @pytest.mark.parametrize("betas", [(0.0,), (0.0, 0.5), (0.5,)])
@@ -486,7 +522,7 @@ def test_a_sweep_of_few_points_has_a_front(betas):
         warnings.simplefilter("error")
         figure = front.front_figure(pd.DataFrame(rows), "beta")
         figure.draw_without_rendering()
-    assert ("makes exposure" in _texts(figure)) == (len(betas) > 1)
+    assert ("β from 0 to 0.5: nothing moves" in _texts(figure)) == (len(betas) > 1)
 
 
 def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):

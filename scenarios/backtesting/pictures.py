@@ -157,6 +157,8 @@ def _message_of_ground(
     if ground is None or not precision.get(mark, 0.0) > 0:
         return f"{best} finds users best: precision {per_cent(precision[best])}"
     factor = precision[best] / precision[mark]
+    if factor < 1.05:
+        return f"λ(x) hardly helps to find users: {best} is about as precise as {mark} alone"
     return f"λ(x) finds the users: {best} is {factor:.1f} times as precise in user recommendation as {mark} alone"
 
 

@@ -57,7 +57,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
     if still:
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
-    figure = frame(_message(means, field), caption, 5.4)
+    figure = frame(_message(means, field, still), caption, 5.4)
     left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
@@ -94,18 +94,23 @@ def _symbol(field: str) -> str:
     return {"beta": "β", "cost": "c"}.get(field, field.replace("_", " "))
 
 
-def _message(means: pd.DataFrame, field: str) -> str:
+def _message(means: pd.DataFrame, field: str, still: set[str]) -> str:
     """What the largest value of the field brings and costs the agent of the title, against its smallest."""
-    name = subject(means["agent"].unique())
+    agents = set(means["agent"].unique())
+    name = subject(agents - still or agents)
     curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
     if len(curve) == 1:
         return f"{_symbol(field)} = {curve.index[0]:g}"
     first, last = curve.iloc[0], curve.iloc[-1]
     ends = f"{_symbol(field)} from {curve.index[0]:g} to {curve.index[-1]:g}"
+    if name in still:
+        return f"{ends}: nothing moves, neither exposure nor utility"
     if not (first["perplexity"] > 0 and first["utility"] > 0):
         return f"{name}: {ends}"
     factor = last["perplexity"] / first["perplexity"]
     change = last["utility"] / first["utility"] - 1
-    verb = "lowers" if change < 0 else "raises"
-    wide = f"With {name}, {ends} makes exposure {factor:.1f} times as wide"
-    return f"{wide} and {verb} utility by {per_cent(abs(change))}"
+    wide = "just" if f"{factor:.1f}" == "1.0" else f"{factor:.1f} times"
+    wide = f"With {name}, {ends} makes exposure {wide} as wide"
+    if abs(change) < 0.0005:  # less than is written
+        return f"{wide} and leaves utility the same"
+    return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"

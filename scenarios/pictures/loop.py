@@ -21,6 +21,7 @@ from rimsim.scenarios.pictures.messages import (
     per_cent,
     seeds_caption,
     subject,
+    who_carries,
 )
 from rimsim.scenarios.pictures.prices import delivery, prices
 from rimsim.scenarios.pictures.reliability import reliability
@@ -45,6 +46,7 @@ from rimsim.scenarios.pictures.tables import (
     exposures,
     guaranteed_by_decile,
     last_round,
+    late_effect,
     late_figures,
     picture_tables,
     retrained,
@@ -221,14 +223,9 @@ def who_pays(tables: PictureTables) -> Figure | None:
         return None
     looks = styles(table["agent"].unique())
     chosen = subject(looks)
-    ends = table[table["agent"] == chosen].groupby("decile")["value"].mean()
-    low, high = float(ends.iloc[0]), float(ends.iloc[-1])
-    message = (
-        f"{chosen} gives guaranteed items {low:.1f} positions a slate in the lowest decile of λ(x), "
-        f"{high:.1f} in the highest"
-    )
+    message = who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
     items = "that relevance leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
-    caption = f"Positions given to items {items}, mean over all rounds. {seeds_caption(table)}"
+    caption = f"Positions given to items {items}, {_late(tables.rounds)}. {seeds_caption(table)}"
     figure = frame(message, caption, 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
     plot_bands(ax, table, "decile", looks)
@@ -254,7 +251,9 @@ def retraining(tables: PictureTables) -> Figure | None:
     pairs = max(int(effect["n"].max()) for effect in effects.values())
     bands = "bands: paired 95 % intervals" if pairs > 1 else "no bands"
     caption = f"Retrained minus not retrained at the same round and seed. {many(pairs, 'seed')}; {bands}."
-    figure = frame(effect_of_retraining(effects, tables.measures), caption, _height(len(effects)))
+    late = {metric: late_effect(tables.rounds, metric) for metric in effects}
+    message = effect_of_retraining(late, _late(tables.rounds), tables.measures)
+    figure = frame(message, caption, _height(len(effects)))
     panels = _panels(figure, len(effects), looks)
     for ax, (metric, effect) in zip(panels, effects.items(), strict=True):
         ax.axhline(0, color="#777777", linewidth=1.2)

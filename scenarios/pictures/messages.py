@@ -24,6 +24,7 @@ __all__ = [
     "per_cent",
     "seeds_caption",
     "subject",
+    "who_carries",
 ]
 
 # Who speaks for the guarantees in a title; bounds and baselines do not.
@@ -95,12 +96,13 @@ def diversity(means: pd.DataFrame) -> str:
 
 
 def effect_of_retraining(
-    effects: Mapping[str, pd.DataFrame], measures: Mapping[str, Measure] = MEASURES
+    effects: Mapping[str, pd.DataFrame], late: str, measures: Mapping[str, Measure] = MEASURES
 ) -> str:
-    """What retraining did to relevance (or the first agent with a frozen arm) by the last round.
+    """What retraining did to relevance (or the first agent with a frozen arm) in the late rounds.
 
     Args:
-        effects: Metric → table of :func:`rimsim.scenarios.pictures.tables.retraining_effect`, at least one.
+        effects: Metric → table of :func:`rimsim.scenarios.pictures.tables.late_effect`, at least one.
+        late: The late rounds in words.
         measures: Metric → measure.
     """
     metric = next((name for name in ("coverage", "effective_items", "log_gini") if name in effects), None)
@@ -108,18 +110,34 @@ def effect_of_retraining(
     effect, measure = effects[metric], measures[metric]
     agents = list(effect["agent"].unique())
     name = REFERENCE if REFERENCE in agents else subject(agents)
-    end = effect[effect["agent"] == name].sort_values("round").iloc[-1]
-    what, last = measure.title.lower(), f"round {end['round']:.0f}"
+    end = effect[effect["agent"] == name].iloc[0]
+    what = measure.title.lower()
     alone = int(end["n"]) < 2
     if not alone and not end["low"] * end["high"] > 0:
-        return f"Retraining has no clear effect on the {what} of {name} by {last}"
+        return f"Retraining has no clear effect on the {what} of {name} ({late})"
     scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
     size = scale * abs(float(end["mean"]))
     digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
     low, high = sorted(scale * abs(float(end[bound])) for bound in ("low", "high"))
     spread = "one seed: no interval" if alone else f"95 % interval {low:.{digits}f} to {high:.{digits}f}"
     verb = "costs" if end["mean"] < 0 else "gives"
-    return f"Retraining {verb} {name} {size:.{digits}f} {unit} of {what} by {last} ({spread})"
+    return f"Retraining {verb} {name} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
+
+
+def who_carries(name: str, by_decile: pd.Series[float]) -> str:
+    """In which deciles of λ(x) an agent gives guaranteed items most and fewest positions, wherever they are.
+
+    Args:
+        name: The agent.
+        by_decile: Decile (1 = lowest λ) → positions a slate.
+    """
+    most, fewest = f"{by_decile.max():.1f}", f"{by_decile.min():.1f}"
+    if most == fewest:
+        return f"{name} gives guaranteed items {most} positions a slate in every decile of λ(x)"
+    return (
+        f"{name} gives guaranteed items most positions a slate, {most}, in decile {by_decile.idxmax()} of λ(x), and "
+        f"fewest, {fewest}, in decile {by_decile.idxmin()}"
+    )
 
 
 def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
@@ -138,4 +156,6 @@ def _utility_change(means: pd.DataFrame, name: str) -> float | None:
 
 
 def _more_or_less(change: float) -> str:
+    if abs(change) < 0.0005:  # less than is written
+        return "the same"
     return f"{per_cent(abs(change))} {'lower' if change < 0 else 'higher'}"

@@ -27,6 +27,7 @@ __all__ = [
     "exposures",
     "guaranteed_by_decile",
     "last_round",
+    "late_effect",
     "late_figures",
     "picture_tables",
     "retrained",
@@ -181,20 +182,29 @@ def retraining_effect(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
     return effects.astype({"mean": float, "low": float, "high": float})
 
 
+def late_effect(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """As :func:`retraining_effect`, of the means over the late rounds; ``round`` is the last one."""
+    late = measures.late_means(rounds[rounds["metric"] == metric])
+    return retraining_effect(late.assign(round=last_round(rounds)), metric)
+
+
 def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
-    """Positions a slate given to items whose guarantee binds, by decile of λ(x) of the arrivals.
+    """Positions a slate given to items whose guarantee binds, by decile of λ(x) of the arrivals of late rounds.
 
     A guarantee binds in a round if the relevance agent, at the same seed and round, left the item below b.
     Where relevance took no part, the items are those that any agent showed at a negative price.
 
     Returns:
-        Columns agent, seed, decile (1 = lowest λ), value: the mean over rounds. Empty without the tables.
+        Columns agent, seed, decile (1 = lowest λ), value: the mean over late rounds. Empty without the tables.
     """
     rows = []
     if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
         ledger, arrivals = _split(retrained(tables.ledger)), _split(retrained(tables.arrivals))
         bought = _bought(ledger, tables.n_items)
+        late = measures.late_rounds(int(tables.arrivals["round"].max()) + 1)
         for (agent, seed, number), group in arrivals.items():
+            if number not in late:
+                continue
             shown = ledger.get((agent, seed, number))
             required = tables.required.get((seed, number))
             if shown is None or required is None:
