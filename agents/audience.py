@@ -11,7 +11,6 @@ from rimsim.agents.positions import Positions
 from rimsim.agents.prices import cost_of_missing, states_in_order
 from rimsim.errors import AgentError
 from rimsim.matching import solve_dual
-from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,13 +65,15 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
         AgentError: If the market does not know who arrives.
     """
     audience = audience_of(view, agent)
-    cost = cost_of_missing(view, audience)
+    cost, weights = cost_of_missing(view, audience), view.position_weights
+    alike = bool(weights[0] == weights[-1])
     solution = solve_dual(
         audience.scores,
         audience.capacity,
-        np.rint(view.required / mean_weight(view.position_weights)).astype(np.int64),
+        np.rint(view.required).astype(np.int64) if alike else view.required,
         admissible=audience.admissible,
         cost=cost,
+        position_weights=None if alike else weights,
         tol=tol,
         tie_seed=view.key,
     )

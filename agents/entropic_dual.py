@@ -14,12 +14,12 @@ from rimsim.agents._gibbs import gibbs_draw, inclusion_sums
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Pacing, move_prices
-from rimsim.agents.positions import Positions, put_by_intensity
+from rimsim.agents.positions import Positions
 from rimsim.agents.prices import states_in_order
 from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
 from rimsim.market import Slates
-from rimsim.matching import tie_rank
+from rimsim.matching import order_items, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -281,7 +281,7 @@ def _draw_rows(
         if positions.by_intensity:
             for place in range(size):
                 chance[items[row, place]] = propensity[row, place]
-            put_by_intensity(items[row], size, rows.relevance[row], rows.ground[row])
+            order_items(items[row, :size], rows.relevance[row])
             for place in range(size):
                 propensity[row, place] = chance[items[row, place]]
         fill_row(items[row], size, price, positions, exposure, prices[row])

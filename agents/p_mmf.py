@@ -10,11 +10,11 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.positions import Positions, put_by_intensity
+from rimsim.agents.positions import Positions
 from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
 from rimsim.market import Slates
-from rimsim.matching import best_items, tie_base, tie_rank
+from rimsim.matching import best_items, order_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,7 +162,7 @@ def _rank_and_descend(
         most = min(rows.capacity[row], k)
         size = best_items(value, tie_rank(ties, rows.id[row]), items[row, :most], best[:most])
         if positions.by_intensity:
-            put_by_intensity(items[row], size, rows.relevance[row], rows.ground[row])
+            order_items(items[row, :size], rows.relevance[row])
         shown[:] = 0.0
         fill_row(items[row], size, price, positions, shown, prices[row])
         for item in range(m):

@@ -8,12 +8,12 @@ import numpy as np
 
 from rimsim.agents._guard import Guard, guarded_items
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
-from rimsim.agents.positions import Positions, put_by_intensity
+from rimsim.agents.positions import Positions
 from rimsim.agents.prices import chances
 from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
 from rimsim.market import Slates
-from rimsim.matching import best_items, tie_base, tie_rank
+from rimsim.matching import best_items, order_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -250,5 +250,5 @@ def _rank(
         elif most > 0:
             size = best_items(value, bits, items[row, :most], best[:most])
         if positions.by_intensity:
-            put_by_intensity(items[row], size, rows.relevance[row], rows.ground[row])
+            order_items(items[row, :size], rows.relevance[row])
         fill_row(items[row], size, price, positions, exposure, prices[row])

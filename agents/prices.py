@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.matching import solve_dual
-from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +21,9 @@ __all__ = [
     "chances",
     "cost_of_missing",
     "joined_states",
+    "priced",
     "solved_prices",
     "states_in_order",
-    "whole_floors",
 ]
 
 _DEAR = 4.0
@@ -36,9 +35,9 @@ def solved_prices(
 ) -> tuple[NDArray[np.float64], float]:
     """Item prices v that the penalised problem of last round's states has at its optimum.
 
-    Floors are scaled to the number of states there are and rounded at random by the round's key, so that their sum
-    keeps its size. Where requirements are hard, prices may lie beyond −c; an item that could not be delivered to last
-    round's states, such as one that is released only now, starts at −c.
+    Floors are scaled to the number of states there are, and, where all positions count alike, rounded at random by the
+    round's key, so that their sum keeps its size. Where requirements are hard, prices may lie beyond −c; an item that
+    could not be delivered to last round's states, such as one that is released only now, starts at −c.
 
     Args:
         view: The round.
@@ -53,35 +52,50 @@ def solved_prices(
         return np.zeros(len(view.required)), 0.0
     states = joined_states(chunks, view.k)
     share = view.required * (len(states.scores) / view.arrivals)
-    floors = whole_floors(view, share, np.random.default_rng(view.key).random(len(share)))
-    cost = cost_of_missing(view, states)
+    return priced(view, states, share, np.random.default_rng(view.key).random(len(share)), tol, warm)
+
+
+def priced(
+    view: RoundView,
+    states: States,
+    required: NDArray[np.float64],
+    draw: NDArray[np.float64],
+    tol: float,
+    warm: NDArray[np.float64] | None,
+) -> tuple[NDArray[np.float64], float]:
+    """Item prices v at the optimum of some states.
+
+    Where all positions count alike, floors are whole exposures, rounded at random. Where they do not, floors are real
+    numbers in the unit of the guarantee.
+
+    Args:
+        view: The round.
+        states: n states.
+        required: (M,) what is required of them, in the unit of the guarantee.
+        draw: (M,) uniform numbers.
+        tol: Relative gap at which the solver stops.
+        warm: (M,) prices to start from; None: 0.
+
+    Returns:
+        (M,) prices, at most 0, and the width below which the solver left values s − v tied. An item that could not be
+        delivered whatever it cost has −c.
+    """
+    weights, cost, n = view.position_weights, cost_of_missing(view, states), len(states.scores)
+    alike = bool(weights[0] == weights[-1])
+    below = np.floor(required)
     solution = solve_dual(
         states.scores,
         states.capacity,
-        floors,
+        np.minimum(below + (draw < required - below), n).astype(np.int64) if alike else required,
         admissible=states.admissible,
         cost=cost,
         prices=warm,
+        position_weights=None if alike else weights,
         tol=tol,
         tie_seed=view.key,
     )
     price = np.where(solution.item_price > -cost, solution.item_price, -view.cost)
     return np.minimum(price, 0.0), solution.resolution
-
-
-def whole_floors(
-    view: RoundView, required: NDArray[np.float64], draw: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """(M,) requirements in whole exposures at positions of mean weight, rounded at random.
-
-    Args:
-        view: The round.
-        required: (M,) in the unit of the guarantee.
-        draw: (M,) uniform numbers.
-    """
-    share = required / mean_weight(view.position_weights)
-    below = np.floor(share)
-    return np.asarray(below + (draw < share - below), np.int64)
 
 
 def cost_of_missing(view: RoundView, states: States) -> float:

@@ -9,11 +9,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.positions import Positions, by_intensity
+from rimsim.agents.positions import Positions
 from rimsim.agents.prices import solved_prices
 from rimsim.market import Slates
-from rimsim.market.serving import at_items
-from rimsim.matching import price_slates
+from rimsim.matching import ordered_by, price_slates
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
@@ -52,5 +51,5 @@ class RimDual:
             tie_width=self._tie_width,
         )
         if self._by_intensity:
-            items = by_intensity(items, at_items(arrivals.intensity, items))
+            items = ordered_by(items, arrivals.intensity)
         return Slates(items, price=self.item_price[items].astype(np.float32))

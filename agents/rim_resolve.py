@@ -11,15 +11,7 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Delivery
-from rimsim.agents.prices import (
-    States,
-    cost_of_missing,
-    joined_states,
-    solved_prices,
-    states_in_order,
-    whole_floors,
-)
-from rimsim.matching import solve_dual
+from rimsim.agents.prices import States, joined_states, priced, solved_prices, states_in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,16 +106,5 @@ class RimResolve:
             return
         share = np.maximum(view.required - delivery.exposure, 0.0) * (n / left)
         draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(share)))
-        floors = np.minimum(whole_floors(view, share, draw), n)
-        cost = cost_of_missing(view, sample)
-        solution = solve_dual(
-            sample.scores,
-            sample.capacity,
-            floors,
-            admissible=sample.admissible,
-            cost=cost,
-            prices=self.item_price,
-            tol=self.tol,
-            tie_seed=view.key,
-        )
-        delivery.pace(np.clip(solution.item_price, -cost, 0.0))
+        price, _ = priced(view, sample, share, draw, self.tol, self.item_price)
+        delivery.pace(price)

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 from small_markets import SMALL, small_scenario
-from test_online_agents import arrivals_of, skewed, view_of
+from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
 from rimsim.agents import States, make_agent, market_for, play_round
 from rimsim.agents._gibbs import inclusion_sums
 from rimsim.agents.entropic_dual import entropic_prices
-from rimsim.agents.positions import by_intensity
 from rimsim.config import ExposureConfig
 
 MOVING = ("rim-feedback", "rim-resolve(every=30)", "entropic-dual", "p-mmf", "fair-rec")
@@ -79,13 +78,6 @@ def test_slates_stand_in_order_of_what_counts(name, kind):
         assert not (steps > 1e-6 * np.nanmax(np.abs(worth))).any()
 
 
-def test_the_order_of_a_slate_makes_no_other():
-    """Slates are put in order of λ, equal ones as they were, and empty positions go last."""
-    items = np.array([[4, 2, 7, -1], [1, -1, 0, 5]])
-    intensity = np.array([[0.1, 0.5, 0.1, np.nan], [0.2, np.nan, 0.3, 0.1]], np.float32)
-    assert by_intensity(items, intensity).tolist() == [[2, 4, 7, -1], [0, 1, 5, -1]]
-
-
 @pytest.mark.parametrize("name", [*MOVING, *PLANNED])
 def test_weights_that_are_all_one_change_nothing(name):
     """Examined without decay is the problem without positions: the prices are those of the shown unit, to the bit."""
@@ -130,6 +122,24 @@ def test_examined_guarantees_are_kept(name, most):
     agent = make_agent(name)
     agent.begin_round(view)
     assert missing(view, agent.act(now).items) <= most
+
+
+@pytest.mark.parametrize("name", ["hindsight", "offline-match"])
+def test_plans_are_optimal_in_weights(name):
+    """Σ w·λ − c·shortfall of a plan comes within 1 % of the bound that its prices certify."""
+    n, m, k = 60, 20, 4
+    now = arrivals_of(mild(n, m, 2))
+    view = replace(view_of(n, m, k, cost=1.0, unit="examined", decay=0.8), audience=Chunks([now]))
+    agent = make_agent(name)
+    agent.begin_round(view)
+    items = agent.act(now).items
+    scores, weights = now.intensity.numpy().astype(np.float64), view.position_weights
+    lacking = np.maximum(view.required - counted(items, weights, m), 0.0).sum()
+    value = (np.take_along_axis(scores, items, 1) * weights).sum() - view.cost * lacking
+    best = -np.sort(-np.maximum(scores - agent.item_price, 0.0), 1)[:, :k]
+    bound = (best * weights).sum() + agent.item_price @ view.required
+    assert value <= bound * (1 + 1e-9)
+    assert value >= 0.99 * bound
 
 
 # -- the entropic problem -------------------------------------------------------------------------------------------
