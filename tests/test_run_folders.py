@@ -55,16 +55,18 @@ def test_an_empty_path_is_no_folder_of_a_run(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_with_files_of_others_is_refused(tmp_path):
     """A run goes into a folder of its own, which may hold what a run left that was killed at its very beginning."""
+    killed = tmp_path / "killed"
+    (killed / "state").mkdir(parents=True)
     for name in (".lock", "catalogue.parquet", ".draft-12ab"):
-        (tmp_path / name).touch()
-    (tmp_path / "state").mkdir()
-    require_free(tmp_path)
+        (killed / name).touch()
+    require_free(killed)
     require_free(tmp_path / "new")
-    (tmp_path / "thesis.tex").touch()
+    killed.rename(tmp_path / "thesis.tex")
     with pytest.raises(
         RunFolderError, match=r"holds 'thesis.tex', which is no run's; allowed: an empty or new"
     ):
         compare(small_scenario(), ("random",), 1, 1, frozen=(), out=tmp_path, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_folder_that_holds_a_run_says_how_to_go_on_with_it(run):

@@ -70,6 +70,8 @@ def run(study: Study, command: str, execution: Execution) -> Run:
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
+    if not (study.folder / CONFIG).exists():  # else it may be in use, which the lock tells
+        require_free(study.folder)
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.seeds[0])
