@@ -20,7 +20,10 @@ __all__ = ["Whole", "whole_slates"]
 _RHO, _SHARPER = 0.003, 3.0  # the first ρ, in units of what a position is worth, and by how much it grows
 _ROUNDED, _SHARP = 8, 4  # passes with a rounded penalty, and with the penalty itself at most
 _REPAIRS = 30  # passes that mend broken bounds at most
-_HARDER = 2.0  # ... each of which makes what is broken so much dearer
+_HARDER, _BEYOND = (
+    1.5,
+    0.1,
+)  # ... each makes what is broken dearer, and asks for this share of a last position more
 _TINY = 1e-9  # what a move must gain, in units of what a position is worth
 _SPARE = 4  # candidates of a user beyond two for each position
 
@@ -89,6 +92,9 @@ def _fitted(
             terms, Penalty(price, low, high, np.inf), slates, lists, wanted, exposure, _TINY * unit
         ):
             break
+    aimed = terms._replace(
+        least=terms.least.copy()
+    )  # beyond what is asked for, where it is missed time and again
     for _ in range(_REPAIRS):
         recount(terms, slates, exposure)
         short = np.isinf(terms.cost) & (missing(terms, exposure) > 0.0)
@@ -97,7 +103,8 @@ def _fitted(
             return exposure, True
         low, high = np.where(broken, low * _HARDER, low), np.where(broken, high * _HARDER, high)
         penalty = Penalty(price, low, high, np.inf)
-        improve(terms, penalty, slates, lists, _wanted(terms, short), exposure, _TINY * unit)
+        aimed.least[short] += _BEYOND * terms.weights[-1]
+        improve(aimed, penalty, slates, lists, _wanted(terms, short), exposure, _TINY * unit)
     return exposure, False
 
 

@@ -111,9 +111,9 @@ def _refuse_unmet(terms: Terms, whole: Whole) -> None:
     m = terms.scores.shape[1]
     lacking = np.where(np.isinf(terms.cost), missing(terms, whole.exposure), 0.0)
     items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
-    rows = f" and of rows {_names(groups)}" if len(groups) else ""
+    whose = [f"{name} {_names(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
     raise InfeasibleError(
-        f"solve_dual: no whole slates were found that meet the floors of items {_names(items)}{rows}, "
+        f"solve_dual: no whole slates were found that meet the floors of {' and '.join(whose)}, "
         f"{lacking.sum():.6g} is missing; lower them or give `cost`",
         tuple(int(item) for item in items),
         float(lacking.sum()),
