@@ -29,6 +29,7 @@ from rimsim.agents.rim_dual import RimDual
 from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.rollout import Episode, market_for, play_round, rollout
+from rimsim.agents.undeliverable import Undeliverable, undeliverable
 from rimsim.agents.user_rec import UserRec
 from rimsim.matching import price_slates, top_k
 
@@ -54,6 +55,7 @@ __all__ = [
     "RimFeedback",
     "RimResolve",
     "States",
+    "Undeliverable",
     "UserRec",
     "capacities",
     "joined_states",
@@ -64,4 +66,5 @@ __all__ = [
     "rollout",
     "solved_prices",
     "top_k",
+    "undeliverable",
 ]

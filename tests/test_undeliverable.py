@@ -1,0 +1,69 @@
+"""What cannot be delivered in a round is named before it, with the reason, against plain counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_online_agents import arrivals_of, skewed, view_of
+
+from rimsim.agents import make_agent, undeliverable
+
+N, M, K = 60, 20, 4
+
+
+def _view(required, admissible=None, capacity=None, **fields):
+    """A round of an hour after one of the same states, with given requirements."""
+    past = arrivals_of(skewed(N, M), admissible)
+    past = replace(past, time=np.linspace(-3600.0, -1.0, N), capacity=capacity)
+    view = view_of(N, M, K, past=past, hard=True, **fields)
+    return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
+
+
+def test_what_fits_is_not_named():
+    """Requirements of half the positions have no reason to fail, whatever the unit."""
+    for decay in (1.0, 0.8):
+        view = view_of(N, M, K, unit="examined", decay=decay, past=arrivals_of(skewed(N, M)))
+        assert undeliverable(view) == ()
+
+
+@pytest.mark.parametrize(("unit", "decay", "there"), [("shown", 1.0, 240.0), ("examined", 0.5, 112.5)])
+def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, there):
+    """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
+    (reason,) = undeliverable(_view(np.full(M, 0.6 * N), unit=unit, decay=decay))
+    assert (reason.why, len(reason.items)) == ("positions", M)
+    assert reason.reachable == pytest.approx(there, rel=1e-5)
+    assert reason.required == pytest.approx(0.6 * N * M)
+    capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
+    (reason,) = undeliverable(capped)
+    assert reason.reachable == pytest.approx(N * 2.5)
+
+
+def test_an_item_that_is_not_released_in_time_is_named():
+    """With a tenth of the round left after its release, an item can have N/10 exposures and no more."""
+    released = np.full(M, -np.inf)
+    released[3] = 3240.0
+    required = np.where(np.arange(M) == 3, 7.0, 5.0)
+    (reason,) = undeliverable(_view(required), released)
+    assert (reason.why, reason.items) == ("release", (3,))
+    assert reason.reachable == pytest.approx(6.0)
+    assert undeliverable(_view(np.where(np.arange(M) == 3, 6.0, 5.0)), released) == ()
+    assert str(reason) == (
+        "item 3 cannot be delivered in full: asked for 7.0, at most 6.0, since it is not released in time"
+    )
+
+
+def test_an_item_that_most_have_consumed_is_named_and_is_indeed_missed():
+    """What a twelfth of the states may be shown cannot have a tenth of them; what is delivered is what was foreseen."""
+    admissible = np.ones((N, M), bool)
+    admissible[:, 5] = np.arange(N) % 12 == 0
+    view = _view(np.where(np.arange(M) == 5, 6.0, 4.0), admissible)
+    (reason,) = undeliverable(view)
+    assert (reason.why, reason.items, reason.reachable) == ("consumed", (5,), 5.0)
+    agent = make_agent("rim-feedback")
+    agent.begin_round(view)
+    items = agent.act(arrivals_of(skewed(N, M, 1), admissible)).items
+    exposure = np.bincount(items.ravel(), minlength=M)
+    assert exposure[5] == 5
+    assert (np.delete(exposure, 5) >= 4).all()
