@@ -249,7 +249,7 @@ class ExposureConfig:
         default=(), description="Items that are promised exposures in a time and among an audience; a list."
     )
     unit: Literal["examined", "shown"] = Field(
-        default="shown",
+        default="examined",
         description="What an exposure at position r counts. examined: γ^(r−1), the share of visitors who look there, "
         "so that an item which is guaranteed so many exposures has them at average positions. shown: 1 at every "
         "position. The same where consumption does not depend on positions.",

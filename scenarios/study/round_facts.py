@@ -145,9 +145,19 @@ def certified(
         cost=closed.cost,
         prices=price if start is None else start,
         tol=_BOUND_TOL,
+        position_weights=closed.position_weights,
     )
     proofs = [
-        certificate(scores, slates, capacity, closed.required, v, closed.cost, admissible=admissible)
+        certificate(
+            scores,
+            slates,
+            capacity,
+            closed.required,
+            v,
+            closed.cost,
+            admissible=admissible,
+            position_weights=closed.position_weights,
+        )
         for v in (best.item_price, price)
         if v is not None
     ]
