@@ -16,7 +16,7 @@ from small_markets import SMALL
 from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
 from rimsim.config import ConsumerConfig, DataConfig
 from rimsim.market import Market
-from rimsim.matching import solve_dual
+from rimsim.matching import Rows, solve_dual
 
 AGENTS = (*BUILT_IN, "rim-feedback(closing=0)", "rim-resolve(every=7)")
 
@@ -57,6 +57,26 @@ def digests():
         admissible = draw.random((n, m)) < 0.8
         solution = solve_dual(scores, capacity, required, admissible=admissible, cost=0.7, tol=1e-6)
         found[f"dual {seed}"] = _digest([solution.slates, np.round(solution.item_price, 9)])
+        rows = Rows(
+            np.array([0, 2, 4]),
+            np.array([0, 1, 1, 2]),
+            np.array([0.4 * n, 0.0]),
+            np.array([np.inf, 0.3 * n]),
+            np.full(2, 0.9),
+            draw.random((n, 2)) < 0.7,
+        )
+        weights, required = 0.5 ** np.arange(k), np.minimum(0.3 * required, n)
+        weighted = solve_dual(
+            scores,
+            capacity,
+            required,
+            n * 1.0,
+            admissible=admissible,
+            cost=0.7,
+            position_weights=weights,
+            rows=rows,
+        )
+        found[f"weighted {seed}"] = _digest([weighted.slates, np.round(weighted.item_price, 6)])
     return found
 
 

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching import certificate, ordered_by, solve_dual
+from rimsim.matching import FactorScores, certificate, ordered_by, solve_dual
 
 INSTANCES = 200
 
@@ -320,6 +320,23 @@ def test_weights_that_do_not_fit(weights, message):
     """Weights are positive, do not rise, and cover every position."""
     with pytest.raises(ConfigError, match=message):
         solve_dual(np.ones((3, 4)), 2, 0.5, position_weights=weights)
+
+
+def test_scores_in_chunks_are_certified_but_not_solved():
+    """The certificate takes factors and a matrix alike; the solver says that it needs a matrix."""
+    draw = np.random.default_rng(0)
+    factors = FactorScores(
+        draw.random((20, 3), dtype=np.float32), draw.random((8, 3), dtype=np.float32), link="identity"
+    )
+    matrix, weights = factors.rows(0, 20), [1.0, 0.5]
+    found = solve_dual(matrix, 2, 2.25, cost=1.0, position_weights=weights)
+    one, two = (
+        certificate(s, found.slates, 2, 2.25, found.item_price, 1.0, position_weights=weights)
+        for s in (matrix, factors)
+    )
+    assert (one.value, one.bound) == (two.value, two.bound)
+    with pytest.raises(ConfigError, match="chunks"):
+        solve_dual(factors, 2, 2.25, cost=1.0, position_weights=weights)
 
 
 def test_order_of_scores():

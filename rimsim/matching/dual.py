@@ -127,6 +127,10 @@ def solve_dual(
     if not tol > 0:
         raise ConfigError(f"solve_dual: tol is {tol!r}; allowed: a number above 0")
     if problem.weights is not None:
+        if problem.chunks is not None:
+            raise ConfigError(
+                "solve_dual: position_weights and rows need scores as a matrix; found scores in chunks"
+            )
         return solve_weighted(problem, _given(prices, problem), tol, tie_seed)
     found = _auctioned(problem, prices, tol, tie_seed)
     return found if problem.unit == 1.0 else found.in_units(problem.unit)
