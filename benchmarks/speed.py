@@ -233,7 +233,6 @@ def whole(report: Report, size: tuple[int, int]) -> None:
                 config=config,
                 agent=name,
                 name=name,
-                frozen=False,
                 seed=0,
                 folder=Path(folder),
                 certify=True,

@@ -104,3 +104,4 @@ def test_the_help_of_a_comparison_tells_the_defaults_of_compare():
     assert told["--seeds"] == str(taken["seeds"].default)
     assert told["--backend"] == taken["backend"].default
     assert told["--frozen"] == "relevance"
+    assert told["--control"] == ",".join(taken["control"].default)

@@ -15,6 +15,8 @@ from rimsim import measures
 from rimsim.scenarios.pictures import front, loop, messages, prices, reliability, style
 from rimsim.scenarios.pictures import tables as picture_tables
 from rimsim.scenarios.pictures.campaigns import campaigns
+from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
+from rimsim.scenarios.report.decomposition import decomposition
 
 DAY = 86_400.0
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
@@ -173,7 +175,7 @@ def test_one_seed_has_no_bands_and_says_so(tmp_path):
         assert len(loop.draw_all(tables, tmp_path)) == len(loop.PICTURES)
     for draw in (loop.over_rounds, loop.front, loop.who_pays):
         assert "One seed: no b" in _texts(draw(tables))
-    assert "one seed: no interval" in _texts(loop.retraining(tables))
+    assert "one seed: no interval" in _texts(decomposed(tables))
 
 
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
@@ -206,18 +208,6 @@ def test_lorenz_curves_and_gini_come_from_the_ledger(market):
     gini = np.mean([measures.gini(count) for count in counts])
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert f"relevance  (Gini {gini:.2f})" in labels
-
-
-def test_retraining_effect_is_the_paired_difference(market):
-    """Each row is retrained minus frozen at one round, paired by seed whatever the order of the rows."""
-    effect = picture_tables.retraining_effect(market.rounds.sample(frac=1, random_state=0), "log_gini")
-    assert sorted(effect["agent"].unique()) == ["relevance", "rim-dual"]
-    value = market.rounds.query("metric == 'log_gini'").set_index(["agent", "round", "seed"])["value"]
-    value = value.sort_index()
-    for row in effect.itertuples():
-        own, frozen = value[row.agent, row.round], value[f"{row.agent}-frozen", row.round]
-        expected = measures.paired_difference(own, frozen)
-        assert (row.mean, row.low, row.high) == pytest.approx((expected.mean, expected.low, expected.high))
 
 
 def test_guarantees_by_decile_count_what_relevance_left_short():
@@ -388,8 +378,9 @@ def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(diff
             for agent, value in (("relevance", 0.5 + share * difference), ("relevance-frozen", 0.5))
         ]
     )
-    effects = {"coverage": picture_tables.late_effect(rounds, "coverage")}
-    assert said in messages.effect_of_retraining(effects, measures.late_words(4))
+    late = measures.late_means(rounds)
+    parts = decomposition(late, ["relevance", "relevance-frozen"], ["coverage"])
+    assert said in effect_of_retraining(parts, measures.late_words(4))
 
 
 def test_agents_keep_their_colour_whoever_else_takes_part():
@@ -525,6 +516,10 @@ def test_a_sweep_of_few_points_has_a_front(betas):
     assert ("β from 0 to 0.5: nothing moves" in _texts(figure)) == (len(betas) > 1)
 
 
+def _titles(figure):
+    return [title for title in (ax.get_title(loc="left") for ax in figure.axes) if title]
+
+
 def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):
     """By round and as an effect of retraining, with its title and unit; built-in panels and the legend stay."""
     own = market.rounds[market.rounds["metric"] == "perplexity"].assign(metric="freshness")
@@ -534,10 +529,11 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):
         rounds=pd.concat([market.rounds, own], ignore_index=True),
         measures={**measures.MEASURES, "freshness": mine},
     )
-    for draw in (loop.over_rounds, loop.retraining):
-        before, after = ([ax.get_title(loc="left") for ax in draw(each).axes] for each in (market, tables))
-        assert [title for title in after if title] == [*filter(None, before), "Age of shown items"]
-        assert len(after) == 9
+    before, after = (_titles(loop.over_rounds(each)) for each in (market, tables))
+    assert after == [*before, "Age of shown items"]
+    assert len(loop.over_rounds(tables).axes) == 9
+    before, after = (_titles(decomposed(each)) for each in (market, tables))
+    assert set(after) - set(before) == {f"{agent}\nAge of shown items" for agent in ("relevance", "rim-dual")}
     (panel,) = [
         ax for ax in loop.over_rounds(tables).axes if ax.get_title(loc="left") == "Age of shown items"
     ]

@@ -3,7 +3,7 @@
 The folders of a run::
 
     RUN/events/AGENT/seed-SEED/   every measure by round and by arrivals, histograms, hyperparameters
-    RUN/events/summary/AGENT/     mean and 95 % interval over seeds, as three tags per measure
+    RUN/events/summary/AGENT/     mean and 95 % interval over seeds, as three tags per measure; what retraining does
 
 Tags are ``group/name``; ``docs/tracking.md`` lists them.
 """
@@ -222,7 +222,11 @@ class Tracker:
 
 
 def write_summary(
-    run: Path, rounds: pd.DataFrame, level: float = 0.95, measures: Mapping[str, Measure] = MEASURES
+    run: Path,
+    rounds: pd.DataFrame,
+    level: float = 0.95,
+    measures: Mapping[str, Measure] = MEASURES,
+    parts: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write the bands over seeds of every agent, anew, from the table of rounds.
 
@@ -231,6 +235,8 @@ def write_summary(
         rounds: Columns agent, seed, round, metric, value. Metrics that are no measures are left out.
         level: Confidence level of the band. With one seed the band is the line itself.
         measures: Metric name → measure.
+        parts: Columns agent, part, metric, round, mean, low, high: what retraining does to an agent, in parts, with
+            bands of their own; None: not known.
 
     Returns:
         The folders written, one an agent.
@@ -248,14 +254,24 @@ def write_summary(
             band = mean_interval(values, level)
             if band.mean is not None:
                 low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))
-                file.scalar(f"bands/{metric}/mid", band.mean, int(step))
-                file.scalar(f"bands/{metric}/low", low, int(step))
-                file.scalar(f"bands/{metric}/high", high, int(step))
+                _write_band(file, f"bands/{metric}", int(step), (band.mean, low, high))
+        if parts is not None:
+            columns = ["part", "metric", "round", "mean", "low", "high"]
+            for part, metric, step, mid, *ends in parts.loc[parts["agent"] == agent, columns].itertuples(
+                index=False
+            ):
+                low, high = (mid if math.isnan(end) else end for end in ends)
+                _write_band(file, f"retraining/{metric}/{part}", int(step), (mid, low, high))
         file.close()
         for path in older:
             path.unlink()
         folders.append(folder)
     return folders
+
+
+def _write_band(file: EventFile, tag: str, step: int, band: tuple[float, float, float]) -> None:
+    for name, value in zip(("mid", "low", "high"), band, strict=True):
+        file.scalar(f"{tag}/{name}", value, step)
 
 
 def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:

@@ -71,7 +71,14 @@ _shared = options(
 @field(
     "--frozen",
     "frozen",
-    "Agents that also get an arm without retraining, or none (default: relevance).",
+    "Agents that also get controls, or none (default: relevance).",
+    names,
+)
+@field(
+    "--control",
+    "control",
+    "Which controls: frozen (not retrained), organic, random (retrained on as many events of the log, or under random "
+    "slates) (default: frozen).",
     names,
 )
 @field("--from", "source", "Repeat the run in a folder and say whether it is equal.", path)
@@ -158,7 +165,7 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     changed = changes(first)
     for line in changed:
         click.echo(f"note: {first.folder}: {line}")
-    kept = {name: first.config[name] for name in ("agents", "frozen", "certify", "ledger")}
+    kept = {name: first.config[name] for name in ("agents", "frozen", "control", "certify", "ledger")}
     again = scenarios.compare(
         first.scenario,
         seeds=first.seeds,
@@ -189,7 +196,7 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     from rimsim.scenarios.study.plan import resolved
 
     scenario = asked.get("scenario", run.scenario)
-    entries = ("agents", "measures", "seeds", "frozen", "certify", "ledger")
+    entries = ("agents", "measures", "seeds", "frozen", "control", "certify", "ledger")
     require_same(
         run,
         resolved(scenario, asked.get("rounds"), asked.get("data"), asked["settings"]),

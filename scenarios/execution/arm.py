@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rimsim.scenarios.store.arm_names import subject_of
 from rimsim.scenarios.store.run_folder import part_name
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ class Arm:
     agent: str
     """Text for :func:`rimsim.agents.make_agent`."""
     name: str
-    """In tables: the agent's name, with ``-frozen`` where its model is not retrained."""
-    frozen: bool
+    """In tables: the agent's name, with the kind of control behind it where it is one."""
     seed: int
     folder: Path
     """The run folder."""
@@ -32,10 +32,17 @@ class Arm:
     """Compute certificates, which score every state of a round once more."""
     ledger: bool
     """Write the ledger."""
+    control: str | None = None
+    """The kind of control that it is; None: the agent itself."""
     measures: tuple[str, ...] = ()
     """Places of measures of a user's own."""
     labels: tuple[tuple[str, object], ...] = ()
     """More fields to show in TensorBoard's table of hyperparameters."""
+
+    @property
+    def subject(self) -> str:
+        """Name of the agent in tables."""
+        return subject_of(self.name)
 
     @property
     def part(self) -> str:

@@ -13,10 +13,10 @@ from matplotlib.transforms import Bbox
 
 from rimsim import measures
 from rimsim.scenarios.pictures.campaigns import campaigns
+from rimsim.scenarios.pictures.decomposition import decomposed
 from rimsim.scenarios.pictures.messages import (
     cost_of_guarantees,
     diversity,
-    effect_of_retraining,
     many,
     per_cent,
     seeds_caption,
@@ -46,14 +46,12 @@ from rimsim.scenarios.pictures.tables import (
     exposures,
     guaranteed_by_decile,
     last_round,
-    late_effect,
     late_figures,
     picture_tables,
     retrained,
-    retraining_effect,
 )
 from rimsim.scenarios.report.summary import over_seeds, shortfalls
-from rimsim.scenarios.store.run_folder import FROZEN
+from rimsim.scenarios.store.arm_names import is_control
 from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
@@ -76,7 +74,6 @@ __all__ = [
     "lorenz_curves",
     "over_rounds",
     "requirement",
-    "retraining",
     "who_pays",
 ]
 
@@ -115,8 +112,7 @@ def over_rounds(tables: PictureTables) -> Figure | None:
         f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}",
         _height(len(present)),
     )
-    panels = _panels(figure, len(present), looks)
-    for ax, metric in zip(panels, present, strict=True):
+    for ax, metric in zip(_panels(figure, len(present), looks), present, strict=True):
         plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         metric_axis(ax, tables.measures[metric])
         if metric == kept:
@@ -173,7 +169,7 @@ def front(tables: PictureTables) -> Figure | None:
 def lorenz_curves(tables: PictureTables) -> Figure | None:
     """Lorenz curves of exposure in the last round, the mean over seeds."""
     number = last_round(tables.rounds)
-    counted = {name: seeds for name, seeds in exposures(tables, number).items() if not name.endswith(FROZEN)}
+    counted = {name: seeds for name, seeds in exposures(tables, number).items() if not is_control(name)}
     if not counted:
         return None
     looks = styles(counted)
@@ -237,41 +233,6 @@ def who_pays(tables: PictureTables) -> Figure | None:
         0, min(ax.get_ylim()[1], 1.1 * float(table.groupby(["agent", "decile"])["value"].mean().max()) or 1)
     )
     legend(side, looks)
-    return figure
-
-
-def retraining(tables: PictureTables) -> Figure | None:
-    """Retrained minus frozen at the same round, with paired 95 % intervals over seeds."""
-    shown = ("utility", *_LOOP, *shortfalls(tables.unit), *tables.own)
-    effects = {metric: retraining_effect(tables.rounds, metric) for metric in shown}
-    effects = {metric: effect for metric, effect in effects.items() if not effect.empty}
-    if not effects:
-        return None
-    looks = styles({agent for effect in effects.values() for agent in effect["agent"]})
-    pairs = max(int(effect["n"].max()) for effect in effects.values())
-    bands = "bands: paired 95 % intervals" if pairs > 1 else "no bands"
-    caption = f"Retrained minus not retrained at the same round and seed. {many(pairs, 'seed')}; {bands}."
-    late = {metric: late_effect(tables.rounds, metric) for metric in effects}
-    message = effect_of_retraining(late, _late(tables.rounds), tables.measures)
-    figure = frame(message, caption, _height(len(effects)))
-    panels = _panels(figure, len(effects), looks)
-    for ax, (metric, effect) in zip(panels, effects.items(), strict=True):
-        ax.axhline(0, color="#777777", linewidth=1.2)
-        for name, look in looks.items():
-            curve = effect[effect["agent"] == name]
-            ax.plot(
-                curve["round"],
-                curve["mean"],
-                color=look.colour,
-                marker=look.marker,
-                linewidth=2,
-                markersize=5,
-            )
-            ax.fill_between(
-                curve["round"], curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0
-            )
-        metric_axis(ax, tables.measures[metric], difference=True)
-        integer_rounds(ax)
     return figure
 
 
@@ -357,7 +318,7 @@ def _delivery(tables: PictureTables, number: int) -> dict[str, list[NDArray[np.f
     for name, seeds in exposures(tables, number).items():
         for seed, counts in seeds.items():
             wanted = tables.required.get((seed, number))
-            if name.endswith(FROZEN) or wanted is None or not (wanted > 0).any():
+            if is_control(name) or wanted is None or not (wanted > 0).any():
                 continue
             guaranteed = wanted > 0
             ratios.setdefault(name, []).append(np.sort(counts[guaranteed] / wanted[guaranteed]))
@@ -369,7 +330,7 @@ PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {
     "front": front,
     "lorenz": lorenz_curves,
     "who-pays": who_pays,
-    "retraining": retraining,
+    "retraining": decomposed,
     "requirement": requirement,
     "prices": prices,
     "delivery": delivery,

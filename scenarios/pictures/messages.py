@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from rimsim.measures import MEASURES
 from rimsim.scenarios.pictures.tables import REFERENCE
 from rimsim.scenarios.report.summary import shortfalls
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     import pandas as pd
 
-    from rimsim.measures import Measure
 
 __all__ = [
     "cost_of_guarantees",
     "diversity",
-    "effect_of_retraining",
     "many",
     "per_cent",
     "seeds_caption",
@@ -93,35 +89,6 @@ def diversity(means: pd.DataFrame) -> str:
         return f"{name}: exposure as diverse as {wide[name]:.0f} equally shown items"
     text = f"{name} spreads exposure {wide[name] / wide[REFERENCE]:.1f} times as wide as {REFERENCE}"
     return f"{text}; its utility is {_more_or_less(change)}"
-
-
-def effect_of_retraining(
-    effects: Mapping[str, pd.DataFrame], late: str, measures: Mapping[str, Measure] = MEASURES
-) -> str:
-    """What retraining did to relevance (or the first agent with a frozen arm) in the late rounds.
-
-    Args:
-        effects: Metric → table of :func:`rimsim.scenarios.pictures.tables.late_effect`, at least one.
-        late: The late rounds in words.
-        measures: Metric → measure.
-    """
-    metric = next((name for name in ("coverage", "effective_items", "log_gini") if name in effects), None)
-    metric = metric if metric is not None else next(iter(effects))
-    effect, measure = effects[metric], measures[metric]
-    agents = list(effect["agent"].unique())
-    name = REFERENCE if REFERENCE in agents else subject(agents)
-    end = effect[effect["agent"] == name].iloc[0]
-    what = measure.title.lower()
-    alone = int(end["n"]) < 2
-    if not alone and not end["low"] * end["high"] > 0:
-        return f"Retraining has no clear effect on the {what} of {name} ({late})"
-    scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
-    size = scale * abs(float(end["mean"]))
-    digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
-    low, high = sorted(scale * abs(float(end[bound])) for bound in ("low", "high"))
-    spread = "one seed: no interval" if alone else f"95 % interval {low:.{digits}f} to {high:.{digits}f}"
-    verb = "costs" if end["mean"] < 0 else "gives"
-    return f"Retraining {verb} {name} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
 
 
 def who_carries(name: str, by_decile: pd.Series[float]) -> str:

@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 
 from rimsim.files import draft_file
 from rimsim.measures import mean_interval
-from rimsim.scenarios.store.run_folder import FROZEN
+from rimsim.scenarios.store.arm_names import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -87,12 +87,12 @@ _OWN = (
 
 
 def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
-    """The style of each agent, in the order of drawing; a frozen arm looks like its agent.
+    """The style of each agent, in the order of drawing; a control looks like its agent.
 
     rimsim's own agents have fixed styles. Any other name takes one of six by its checksum, or the next that
     is free.
     """
-    names = {name.removesuffix(FROZEN) for name in agents}
+    names = {subject_of(name) for name in agents}
     chosen = {name: _KNOWN[name] for name in _KNOWN if name in names}
     taken: set[int] = set()
     for name in sorted(names - set(_KNOWN)):

@@ -12,7 +12,7 @@ import pandas as pd
 from rimsim import measures
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES
-from rimsim.scenarios.store.run_folder import FROZEN, Run
+from rimsim.scenarios.store.arm_names import is_control
 from rimsim.scenarios.store.status import shown_rounds, status_of
 
 if TYPE_CHECKING:
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.measures import Measure
+    from rimsim.scenarios.store.run_folder import Run
 
 __all__ = [
     "PictureTables",
     "exposures",
     "guaranteed_by_decile",
     "last_round",
-    "late_effect",
     "late_figures",
     "picture_tables",
     "retrained",
-    "retraining_effect",
 ]
 
 REFERENCE = "relevance"
@@ -46,8 +45,8 @@ class PictureTables:
     """The tables of a run; without one of the optional ones, pictures that need it are left out."""
 
     rounds: pd.DataFrame
-    """Columns agent, seed, round, metric, value. An agent called ``NAME-frozen`` is the arm of ``NAME``
-    whose model is not retrained."""
+    """Columns agent, seed, round, metric, value. An agent called ``NAME-frozen``, ``NAME-organic`` or
+    ``NAME-random`` is a control of ``NAME``."""
     n_items: int
     """Size of the catalogue, M."""
     ledger: pd.DataFrame | None = None
@@ -125,8 +124,8 @@ def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]
 
 
 def retrained(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of agents that are retrained: without the frozen arms."""
-    keep = [name for name in table["agent"].unique() if not str(name).endswith(FROZEN)]
+    """The rows of agents themselves: without their controls."""
+    keep = [name for name in table["agent"].unique() if not is_control(str(name))]
     return table[table["agent"].isin(keep)]
 
 
@@ -152,40 +151,6 @@ def exposures(tables: PictureTables, number: int) -> dict[str, dict[int, NDArray
             items = of_agent.loc[of_agent["seed"] == seed, "item"]
             counted.setdefault(str(agent), {})[int(seed)] = _counts(items, tables.n_items)
     return counted
-
-
-def retraining_effect(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Retrained minus frozen at the same seed and round, with paired 95 % intervals over seeds.
-
-    Args:
-        rounds: The table of rounds, with agents ``NAME`` and ``NAME-frozen``.
-        metric: Which metric.
-
-    Returns:
-        Columns agent, round, mean, low, high, n; NaN bounds where there is one seed. Empty without frozen
-        arms.
-    """
-    wide = rounds[rounds["metric"] == metric].pivot_table(
-        index=["round", "seed"], columns="agent", values="value", observed=True
-    )
-    rows = []
-    for agent in wide.columns:
-        if f"{agent}{FROZEN}" not in wide.columns:
-            continue
-        pair = wide[[agent, f"{agent}{FROZEN}"]].dropna()
-        number = pair.index.get_level_values("round").to_numpy()
-        retrained_arm, frozen_arm = pair.to_numpy(np.float64).T
-        for at in np.unique(number):
-            effect = measures.paired_difference(retrained_arm[number == at], frozen_arm[number == at])
-            rows.append((str(agent), int(at), effect.mean, effect.low, effect.high, effect.n))
-    effects = pd.DataFrame(rows, columns=["agent", "round", "mean", "low", "high", "n"])
-    return effects.astype({"mean": float, "low": float, "high": float})
-
-
-def late_effect(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """As :func:`retraining_effect`, of the means over the late rounds; ``round`` is the last one."""
-    late = measures.late_means(rounds[rounds["metric"] == metric])
-    return retraining_effect(late.assign(round=last_round(rounds)), metric)
 
 
 def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:

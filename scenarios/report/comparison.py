@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.measures import late_words
+from rimsim.measures import late_means, late_words
 from rimsim.scenarios.report.agreement import agreement_note
+from rimsim.scenarios.report.decomposition import decomposition
 from rimsim.scenarios.report.examination import examination_note
 from rimsim.scenarios.report.guarantees import undelivered_notes
 from rimsim.scenarios.report.opening import opening_note
@@ -15,7 +16,6 @@ from rimsim.scenarios.report.summary import (
     baseline_of,
     differences,
     interval_words,
-    loop_effects,
     shown_metrics,
     summary,
     two_seeds_note,
@@ -48,13 +48,17 @@ def _tables(run: Run) -> list[TextTable]:
             shown,
         ),
         (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, shown), shown),
-        (
-            "What retraining does: retrained minus frozen, at the same seeds",
-            loop_effects(rounds, agents, effects),
-            effects,
-        ),
     )
     tables = [pivoted(title, means, ["agent"], metrics) for title, means, metrics in parts]
+    controlled = decomposition(late_means(rounds), agents, effects)
+    tables.append(
+        pivoted(
+            f"What retraining does, in parts that add up: {late}, at the same seeds",
+            controlled.assign(what=controlled["part"] + " (" + controlled["difference"] + ")"),
+            ["agent", "what"],
+            effects,
+        )
+    )
     return [table for table in [*tables, promised_table(run)] if table is not None and table.rows]
 
 

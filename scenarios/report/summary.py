@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.measures import late_means, mean_interval, paired_difference
-from rimsim.scenarios.store.run_folder import FROZEN
+from rimsim.scenarios.store.arm_names import is_control
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ __all__ = [
     "baseline_of",
     "differences",
     "interval_words",
-    "loop_effects",
     "over_seeds",
     "shortfalls",
     "shown_metrics",
@@ -98,13 +97,7 @@ def baseline_of(agents: list[str]) -> str:
 def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Columns agent, metric, mean, low, high, effect, n: late means minus the baseline's at the same seeds."""
     base = baseline_of(agents)
-    pairs = [(agent, base) for agent in agents if agent != base and not agent.endswith(FROZEN)]
-    return _paired(rounds, pairs, metrics)
-
-
-def loop_effects(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str] = EFFECTS) -> pd.DataFrame:
-    """As :func:`differences`: retrained minus frozen, in the late rounds, for every agent with a frozen arm."""
-    pairs = [(name.removesuffix(FROZEN), name) for name in agents if name.endswith(FROZEN)]
+    pairs = [(agent, base) for agent in agents if agent != base and not is_control(agent)]
     return _paired(rounds, pairs, metrics)
 
 

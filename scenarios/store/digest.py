@@ -19,13 +19,14 @@ _ORDER = {
     "rounds": ["agent", "seed", "round", "metric"],
     "arrivals": ["agent", "seed", "round", "time", "arrival"],
     "required": ["seed", "round", "item"],
+    "learnt": ["agent", "seed", "round"],
     "ledger": ["agent", "seed", "round", "time", "arrival", "position"],
     "prices": ["agent", "seed", "round", "item"],
     "reliability": ["agent", "seed", "round", "decile"],
     "promises": ["agent", "seed", "round", "name"],
 }
 """Table of a comparison → the columns that its rows are ordered by."""
-_OPTIONAL = ("ledger", "prices", "reliability")
+_OPTIONAL = ("learnt", "ledger", "prices", "reliability")
 """Tables that not every comparison has."""
 
 

@@ -34,7 +34,6 @@ __all__ = [
     "CATALOGUE",
     "CONFIG",
     "FAILURES",
-    "FROZEN",
     "STATES",
     "Run",
     "folder_for",
@@ -56,8 +55,6 @@ BEGUN = f"{STATES}/begun.yaml"
 FAILURES = "failures"
 """Folder of a run that holds a traceback of each arm that failed."""
 CATALOGUE = "catalogue.parquet"
-FROZEN = "-frozen"
-"""Ends the name of an arm whose model is not retrained."""
 _LOCK = ".lock"
 _FIRST = {_LOCK, STATES, CATALOGUE, "points"}
 """What a run that was killed before its config was written may have left."""
@@ -191,7 +188,7 @@ class Run:
 
     @property
     def agents(self) -> list[str]:
-        """Names of the arms, frozen ones included, in the order of the run."""
+        """Names of the arms, controls included, in the order of the run."""
         return [str(name) for name in self.config["arms"]]
 
     @property
@@ -223,6 +220,11 @@ class Run:
     def arrivals(self) -> pd.DataFrame:
         """Columns agent, seed, round, arrival, time, user, ground_intensity."""
         return self._table("arrivals")
+
+    @cached_property
+    def learnt(self) -> pd.DataFrame:
+        """Columns agent, seed, round, events: how many events of each round the platform can learn from."""
+        return self._table("learnt")
 
     @cached_property
     def required(self) -> pd.DataFrame:

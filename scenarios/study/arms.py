@@ -20,6 +20,7 @@ from rich.progress import (
 from rimsim.market.build import expected_arrivals
 from rimsim.scenarios.execution.local import LostWorkerError
 from rimsim.scenarios.execution.signals import stop_if_asked
+from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
     """Fit what arms share, then run them all.
 
     Args:
-        arms: What to run; results do not depend on their order.
+        arms: What to run; results do not depend on their order. Those that wait for others come last.
         run: What :func:`rimsim.scenarios.execution.executor.executor` yields.
         execution: Size of a batch, and where progress is shown.
 
@@ -74,9 +75,12 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
             raise error
         stop_if_asked()
         job = partial(run_arm, batch_size=execution.batch_size)
-        failures = run(job, arms, partial(advance, serving))
-        stop_if_asked()
-    return [(arms[number], _with_round(arms[number], error)) for number, error in failures.items()]
+        failed = []
+        for some in ([arm for arm in arms if not waits(arm)], [arm for arm in arms if waits(arm)]):
+            failures = run(job, some, partial(advance, serving)) if some else {}
+            stop_if_asked()
+            failed += [(some[number], _with_round(some[number], error)) for number, error in failures.items()]
+    return failed
 
 
 def _with_round(arm: Arm, error: RimsimError) -> RimsimError:

@@ -31,6 +31,7 @@ def compare(
     settings: Mapping[str, object] | None = None,
     measures: Sequence[str] = (),
     frozen: Sequence[str] | None = None,
+    control: Sequence[str] = ("frozen",),
     out: str | Path | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -52,8 +53,9 @@ def compare(
         data: Replaces ``data.source``.
         settings: Other fields to replace, by dotted name.
         measures: Places of measures of a user's own, ``my_measure.py:freshness``, beside the built-in ones.
-        frozen: Agents that also get an arm whose model is never retrained. None: ``relevance``, or the first agent,
-            where the scenario retrains.
+        frozen: Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains.
+        control: Which controls: ``frozen`` is never retrained; ``organic`` and ``random`` are retrained, round by
+            round, on as many events as the agent itself brought, of the log or under uniformly random slates.
         out: The run folder; None: ``runs/<scenario>-<time>``.
         batch_size: Arrivals a batch at most; results do not depend on it.
         workers: Arms at once; None: one a core; 1 and local: no other process. Results do not depend on it.
@@ -77,5 +79,5 @@ def compare(
     execution = Execution(batch_size, workers, backend, address, console)
     config = resolved(scenario, rounds, data, settings)
     folder = folder_for(out, config.name)
-    request = Request(agents, seeds, frozen, certify, ledger, measures)
+    request = Request(agents, seeds, frozen, certify, ledger, measures, control)
     return run(planned(folder, config, {}, request), command or "rimsim.scenarios.compare", execution)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rimsim.scenarios.pictures.loop import draw_pictures
+from rimsim.scenarios.report.decomposition import decomposition
 from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run, read_table
 from rimsim.scenarios.store.write import write_table, write_text
 from rimsim.tracking import write_summary
@@ -76,7 +77,8 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
     rounds = rounds.drop(columns="_rank").reset_index(drop=True)
     run = Run(folder)
-    write_summary(folder, rounds, measures=run.measures)
+    parts = decomposition(rounds, list(rounds["agent"].unique()), tuple(run.measures), ["round"])
+    write_summary(folder, rounds, measures=run.measures, parts=parts)
     draw_pictures(run)
     if not keep_parts:  # with arms missing, the run can still be resumed
         write_table(folder / "rounds.parquet", rounds)

@@ -15,9 +15,11 @@ from rimsim.market.arrivals import make_arrivals
 from rimsim.market.build import check_plugs
 from rimsim.measures import own_measures, try_measures
 from rimsim.scenarios.execution.arm import Arm
+from rimsim.scenarios.store.arm_names import control_in, control_name
 from rimsim.scenarios.store.points import Point, points_of
-from rimsim.scenarios.store.run_folder import FROZEN, Run, load_run
+from rimsim.scenarios.store.run_folder import Run, load_run
 from rimsim.scenarios.store.write import disk_errors
+from rimsim.scenarios.study.controls import checked_controls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,14 +75,15 @@ class Request:
     seeds: int | Sequence[int]
     """How many seeds, from 0, or which."""
     frozen: Sequence[str] | None
-    """Agents that also get an arm whose model is never retrained. None: ``relevance``, or the first agent, where the
-    scenario retrains."""
+    """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
     certify: bool
     """Compute certificates of every round."""
     ledger: bool
     """Write the ledger."""
     measures: Sequence[str] = ()
     """Places of measures of a user's own."""
+    controls: Sequence[str] = ("frozen",)
+    """Which controls they get, of :data:`rimsim.scenarios.store.arm_names.CONTROLS`."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,11 @@ class Plan:
     agents: tuple[str, ...]
     """Texts for :func:`rimsim.agents.make_agent`."""
     frozen: tuple[str, ...]
-    """Those agents that also get an arm whose model is never retrained."""
+    """Those agents that also get controls."""
+    controls: tuple[str, ...]
+    """Which controls."""
     names: tuple[str, ...]
-    """Names of the arms in tables: of the agents, then of the frozen ones."""
+    """Names of the arms in tables: of the agents, then of the controls of each."""
     seeds: tuple[int, ...]
     """The seeds."""
     certify: bool
@@ -106,13 +111,15 @@ class Plan:
 
     @property
     def arms(self) -> list[Arm]:
-        """Every agent, then the frozen ones, at each seed."""
+        """Every agent, then the controls, at each seed."""
+        played: list[tuple[str, str | None]] = [(agent, None) for agent in self.agents]
+        played += [(agent, control) for agent in self.frozen for control in self.controls]
         return [
             Arm(
                 config=self.point.config,
                 agent=agent,
                 name=name,
-                frozen=number >= len(self.agents),
+                control=control,
                 seed=seed,
                 folder=self.point.folder,
                 certify=self.certify,
@@ -121,7 +128,7 @@ class Plan:
                 labels=self.point.labels,
             )
             for seed in self.seeds
-            for number, (agent, name) in enumerate(zip(self.agents + self.frozen, self.names, strict=True))
+            for (agent, control), name in zip(played, self.names, strict=True)
         ]
 
 
@@ -170,9 +177,21 @@ def planned(
         with disk_errors(cache_folder()):
             world = build_world(point.config)  # a bad log or slate is refused before anything is written
         try_measures(measures, world.log.items, point.config.slate)
-        names = [made[text].name for text in agents] + [made[text].name + FROZEN for text in frozen]
+        controls = checked_controls(point.config if frozen else None, request.controls)
+        names = [made[text].name for text in agents]
+        names += [control_name(made[text].name, control) for text in frozen for control in controls]
         plans.append(
-            Plan(point, tuple(agents), frozen, tuple(names), seeds, request.certify, request.ledger, measures)
+            Plan(
+                point,
+                tuple(agents),
+                frozen,
+                controls,
+                tuple(names),
+                seeds,
+                request.certify,
+                request.ledger,
+                measures,
+            )
         )
     return Study(folder, base, grid, tuple(plans))
 
@@ -184,10 +203,11 @@ def study_of(run: Run) -> Study:
     for point in points_of(run.folder, run.scenario, grid):
         begun = load_run(point.folder)
         about = begun.config
-        agents, frozen, names, seeds = (tuple(about[key]) for key in ("agents", "frozen", "arms", "seeds"))
-        plans.append(
-            Plan(point, agents, frozen, names, seeds, about["certify"], about["ledger"], begun.own_measures)
+        agents, frozen, controls, names, seeds = (
+            tuple(about[key]) for key in ("agents", "frozen", "control", "arms", "seeds")
         )
+        certify, ledger = about["certify"], about["ledger"]
+        plans.append(Plan(point, agents, frozen, controls, names, seeds, certify, ledger, begun.own_measures))
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
@@ -218,9 +238,9 @@ def _checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     agents = {text: make_agent(text) for text in texts}
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
-        if name.endswith(FROZEN):
+        if (control := control_in(name)) is not None:
             raise ConfigError(
-                f"agent {text!r} is called {name!r}; allowed: a name that does not end in {FROZEN!r}"
+                f"agent {text!r} is called {name!r}; allowed: a name that does not end in '-{control}', as a control's"
             )
         if names.count(name) > 1:
             raise ConfigError(f"agents: two are called {name!r}; allowed: distinct names")
@@ -230,7 +250,7 @@ def _checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
 def _checked_frozen(
     config: ScenarioConfig, agents: Mapping[str, Agent], frozen: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The agents that also get a frozen arm."""
+    """The agents that also get controls."""
     if frozen is None:
         usual = [text for text, agent in agents.items() if agent.name == "relevance"]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()

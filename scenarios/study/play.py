@@ -28,6 +28,7 @@ from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
 from rimsim.scenarios.study.checkpoint import ArmProgress, latest, mark_done, save
+from rimsim.scenarios.study.controls import control_of
 from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.tracking import RoundRecord, Tracker
@@ -112,7 +113,13 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
 def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None) -> None:
     config, folder, part = arm.config, arm.folder, arm.part
     agent = make_agent(arm.agent)
-    market = market_for(agent, config, seeds=Seeds.all(arm.seed), retrain=False if arm.frozen else None)
+    market = market_for(
+        agent,
+        config,
+        seeds=Seeds.all(arm.seed),
+        retrain=False if arm.control == "frozen" else None,
+        control=control_of(arm, report),
+    )
     shared = ArmFacts.of(market.world, config, arm.seed)
     own = {measure.name: measure for measure in own_measures(arm.measures).values()}
     measures = {**MEASURES, **own}
@@ -152,7 +159,12 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
                 RoundRecord(
                     round=closed.number,
                     arrivals=served,
-                    metrics=values | {"platform/rescale": closed.rescale, "platform/cost": closed.cost},
+                    metrics=values
+                    | {
+                        "platform/rescale": closed.rescale,
+                        "platform/cost": closed.cost,
+                        "platform/learnt_events": closed.learnt_events,
+                    },
                     item_price=price,
                     exposure=facts.delivered,
                     required=closed.required,
@@ -191,6 +203,7 @@ def _write_round(
         "ground_intensity": ledger.ground,
     }
     write_table(folder / "arrivals" / name, _table(arm, number, arrivals))
+    write_table(folder / "learnt" / name, _table(arm, number, {"events": [closed.learnt_events]}))
     needed = np.flatnonzero(required)
     promised = _table(arm, number, {"item": needed, "required": required[needed]})
     write_table(folder / "required" / f"{arm.seed}-{number:03d}.parquet", promised.drop(columns="agent"))

@@ -184,6 +184,7 @@ def _described(plan: Plan, command: str, config: ScenarioConfig) -> dict[str, ob
         "arms": list(plan.names),
         "agents": list(plan.agents),
         "frozen": list(plan.frozen),
+        "control": list(plan.controls),
         "seeds": list(plan.seeds),
         "certify": plan.certify,
         "ledger": plan.ledger,

@@ -1,0 +1,206 @@
+"""What retraining does in parts: the table and picture against subtraction, and comparisons with controls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_markets import small_replay, small_scenario
+
+from rimsim import measures
+from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
+from rimsim.errors import ArmsError, ConfigError, MarketError
+from rimsim.scenarios import compare
+from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
+from rimsim.scenarios.pictures.tables import PictureTables
+from rimsim.scenarios.report.comparison import markdown
+from rimsim.scenarios.report.decomposition import decomposition, parts_of
+from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.study.checkpoint import save
+from rimsim.scenarios.study.run import resume
+from rimsim.tracking import read_scalars, summary_folder
+
+CONTROLS = ("frozen", "random", "organic")
+CONFIG = small_scenario(
+    platform=PlatformConfig(model="ease-hp", log_window=LogWindow(rounds=2, size=600)),
+    consumer=ConsumerConfig(attraction=3.0),
+)
+WORDS = {
+    "rounds": 3,
+    "seeds": 2,
+    "control": CONTROLS,
+    "frozen": ("relevance", "random"),
+    "certify": False,
+    "workers": 1,
+}
+AGENTS = ("relevance", "random")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two agents with all controls."""
+    return compare(CONFIG, AGENTS, out=tmp_path_factory.mktemp("controls") / "run", **WORDS)
+
+
+def _made_up(arms, seeds=3, rounds=2, metric="coverage"):
+    draws = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {"agent": arm, "seed": seed, "round": number, "metric": metric, "value": draws.random()}
+            for arm in arms
+            for seed in range(seeds)
+            for number in range(rounds)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("controls", "names"),
+    [
+        ((), []),
+        (("frozen",), ["all"]),
+        (("random",), ["loop"]),
+        (("organic",), ["data+loop"]),
+        (("frozen", "random"), ["retraining+data", "loop", "all"]),
+        (("frozen", "organic"), ["retraining", "data+loop", "all"]),
+        (("organic", "random"), ["data", "loop"]),
+        (CONTROLS, ["retraining", "data", "loop", "all"]),
+    ],
+)
+def test_parts_are_those_that_the_controls_tell(controls, names):
+    """Where a control is missing, the parts on its two sides are told as one."""
+    arms = ["mine", *(f"mine-{control}" for control in controls), "other"]
+    assert [(part.agent, part.name) for part in parts_of(arms)] == [("mine", name) for name in names]
+
+
+def test_a_part_is_the_paired_difference_and_the_parts_add_up():
+    """At each round: mean and interval over the seeds that all arms of the agent have; the sum is self − frozen."""
+    arms = ["mine", *(f"mine-{control}" for control in CONTROLS)]
+    table = _made_up(arms).sample(frac=1, random_state=1)
+    table = table[~((table["agent"] == "mine-organic") & (table["seed"] == 2))]
+    found = decomposition(table, arms, ["coverage", "utility"], ["round"])
+    value = table.set_index(["agent", "round", "seed"])["value"].sort_index()
+    pairs = {
+        "retraining": ("mine-organic", "mine-frozen"),
+        "data": ("mine-random", "mine-organic"),
+        "loop": ("mine", "mine-random"),
+        "all": ("mine", "mine-frozen"),
+    }
+    assert len(found) == 8
+    for row in found.itertuples():
+        more, less = (value[arm, row.round][:2].to_numpy() for arm in pairs[row.part])
+        expected = measures.paired_difference(more, less)
+        assert (row.mean, row.low, row.high, row.n) == pytest.approx(
+            (expected.mean, expected.low, expected.high, 2)
+        )
+    wide = found.pivot(index="round", columns="part", values="mean")
+    np.testing.assert_allclose(wide["retraining"] + wide["data"] + wide["loop"], wide["all"], atol=1e-15)
+    assert dict(zip(found["part"], found["difference"], strict=True))["loop"] == "self − random"
+
+
+def test_the_picture_draws_each_part_of_each_agent():
+    """A panel an agent and metric, a line a part; the title tells of the loop and of all."""
+    arms = [arm for agent in ("relevance", "mine") for arm in (agent, *(f"{agent}-{c}" for c in CONTROLS))]
+    rounds = pd.concat([_made_up(arms, metric=metric) for metric in ("coverage", "utility")])
+    shift = rounds["agent"].isin(["relevance", "mine"]) & (rounds["round"] == 1)
+    rounds.loc[shift, "value"] -= 9.0
+    figure = decomposed(PictureTables(rounds=rounds, n_items=5))
+    panels = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in panels] == [
+        f"{agent}\n{title}" for agent in ("relevance", "mine") for title in ("Catalogue coverage", "Utility")
+    ]
+    parts = decomposition(rounds, arms, ["coverage"], ["round"])
+    drawn = {tuple(np.round(line.get_ydata(), 9)) for line in panels[0].lines[1:]}
+    wanted = parts[parts["agent"] == "relevance"].groupby("part")["mean"]
+    assert drawn == {tuple(np.round(curve.to_numpy(), 9)) for _, curve in wanted}
+    title = effect_of_retraining(parts[parts["round"] == 1], "round 1")
+    assert title.startswith("The loop costs relevance 885 points")
+    assert title.endswith("; retraining costs it 916 in all")
+
+
+def test_controls_are_arms_by_name_and_their_logs_are_as_large(run):
+    """In every table; and of every round each retrained control learns from as many events as its agent."""
+    assert run.agents == [*AGENTS, *(f"{agent}-{control}" for agent in AGENTS for control in CONTROLS)]
+    for table in (run.rounds, run.ledger, run.arrivals, run.learnt):
+        assert set(table["agent"]) == set(run.agents)
+    sizes = run.learnt.pivot(index=["seed", "round"], columns="agent", values="events")
+    for agent in AGENTS:
+        for control in ("random", "organic"):
+            assert (sizes[f"{agent}-{control}"] == sizes[agent]).all()
+    assert (sizes > 0).all(axis=None)
+
+
+def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run):
+    """Self − random is 0 for every measure, round and seed, whatever the platform learnt."""
+    rounds = run.rounds.pivot(index=["seed", "round", "metric"], columns="agent", values="value")
+    pd.testing.assert_series_equal(
+        rounds["random"], rounds["random-random"], check_names=False, check_exact=True
+    )
+    assert not rounds["relevance"].equals(rounds["relevance-random"])
+    ledger = [
+        run.ledger[run.ledger["agent"] == name].drop(columns="agent").reset_index(drop=True)
+        for name in ("random", "random-random")
+    ]
+    pd.testing.assert_frame_equal(*ledger, check_exact=True)
+
+
+def test_tables_and_event_files_tell_the_parts(run):
+    """The report has a row a part; the event files of an agent have three tags a part, and its means by round."""
+    text = markdown(run)
+    for words in ("retraining (organic − frozen)", "data (random − organic)", "loop (self − random)"):
+        assert text.count(f"| {words} |") == 2
+    parts = decomposition(run.rounds, run.agents, ["coverage"], ["round"])
+    loop = parts[(parts["agent"] == "relevance") & (parts["part"] == "loop")].set_index("round")
+    series = read_scalars(summary_folder(run.folder, "relevance"))
+    for tag, column in (("mid", "mean"), ("low", "low"), ("high", "high")):
+        points = series[f"retraining/coverage/loop/{tag}"]
+        assert [point.value for point in points] == pytest.approx(loop[column].to_list(), abs=1e-6)
+
+
+def test_an_arms_own_results_do_not_depend_on_controls(run, tmp_path):
+    """Without controls the agents' own arms leave the same tables."""
+    alone = compare(CONFIG, AGENTS, out=tmp_path / "alone", **WORDS | {"frozen": ()})
+    for name in ("rounds", "ledger", "learnt"):
+        mine, other = (getattr(one, name) for one in (run, alone))
+        mine = mine[mine["agent"].isin(AGENTS)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine, other, check_exact=True)
+
+
+def test_results_do_not_depend_on_workers_batches_or_interruption(run, tmp_path, monkeypatch):
+    """Two workers with small batches, and a run that ends after each arm's first and second round, leave the same."""
+    other = compare(CONFIG, AGENTS, out=tmp_path / "two", **WORDS | {"workers": 2, "batch_size": 7})
+    assert digest(other) == digest(run)
+
+    def save_and_stop(*progress):
+        save(*progress)
+        raise MarketError("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rimsim.scenarios.study.play.save", save_and_stop)
+        with pytest.raises(ArmsError, match="whose arm of seed 0 is not complete"):
+            compare(CONFIG, AGENTS, out=tmp_path / "stopped", **WORDS)
+        for _ in range(3):  # the agents' second round; the controls' first, then second, when those are over
+            with pytest.raises(ArmsError, match="enough"):
+                resume(tmp_path / "stopped", workers=1)
+    assert digest(resume(tmp_path / "stopped", workers=1)) == digest(run)
+    assert not (tmp_path / "stopped" / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "message"),
+    [
+        (CONFIG, {"control": ["frosen"]}, "'frozen'"),
+        (CONFIG, {"control": ["random", "random"]}, "twice"),
+        (small_replay(), {"control": ["organic"]}, "same in every round"),
+        (
+            small_scenario(platform=PlatformConfig(model="popularity-hp", retrain=False)),
+            {"control": ["random"]},
+            "nothing is retrained",
+        ),
+    ],
+)
+def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):
+    """Before anything is written."""
+    with pytest.raises(ConfigError, match=message):
+        compare(config, ("relevance",), seeds=1, out=tmp_path / "run", frozen=["relevance"], **words)
+    assert not (tmp_path / "run").exists()
