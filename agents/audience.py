@@ -9,8 +9,9 @@ import numpy as np
 
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import cost_of_missing, states_in_order
+from rimsim.agents.promised_prices import counted, terms_of
 from rimsim.errors import AgentError
-from rimsim.matching import solve_dual
+from rimsim.matching import ordered_by, solve_dual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +67,8 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
     """
     audience = audience_of(view, agent)
     cost, weights = cost_of_missing(view, audience), view.position_weights
+    if len(view.promises):
+        return _planned_with_promises(view, audience, cost, tol)
     alike = bool(weights[0] == weights[-1])
     solution = solve_dual(
         audience.scores,
@@ -80,10 +83,36 @@ def planned(view: RoundView, agent: str, tol: float) -> Plan:
     price = np.clip(solution.item_price, -cost, 0.0)
     rows = np.arange(len(solution.slates))[:, None]
     score = np.where(solution.slates >= 0, audience.scores[rows, solution.slates], -np.inf)
-    by_intensity = Positions.of(view).by_intensity
-    worth = score if by_intensity else score - price[solution.slates]
+    worth = score if Positions.of(view).by_intensity else score - price[solution.slates]
     order = np.argsort(-worth, axis=1, kind="stable")
-    slates = np.take_along_axis(solution.slates, order, 1).astype(np.int64)
-    wide = np.full((len(slates), view.k), -1, np.int64)
+    return Plan(_wide(np.take_along_axis(solution.slates, order, 1), view.k), price)
+
+
+def _planned_with_promises(view: RoundView, audience: States, cost: float, tol: float) -> Plan:
+    """:func:`planned` where groups, campaigns and caps are asked for beside floors of items."""
+    chunks = list(view.audience or ())
+    active = counted(view, chunks)[np.argsort(np.concatenate([chunk.index for chunk in chunks]))]
+    terms = terms_of(view, active, cost)
+    solution = solve_dual(
+        audience.scores,
+        audience.capacity,
+        terms.least,
+        terms.most,
+        admissible=audience.admissible,
+        cost=cost,
+        position_weights=view.position_weights,
+        rows=terms.rows,
+        tol=tol,
+        tie_seed=view.key,
+    )
+    slates = solution.slates
+    if Positions.of(view).by_intensity:
+        slates = ordered_by(slates, audience.scores)
+    return Plan(_wide(slates, view.k), np.clip(solution.item_price, -cost, None))
+
+
+def _wide(slates: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Slates (n, j) with empty positions behind, up to k of them."""
+    wide = np.full((len(slates), k), -1, np.int64)
     wide[:, : slates.shape[1]] = slates
-    return Plan(wide, price)
+    return wide

@@ -13,6 +13,7 @@ from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
 from rimsim.market import Slates
 from rimsim.market.serving import at_items
+from rimsim.measures import weighted_exposure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class Hindsight:
     order_free = False
     barrier_every = None
     needs_future = True
+    keeps_promises = True
 
     tol: float = Field(default=1e-4, gt=0)
 
@@ -49,6 +51,10 @@ class Hindsight:
         self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
         self._positions = Positions.of(view)
         self._owed = np.zeros(len(self.item_price))
+        self._stay = len(view.promises) > 0
+        """Whether what is kept of a slate stays in its place, so that nothing moves up beyond a cap."""
+        planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
+        self._room = view.promises.most_of_items(len(self.item_price)) - planned_at
 
     def act(self, arrivals: Arrivals) -> Slates:
         """The planned slates of these arrivals, mended where an item may no longer be shown."""
@@ -77,13 +83,19 @@ class Hindsight:
         worth = score - self.item_price
         rank = np.where(admissible, np.where(self._owed > 0, score + self._dear, worth), -np.inf)
         rank[kept] = -np.inf
+        rank[self._room < weight[0]] = -np.inf
         best = np.argsort(-rank, kind="stable")[: len(lost)]
         new = best[rank[best] > -np.inf]
-        filled = np.concatenate([kept, new])
-        order = np.argsort(-(score if self._positions.by_intensity else worth)[filled], kind="stable")
         mended = np.full_like(slate, -1)
-        mended[: len(filled)] = filled[order]
-        paid = np.isin(filled[order], new)
-        self._owed[filled[order][paid]] -= weight[: len(filled)][paid]
+        if self._stay:
+            mended[~gone] = slate[~gone]
+            mended[np.flatnonzero(gone)[: len(new)]] = new
+        else:
+            filled = np.concatenate([kept, new])
+            order = np.argsort(-(score if self._positions.by_intensity else worth)[filled], kind="stable")
+            mended[: len(filled)] = filled[order]
+        paid = (mended >= 0) & np.isin(mended, new)
+        self._owed[mended[paid]] -= weight[paid]
         self._owed = np.maximum(self._owed, 0.0)
+        self._room[new] -= weight[0]
         return mended

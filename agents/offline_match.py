@@ -33,6 +33,7 @@ class OfflineMatch:
     order_free = True
     barrier_every = None
     needs_audience = True
+    keeps_promises = True
 
     tol: float = Field(default=1e-4, gt=0)
 

@@ -11,6 +11,7 @@ from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import chances
 from rimsim.agents.progress import Progress
+from rimsim.agents.promised import PromisedRows, RowPacing, add_row_prices, count_rows, hide_full
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import best_items, order_items, tie_base, tie_rank
@@ -118,6 +119,8 @@ class Delivery:
         self._positions = Positions.of(view)
         self._required = view.required.astype(np.float64)
         self._guard = Guard(self._required if view.hard else np.empty(0), chances(view), SPARE)
+        self.rows = PromisedRows(view, self._progress, gain, closing, EARLY if view.hard else 0.0)
+        """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)
         """(M,) exposures of the round so far, in the unit of the guarantee."""
         self.served = 0
@@ -168,6 +171,7 @@ class Delivery:
             tuple(self._pacing),
             tuple(self._guard),
             tuple(self._positions),
+            self.rows.batch(self.served, arrivals),
             self._before,
             self.exposure,
             items,
@@ -215,6 +219,7 @@ def _rank(
     pace: tuple[Any, ...],
     due: tuple[Any, ...],
     unit: tuple[Any, ...],
+    promises: tuple[Any, ...],
     before: NDArray[np.float64],
     exposure: NDArray[np.float64],
     items: NDArray[np.int64],
@@ -230,17 +235,23 @@ def _rank(
         pace: :class:`Pacing`.
         due: :class:`Guard`, of which nothing is required where there is none.
         unit: :class:`Positions`.
+        promises: What :meth:`PromisedRows.batch` gives.
         before: (M,) exposures before the pacing began.
         exposure: (M,) exposures of the round, changed in place.
         items: (n, k) filled.
         prices: (n, k) filled.
     """
     rows, pacing, guard, positions = Rows(*arrivals), Pacing(*pace), Guard(*due), Positions(*unit)
+    row_pacing, counts, row_gone, row_before, delivered = promises
+    of_rows = RowPacing(*row_pacing)
     n, k = items.shape
     price, value, best = np.empty(len(exposure)), np.empty(len(exposure)), np.empty(k)
+    weight = np.zeros(len(exposure))
     for row in range(n):
         move_prices(pacing, gone[row], exposure, before, price)
+        add_row_prices(of_rows, counts[row], row_gone[row], row_before, delivered, price)
         value_row(rows, row, price, value)
+        hide_full(of_rows, counts[row], row_before, delivered, positions, value)
         bits = tie_rank(ties, rows.id[row])
         most, size = min(rows.capacity[row], k), 0
         if most > 0 and len(guard.required):
@@ -252,3 +263,4 @@ def _rank(
         if positions.by_intensity:
             order_items(items[row, :size], rows.relevance[row])
         fill_row(items[row], size, price, positions, exposure, prices[row])
+        count_rows(of_rows, counts[row], items[row], size, positions, weight, delivered)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
-from rimsim.agents.prices import solved_prices
+from rimsim.agents.promised_prices import solved_with_promises, spread_prices
 from rimsim.market import Slates
+from rimsim.market.serving import at_items
 from rimsim.matching import ordered_by, price_slates
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ __all__ = ["RimDual"]
 class RimDual:
     """Ranks by λ(x,y) − v_y with prices frozen for the round (Ma, Liu and Deoras, ICLR 2022, online matching).
 
+    Prices of groups, campaigns and caps are frozen as well; it does not look at what it showed, and may exceed a cap.
+
     Args:
         tol: Relative gap at which the price solver stops.
     """
@@ -31,18 +35,24 @@ class RimDual:
     name = "rim-dual"
     order_free = True
     barrier_every = None
+    keeps_promises = True
 
     tol: float = Field(default=1e-3, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
         self._slate, self._key, self._by_intensity = view.k, view.key, Positions.of(view).by_intensity
-        self.item_price, self._tie_width = solved_prices(view, self.tol)
+        self._view = view
+        self.item_price, self.row_price, self._tie_width = solved_with_promises(view, self.tol)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """The top k of λ − v in each row; near-ties are broken by seed and arrival."""
+        value, price = arrivals.intensity, np.broadcast_to(self.item_price, arrivals.relevance.shape)
+        if self.row_price.any():  # these differ from arrival to arrival
+            extra = spread_prices(self._view, self.row_price, arrivals)
+            value, price = value - torch.from_numpy(extra).to(value), price + extra
         items = price_slates(
-            arrivals.intensity,
+            value,
             self.item_price,
             self._slate,
             admissible=arrivals.admissible,
@@ -52,4 +62,4 @@ class RimDual:
         )
         if self._by_intensity:
             items = ordered_by(items, arrivals.intensity)
-        return Slates(items, price=self.item_price[items].astype(np.float32))
+        return Slates(items, price=at_items(price, items).astype(np.float32))

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Delivery
-from rimsim.agents.prices import solved_prices
+from rimsim.agents.promised_prices import solved_with_promises
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,7 @@ class RimFeedback:
 
     name = "rim-feedback"
     order_free = False
+    keeps_promises = True
     barrier_every = None
 
     gain: float = Field(default=0.1, gt=0)
@@ -55,14 +56,20 @@ class RimFeedback:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states and set the pace of delivery."""
-        price, _ = solved_prices(view, self.tol)
+        price = solved_with_promises(view, self.tol)
         self._delivery = Delivery(view, self.gain, self.closing)
-        self._delivery.pace(price)
+        self._delivery.pace(price.item)
+        self._delivery.rows.pace(price.row)
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
         return self._delivery.item_price
+
+    @property
+    def row_price(self) -> NDArray[np.float64]:
+        """(J,) present prices v of groups, campaigns and caps."""
+        return self._delivery.rows.row_price
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order, moving prices after each."""

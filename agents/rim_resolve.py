@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Delivery
-from rimsim.agents.prices import States, joined_states, priced, solved_prices, states_in_order
+from rimsim.agents.prices import States, joined_states, priced, states_in_order
+from rimsim.agents.promised_prices import solved_with_promises
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,7 @@ class RimResolve:
 
     name = "rim-resolve"
     order_free = False
+    keeps_promises = True
 
     every: int = Field(default=200, ge=1)
     gain: float = Field(default=0.07, ge=0)
@@ -66,17 +68,23 @@ class RimResolve:
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
         self._view = view
-        price, _ = solved_prices(view, self.tol)
+        price = solved_with_promises(view, self.tol)
         past = list(view.past)
         self._past = [states_in_order(past, view.k)] if past else []
         self._seen: list[States] = []
         self._delivery = Delivery(view, self.gain, self.closing)
-        self._delivery.pace(price)
+        self._delivery.pace(price.item)
+        self._delivery.rows.pace(price.row)
 
     @property
     def item_price(self) -> NDArray[np.float64]:
         """(M,) present item prices v."""
         return self._delivery.item_price
+
+    @property
+    def row_price(self) -> NDArray[np.float64]:
+        """(J,) present prices v of groups, campaigns and caps."""
+        return self._delivery.rows.row_price
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order; solve first where a multiple of f begins."""

@@ -25,6 +25,7 @@ from rimsim.scenarios.report.promised import delivered_of_due
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "guarantees.md"
 DAY = 86_400.0
 PROMISES = {
+    "unit": "shown",
     "beta": 0.3,
     "most": 4,
     "groups": [{"column": "genres", "beta": 0.5, "values": ["Comedy", "Horror"]}],
@@ -276,9 +277,18 @@ def test_counts_are_sums_over_the_ledger(data):
 def test_rows_that_cannot_be_are_refused_by_name(change, message):
     """Without items, users or positions, or with unknown names, a market is refused with the campaign's name."""
     campaign = {"name": "a", "items": [260], "exposures": 10, "stop": 7} | change
-    config = promising(campaigns=[campaign], groups=[])
+    config = promising(campaigns=[campaign], groups=[], most=None)
     with pytest.raises(ConfigError, match=re.escape(message)):
         Market(config)
+
+
+def test_a_campaign_beyond_the_caps_of_its_items_is_refused():
+    """What the caps of a campaign's items do not allow is refused before the run, with the campaign's name."""
+    campaign = {"name": "a", "items": [260], "exposures": 100, "stop": 7}
+    with pytest.raises(
+        ConfigError, match="campaign 'a': 100 exposures, .* about 24 positions .* or higher caps"
+    ):
+        Market(promising(campaigns=[campaign], groups=[]))
 
 
 @pytest.mark.parametrize(

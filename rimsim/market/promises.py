@@ -251,10 +251,14 @@ class Promises:
                 continue
             anytime = dataclasses.replace(audience, begin=-FOREVER, end=FOREVER).counts(ahead.came)
             each = np.minimum(ahead.positions[anytime], ahead.forecast * len(promise.items))
-            there = float(each.sum()) * (audience.end - audience.begin) / max(ahead.stop - ahead.start, 1)
+            there = float(each.sum())
+            if self._exposure.most is not None:
+                share = np.maximum(ahead.share[promise.items], ahead.share.mean())  # some come later
+                there = min(there, float(np.ceil(self._exposure.most * share).sum()))
+            there *= (audience.end - audience.begin) / max(ahead.stop - ahead.start, 1)
             if promise.exposures > there:
                 raise ConfigError(
                     f"campaign {promise.name!r}: {promise.exposures:,} exposures, where its audience has about "
-                    f"{there:,.0f} positions for its items in its time; allowed: fewer exposures, a longer time or a "
-                    "wider audience"
+                    f"{there:,.0f} positions for its items in its time; allowed: fewer exposures, a longer time, a "
+                    "wider audience or higher caps"
                 )

@@ -40,7 +40,9 @@ def shortfalls(unit: str) -> tuple[str, str]:
 
 def shown_metrics(unit: str) -> tuple[str, ...]:
     """Metrics of the final table, by the unit of its guarantees."""
-    return ("utility", "return", *shortfalls(unit), "coverage", "perplexity", "effective_items", "log_gini")
+    promises = ("promises_missed", "excess")  # where a scenario has some
+    means = ("coverage", "perplexity", "effective_items", "log_gini")
+    return ("utility", "return", *shortfalls(unit), *promises, *means)
 
 
 def interval_words(seeds: int) -> str:

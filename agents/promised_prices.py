@@ -1,0 +1,151 @@
+"""Prices of groups, campaigns and caps, solved beside those of items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rimsim.agents.prices import cost_of_missing, joined_states, solved_prices
+from rimsim.matching import Rows, solve_dual
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["Prices", "Terms", "counted", "solved_with_promises", "spread_prices", "terms_of"]
+
+
+class Prices(NamedTuple):
+    """Prices at the optimum of some states."""
+
+    item: NDArray[np.float64]
+    """(M,) prices v of items, at most 0."""
+    row: NDArray[np.float64]
+    """(J,) prices v of the rows of the round's promises: at most 0 for what is asked for, at least 0 for caps."""
+    width: float
+    """Below this the solver left values s − v tied."""
+
+
+class Terms(NamedTuple):
+    """A round's requirements as the solver takes them, for n states."""
+
+    least: NDArray[np.float64]
+    """(M,) exposures that each item must have."""
+    most: NDArray[np.float64]
+    """(M,) exposures that each may have."""
+    rows: Rows
+    """Groups and campaigns."""
+    which: NDArray[np.bool_]
+    """(J,) which rows of the promises these are; the others are caps of items."""
+
+    def prices(
+        self, view: RoundView, item: NDArray[np.float64], row: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(J,) prices of all rows, those of caps included.
+
+        Args:
+            view: The round.
+            item: (M,) solved prices of items, above 0 where a cap binds.
+            row: (G,) solved prices of groups and campaigns.
+        """
+        table = view.promises
+        price = np.zeros(len(table))
+        price[self.which] = row
+        caps = np.flatnonzero(~self.which)
+        price[caps] = np.maximum(item[table.item[table.first[caps]]], 0.0)
+        return price
+
+
+def terms_of(view: RoundView, active: NDArray[np.bool_], cost: float) -> Terms:
+    """The requirements of a round for n states that stand for its arrivals, in the unit of the guarantee.
+
+    Args:
+        view: The round.
+        active: (n, J) whether each state counts for each row of the promises.
+        cost: Price of one missing exposure.
+    """
+    table, n = view.promises, len(active)
+    which = ~table.item_caps
+    others = table.rows(which)
+    mine = active[:, which]
+    share = np.where(others.audience < 0, n / view.arrivals, mine.sum(0) / np.maximum(others.arrivals, 1e-9))
+    most = table.most_of_items(len(view.required)) * (n / view.arrivals)
+    rows = Rows(
+        first=others.first,
+        item=others.item,
+        least=others.least * share,
+        most=np.where(np.isfinite(others.most), others.most * share, np.inf),
+        cost=np.full(len(others), cost),
+        active=mine,
+    )
+    return Terms(
+        np.minimum(view.required * (n / view.arrivals), most), np.minimum(most, n * 1.0), rows, which
+    )
+
+
+def counted(view: RoundView, chunks: Sequence[Arrivals]) -> NDArray[np.bool_]:
+    """(n, J) whether each of the states in some chunks counts for each row of a round's promises."""
+    return np.concatenate([view.promises.active(chunk.audiences, len(chunk)) for chunk in chunks])
+
+
+def solved_with_promises(view: RoundView, tol: float) -> Prices:
+    """Prices of items, and of groups, campaigns and caps, at the optimum of last round's states.
+
+    Last round's states count for a row as if they came after the same share of this round. Without promises, the prices
+    of items are those of :func:`rimsim.agents.prices.solved_prices`.
+
+    Args:
+        view: The round.
+        tol: Relative gap at which the solver stops.
+    """
+    table, chunks = view.promises, list(view.past)
+    if not chunks or not len(table):
+        item, width = solved_prices(view, tol)
+        return Prices(item, np.zeros(len(table)), width)
+    states = joined_states(chunks, view.k)
+    cost = cost_of_missing(view, states)
+    terms = terms_of(view, counted(view, chunks), cost)
+    solution = solve_dual(
+        states.scores,
+        states.capacity,
+        terms.least,
+        terms.most,
+        admissible=states.admissible,
+        cost=cost,
+        position_weights=view.position_weights,
+        rows=terms.rows,
+        tol=tol,
+        tie_seed=view.key,
+    )
+    row = terms.prices(view, solution.item_price, solution.row_price)
+    return Prices(
+        item=np.minimum(_within(solution.item_price, cost, view.cost), 0.0),
+        row=_within(row, cost, view.cost),
+        width=solution.resolution,
+    )
+
+
+def _within(price: NDArray[np.float64], bound: float, cost: float) -> NDArray[np.float64]:
+    """Prices v, −c in place of those at the bound: what could not be delivered to last round's states starts there."""
+    return np.where(price > -bound, price, -cost)
+
+
+def spread_prices(view: RoundView, price: NDArray[np.float64], arrivals: Arrivals) -> NDArray[np.float64]:
+    """(n, M) the prices of rows that each item has at each arrival.
+
+    Args:
+        view: The round.
+        price: (J,) prices v of the rows of its promises.
+        arrivals: n of them.
+    """
+    table = view.promises
+    columns = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
+    of_items = np.zeros((columns + 1, len(view.required)))
+    sizes = np.diff(table.first)
+    np.add.at(of_items, (np.repeat(table.audience, sizes), table.item), np.repeat(price, sizes))
+    shared = np.tile(of_items[-1], (len(arrivals), 1))
+    return shared if arrivals.audiences is None else arrivals.audiences @ of_items[:-1] + shared
