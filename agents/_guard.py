@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching import best_items
+from rimsim.matching import best_items, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,8 +63,8 @@ def _forced(
     guard: Guard,
     exposure: NDArray[np.float64],
     positions: Positions,
-) -> tuple[float, int]:
-    """Positions of a row that must go to what is due, and how many items can wait no longer.
+) -> tuple[float, int, float]:
+    """Positions of a row that must go to what is due, items that can wait no longer, and when to look again.
 
     Args:
         value: (M,); −inf for what may not be shown.
@@ -72,16 +72,30 @@ def _forced(
         guard: What is required.
         exposure: (M,) exposures so far.
         positions: What positions count.
+
+    Returns:
+        The positions and the number of items, and a number of later arrivals: while there are more, nothing is due.
     """
     later = _later(left, guard)
-    needed, now = 0.0, 0
+    doubt = 0.5 * np.sqrt(later)  # no item's standard deviation is larger
+    scale, needed, now, longest, rarest = 1.0 / positions.mean, 0.0, 0, 0.0, 1.0
     for item in range(len(value)):
         missing = guard.required[item] - exposure[item]
         if missing > _NOTHING:
-            needed += _needed(missing, left, positions)
-            if value[item] > -np.inf:
-                now += _cannot_wait(missing, left, later, guard.chance[item], positions)
-    return needed - later * len(positions.weight), now
+            need, chance = missing * scale, guard.chance[item]
+            need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() and min() mind missing numbers
+            need = need if need < left else left  # noqa: FURB136
+            needed += need
+            if need > longest * chance:
+                longest = need / chance
+            rarest = chance if chance < rarest else rarest  # noqa: FURB136
+            if need > later * chance - doubt and value[item] > -np.inf:
+                now += _cannot_wait(missing, left, later, chance, positions)
+    root = 0.25 / rarest + np.sqrt(
+        (0.25 / rarest) ** 2 + longest
+    )  # later·chance − doubt is need at its square
+    slate = len(positions.weight)
+    return needed - later * slate, now, max(root * root, needed / slate) + 1.0
 
 
 @compiled
@@ -122,6 +136,24 @@ def _seat_urgent(
 
 
 @compiled
+def _best_of(
+    items: NDArray[np.int64],
+    value: NDArray[np.float64],
+    missing: NDArray[np.float64],
+    row: np.uint64,
+    most: float,
+) -> int:
+    """The item of largest value among some that lack so much at most, ties to the larger seeded rank; −1 for none."""
+    best = -1
+    for item in items:
+        if missing[item] <= most and value[item] > -np.inf:
+            tied = best >= 0 and value[item] == value[best]
+            if best < 0 or value[item] > value[best] or (tied and tie_rank(row, item) > tie_rank(row, best)):
+                best = item
+    return best
+
+
+@compiled
 def _seat_lacking(
     value: NDArray[np.float64],
     missing: NDArray[np.float64],
@@ -136,24 +168,19 @@ def _seat_lacking(
     are none, among all that lack something: so that no position gives much more than is missing while other items need
     a second one.
     """
-    pool, one, best = np.empty(len(value)), np.empty(1, np.int64), np.empty(1)
+    lacking = np.flatnonzero((missing > _NOTHING) & (value > -np.inf))
     for place in range(len(seats) - 1, -1, -1):
         if count == 0:
             break
         if seats[place] >= 0:
             continue
-        found = 0
-        for most in (positions.weight[place] + _NOTHING, np.inf):
-            for item in range(len(value)):
-                fits = _NOTHING < missing[item] <= most
-                pool[item] = value[item] if fits else -np.inf
-            found = best_items(pool, row, one, best)
-            if found:
-                break
-        if found == 0:
+        item = _best_of(lacking, value, missing, row, positions.weight[place] + _NOTHING)
+        if item < 0:
+            item = _best_of(lacking, value, missing, row, np.inf)
+        if item < 0:
             break
-        seats[place] = one[0]
-        value[one[0]] = -np.inf
+        seats[place] = item
+        value[item] = -np.inf
         count -= 1
 
 
@@ -165,6 +192,7 @@ def guarded_items(
     guard: Guard,
     exposure: NDArray[np.float64],
     positions: Positions,
+    wait: NDArray[np.float64],
     items: NDArray[np.int64],
     best: NDArray[np.float64],
 ) -> int:
@@ -183,6 +211,8 @@ def guarded_items(
         guard: What is required.
         exposure: (M,) exposures so far.
         positions: What positions count.
+        wait: (1,) changed in place: while more later arrivals are counted on, nothing can be due, since what is missing
+            only falls; ∞ at the beginning.
         items: (k,) filled in place.
         best: (k,) scratch.
 
@@ -190,11 +220,13 @@ def guarded_items(
         How many were found, at most k.
     """
     k = len(items)
-    excess, now = _forced(value, left, guard, exposure, positions)
+    if _later(left, guard) > wait[0]:
+        return best_items(value, row, items, best)
+    excess, now, wait[0] = _forced(value, left, guard, exposure, positions)
     if max(np.float64(now), excess) <= 0.0:
         return best_items(value, row, items, best)
     missing, free, seats = guard.required - exposure, value.copy(), np.full(k, -1)
-    urgent = _seat_urgent(free, missing, row, left, guard, positions, seats)
+    urgent = _seat_urgent(free, missing, row, left, guard, positions, seats) if now else 0
     forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
     _seat_lacking(free, missing, row, max(forced - urgent, 0), positions, seats)
     others = best_items(free, row, items, best)

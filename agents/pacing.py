@@ -123,6 +123,8 @@ class Delivery:
         """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)
         """(M,) exposures of the round so far, in the unit of the guarantee."""
+        self._nobody = np.empty(0)
+        self._wait = np.full(1, np.inf)
         self.served = 0
         """Arrivals so far."""
         self.gone = 0.0
@@ -167,13 +169,14 @@ class Delivery:
             rows_of(arrivals, self._view.k),
             self._ties,
             self._progress.gone(self.served, arrivals) - self._since,
-            self._progress.left(self.served, arrivals),
+            self._progress.left(self.served, arrivals) if self._view.hard else self._nobody,
             tuple(self._pacing),
             tuple(self._guard),
             tuple(self._positions),
             self.rows.batch(self.served, arrivals),
             self._before,
             self.exposure,
+            self._wait,
             items,
             price,
         )
@@ -222,6 +225,7 @@ def _rank(
     promises: tuple[Any, ...],
     before: NDArray[np.float64],
     exposure: NDArray[np.float64],
+    wait: NDArray[np.float64],
     items: NDArray[np.int64],
     prices: NDArray[np.float32],
 ) -> None:
@@ -231,13 +235,14 @@ def _rank(
         arrivals: :class:`Rows`.
         ties: The round's random bits for ties, :func:`rimsim.matching.tie_base` of its key.
         gone: (n,) how much of the pacing's time is gone before each.
-        left: (n,) how many arrivals are yet to come at each, itself included.
+        left: (n,) how many arrivals are yet to come at each, itself included; none without a guard.
         pace: :class:`Pacing`.
         due: :class:`Guard`, of which nothing is required where there is none.
         unit: :class:`Positions`.
         promises: What :meth:`PromisedRows.batch` gives.
         before: (M,) exposures before the pacing began.
         exposure: (M,) exposures of the round, changed in place.
+        wait: (1,) when the guard looks again, changed in place.
         items: (n, k) filled.
         prices: (n, k) filled.
     """
@@ -256,7 +261,7 @@ def _rank(
         most, size = min(rows.capacity[row], k), 0
         if most > 0 and len(guard.required):
             size = guarded_items(
-                value, bits, left[row], guard, exposure, positions, items[row, :most], best[:most]
+                value, bits, left[row], guard, exposure, positions, wait, items[row, :most], best[:most]
             )
         elif most > 0:
             size = best_items(value, bits, items[row, :most], best[:most])
