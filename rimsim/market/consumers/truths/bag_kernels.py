@@ -64,7 +64,7 @@ def _exponentials(logit: NDArray[np.float32]) -> float:
         return 0.0
     total = 0.0
     for item in range(len(logit)):
-        logit[item] = math.exp(float(logit[item] - top))
+        logit[item] = math.exp(np.float64(logit[item] - top))
         total += float(logit[item])
     return total
 
