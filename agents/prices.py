@@ -36,7 +36,8 @@ def solved_prices(
     """Item prices v that the penalised problem of last round's states has at its optimum.
 
     Floors are scaled to the number of states there are, and, where all positions count alike, rounded at random by the
-    round's key, so that their sum keeps its size. Where requirements are hard, prices may lie beyond −c; an item that
+    round's key, so that their sum keeps its size. Where the clock sets the pace, as many arrivals are expected as came
+    last round, whatever was promised for. Where requirements are hard, prices may lie beyond −c; an item that
     could not be delivered to last round's states, such as one that is released only now, starts at −c.
 
     Args:
@@ -51,7 +52,8 @@ def solved_prices(
     if not chunks or not view.required.any():
         return np.zeros(len(view.required)), 0.0
     states = joined_states(chunks, view.k)
-    share = view.required * (len(states.scores) / view.arrivals)
+    expected = len(states.scores) if view.pace == "clock" else view.arrivals
+    share = view.required * (len(states.scores) / expected)
     return priced(view, states, share, np.random.default_rng(view.key).random(len(share)), tol, warm)
 
 
