@@ -28,6 +28,8 @@ class Agent(Protocol):
     * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
     * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
     * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
+    * ``keeps_promises = True``, if it looks at groups, campaigns and caps (``view.promises``); before a run, those that
+      do not are named,
     * ``needs_audience = True``, for what only a broadcast can be asked: who arrives is known before the round.
     """
 
