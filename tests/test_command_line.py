@@ -328,7 +328,7 @@ def test_a_repetition_that_differs_names_what_has_changed(tmp_path, capsys):
     assert main(["compare", "--from", out, "--out", str(tmp_path / "again"), "--workers", "1"]) == 2
     said = capsys.readouterr()
     assert f"note: {out}: changed since the run began: {mine}" in said.out
-    assert f"again differs from {out} in rounds, arrivals, ledger, reliability (digests " in said.err
+    assert f"again differs from {out} in rounds, arrivals, learnt, ledger, reliability (digests " in said.err
     assert said.err.rstrip().endswith(f"changed since the run began: {mine}")
     mine.unlink()
     assert main(["compare", "--from", out, "--out", str(tmp_path / "third")]) == 2
