@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -48,3 +49,19 @@ def test_a_shortfall_without_prices_at_the_bound_has_another_cause():
     assert "would not help" in said
     assert "raise" not in said
     assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
+
+
+def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
+    """Where items together ask for more than all slates hold, a table says so in every round, and the report once."""
+    exposure = ExposureConfig(items=30, each=20, hard=True)
+    config = small_scenario(rounds=2, exposure=exposure)
+    fewer = dataclasses.replace(config, arrivals=dataclasses.replace(config.arrivals, per_round=20))
+    run = compare(fewer, ["rim-feedback"], seeds=1, frozen=(), out=tmp_path / "run", workers=1)
+    table = run.undeliverable
+    if table is None:
+        pytest.fail("nothing was said")
+    assert set(table["round"]) == {0, 1}
+    assert (table["required"] > table["reachable"]).all()
+    assert undelivered_notes(run)[0].startswith("warning: guarantees cannot all be delivered in 2 rounds")
+    kept = compare(config, ["rim-feedback"], seeds=1, frozen=(), out=tmp_path / "kept", workers=1)
+    assert kept.undeliverable is None

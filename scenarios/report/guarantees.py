@@ -20,7 +20,9 @@ _NEGLIGIBLE = 0.005
 
 
 def undelivered_notes(run: Run) -> list[str]:
-    """A sentence for every arm with prices that leaves guarantees undelivered in late rounds; none while none is done.
+    """Why guarantees are not kept: what no agent could deliver, then a sentence for every arm with prices.
+
+    An arm is named if it leaves some undelivered in late rounds; nothing is said while none is done.
 
     Args:
         run: The comparison.
@@ -32,7 +34,7 @@ def undelivered_notes(run: Run) -> list[str]:
     kept, _ = shortfalls(exposure.unit)
     late = late_means(rounds)
     means = late.groupby(["agent", "metric"], observed=True)["value"].mean()
-    notes = []
+    notes = [] if run.undeliverable is None else [_beyond_reach(run.undeliverable)]
     for name in run.agents:
         missing = float(means.get((name, kept), 0.0))
         bound = means.get((name, "prices_at_bound"))  # an agent without prices knows no guarantees
@@ -70,6 +72,21 @@ def undelivered_sentence(
     return (
         f"{text}; the prices of {_share(at_bound)} of the items are at the bound c (some since round {since}): what "
         "they lack costs more than c; raise `exposure.cost`, lower `exposure.beta`, or set `exposure.hard: true`"
+    )
+
+
+def _beyond_reach(table: pd.DataFrame) -> str:
+    """What no agent could deliver, by the first round in which it was so.
+
+    Args:
+        table: Columns agent, seed, round, text.
+    """
+    first = table.iloc[0]
+    rounds = len(table[["agent", "seed", "round"]].drop_duplicates())
+    where = f"{first['agent']}, seed {first['seed']}, round {first['round']}"
+    return (
+        f"warning: guarantees cannot all be delivered in {rounds} rounds of arms, as was known before each; {where}: "
+        f"{first['text']} (all: undeliverable/)"
     )
 
 

@@ -24,6 +24,7 @@ _ORDER = {
     "prices": ["agent", "seed", "round", "item"],
     "reliability": ["agent", "seed", "round", "decile"],
     "promises": ["agent", "seed", "round", "name"],
+    "undeliverable": ["agent", "seed", "round", "why"],
 }
 """Table of a comparison → the columns that its rows are ordered by."""
 _OPTIONAL = ("learnt", "ledger", "prices", "reliability")

@@ -241,6 +241,14 @@ class Run:
         return self._table("promises") if any(self.folder.glob("promises/*.parquet")) else None
 
     @cached_property
+    def undeliverable(self) -> pd.DataFrame | None:
+        """Columns agent, seed, round, why, items, required, reachable, text: what no agent could deliver, said before.
+
+        None in a run without hard guarantees, and where all could be delivered.
+        """
+        return self._table("undeliverable") if any(self.folder.glob("undeliverable/*.parquet")) else None
+
+    @cached_property
     def opening(self) -> pd.DataFrame | None:
         """Columns agent, seed, utility: what ``relevance``, ``popularity`` and ``oracle`` are worth at the opening.
 

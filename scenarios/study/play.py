@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import make_agent, market_for, play_round, undeliverable
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.market import ClosedRound
+    from rimsim.market import ClosedRound, Market
     from rimsim.measures import RoundFacts
     from rimsim.scenarios.execution.arm import Arm
 
@@ -138,6 +138,8 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
         folder, arm.name, arm.seed, first_round=market.round, first_arrival=served, measures=measures
     ) as tracker:
         while not market.done:
+            if config.exposure.hard:
+                _write_undeliverable(arm, market, shared.release)
             play_round(market, agent, batch_size, report)
             closed = market.closed.pop()
             served += len(closed.ledger.schedule)
@@ -227,6 +229,27 @@ def _promised(closed: ClosedRound) -> dict[str, object]:
         "most": table.most,
         "delivered": closed.delivered,
     }
+
+
+def _write_undeliverable(arm: Arm, market: Market, release: NDArray[np.float64]) -> None:
+    """What no agent could deliver in the round that opens, and why; nothing where all can be delivered.
+
+    Args:
+        arm: The arm.
+        market: Its market.
+        release: (M,) seconds at which items come.
+    """
+    found = undeliverable(market.round_view(), release)
+    if found:
+        columns = {
+            "why": [one.why for one in found],
+            "items": [len(one.items) for one in found],
+            "required": [one.required for one in found],
+            "reachable": [one.reachable for one in found],
+            "text": [str(one) for one in found],
+        }
+        name = f"{arm.part}-{market.round:03d}.parquet"
+        write_table(arm.folder / "undeliverable" / name, _table(arm, market.round, columns))
 
 
 def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
