@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.matching import solve_dual
+from rimsim.matching import solve_prices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def priced(
     weights, cost, n = view.position_weights, cost_of_missing(view, states), len(states.scores)
     alike = bool(weights[0] == weights[-1])
     below = np.floor(required)
-    solution = solve_dual(
+    solution = solve_prices(
         states.scores,
         states.capacity,
         np.minimum(below + (draw < required - below), n).astype(np.int64) if alike else required,

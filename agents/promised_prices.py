@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.agents.prices import cost_of_missing, joined_states, solved_prices
-from rimsim.matching import Rows, solve_dual
+from rimsim.matching import Rows, solve_prices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,7 @@ def solved_with_promises(view: RoundView, tol: float) -> Prices:
     states = joined_states(chunks, view.k)
     cost = cost_of_missing(view, states)
     terms = terms_of(view, counted(view, chunks), cost)
-    solution = solve_dual(
+    solution = solve_prices(
         states.scores,
         states.capacity,
         terms.least,

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching import FactorScores, certificate, ordered_by, solve_dual
+from rimsim.matching import FactorScores, certificate, ordered_by, solve_dual, solve_prices
 
 INSTANCES = 200
 
@@ -146,6 +146,29 @@ def test_between_slates_and_linear_programme(seed):
     assert np.array_equal(proof.exposure, found.exposure)
     assert proof.shortfall == pytest.approx(found.shortfall, abs=1e-12)
     assert cost is not None or proof.shortfall == 0
+
+
+@pytest.mark.parametrize("seed", range(INSTANCES))
+def test_prices_alone_bound_the_linear_programme_as_closely(seed):
+    """D of prices without slates is above the optimum of the linear programme, by no more than 10⁻³ of it."""
+    scores, capacity, weights, floor, cap, admissible, cost = random_problem(seed)
+    best = relaxed(scores, capacity, weights, floor, cap, admissible, cost)
+    found = solve_prices(
+        scores,
+        capacity,
+        floor,
+        cap,
+        admissible=admissible,
+        cost=cost,
+        position_weights=weights,
+        tol=1e-4,
+    )
+    scale = max(1.0, abs(best))
+    assert best - 1e-8 * scale <= found.dual <= best + 1e-3 * scale
+    price = found.item_price
+    assert (price[np.asarray(floor + np.zeros(len(price))) == 0] >= 0).all()
+    if cost is not None:
+        assert (price >= -cost).all()
 
 
 def market(seed=0, n=150, m=60):
@@ -335,8 +358,9 @@ def test_scores_in_chunks_are_certified_but_not_solved():
         for s in (matrix, factors)
     )
     assert (one.value, one.bound) == (two.value, two.bound)
-    with pytest.raises(ConfigError, match="chunks"):
-        solve_dual(factors, 2, 2.25, cost=1.0, position_weights=weights)
+    for solver in (solve_dual, solve_prices):
+        with pytest.raises(ConfigError, match="chunks"):
+            solver(factors, 2, 2.25, cost=1.0, position_weights=weights)
 
 
 def test_order_of_scores():

@@ -5,6 +5,7 @@ from ._kernels import uniform_of as uniform_of
 from .certify import Certificate as Certificate
 from .certify import certificate as certificate
 from .dual import solve_dual as solve_dual
+from .dual import solve_prices as solve_prices
 from .floors import required_exposure as required_exposure
 from .marketing import offline_match as offline_match
 from .marketing import online_match as online_match
@@ -16,4 +17,5 @@ from .rows import Rows as Rows
 from .scorer import ChunkedScores as ChunkedScores
 from .scorer import FactorScores as FactorScores
 from .serving import price_slates as price_slates
+from .solution import DualPrices as DualPrices
 from .solution import DualSolution as DualSolution

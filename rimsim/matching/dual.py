@@ -12,15 +12,15 @@ from rimsim.matching._large import solve_in_chunks
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._phases import last_epsilon, run_phases, sampled_worth
 from rimsim.matching.problem import Problem, as_array
-from rimsim.matching.solution import DualSolution, packed
-from rimsim.matching.weighted import solve_weighted
+from rimsim.matching.solution import DualPrices, DualSolution, packed
+from rimsim.matching.weighted import least_bound, solve_weighted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from rimsim.matching.rows import Rows
 
-__all__ = ["DualSolution", "solve_dual"]
+__all__ = ["DualPrices", "DualSolution", "solve_dual", "solve_prices"]
 
 
 def _given(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | None:
@@ -124,16 +124,61 @@ def solve_dual(
         rows=rows,
         where="solve_dual",
     )
-    if not tol > 0:
-        raise ConfigError(f"solve_dual: tol is {tol!r}; allowed: a number above 0")
+    _require_tolerance(tol, "solve_dual")
     if problem.weights is not None:
-        if problem.chunks is not None:
-            raise ConfigError(
-                "solve_dual: position_weights and rows need scores as a matrix; found scores in chunks"
-            )
         return solve_weighted(problem, _given(prices, problem), tol, tie_seed)
     found = _auctioned(problem, prices, tol, tie_seed)
     return found if problem.unit == 1.0 else found.in_units(problem.unit)
+
+
+def solve_prices(
+    scores: object,
+    capacity: ArrayLike,
+    min_exposure: ArrayLike = 0,
+    max_exposure: ArrayLike | None = None,
+    *,
+    admissible: object | None = None,
+    cost: ArrayLike | None = None,
+    prices: ArrayLike | None = None,
+    position_weights: ArrayLike | None = None,
+    rows: Rows | None = None,
+    tol: float = 1e-3,
+    tie_seed: int = 0,
+) -> DualPrices:
+    """The prices of :func:`solve_dual` alone, at which D is within ``tol`` of its least value.
+
+    Where positions weigh differently or rows are given, whole slates would take most of the time, and are not sought: D
+    is compared with the smoothed D_τ, whose least value is below that of D. Otherwise the auction makes slates on the
+    way. All arguments are those of :func:`solve_dual`.
+
+    Raises:
+        ConfigError: If an argument does not fit.
+        InfeasibleError: As :func:`solve_dual`; with weights or rows only where it is proven.
+    """
+    problem = Problem.of(
+        scores,
+        capacity,
+        min_exposure,
+        max_exposure,
+        admissible=admissible,
+        cost=cost,
+        position_weights=position_weights,
+        rows=rows,
+        where="solve_prices",
+    )
+    _require_tolerance(tol, "solve_prices")
+    if problem.weights is not None:
+        point, tau = least_bound(problem, _given(prices, problem), tol)
+        m = problem.shape[1]
+        return DualPrices(point.price[:m] + 0.0, point.price[m:] + 0.0, point.bound, tau)
+    found = _auctioned(problem, prices, tol, tie_seed)
+    found = found if problem.unit == 1.0 else found.in_units(problem.unit)
+    return DualPrices(found.item_price, found.row_price, found.dual, found.resolution)
+
+
+def _require_tolerance(tol: float, where: str) -> None:
+    if not tol > 0:
+        raise ConfigError(f"{where}: tol is {tol!r}; allowed: a number above 0")
 
 
 def _auctioned(problem: Problem, prices: ArrayLike | None, tol: float, tie_seed: int) -> DualSolution:

@@ -1,9 +1,9 @@
-"""The record that the price solver returns."""
+"""The records that the price solver returns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from rimsim.matching._pairs import Pairs, State
     from rimsim.matching._phases import End
 
-__all__ = ["DualSolution", "packed"]
+__all__ = ["DualPrices", "DualSolution", "packed"]
+
+
+class DualPrices(NamedTuple):
+    """Prices of n users' offline problem, and what they prove."""
+
+    item_price: NDArray[np.float64]
+    """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does."""
+    row_price: NDArray[np.float64]
+    """(G,) the prices of rows."""
+    dual: float
+    """D at these prices: no slates are worth more."""
+    resolution: float
+    """Values s − v closer than this were tied to the solver."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["solve_weighted", "terms_of"]
+__all__ = ["least_bound", "solve_weighted", "terms_of"]
 
 _TAU = 0.03  # the first τ, in units of what a position is worth
 _FINER = 3.0  # ... and by how much it shrinks from level to level
@@ -120,6 +120,73 @@ def _refuse_unmet(terms: Terms, whole: Whole) -> None:
     )
 
 
+class _Search(NamedTuple):
+    """Where the search for prices begins, and within which box."""
+
+    terms: Terms
+    unit: float
+    """What a position is about worth."""
+    spread: float
+    """Range of the scores."""
+    lowest: Floats
+    highest: Floats
+    point: Point
+    """The prices that were given, or 0."""
+
+
+def _search(problem: Problem, prices: Floats | None) -> _Search:
+    """Set out from given prices, and refuse floors of items that are proven to be too high.
+
+    Raises:
+        ConfigError: If scores come in chunks.
+        InfeasibleError: If hard floors of items are too high.
+    """
+    if problem.chunks is not None:
+        raise ConfigError(
+            "solve_dual: position_weights and rows need scores as a matrix; found scores in chunks"
+        )
+    terms = terms_of(problem)
+    m = problem.shape[1]
+    unit, spread = _scale(terms)
+    floors, hard = terms.least > 0.0, np.isinf(terms.cost)
+    lowest = np.where(floors, -np.minimum(terms.cost, _FARTHEST * spread), 0.0)
+    highest = np.where(terms.most < np.inf, _FARTHEST * spread, 0.0)
+    if hard[:m].any():
+        _refuse_violated(terms, np.argsort(-np.where(hard[:m], terms.least[:m], 0.0), kind="stable"))
+    start = np.zeros(len(terms.least))
+    if prices is not None:
+        start[: len(prices)] = prices
+    point = at_prices(terms, np.clip(start, lowest, highest), _TAU * unit)
+    return _Search(terms, unit, spread, lowest, highest, point)
+
+
+def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Point, float]:
+    """Prices at which D is within a share ``tol`` of its least value, and the τ at which they were found.
+
+    D_τ is below D everywhere, so the least D_τ is below the least D: their difference at a minimiser of D_τ bounds how
+    far D there is from its least value.
+
+    Args:
+        problem: With weights.
+        prices: (M,) or (M+G,) prices to start from.
+        tol: The share.
+
+    Raises:
+        InfeasibleError: If hard floors of items are too high.
+    """
+    terms, unit, _, lowest, highest, point = _search(problem, prices)
+    best, tau = point, _TAU * unit
+    for level in range(0 if prices is None else _WARM, _LEVELS):
+        tau = _TAU * unit / _FINER**level
+        point = minimised(
+            terms, point.price, tau, lowest, highest, _ENOUGH * tol * max(abs(point.bound), unit)
+        )
+        best = point if point.bound < best.bound else best
+        if best.bound - point.smooth <= tol * abs(best.bound):
+            break
+    return best, tau
+
+
 def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solve a problem with weights or rows.
 
@@ -133,19 +200,10 @@ def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed
         tol: Relative gap at which to stop.
         tie_seed: Seed of the order among equal scores.
     """
-    terms = terms_of(problem)
+    terms, unit, spread, lowest, highest, point = _search(problem, prices)
     n, m = problem.shape
-    unit, spread = _scale(terms)
-    floors, hard = terms.least > 0.0, np.isinf(terms.cost)
-    lowest = np.where(floors, -np.minimum(terms.cost, _FARTHEST * spread), 0.0)
-    highest = np.where(terms.most < np.inf, _FARTHEST * spread, 0.0)
-    if hard[:m].any():
-        _refuse_violated(terms, np.argsort(-np.where(hard[:m], terms.least[:m], 0.0), kind="stable"))
+    hard = np.isinf(terms.cost)
     seeds = row_states(tie_seed, np.arange(n))
-    start = np.zeros(len(terms.least))
-    if prices is not None:
-        start[: len(prices)] = prices
-    point = at_prices(terms, np.clip(start, lowest, highest), _TAU * unit)
     best: Best | None = None
     gap, tau = np.inf, _TAU * unit
     for level in range(0 if prices is None else _WARM, _LEVELS):

@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim.agents.prices import joined_states
 from rimsim.market.clock import ALWAYS, seconds
-from rimsim.matching import certificate, solve_dual
+from rimsim.matching import certificate, solve_prices
 from rimsim.measures import RoundFacts, genre_weights
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def certified(
     order = np.concatenate([chunk.index for chunk in chunks])
     slates = closed.ledger.item[order].astype(np.int64)
     scores, admissible, capacity = joined_states(chunks, slates.shape[1])
-    best = solve_dual(
+    best = solve_prices(
         scores,
         capacity,
         closed.required,
