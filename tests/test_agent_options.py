@@ -9,7 +9,7 @@ from rimsim.errors import ConfigError
 
 ALLOWED = {
     "rim-dual": {"tol": (1e-9, 10.0)},
-    "rim-feedback": {"gain": (1e-9, 10.0), "tol": (1e-9, 1.0), "closing": (0.0, 1.0), "guard": (True, False)},
+    "rim-feedback": {"gain": (1e-9, 10.0), "tol": (1e-9, 1.0), "closing": (0.0, 1.0)},
     "rim-resolve": {
         "every": (1, 2),
         "gain": (0.0, 10.0),

@@ -12,6 +12,7 @@ from small_markets import small_broadcast, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, find_scenario, scenario_names
+from rimsim.measures import mean_weight
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.study.notes import undeliverable_note
 from rimsim.scenarios.study.plan import default_agents
@@ -55,7 +56,8 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
 def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
     """The note's figures are those of the market that opens, and the best that any agent could do is what it says."""
     market = market_for(make_agent("random"), config)
-    asked = int(market.required.sum())
+    required = market.required / mean_weight(market.open.promised.weights)  # as positions
+    asked = int(required.sum())
     there = len(market.schedule) * min(config.slate, config.user_cap or config.slate)
     said = undeliverable_note(config)
     if asked <= there:
@@ -64,7 +66,6 @@ def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
     assert f"ask for {asked:,} exposures" in said
     assert f"the slates have {there:,}" in said
     assert f"at least {100 * (asked - there) // asked} % stays undelivered" in said
-    required = market.required
     play_round(market, make_agent("random"))
     exposure = market.closed[-1].ledger.exposure(market.n_items)
     assert np.maximum(required - exposure, 0).sum() >= asked - there

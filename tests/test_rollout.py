@@ -9,18 +9,19 @@ from small_markets import SMALL
 from test_envs import settings_of
 
 from rimsim.agents import make_agent, rollout
+from rimsim.measures import weighted_exposure
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))
 def test_an_episode_counts_its_arrivals_and_its_rewards(kind):
-    """Steps are the arrivals of all rounds, the reward is consumptions + c·Σ_y min(E_y, b_y) of each."""
+    """Steps are the arrivals of all rounds, the reward is consumptions + c·Σ_y min(E_y, b_y), in the unit of b."""
     made = gymnasium.make("RIMMarket-v0", settings=settings_of(SMALL[kind]())).unwrapped
     episode = rollout(made, make_agent("popularity"), seed=2)
     closed = made.market.closed
     assert episode.steps == sum(len(past.ledger.item) for past in closed)
     expected = 0.0
     for past in closed:
-        exposure = np.bincount(past.ledger.item[past.ledger.item >= 0], minlength=len(past.required))
+        exposure = weighted_exposure(past.ledger.item, past.position_weights, len(past.required))
         met = np.minimum(exposure, past.required).sum()
         expected += past.ledger.consumed.sum() + past.cost * met
     assert episode.reward == pytest.approx(expected, rel=1e-9)
