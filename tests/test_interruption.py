@@ -151,7 +151,9 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, plain, whole, number, 
         told = capfd.readouterr().err
         unfinished = (folder / "config.yaml").exists() and (folder / "state").exists()
         goes_on = f"; finished rounds are in {folder}; to go on: rimsim compare --resume --out {folder}"
-        assert told == f"rimsim: interrupted{goes_on if unfinished else ''}\n", where
+        # Before anything and while results are printed there is nothing to go on with, or all is there already.
+        allowed = {f"rimsim: interrupted{goes_on}\n"} | (set() if unfinished else {"rimsim: interrupted\n"})
+        assert told in allowed, where
         assert not _drafts(folder), where
         _check(folder, whole, where, batch_size=7)
 
