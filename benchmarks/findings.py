@@ -75,7 +75,7 @@ def matrix(table: pd.DataFrame) -> str:
         "coverage": retrained["coverage"] - frozen["coverage"],
         "effective items": retrained["effective_items"] - frozen["effective_items"],
         "cost of the guarantee: utility": guaranteed["utility"] - retrained["utility"],
-        "shortfall of `rim-feedback`": guaranteed["shortfall"],
+        "examined shortfall of `rim-feedback`": guaranteed["examined_shortfall"],
     }
     lines = [f"| truth | platform | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
     for truth, model in dict.fromkeys((truth, model) for truth, model, _ in cells.index):

@@ -117,8 +117,9 @@ def over_rounds(tables: PictureTables) -> Figure | None:
         metric_axis(ax, tables.measures[metric])
         if metric == kept:
             plot_dotted(ax, rounds[rounds["metric"] == other], "round", looks)
-            ax.set_xlabel(f"dotted: {tables.measures[other].title.lower()}")
         integer_rounds(ax)
+        if metric == kept:
+            ax.set_xlabel(f"round; dotted: {tables.measures[other].title.lower()}")
     return figure
 
 
