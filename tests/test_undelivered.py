@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 from rich.console import Console
-from small_markets import small_scenario
+from small_markets import small_replay, small_scenario
 
 from rimsim import measures
 from rimsim.config import ExposureConfig
@@ -65,3 +65,10 @@ def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
     assert undelivered_notes(run)[0].startswith("warning: guarantees cannot all be delivered in 2 rounds")
     kept = compare(config, ["rim-feedback"], seeds=1, frozen=(), out=tmp_path / "kept", workers=1)
     assert kept.undeliverable is None
+
+
+def test_a_replay_counts_all_positions_alike(tmp_path):
+    """Where consumption does not depend on positions, what is examined is what is shown, and so is the shortfall."""
+    run = compare(small_replay(), ["rim-feedback"], seeds=1, frozen=(), out=tmp_path / "run", workers=1)
+    by_metric = run.rounds.set_index(["round", "metric"])["value"].unstack()
+    assert (by_metric["examined_shortfall"] == by_metric["shortfall"]).all()

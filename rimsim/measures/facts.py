@@ -80,7 +80,7 @@ class RoundFacts:
     cost: float
     """c, the cost of one exposure of shortfall, in units of intensity."""
     gamma: float
-    """γ, the chance that the next position is examined."""
+    """γ, the chance that the next position is examined; 1 in a replay, which sees all positions."""
     attraction: float = 1.0
     """a, by how much the consumers multiply the intensity of an item that is examined."""
     item_price: NDArray[np.float64] | None = None

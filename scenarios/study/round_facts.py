@@ -106,7 +106,7 @@ class ArmFacts:
             genre_weights=self.genre_weights,
             items=self.items,
             cost=closed.cost,
-            gamma=self.gamma,
+            gamma=1.0 if closed.counts_items else self.gamma,  # a replay sees all positions
             attraction=self.attraction,
             item_price=item_price,
             adoption=adoption,
