@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.consumers import Consumer
 
-__all__ = ["required_by_release", "uniform_share", "weights_of"]
+__all__ = ["expected", "required_by_release", "uniform_share", "weights_of"]
+
+
+def expected(count: int, forecast: float) -> int:
+    """Arrivals, or positions, that are expected where so many come: ``forecast`` times as many."""
+    return count if forecast == 1.0 else round(forecast * count)
 
 
 def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from rimsim.market.build import build_world, plugs_of, read_log, warm_model, wor
 from rimsim.market.clock import Clock, seconds, ticks
 from rimsim.market.consumers import relevant_items
 from rimsim.market.examining import Examined, require_uniform
-from rimsim.market.guarantees import weights_of
+from rimsim.market.guarantees import expected, weights_of
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
@@ -243,7 +243,7 @@ class Market:
         """What an agent may know of the open round."""
         return RoundView(
             round=self.round,
-            arrivals=self._expected(self.n_arrivals),
+            arrivals=expected(self.n_arrivals, self.config.exposure.forecast),
             slate=self.config.slate,
             required=self.required.copy(),
             exposure=self.exposure.copy(),
@@ -405,10 +405,6 @@ class Market:
             promised=self._promises.round(self.round, schedule, capacity, self._owed, weights),
         )
 
-    def _expected(self, count: int) -> int:
-        """Arrivals, or positions, that are expected where so many come."""
-        return count if self.config.exposure.forecast == 1.0 else round(self.config.exposure.forecast * count)
-
     def _require_same_users(self, before: Schedule, now: Schedule) -> None:
         for name in ("user", "log_user", "shift", "logged"):
             if not np.array_equal(getattr(before, name), getattr(now, name)):
@@ -419,7 +415,7 @@ class Market:
 
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
-        opened = self.open
+        opened, delivered = self.open, self.open.delivered()
         learns = self.config.platform.learning != "consumed"
         shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
         past = PastRound(self.round, opened.schedule, opened.histories, shown)
@@ -443,7 +439,7 @@ class Market:
                 required=opened.required,
                 position_weights=opened.promised.weights,
                 promises=opened.promised.table,
-                delivered=opened.delivered(),
+                delivered=delivered,
                 due=opened.promised.due,
                 cost=self.cost,
                 log_counts=self._log_counts,
@@ -458,7 +454,7 @@ class Market:
                 else int(self._learnt[-1].histories.events.size[0]),
             )
         )
-        self._owed = opened.promised.owed(opened.exposure, opened.delivered())
+        self._owed = opened.promised.owed(opened.exposure, delivered)
         self.round += 1
         if self.round == self.config.rounds:
             self.done = True

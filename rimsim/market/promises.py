@@ -13,7 +13,7 @@ from rimsim.errors import ConfigError
 from rimsim.market.audiences import Audience, Came
 from rimsim.market.campaigns import FOREVER, Promise, RoundAhead, campaign_of, groups_of
 from rimsim.market.clock import ticks
-from rimsim.market.guarantees import required_by_release, uniform_share
+from rimsim.market.guarantees import expected, required_by_release, uniform_share
 from rimsim.market.histories import LoggedPast
 from rimsim.market.requirements import Requirements, Row
 from rimsim.measures import mean_weight
@@ -148,7 +148,7 @@ class Promises:
         """
         forecast, average = self._exposure.forecast, mean_weight(weights)
         each = np.full(len(schedule), self._slate) if capacity is None else capacity
-        positions = int(each.sum()) if forecast == 1.0 else round(forecast * int(each.sum()))
+        positions = expected(int(each.sum()), forecast)
         floors = required_by_release(self._exposure, schedule, positions, self._release, self._seed, number)
         ahead = RoundAhead(
             schedule.start,

@@ -127,8 +127,7 @@ def solve_dual(
     _require_tolerance(tol, "solve_dual")
     if problem.weights is not None:
         return solve_weighted(problem, _given(prices, problem), tol, tie_seed)
-    found = _auctioned(problem, prices, tol, tie_seed)
-    return found if problem.unit == 1.0 else found.in_units(problem.unit)
+    return _auctioned(problem, prices, tol, tie_seed)
 
 
 def solve_prices(
@@ -172,7 +171,6 @@ def solve_prices(
         m = problem.shape[1]
         return DualPrices(point.price[:m] + 0.0, point.price[m:] + 0.0, point.bound, tau)
     found = _auctioned(problem, prices, tol, tie_seed)
-    found = found if problem.unit == 1.0 else found.in_units(problem.unit)
     return DualPrices(found.item_price, found.row_price, found.dual, found.resolution)
 
 
@@ -182,14 +180,14 @@ def _require_tolerance(tol: float, where: str) -> None:
 
 
 def _auctioned(problem: Problem, prices: ArrayLike | None, tol: float, tie_seed: int) -> DualSolution:
-    """Solve a problem whose positions count alike by the auction."""
+    """Solve a problem whose positions count alike by the auction, and count in the problem's unit."""
     n, m = problem.shape
     hard = bool(np.isinf(problem.cost[problem.floor > 0]).any())
     bonus = _start(prices, problem)
     if problem.chunks is not None:
         if hard:
             _refuse(violated_items_of_all(m, n, problem.floor, problem.capacity), problem)
-        return solve_in_chunks(problem, problem.chunks, bonus, tol, tie_seed)
+        return solve_in_chunks(problem, problem.chunks, bonus, tol, tie_seed).in_units(problem.unit)
     if hard and problem.admissible is None:
         _refuse(violated_items_of_all(m, n, problem.floor, problem.capacity), problem)
     elif hard and problem.admissible is not None:
@@ -199,4 +197,4 @@ def _auctioned(problem: Problem, prices: ArrayLike | None, tol: float, tie_seed:
     state = fresh_state(pairs, problem.capacity, problem.floor, problem.cap, problem.cost, start)
     epsilon = 0.0 if bonus is None else last_epsilon(state, sampled_worth(pairs, state), tol)
     end = run_phases(pairs, state, tol, tie_seed, epsilon)
-    return packed(pairs, state, end)
+    return packed(pairs, state, end).in_units(problem.unit)

@@ -57,6 +57,8 @@ class DualSolution:
 
     def in_units(self, unit: float) -> DualSolution:
         """The same slates where a position counts so much: prices are per unit of exposure and stay."""
+        if unit == 1.0:
+            return self
         return replace(
             self,
             user_price=self.user_price * unit,
