@@ -11,7 +11,7 @@ from __future__ import annotations
 if __name__ != "rimsim.agents":
     raise ImportError("import rimsim.agents, not agents: the folder is installed as rimsim.agents")
 
-from rimsim.agents.contract import Agent, LearningAgent, PricingAgent
+from rimsim.agents.contract import Agent, LearningAgent, PricingAgent, StatingAgent
 from rimsim.agents.entropic_dual import EntropicDual
 from rimsim.agents.epsilon_greedy import EpsilonGreedy
 from rimsim.agents.fair_rec import FairRec
@@ -55,6 +55,7 @@ __all__ = [
     "RimFeedback",
     "RimResolve",
     "States",
+    "StatingAgent",
     "Undeliverable",
     "UserRec",
     "capacities",

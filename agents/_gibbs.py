@@ -22,7 +22,7 @@ from rimsim.matching import best_items, tie_rank, uniform_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["gibbs_draw", "gibbs_law", "inclusion_sums"]
+__all__ = ["gibbs_counts", "gibbs_draw", "gibbs_law", "inclusion_sums"]
 
 _SHIFTS = 60  # Newton steps at most; some three are taken
 _NEAR = 0.25  # Σ p need only be so near to k: the law does not depend on θ, only its rounding does
@@ -42,6 +42,38 @@ def _shift(z: NDArray[np.float64], k: int, start: float) -> float:
             break
         theta += min(max(np.log(total / k) * total / slope, -8.0), 8.0)
     return theta
+
+
+@compiled
+def gibbs_counts(
+    z: NDArray[np.float64], k: int, chance: NDArray[np.float64], table: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Probabilities of counts: S for the law over k of A items, A > k.
+
+    Args:
+        z: (A,) finite exponents.
+        k: Size of a set.
+        chance: (A,) filled with p.
+        table: (A + 1, k + 1) filled with S.
+
+    Returns:
+        θ, and log Σ_S exp(Σ_{y∈S} z_y).
+    """
+    a = len(z)
+    top, best = np.empty(k, np.int64), np.empty(k, np.float64)
+    best_items(z, np.uint64(0), top, best)
+    theta = _shift(z, k, best[k - 1])
+    table[a, 0] = 1.0
+    table[a, 1:] = 0.0
+    total = k * theta
+    for i in range(a - 1, -1, -1):
+        p, q = 1.0 / (1.0 + np.exp(theta - z[i])), 1.0 / (1.0 + np.exp(z[i] - theta))
+        chance[i] = p
+        total -= np.log(q) if q > 0.5 else np.log(p) + theta - z[i]
+        table[i, 0] = q * table[i + 1, 0]
+        for j in range(1, k + 1):
+            table[i, j] = q * table[i + 1, j] + p * table[i + 1, j - 1]
+    return theta, total + np.log(table[0, k])
 
 
 @compiled
@@ -70,19 +102,7 @@ def gibbs_law(
         log Σ_S exp(Σ_{y∈S} z_y).
     """
     a = len(z)
-    top, best = np.empty(k, np.int64), np.empty(k, np.float64)
-    best_items(z, np.uint64(0), top, best)
-    theta = _shift(z, k, best[k - 1])
-    table[a, 0] = 1.0
-    table[a, 1:] = 0.0
-    total = k * theta
-    for i in range(a - 1, -1, -1):
-        p, q = 1.0 / (1.0 + np.exp(theta - z[i])), 1.0 / (1.0 + np.exp(z[i] - theta))
-        chance[i] = p
-        total -= np.log(q) if q > 0.5 else np.log(p) + theta - z[i]
-        table[i, 0] = q * table[i + 1, 0]
-        for j in range(1, k + 1):
-            table[i, j] = q * table[i + 1, j] + p * table[i + 1, j - 1]
+    theta, total = gibbs_counts(z, k, chance, table)
     before = np.zeros(k + 1)
     before[0] = 1.0
     for i in range(a):
@@ -99,7 +119,7 @@ def gibbs_law(
         for j in range(k, 0, -1):
             before[j] = q * before[j] + p * before[j - 1]
         before[0] *= q
-    return float(total + np.log(table[0, k]))
+    return float(total)
 
 
 @compiled

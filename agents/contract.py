@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
+    from rimsim.market.chances import Chances
 
-__all__ = ["OPTIONS", "Agent", "LearningAgent", "PricingAgent"]
+__all__ = ["OPTIONS", "Agent", "LearningAgent", "PricingAgent", "StatingAgent"]
 
 OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """How the shipped agents take their options, as fields of a pydantic dataclass: by type and range, when one is made."""
@@ -26,6 +27,7 @@ class Agent(Protocol):
 
     * ``learn(feedback)`` (:class:`LearningAgent`), called at its barriers with all feedback since the last,
     * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
+    * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), with which its slates can be valued on another's log,
     * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
     * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
     * ``keeps_promises = True``, if it looks at groups, campaigns and caps (``view.promises``); before a run, those that
@@ -60,6 +62,15 @@ class LearningAgent(Agent, Protocol):
 
     def learn(self, feedback: Feedback) -> None:
         """Learn from what was shown and consumed since the last barrier, in clock order."""
+        ...
+
+
+@runtime_checkable
+class StatingAgent(Agent, Protocol):
+    """An agent that says with which chance it shows any slate."""
+
+    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+        """Chances of slates (n, k), −1 for an empty position, in the states of n arrivals; the agent stays as it is."""
         ...
 
 

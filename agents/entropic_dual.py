@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from scipy import optimize
 
 from rimsim import rng
-from rimsim.agents._gibbs import gibbs_draw, inclusion_sums
+from rimsim.agents._entropic_prices import entropic_prices
+from rimsim.agents._gibbs import gibbs_draw
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
+from rimsim.agents._slate_law import slate_chances, standing_order
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Pacing, move_prices
 from rimsim.agents.positions import Positions
@@ -19,20 +20,15 @@ from rimsim.agents.prices import states_in_order
 from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
 from rimsim.market import Slates
+from rimsim.market.chances import Chances
 from rimsim.matching import order_items, tie_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.agents.prices import States
     from rimsim.market import Arrivals, RoundView
 
 __all__ = ["EntropicDual", "entropic_prices"]
-
-_WARMING = 5  # scaling updates at a high temperature, and at the right one, before L-BFGS
-_HOT = 10.0  # the high temperature is a tenth of the cost
-_STEPS = 60  # L-BFGS iterations at most
-_PLACES = 4  # times that floors are told anew how high their items stand, where positions count unlike
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -42,7 +38,8 @@ class EntropicDual:
     It is the policy that maximises Σ λ + ε·entropy under required exposures; the paper's dual has the same term, as a
     device that is taken to 0 (Ma, Liu and Deoras, ICLR 2022). At fixed ε it explores: every admissible item has a
     chance, most where little is at stake. Each exposure's propensity, the probability that the slate holds the item,
-    is computed exactly (``_gibbs.py``) and stands in the ledger, so what was seen under this agent can be reweighted.
+    is computed exactly (``_gibbs.py``) and stands in the ledger, beside those of its position, of the slate's beginning
+    and of the whole slate (``_slate_law.py``), so what was seen under this agent can be reweighted.
 
     ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of what the last
     position of a slate is worth. At .1, an item worth half a last position less than another is e⁵ = 150 times
@@ -118,7 +115,7 @@ class EntropicDual:
         """Draw a slate for each row, in order, moving prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
-        propensity = np.empty(shape, np.float32)
+        propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
         _draw_rows(
             rows_of(arrivals, self._slate),
             self._draws,
@@ -130,10 +127,25 @@ class EntropicDual:
             items,
             price,
             propensity,
+            chances.columns,
         )
         self._served += len(items)
         self._gone = self._progress.now(self._served, arrivals)
-        return Slates(items, price=price, propensity=propensity)
+        return Slates(items, price=price, propensity=propensity, chances=chances)
+
+    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+        """Chances that this policy, at prices as they stand, shows given slates (n, k) to arrivals; nothing moves."""
+        chances = Chances.none(slates.shape)
+        _state_rows(
+            rows_of(arrivals, self._slate),
+            self._draws,
+            self.item_price,
+            tuple(self._positions),
+            self._epsilon,
+            slates,
+            chances.columns,
+        )
+        return chances
 
     def _solved(self, view: RoundView) -> tuple[float, NDArray[np.float64]]:
         """ε, and the prices of the entropic problem of last round's states."""
@@ -154,105 +166,6 @@ class EntropicDual:
         return epsilon, entropic_prices(sample, required, view.cost, epsilon, self.tol, weight)
 
 
-def entropic_prices(
-    states: States,
-    required: NDArray[np.float64],
-    cost: float,
-    epsilon: float,
-    tol: float,
-    weight: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
-    """Prices at which the Gibbs policy meets floors in expectation, as far as the box [−cost, 0] allows.
-
-    Args:
-        states: n states.
-        required: (M,) expected exposures asked for over the n states; they need not be whole.
-        cost: c, width of the box.
-        epsilon: ε.
-        tol: Share of Σ required that may be missing at the end.
-        weight: (k,) what an exposure at each position counts, slates standing in descending order of λ − v; None: 1.
-
-    Returns:
-        (M,) prices v; 0 where nothing is required.
-    """
-    if not (required > 0).any() or not cost > 0:
-        return -np.zeros(len(required))
-    if weight is None or weight[0] == weight[-1]:
-        floors = required if weight is None else required / weight[0]
-        return _minimum(states, floors, cost, epsilon, tol, None)
-    mean, spread, counted = np.zeros((3, len(required)))
-    floors, start = required / float(weight.mean()), None
-    for _ in range(_PLACES):
-        price = start = _minimum(states, floors, cost, epsilon, tol, start)
-        inclusion_sums(*states, price, epsilon, mean, spread, weight, counted)
-        missing = np.where(price > -cost, required - counted, 0.0).clip(0.0).sum()
-        wasted = np.where(price < 0, counted - required, 0.0).clip(0.0).sum()
-        if max(missing, wasted) <= tol * required.sum():
-            break
-        floors = np.minimum(floors * required / np.maximum(counted, 1e-9), float(len(states.scores)))
-    return price
-
-
-def _minimum(
-    states: States,
-    required: NDArray[np.float64],
-    cost: float,
-    epsilon: float,
-    tol: float,
-    start: NDArray[np.float64] | None,
-) -> NDArray[np.float64]:
-    """(M,) prices at the minimum of the smoothed dual over the box [−cost, 0], for floors in whole exposures."""
-    due = required > 0
-    mean, spread, nothing = np.zeros(len(required)), np.zeros(len(required)), np.empty(0)
-    price = -np.zeros(len(required)) if start is None else start.copy()
-    hot = max(epsilon, cost / _HOT)  # at a high temperature a few updates do
-    warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
-    for temperature in warming:
-        inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
-        moved = price - temperature * _scaling(required, mean, spread)
-        price = np.where(due, np.clip(moved, -cost, -0.0), -0.0)
-    items = np.flatnonzero(due & (mean > 0))
-    # One unit of each variable is what changes expected exposures by about their own spread.
-    unit = epsilon / np.sqrt(np.maximum(spread[items], 1e-3 * required[items]))
-
-    def dual(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """The smoothed dual and its gradient at the prices −x·unit."""
-        price[items] = -np.minimum(x * unit, cost)
-        total = inclusion_sums(*states, price, epsilon, mean, spread, nothing, nothing)
-        return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
-
-    def enough(xk: NDArray[np.float64]) -> None:
-        """Stop where what is missing, or bought in excess, is within the tolerance."""
-        price[items] = -np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
-        missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
-        wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
-        if max(missing, wasted) <= tol * required.sum():
-            raise StopIteration
-
-    end = optimize.minimize(
-        dual,
-        -price[items] / unit,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=optimize.Bounds(np.zeros(len(items)), cost / unit),
-        callback=enough,
-        options={"maxiter": _STEPS, "maxcor": 20, "ftol": 0.0, "gtol": 0.0},
-    )
-    solved = -np.zeros(len(required))
-    solved[items] = -np.clip(end.x * unit, 0.0, cost)
-    return solved
-
-
-def _scaling(
-    required: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Newton steps on the logarithm of each item's expected exposures, in units of ε."""
-    step = np.zeros(len(required))
-    can = (required > 0) & (mean > 0) & (spread > 0)  # what is inadmissible everywhere cannot be moved
-    step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
-    return step
-
-
 @compiled
 def _draw_rows(
     arrivals: tuple[Any, ...],
@@ -265,8 +178,9 @@ def _draw_rows(
     items: NDArray[np.int64],
     prices: NDArray[np.float32],
     propensity: NDArray[np.float32],
+    chances: tuple[NDArray[np.float64], ...],
 ) -> None:
-    """The rows in order, up to their capacities; ``exposure`` is changed in place, the last three are filled."""
+    """The rows in order, up to their capacities; ``exposure`` is changed in place, the last four are filled."""
     rows, pacing, positions = Rows(*arrivals), Pacing(*pace), Positions(*unit)
     n, k = items.shape
     price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
@@ -286,3 +200,41 @@ def _draw_rows(
                 propensity[row, place] = chance[items[row, place]]
         fill_row(items[row], size, price, positions, exposure, prices[row])
         propensity[row, size:] = np.nan
+        _state_row(rows, row, draws, value, positions, epsilon, items, chances)
+
+
+@compiled
+def _state_row(
+    rows: Rows,
+    row: int,
+    draws: np.uint64,
+    value: NDArray[np.float64],
+    positions: Positions,
+    epsilon: float,
+    items: NDArray[np.int64],
+    chances: tuple[NDArray[np.float64], ...],
+) -> None:
+    """Fill in the chances of the slate of one row, whose values are given."""
+    inclusion, position, prefix, whole = chances
+    order = standing_order(value, tie_rank(draws, rows.id[row]), rows.relevance[row], positions.by_intensity)
+    most = min(rows.capacity[row], items.shape[1])
+    whole[row] = slate_chances(
+        value, epsilon, order, most, items[row], inclusion[row], position[row], prefix[row]
+    )
+
+
+@compiled
+def _state_rows(
+    arrivals: tuple[Any, ...],
+    draws: np.uint64,
+    price: NDArray[np.float64],
+    unit: tuple[Any, ...],
+    epsilon: float,
+    items: NDArray[np.int64],
+    chances: tuple[NDArray[np.float64], ...],
+) -> None:
+    """Fill in the chances of given slates, a row each, at given prices."""
+    rows, positions, value = Rows(*arrivals), Positions(*unit), np.empty(len(price))
+    for row in range(len(items)):
+        value_row(rows, row, price, value)
+        _state_row(rows, row, draws, value, positions, epsilon, items, chances)

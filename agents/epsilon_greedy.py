@@ -11,11 +11,14 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import capacities
-from rimsim.agents.random import uniform_slates
+from rimsim.agents.random import uniform_chances, uniform_slates
 from rimsim.market import Slates
+from rimsim.market.chances import Chances
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rimsim.market import Arrivals, RoundView
 
 __all__ = ["EpsilonGreedy"]
@@ -55,4 +58,16 @@ class EpsilonGreedy:
         kept = np.where(np.arange(self._slate) < positions, greedy, -1)
         among = (items[:, :, None] == kept[:, None, :]).any(2)
         propensity = self.epsilon * chance + (1.0 - self.epsilon) * among
-        return Slates(items, propensity=propensity.astype(np.float32), uniform=explores)
+        shown = np.where(np.arange(self._slate) < positions, items, -1)
+        chances = self._mixed(kept, shown, arrivals)
+        return Slates(items, propensity=propensity.astype(np.float32), uniform=explores, chances=chances)
+
+    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+        """Chances that this policy shows given slates (n, k)."""
+        greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
+        positions = capacities([arrivals], self._slate)[:, None]
+        return self._mixed(np.where(np.arange(self._slate) < positions, greedy, -1), slates, arrivals)
+
+    def _mixed(self, greedy: NDArray[np.int64], slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+        """Chances of slates where a share ε of arrivals gets a uniform slate and the rest the greedy ones."""
+        return Chances.mixed(self.epsilon, uniform_chances(slates, arrivals), Chances.certain(greedy, slates))

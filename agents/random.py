@@ -9,13 +9,14 @@ import numpy as np
 from rimsim import rng
 from rimsim.agents.prices import capacities
 from rimsim.market import Slates
+from rimsim.market.chances import Chances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["Random", "uniform_slates"]
+__all__ = ["Random", "uniform_chances", "uniform_slates"]
 
 _TRIES = 4
 """Candidates drawn for each position before a row falls back on sorting all items."""
@@ -59,6 +60,24 @@ def uniform_slates(
     return slates
 
 
+def uniform_chances(slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+    """Chances of slates (n, k) where any so many admissible items, in any order, are alike."""
+    k = slates.shape[1]
+    admissible = arrivals.admissible.cpu().numpy()
+    m = admissible.sum(1)[:, None]
+    size = np.minimum(capacities([arrivals], k)[:, None], m)
+    allowed = (slates >= 0) & np.take_along_axis(admissible, np.maximum(slates, 0), 1)
+    among = allowed & (size > 0)
+    inclusion = np.where(among, size / np.maximum(m, 1), 0.0)
+    standing = allowed & (np.arange(k) < size)
+    position = np.where(standing, 1.0 / np.maximum(m, 1), 0.0)
+    prefix = np.cumprod(np.where(standing, 1.0 / np.maximum(m - np.arange(k), 1), 0.0), axis=1)
+    filled = (slates >= 0).sum(1)
+    ends = np.take_along_axis(prefix, np.maximum(size - 1, 0), 1)[:, 0]
+    whole = np.where(filled == 0, 1.0, ends) * (filled == size[:, 0])
+    return Chances(inclusion, position, prefix.astype(np.float64), whole)
+
+
 class Random:
     """Shows a uniform draw of admissible items, with its exact propensities."""
 
@@ -78,4 +97,10 @@ class Random:
         positions = capacities([arrivals], self._slate)
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1))
         propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
-        return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool))
+        cut = np.where(np.arange(self._slate) < positions[:, None], items, -1)
+        chances = uniform_chances(cut, arrivals)
+        return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool), chances=chances)
+
+    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+        """Chances that a uniform draw comes to given slates (n, k)."""
+        return uniform_chances(slates, arrivals)

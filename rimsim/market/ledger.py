@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from rimsim.compiled import compiled
+from rimsim.market.chances import Chances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +32,9 @@ LEDGER_COLUMNS = (
     "intensity",
     "price",
     "propensity",
+    "propensity_position",
+    "propensity_prefix",
+    "propensity_slate",
     "consumed",
 )
 
@@ -79,6 +84,8 @@ class Ledger:
         """(n, k) item price at the decision; NaN for an agent without prices."""
         self.propensity: NDArray[np.float32] = np.full((n, slate), np.nan, np.float32)
         """(n, k) inclusion probability; NaN for a deterministic agent."""
+        self.chances = Chances(*(np.full(shape, np.nan) for shape in ((n, slate), (n, slate), (n, slate), n)))
+        """Chances of the slates at the decision; NaN for an agent that does not say them."""
         self.probability: NDArray[np.float64] = np.zeros((n, slate))
         """(n, k) true probability of consumption; not part of the saved table, agents' logs would not have it."""
         self.true_intensity: NDArray[np.float64] = np.zeros((n, slate))
@@ -124,6 +131,9 @@ class Ledger:
             self.price[rows] = slates.price
         if slates.propensity is not None:
             self.propensity[rows] = slates.propensity
+        if slates.chances is not None:
+            for part in fields(Chances):
+                getattr(self.chances, part.name)[rows] = getattr(slates.chances, part.name)
         if slates.uniform is not None:
             self.uniform[rows] = slates.uniform
 
@@ -154,6 +164,9 @@ class Ledger:
                 "intensity": self.intensity[shown],
                 "price": self.price[shown],
                 "propensity": self.propensity[shown],
+                "propensity_position": self.chances.position[shown],
+                "propensity_prefix": self.chances.prefix[shown],
+                "propensity_slate": self.chances.slate[row],
                 "consumed": self.consumed[shown],
             },
             columns=list(LEDGER_COLUMNS),

@@ -14,6 +14,8 @@ from rimsim.market.requirements import NO_REQUIREMENTS, Requirements
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rimsim.market.chances import Chances
+
 from numpy.typing import NDArray
 
 __all__ = ["Arrivals", "Feedback", "RoundView", "ScoredStates", "SlateLike", "Slates", "as_slates"]
@@ -73,6 +75,9 @@ class Slates:
     """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
     uniform: NDArray[np.bool_] | None = None
     """(n,) whether each slate is a uniform draw of admissible items in random order; None: none is."""
+    chances: Chances | None = None
+    """With which chance each item was to stand where it stands, each slate to begin so, and to be this one; None for an
+    agent that does not say."""
 
 
 SlateLike: TypeAlias = Slates | NDArray[np.int64] | torch.Tensor
@@ -97,7 +102,9 @@ def as_slates(answer: SlateLike) -> Slates:
         raise AgentError(
             f"uniform has shape {np.shape(answer.uniform)}; allowed: one entry a slate, {items.shape[:1]}"
         )
-    return Slates(items, answer.price, answer.propensity, answer.uniform)
+    if answer.chances is not None:
+        answer.chances.require_shape(items.shape)
+    return Slates(items, answer.price, answer.propensity, answer.uniform, answer.chances)
 
 
 def _whole_items(answer: object) -> NDArray[np.int64]:
