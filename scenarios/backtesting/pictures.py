@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_backtest", "fronts", "recommendation"]
+__all__ = ["draw_backtest", "fronts", "model_looks", "recommendation"]
 
 # Colours of mark models: seaborn's colour-blind palette, blue and vermilion for the two that matter most.
 _COLOURS = {
@@ -59,6 +59,11 @@ def _looks(models: list[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
         colour = _COLOURS.get(mark) or next(own)
         looks[model] = (mark, ground, AgentStyle(colour, _MARKERS.get(ground, "P")))
     return looks
+
+
+def model_looks(models: list[str]) -> dict[str, AgentStyle]:
+    """Model → colour (its mark's) and marker (its ground's)."""
+    return {model: look for model, (_, _, look) in _looks(models).items()}
 
 
 def recommendation(table: pd.DataFrame) -> Figure | None:

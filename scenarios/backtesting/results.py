@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.backtesting.run import Backtest
 
-__all__ = ["by_seed", "markdown", "parts_or_none", "print_results"]
+__all__ = ["by_seed", "markdown", "parts_or_none", "print_results", "result_tables"]
 
 _FIRST = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FLOORS = ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met")
@@ -26,12 +26,12 @@ _CAPS = ("precision", "recall", "perplexity", "coverage", "filled")
 
 def print_results(backtest: Backtest, console: Console) -> None:
     """Print the tables of a back-test and say where everything is."""
-    print_report(_tables(backtest), (), folder_places(backtest.folder), console)
+    print_report(result_tables(backtest), (), folder_places(backtest.folder), console)
 
 
 def markdown(backtest: Backtest) -> str:
     """The tables of a back-test as Markdown."""
-    return "\n".join(table.markdown() for table in _tables(backtest))
+    return "\n".join(table.markdown() for table in result_tables(backtest))
 
 
 def by_seed(
@@ -50,7 +50,7 @@ def by_seed(
     return rows.set_index("seed")["value"].astype(float).sort_index()
 
 
-def _tables(backtest: Backtest) -> list[TextTable]:
+def result_tables(backtest: Backtest) -> list[TextTable]:
     """Every table that a back-test prints, without those that would be empty."""
     table = backtest.table
     seeds = interval_words(table["seed"].nunique())

@@ -13,6 +13,7 @@ from rimsim.errors import ArmsError, RimsimError, reason
 from rimsim.scenarios.cli.backtest import backtest
 from rimsim.scenarios.cli.data import data
 from rimsim.scenarios.cli.demo import demo
+from rimsim.scenarios.cli.diff import diff
 from rimsim.scenarios.cli.lists import LISTS
 from rimsim.scenarios.cli.report import print_complete, report
 from rimsim.scenarios.cli.study import compare, sweep
@@ -31,7 +32,7 @@ def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""
 
 
-for _command in (compare, sweep, backtest, validate, demo, report, data, *LISTS):
+for _command in (compare, sweep, backtest, validate, demo, report, diff, data, *LISTS):
     _rimsim.add_command(_command)
 
 

@@ -26,14 +26,27 @@ __all__ = ["print_complete", "print_run", "report", "terminal"]
 @click.argument("run", type=path)
 @option("--digest", is_flag=True, help="Print a digest of the tables' content and nothing else.")
 @option("--markdown", is_flag=True, help="Print the tables as Markdown and nothing else.")
-def report(run: Path, *, digest: bool, markdown: bool) -> None:
+@option(
+    "--html", is_flag=True, help="Write RUN/report.html, one page to send to someone, and say where it is."
+)
+def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
     """Print the tables of a run folder and draw its pictures again."""
     from rimsim.scenarios import load_run
     from rimsim.scenarios.store.digest import digest as digest_of
 
-    if digest and markdown:
-        raise click.UsageError("--markdown: not allowed with argument --digest", click.get_current_context())
+    asked = [
+        name for name, flag in (("--digest", digest), ("--markdown", markdown), ("--html", html)) if flag
+    ]
+    if len(asked) > 1:
+        raise click.UsageError(
+            f"{asked[1]}: not allowed with argument {asked[0]}", click.get_current_context()
+        )
     loaded = load_run(run)
+    if html:
+        from rimsim.scenarios.page.write import write_page
+
+        click.echo(write_page(loaded))
+        return
     results, tables, draw = _of_kind(loaded)
     if digest:
         click.echo(digest_of(loaded))

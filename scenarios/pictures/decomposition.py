@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from rimsim.measures import Measure
     from rimsim.scenarios.pictures.tables import PictureTables
 
-__all__ = ["decomposed", "effect_of_retraining"]
+__all__ = ["PART_LOOKS", "decomposed", "effect_of_retraining"]
 
 _FEW = ("coverage", "effective_items", "utility")
 """What is drawn of each of several agents; of one, more is."""
-_LOOKS = {
+PART_LOOKS = {
     "retraining": AgentStyle("#de8f05", "s"),
     "data": AgentStyle("#029e73", "^"),
     LOOP: AgentStyle("#d55e00", "D"),
@@ -41,6 +41,7 @@ _LOOKS = {
     "data+loop": AgentStyle("#cc78bc", "P"),
     ALL: AgentStyle("#000000", "o"),
 }
+"""Part of what retraining does → how its curve looks."""
 _WORDS = {
     LOOP: "The loop",
     ALL: "Retraining",
@@ -61,7 +62,7 @@ def decomposed(tables: PictureTables) -> Figure | None:
         wanted = (*_FEW, *tables.own)
     shown = [metric for metric in wanted if (parts["metric"] == metric).any()]
     formulas = dict(zip(parts["part"], parts["difference"], strict=True))
-    looks = {name: look for name, look in _LOOKS.items() if name in formulas}
+    looks = {name: look for name, look in PART_LOOKS.items() if name in formulas}
     pairs = int(parts["n"].max())
     bands = "bands: paired 95 % intervals" if pairs > 1 else "no bands"
     caption = "Differences between arms of an agent at the same round and seed, which add up."

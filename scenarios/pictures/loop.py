@@ -43,10 +43,12 @@ from rimsim.scenarios.pictures.tables import (
     DECILES,
     REFERENCE,
     PictureTables,
+    delivery_ratios,
     exposures,
     guaranteed_by_decile,
     last_round,
     late_figures,
+    mean_curve,
     picture_tables,
     retrained,
 )
@@ -60,7 +62,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from rimsim.scenarios.pictures.style import AgentStyle
     from rimsim.scenarios.store.run_folder import Run
@@ -174,7 +175,9 @@ def lorenz_curves(tables: PictureTables) -> Figure | None:
     if not counted:
         return None
     looks = styles(counted)
-    curves = {name: _mean([measures.lorenz(counts) for counts in counted[name].values()]) for name in looks}
+    curves = {
+        name: mean_curve([measures.lorenz(counts) for counts in counted[name].values()]) for name in looks
+    }
     gini = {name: float(np.mean([measures.gini(c) for c in counted[name].values()])) for name in looks}
     top = {name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(c)), c)) for name, c in curves.items()}
     chosen = subject(looks)
@@ -240,7 +243,7 @@ def who_pays(tables: PictureTables) -> Figure | None:
 def requirement(tables: PictureTables) -> Figure | None:
     """Exposure over requirement of every guaranteed item in the last round, one panel an agent."""
     number = last_round(tables.rounds)
-    ratios = _delivery(tables, number)
+    ratios = delivery_ratios(tables, number)
     if not ratios:
         return None
     looks = styles(ratios)
@@ -255,7 +258,7 @@ def requirement(tables: PictureTables) -> Figure | None:
     figure = frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(panels, looks.items(), strict=False):
-        curve = _mean(ratios[name])
+        curve = mean_curve(ratios[name])
         share = (np.arange(len(curve)) + 0.5) / len(curve)
         ax.axhline(1, color="#777777", linewidth=1.2)
         ax.plot(share, curve, color=look.colour, linewidth=2.2)
@@ -301,29 +304,6 @@ def _panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle]) -> list
 
 def _late(rounds: pd.DataFrame) -> str:
     return measures.late_words(last_round(rounds) + 1)
-
-
-def _mean(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Mean of sorted curves, read at the positions of the shortest: guaranteed items may differ by seed."""
-    shortest = min(len(curve) for curve in curves)
-    at = np.linspace(0, 1, shortest)
-    read = [np.interp(at, np.linspace(0, 1, len(curve)), curve) for curve in curves]
-    return np.asarray(np.mean(read, axis=0), np.float64)
-
-
-def _delivery(tables: PictureTables, number: int) -> dict[str, list[NDArray[np.float64]]]:
-    """Agent → for each seed, E/b of the guaranteed items in ascending order."""
-    if tables.required is None:
-        return {}
-    ratios: dict[str, list[NDArray[np.float64]]] = {}
-    for name, seeds in exposures(tables, number).items():
-        for seed, counts in seeds.items():
-            wanted = tables.required.get((seed, number))
-            if is_control(name) or wanted is None or not (wanted > 0).any():
-                continue
-            guaranteed = wanted > 0
-            ratios.setdefault(name, []).append(np.sort(counts[guaranteed] / wanted[guaranteed]))
-    return ratios
 
 
 PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {

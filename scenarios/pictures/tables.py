@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PictureTables",
+    "delivery_ratios",
     "exposures",
     "guaranteed_by_decile",
     "last_round",
     "late_figures",
+    "mean_curve",
     "picture_tables",
     "retrained",
 ]
@@ -151,6 +153,29 @@ def exposures(tables: PictureTables, number: int) -> dict[str, dict[int, NDArray
             items = of_agent.loc[of_agent["seed"] == seed, "item"]
             counted.setdefault(str(agent), {})[int(seed)] = _counts(items, tables.n_items)
     return counted
+
+
+def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[NDArray[np.float64]]]:
+    """Agent → for each seed, E/b of the guaranteed items of a round in ascending order; controls are left out."""
+    if tables.required is None:
+        return {}
+    ratios: dict[str, list[NDArray[np.float64]]] = {}
+    for name, seeds in exposures(tables, number).items():
+        for seed, counts in seeds.items():
+            wanted = tables.required.get((seed, number))
+            if is_control(name) or wanted is None or not (wanted > 0).any():
+                continue
+            guaranteed = wanted > 0
+            ratios.setdefault(name, []).append(np.sort(counts[guaranteed] / wanted[guaranteed]))
+    return ratios
+
+
+def mean_curve(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean of sorted curves, read at the positions of the shortest: guaranteed items may differ by seed."""
+    shortest = min(len(curve) for curve in curves)
+    at = np.linspace(0, 1, shortest)
+    read = [np.interp(at, np.linspace(0, 1, len(curve)), curve) for curve in curves]
+    return np.asarray(np.mean(read, axis=0), np.float64)
 
 
 def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["markdown", "print_results"]
+__all__ = ["markdown", "print_results", "result_notes", "result_tables"]
 
 
-def _tables(run: Run) -> list[TextTable]:
+def result_tables(run: Run) -> list[TextTable]:
     """The tables of a run that have rows."""
     rounds = shown_rounds(run)
     if rounds.empty:
@@ -64,18 +64,23 @@ def _tables(run: Run) -> list[TextTable]:
 
 def print_results(run: Run, console: Console) -> None:
     """Print the tables of a run and say where everything is."""
+    notes = (agreement_note(run), *result_notes(run))
+    print_report(result_tables(run), notes, folder_places(run.folder), console)
+
+
+def result_notes(run: Run) -> list[str]:
+    """What to mind beside the tables: the platform at the opening, what is not delivered, few seeds, missing arms."""
     opening = run.opening
     notes = (
-        agreement_note(run),
         examination_note(run),
         None if opening is None else opening_note(opening),
         *undelivered_notes(run),
         two_seeds_note(len(run.seeds)),
         status_note([status_of(run)], run.folder, "compare"),
     )
-    print_report(_tables(run), notes, folder_places(run.folder), console)
+    return [note for note in notes if note is not None]
 
 
 def markdown(run: Run) -> str:
     """The tables of a run as Markdown."""
-    return "\n".join(table.markdown() for table in _tables(run))
+    return "\n".join(table.markdown() for table in result_tables(run))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["markdown", "print_results", "sweep_table", "swept_fields", "undrawn_reason"]
+__all__ = ["markdown", "print_results", "result_table", "sweep_table", "swept_fields", "undrawn_reason"]
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
 """Metrics of the printed table."""
@@ -71,7 +71,7 @@ def undrawn_reason(table: pd.DataFrame) -> str | None:
     return None
 
 
-def _table(sweep: Run) -> TextTable:
+def result_table(sweep: Run) -> TextTable:
     """An agent at a point a row."""
     table = sweep_table(sweep)
     fields = swept_fields(table)
@@ -103,10 +103,10 @@ def print_results(sweep: Run, console: Console) -> None:
         ("events", f"tensorboard --logdir {sweep.folder}/points"),
     )
     print_report(
-        [_table(sweep)], (*agreements, two_seeds_note(len(sweep.seeds)), unfinished), places, console
+        [result_table(sweep)], (*agreements, two_seeds_note(len(sweep.seeds)), unfinished), places, console
     )
 
 
 def markdown(sweep: Run) -> str:
     """The table of a sweep as Markdown."""
-    return _table(sweep).markdown()
+    return result_table(sweep).markdown()

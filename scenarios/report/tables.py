@@ -29,7 +29,9 @@ class TextTable:
     columns: tuple[str, ...]
     """Headers; the first is that of the labels."""
     rows: tuple[tuple[str, ...], ...]
-    """Label and cells of each row."""
+    """Labels and cells of each row."""
+    labels: int = 1
+    """How many columns, from the first on, say what a row is of."""
 
     def for_terminal(self) -> Table:
         """The table as Rich draws it."""
@@ -37,14 +39,15 @@ class TextTable:
             title=self.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
         )
         for number, name in enumerate(self.columns):
-            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
+            table.add_column(name, justify="left" if number < self.labels else "right", no_wrap=number == 0)
         for row in self.rows:
             table.add_row(*row)
         return table
 
     def markdown(self) -> str:
         """The title and the table for a page."""
-        lines = ["| " + " | ".join(self.columns) + " |", "|---|" + "---:|" * (len(self.columns) - 1)]
+        sides = "---|" * self.labels + "---:|" * (len(self.columns) - self.labels)
+        lines = ["| " + " | ".join(self.columns) + " |", f"|{sides}"]
         lines += [f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in self.rows]
         return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
 
@@ -103,6 +106,7 @@ def pivoted(
         title,
         columns,
         tuple((*label, *(cells.get(name, "–") for name in there)) for label, cells in rows.items()),
+        labels=len(labels),
     )
 
 

@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from rimsim.config import to_plain
 from rimsim.durations import duration_seconds
 from rimsim.errors import ArmsError
@@ -22,6 +19,7 @@ from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_table
+from rimsim.scenarios.store.catalogue import catalogue_table
 from rimsim.scenarios.store.load_report import load_facts
 from rimsim.scenarios.store.points import POINTS
 from rimsim.scenarios.store.run_folder import (
@@ -157,8 +155,7 @@ def begin(plan: Plan, command: str) -> None:
         "log": load_facts(world.log),
         "digests": digests(config, (*plan.agents, *plan.measures)),
     }
-    events = np.bincount(world.past.item, minlength=world.log.n_items)
-    write_table(folder / CATALOGUE, pd.DataFrame({"item": np.arange(len(events)), "events": events}))
+    write_table(folder / CATALOGUE, catalogue_table(world.log.items, world.past.item))
     for name in (BEGUN, CONFIG):
         write_yaml(folder / name, described)
 

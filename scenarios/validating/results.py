@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.validating.run import Validation
 
-__all__ = ["markdown", "page", "print_results"]
+__all__ = ["concluded", "markdown", "page", "print_results", "result_tables"]
 
 _REAL = ("precision", "ndcg", "log_likelihood")
 
 
 def print_results(validation: Validation, console: Console) -> None:
     """Print the tables of a validation and what may be concluded, and say where everything is."""
-    found = _concluded(validation)
+    found = concluded(validation)
     notes = ["What may be concluded:", *(f"  {text}" for text in found.may)]
     notes += ["", "What may not:", *(f"  {text}" for text in found.may_not), ""] if found.may_not else [""]
-    print_report(_tables(validation), notes, picture_places(validation.folder), console)
+    print_report(result_tables(validation), notes, picture_places(validation.folder), console)
 
 
 def markdown(validation: Validation) -> str:
     """The tables of a validation as Markdown."""
-    return "\n".join(table.markdown() for table in _tables(validation))
+    return "\n".join(table.markdown() for table in result_tables(validation))
 
 
 def page(validation: Validation) -> str:
     """``README.md``: what may be concluded, what not, the pictures and the tables."""
-    found, described = _concluded(validation), validation.described
+    found, described = concluded(validation), validation.described
     log = described["log"]
     parts = [
         "# Is the market believable on this log?",
@@ -56,7 +56,8 @@ def page(validation: Validation) -> str:
     return "\n\n".join([*parts, "## Figures", markdown(validation)])
 
 
-def _concluded(validation: Validation) -> Conclusions:
+def concluded(validation: Validation) -> Conclusions:
+    """What may be concluded from the market on the log, and what not, in sentences."""
     found = conclusions(
         validation.config, validation.agreement, validation.pairs, validation.intervals, validation.table
     )
@@ -67,7 +68,7 @@ def _concluded(validation: Validation) -> Conclusions:
     return Conclusions((*found.may, *good), (*found.may_not, *bad))
 
 
-def _tables(validation: Validation) -> list[TextTable]:
+def result_tables(validation: Validation) -> list[TextTable]:
     """Every table that a validation prints, without those that would be empty."""
     table = validation.table
     tables = [

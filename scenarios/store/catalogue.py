@@ -1,0 +1,26 @@
+"""The items of a run as its log knew them, so that tables and pictures can call them by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["catalogue_table"]
+
+
+def catalogue_table(items: pd.DataFrame, past: NDArray[np.int64]) -> pd.DataFrame:
+    """Columns item, events (before the market opened), and those of the log's item table: id, title, genres and so on.
+
+    Args:
+        items: The item table of the log; a row an item.
+        past: (n,) items of the events before the market opened.
+    """
+    table = items.reset_index(drop=True).assign(id=items["id"].astype(str).to_numpy())
+    table.insert(0, "item", np.arange(len(items)))
+    table.insert(1, "events", np.bincount(past, minlength=len(items)))
+    return table
