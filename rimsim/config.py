@@ -6,6 +6,7 @@ Every field has its default, its range and its meaning here and nowhere else; ``
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -42,6 +43,7 @@ __all__ = [
     "ReleasesConfig",
     "ScenarioConfig",
     "Seeds",
+    "at_seed",
     "find_scenario",
     "override",
     "read_scenario",
@@ -326,11 +328,11 @@ class ConsumerConfig:
         "bag: what is wanted next follows from all that the visitor has consumed, in the market too. auto: the class "
         "that foretells held-out later sessions of the log best.",
     )
-    truth_seed: int | None = Field(
+    truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = Field(
         default=None,
-        ge=0,
-        description="intensity: the truth is fitted to a bootstrap of the log's users, drawn with this seed; null: to "
-        "the whole log.",
+        description="intensity: the truth is fitted to a bootstrap of the log's users, drawn with this seed; seed: with "
+        "the run's own, so that each seed has another truth and intervals over seeds hold that too; null: to the whole "
+        "log.",
     )
     rank: int = Field(
         default=16, ge=1, description="intensity: factors of the truth's preferences, where it has factors."
@@ -454,6 +456,18 @@ class ScenarioConfig:
                     f"campaign {campaign.name!r}: start is day {campaign.start:g}, but the last round ends on day "
                     f"{days:g}; allowed: an earlier day, or more rounds"
                 )
+
+
+def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
+    """A scenario as it is at a seed: where its truth moves with the seed, that of this one.
+
+    Args:
+        config: The scenario.
+        seed: A seed of a run.
+    """
+    if config.consumer.truth_seed != "seed":
+        return config
+    return replace(config, consumer=replace(config.consumer, truth_seed=seed))
 
 
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:

@@ -30,7 +30,7 @@ from rimsim.market.promises import Promises
 from rimsim.market.world import World
 
 if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
+    from rimsim.config import ConsumerConfig, ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess
@@ -46,6 +46,7 @@ __all__ = [
     "own_places",
     "plugs_of",
     "read_log",
+    "truth_bootstrap",
     "truth_key",
     "warm_model",
     "world_of",
@@ -196,8 +197,17 @@ def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
         gap=duration_seconds(config.data.session_gap),
         kind=consumer.truth,
         rank=consumer.rank,
-        bootstrap=consumer.truth_seed,
+        bootstrap=truth_bootstrap(consumer),
     )
+
+
+def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
+    """Seed of the bootstrap of users that a truth is fitted to; None: the log itself.
+
+    A truth that moves with the seed is that of the log itself where no seed is known; :func:`rimsim.config.at_seed`
+    says one.
+    """
+    return None if consumer.truth_seed == "seed" else consumer.truth_seed
 
 
 def kept_truth(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.config import ScenarioConfig, Seeds
+from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.contract import depends_on_state, layer_of, rescale_of
@@ -150,8 +150,9 @@ class Market:
         reveal_future: bool = False,
     ) -> None:
         torch.set_num_threads(1)  # bits of a matrix product depend on the number of threads
-        self.config = config
         self.seeds = Seeds() if seeds is None else seeds
+        config = at_seed(config, self.seeds.choice)
+        self.config = config
         self.arrivals, self.consumer = plugs_of(config, arrivals, consumer)
         shared = world is None and arrivals is None and consumer is None
         if world is None:

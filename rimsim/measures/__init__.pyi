@@ -1,4 +1,5 @@
 from .adoption import AdoptionTimes as AdoptionTimes
+from .adoption import adopted_share as adopted_share
 from .adoption import adoption_median as adoption_median
 from .adoption import adoption_times as adoption_times
 from .concordance import UNFIT as UNFIT

@@ -13,7 +13,7 @@ from rimsim.measures._checks import same_length
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AdoptionTimes", "adoption_median", "adoption_times"]
+__all__ = ["AdoptionTimes", "adopted_share", "adoption_median", "adoption_times"]
 
 _ROUNDING = 1e-12
 """A share that is a half but for the rounding of its product counts as a half."""
@@ -64,6 +64,11 @@ def adoption_times(
     observed[who[decisive]] = True
     duration[who[decisive]] = when[decisive] + 1 - start[who[decisive]]
     return AdoptionTimes(duration, observed)
+
+
+def adopted_share(times: AdoptionTimes) -> float | None:
+    """Share of the released items whose adoption came; None without any."""
+    return float(times.observed.mean()) if len(times.observed) else None
 
 
 def adoption_median(times: AdoptionTimes) -> float | None:

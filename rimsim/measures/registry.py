@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import ConfigError, nearest
-from rimsim.measures.adoption import adoption_median
+from rimsim.measures.adoption import adopted_share, adoption_median
 from rimsim.measures.exposure import (
     average_popularity,
     coverage,
@@ -91,6 +91,9 @@ _ALL = (
         lambda f: genre_drift(f.exposure, f.first_exposure, f.genre_weights), "Genre drift", "loop"),
     Measure("sessions_per_user", "arrivals", "arrivals / distinct users among them",
         lambda f: sessions_per_user(f.user), "Sessions per user", "loop", "higher"),
+    Measure("adopted", "share", "#{released items consumed at least once so far} / #{items released so far}",
+        lambda f: None if f.adoption is None else adopted_share(f.adoption),
+        "Released items adopted", "loop", "higher"),
     Measure("adoption_median", "arrivals", "Kaplan-Meier median of arrivals from release to the m-th consumption",
         lambda f: None if f.adoption is None else adoption_median(f.adoption),
         "Median adoption time", "loop", "lower"),

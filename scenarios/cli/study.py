@@ -62,25 +62,25 @@ _shared = options(
         "local or ray, with the extra rimsim[ray] (default: local); changes no result.",
     ),
     field("--address", "address", "Ray cluster: auto or host:port (default: one started for the run)."),
+    field(
+        "--frozen",
+        "frozen",
+        "Agents that also get controls, or none (default: relevance).",
+        names,
+    ),
+    field(
+        "--control",
+        "control",
+        "Which controls: frozen (not retrained), organic, random (retrained on as many events of the log, or under random "
+        "slates) (default: frozen; a sweep has none).",
+        names,
+    ),
     flag("--no-certificate", "certify", "Do not compute V, D(w) and the gap.", value=False),
 )
 
 
 @click.command()
 @_shared
-@field(
-    "--frozen",
-    "frozen",
-    "Agents that also get controls, or none (default: relevance).",
-    names,
-)
-@field(
-    "--control",
-    "control",
-    "Which controls: frozen (not retrained), organic, random (retrained on as many events of the log, or under random "
-    "slates) (default: frozen).",
-    names,
-)
 @field("--from", "source", "Repeat the run in a folder and say whether it is equal.", path)
 @flag("--no-ledger", "ledger", "Do not write the ledger.", value=False)
 def compare(*, resume: bool, source: Path | None, **values: Any) -> None:

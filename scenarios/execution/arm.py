@@ -38,6 +38,8 @@ class Arm:
     """Places of measures of a user's own."""
     labels: tuple[tuple[str, object], ...] = ()
     """More fields to show in TensorBoard's table of hyperparameters."""
+    shared: Path | None = None
+    """Where what arms of other points can use too is kept: the folder of the sweep; None: the run folder."""
 
     @property
     def subject(self) -> str:

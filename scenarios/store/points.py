@@ -33,6 +33,11 @@ class Point:
     labels: tuple[tuple[str, object], ...] = ()
     """Short name and value of each swept field."""
 
+    @property
+    def study(self) -> Path:
+        """The folder of the sweep that it is a point of, or of the comparison that it is itself."""
+        return self.folder.parent.parent if self.labels else self.folder
+
 
 def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[Point]:
     """The points of a grid; without a field it is one point, which lies in the folder itself.

@@ -20,6 +20,7 @@ from rich.progress import (
 from rimsim.market.build import expected_arrivals
 from rimsim.scenarios.execution.local import LostWorkerError
 from rimsim.scenarios.execution.signals import stop_if_asked
+from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 
@@ -39,7 +40,7 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
     """Fit what arms share, then run them all.
 
     Args:
-        arms: What to run; results do not depend on their order. Those that wait for others come last.
+        arms: What to run; results do not depend on their order.
         run: What :func:`rimsim.scenarios.execution.executor.executor` yields.
         execution: Size of a batch, and where progress is shown.
 
@@ -60,7 +61,8 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
         console=execution.console or Console(quiet=True),
         disable=execution.console is None,
     )
-    fits = list({(arm.config, arm.seed): arm for arm in arms}.values())
+    left = [arm for arm in arms if not is_done(arm.folder, arm.part)]
+    fits = list({(arm.config, arm.seed): arm for arm in left}.values())
     of_scenario = Counter(arm.config for arm in arms)
     total = sum(expected_arrivals(config) * number for config, number in of_scenario.items())
     with progress:
@@ -76,11 +78,26 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
         stop_if_asked()
         job = partial(run_arm, batch_size=execution.batch_size)
         failed = []
-        for some in ([arm for arm in arms if not waits(arm)], [arm for arm in arms if waits(arm)]):
-            failures = run(job, some, partial(advance, serving)) if some else {}
+        for some in _stages(arms):
+            failures = run(job, some, partial(advance, serving))
             stop_if_asked()
             failed += [(some[number], _with_round(some[number], error)) for number, error in failures.items()]
     return failed
+
+
+def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """Arms that can run side by side, one stage after the other: those that wait come after those they wait for.
+
+    A sweep has all its points at the first seed before it begins the next, so that one that is interrupted can be read.
+    """
+    sweep = len({arm.folder for arm in arms}) > 1
+    seeds = dict.fromkeys(arm.seed for arm in arms) if sweep else [None]
+    stages = [
+        [arm for arm in arms if waits(arm) == late and seed in (arm.seed, None)]
+        for seed in seeds
+        for late in (False, True)
+    ]
+    return [stage for stage in stages if stage]
 
 
 def _with_round(arm: Arm, error: RimsimError) -> RimsimError:

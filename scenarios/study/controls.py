@@ -27,7 +27,7 @@ __all__ = ["checked_controls", "control_of", "waits"]
 
 
 def _shadowed(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
-    return Shadowed(shadow_of(arm.config, arm.seed, arm.folder, report), sizes)
+    return Shadowed(shadow_of(arm.config, arm.seed, arm.shared or arm.folder, report), sizes)
 
 
 def _organic(arm: Arm, sizes: Sequence[int], report: Report) -> Control:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimsim.agents import make_agent
-from rimsim.config import ScenarioConfig, find_scenario, override
+from rimsim.config import ScenarioConfig, at_seed, find_scenario, override
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
@@ -116,7 +116,7 @@ class Plan:
         played += [(agent, control) for agent in self.frozen for control in self.controls]
         return [
             Arm(
-                config=self.point.config,
+                config=at_seed(self.point.config, seed),
                 agent=agent,
                 name=name,
                 control=control,
@@ -126,6 +126,7 @@ class Plan:
                 ledger=self.ledger,
                 measures=tuple(self.measures),
                 labels=self.point.labels,
+                shared=self.point.study,
             )
             for seed in self.seeds
             for (agent, control), name in zip(played, self.names, strict=True)

@@ -5,6 +5,7 @@ A comparison is a sweep of one point, which lies in the run folder itself.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import ArmsError
 from rimsim.loading import own_code
 from rimsim.market import build_world
-from rimsim.market.build import check_promises, own_places
+from rimsim.market.build import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.pictures.front import draw_sweep
@@ -27,6 +28,7 @@ from rimsim.scenarios.store.run_folder import (
     CATALOGUE,
     CONFIG,
     FAILURES,
+    STATES,
     Run,
     load_run,
     locked,
@@ -168,7 +170,7 @@ def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
         gap=duration_seconds(config.data.session_gap),
         kind=consumer.truth,
         rank=consumer.rank,
-        bootstrap=consumer.truth_seed,
+        bootstrap=truth_bootstrap(consumer),
         slate=config.slate,
         position_decay=consumer.position_decay,
     )
@@ -208,6 +210,7 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
         )
     done = load_run(study.folder)
     if study.grid:
+        shutil.rmtree(study.folder / STATES, ignore_errors=True)
         write_table(study.folder / "sweep.parquet", sweep_table(done))
         draw_sweep(done)
     return done

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rimsim.agents import make_agent, market_for, play_round
-from rimsim.config import ExposureConfig, PlatformConfig, Seeds
+from rimsim.config import ExposureConfig, PlatformConfig, Seeds, to_plain
 from rimsim.files import draft_file
 from rimsim.market import build_world
 from rimsim.market.controls import replica_seeds
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rimsim.config import ScenarioConfig
+    from rimsim.market import World
     from rimsim.market.platform import PastRound
 
 __all__ = ["shadow_of"]
@@ -38,23 +41,27 @@ def shadow_of(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica → all rounds of a market in which uniformly random slates are shown.
 
-    Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and kept in the run folder
-    until the run is over.
+    Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and kept in the folder until
+    the run is over, for all whose markets differ in their platform or guarantees alone.
 
     Args:
         config: The scenario of the arms.
         seed: Their seed.
-        folder: Their run folder.
+        folder: Their run folder, or that of the sweep that they are part of.
         report: Called after each round that is played, with 0.
     """
     world = build_world(config)
     logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
+    plain = dataclasses.replace(
+        config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
+    )
+    name = hashlib.sha256(json.dumps(to_plain(plain)).encode()).hexdigest()[:12]
 
     @cache
     def replica(number: int) -> list[PastRound]:
-        place = folder / STATES / "shadow" / f"{seed}-{number}.npz"
+        place = folder / STATES / "shadow" / f"{name}-{seed}-{number}.npz"
         if not place.is_file():
-            kept = KeptRounds.of(_played(config, seed, number, report), keeps_users=False)
+            kept = KeptRounds.of(_played(plain, world, seed, number, report), keeps_users=False)
             arrays: dict[str, Any] = kept.arrays("")
             with draft_file(place) as draft, draft.open("wb") as file:
                 np.savez(file, **arrays)
@@ -65,12 +72,8 @@ def shadow_of(
 
 
 def _played(
-    config: ScenarioConfig, seed: int, replica: int, report: Callable[[int], None]
+    plain: ScenarioConfig, world: World, seed: int, replica: int, report: Callable[[int], None]
 ) -> list[PastRound]:
-    world = build_world(config)
-    plain = dataclasses.replace(
-        config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
-    )
     seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=0)  # one fit for all of them
     agent = make_agent(_AGENT)
     market = market_for(

@@ -34,6 +34,8 @@ def sweep(
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     measures: Sequence[str] = (),
+    frozen: Sequence[str] | None = None,
+    control: Sequence[str] | None = None,
     out: str | Path | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -55,6 +57,8 @@ def sweep(
         data: Replaces ``data.source``.
         settings: Other fields to replace at every point, by dotted name.
         measures: Places of measures of a user's own, as in :func:`rimsim.scenarios.compare`.
+        frozen: Agents that also get controls, as in :func:`rimsim.scenarios.compare`.
+        control: Which controls, as there. None: ``frozen`` where ``frozen`` is given, else none.
         out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
             ``points/``.
         batch_size: Arrivals a batch at most; results do not depend on it.
@@ -81,5 +85,6 @@ def sweep(
     base = resolved(scenario, rounds, data, settings)
     values = {field: list(choices) for field, choices in (grid or {BETA: _BETAS}).items()}
     folder = folder_for(out, f"{base.name}-sweep")
-    request = Request(agents, seeds, [], certify, ledger, measures)
+    controls = (("frozen",) if frozen else ()) if control is None else tuple(control)
+    request = Request(agents, seeds, frozen if controls else [], certify, ledger, measures, controls)
     return run(planned(folder, base, values, request), command or "rimsim.scenarios.sweep", execution)
