@@ -330,9 +330,9 @@ class ConsumerConfig:
     )
     truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = Field(
         default=None,
-        description="intensity: the truth is fitted to a bootstrap of the log's users, drawn with this seed; seed: with "
-        "the run's own, so that each seed has another truth and intervals over seeds hold that too; null: to the whole "
-        "log.",
+        description="intensity: the truth is fitted to a bootstrap of the log's users, drawn with this seed; seed: "
+        "with the run's own, so that each seed has another truth and intervals over seeds hold that too; null: to the "
+        "whole log.",
     )
     rank: int = Field(
         default=16, ge=1, description="intensity: factors of the truth's preferences, where it has factors."

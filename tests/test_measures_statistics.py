@@ -77,6 +77,13 @@ def test_consumption_before_release_is_an_error():
         measures.adoption_times([12], [], [], arrivals=10)
 
 
+def test_the_share_adopted_is_of_what_was_released():
+    """Two of three released items are consumed in time; without released items there is no share."""
+    times = measures.adoption_times([0, 2, 4], [0, 2], [3, 5], arrivals=6)
+    assert measures.adopted_share(times) == pytest.approx(2 / 3)
+    assert measures.adopted_share(measures.adoption_times([], [], [], arrivals=6)) is None
+
+
 @given(VALUES, st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_mean_interval_is_the_t_interval(values, level):
     """Bounds agree with SciPy's one-sample t test."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,10 +13,14 @@ from small_markets import small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import measures
-from rimsim.config import override, to_plain
+from rimsim.config import ConsumerConfig, PlatformConfig, Seeds, override, to_plain
 from rimsim.errors import ConfigError, RunFolderError
+from rimsim.market import Market, build_world
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.study import shadow
+from rimsim.scenarios.study.changes import require_unchanged
+from rimsim.scenarios.study.plan import Request, planned
 from rimsim.scenarios.study.run import resume
 
 AGENTS = ("relevance", "rim-feedback")
@@ -55,6 +60,52 @@ def test_the_front_is_drawn_and_tensorboard_has_the_point(swept):
     events.Reload()
     tags = events.SummaryMetadata("_hparams_/session_start_info")
     assert b"beta" in tags.plugin_data.content
+
+
+def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_slates(tmp_path, monkeypatch):
+    """Each point has the rows that ``compare --control`` gives it, and the shadow market is played once for both."""
+    played = []
+    play = shadow._played
+    monkeypatch.setattr(shadow, "_played", lambda *given: played.append(given) or play(*given))
+    config = small_scenario(
+        rounds=2, platform=PlatformConfig(model="ease-hp"), consumer=ConsumerConfig(attraction=3.0)
+    )
+    asked = {"seeds": 1, "control": ("random",), "certify": False, "workers": 1}
+    run = sweep(config, {"exposure.beta": [0.2, 0.8]}, ("relevance",), out=tmp_path / "run", **asked)
+    replicas = [replica for _, _, _, replica, _ in played]
+    assert replicas == list(range(len(replicas)))
+    assert not (run.folder / "state").exists()
+    alone = compare(
+        override(config, {"exposure.beta": 0.8}),
+        ("relevance",),
+        out=tmp_path / "alone",
+        ledger=False,
+        **asked,
+    )
+    found = run.sweep[run.sweep["beta"] == 0.8].drop(columns="beta").reset_index(drop=True)
+    assert set(found["agent"]) == {"relevance", "relevance-random"}
+    pd.testing.assert_frame_equal(
+        found, measures.late_means(alone.rounds), check_exact=True, check_dtype=False
+    )
+
+
+def test_a_run_whose_truth_has_no_figure_is_resumed(tmp_path):
+    """A truth whose class is given is behind no other: its NaN is the same as before when the run goes on."""
+    config = small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors"))
+    run = compare(config, ("random",), seeds=1, frozen=[], out=tmp_path / "run", workers=1, certify=False)
+    (run.folder / "state").mkdir()
+    shutil.copy(run.folder / "config.yaml", run.folder / "state" / "begun.yaml")
+    require_unchanged(load_run(run.folder))
+
+
+def test_a_truth_can_move_with_the_seed():
+    """Arms of a seed play under the truth of its bootstrap, and so does a market; without a seed it is the log's."""
+    config = small_scenario(consumer=ConsumerConfig(truth="factors", truth_seed="seed"))
+    request = Request(("random",), (0, 3), [], certify=False, ledger=False)
+    arms = planned(Path("unused"), config, {}, request).plans[0].arms
+    assert [arm.config.consumer.truth_seed for arm in arms] == [0, 3]
+    assert Market(config, seeds=Seeds.all(3)).world.truth.report.bootstrap == 3
+    assert build_world(config).truth.report.bootstrap is None
 
 
 def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):

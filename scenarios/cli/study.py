@@ -71,8 +71,8 @@ _shared = options(
     field(
         "--control",
         "control",
-        "Which controls: frozen (not retrained), organic, random (retrained on as many events of the log, or under random "
-        "slates) (default: frozen; a sweep has none).",
+        "Which controls: frozen (not retrained), organic, random (retrained on as many events of the log, or under "
+        "random slates) (default: frozen; a sweep has none).",
         names,
     ),
     flag("--no-certificate", "certify", "Do not compute V, D(w) and the gap.", value=False),

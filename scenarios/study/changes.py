@@ -62,7 +62,7 @@ def require_unchanged(run: Run) -> None:
     edited = [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in before | now
-        if before.get(name) != now.get(name)
+        if not _same(before.get(name), now.get(name))
     ]
     reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
     if reasons:
@@ -106,6 +106,11 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
         | answers
         | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
     )
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are equal; figures that a truth does not have are NaN, which equals nothing."""
+    return one == other or (one != one and other != other)  # noqa: PLR0124
 
 
 def _flat(plain: object, name: str = "") -> dict[str, object]:

@@ -41,8 +41,8 @@ def shadow_of(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica → all rounds of a market in which uniformly random slates are shown.
 
-    Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and kept in the folder until
-    the run is over, for all whose markets differ in their platform or guarantees alone.
+    Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and kept in the folder
+    until the run is over, for all whose markets differ in their platform or guarantees alone.
 
     Args:
         config: The scenario of the arms.
