@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.agents._lacking import NOTHING, Lacking, positions_needed, seat_lacking
 from rimsim.compiled import compiled
-from rimsim.matching import best_items, tie_rank
+from rimsim.matching import best_items, enter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard", "guarded_items"]
 
-_NOTHING = 1e-9
-"""What is missing below this is rounding."""
 _LAST = 4.0
 """The last arrivals are not counted on, since nobody knows whether they may be shown what is left."""
 
@@ -40,62 +39,65 @@ def _later(left: float, guard: Guard) -> float:
 
 
 @compiled
-def _needed(missing: float, left: float, positions: Positions) -> float:
+def _needed(missing: float, left: float, mean: float) -> float:
     """Positions that an item needs, at positions of mean weight: one at least, and one an arrival at most."""
-    return min(max(missing / positions.mean, 1.0), left) if missing > _NOTHING else 0.0
+    return min(max(missing / mean, 1.0), left) if missing > NOTHING else 0.0
 
 
 @compiled
-def _cannot_wait(missing: float, left: float, later: float, chance: float, positions: Positions) -> bool:
+def _cannot_wait(missing: float, left: float, later: float, chance: float, mean: float) -> bool:
     """Whether an item needs about as many positions as there are later arrivals to whom it may be shown.
 
     Of so many arrivals, each of whom it may be shown by chance, it is counted on a standard deviation less than the
     mean.
     """
     sure = later * chance - np.sqrt(later * chance * (1.0 - chance))
-    return missing > _NOTHING and _needed(missing, left, positions) > sure
+    return missing > NOTHING and _needed(missing, left, mean) > sure
 
 
 @compiled
-def _forced(
+def _urgent(
     value: NDArray[np.float64],
     left: float,
     guard: Guard,
     exposure: NDArray[np.float64],
-    positions: Positions,
-) -> tuple[float, int, float]:
-    """Positions of a row that must go to what is due, items that can wait no longer, and when to look again.
+    mean: float,
+    lacking: Lacking,
+) -> tuple[int, float, float]:
+    """How many items can wait no longer, positions that are needed beyond one an arrival, and when to look again.
 
     Args:
         value: (M,); −inf for what may not be shown.
         left: Arrivals left, this one included.
         guard: What is required.
         exposure: (M,) exposures so far.
-        positions: What positions count.
+        mean: What a position counts on the average.
+        lacking: What is lacking.
 
     Returns:
-        The positions and the number of items, and a number of later arrivals: while there are more, nothing is due.
+        The number of items, the positions, which nobody can give, and a number of later arrivals: while there are more,
+        no item is urgent.
     """
     later = _later(left, guard)
     doubt = 0.5 * np.sqrt(later)  # no item's standard deviation is larger
-    scale, needed, now, longest, rarest = 1.0 / positions.mean, 0.0, 0, 0.0, 1.0
-    for item in range(len(value)):
-        missing = guard.required[item] - exposure[item]
-        if missing > _NOTHING:
-            need, chance = missing * scale, guard.chance[item]
-            need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() and min() mind missing numbers
-            need = need if need < left else left  # noqa: FURB136
-            needed += need
-            if need > longest * chance:
-                longest = need / chance
-            rarest = chance if chance < rarest else rarest  # noqa: FURB136
-            if need > later * chance - doubt and value[item] > -np.inf:
-                now += _cannot_wait(missing, left, later, chance, positions)
+    scale, now, beyond, longest, rarest = 1.0 / mean, 0, 0.0, 0.0, 1.0
+    required, chances = guard.required, guard.chance
+    for item in lacking.item[: lacking.size[0]]:
+        missing = required[item] - exposure[item]
+        if missing <= NOTHING:
+            continue
+        need, chance = missing * scale, chances[item]
+        need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() and min() mind missing numbers
+        beyond += max(need - left, 0.0)
+        if need > longest * chance:
+            longest = need / chance
+        rarest = chance if chance < rarest else rarest  # noqa: FURB136
+        if need > later * chance - doubt and value[item] > -np.inf:
+            now += _cannot_wait(missing, left, later, chance, mean)
     root = 0.25 / rarest + np.sqrt(
         (0.25 / rarest) ** 2 + longest
     )  # later·chance − doubt is need at its square
-    slate = len(positions.weight)
-    return needed - later * slate, now, max(root * root, needed / slate) + 1.0
+    return now, beyond, root * root + 1.0
 
 
 @compiled
@@ -105,7 +107,7 @@ def _seat(seats: NDArray[np.int64], weight: NDArray[np.float64], missing: float)
     for place in range(len(seats) - 1, -1, -1):
         if seats[place] < 0:
             seat = place
-            if weight[place] >= missing - _NOTHING:
+            if weight[place] >= missing - NOTHING:
                 break
     return seat
 
@@ -113,75 +115,30 @@ def _seat(seats: NDArray[np.int64], weight: NDArray[np.float64], missing: float)
 @compiled
 def _seat_urgent(
     value: NDArray[np.float64],
-    missing: NDArray[np.float64],
     row: np.uint64,
     left: float,
     guard: Guard,
+    exposure: NDArray[np.float64],
     positions: Positions,
+    lacking: Lacking,
     seats: NDArray[np.int64],
 ) -> int:
     """Seat what can wait no longer, from what lacks least to what lacks most; how many they are."""
     later = _later(left, guard)
-    pool = np.full(len(value), -np.inf)
-    for item in range(len(value)):
-        if _cannot_wait(missing[item], left, later, guard.chance[item], positions):
-            pool[item] = value[item]
-    items, best = np.empty(len(seats), np.int64), np.empty(len(seats))
-    urgent = items[: best_items(pool, row, items, best)]
-    for which in np.argsort(missing[urgent]):
-        item = urgent[which]
-        seats[_seat(seats, positions.weight, missing[item])] = item
-        value[item] = -np.inf
-    return len(urgent)
-
-
-@compiled
-def _best_of(
-    items: NDArray[np.int64],
-    value: NDArray[np.float64],
-    missing: NDArray[np.float64],
-    row: np.uint64,
-    most: float,
-) -> int:
-    """The item of largest value among some that lack so much at most, ties to the larger seeded rank; −1 for none."""
-    best = -1
-    for item in items:
-        if missing[item] <= most and value[item] > -np.inf:
-            tied = best >= 0 and value[item] == value[best]
-            if best < 0 or value[item] > value[best] or (tied and tie_rank(row, item) > tie_rank(row, best)):
-                best = item
-    return best
-
-
-@compiled
-def _seat_lacking(
-    value: NDArray[np.float64],
-    missing: NDArray[np.float64],
-    row: np.uint64,
-    count: int,
-    positions: Positions,
-    seats: NDArray[np.int64],
-) -> None:
-    """Seat so many items that lack something, from the last position on.
-
-    Each position goes to the item of largest value among those to which it gives all that they lack, or, where there
-    are none, among all that lack something: so that no position gives much more than is missing while other items need
-    a second one.
-    """
-    lacking = np.flatnonzero((missing > _NOTHING) & (value > -np.inf))
-    for place in range(len(seats) - 1, -1, -1):
-        if count == 0:
-            break
-        if seats[place] >= 0:
+    items, best, size = np.empty(len(seats), np.int64), np.empty(len(seats)), 0
+    required, chances, mean = guard.required, guard.chance, positions.mean
+    for item in lacking.item[: lacking.size[0]]:
+        new, missing = value[item], required[item] - exposure[item]
+        if new == -np.inf or (size == len(best) and new < best[-1]):
             continue
-        item = _best_of(lacking, value, missing, row, positions.weight[place] + _NOTHING)
-        if item < 0:
-            item = _best_of(lacking, value, missing, row, np.inf)
-        if item < 0:
-            break
-        seats[place] = item
+        if _cannot_wait(missing, left, later, chances[item], mean):
+            size = enter(item, new, row, items, best, size)
+    urgent = items[:size]
+    for which in np.argsort(required[urgent] - exposure[urgent]):
+        item = urgent[which]
+        seats[_seat(seats, positions.weight, required[item] - exposure[item])] = item
         value[item] = -np.inf
-        count -= 1
+    return size
 
 
 @compiled
@@ -192,6 +149,7 @@ def guarded_items(
     guard: Guard,
     exposure: NDArray[np.float64],
     positions: Positions,
+    lacking: Lacking,
     wait: NDArray[np.float64],
     items: NDArray[np.int64],
     best: NDArray[np.float64],
@@ -205,13 +163,14 @@ def guarded_items(
     shown. The other items stand around them in descending order of value; where every position counts alike, all do.
 
     Args:
-        value: (M,); −inf for what may not be shown.
+        value: (M,); −inf for what may not be shown. It is changed where something is due.
         row: Random bits of the row, for ties.
         left: Arrivals left, this one included.
         guard: What is required.
         exposure: (M,) exposures so far.
         positions: What positions count.
-        wait: (1,) changed in place: while more later arrivals are counted on, nothing can be due, since what is missing
+        lacking: What is lacking, changed in place.
+        wait: (1,) changed in place: while more later arrivals are counted on, no item is urgent, since what is missing
             only falls; ∞ at the beginning.
         items: (k,) filled in place.
         best: (k,) scratch.
@@ -219,28 +178,48 @@ def guarded_items(
     Returns:
         How many were found, at most k.
     """
-    k = len(items)
-    if _later(left, guard) > wait[0]:
+    k, later, now = len(items), _later(left, guard), 0
+    excess = positions_needed(lacking) - later * len(positions.weight)
+    if later <= wait[0]:
+        now, beyond, wait[0] = _urgent(value, left, guard, exposure, positions.mean, lacking)
+        excess -= beyond
+    if now == 0 and excess <= 0.0:
         return best_items(value, row, items, best)
-    excess, now, wait[0] = _forced(value, left, guard, exposure, positions)
-    if max(np.float64(now), excess) <= 0.0:
-        return best_items(value, row, items, best)
-    missing, free, seats = guard.required - exposure, value.copy(), np.full(k, -1)
-    urgent = _seat_urgent(free, missing, row, left, guard, positions, seats) if now else 0
+    alike = positions.weight[0] == positions.weight[-1]
+    worth = value.copy() if alike else value  # what is seated is hidden in the other
+    seats = np.full(k, -1)
+    urgent = _seat_urgent(value, row, left, guard, exposure, positions, lacking, seats) if now else 0
     forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
-    _seat_lacking(free, missing, row, max(forced - urgent, 0), positions, seats)
-    others = best_items(free, row, items, best)
-    rest = items[:others].copy()
-    size, which = 0, 0
-    for place in range(k):
-        if seats[place] < 0 and which < others:
-            seats[place] = rest[which]
+    if forced > urgent:
+        seat_lacking(lacking, value, row, forced - urgent, positions.weight, seats)
+    size = _seat_others(value, row, seats, items, best)
+    if alike:
+        seats[:size] = items[:size]
+        for which in range(size):
+            enter(seats[which], worth[seats[which]], row, items, best, which)
+    return size
+
+
+@compiled
+def _seat_others(
+    value: NDArray[np.float64],
+    row: np.uint64,
+    seats: NDArray[np.int64],
+    items: NDArray[np.int64],
+    best: NDArray[np.float64],
+) -> int:
+    """Fill ``items`` (k,) with what is seated and, where nobody is, with the items of largest value; how many."""
+    free = 0
+    for item in seats:
+        free += item < 0
+    others = np.empty(free, np.int64)
+    found, size, which = best_items(value, row, others, best[:free]), 0, 0
+    for seat in seats:
+        item = seat
+        if item < 0 and which < found:
+            item = others[which]
             which += 1
-        if seats[place] >= 0:
-            items[size] = seats[place]
+        if item >= 0:
+            items[size] = item
             size += 1
-    if positions.weight[0] == positions.weight[-1]:
-        shown = np.full(len(value), -np.inf)
-        shown[items[:size]] = value[items[:size]]
-        best_items(shown, row, items, best)
     return size

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from rimsim.agents._guard import Guard, guarded_items
+from rimsim.agents._lacking import Lacking, count_missing
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import chances
@@ -123,6 +124,7 @@ class Delivery:
         """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)
         """(M,) exposures of the round so far, in the unit of the guarantee."""
+        self._lacking = Lacking.of(self._guard.required, self.exposure, self._positions)
         self._nobody = np.empty(0)
         self._wait = np.full(1, np.inf)
         self.served = 0
@@ -176,6 +178,7 @@ class Delivery:
             self.rows.batch(self.served, arrivals),
             self._before,
             self.exposure,
+            tuple(self._lacking),
             self._wait,
             items,
             price,
@@ -225,6 +228,7 @@ def _rank(
     promises: tuple[Any, ...],
     before: NDArray[np.float64],
     exposure: NDArray[np.float64],
+    watch: tuple[Any, ...],
     wait: NDArray[np.float64],
     items: NDArray[np.int64],
     prices: NDArray[np.float32],
@@ -242,13 +246,14 @@ def _rank(
         promises: What :meth:`PromisedRows.batch` gives.
         before: (M,) exposures before the pacing began.
         exposure: (M,) exposures of the round, changed in place.
+        watch: :class:`Lacking`, changed in place.
         wait: (1,) when the guard looks again, changed in place.
         items: (n, k) filled.
         prices: (n, k) filled.
     """
     rows, pacing, guard, positions = Rows(*arrivals), Pacing(*pace), Guard(*due), Positions(*unit)
     row_pacing, counts, row_gone, row_before, delivered = promises
-    of_rows = RowPacing(*row_pacing)
+    of_rows, lacking = RowPacing(*row_pacing), Lacking(*watch)
     n, k = items.shape
     price, value, best = np.empty(len(exposure)), np.empty(len(exposure)), np.empty(k)
     weight = np.zeros(len(exposure))
@@ -261,11 +266,29 @@ def _rank(
         most, size = min(rows.capacity[row], k), 0
         if most > 0 and len(guard.required):
             size = guarded_items(
-                value, bits, left[row], guard, exposure, positions, wait, items[row, :most], best[:most]
+                value,
+                bits,
+                left[row],
+                guard,
+                exposure,
+                positions,
+                lacking,
+                wait,
+                items[row, :most],
+                best[:most],
             )
         elif most > 0:
             size = best_items(value, bits, items[row, :most], best[:most])
         if positions.by_intensity:
             order_items(items[row, :size], rows.relevance[row])
         fill_row(items[row], size, price, positions, exposure, prices[row])
+        if len(guard.required):
+            count_missing(
+                lacking,
+                items[row, :size],
+                guard.required,
+                exposure,
+                positions.weight,
+                positions.mean,
+            )
         count_rows(of_rows, counts[row], items[row], size, positions, weight, delivered)

@@ -1,4 +1,5 @@
 from ._best import best_items as best_items
+from ._best import enter as enter
 from ._kernels import tie_base as tie_base
 from ._kernels import tie_rank as tie_rank
 from ._kernels import uniform_of as uniform_of

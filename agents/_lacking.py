@@ -1,0 +1,206 @@
+"""What is still missing of hard guarantees, kept from arrival to arrival so that one look passes only over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+
+from rimsim.compiled import compiled
+from rimsim.matching import enter, tie_rank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.agents.positions import Positions
+
+__all__ = ["NOTHING", "Lacking", "count_missing", "positions_needed", "seat_lacking"]
+
+NOTHING = 1e-9
+"""What is missing below this is rounding."""
+_LOWEST = float(np.finfo(np.float64).min)
+_GRAIN = 2.0**-32
+"""Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
+
+
+class Lacking(NamedTuple):
+    """The items that lack something, and how many positions would give each all that it lacks."""
+
+    item: NDArray[np.int64]
+    """(M,) the items in ascending order, ``size`` of them; what lacks nothing any more is dropped at a look."""
+    size: NDArray[np.int64]
+    """(1,) how many they are."""
+    need: NDArray[np.int64]
+    """(M,) positions that each item needs, at positions of mean weight and one at least, in grains; 0 for none."""
+    total: NDArray[np.int64]
+    """(1,) their sum."""
+    enough: NDArray[np.int64]
+    """(M,) the class of each item: how many of the positions, from the first on, give it all that it lacks; −1 for an
+    item that lacks nothing."""
+
+    @classmethod
+    def of(cls, required: NDArray[np.float64], exposure: NDArray[np.float64], positions: Positions) -> Self:
+        """What is missing after some exposures.
+
+        Args:
+            required: (M,) required exposures; none where there is no guard.
+            exposure: (M,) exposures so far.
+            positions: What positions count.
+        """
+        m = len(required)
+        lacking = cls(*(np.zeros(size, np.int64) for size in (m, 1, m, 1, m)))
+        due = np.flatnonzero(required - exposure[:m] > NOTHING)
+        lacking.item[: len(due)], lacking.size[0] = due, len(due)
+        count_missing(lacking, due, required, exposure, positions.weight, positions.mean)
+        return lacking
+
+
+@compiled
+def count_missing(
+    lacking: Lacking,
+    items: NDArray[np.int64],
+    required: NDArray[np.float64],
+    exposure: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    mean: float,
+) -> None:
+    """Bring up to date what some items lack, of which some may have been shown.
+
+    Args:
+        lacking: Changed in place.
+        items: Which items.
+        required: (M,) required exposures.
+        exposure: (M,) exposures so far.
+        weight: (k,) what positions count.
+        mean: What a position counts on the average.
+    """
+    need, enough, scale, change = lacking.need, lacking.enough, 1.0 / mean, 0
+    for item in items:
+        missing, now, place = required[item] - exposure[item], 0, -1
+        if missing > NOTHING:
+            now, place = int(np.rint(max(missing * scale, 1.0) / _GRAIN)), max(enough[item], 0)
+            while place < len(weight) and missing <= weight[place] + NOTHING:
+                place += 1
+        change += now - need[item]
+        need[item], enough[item] = now, place
+    lacking.total[0] += change
+
+
+@compiled
+def positions_needed(lacking: Lacking) -> float:
+    """Positions that all items need together."""
+    return float(lacking.total[0] * _GRAIN)
+
+
+@compiled
+def _best_by_class(
+    lacking: Lacking,
+    value: NDArray[np.float64],
+    row: np.uint64,
+    items: NDArray[np.int64],
+    best: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """The items of largest value of each class, as far as they could be seated.
+
+    Where as many as are seated are in a class, no item of that class or of one with fewer positions is seated whose
+    value is below theirs.
+
+    Args:
+        lacking: What is lacking.
+        value: (M,) −inf for what may not be shown.
+        row: Random bits of the row, for ties.
+        items: (k + 1, n) filled for n to be seated, in descending order.
+        best: (k + 1, n) their values.
+
+    Returns:
+        (k + 1,) how many of each class were found.
+    """
+    classes, n = items.shape
+    sizes, lowest = np.zeros(classes, np.int64), np.full(classes, _LOWEST)
+    enough, lacks, count = lacking.enough, lacking.item, 0
+    for which in range(lacking.size[0]):
+        item = lacks[which]
+        place = enough[item]
+        if place < 0:
+            continue
+        lacks[count] = item
+        count += 1
+        new = value[item]
+        if new >= lowest[place]:
+            sizes[place] = enter(item, new, row, items[place], best[place], sizes[place])
+            if sizes[place] == n:
+                for less in range(place + 1):
+                    lowest[less] = max(lowest[less], best[place, n - 1])
+    lacking.size[0] = count
+    return sizes
+
+
+@compiled
+def _taken(
+    items: NDArray[np.int64],
+    best: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    row: np.uint64,
+) -> int:
+    """Take the item of largest value among the best of some classes, ties to the larger seeded rank; −1 for none.
+
+    Args:
+        items: (classes, n) in descending order.
+        best: (classes, n) their values.
+        sizes: (classes,) how many there are.
+        begin: (classes,) how many of them are taken, changed in place.
+        row: Random bits of the row, for ties.
+    """
+    found, item, value = -1, -1, -np.inf
+    for of in range(len(begin)):
+        if begin[of] == sizes[of]:
+            continue
+        new, worth = items[of, begin[of]], best[of, begin[of]]
+        if item < 0 or worth > value or (worth == value and tie_rank(row, new) > tie_rank(row, item)):
+            found, item, value = of, new, worth
+    if found >= 0:
+        begin[found] += 1
+    return int(item)
+
+
+@compiled
+def seat_lacking(
+    lacking: Lacking,
+    value: NDArray[np.float64],
+    row: np.uint64,
+    count: int,
+    weight: NDArray[np.float64],
+    seats: NDArray[np.int64],
+) -> None:
+    """Seat so many items that lack something, from the last position on.
+
+    Each position goes to the item of largest value among those to which it gives all that they lack, or, where there
+    are none, among all that lack something: so that no position gives much more than is missing while other items need
+    a second one.
+
+    Args:
+        lacking: What is lacking.
+        value: (M,) −inf for what may not be shown or is seated; changed in place.
+        row: Random bits of the row, for ties.
+        count: How many, 1 at least and k at most.
+        weight: (k,) what positions count.
+        seats: (k,) items by position, −1 where none is yet; filled in place.
+    """
+    classes = len(weight) + 1
+    items, best = np.empty((classes, count), np.int64), np.empty((classes, count))
+    sizes, begin = _best_by_class(lacking, value, row, items, best), np.zeros(classes, np.int64)
+    for place in range(len(seats) - 1, -1, -1):
+        if count == 0:
+            break
+        if seats[place] >= 0:
+            continue
+        first = place + 1  # of the classes to which the position gives all
+        item = _taken(items[first:], best[first:], sizes[first:], begin[first:], row)
+        if item < 0:
+            item = _taken(items[:first], best[:first], sizes[:first], begin[:first], row)
+        if item < 0:
+            break
+        seats[place] = item
+        value[item] = -np.inf
+        count -= 1
