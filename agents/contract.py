@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rimsim.evaluation.chances import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
-    from rimsim.market.chances import Chances
 
 __all__ = ["OPTIONS", "Agent", "LearningAgent", "PricingAgent", "StatingAgent"]
 

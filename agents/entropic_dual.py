@@ -19,8 +19,8 @@ from rimsim.agents.positions import Positions
 from rimsim.agents.prices import states_in_order
 from rimsim.agents.progress import Progress
 from rimsim.compiled import compiled
+from rimsim.evaluation.chances import Chances
 from rimsim.market import Slates
-from rimsim.market.chances import Chances
 from rimsim.matching import order_items, tie_rank
 
 if TYPE_CHECKING:

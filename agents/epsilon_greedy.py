@@ -12,8 +12,8 @@ from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import capacities
 from rimsim.agents.random import uniform_chances, uniform_slates
+from rimsim.evaluation.chances import Chances
 from rimsim.market import Slates
-from rimsim.market.chances import Chances
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:

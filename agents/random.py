@@ -8,8 +8,8 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.agents.prices import capacities
+from rimsim.evaluation.chances import Chances
 from rimsim.market import Slates
-from rimsim.market.chances import Chances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

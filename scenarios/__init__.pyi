@@ -3,6 +3,8 @@ from .backtesting.config import SplitConfig as SplitConfig
 from .backtesting.run import Backtest as Backtest
 from .backtesting.run import backtest as backtest
 from .backtesting.run import load_backtest as load_backtest
+from .evaluating.run import Evaluation as Evaluation
+from .evaluating.run import ope as ope
 from .store.run_folder import Run as Run
 from .store.run_folder import load_run as load_run
 from .study.compare import compare as compare

@@ -11,7 +11,8 @@ import torch
 from small_markets import small_scenario
 
 from rimsim.agents import StatingAgent, make_agent, play_round
-from rimsim.market import Arrivals, Chances, Market
+from rimsim.evaluation import Chances
+from rimsim.market import Arrivals, Market
 from rimsim.market.records import as_slates
 
 ADMISSIBLE = ("111111", "101101", "110000", "000000")

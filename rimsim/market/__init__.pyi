@@ -1,5 +1,4 @@
 from .build import build_world as build_world
-from .chances import Chances as Chances
 from .market import ClosedRound as ClosedRound
 from .market import Market as Market
 from .models import initial_model as initial_model

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.compiled import compiled
-from rimsim.market.chances import Chances
+from rimsim.evaluation.chances import Chances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

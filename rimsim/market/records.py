@@ -14,7 +14,7 @@ from rimsim.market.requirements import NO_REQUIREMENTS, Requirements
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rimsim.market.chances import Chances
+    from rimsim.evaluation.chances import Chances
 
 from numpy.typing import NDArray
 

@@ -297,6 +297,11 @@ class Run:
         return self._table("fits")
 
     @cached_property
+    def ope(self) -> pd.DataFrame:
+        """Columns estimator, target, seed, estimate, low, high, truth, …: what ``rimsim ope`` found on this run."""
+        return self._table("ope")
+
+    @cached_property
     def validate(self) -> pd.DataFrame:
         """Columns model, truth, draw, metric, value; truth is empty for what is real."""
         return self._table("validate")
