@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 import gymnasium
@@ -13,6 +14,7 @@ from gymnasium.utils import EzPickle
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
 from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.first_use import telling
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
 from rimsim.market.records import as_slates
@@ -54,7 +56,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     The reward is consumptions + c × what the slate took off the shortfall, in the unit of the guarantee: an exposure
     counts while its item has had less than it requires. Its sum over a round is the realised return plus a constant.
 
-    The platform retrains inside the step that ends a round.
+    The platform retrains inside the step that ends a round. Models and truths are fitted on first use, which is shown
+    on the standard error stream, and kept.
 
     Args:
         scenario: Name of a built-in scenario or path of a YAML file.
@@ -118,7 +121,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._note: Slates | None = None
         self._missing = 0.0
         """What of the round's guarantees is still to deliver, in their unit."""
-        world = build_world(self.config)
+        with telling(_print):
+            world = build_world(self.config)
         m = self.n_items = world.log.n_items
         most = world.most_arrivals or _MOST_ARRIVALS
         one = np.ones(m, np.float32)
@@ -199,13 +203,14 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
                     f"reset: option {name!r} is {value!r}; allowed: 'seeds' with some of {', '.join(seeds)}"
                 )
             seeds |= value
-        self._market = Market(
-            self.config,
-            seeds=_seeds(seeds),
-            barrier_every=self.barrier_every,
-            reveal_truth=self.reveal_truth,
-            reveal_future=self.reveal_future,
-        )
+        with telling(_print):
+            self._market = Market(
+                self.config,
+                seeds=_seeds(seeds),
+                barrier_every=self.barrier_every,
+                reveal_truth=self.reveal_truth,
+                reveal_future=self.reveal_future,
+            )
         self._feedback = self._note = None
         self._hand_out()
         self._take_stock()
@@ -314,6 +319,12 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             "emptied": emptied,
             "shortfall": self._missing,
         }
+
+
+def _print(line: str) -> None:
+    """Show what is done on first use, where a silence of many seconds would look like a fault."""
+    sys.stderr.write(f"rimsim, first use: {line}\n")
+    sys.stderr.flush()
 
 
 def one_slate(action: Action, k: int) -> Action:

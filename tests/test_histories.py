@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_markets import small_replay, small_scenario
+from small_markets import small_scenario
 
 from rimsim.agents import top_k
 from rimsim.config import ArrivalsConfig, ConsumerConfig, PlatformConfig
@@ -121,10 +121,8 @@ CLONES = {"arrivals": ArrivalsConfig(per_round=400, max_visits=6), "rounds": 1}
     [
         (small_scenario, CLONES | {"consumer": ConsumerConfig(attraction=5.0)}),
         (small_scenario, CLONES | {"consumer": ConsumerConfig(attraction=5.0, delay="3h")}),
-        (small_replay, {}),
-        (small_replay, {"consumer": ConsumerConfig(kind="replay", delay="3h")}),
     ],
-    ids=["clones", "delayed clones", "replay", "delayed replay"],
+    ids=["clones", "delayed clones"],
 )
 def test_hidden_states_hold_the_visible_events_of_what_is_scored(scenario, changes, monkeypatch):
     """Each slot takes an event once and none that its next visit does not see; scores are those of whole states."""

@@ -20,6 +20,7 @@ from rimsim.intensity.contract import (
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.product import save_model
+from rimsim.intensity.walking import walked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden, IntensityModel
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.walking import Walk
 
 __all__ = ["Auto", "AutoConfig"]
 
@@ -153,6 +155,10 @@ class Auto(Stored):
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """The chosen model's hidden states after one more event each."""
         return self.chosen.step(hidden, items, times)
+
+    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+        """The chosen model's hidden states after all events and at the points."""
+        return walked(self.chosen, hidden, walk)
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:

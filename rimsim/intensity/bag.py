@@ -9,11 +9,13 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.compiled import compiled
 from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.denoising import Cycle, Tables, trained
 from rimsim.intensity.personal import PersonalConfig, PersonalModel
 from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.walking import stepped
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.personal import Arrays
     from rimsim.intensity.shrinkage import Shrinkage
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.walking import Walk
 
 __all__ = ["Bag", "BagConfig"]
 
@@ -128,7 +131,46 @@ class Bag(PersonalModel[BagConfig]):
         del times
         return hidden[0] + self.served("read")[items.to(self.device)], hidden[1] + 1.0
 
+    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+        """Sums after all events and at the points; see :func:`rimsim.intensity.walking.walked`."""
+        if self.device.type != "cpu":
+            return stepped(self, hidden, walk)
+        after = hidden[0].clone()
+        order, edges = walk.points()
+        at = hidden[0].new_empty((len(order), after.shape[1]))
+        read = self.served("read").numpy()
+        _add_up(after.numpy(), read, walk.items, walk.offsets, order, edges, walk.count, at.numpy())
+        taken = torch.from_numpy(np.diff(walk.offsets).astype(np.float32))
+        known = torch.from_numpy(walk.count.astype(np.float32))
+        return (after, hidden[1] + taken), (at, hidden[1][torch.from_numpy(walk.row)] + known)
+
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         total, count = hidden
         h = total * (count + 1.0).rsqrt()[:, None]
         return torch.softmax(torch.addmm(self.served("bias"), h, self.served("predicted").T), 1)
+
+
+@compiled
+def _add_up(
+    sums: NDArray[np.float32],
+    table: NDArray[np.float32],
+    items: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    order: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    count: NDArray[np.int64],
+    at: NDArray[np.float32],
+) -> None:
+    """Add rows of a table to sums (u, W) one after another, in place, and fill in what they are at some points (n, W).
+
+    Other arguments are those of :class:`~rimsim.intensity.walking.Walk` and its points.
+    """
+    for state in range(len(sums)):
+        point, first = edges[state], offsets[state]
+        for event in range(first, offsets[state + 1] + 1):
+            while point < edges[state + 1] and count[order[point]] == event - first:
+                at[order[point]] = sums[state]
+                point += 1
+            if event < offsets[state + 1]:
+                for column in range(sums.shape[1]):
+                    sums[state, column] += table[items[event], column]

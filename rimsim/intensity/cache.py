@@ -18,6 +18,7 @@ import torch
 
 from rimsim.errors import ModelError
 from rimsim.files import draft_folder
+from rimsim.first_use import tell
 from rimsim.intensity.ground import Ground
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.product import RIM, is_stored
@@ -104,6 +105,7 @@ def _loaded(model: Stored, folder: Path) -> Stored | None:
 
 
 def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
+    tell(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
     return model.fit(log) if examples is None else model.fit_to(log, examples)
 
 

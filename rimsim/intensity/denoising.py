@@ -91,7 +91,7 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
         h = (x @ read) * scale
         logits = torch.addmm(bias, h, predicted.T).masked_fill_(x > 0, UNLIKELY)
         count = y.sum(1, keepdim=True)
-        slope = (torch.softmax(logits, 1).mul_(count) - y) / count.sum().clamp(min=1e-6)
+        slope = torch.softmax(logits, 1).mul_(count).sub_(y).div_(count.sum().clamp(min=1e-6))
         held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
         read.grad = x.T @ ((slope @ predicted) * scale) + held[0]
         predicted.grad = slope.T @ h + held[1]

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rimsim.compiled import compiled
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.walking import Walk
 
-__all__ = ["TERMS", "encode", "last_sizes", "step", "terms"]
+__all__ = ["TERMS", "encode", "last_sizes", "step", "terms", "walk"]
 
 TERMS = (
     "first visit",
@@ -72,6 +77,54 @@ def step(hidden: Hidden, times: torch.Tensor, gap: float) -> Hidden:
         torch.where(another & (number > 1), between + closed, between),
     )
     return torch.stack(grown, 1), times
+
+
+def walk(hidden: Hidden, events: Walk, gap: float) -> tuple[Hidden, Hidden]:
+    """The sessions after all events of a walk and at its points, on the processor; to the bits of :func:`step`."""
+    after = hidden[0].clone(), hidden[1].clone()
+    order, edges = events.points()
+    at = after[0].new_empty((len(order), 4)), after[1].new_empty(len(order))
+    largest = int(after[0][:, 1].max()) + int(np.diff(events.offsets).max(initial=0)) if len(after[0]) else 0
+    logs = torch.log(torch.arange(largest + 1, dtype=after[0].dtype).clamp(min=1.0))
+    states = after[0].numpy(), after[1].numpy(), logs.numpy(), at[0].numpy(), at[1].numpy()
+    _walk(*states, events.times, events.offsets, order, edges, events.count, gap)
+    return after, at
+
+
+@compiled
+def _walk(
+    held: NDArray[np.float64],
+    last: NDArray[np.float64],
+    logs: NDArray[np.float64],
+    held_at: NDArray[np.float64],
+    last_at: NDArray[np.float64],
+    times: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    order: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    count: NDArray[np.int64],
+    gap: float,
+) -> None:
+    """Let sessions (u, 4) with last events (u,) take events, in place, and fill in what they are at some points."""
+    for state in range(len(held)):
+        point, first = edges[state], offsets[state]
+        for event in range(first, offsets[state + 1] + 1):
+            while point < edges[state + 1] and count[order[point]] == event - first:
+                held_at[order[point]], last_at[order[point]] = held[state], last[state]
+                point += 1
+            if event == offsets[state + 1]:
+                break
+            if times[event] - last[state] > gap:
+                closed = logs[int(held[state, 1])]
+                if held[state, 0] == 1:
+                    held[state, 2] = closed
+                elif held[state, 0] > 1:
+                    held[state, 3] += closed
+                held[state, 0] += 1
+                held[state, 1] = 1.0
+            else:
+                held[state, 1] += 1.0
+            last[state] = times[event]
 
 
 def last_sizes(hidden: Hidden) -> torch.Tensor:

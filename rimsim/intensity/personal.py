@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
+from rimsim.first_use import tell
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
@@ -22,7 +23,7 @@ from rimsim.intensity.returning import log_returning
 from rimsim.intensity.shrinkage import Shrinkage, chosen, rescaling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.states import UserStates
 
     Arrays: TypeAlias = dict[str, NDArray[np.float32]]
+    _Scored: TypeAlias = tuple[float, NDArray[np.float32]]
 
 __all__ = ["PersonalConfig", "PersonalModel", "learned"]
 
@@ -119,7 +121,8 @@ class PersonalModel(Stored, Generic[Config]):
         else:
             states = held.states
             scores = (self._scores(fit, states) for fit in self._fits(held.past, strengths))
-            self.shrinkage = chosen(held, zip(strengths, scores, strict=True), *self._impersonal(held.past))
+            tried = self._told(zip(strengths, scores, strict=True), len(strengths))
+            self.shrinkage = chosen(held, tried, *self._impersonal(held.past))
         now = self.shrinkage
         popular, returning = self._impersonal(log)
         base = now.popularity * popular + now.returning * returning
@@ -131,6 +134,12 @@ class PersonalModel(Stored, Generic[Config]):
         self._keep(self._serving(fit, now, base, log))
         self._updates = 0
         return self
+
+    def _told(self, scored: Iterable[_Scored], number: int) -> Iterator[_Scored]:
+        """The same, told one by one: each is a fit."""
+        for done, one in enumerate(scored, 1):
+            tell(f"{self.kind}: {done} of {number} strengths tried on held-out sessions")
+            yield one
 
     def _impersonal(self, log: EventLog) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         smoothing = self.config.smoothing

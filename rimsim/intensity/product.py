@@ -22,12 +22,14 @@ from rimsim.intensity.contract import (
 from rimsim.intensity.ground import GroundModel
 from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write_record
 from rimsim.intensity.states import UserStates
+from rimsim.intensity.walking import walked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden, IntensityModel
+    from rimsim.intensity.walking import Walk
 
 __all__ = ["RIM", "is_stored", "save_model", "updated"]
 
@@ -114,6 +116,12 @@ class RIM:
         """Both factors' hidden states after one more event each."""
         mark, ground = self._split(hidden)
         return (*self.mark.step(mark, items, times), *self.ground.step(ground, items, times))
+
+    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+        """Both factors' hidden states after all events and at the points; see :mod:`rimsim.intensity.walking`."""
+        mark, ground = self._split(hidden)
+        marked, grounded = walked(self.mark, mark, walk), walked(self.ground, ground, walk)
+        return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:

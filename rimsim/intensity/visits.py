@@ -14,6 +14,7 @@ from rimsim.errors import ModelError
 from rimsim.intensity import past_sessions
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.walking import stepped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.examples import CountExamples
     from rimsim.intensity.states import UserStates
+    from rimsim.intensity.walking import Walk
 
 __all__ = ["Visits", "VisitsConfig", "log_linear_objective"]
 
@@ -133,6 +135,12 @@ class Visits(Ground):
         """The sessions with one more event each at ``times`` (n,), in seconds."""
         del items
         return past_sessions.step(hidden, times.to(self.device), self.config.gap)
+
+    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+        """The sessions after all events and at the points; see :func:`rimsim.intensity.walking.walked`."""
+        if self.device.type != "cpu":
+            return stepped(self, hidden, walk)
+        return past_sessions.walk(hidden, walk, self.config.gap)
 
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit from scratch to given states and counts.

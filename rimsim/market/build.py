@@ -17,6 +17,7 @@ from rimsim.data import Needs, later_sessions, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.files import draft_folder
+from rimsim.first_use import tell
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market.arrivals import RoundsSoFar, make_arrivals
 from rimsim.market.arrivals.schedule import row_capacity
@@ -225,6 +226,7 @@ def kept_truth(
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
     if (folder / "truth.json").is_file():
         return load_truth(folder)
+    tell(f"truth {kind}: fitting to {len(log):,} events")
     truth = fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
     with draft_folder(folder, existing="keep") as draft:
         save_truth(truth, draft)

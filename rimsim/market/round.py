@@ -10,7 +10,8 @@ import numpy as np
 from rimsim import rng
 from rimsim.errors import AgentError, MarketError
 from rimsim.market.clock import Rank, seconds
-from rimsim.market.consumers.contract import Response, Visits
+from rimsim.market.consumers.contract import NOTHING, Response, Visits
+from rimsim.market.foretold import ScoreForetold
 from rimsim.market.ledger import Ledger
 from rimsim.market.records import Arrivals
 from rimsim.market.score_cache import ScoreAhead
@@ -86,12 +87,22 @@ class OpenRound:
         self._wait = delay + 1
         self.hits_only = bool(getattr(consumer, "hits_only", False))
         """Consumption is a hit in what visitors do anyway, and does not enter their histories."""
+        self._foretold = bool(getattr(consumer, "foretold", False))
+        """All that enters the histories of the round is known as it opens, and is entered when it is over."""
         self._keys = rng.bits(choice_seed, rng.Purpose.CHOICE, schedule.id)
         self._user = schedule.user[schedule.slot]
         self._slot: list[int] = schedule.slot.tolist()
-        scorer = Scorer(model, histories, world.release, device)
+        self._shown = np.zeros(len(schedule), bool)
+        """(n,) which arrivals have been served."""
+        self._foreseen: Histories | None = None
+        known = histories
+        if self._foretold:
+            known = self._foreseen = self.foreseen_histories()
+        scorer = Scorer(model, known, world.release, device)
         scorer.encode(schedule.start)
-        self._scores = ScoreAhead(scorer, histories, schedule)
+        self._scores: ScoreAhead | ScoreForetold = (ScoreForetold if self._foretold else ScoreAhead)(
+            scorer, known, schedule
+        )
         self._arrived: deque[int] = deque()
         self._held: list[int] = []
         """Rows that arrived and wait for an earlier visit of the same user."""
@@ -103,8 +114,6 @@ class OpenRound:
         self.served = 0
         """Arrivals that have been served."""
         self._entered_before = int(histories.events.size[0])
-        self._shown = np.zeros(len(schedule), bool)
-        """(n,) which they are."""
         self._over = False
         self._clock = clock
         clock.start(self._arrive())
@@ -140,6 +149,8 @@ class OpenRound:
         """Let the clock run to the retraining that ends the round."""
         while not self._over:
             self._clock.step()
+        if self._foretold:
+            self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
 
     def delivered(self) -> NDArray[np.float64]:
         """(J,) exposures so far that count for each row of the promises."""
@@ -269,7 +280,8 @@ class OpenRound:
         if self.capacity is not None:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
         visits = self.visits(rows)
-        response, organic = self.respond(visits, slates.items), self._organic(visits)
+        response = self.respond(visits, slates.items)
+        organic = NOTHING if self._foretold else self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.promised.weights, self.exposure)
         if not self.hits_only and np.count_nonzero(response.consumed):
@@ -369,6 +381,8 @@ class OpenRound:
 
     def foreseen_histories(self) -> Histories:
         """The histories as they will be at the round's end as far as slates do not move them."""
+        if self._foreseen is not None:
+            return self._foreseen
         histories = self.histories.copy()
         self._append(histories, self._organic(self.visits(np.flatnonzero(~self._shown))))
         return histories

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rimsim.market.histories import Histories
     from rimsim.market.scoring import Scorer, ScoreRows
 
-__all__ = ["ScoreAhead"]
+__all__ = ["ScoreAhead", "side_by_side"]
 
 _LOOK_AHEAD = 3 * BLOCK
 """How many coming arrivals are looked through to fill a block."""
@@ -54,14 +54,7 @@ class ScoreAhead:
         if len(arrivals) == 1:  # as below, without the search for what lies side by side
             alone: ScoreRows = self._block[arrivals[0]].cut(int(self._row[arrivals[0]]), 1)
             return alone
-        blocks, rows = self._block[arrivals], self._row[arrivals]
-        ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
-        return joined(
-            [
-                blocks[first].cut(int(rows[first]), stop - first)
-                for first, stop in itertools.pairwise([0, *ends.tolist(), len(arrivals)])
-            ]
-        )
+        return side_by_side(self._block[arrivals], self._row[arrivals])
 
     def drop(self, arrivals: NDArray[np.int64]) -> None:
         """Forget arrivals, of different users each, that were served: nobody asks for them again."""
@@ -96,6 +89,17 @@ class ScoreAhead:
         to_do &= counts == visible_at(slots, schedule.tick[following])
         later = ahead != following
         return np.concatenate([ahead[to_do & ~later], ahead[to_do & later]])
+
+
+def side_by_side(blocks: NDArray[np.object_], rows: NDArray[np.int64]) -> ScoreRows:
+    """Rows (n,) of blocks (n,) of scores, one below the other; without a copy where they follow one another."""
+    ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
+    return joined(
+        [
+            blocks[first].cut(int(rows[first]), stop - first)
+            for first, stop in itertools.pairwise([0, *ends.tolist(), len(rows)])
+        ]
+    )
 
 
 def _next_of_same(values: NDArray[np.int64]) -> NDArray[np.int64]:

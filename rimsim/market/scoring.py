@@ -11,6 +11,7 @@ from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
 from rimsim.intensity.contract import RecurrentModel, caller_owns_scores, layer_of
+from rimsim.intensity.walking import Walk, walked
 from rimsim.market.clock import seconds
 from rimsim.market.serving import at_items
 
@@ -142,20 +143,52 @@ class Scorer:
         self._hidden = self._recurrent.encode(states)
         self._known = counts
 
+    def hidden_bytes(self) -> int:
+        """Bytes of one hidden state; 0 where the model keeps none."""
+        return sum(part[:1].nbytes for part in self._hidden)
+
+    def hidden_at(self, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> Hidden:
+        """The hidden states of n arrivals whose events are all entered; nothing where the model keeps none.
+
+        Args:
+            slots: (n,) slots; some may occur more than once.
+            counts: (n,) events of each slot that are in the state; at least those that its hidden state knows of,
+                which afterwards knows of the most that are asked for.
+        """
+        if self._recurrent is None:
+            return ()
+        who, of = np.unique(slots, return_inverse=True)
+        known = self._known[who]
+        most = known.copy()
+        np.maximum.at(most, of, counts)
+        visible, items = self._histories.between(who, known, most)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(most - known)])
+        walk = Walk(offsets, items, seconds(visible), of, counts - known[of])
+        after, found = walked(self._recurrent, _rows_of(self._hidden, who), walk)
+        rows = torch.from_numpy(who).to(self._device)
+        for part, new in zip(self._hidden, after, strict=True):
+            part.index_copy_(0, rows, new)
+        self._known[who] = most
+        return found
+
     def score(
         self,
         ids: NDArray[np.int64],
         slots: NDArray[np.int64],
         ticks: NDArray[np.int64],
         counts: NDArray[np.int64],
+        hidden: Hidden | None = None,
     ) -> ScoreRows:
         """Score at most ``BLOCK`` states.
 
         Args:
             ids: (n,) arrivals that the states are of, for errors.
-            slots: (n,) slots; one that occurs more than once has the same count each time.
+            slots: (n,) slots; one that occurs more than once has the same count each time, unless hidden states are
+                given.
             ticks: (n,) instants.
             counts: (n,) events of each slot that are in the state; at least those that its hidden state knows of.
+            hidden: Hidden states of the n, as from :meth:`hidden_at`; None: those of the slots, which take what they
+                lack.
 
         Raises:
             ModelError: If a score is negative or no number.
@@ -164,8 +197,11 @@ class Scorer:
             states = self._histories.states(slots, counts, ticks)
             raw = self._model.score(states.take(padded(np.arange(len(slots)))))
         else:
-            self._catch_up(self._recurrent, slots, counts)
-            hidden = _rows_of(self._hidden, padded(slots))
+            if hidden is None:
+                self._catch_up(self._recurrent, slots, counts)
+                hidden = _rows_of(self._hidden, padded(slots))
+            else:
+                hidden = _rows_of(hidden, padded(np.arange(len(slots))))
             raw = self._recurrent.score_hidden(hidden, padded(seconds(ticks)))
         consumed = self._histories.consumed(slots, counts)
         rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)

@@ -104,6 +104,9 @@ class Consumer(Protocol):
 
     * ``hits_only = True``: consumption of a slate is a hit in what the visitor does anyway. It does not enter the
       history; what is organic does. Relevant items are then counted, and NDCG is defined,
+    * ``foretold = True``, which goes with ``hits_only``: what is organic hangs on nothing that happens in the market,
+      so no slate moves a state. It is asked for once, for all visits of a round that opens, and enters the histories
+      when the round is over; states are then encoded and scored ahead, many at once,
     * ``settled(visits)``: (n,) tick at which it is decided what comes of each slate, where that is not the visit's,
     * ``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None,
     * ``needs_sessions = True``: only a replay of the log's sessions can be answered,

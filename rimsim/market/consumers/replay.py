@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from rimsim.compiled import compiled
 from rimsim.durations import duration_seconds
 from rimsim.market.clock import ticks
 from rimsim.market.consumers.contract import Organic, Response
@@ -23,29 +23,62 @@ if TYPE_CHECKING:
 __all__ = ["ReplayedLog"]
 
 
+class _Items(NamedTuple):
+    """What is consumed after the start of each session of a log: ``item[offsets[s]:offsets[s + 1]]`` of session s."""
+
+    offsets: NDArray[np.int64]
+    """(sessions + 1,)"""
+    item: NDArray[np.int64]
+    """(total,)"""
+
+    def of(self, sessions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places among some sessions (total,) and the items (total,) of these."""
+        begin, length = self.offsets[sessions], self.offsets[sessions + 1] - self.offsets[sessions]
+        place = np.repeat(np.arange(len(sessions)), length)
+        before = np.cumsum(length) - length
+        return place, self.item[np.arange(len(place)) + (begin - before)[place]]
+
+
 @lru_cache(maxsize=4)
-def _session_items(world: World) -> list[NDArray[np.int64]]:
+def _session_items(world: World) -> _Items:
     """The items of each session of the log."""
     of_event = world.sessions.of_event
     order = np.argsort(of_event, kind="stable")
     offsets = np.searchsorted(of_event[order], np.arange(len(world.sessions) + 1))
-    return [world.log.item[order[a:b]] for a, b in itertools.pairwise(offsets)]
+    return _Items(offsets.astype(np.int64), world.log.item[order])
 
 
 @lru_cache(maxsize=4)
-def _futures(world: World, horizon: float | None) -> list[NDArray[np.int64]]:
+def _futures(world: World, horizon: float | None) -> _Items:
     """What the user of each session consumed in it, or within a horizon (seconds) of its start."""
     if horizon is None:
         return _session_items(world)
     log, sessions = world.log, world.sessions
     by_user = np.lexsort((np.arange(len(log)), log.user))
     user, time, item = log.user[by_user], log.time[by_user], log.item[by_user]
-    begin = np.searchsorted(user, sessions.user, "left")
-    end = np.searchsorted(user, sessions.user, "right")
-    return [
-        item[a:b][(time[a:b] >= start) & (time[a:b] < start + horizon)]
-        for a, b, start in zip(begin, end, sessions.start, strict=True)
-    ]
+    edges = np.searchsorted(user, np.arange(log.n_users + 1))
+    found = []
+    for owner, start in zip(sessions.user.tolist(), sessions.start.tolist(), strict=True):
+        begin, end = edges[owner], edges[owner + 1]
+        first, stop = begin + np.searchsorted(time[begin:end], (start, start + horizon))
+        found.append(item[first:stop])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(items) for items in found])])
+    return _Items(offsets.astype(np.int64), np.concatenate([item[:0], *found]))
+
+
+@compiled
+def _hits(
+    slates: NDArray[np.int64],
+    sessions: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    item: NDArray[np.int64],
+    hits: NDArray[np.bool_],
+) -> None:
+    """Mark what of slates (n, k) is among the items of their sessions (n,), in place."""
+    for row in range(len(slates)):
+        for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
+            for position in range(slates.shape[1]):
+                hits[row, position] |= slates[row, position] == item[place]
 
 
 class ReplayedLog:
@@ -59,6 +92,7 @@ class ReplayedLog:
     """
 
     hits_only = True
+    foretold = True
     needs_truth = False
     needs_sessions = True
 
@@ -69,19 +103,15 @@ class ReplayedLog:
     def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
         """Hits; the probability is 1 for a hit and 0 else."""
         hits = np.zeros(slates.shape, bool)
-        for n, future in enumerate(self._future(visits)):
-            hits[n] = np.isin(slates[n], future)
-        hits &= slates >= 0
-        return Response(hits, hits.astype(np.float64), hits.astype(np.float64))
+        _hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
+        certain = hits.astype(np.float64)
+        return Response(hits, certain, certain)
 
     def organic(self, visits: Visits) -> Organic:
         """The session's own events, consumed when it ends."""
-        sessions, of_session = visits.schedule.session[visits.row], _session_items(visits.world)
-        items = [of_session[session] for session in sessions.tolist()]
-        lengths = [len(session_items) for session_items in items]
-        item = np.concatenate(items) if items else np.zeros(0, np.int64)
-        stop = ticks(visits.world.sessions.stop[sessions])
-        return Organic(np.repeat(visits.row, lengths), np.repeat(stop, lengths), item)
+        sessions = visits.schedule.session[visits.row]
+        place, item = _session_items(visits.world).of(sessions)
+        return Organic(visits.row[place], ticks(visits.world.sessions.stop[sessions])[place], item)
 
     def settled(self, visits: Visits) -> NDArray[np.int64]:
         """(n,) the end of each visit's session or, with a horizon, of that."""
@@ -93,14 +123,18 @@ class ReplayedLog:
     def true_intensity(self, visits: Visits) -> torch.Tensor:
         """(n, M) the logged future as counts."""
         future = torch.zeros(len(visits), visits.world.log.n_items)
-        for n, items in enumerate(self._future(visits)):
-            future[n, items] = 1.0
+        place, item = self._future(visits)
+        future[torch.from_numpy(place), torch.from_numpy(item)] = 1.0
         return future
 
     def relevant(self, visits: Visits) -> NDArray[np.float64]:
         """(n,) items in each visit's logged future."""
-        return np.array([len(set(items.tolist())) for items in self._future(visits)], np.float64)
+        n_items = visits.world.log.n_items
+        place, item = self._future(visits)
+        return np.bincount(np.unique(place * n_items + item) // n_items, minlength=len(visits)).astype(
+            np.float64
+        )
 
-    def _future(self, visits: Visits) -> list[NDArray[np.int64]]:
-        futures = _futures(visits.world, self._horizon)
-        return [futures[session] for session in visits.schedule.session[visits.row].tolist()]
+    def _future(self, visits: Visits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(visit, item) pairs of the logged future."""
+        return _futures(visits.world, self._horizon).of(visits.schedule.session[visits.row])
