@@ -28,6 +28,8 @@ class Agent(Protocol):
     * ``learn(feedback)`` (:class:`LearningAgent`), called at its barriers with all feedback since the last,
     * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
     * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), with which its slates can be valued on another's log,
+    * ``note_delivery(exposure, arrivals)``, if it paces its delivery: exposures (M,), in its unit, that came without it
+      (negative: that did not come), and the arrivals that they answered, or None,
     * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
     * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
     * ``keeps_promises = True``, if it looks at groups, campaigns and caps (``view.promises``); before a run, those that

@@ -129,9 +129,18 @@ class EntropicDual:
             propensity,
             chances.columns,
         )
-        self._served += len(items)
-        self._gone = self._progress.now(self._served, arrivals)
+        self._pass(arrivals)
         return Slates(items, price=price, propensity=propensity, chances=chances)
+
+    def note_delivery(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
+        """Count what others delivered of the same floors, and the arrivals that they answered."""
+        self._exposure += exposure
+        if arrivals is not None:
+            self._pass(arrivals)
+
+    def _pass(self, arrivals: Arrivals) -> None:
+        self._served += len(arrivals)
+        self._gone = self._progress.now(self._served, arrivals)
 
     def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
         """Chances that this policy, at prices as they stand, shows given slates (n, k) to arrivals; nothing moves."""

@@ -183,9 +183,18 @@ class Delivery:
             items,
             price,
         )
+        self._pass(arrivals)
+        return Slates(items, price=price)
+
+    def note(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
+        """Count exposures (M,), in the unit of the guarantee, that came without this, and time that they took."""
+        self.exposure += exposure
+        if arrivals is not None:
+            self._pass(arrivals)
+
+    def _pass(self, arrivals: Arrivals) -> None:
         self.served += len(arrivals)
         self.gone = self._progress.now(self.served, arrivals)
-        return Slates(items, price=price)
 
 
 @compiled

@@ -71,6 +71,10 @@ class RimFeedback:
         """(J,) present prices v of groups, campaigns and caps."""
         return self._delivery.rows.row_price
 
+    def note_delivery(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
+        """Count what others delivered of the same floors, and the arrivals that they answered."""
+        self._delivery.note(exposure, arrivals)
+
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order, moving prices after each."""
         return self._delivery.serve(arrivals)

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     SPLIT = 9
     LATER_SESSIONS = 10
     CONTROL = 11
+    EXPERIMENT = 19
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

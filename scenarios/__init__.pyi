@@ -5,6 +5,9 @@ from .backtesting.run import backtest as backtest
 from .backtesting.run import load_backtest as load_backtest
 from .evaluating.run import Evaluation as Evaluation
 from .evaluating.run import ope as ope
+from .experimenting.run import Experiment as Experiment
+from .experimenting.run import experiment as experiment
+from .experimenting.run import load_experiment as load_experiment
 from .store.run_folder import Run as Run
 from .store.run_folder import load_run as load_run
 from .study.compare import compare as compare

@@ -80,9 +80,11 @@ def print_complete(folder: str) -> None:
 
 def _of_kind(run: Run) -> tuple[Any, Any, Callable[[], object]]:
     """The module that prints runs of a kind, what it takes, and what draws the pictures."""
-    from rimsim.scenarios import load_backtest, load_validation
+    from rimsim.scenarios import load_backtest, load_experiment, load_validation
     from rimsim.scenarios.backtesting import results
     from rimsim.scenarios.backtesting.pictures import draw_backtest
+    from rimsim.scenarios.experimenting import results as experimenting
+    from rimsim.scenarios.experimenting.pictures import draw_experiment
     from rimsim.scenarios.pictures.front import draw_sweep
     from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.report import comparison, sweep
@@ -98,6 +100,10 @@ def _of_kind(run: Run) -> tuple[Any, Any, Callable[[], object]]:
     if run.kind == "validation":
         done = load_validation(run.folder)
         return validation, done, lambda: draw_validation(done, run.folder / "pictures")
+    if run.kind == "experiment":
+        tested = load_experiment(run.folder)
+        where = run.folder / "pictures"
+        return experimenting, tested, lambda: draw_experiment(tested.table, tested.agents, where)
     if run.kind == "sweep":
         return sweep, run, lambda: (run.folder / "sweep.parquet").is_file() and draw_sweep(run)
     return comparison, run, lambda: draw_pictures(run)

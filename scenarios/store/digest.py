@@ -42,8 +42,9 @@ def digest(run: Run) -> str:
         digests = {point.folder.name: digest(point_run) for point, point_run in runs_of(run)}
         for name in sorted(digests):
             whole.update(f"{name} {digests[name]}\n".encode())
-    elif run.kind == "backtest":
-        for table in (run.backtest, run.calibration):
+    elif run.kind in {"backtest", "experiment"}:
+        kept = (run.backtest, run.calibration) if run.kind == "backtest" else (run.experiment, run.arrivals)
+        for table in kept:
             whole.update(_hashes(table))
     elif run.kind == "validation":
         for table in (run.validate, run.agreement, run.intervals, run.pairs):

@@ -58,13 +58,14 @@ CATALOGUE = "catalogue.parquet"
 _LOCK = ".lock"
 _FIRST = {_LOCK, STATES, CATALOGUE, "points"}
 """What a run that was killed before its config was written may have left."""
-_MADE = "allowed: a folder that rimsim compare, sweep, backtest or validate made"
-Kind: TypeAlias = Literal["comparison", "sweep", "backtest", "validation"]
+_MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
+Kind: TypeAlias = Literal["comparison", "sweep", "backtest", "validation", "experiment"]
 _WORDS: dict[Kind, tuple[str, str]] = {
     "comparison": ("comparison", "compare"),
     "sweep": ("sweep", "sweep"),
     "backtest": ("back-test", "backtest"),
     "validation": ("validation", "validate"),
+    "experiment": ("experiment", "experiment"),
 }
 """Kind of a run → what it is called, and the command that makes it."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
@@ -179,6 +180,8 @@ class Run:
             return "sweep"
         if "validate" in self.config:
             return "validation"
+        if "experiment" in self.config:
+            return "experiment"
         return "backtest" if "backtest" in self.config else "comparison"
 
     @property
@@ -295,6 +298,11 @@ class Run:
     def fits(self) -> pd.DataFrame:
         """Columns seed, part, fold (−1: the serving model), seconds (CPU), cached: the fits of a back-test."""
         return self._table("fits")
+
+    @cached_property
+    def experiment(self) -> pd.DataFrame:
+        """Columns design, training, prices, seed, metric, naive, low, high, total_effect, of an experiment."""
+        return self._table("experiment")
 
     @cached_property
     def ope(self) -> pd.DataFrame:

@@ -1,0 +1,166 @@
+"""Designs: which units are assigned to arms, by hash, and what is estimated from what came of them.
+
+With y what came of an exposure, N arrivals, and arms A (control) and B (treatment), an estimate is the difference per
+arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent:
+
+    user         visitors to arms; mean of B's arrivals − mean of A's
+    switchback   intervals of the clock to arms; the same, units being intervals
+    budget-split visitors to arms, each of which keeps half of every floor; as user (Liu, Mao and Kang, 2012.08724)
+    item         items to arms, a slate being merged of both agents' (Ha-Thuc et al., SIGIR 2020); what came of an item
+                 of B − of A, times the number of items, by arrival
+    two-sided    visitors and items; B's slates hold items of B where B has them, and cells (B, B) are set beside all
+                 others (TSRN of Johari, Li, Liskovich and Weintraub, Management Science 2022)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rimsim import rng
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DESIGNS", "Assignment", "Contrast", "Outcome", "contrast"]
+
+DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
+"""Names of the designs."""
+_NORMAL = 1.959963984540054
+_USERS, _ITEMS, _BLOCKS = range(3)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Who is in arm B, by hash: the same whatever the batch, and for the same seed in every design."""
+
+    design: str
+    """One of :data:`DESIGNS`."""
+    seed: int
+    """Salt of the hash."""
+    interval: float
+    """Seconds of a block of a switchback."""
+
+    @property
+    def by_item(self) -> bool:
+        """Items have arms."""
+        return self.design in {"item", "two-sided"}
+
+    @property
+    def by_arrival(self) -> bool:
+        """Arrivals have arms."""
+        return self.design != "item"
+
+    def block(self, time: NDArray[np.float64]) -> NDArray[np.int64]:
+        """(n,) number of the interval in which each instant lies."""
+        return np.floor(np.asarray(time) / self.interval).astype(np.int64)
+
+    def arrivals(self, user: NDArray[np.int64], time: NDArray[np.float64], number: int) -> NDArray[np.bool_]:
+        """(n,) whether arrivals of a round, by visitor and time, are in arm B."""
+        if self.design == "switchback":
+            draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _BLOCKS, self.block(time))
+        elif self.by_arrival:
+            draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _USERS, number, user)
+        else:
+            draw = np.ones(len(user))
+        return np.asarray(draw < 0.5)
+
+    def items(self, n_items: int) -> NDArray[np.bool_]:
+        """(M,) whether each item is in arm B."""
+        if not self.by_item:
+            return np.zeros(n_items, bool)
+        return np.asarray(rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _ITEMS, np.arange(n_items)) < 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of n slates of k positions, for one metric."""
+
+    value: NDArray[np.float64]
+    """(n, k) what each position counts."""
+    item: NDArray[np.int64]
+    """(n, k) items; −1 for an empty position."""
+    unit: NDArray[np.int64]
+    """(n,) the visitor, or the block of a switchback."""
+    treated: NDArray[np.bool_]
+    """(n,) arrivals of arm B."""
+    treated_item: NDArray[np.bool_]
+    """(M,) items of arm B."""
+
+
+class Contrast(NamedTuple):
+    """An estimate of what B brings beside A, per arrival."""
+
+    naive: float
+    low: float
+    high: float
+
+
+def contrast(design: str, outcome: Outcome) -> Contrast:
+    """What a reader of the experiment would report."""
+    if design == "item":
+        value, error = _of_items(outcome)
+    elif design == "two-sided":
+        value, error = _of_cells(outcome)
+    else:
+        value, error = _of_arrivals(outcome)
+    return Contrast(value, value - _NORMAL * error, value + _NORMAL * error)
+
+
+def _of_arrivals(outcome: Outcome) -> tuple[float, float]:
+    """Difference of means over arrivals, and its error with units as clusters."""
+    each, means, variance = outcome.value.sum(1), [], 0.0
+    for arm in (True, False):
+        rows = outcome.treated == arm
+        n = int(rows.sum())
+        if n == 0:
+            return float("nan"), float("nan")
+        mean = float(each[rows].mean())
+        _, unit = np.unique(outcome.unit[rows], return_inverse=True)
+        sums = np.bincount(unit, each[rows] - mean)
+        c = len(sums)
+        variance += float((sums**2).sum()) * c / max(c - 1, 1) / n**2
+        means.append(mean)
+    return means[0] - means[1], float(np.sqrt(variance))
+
+
+def _of_items(outcome: Outcome) -> tuple[float, float]:
+    """Difference of means over items, scaled to an arrival."""
+    m = len(outcome.treated_item)
+    total = _item_totals(outcome) * (m / len(outcome.value))
+    parts = [total[outcome.treated_item == arm] for arm in (True, False)]
+    variance = sum(float(part.var(ddof=1)) / len(part) for part in parts)
+    return float(parts[0].mean() - parts[1].mean()), float(np.sqrt(variance))
+
+
+def _item_totals(outcome: Outcome) -> NDArray[np.float64]:
+    filled = outcome.item >= 0
+    total = np.bincount(outcome.item[filled], outcome.value[filled], len(outcome.treated_item))
+    return total.astype(np.float64)
+
+
+def _of_cells(outcome: Outcome) -> tuple[float, float]:
+    """Rate of cells (B, B) less that of all others, with errors by visitor and by item added up."""
+    n, m = len(outcome.value), len(outcome.treated_item)
+    filled = outcome.item >= 0
+    item = np.where(filled, outcome.item, 0)
+    both = outcome.treated[:, None] & outcome.treated_item[item]
+    share = float(outcome.treated.mean() * outcome.treated_item.mean())
+    if not 0 < share < 1:
+        return float("nan"), float("nan")
+    weight = np.where(both, 1.0 / share, -1.0 / (1.0 - share))
+    part = np.where(filled, outcome.value * weight, 0.0)
+    each = part.sum(1)
+    for arm in (True, False):  # visitors of an arm, and items of one, differ from each other; arms are given
+        rows = outcome.treated == arm
+        each[rows] -= each[rows].mean()
+    by_item = np.bincount(item[filled], part[filled], m)
+    for arm in (True, False):
+        by_item[outcome.treated_item == arm] -= by_item[outcome.treated_item == arm].mean()
+    _, unit = np.unique(outcome.unit, return_inverse=True)
+    spread = float((np.bincount(unit, each) ** 2).sum() + (by_item**2).sum())
+    # What a visitor does with an item is in both sums, and is taken off once.
+    spread -= float(((part[filled] - part[filled].mean()) ** 2).sum())
+    return float(part.sum()) / n, float(np.sqrt(max(spread, 0.0))) / n

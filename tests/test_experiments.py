@@ -1,0 +1,232 @@
+"""Experiments on one market: assignment, estimates against enumeration, and markets small enough to play often."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_markets import small_scenario
+
+from rimsim import scenarios
+from rimsim.agents import make_agent
+from rimsim.config import ArrivalsConfig, ExposureConfig
+from rimsim.errors import ConfigError
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment, Outcome, contrast
+from rimsim.scenarios.experimenting.figures import estimates, total_effects
+from rimsim.scenarios.experimenting.play import play_experiment, play_world
+from rimsim.scenarios.experimenting.split import Split, merged
+
+HOUR = 3600.0
+
+
+def _scenario(**changes):
+    """Two rounds of 80 arrivals."""
+    fields = {"rounds": 2, "slate": 3, "arrivals": ArrivalsConfig(per_round=80, max_visits=3)}
+    return small_scenario(**(fields | changes))
+
+
+def _nothing(count):
+    """Nobody wants to know how far it is."""
+
+
+def _played(agents, design, *, diverted=False, shared=False, seed=0, **changes):
+    assignment = Assignment(design, seed, 6 * HOUR)
+    rounds = play_experiment(
+        _scenario(**changes), seed, agents, assignment, diverted=diverted, shared=shared, report=_nothing
+    )
+    return rounds, assignment
+
+
+# -- who is in which arm ------------------------------------------------------------------------------------------
+
+
+def test_assignment_is_a_fair_coin_that_never_changes():
+    """Half the visitors, items and blocks are in arm B, within four standard errors, however they are asked."""
+    users = np.arange(10_000)
+    for design in DESIGNS:
+        one = Assignment(design, 3, HOUR)
+        treated = one.arrivals(users, users * HOUR, 1)
+        if design == "item":
+            assert not treated.any()
+        else:
+            assert abs(treated.mean() - 0.5) < 4 * 0.5 / np.sqrt(len(users))
+        assert np.array_equal(one.arrivals(users[5:9], users[5:9] * HOUR, 1), treated[5:9])
+        items = one.items(10_000)
+        assert abs(items.mean() - 0.5) < 0.02 if one.by_item else not items.any()
+
+
+def test_a_switchback_block_has_one_arm():
+    """All arrivals within an interval of the clock are in the same arm, whoever they are."""
+    one = Assignment("switchback", 0, HOUR)
+    time = np.arange(1000) * 60.0
+    treated = one.arrivals(np.arange(1000), time, 0)
+    for block in np.unique(one.block(time)):
+        assert len(set(treated[one.block(time) == block])) == 1
+
+
+def test_merged_slates_keep_the_ranks_of_their_arms():
+    """An item of B stands where B put it among items of A where A put them; what is missing is filled up."""
+    treated = np.array([False, False, False, True, True, True])
+    a, b = np.array([[0, 3, 1], [3, 4, 5]]), np.array([[3, 0, 4], [0, 1, 2]])
+    found = merged(a, b, treated)
+    assert found[0].tolist() in ([0, 3, 1], [3, 0, 1])
+    assert sorted(found[1].tolist()) == [3, 4, 5]
+    same = merged(a, a, treated)
+    assert np.array_equal(same, a)
+
+
+# -- estimates ----------------------------------------------------------------------------------------------------
+
+
+def _outcome(seed, effect, design):
+    """Made-up outcomes, in which B adds so much to each position of its own unit."""
+    draw = np.random.default_rng(seed)
+    n, k, m = 2_000, 3, 60
+    treated, treated_item = draw.random(n) < 0.5, draw.random(m) < 0.5
+    item = np.argsort(draw.random((n, m)), axis=1)[:, :k]
+    unit = np.arange(n) // 2
+    treated = treated[unit]
+    shift = {
+        "item": treated_item[item],
+        "two-sided": treated[:, None] & treated_item[item],
+    }.get(design, treated[:, None])
+    chance = 0.2 + effect * shift + 0.05 * draw.random(m)[item]
+    return Outcome((draw.random((n, k)) < chance).astype(float), item, unit, treated, treated_item)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_estimates_have_their_effect_and_their_coverage(design):
+    """Without interference, over 200 data sets the mean estimate is the effect and 90 to 99 % of intervals hold it."""
+    for effect in (0.0, 0.1):
+        found = [contrast(design, _outcome(seed, effect, design)) for seed in range(200)]
+        values = np.array([one.naive for one in found])
+        assert values.mean() == pytest.approx(3 * effect, abs=4 * values.std() / np.sqrt(200) + 1e-9)
+        covered = np.mean([one.low <= 3 * effect <= one.high for one in found])
+        assert 0.90 <= covered <= 0.995
+
+
+# -- on a market --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("diverted", [False, True])
+def test_an_agent_against_itself_is_the_market_as_it_is(design, diverted):
+    """With both arms one agent that looks at no budget, and one log, slates are those of its own world."""
+    if diverted and design == "item":
+        return
+    rounds, _ = _played(("relevance", "relevance"), design, diverted=diverted)
+    alone = play_world(_scenario(), 0, "relevance", _nothing)
+    same = [np.array_equal(one.item, other.item) for one, other in zip(rounds, alone, strict=True)]
+    assert same[0]
+    assert same[1] or diverted  # a model of half the log ranks otherwise
+
+
+def test_worlds_of_the_same_agent_have_no_total_effect():
+    """Two whole worlds of one agent at one seed are one world."""
+    alone = play_world(_scenario(), 0, "relevance", _nothing)
+    again = play_world(_scenario(), 0, "relevance", _nothing)
+    assert total_effects([alone, again], np.ones(500, bool))["utility"] == 0.0
+
+
+def test_arms_act_on_their_own_arrivals():
+    """First visits of an arm are answered as in its agent's world, and not as in the other's."""
+    rounds, assignment = _played(("relevance", "random"), "user")
+    world = play_world(_scenario(), 0, "random", _nothing)
+    one, other = rounds[0], world[0]
+    treated = assignment.arrivals(one.user, one.time, 0)
+    first = (one.arrival & 0xFFFF) == 0
+    assert np.array_equal(one.item[treated & first], other.item[treated & first])
+    assert (one.item[~treated & first] != other.item[~treated & first]).any()
+
+
+@pytest.mark.parametrize("name", ["rim-feedback", "entropic-dual"])
+def test_with_one_budget_agents_hear_of_each_other(name):
+    """An agent that is told of all that another delivered prices as if it had delivered it itself."""
+    from rimsim.market import Market
+    from rimsim.market.serving import count_items
+
+    market, agent = Market(_scenario(rounds=1)), make_agent(name)
+    view = market.round_view()
+    arrivals = market.next_arrivals(20)
+    agent.begin_round(view)
+    slates = agent.act(arrivals)
+    after = agent.item_price.copy()
+    other = make_agent(name)
+    other.begin_round(view)
+    exposure = np.zeros(market.n_items)
+    count_items(slates.items, np.ascontiguousarray(view.position_weights), exposure)
+    other.note_delivery(exposure, arrivals)
+    np.testing.assert_array_equal(other.item_price, after)
+
+
+def test_one_budget_is_delivered_by_both_and_half_a_budget_by_each():
+    """With shared prices both arms together deliver about the floors, and with split prices each about half."""
+    config = {
+        "exposure": ExposureConfig(beta=0.5),
+        "rounds": 1,
+        "arrivals": ArrivalsConfig(per_round=200, max_visits=3),
+    }
+    for shared in (True, False):
+        rounds, _ = _played(("rim-feedback", "rim-feedback"), "user", shared=shared, **config)
+        exposure = np.bincount(rounds[0].item[rounds[0].item >= 0])
+        assert (exposure >= 1).mean() > 0.9
+
+
+def test_agents_that_cannot_be_told_are_refused():
+    """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
+    with pytest.raises(ConfigError, match="'rim-resolve' paces its delivery and cannot be told"):
+        Split(
+            [make_agent("relevance"), make_agent("rim-resolve")],
+            Assignment("user", 0, 1.0),
+            shared=True,
+            n_items=5,
+        )
+
+
+def test_estimates_of_the_late_rounds():
+    """An A/A experiment on a market estimates about nothing in both metrics."""
+    rounds, assignment = _played(("random", "random"), "user")
+    found = estimates(rounds, assignment, np.ones(500, bool))
+    assert found["utility"][1] <= 0 <= found["utility"][2]
+    assert found["tail_exposure"][0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path, capsys):
+    """Designs are combined, nonsense left out; the folder can be reported again."""
+    import yaml
+
+    from rimsim.config import to_plain
+
+    place = tmp_path / "small.yaml"
+    place.write_text(yaml.safe_dump(to_plain(_scenario())))
+    out = tmp_path / "run"
+    words = [
+        "experiment",
+        "relevance",
+        "epsilon-greedy",
+        "--scenario",
+        str(place),
+        "--out",
+        str(out),
+        "--workers",
+        "1",
+    ]
+    words += ["--design", "user,item,switchback", "--training", "shared,diverted", "--interval", "6h"]
+    assert main(words) == 0
+    assert "total effect" in capsys.readouterr().out
+    done = scenarios.load_experiment(out)
+    columns = ["design", "training", "prices", "seed", "metric", "naive", "low", "high", "total_effect"]
+    assert list(done.table.columns) == columns
+    assert set(zip(done.table["design"], done.table["training"], strict=True)) == {
+        ("user", "shared"),
+        ("user", "diverted"),
+        ("item", "shared"),
+        ("switchback", "shared"),
+        ("switchback", "diverted"),
+    }
+    assert {"user", "date", "treatment", "target"} <= set(done.arrivals.columns)
+    assert (out / "pictures" / "experiment.png").is_file()
+    assert main(["report", str(out)]) == 0
+    assert main(["report", str(out), "--markdown"]) == 0
+    assert main(["experiment", "relevance", "random", "--design", "users"]) == 2
+    assert "--design: 'users'" in capsys.readouterr().err
