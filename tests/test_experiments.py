@@ -228,5 +228,7 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     assert (out / "pictures" / "experiment.png").is_file()
     assert main(["report", str(out)]) == 0
     assert main(["report", str(out), "--markdown"]) == 0
+    assert main(["report", str(out), "--html"]) == 0
+    assert main(["report", str(out), "--digest"]) == 0
     assert main(["experiment", "relevance", "random", "--design", "users"]) == 2
     assert "--design: 'users'" in capsys.readouterr().err

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from rimsim.scenarios import load_backtest, load_validation
+from rimsim.scenarios import load_backtest, load_experiment, load_validation
 from rimsim.scenarios.page.backtest import backtest_page
 from rimsim.scenarios.page.comparison import comparison_page
+from rimsim.scenarios.page.experiment import experiment_page
 from rimsim.scenarios.page.svg import legend_key, svg, templates
 from rimsim.scenarios.page.sweep import sweep_page
 from rimsim.scenarios.page.validation import validation_page
@@ -48,6 +49,8 @@ def page_of(run: Run) -> Page:
     """
     if run.kind == "backtest":
         return backtest_page(load_backtest(run.folder), run)
+    if run.kind == "experiment":
+        return experiment_page(load_experiment(run.folder), run)
     if run.kind == "validation":
         return validation_page(load_validation(run.folder), run)
     return sweep_page(run) if run.kind == "sweep" else comparison_page(run)

@@ -1,0 +1,42 @@
+"""The page of an experiment: what it would have found on one market, beside two whole worlds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rimsim.scenarios.experimenting.figures import summary
+from rimsim.scenarios.experimenting.results import sentences, tables
+from rimsim.scenarios.page.content import Page, Section
+from rimsim.scenarios.page.settings import as_yaml, command_of, versions_line
+
+if TYPE_CHECKING:
+    from rimsim.scenarios.experimenting.run import Experiment
+    from rimsim.scenarios.store.run_folder import Run
+
+__all__ = ["experiment_page"]
+
+
+def experiment_page(done: Experiment, run: Run) -> Page:
+    """The page of an experiment.
+
+    Args:
+        done: The experiment.
+        run: Its run folder.
+    """
+    found, (first, second) = summary(done.table), done.agents
+    config = run.scenario
+    return Page(
+        question=f"What does `{second}` bring beside `{first}`, and would an experiment on one market have found it?",
+        setting=(
+            config.name,
+            f"{config.rounds} rounds",
+            f"{len(run.seeds)} seeds",
+            f"slates of {config.slate}",
+        ),
+        answer=tuple(sentences(found)),
+        cautions=(),
+        sections=(Section("Naive estimates and total effects", tables=tuple(tables(found, done.agents))),),
+        command=command_of(run),
+        settings=as_yaml(run.config["scenario"]),
+        versions=versions_line(run),
+    )
