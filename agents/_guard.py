@@ -30,6 +30,8 @@ class Guard(NamedTuple):
     """(M,) share of arrivals to whom an item may be shown."""
     spare: float
     """Share of the positions yet to come that is not counted on; nor are those of the last few arrivals."""
+    sure: float
+    """Of the later arrivals to whom an item may be shown, the mean is counted on less so many standard deviations."""
 
 
 @compiled
@@ -39,20 +41,22 @@ def _later(left: float, guard: Guard) -> float:
 
 
 @compiled
-def _needed(missing: float, left: float, mean: float) -> float:
-    """Positions that an item needs, at positions of mean weight: one at least, and one an arrival at most."""
-    return min(max(missing / mean, 1.0), left) if missing > NOTHING else 0.0
+def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
+    """How many later arrivals must be counted on for an item to wait: with that many or fewer it is shown now.
 
+    It needs as many positions as the mean of the arrivals n to whom it may be shown less some standard deviations:
+    need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
 
-@compiled
-def _cannot_wait(missing: float, left: float, later: float, chance: float, mean: float) -> bool:
-    """Whether an item needs about as many positions as there are later arrivals to whom it may be shown.
-
-    Of so many arrivals, each of whom it may be shown by chance, it is counted on a standard deviation less than the
-    mean.
+    Args:
+        missing: What the item lacks.
+        chance: Share of arrivals to whom it may be shown.
+        mean: What a position counts on the average.
+        sure: How many standard deviations.
     """
-    sure = later * chance - np.sqrt(later * chance * (1.0 - chance))
-    return missing > NOTHING and _needed(missing, left, mean) > sure
+    need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
+    need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
+    root = (spread + np.sqrt(spread * spread + 4.0 * chance * need)) / (2.0 * chance)
+    return float(root * root)
 
 
 @compiled
@@ -78,26 +82,17 @@ def _urgent(
         The number of items, the positions, which nobody can give, and a number of later arrivals: while there are more,
         no item is urgent.
     """
-    later = _later(left, guard)
-    doubt = 0.5 * np.sqrt(later)  # no item's standard deviation is larger
-    scale, now, beyond, longest, rarest = 1.0 / mean, 0, 0.0, 0.0, 1.0
-    required, chances = guard.required, guard.chance
+    later, now, beyond, wait = _later(left, guard), 0, 0.0, 0.0
+    required, chances, sure = guard.required, guard.chance, guard.sure
     for item in lacking.item[: lacking.size[0]]:
         missing = required[item] - exposure[item]
         if missing <= NOTHING:
             continue
-        need, chance = missing * scale, chances[item]
-        need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() and min() mind missing numbers
-        beyond += max(need - left, 0.0)
-        if need > longest * chance:
-            longest = need / chance
-        rarest = chance if chance < rarest else rarest  # noqa: FURB136
-        if need > later * chance - doubt and value[item] > -np.inf:
-            now += _cannot_wait(missing, left, later, chance, mean)
-    root = 0.25 / rarest + np.sqrt(
-        (0.25 / rarest) ** 2 + longest
-    )  # later·chance − doubt is need at its square
-    return now, beyond, root * root + 1.0
+        beyond += max(missing / mean - left, 0.0)
+        latest = _latest(missing, chances[item], mean, sure)
+        now += latest >= later and value[item] > -np.inf
+        wait = latest if latest > wait else wait  # noqa: FURB136
+    return now, beyond, wait
 
 
 @compiled
@@ -126,12 +121,12 @@ def _seat_urgent(
     """Seat what can wait no longer, from what lacks least to what lacks most; how many they are."""
     later = _later(left, guard)
     items, best, size = np.empty(len(seats), np.int64), np.empty(len(seats)), 0
-    required, chances, mean = guard.required, guard.chance, positions.mean
+    required, chances, sure, mean = guard.required, guard.chance, guard.sure, positions.mean
     for item in lacking.item[: lacking.size[0]]:
         new, missing = value[item], required[item] - exposure[item]
         if new == -np.inf or (size == len(best) and new < best[-1]):
             continue
-        if _cannot_wait(missing, left, later, chances[item], mean):
+        if missing > NOTHING and _latest(missing, chances[item], mean, sure) >= later:
             size = enter(item, new, row, items, best, size)
     urgent = items[:size]
     for which in np.argsort(required[urgent] - exposure[urgent]):

@@ -29,6 +29,9 @@ EARLY = 0.05
 made up for."""
 SPARE = 0.1
 """Share of the positions yet to come that the guard does not count on."""
+SURE = 4.0
+"""Of the arrivals yet to come to whom an item may be shown, the guard counts on the mean less so many standard
+deviations: at one, an item that most have consumed misses its last visitor in one round of some hundred."""
 
 
 class Pacing(NamedTuple):
@@ -119,7 +122,7 @@ class Delivery:
         self._progress, self._ties = Progress.of(view), tie_base(view.key)
         self._positions = Positions.of(view)
         self._required = view.required.astype(np.float64)
-        self._guard = Guard(self._required if view.hard else np.empty(0), chances(view), SPARE)
+        self._guard = Guard(self._required if view.hard else np.empty(0), chances(view), SPARE, SURE)
         self.rows = PromisedRows(view, self._progress, gain, closing, EARLY if view.hard else 0.0)
         """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)
