@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from small_markets import SMALL
+from small_markets import SMALL, without_pictures
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +19,13 @@ def _cache(tmp_path_factory):
     own = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fits"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RIMSIM_CACHE", os.environ.get("RIMSIM_TEST_CACHE", str(own)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pictures():
+    """Runs draw nothing but in a ``with drawn():``; it would take most of their time."""
+    with without_pictures():
         yield
 
 

@@ -1,6 +1,9 @@
-"""Markets small enough for tests, on the embedded log."""
+"""Markets small enough for tests, on the embedded log, and runs of them that draw no pictures."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib import import_module
 
 from rimsim.agents import BUILT_IN
 from rimsim.config import (
@@ -93,3 +96,32 @@ def settings_of(config):
 
     walk("", to_plain(config))
     return flat
+
+
+DRAWING = ("pictures.loop", "pictures.front", "backtesting.pictures", "validating.pictures")
+"""Modules that draw the pictures of a finished run."""
+
+
+@contextmanager
+def _drawing_by(draw):
+    modules = [import_module(f"rimsim.scenarios.{name}") for name in DRAWING]
+    before = [module.draw for module in modules]
+    for module in modules:
+        module.draw = draw
+    try:
+        yield
+    finally:
+        for module, draw_before in zip(modules, before, strict=True):
+            module.draw = draw_before
+
+
+def without_pictures():
+    """Within it, runs end without pictures."""
+    return _drawing_by(lambda figures, folder: [])
+
+
+def drawn():
+    """Within it, runs draw their pictures as a user's do."""
+    from rimsim.scenarios.pictures.style import draw
+
+    return _drawing_by(draw)

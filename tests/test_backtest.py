@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from small_markets import drawn
 
 from rimsim import measures
 from rimsim.data import load
@@ -389,7 +390,8 @@ def csv(log, tmp_path_factory):
 def run(csv, tmp_path_factory):
     """A finished back-test from the command line."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    assert main(["backtest", *_options(csv, folder)]) == 0
+    with drawn():
+        assert main(["backtest", *_options(csv, folder)]) == 0
     return load_backtest(folder)
 
 
@@ -429,7 +431,8 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     assert pictures == ["fronts.png", "recommendation.png"]
     before = (run.folder / "pictures/fronts.png").read_bytes()
     (run.folder / "pictures/fronts.png").unlink()
-    assert main(["report", str(run.folder)]) == 0
+    with drawn():
+        assert main(["report", str(run.folder)]) == 0
     printed = capsys.readouterr().out
     assert "Who pays" in printed
     assert "What floors cost" in printed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_markets import small_scenario
+from small_markets import drawn, small_scenario
 
 from rimsim.config import find_scenario
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
@@ -84,7 +84,7 @@ def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
 def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path):
     """Tables and pictures of a run with failures are made of complete arms; with none, of the rounds that all have."""
     config = small_scenario(rounds=2)
-    with pytest.raises(ArmsError):
+    with pytest.raises(ArmsError), drawn():
         compare(config, ("random", RAISES), seeds=1, out=tmp_path / "some", workers=1, frozen=[])
     assert set(shown_rounds(load_run(tmp_path / "some"))["agent"]) == {"random"}
     with pytest.raises(ArmsError, match="1 of 1 arms failed"):

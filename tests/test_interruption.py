@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from small_markets import small_scenario
+from small_markets import drawn, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rimsim.config import DataConfig, to_plain
+from rimsim.config import ArrivalsConfig, DataConfig, to_plain
 from rimsim.errors import AgentError, ArmsError, MarketError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
@@ -30,14 +30,16 @@ from rimsim.scenarios.study.run import resume
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
-POINTS = 50
+PARTS, POINTS, ARRIVALS = 5, 6, 40
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to kill a process that is warm")
 
 
+CONFIG = small_scenario(rounds=3, arrivals=ArrivalsConfig(per_round=ARRIVALS, max_visits=3))
+
+
 def _run(folder, batch_size=None, workers=1):
-    config = small_scenario(rounds=3)
-    return compare(config, AGENTS, seeds=1, out=folder, workers=workers, certify=False, batch_size=batch_size)
+    return compare(CONFIG, AGENTS, seeds=1, out=folder, workers=workers, certify=False, batch_size=batch_size)
 
 
 def _in_child(action):
@@ -72,12 +74,6 @@ def _calls_of(action, signal_at=None, number=signal.SIGKILL):
     return count
 
 
-@pytest.fixture
-def plain(monkeypatch):
-    """Leave pictures out, which take most of a small run's time and are drawn when all else is written."""
-    monkeypatch.setattr("rimsim.scenarios.study.gather.draw_pictures", lambda run: None)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody interrupts."""
@@ -103,16 +99,22 @@ def _check(folder, whole, where, batch_size=None):
         events.Reload()
         assert [event.step for event in events.Scalars("exposure/coverage")] == [0, 1, 2], where
         steps = [event.step for event in events.Scalars("by_arrivals/exposure/coverage")]
-        assert steps == [120, 240, 360], where
+        assert steps == [ARRIVALS, 2 * ARRIVALS, 3 * ARRIVALS], where
 
 
-@pytest.mark.parametrize("part", range(5))
-def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, plain, whole, part):
-    """SIGKILL at ten seeded random calls (fifty over all parts), resumed with other batches: the same digest."""
-    calls = _calls_of(lambda: _run(tmp_path / "counted"))
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory, whole):
+    """How many calls a run makes, when what it imports is there."""
+    return _calls_of(lambda: _run(tmp_path_factory.mktemp("counted") / "run"))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, whole, calls, part):
+    """SIGKILL at a random call of each of thirty equal stretches, resumed with other batches: the same digest."""
     draw = random.Random(part)
-    for number in range(POINTS // 5):
-        point = draw.randrange(1, calls)
+    for number in range(POINTS):
+        stretch = number * PARTS + part
+        point = 1 + int((stretch + draw.random()) / (PARTS * POINTS) * (calls - 1))
         folder = tmp_path / str(number)
         status = _in_child(lambda at=point, to=folder: _calls_of(lambda: _run(to), at))
         assert status == -signal.SIGKILL, f"call {point} of {calls}"
@@ -121,20 +123,21 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, plain, 
 
 def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole):
     """SIGKILL while tables are joined and pictures drawn: what is there can be read, and resuming ends the run."""
-    calls = _calls_of(lambda: _run(tmp_path / "counted"))
-    for number, share in enumerate((0.15, 0.5, 0.9)):
-        point, folder = int(share * calls), tmp_path / str(number)
-        status = _in_child(lambda at=point, to=folder: _calls_of(lambda: _run(to), at))
-        assert status == -signal.SIGKILL
-        _check(folder, whole, f"call {point} of {calls}")
-        assert list((folder / "pictures").glob("*.png"))
+    with drawn():
+        calls = _calls_of(lambda: _run(tmp_path / "counted"))
+        for number, share in enumerate((0.15, 0.5, 0.9)):
+            point, folder = int(share * calls), tmp_path / str(number)
+            status = _in_child(lambda at=point, to=folder: _calls_of(lambda: _run(to), at))
+            assert status == -signal.SIGKILL
+            _check(folder, whole, f"call {point} of {calls}")
+            assert list((folder / "pictures").glob("*.png"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_resumes(tmp_path, plain, whole, number, capfd):
+def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
     """SIGINT and SIGTERM at seeded points end the command with status 130, no draft and no lock; resuming goes on."""
     scenario = tmp_path / "small.yaml"
-    scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=3))))
+    scenario.write_text(yaml.safe_dump(to_plain(CONFIG)))
 
     def command(to):
         line = ["compare", str(scenario), "--agents", ",".join(AGENTS), "--seeds", "1", "--out", str(to)]
@@ -187,7 +190,7 @@ def test_an_interrupt_that_python_drops_is_found_again(monkeypatch):
 
 
 @pytest.mark.parametrize("most", [0, 500, 2_000, 5_000, 9_000])
-def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path, plain, whole, most, capfd):
+def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path, whole, most, capfd):
     """One sentence, for each arm where they run; no traceback, no half file; with room, the run ends the same."""
     folder = tmp_path / "run"
     reader, writer = os.pipe()
@@ -228,7 +231,7 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
         _run(tmp_path / "run")
 
 
-def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, plain, whole):
+def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):
     """SIGKILL of a run on two processes after its first round: resumed at once by two others, the same digest."""
     folder = tmp_path / "run"
     parent = os.fork()
@@ -246,7 +249,7 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
     assert not _drafts(folder)
 
 
-def test_a_run_on_another_day_has_the_same_content(tmp_path, plain, whole, monkeypatch):
+def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch):
     """Two days on, with a folder named by the clock, event files carry the other day, and the digest is the same."""
     later, here = 2 * 86_400, time.time
     for name, unit in (("time", 1), ("time_ns", 10**9)):
@@ -294,7 +297,7 @@ def _stopped(folder, monkeypatch):
     return folder
 
 
-def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, plain, monkeypatch):
+def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, monkeypatch):
     """A round's bound starts from the last one's prices, which a resumed run has too."""
     whole = compare(
         small_scenario(rounds=3), ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, frozen=[]
@@ -304,7 +307,7 @@ def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, plain, monkeyp
     assert digest(resumed) == digest(whole)
 
 
-def test_a_table_that_is_being_written_is_not_read(tmp_path, plain, monkeypatch):
+def test_a_table_that_is_being_written_is_not_read(tmp_path, monkeypatch):
     """A run can be read while it goes on: drafts are no tables, and are gone when it is resumed."""
     folder = _stopped(tmp_path / "stopped", monkeypatch)
     (folder / "rounds" / ".draft-0.parquet").write_bytes(b"PAR1")
@@ -364,7 +367,7 @@ def test_a_run_is_not_resumed_with_another_log_or_agent(halted, file):
         resume(halted)
 
 
-def test_a_run_whose_state_cannot_be_read_is_not_resumed(tmp_path, plain, monkeypatch):
+def test_a_run_whose_state_cannot_be_read_is_not_resumed(tmp_path, monkeypatch):
     """A state that lacks something, as one of an older version would, is told by its file."""
     folder = _stopped(tmp_path, monkeypatch)
     [path] = folder.glob("state/*/round-*/arm.npz")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import small_scenario
+from small_markets import drawn, small_scenario
 
 from rimsim import tracking
 from rimsim.data import load
@@ -65,7 +65,8 @@ def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented
     source = documented / "my_measure.py"
     source.rename(documented / "gone.py")
     try:
-        assert main(["report", str(folder)]) == 0
+        with drawn():
+            assert main(["report", str(folder)]) == 0
         printed = capsys.readouterr().out
     finally:
         (documented / "gone.py").rename(source)

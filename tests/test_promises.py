@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_markets import small_broadcast, small_cold_start, small_replay, small_scenario
+from small_markets import drawn, small_broadcast, small_cold_start, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import Seeds, find_scenario, scenario_from, to_plain
@@ -341,7 +341,8 @@ def test_every_example_of_the_page_is_a_scenario_that_opens():
 
 def test_a_run_tells_what_was_promised(tmp_path):
     """The table of promises, the measures and the report agree with each other."""
-    run = compare(promising(), ["relevance"], rounds=2, seeds=1, out=tmp_path / "run", workers=1)
+    with drawn():
+        run = compare(promising(), ["relevance"], rounds=2, seeds=1, out=tmp_path / "run", workers=1)
     table = run.promises[run.promises["agent"] == "relevance"]
     assert set(table["round"]) == {0, 1}
     mine = run.rounds[run.rounds["agent"] == "relevance"]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from small_markets import small_cold_start, small_replay, small_scenario
+from small_markets import drawn, small_cold_start, small_replay, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import measures
@@ -38,7 +38,8 @@ AGENTS = ("relevance", "rim-dual", "rim-feedback", "random", "oracle")
 def run(tmp_path_factory):
     """A small comparison with everything in it."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    return compare(small_scenario(), AGENTS, seeds=2, out=folder, workers=1)
+    with drawn():
+        return compare(small_scenario(), AGENTS, seeds=2, out=folder, workers=1)
 
 
 # -- scenarios ----------------------------------------------------------------------------------------------------
