@@ -13,7 +13,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.errors import MarketError
 from rimsim.market import Market, MarketState, build_world
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
-from rimsim.market.arrivals.clones import events_before
+from rimsim.market.arrivals.clones import clones_at, events_before
 
 
 def _schedule(number=0, seed=0, **changes):
@@ -102,6 +102,25 @@ def test_what_the_user_did_later_can_be_consumed():
     rows, positions = np.nonzero(ledger.consumed)
     pairs = zip(user[rows].tolist(), ledger.item[rows, positions].tolist(), strict=True)
     assert sum(pair in done for pair in pairs) > 10
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "message"),
+    [
+        (
+            1 << 29,
+            5,
+            r"found round 536870912 of clones of \d+ users and sessions; allowed: at most \d+ rounds",
+        ),
+        (0, 1, "found 65537 clones of one user; allowed: at most 65536"),
+        (0, 1 << 17, "found 65537 visits of one clone; allowed: at most 65536"),
+    ],
+)
+def test_so_many_arrivals_that_ids_could_meet_are_refused(number, most, message):
+    """An id has 62 bits for its round, its clone and its visit."""
+    world, n = build_world(small_scenario()), 1 << 16
+    with pytest.raises(MarketError, match=message):
+        clones_at(RoundsSoFar(world, 0), number, np.zeros(n + 1), np.zeros(n + 1, int), 0.0, 1.0, most)
 
 
 def test_users_come_with_all_that_they_did():

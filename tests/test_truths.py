@@ -16,7 +16,8 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.returning import log_returning
 from rimsim.intensity.weights import for_all, for_slates
-from rimsim.market import Market
+from rimsim.market import Market, build
+from rimsim.market.build import kept_truth
 from rimsim.market.consumers.kernels import left_by_past
 from rimsim.market.consumers.truths import BagTruth, Truth, fit_truth, load_truth, save_truth
 from rimsim.market.consumers.truths.choose import _drawn_users, _resampled
@@ -74,6 +75,22 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     np.testing.assert_array_equal(again.preference(users, states), truth.preference(users, states))
     np.testing.assert_array_equal(again.expected(users, states), truth.expected(users, states))
     np.testing.assert_equal(dataclasses.asdict(again.report), dataclasses.asdict(truth.report))
+
+
+@pytest.mark.parametrize(("name", "keep"), [("truth.json", 0), ("truth.json", 40), ("truth.safetensors", 90)])
+def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monkeypatch):
+    """A file of the cache that was cut off says so in one of our errors, and the next run replaces it."""
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "fit_truth", lambda *_, **__: truth)
+    words = {"gap": 1800.0, "kind": truth.kind, "rank": 4}
+    kept_truth(log, **words)
+    (path,) = tmp_path.rglob(name)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelError, match="no truth there, or a damaged one"):
+        load_truth(path.parent)
+    assert kept_truth(log, **words) is truth
+    monkeypatch.setattr(build, "fit_truth", None)
+    assert repr(kept_truth(log, **words).report) == repr(truth.report)
 
 
 def test_a_bootstrap_is_another_truth_about_the_same_users(truth, log):

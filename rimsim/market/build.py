@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import shutil
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ import torch
 from rimsim import intensity
 from rimsim.data import Needs, later_sessions, load_log, require_usable
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError, MarketError
+from rimsim.errors import ConfigError, MarketError, ModelError
 from rimsim.files import draft_folder
 from rimsim.first_use import tell
 from rimsim.intensity.cache import cache_folder, log_digest
@@ -214,7 +216,7 @@ def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
 def kept_truth(
     log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """A truth of a log, from the cache where it was fitted before.
+    """A truth of a log, from the cache where it was fitted before; a damaged entry is fitted again.
 
     Args:
         log: The log.
@@ -224,8 +226,9 @@ def kept_truth(
         bootstrap: Seed of the bootstrap of users that it is fitted to; None: the log itself.
     """
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
-    if (folder / "truth.json").is_file():
+    with suppress(ModelError):
         return load_truth(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
     tell(f"truth {kind}: fitting to {len(log):,} events")
     truth = fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
     with draft_folder(folder, existing="keep") as draft:

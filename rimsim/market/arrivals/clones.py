@@ -9,6 +9,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.durations import duration_seconds
+from rimsim.errors import MarketError
 from rimsim.market.arrivals.contract import Opening
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
 from rimsim.market.clock import TICKS, ticks
@@ -106,6 +107,9 @@ def clones_at(
         stop: Seconds at which it ends.
         max_visits: Visits of one clone at most.
         session: (n,) the warm-up log's session that each visit stands for, −1 for none; None: for none of them.
+
+    Raises:
+        MarketError: If there are so many rounds, or clones of one user, that two arrivals could get one id.
     """
     past, sessions, tick = so_far.world.past, so_far.world.past_sessions, ticks(time)
     order = np.argsort(tick, kind="stable")
@@ -116,6 +120,7 @@ def clones_at(
         original = np.where(session >= 0, session, len(sessions) + log_user)
         originals = len(sessions) + past.n_users
     clone, visit = np.divmod(running_count(original), max_visits)
+    _require_room(number, originals, clone, visit)
     market_user = ((((number + 1) << _CLONE_BITS) + clone) * originals) + original
     user, first, slot = np.unique(market_user, return_index=True, return_inverse=True)
     begin = tick[first] / TICKS
@@ -146,6 +151,27 @@ def clones_at(
         stop=int(ticks(stop)),
         logged=logged,
     )
+
+
+def _require_room(number: int, originals: int, clone: NDArray[np.int64], visit: NDArray[np.int64]) -> None:
+    """Refuse arrivals whose ids would leave their 62 bits, or run into those of another clone."""
+    rounds = (1 << (62 - _CLONE_BITS - VISIT_BITS)) // originals - 1
+    faults = (
+        (number >= rounds, f"round {number} of clones of {originals} users and sessions", f"{rounds} rounds"),
+        (
+            clone.max(initial=0) >> _CLONE_BITS,
+            f"{clone.max(initial=0) + 1} clones of one user",
+            1 << _CLONE_BITS,
+        ),
+        (
+            visit.max(initial=0) >> VISIT_BITS,
+            f"{visit.max(initial=0) + 1} visits of one clone",
+            1 << VISIT_BITS,
+        ),
+    )
+    for wrong, what, most in faults:
+        if wrong:
+            raise MarketError(f"arrivals: found {what}; allowed: at most {most}")
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,9 @@ import json
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 
+from rimsim.errors import ModelError
 from rimsim.market.consumers.truths.bag import BagTruth
 from rimsim.market.consumers.truths.choose import TRUTHS, fit_truth
 from rimsim.market.consumers.truths.contract import Law, Truth, TruthReport
@@ -39,7 +41,14 @@ def save_truth(truth: Truth, folder: Path) -> None:
 
 
 def load_truth(folder: Path) -> Truth:
-    """Read what :func:`save_truth` wrote."""
-    described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-    report = TypeAdapter(TruthReport).validate_python(described)
-    return _CLASSES[report.kind].load(folder, report)
+    """Read what :func:`save_truth` wrote.
+
+    Raises:
+        ModelError: If the folder holds no truth, or a damaged one.
+    """
+    try:
+        described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        report = TypeAdapter(TruthReport).validate_python(described)
+        return _CLASSES[report.kind].load(folder, report)
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: no truth there, or a damaged one ({error})") from error
