@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/rimsim demo
 
 # A file of tests stays on one worker: its fixtures are made once, and Ray is started by one process. Files go in order
-# of names: in that of their numbers of tests, the few long ones would come last, on one worker.
+# of tests/conftest.py: in that of their numbers of tests, the few long ones would come last, on one worker.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 

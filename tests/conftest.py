@@ -9,6 +9,23 @@ import torch
 from small_markets import SMALL, without_pictures
 
 
+def pytest_collection_modifyitems(items):
+    """The file that compiles most kernels is first, then those that need none of them: no two workers compile them."""
+    first = (
+        "test_agent_contract",
+        "test_data",
+        "test_intensity",
+        "test_choosing",
+        "test_command_help",
+        "test_next",
+    )
+    items.sort(
+        key=lambda item: next(
+            (n for n, name in enumerate(first) if item.path.name.startswith(name)), len(first)
+        )
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
     """Fits of a test session stay in its own folder, for its subprocesses and all workers of pytest-xdist.

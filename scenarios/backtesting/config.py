@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import DataConfig
-from rimsim.config_errors import record_from
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import parts
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["BacktestConfig", "SplitConfig", "backtest_from"]
+__all__ = ["BacktestConfig", "SplitConfig"]
 
 _STRICT = ConfigDict(extra="forbid")
 _LARGEST_SEED = 2**31
@@ -106,19 +102,3 @@ class BacktestConfig:
                 raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")
         for model in self.models:
             parts(model)
-
-
-def backtest_from(
-    plain: object, *, origin: str = "backtest", options: Mapping[str, str] | None = None
-) -> BacktestConfig:
-    """A back-test's config from nested mappings, such as a run folder holds.
-
-    Args:
-        plain: Field names and values.
-        origin: Where it came from, for the error message.
-        options: Field → option of a command line that stands for it, for the same.
-
-    Raises:
-        ConfigError: For an unknown field, a wrong type or a value out of range.
-    """
-    return record_from(plain, BacktestConfig, origin=origin, options=options)

@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 
 from rimsim.config import to_plain
+from rimsim.config_errors import record_from
 from rimsim.data import load_log, require_usable
 from rimsim.errors import ConfigError
 from rimsim.intensity.cache import log_digest
-from rimsim.scenarios.backtesting.config import BacktestConfig, backtest_from
+from rimsim.scenarios.backtesting.config import BacktestConfig
 from rimsim.scenarios.backtesting.events import write_events
 from rimsim.scenarios.backtesting.models import Models
 from rimsim.scenarios.backtesting.pictures import draw_backtest
@@ -60,7 +61,7 @@ class Backtest:
     @property
     def config(self) -> BacktestConfig:
         """The resolved config."""
-        return backtest_from(self.described["backtest"], origin=str(self.folder / CONFIG))
+        return record_from(self.described["backtest"], BacktestConfig, origin=str(self.folder / CONFIG))
 
     @property
     def table(self) -> pd.DataFrame:

@@ -63,9 +63,11 @@ def _numbers(_: click.Context, where: click.Parameter, text: str | None) -> list
 @field("--out", "out", "Run folder (default: runs/backtest-<time>).", path)
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models on what users did next."""
-    from rimsim.scenarios.backtesting.config import BacktestConfig, backtest_from
+    from rimsim.config_errors import record_from
+    from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.results import print_results
 
-    config = backtest_from(nested(values, BacktestConfig().data.min_item_events), options=option_of_field())
+    plain = nested(values, BacktestConfig().data.min_item_events)
+    config = record_from(plain, BacktestConfig, origin="backtest", options=option_of_field())
     done = scenarios.backtest(config, out=out, command=command_line(), report=click.echo)
     print_results(done, terminal())

@@ -46,7 +46,8 @@ __all__ = ["validate"]
 @field("--out", "out", "Run folder (default: runs/validate-<time>).", path)
 def validate(out: Path | None, **values: Any) -> None:
     """Say whether the market is believable on a log: later sessions of its users beside the truths."""
-    from rimsim.scenarios.validating.config import ValidateConfig, validate_from, with_serving
+    from rimsim.config_errors import record_from
+    from rimsim.scenarios.validating.config import ValidateConfig, with_serving
     from rimsim.scenarios.validating.results import print_results
 
     named = option_of_field()
@@ -56,6 +57,6 @@ def validate(out: Path | None, **values: Any) -> None:
     plain = nested(values, ValidateConfig().data.min_item_events)
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
-    config = validate_from(plain, options=named)
+    config = record_from(plain, ValidateConfig, origin="validate", options=named)
     done = scenarios.validate(config, out=out, command=command_line(), report=click.echo)
     print_results(done, terminal())

@@ -9,14 +9,13 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
-from rimsim.config_errors import record_from
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.registry import parts
 from rimsim.loading import without_name
 from rimsim.market.consumers.truths import TRUTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "AUTO",
@@ -26,7 +25,6 @@ __all__ = [
     "AnswersConfig",
     "ValidateConfig",
     "mark_of",
-    "validate_from",
     "with_serving",
 ]
 
@@ -152,19 +150,3 @@ class ValidateConfig:
     def chosen(self) -> tuple[str, ...]:
         """The models that are compared: ``models`` but for those of ``without``."""
         return tuple(name for name in self.models if name not in self.without)
-
-
-def validate_from(
-    plain: object, *, origin: str = "validate", options: Mapping[str, str] | None = None
-) -> ValidateConfig:
-    """A validation's config from nested mappings, such as a run folder holds.
-
-    Args:
-        plain: Field names and values.
-        origin: Where it came from, for the error message.
-        options: Field → option of a command line that stands for it, for the same.
-
-    Raises:
-        ConfigError: For an unknown field, a wrong type or a value out of range.
-    """
-    return record_from(plain, ValidateConfig, origin=origin, options=options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rimsim.config import to_plain
+from rimsim.config_errors import record_from
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
@@ -23,7 +24,7 @@ from rimsim.scenarios.store.load_report import load_facts, load_text
 from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, require_free, versions
 from rimsim.scenarios.store.write import write_table, write_text, write_yaml
 from rimsim.scenarios.validating.checks import check_rows, serving_ground
-from rimsim.scenarios.validating.config import AUTO, RANDOM, ValidateConfig, validate_from
+from rimsim.scenarios.validating.config import AUTO, RANDOM, ValidateConfig
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.evidence import Setting, gather
 from rimsim.scenarios.validating.judged import unfitted_model
@@ -71,7 +72,7 @@ class Validation:
     @property
     def config(self) -> ValidateConfig:
         """The resolved config."""
-        return validate_from(self.described["validate"], origin=str(self.folder / CONFIG))
+        return record_from(self.described["validate"], ValidateConfig, origin=str(self.folder / CONFIG))
 
     @property
     def table(self) -> pd.DataFrame:
