@@ -98,7 +98,7 @@ def settings_of(config):
     return flat
 
 
-DRAWING = ("pictures.loop", "pictures.front", "backtesting.pictures", "validating.pictures")
+DRAWING = ("pictures.loop", "backtesting.pictures", "validating.pictures")
 """Modules that draw the pictures of a finished run."""
 
 
