@@ -11,6 +11,7 @@ from rimsim.agents.positions import Positions
 from rimsim.agents.prices import cost_of_missing, states_in_order
 from rimsim.agents.promised_prices import counted, terms_of
 from rimsim.errors import AgentError
+from rimsim.market.limits import most_states
 from rimsim.matching import ordered_by, solve_dual
 
 if TYPE_CHECKING:
@@ -30,11 +31,17 @@ def audience_of(view: RoundView, agent: str) -> States:
         agent: Who asks, for the error.
 
     Raises:
-        AgentError: If the market does not know them beforehand.
+        AgentError: If the market does not know them beforehand, or they are too many to be held at once.
     """
     if view.audience is None:
         raise AgentError(
             f"{agent}: who arrives is not known before the round; allowed: arrivals.kind 'broadcast'"
+        )
+    n, m = len(view.audience), len(view.required)
+    if n > most_states(m):
+        raise AgentError(
+            f"{agent}: found {n:,} states × {m:,} items, whose scores are held at once ({5 * n * m / 2**30:,.1f} GB); "
+            f"allowed over so many items: at most {most_states(m):,} arrivals a round (arrivals.per_round)"
         )
     return states_in_order(list(view.audience), view.k)
 

@@ -9,7 +9,7 @@ import numpy as np
 from rimsim.matching import solve_prices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,11 +48,11 @@ def solved_prices(
     Returns:
         (M,) prices, at most 0, and the width below which the solver left values s − v tied.
     """
-    chunks = list(view.past)
-    if not chunks or not view.required.any():
+    if not len(view.past) or not view.required.any():
         return np.zeros(len(view.required)), 0.0
-    states = joined_states(chunks, view.k)
-    expected = len(states.scores) if view.pace == "clock" else view.arrivals
+    states = joined_states(view.past, view.k)
+    came = len(states.scores) if view.came is None else view.came
+    expected = came if view.pace == "clock" else view.arrivals
     share = view.required * (len(states.scores) / expected)
     return priced(view, states, share, np.random.default_rng(view.key).random(len(share)), tol, warm)
 
@@ -147,16 +147,18 @@ class States(NamedTuple):
         )
 
 
-def joined_states(chunks: Sequence[Arrivals], slate: int) -> States:
-    """The states in some chunks one below the other.
+def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
+    """The states in some chunks one below the other; no chunk is kept while they are put together.
 
     Args:
         chunks: At least one.
         slate: k.
     """
-    scores = np.concatenate([chunk.intensity.cpu().numpy() for chunk in chunks])
-    admissible = np.concatenate([chunk.admissible.cpu().numpy() for chunk in chunks])
-    return States(scores, admissible, capacities(chunks, slate))
+    parts = [
+        States(chunk.intensity.cpu().numpy(), chunk.admissible.cpu().numpy(), capacities([chunk], slate))
+        for chunk in chunks
+    ]
+    return States.stacked(parts)
 
 
 def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:

@@ -25,6 +25,7 @@ from rimsim.market.guarantees import expected, weights_of
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
+from rimsim.market.limits import most_states
 from rimsim.market.models import initial_model, require_weights
 from rimsim.market.past_states import (
     PastStates,
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
     from rimsim.market.world import World
 
 __all__ = ["ClosedRound", "Market"]
+
+_FOR_MEDIAN = 8192
+"""States whose median k-th score is taken where there are too many: its standard error is 1.4 % of their spread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +254,8 @@ class Market:
             exposure=self.exposure.copy(),
             cost=self.cost,
             popularity=self._log_counts.copy(),
-            calibration=self._past_states.among(self.open.promised),
+            calibration=self._past_states.sampled(most_states(self.n_items)).among(self.open.promised),
+            came=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
             position_weights=self.open.promised.weights.copy(),
@@ -555,10 +560,14 @@ class Market:
         """Median over the warm-up states of the k-th largest λ(x,y) under the warm-up model.
 
         Fixed once, so that values, returns and rewards of all arms and rounds of a seed are in one currency, which no
-        policy can move by what it trains the model on.
+        policy can move by what it trains the model on. Where there are more states than may be held at once, it is the
+        median of some thousands of them, evenly spaced, the same for all arms.
         """
         k, parts = self.config.slate, []
-        for chunk in self._past_states.scored_by(always(self.model)):
+        states = self._past_states
+        if len(states) > most_states(self.n_items):
+            states = states.sampled(_FOR_MEDIAN)
+        for chunk in states.scored_by(always(self.model)):
             items = top_k(chunk.relevance, chunk.admissible, k)
             found = np.count_nonzero(items >= 0, axis=1)  # a row with fewer than k has its last for its k-th
             some = np.flatnonzero(found)

@@ -81,6 +81,25 @@ class PastStates:
         user, start, stop = schedule.user[schedule.slot], schedule.start, schedule.stop
         return cls(schedule.id, schedule.tick, user, states, came, start, stop, capacity)
 
+    def sampled(self, most: int) -> PastStates:
+        """At most so many of the states, evenly spaced in clock order: the same for all who look at the period."""
+        n = len(self.id)
+        if n <= most:
+            return self
+        rows = np.floor((np.arange(most) + 0.5) * (n / most)).astype(np.int64)
+        whole = self.states
+        return PastStates(
+            id=self.id[rows],
+            tick=self.tick[rows],
+            user=self.user[rows],
+            states=lambda some: whole(rows[some]),
+            came=Came(*(column[rows] for column in self.came)),
+            start=self.start,
+            stop=self.stop,
+            capacity=None if self.capacity is None else self.capacity[rows],
+            audiences=None if self.audiences is None else self.audiences[rows],
+        )
+
 
 class StateScores(ScoredStates):
     """Past states, scored in chunks by one model for each fold of users; nothing is scored before it is iterated.
@@ -110,6 +129,13 @@ class StateScores(ScoredStates):
     def __len__(self) -> int:
         return len(self._past.id)
 
+    def sampled(self, most: int) -> StateScores:
+        """At most so many of the states, evenly spaced in clock order, under the same models."""
+        past = self._past.sampled(most)
+        if past is self._past:
+            return self
+        return StateScores(past, self._models, self._release, self._device, self._seed)
+
     def scored_by(self, models: Callable[[], tuple[IntensityModel, ...]]) -> StateScores:
         """The same states under other models."""
         return StateScores(self._past, models, self._release, self._device, self._seed)
@@ -122,6 +148,17 @@ class StateScores(ScoredStates):
             return self
         past = dataclasses.replace(past, audiences=counted)
         return StateScores(past, self._models, self._release, self._device, self._seed)
+
+    @property
+    def capacity(self) -> NDArray[np.int64] | None:
+        """(n,) positions that each may fill; None: all."""
+        return self._past.capacity
+
+    def between(self, start: int, stop: int) -> Iterator[Arrivals]:
+        """The states of rows ``start`` to ``stop`` − 1 in clock order, where one model scores all."""
+        (model,) = self._models()
+        for first in range(start, stop, _ENCODED):
+            yield from self._scored(model, np.arange(first, min(first + _ENCODED, stop)))
 
     def __iter__(self) -> Iterator[Arrivals]:
         past = self._past

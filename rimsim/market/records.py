@@ -163,7 +163,8 @@ class RoundView:
     popularity: NDArray[np.int64]
     """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
     calibration: ScoredStates
-    """Last round's states, scored; better read as ``past``."""
+    """Last round's states, scored, or evenly spaced ones of them where all are too many to be held at once; better
+    read as ``past``."""
     key: int
     """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""
     audience: ScoredStates | None = None
@@ -187,6 +188,8 @@ class RoundView:
     """All that is asked for beside ``required``: groups, campaigns and caps; empty where the scenario has none."""
     delivered: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """(J,) exposures so far in the round that count for each row of ``promises`` (zeros at its beginning)."""
+    came: int | None = None
+    """Arrivals of last round that ``past`` stands for; None: as many as it has."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):

@@ -9,8 +9,10 @@ import numpy as np
 
 from rimsim.agents.prices import joined_states
 from rimsim.market.clock import ALWAYS, seconds
+from rimsim.market.limits import most_states
 from rimsim.matching import certificate, solve_prices
 from rimsim.measures import RoundFacts, genre_weights
+from rimsim.scenarios.study.round_scores import RoundScores, round_capacity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +127,8 @@ def certified(
 
     The scores are computed anew from the states in which the arrivals came, and any price gives a valid bound. Prices
     that an agent held last, or none, give a loose one, which would be read as its loss; so the round is also solved in
-    hindsight, and the lower bound of the two is taken.
+    hindsight, and the lower bound of the two is taken. Where the states are too many to be held at once, that is done
+    on evenly spaced ones of them, while V and D(w) are those of all, scored block by block.
 
     Args:
         closed: The round.
@@ -133,15 +136,21 @@ def certified(
         start: (M,) prices from which the solution in hindsight starts, such as those of the last round's bound; None:
             the agent's, if it has any.
     """
-    chunks = list(closed.states)
-    order = np.concatenate([chunk.index for chunk in chunks])
-    slates = closed.ledger.item[order].astype(np.int64)
-    scores, admissible, capacity = joined_states(chunks, slates.shape[1])
+    # One model served the round, so its states are in clock order, as the ledger is.
+    slates = closed.ledger.item.astype(np.int64)
+    most = most_states(len(closed.required))
+    whole = len(closed.states) <= most
+    known = joined_states(closed.states.sampled(most), slates.shape[1])
+    share = len(known.scores) / len(closed.states)
+    alike = bool(closed.position_weights[0] == closed.position_weights[-1])
+    floors = closed.required
+    if not whole:
+        floors = np.floor(closed.required * share) if alike else closed.required * share
     best = solve_prices(
-        scores,
-        capacity,
-        closed.required,
-        admissible=admissible,
+        known.scores,
+        known.capacity,
+        floors,
+        admissible=known.admissible,
         cost=closed.cost,
         prices=price if start is None else start,
         tol=_BOUND_TOL,
@@ -149,13 +158,13 @@ def certified(
     )
     proofs = [
         certificate(
-            scores,
+            known.scores if whole else RoundScores(closed.states, len(closed.required)),
             slates,
-            capacity,
+            known.capacity if whole else round_capacity(closed.states, slates.shape[1]),
             closed.required,
             v,
             closed.cost,
-            admissible=admissible,
+            admissible=known.admissible if whole else None,
             position_weights=closed.position_weights,
         )
         for v in (best.item_price, price)
