@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SequenceConfig", "SequenceModel", "TiedNetwork"]
 
+_MANY_ITEMS = 4096
+"""Items up to which a sample of some 1,700 is no faster than all of them by much."""
+_MANY_PAIRS = 3_000_000_000
+"""Predicted events times items up to which an epoch over all items takes less than a minute of one core."""
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SequenceConfig:
@@ -65,6 +70,14 @@ class SequenceConfig:
     session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
     sampled: float = Field(
         default=1.0, gt=0, le=1, description="Share of the positions whose loss a batch computes in a fit."
+    )
+    softmax: Literal["auto", "full", "sampled"] = Field(
+        default="auto",
+        description="full: the loss is over all items. sampled: over a sample of them, with corrected logits. auto: "
+        "sampled where there are more than 4,096 items and 3·10⁹ pairs of a predicted event and an item.",
+    )
+    negatives: int = Field(
+        default=1024, ge=1, description="sampled: labels drawn for a batch, and as many uniform items."
     )
     smoothing: float = Field(default=0.5, gt=0, description="Events added to each item for the initial bias.")
     cold_items: bool = Field(default=True, description="Predict unseen items' vectors from genres and year.")
@@ -152,7 +165,9 @@ class SequenceModel(Stored, Generic[Config, Network]):
         if aside.all():
             aside[:] = False
         rates = (config.learning_rate, config.weight_decay, config.seed, config.patience, config.final_rate)
-        schedule = Schedule(config.epochs, config.batch_size, *rates, config.ahead, config.sampled)
+        schedule = Schedule(
+            config.epochs, config.batch_size, *rates, config.ahead, config.sampled, self._negatives(log)
+        )
         self.last_run = train(network, cut.take(~aside), schedule, self.device, check=cut.take(aside))
         if config.cold_items:
             fill_cold(network.item.data, network.bias.data, log)
@@ -184,10 +199,17 @@ class SequenceModel(Stored, Generic[Config, Network]):
                 0.0,
                 seed,
                 ahead=config.ahead,
+                negatives=self._negatives(log),
             )
             self.last_run = train(network, cut, schedule, self.device, outputs=self._continued(cut))
             self._refresh()
         return self
+
+    def _negatives(self, log: EventLog) -> int | None:
+        """How many labels and uniform items stand for all items in a training on a log; None: the softmax is full."""
+        large = log.n_items > _MANY_ITEMS and log.n_items * int(log.targets.sum()) > _MANY_PAIRS
+        sampled = self.config.softmax == "sampled" or (self.config.softmax == "auto" and large)
+        return self.config.negatives if sampled else None
 
     @property
     def _gap(self) -> str | None:

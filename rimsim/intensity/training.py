@@ -1,4 +1,4 @@
-"""Training of the sequence models: full softmax at the target positions, AdamW, early stopping."""
+"""Training of the sequence models: softmax at the target positions, AdamW, early stopping."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.next_events import next_events_loss
+from rimsim.intensity.sampled_softmax import Proposal, sampled_loss
 from rimsim.intensity.sequences import batches
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
@@ -73,6 +74,8 @@ class Schedule:
     """Events from each predicted position on that its p is fitted to."""
     sampled: float = 1.0
     """Share of the predicted positions whose loss is computed, drawn anew in every batch."""
+    negatives: int | None = None
+    """Labels and uniform items, as many of each, that stand for all items in a batch's softmax; None: the full one."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +104,38 @@ def held_out(users: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bo
 
 
 def mean_loss(
-    network: SequenceNetwork, cut: Windows, batch_size: int, device: torch.device, ahead: int = 1
+    network: SequenceNetwork,
+    cut: Windows,
+    batch_size: int,
+    device: torch.device,
+    ahead: int = 1,
+    proposal: Proposal | None = None,
 ) -> float:
-    """Mean negative log-likelihood of the predicted events, nats."""
+    """Mean negative log-likelihood of the predicted events, nats; with a proposal, from the same draws each time."""
     total, count = 0.0, 0
+    source = torch.Generator(device)
+    source.manual_seed(0)
     with torch.no_grad():
         for batch in batches(cut, batch_size, device, ahead=ahead):
-            loss = _loss(network, network.outputs(batch, None), batch, ahead)
+            loss = _loss(network, network.outputs(batch, None), batch, ahead, proposal, source)
             total += float(loss) * len(batch.label)
             count += len(batch.label)
     return total / max(count, 1)
 
 
-def _loss(network: SequenceNetwork, outputs: Outputs, batch: Batch, ahead: int) -> torch.Tensor:
+def _loss(
+    network: SequenceNetwork,
+    outputs: Outputs,
+    batch: Batch,
+    ahead: int,
+    proposal: Proposal | None,
+    source: torch.Generator,
+) -> torch.Tensor:
     """Mean negative log-likelihood of a batch's predicted events, each with its weight."""
     hidden, vectors = outputs
+    if proposal is not None:
+        drawn = proposal.draw(batch.label, source)
+        return sampled_loss(hidden, vectors, network.bias, batch.later, batch.weight, drawn)
     if ahead > 1 or batch.weighted:
         return next_events_loss(hidden, vectors, network.bias, batch.later, batch.weight)
     return functional.cross_entropy(torch.addmm(network.bias, hidden, vectors.T), batch.label)
@@ -164,11 +184,15 @@ def train(
     order = generator(schedule.seed, Purpose.MODEL, 2)
     draw = torch.Generator(device)
     draw.manual_seed(derived_seed(schedule.seed, Purpose.MODEL, 3))
+    proposal = None
+    if schedule.negatives is not None:
+        items = cut.item[cut.target]
+        proposal = Proposal.of(items, len(network.bias), schedule.negatives, device)
     optimizer = AdamW(network.parameters(), weight_decay=schedule.weight_decay, largest=_CLIP)
     stopping = check is not None and len(check) > 0 and schedule.patience > 0
     best, best_epoch, kept = np.inf, schedule.epochs, None
     if stopping and check is not None:
-        best, best_epoch = mean_loss(network, check, schedule.batch_size, device, ahead), 0
+        best, best_epoch = mean_loss(network, check, schedule.batch_size, device, ahead, proposal), 0
         kept = copy.deepcopy(network.state_dict())
     steps = schedule.epochs * -(-len(cut) // schedule.batch_size)
     done = 0
@@ -182,7 +206,7 @@ def train(
             outputs_here = forward(batch, draw)
             if schedule.sampled < 1.0:
                 outputs_here, batch = _some(outputs_here, batch, schedule.sampled, draw)  # noqa: PLW2901
-            loss = _loss(network, outputs_here, batch, ahead)
+            loss = _loss(network, outputs_here, batch, ahead, proposal, draw)
             torch.autograd.backward(loss)
             optimizer.step(schedule.learning_rate * left)
             total += float(loss.detach()) * len(batch.label)
@@ -190,7 +214,7 @@ def train(
         losses.append(total / max(count, 1))
         if not stopping or check is None:
             continue
-        checks.append(mean_loss(network, check, schedule.batch_size, device, ahead))
+        checks.append(mean_loss(network, check, schedule.batch_size, device, ahead, proposal))
         if checks[-1] < best:
             best, best_epoch, kept = checks[-1], epoch, copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= schedule.patience:
