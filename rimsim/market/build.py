@@ -31,6 +31,7 @@ from rimsim.market.guarantees import weights_of
 from rimsim.market.models import initial_model, require_weights, unfitted
 from rimsim.market.promises import Promises
 from rimsim.market.world import World
+from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
     from rimsim.config import ConsumerConfig, ScenarioConfig
@@ -64,7 +65,7 @@ def build_world(config: ScenarioConfig) -> World:
         DataError: If the log cannot be read.
         ConfigError: If the scenario asks for more than the log has.
     """
-    torch.set_num_threads(1)  # the bits of a fit depend on the number of threads, and workers share the cores
+    single_thread()
     return world_of(read_log(config), config, *plugs_of(config))
 
 

@@ -43,6 +43,7 @@ from rimsim.market.scoring import ScoreRows
 from rimsim.market.serving import at_items
 from rimsim.market.state import MarketState
 from rimsim.matching import top_k
+from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -153,7 +154,7 @@ class Market:
         reveal_truth: bool = False,
         reveal_future: bool = False,
     ) -> None:
-        torch.set_num_threads(1)  # bits of a matrix product depend on the number of threads
+        single_thread()
         self.seeds = Seeds() if seeds is None else seeds
         config = at_seed(config, self.seeds.choice)
         self.config = config

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import torch
-
 from rimsim import rng
 from rimsim.errors import ConfigError, ModelError, RimsimError
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import takes_weights
 from rimsim.intensity.registry import make, shipped
 from rimsim.loading import imported, without_name
+from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
     from rimsim.config import PlatformConfig, ScenarioConfig
@@ -32,7 +31,7 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     Raises:
         ConfigError: If no model has the name, or a file of the user's own cannot be used.
     """
-    torch.set_num_threads(1)  # the bits of a fit depend on the number of threads
+    single_thread()
     platform = config.platform
     model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, config.data.session_gap)
     known = fitted(model, log)

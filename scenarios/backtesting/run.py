@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 
 from rimsim.config import to_plain
 from rimsim.config_errors import record_from
@@ -30,6 +29,7 @@ from rimsim.scenarios.backtesting.tasks import (
 from rimsim.scenarios.store.load_report import load_facts, load_text
 from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, require_free, versions
 from rimsim.scenarios.store.write import write_table, write_yaml
+from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -120,7 +120,7 @@ def backtest(
     """
     config = config or BacktestConfig()
     show = report or (lambda _: None)
-    torch.set_num_threads(1)  # bits of a fit depend on the number of threads
+    single_thread()
     log = _load(config)
     if (read := load_text(log)) is not None:
         show(read)

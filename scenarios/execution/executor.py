@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rimsim.errors import ConfigError, nearest
 from rimsim.scenarios.execution.local import run_here, run_on_workers
+from rimsim.threads import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,5 +83,5 @@ def executor(execution: Execution) -> Iterator[Executor]:
 def _run_locally(
     workers: int | None, job: Job, arms: Sequence[Arm], report: Report
 ) -> dict[int, RimsimError]:
-    most = min(workers or os.cpu_count() or 1, len(arms))
+    most = min(workers or cores(), len(arms))
     return run_here(job, arms, report) if most == 1 else run_on_workers(job, arms, most, report)

@@ -32,6 +32,7 @@ from rimsim.market.build import own_places
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
 from rimsim.scenarios.store.run_folder import FAILURES, load_run, versions
 from rimsim.scenarios.store.write import write_bytes
+from rimsim.threads import cores
 from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _ray(settings: Mapping[str, str]) -> Any:
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     """Connect; Ray prints nothing, and SIGTERM is handled as before."""
-    here = {"num_cpus": workers or os.cpu_count() or 1, "include_dashboard": False}
+    here = {"num_cpus": workers or cores(), "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address not in (None, "auto"):

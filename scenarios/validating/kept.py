@@ -11,8 +11,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from rimsim.config import ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import RimsimError
@@ -26,6 +24,7 @@ from rimsim.measures import agreement, concordance, relevance, statistics
 from rimsim.scenarios.backtesting import scores
 from rimsim.scenarios.validating import cuts, evidence, judged
 from rimsim.scenarios.validating.config import RANDOM
+from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog
@@ -77,7 +76,7 @@ def agreement_of(
     if file.is_file():
         read: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8"))
         return read
-    torch.set_num_threads(1)  # bits of a fit depend on the number of threads
+    single_thread()
     try:
         drawn = [cuts.make_cut(log, draw, gap=gap, after=_AFTER) for draw in range(_DRAWS)]
         truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from rimsim.config import to_plain
 from rimsim.config_errors import record_from
 from rimsim.data import Needs, load_log, require_usable
@@ -38,6 +36,7 @@ from rimsim.scenarios.validating.tables import (
     pair_table,
     value_table,
 )
+from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,7 +146,7 @@ def validate(
     """
     config = config or ValidateConfig()
     show = report or (lambda _: None)
-    torch.set_num_threads(1)  # bits of a fit depend on the number of threads
+    single_thread()
     _require_models(config)
     log = _load(config)
     if (read := load_text(log)) is not None:

@@ -1,0 +1,184 @@
+"""Replay and large logs: ``python benchmarks/scale.py environment|engine|online-match|closed-loop [XS|S|M|L …]``.
+
+``environment`` is the default environment from a cold cache: its first reset and its steps a second. ``engine`` is a
+replay of a made-up log in waves of 64. The two scenarios are whole comparisons of two agents, one seed, three rounds,
+from a cold cache, each size in a process of its own: CPU seconds, largest resident memory, the five largest costs, and,
+over several sizes, the exponent with which CPU seconds grow with events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+import torch
+from scale_costs import Costs
+from scale_logs import SIZES, log_file
+from speed_tables import Report, peak_memory
+
+import rimsim
+from rimsim.agents import make_agent
+from rimsim.config import find_scenario, override
+from rimsim.intensity import GRU, RIM, GRUConfig
+from rimsim.intensity.registry import register
+from rimsim.intensity.visits import Visits
+from rimsim.market import Market
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+AGENTS = ["relevance", "rim-dual"]
+GRU_NAME = "sampled-gru-visits"
+"""A GRU after one epoch over sampled items: what it costs to step and score does not hang on how well it was fitted."""
+
+register(
+    GRU_NAME,
+    lambda seed, device: RIM(
+        mark=GRU(GRUConfig(epochs=1, patience=0, softmax="sampled", seed=seed, device=device)),
+        ground=Visits(),
+    ),
+)
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("environment", "engine", "online-match", "closed-loop"))
+    parser.add_argument("sizes", nargs="*", help=f"made-up logs: {', '.join(SIZES)}; default S")
+    parser.add_argument("--model", default="bag-visits", help="the platform's model (default bag-visits)")
+    parser.add_argument("--out", type=Path, help="folder of the tables; default runs/scale-TIME")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    sizes = given.sizes or ["S"]
+    if given.one:
+        json.dump(_measured(given.what, sizes[0], given.model), sys.stdout)
+        return
+    report = Report(given.out or Path("runs") / time.strftime("scale-%Y%m%d-%H%M%S"), "Replay and large logs")
+    rows = [_alone(given.what, size, given.model) for size in sizes]
+    report.table(given.what, f"{given.what}, {given.model}", rows)
+    for (one, small), (other, large) in pairwise(zip(sizes, rows, strict=True)):
+        if "CPU s" in small and one in SIZES and other in SIZES:
+            grown = SIZES[other].events / SIZES[one].events
+            slope = np.log(float(str(large["CPU s"])) / float(str(small["CPU s"]))) / np.log(grown)
+            report.say(f"From {one} to {other} CPU seconds grow with events to the power {slope:.2f}.")
+
+
+def _alone(what: str, size: str, model: str) -> Mapping[str, object]:
+    """One measurement in a process of its own, with an empty cache of fits."""
+    with tempfile.TemporaryDirectory() as cache:
+        if size in SIZES and what != "environment":
+            log_file(size)  # the log itself is kept
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "RIMSIM_SCALE_CACHE": cache}
+        command = [sys.executable, __file__, what, size, "--model", model, "--one"]
+        found = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    row: dict[str, object] = json.loads(found.stdout.splitlines()[-1])
+    return row
+
+
+def _measured(what: str, size: str, model: str) -> dict[str, object]:
+    source = "" if what == "environment" else str(log_file(size))
+    os.environ["RIMSIM_CACHE"] = os.environ["RIMSIM_SCALE_CACHE"]
+    if what == "environment":
+        return _environment(model)
+    if what == "engine":
+        return _engine(size, source, model)
+    return _compared(what, size, source, model)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.process_time()
+    found = work()
+    return time.process_time() - start, found
+
+
+def _environment(model: str) -> dict[str, object]:
+    """The default environment, slates of the ten most relevant items."""
+    making, env = _timed(lambda: gymnasium.make("RIMMarket-v0", settings={"platform.model": model}))
+    first, (seen, _) = _timed(lambda: env.reset(seed=0))
+    steps, done, start = 0, False, time.process_time()
+    while not done:
+        slate = np.argpartition(seen["relevance"], -10)[-10:]
+        seen, _, done, _, _ = env.step(slate)
+        steps += 1
+    took = time.process_time() - start
+    again, _ = _timed(lambda: env.reset(seed=1))
+    return {
+        "model": model,
+        "items": len(seen["relevance"]),
+        "steps": steps,
+        "steps / CPU s": steps / took,
+        "make, s": making,
+        "first reset, s": first,
+        "next reset, s": again,
+    }
+
+
+def _engine(size: str, source: str, model: str) -> dict[str, object]:
+    """A replay of a made-up log in waves of 128 by ``relevance``; the model is fitted before."""
+    settings = {"data.source": source, "platform.model": model, "platform.calibration": "seen"}
+    config = override(find_scenario("online-match"), settings, origin="settings")
+    _served(Market(config), 512)  # code is compiled
+    opening, market = _timed(lambda: Market(config))
+    n = market.n_arrivals - 128
+    start = time.process_time()
+    _served(market, n)
+    took = time.process_time() - start
+    return {
+        "size": size,
+        "model": model,
+        "items": market.n_items,
+        "arrivals": n,
+        "arrivals / CPU s": n / took,
+        "opening a market, s": opening,
+        "peak, MiB": peak_memory(),
+    }
+
+
+def _served(market: Market, arrivals: int) -> None:
+    """Serve at least so many arrivals of a round, and not all of it."""
+    agent = make_agent("relevance")
+    agent.begin_round(market.round_view())
+    while market.served < arrivals:
+        coming = market.next_arrivals(64, in_waves=True)
+        market.serve(coming, agent.act(coming))
+
+
+def _compared(scenario: str, size: str, source: str, model: str) -> dict[str, object]:
+    """A whole comparison from an empty cache."""
+    with tempfile.TemporaryDirectory() as out, Costs() as costs:
+        took, _ = _timed(
+            lambda: rimsim.compare(
+                scenario,
+                AGENTS,
+                data=source,
+                rounds=3,
+                seeds=1,
+                workers=1,
+                out=Path(out) / "run",
+                settings={"platform.model": model},
+            )
+        )
+    largest = costs.largest(5)
+    return {
+        "size": size,
+        "CPU s": took,
+        "peak, MiB": peak_memory(),
+        "largest costs, s": ", ".join(f"{name} {seconds:.0f}" for name, seconds in largest),
+    }
+
+
+if __name__ == "__main__":
+    main()
