@@ -6,6 +6,7 @@
     loop          likeness of slates, genre drift, returning users
     adoption      Kaplan-Meier times of released items
     statistics    intervals over seeds, paired differences
+    claims        what may be claimed of many comparisons, or of one that shows no difference
     concordance   whether one order of models agrees with another, over the pairs that reality settles
     late          which rounds of a run its figures are means over
     measure       what a measure is

@@ -2,6 +2,10 @@ from .adoption import AdoptionTimes as AdoptionTimes
 from .adoption import adopted_share as adopted_share
 from .adoption import adoption_median as adoption_median
 from .adoption import adoption_times as adoption_times
+from .claims import LEVEL as LEVEL
+from .claims import Equivalence as Equivalence
+from .claims import equivalence as equivalence
+from .claims import holm as holm
 from .concordance import UNFIT as UNFIT
 from .concordance import Agreement as Agreement
 from .concordance import Pair as Pair
@@ -30,6 +34,7 @@ from .exposure import worst_ratio as worst_ratio
 from .facts import RoundFacts as RoundFacts
 from .late import late_means as late_means
 from .late import late_rounds as late_rounds
+from .late import late_slopes as late_slopes
 from .late import late_words as late_words
 from .loop import genre_drift as genre_drift
 from .loop import genre_shares as genre_shares

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["late_means", "late_rounds", "late_words"]
+__all__ = ["late_means", "late_rounds", "late_slopes", "late_words"]
 
 
 def late_rounds(count: int) -> range:
@@ -39,3 +39,22 @@ def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
     """
     late = rounds[rounds["round"].isin(late_rounds(int(rounds["round"].max()) + 1))]
     return late.groupby(["agent", "seed", "metric"], sort=False, observed=True)["value"].mean().reset_index()
+
+
+def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Changes per round over the late rounds: slopes of least-squares lines, which a mean hides.
+
+    Args:
+        rounds: Columns agent, seed, round, metric, value.
+
+    Returns:
+        Columns agent, seed, metric, value; without those that have a value in fewer than three late rounds.
+    """
+    late = rounds[rounds["round"].isin(late_rounds(int(rounds["round"].max()) + 1))]
+    keys = ["agent", "seed", "metric"]
+    groups = late.groupby(keys, sort=False, observed=True)
+    late = late[groups["round"].transform("count") > 2]  # a line through two points has no rest
+    away = late["round"] - late.groupby(keys, observed=True)["round"].transform("mean")
+    parts = late.assign(value=away * late["value"], spread=away**2)
+    sums = parts.groupby(keys, sort=False, observed=True)[["value", "spread"]].sum().reset_index()
+    return sums.assign(value=sums["value"] / sums["spread"])[[*keys, "value"]]

@@ -49,6 +49,15 @@ class SplitConfig:
         description="calendar: at most so many users are tested, drawn by seed; null: all.",
     )
 
+    @property
+    def overlap(self) -> float:
+        """The tested part of a split over the part that is learnt from, as :func:`rimsim.measures.mean_interval` asks.
+
+        user-relative: each seed tests another random half of the users by what the other half did. In a split by the
+        calendar all seeds have the same one, and their interval is about fits alone: 0.
+        """
+        return 1.0 if self.kind == "user-relative" else 0.0
+
 
 @dataclass(frozen=True, config=_STRICT)
 class BacktestConfig:

@@ -36,17 +36,21 @@ _OWN = ("#7b4ba6", "#b8a800", "#555555", "#a50f4a")
 _NO_GROUND = "none (λ = 1)"
 
 
-def draw_backtest(table: pd.DataFrame, folder: Path) -> list[Path]:
+def draw_backtest(table: pd.DataFrame, folder: Path, overlap: float) -> list[Path]:
     """Draw both figures, as far as the table holds them.
 
     Args:
         table: Columns task, model, beta, cap, seed, metric, value.
+        overlap: Of its splits.
         folder: Made if missing; pictures of the same name are replaced.
 
     Returns:
         The files written.
     """
-    figures = {"recommendation": partial(recommendation, table), "fronts": partial(fronts, table)}
+    figures = {
+        "recommendation": partial(recommendation, table, overlap),
+        "fronts": partial(fronts, table, overlap),
+    }
     return draw(figures, folder)
 
 
@@ -66,12 +70,12 @@ def model_looks(models: list[str]) -> dict[str, AgentStyle]:
     return {model: look for model, (_, _, look) in _looks(models).items()}
 
 
-def recommendation(table: pd.DataFrame) -> Figure | None:
+def recommendation(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
     """Precision of item recommendation against precision of user recommendation."""
     precise = table[(table["metric"] == "precision") & table["task"].isin(("item-rec", "user-rec"))]
     if not (precise["task"] == "user-rec").any():
         return None
-    means = over_seeds(precise.assign(metric=precise["task"]), ["model"], ("item-rec", "user-rec"))
+    means = over_seeds(precise.assign(metric=precise["task"]), ["model"], ("item-rec", "user-rec"), overlap)
     points = means.pivot(index="model", columns="metric").reindex(precise["model"].unique())
     precision = {str(model): float(value) for model, value in points["mean", "user-rec"].items()}
     looks = _looks(list(precision))
@@ -92,10 +96,10 @@ def recommendation(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def fronts(table: pd.DataFrame) -> Figure | None:
+def fronts(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
     """Precision against exposure perplexity over β, one line a model."""
     online = table[(table["task"] == "online") & table["beta"].notna()]
-    means = over_seeds(online, ["model", "beta"], ("precision", "perplexity"))
+    means = over_seeds(online, ["model", "beta"], ("precision", "perplexity"), overlap)
     curves = {
         str(model): of_model.pivot(index="beta", columns="metric").sort_index()
         for model, of_model in means.groupby("model", sort=False)

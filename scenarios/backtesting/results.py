@@ -53,7 +53,10 @@ def by_seed(
 def result_tables(backtest: Backtest) -> list[TextTable]:
     """Every table that a back-test prints, without those that would be empty."""
     table = backtest.table
+    overlap = backtest.config.split.overlap
     seeds = interval_words(table["seed"].nunique())
+    if overlap:
+        seeds += ", wider for splits that overlap"
     floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
     caps = table[table["cap"].notna()].sort_values("cap", kind="stable")
     titles = {
@@ -61,28 +64,38 @@ def result_tables(backtest: Backtest) -> list[TextTable]:
         "user-rec": f"User recommendation (perplexity and coverage of users), {seeds}",
     }
     tables = [
-        _means(title, table[table["task"] == task], ["model"], _FIRST) for task, title in titles.items()
+        _means(title, table[table["task"] == task], ["model"], _FIRST, overlap)
+        for task, title in titles.items()
     ]
     tables += [
-        _means("Online matching with floors β, prices of past states", floors, ["model", "beta"], _FLOORS),
+        _means(
+            "Online matching with floors β, prices of past states",
+            floors,
+            ["model", "beta"],
+            _FLOORS,
+            overlap,
+        ),
         _means(
             "Online matching with caps, cap × k positions a user; precision an exposure",
             caps,
             ["model", "cap"],
             _CAPS,
+            overlap,
         ),
-        _cost_of_floors(floors),
-        _gain_of_ground(table, backtest.config.models),
-        _who_pays(floors),
+        _cost_of_floors(floors, overlap),
+        _gain_of_ground(table, backtest.config.models, overlap),
+        _who_pays(floors, overlap),
     ]
     return [table for table in tables if table.rows]
 
 
-def _means(title: str, table: pd.DataFrame, labels: list[str], metrics: tuple[str, ...]) -> TextTable:
-    return pivoted(title, over_seeds(table, labels, metrics), labels, metrics, significant=True)
+def _means(
+    title: str, table: pd.DataFrame, labels: list[str], metrics: tuple[str, ...], overlap: float
+) -> TextTable:
+    return pivoted(title, over_seeds(table, labels, metrics, overlap), labels, metrics, significant=True)
 
 
-def _cost_of_floors(floors: pd.DataFrame) -> TextTable:
+def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
     """Perplexity's factor and precision's relative change against β = 0, at the same seeds."""
     free = floors.loc[floors["beta"] == 0, ["model", "metric", "seed", "value"]]
     both = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
@@ -92,10 +105,10 @@ def _cost_of_floors(floors: pd.DataFrame) -> TextTable:
         metric=both["metric"].map(names), value=ratio.where(both["metric"] == "perplexity", 100 * (ratio - 1))
     )
     title = "What floors cost: against β = 0, at the same seeds"
-    return _means(title, changes, ["model", "beta"], tuple(names.values()))
+    return _means(title, changes, ["model", "beta"], tuple(names.values()), overlap)
 
 
-def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...]) -> TextTable:
+def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float) -> TextTable:
     """Precision with λ(x) minus precision of the same mark model without, at the same seeds."""
     precise = table[(table["metric"] == "precision") & table["cap"].isna()]
     online = precise["beta"].map({0.7: "online, β .7", 1.0: "online, β 1"})
@@ -109,7 +122,9 @@ def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...]) -> TextTable:
             gains.append(gain.assign(difference=f"{model} − {mark}"))
     title = "What λ(x) adds to precision, at the same seeds"
     columns = ("item-rec", "user-rec", "online, β .7", "online, β 1")
-    return _means(title, pd.concat(gains), ["difference"], columns) if gains else TextTable(title, (), ())
+    if not gains:
+        return TextTable(title, (), ())
+    return _means(title, pd.concat(gains), ["difference"], columns, overlap)
 
 
 def parts_or_none(model: str) -> tuple[str, str | None] | None:
@@ -120,11 +135,11 @@ def parts_or_none(model: str) -> tuple[str, str | None] | None:
         return None
 
 
-def _who_pays(floors: pd.DataFrame) -> TextTable:
+def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
     """Positions a slate that go to guaranteed items, by decile of λ(x)."""
     deciles = [f"{PAYING}{number}" for number in range(1, 11)]
     difference = "guaranteed_lowest_minus_highest"
-    means = over_seeds(floors, ["model", "beta"], (*deciles, difference))
+    means = over_seeds(floors, ["model", "beta"], (*deciles, difference), overlap)
     rows = []
     for (model, beta), point in means.groupby(["model", "beta"], sort=False):
         *cells, last = point[["mean", "low", "high"]].to_numpy().tolist()

@@ -169,7 +169,7 @@ def backtest(
         write_table(folder / _FITS, pd.DataFrame(fits, columns=["seed", "part", "fold", "seconds", "cached"]))
         write_table(folder / _TABLE, table)
         write_events(folder, table)
-        draw_backtest(table, folder / "pictures")
+        draw_backtest(table, folder / "pictures", config.split.overlap)
     return Backtest(folder)
 
 

@@ -16,7 +16,7 @@ from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.answer import with_interval
 from rimsim.scenarios.report.summary import over_seeds, shortfalls, two_seeds_note
-from rimsim.scenarios.report.sweep import result_table, sweep_table, swept_fields, undrawn_reason
+from rimsim.scenarios.report.sweep import result_tables, sweep_table, swept_fields, undrawn_reason
 from rimsim.scenarios.store.points import runs_of
 from rimsim.scenarios.store.status import status_note, status_of
 
@@ -57,7 +57,7 @@ def sweep_page(sweep: Run) -> Page:
         ),
         answer=tuple(answer),
         cautions=tuple(as_sentence(note) for note in notes),
-        sections=(*sections, Section("All figures", tables=(result_table(sweep),))),
+        sections=(*sections, Section("All figures", tables=tuple(result_tables(sweep)))),
         command=command_of(sweep),
         settings=as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
         versions=versions_line(sweep),

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.measures import MEASURES
+from rimsim.scenarios.pictures.matrix import matrix_figure
 from rimsim.scenarios.pictures.messages import many, per_cent, subject
 from rimsim.scenarios.pictures.style import draw, frame, legend, metric_axis, plot_means, styles
 from rimsim.scenarios.report.summary import over_seeds, shortfalls
-from rimsim.scenarios.report.sweep import swept_fields, undrawn_reason
+from rimsim.scenarios.report.sweep import sweep_matrix, swept_fields, undrawn_reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,18 +25,21 @@ __all__ = ["draw_sweep", "front_figure"]
 
 
 def draw_sweep(sweep: Run) -> list[Path]:
-    """Draw the front of a sweep over one numeric field into its folder; nothing for a sweep of other fields.
+    """Draw the front of a sweep over one numeric field into its folder, or the matrix of one over other fields.
+
+    A matrix whose agents tell no difference, or that has one seed and so no interval, is not drawn.
 
     Args:
         sweep: The sweep, with its table.
     """
     table = sweep.sweep
-    if undrawn_reason(table) is not None:
+    unit, fields = sweep.scenario.exposure.unit, swept_fields(table)
+    if undrawn_reason(table) is None:
+        return draw({"front": lambda: front_figure(table, fields[0], unit)}, sweep.folder / "pictures")
+    found = sweep_matrix(sweep)
+    if found.empty or found["n"].max() < 2:
         return []
-    unit = sweep.scenario.exposure.unit
-    return draw(
-        {"front": lambda: front_figure(table, swept_fields(table)[0], unit)}, sweep.folder / "pictures"
-    )
+    return draw({"matrix": lambda: matrix_figure(found, fields)}, sweep.folder / "pictures")
 
 
 def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.pictures.tables import REFERENCE
-from rimsim.scenarios.report.summary import shortfalls
+from rimsim.scenarios.report.summary import guarantor_of, shortfalls
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,16 +23,14 @@ __all__ = [
     "who_carries",
 ]
 
-# Who speaks for the guarantees in a title; bounds and baselines do not.
-_PREFERRED = ("rim-feedback", "rim-resolve", "rim-dual", "entropic-dual")
+# Bounds and baselines do not speak for guarantees.
 _BASELINES = ("random", "popularity", "oracle", "hindsight", "epsilon-greedy", REFERENCE)
 
 
 def subject(agents: Collection[str]) -> str:
     """The agent that a title speaks of: one that keeps guarantees, else no baseline, else the first."""
-    preferred = [name for name in _PREFERRED if name in agents]
     others = [name for name in sorted(agents) if name not in _BASELINES]
-    return (preferred + others + sorted(agents))[0]
+    return guarantor_of(list(agents)) or (others + sorted(agents))[0]
 
 
 def per_cent(share: float) -> str:

@@ -13,11 +13,14 @@ from rimsim.scenarios.report.opening import opening_note
 from rimsim.scenarios.report.promised import promised_table
 from rimsim.scenarios.report.summary import (
     EFFECTS,
+    TRENDS,
     baseline_of,
     differences,
     interval_words,
+    shortfalls,
     shown_metrics,
     summary,
+    trends,
     two_seeds_note,
 )
 from rimsim.scenarios.report.tables import TextTable, folder_places, pivoted, print_report
@@ -50,6 +53,17 @@ def result_tables(run: Run) -> list[TextTable]:
         (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, shown), shown),
     )
     tables = [pivoted(title, means, ["agent"], metrics) for title, means, metrics in parts]
+    kept, _ = shortfalls(run.scenario.exposure.unit)
+    moving = trends(rounds, agents, (*TRENDS, kept, *own))
+    tables.append(
+        pivoted(
+            f"Change a round, {late}, at the same seeds",
+            moving,
+            ["agent"],
+            (*TRENDS, kept, *own),
+            significant=True,
+        )
+    )
     controlled = decomposition(late_means(rounds), agents, effects)
     tables.append(
         pivoted(

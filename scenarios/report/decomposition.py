@@ -80,8 +80,8 @@ def decomposition(
         by: More columns to keep apart, such as the round.
 
     Returns:
-        Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n. NaN
-        bounds where there is one seed.
+        Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p.
+        NaN bounds where there is one seed.
     """
     parts, rows = parts_of(arms), []
     mine = {
@@ -102,7 +102,9 @@ def decomposition(
                     group[part.more].to_numpy(np.float64), group[part.less].to_numpy(np.float64)
                 )
                 if paired.n:
-                    ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n)
+                    ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
                     rows.append((part.agent, part.name, part.formula, metric, *key, *ends))
-    columns = ["agent", "part", "difference", "metric", *by, "mean", "low", "high", "effect", "n"]
-    return pd.DataFrame(rows, columns=columns).astype({"mean": float, "low": float, "high": float})
+    columns = ["agent", "part", "difference", "metric", *by, "mean", "low", "high", "effect", "n", "p"]
+    return pd.DataFrame(rows, columns=columns).astype(
+        {"mean": float, "low": float, "high": float, "p": float}
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.measures import late_means, mean_interval, paired_difference
+from rimsim.measures import late_means, late_slopes, mean_interval, paired_difference
 from rimsim.scenarios.store.arm_names import is_control
 
 if TYPE_CHECKING:
@@ -15,18 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EFFECTS",
+    "TRENDS",
     "baseline_of",
     "differences",
+    "guarantor_of",
     "interval_words",
     "over_seeds",
     "shortfalls",
     "shown_metrics",
     "summary",
+    "trends",
     "two_seeds_note",
 ]
 
+_LEVEL = ""
+"""An arm whose values are all 0."""
+
 EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
 """Metrics of the table of what retraining does."""
+TRENDS = ("utility", "coverage", "effective_items")
+"""Metrics of the table of what changes from round to round, beside what is undelivered."""
 
 
 def shortfalls(unit: str) -> tuple[str, str]:
@@ -60,13 +68,16 @@ def two_seeds_note(seeds: int) -> str | None:
     return "2 seeds: intervals are wide (t = 12.7, with 5 seeds 2.8); for figures to keep, take --seeds 5"
 
 
-def over_seeds(table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+def over_seeds(
+    table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str], overlap: float = 0.0
+) -> pd.DataFrame:
     """Means over seeds with 95 % intervals.
 
     Args:
         table: A row a seed: columns ``by``, metric, value.
         by: Columns to group by beside the metric.
         metrics: Which metrics; those that the table lacks are left out.
+        overlap: Seeds are random splits of one log that overlap so much, as for :func:`rimsim.measures.mean_interval`.
 
     Returns:
         Columns ``by``, metric, mean, low, high, n; by the first of ``by`` in the order in which it comes, then by
@@ -75,7 +86,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -
     keys = [*by, "metric"]
     rows = []
     for key, values in table[table["metric"].isin(metrics)].groupby(keys, sort=False, observed=True)["value"]:
-        interval = mean_interval(values.to_numpy(np.float64))
+        interval = mean_interval(values.to_numpy(np.float64), overlap=overlap)
         rows.append((*key, interval.mean, interval.low, interval.high, interval.n))
     means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n"])
     first = list(dict.fromkeys(means[by[0]]))
@@ -96,21 +107,46 @@ def baseline_of(agents: list[str]) -> str:
     return "relevance" if "relevance" in agents else agents[0]
 
 
+_GUARANTORS = ("rim-feedback", "rim-resolve", "rim-dual", "entropic-dual")
+
+
+def guarantor_of(agents: Sequence[str]) -> str | None:
+    """The agent that speaks for guarantees; None where none of those that keep some took part."""
+    return next((name for name in _GUARANTORS if name in agents), None)
+
+
 def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """Columns agent, metric, mean, low, high, effect, n: late means minus the baseline's at the same seeds."""
+    """Columns agent, metric, mean, low, high, effect, n, p: late means minus the baseline's at the same seeds."""
     base = baseline_of(agents)
     pairs = [(agent, base) for agent in agents if agent != base and not is_control(agent)]
-    return _paired(rounds, pairs, metrics)
+    return _paired(late_means(rounds), pairs, metrics)
 
 
-def _paired(rounds: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[str]) -> pd.DataFrame:
+def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Changes a round over the late rounds: of the baseline itself, of others less the baseline's at the same seeds.
+
+    Returns:
+        As :func:`differences`; the agent is ``NAME``, or ``NAME − baseline``. No rows where there are fewer than three
+        late rounds.
+    """
+    slopes = late_slopes(rounds)
+    base = baseline_of(agents)
+    level = slopes[slopes["agent"] == base].assign(agent=_LEVEL, value=0.0)
+    pairs = [(base, _LEVEL)]
+    pairs += [(agent, base) for agent in agents if agent != base and not is_control(agent)]
+    table = _paired(pd.concat([slopes, level]), pairs, metrics)
+    names = {agent: f"{agent} − {base}" for agent, _ in pairs[1:]}
+    return table.assign(agent=table["agent"].replace(names))
+
+
+def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[str]) -> pd.DataFrame:
     rows = []
-    late = late_means(rounds)
     for metric in metrics:
         by_agent = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
         for agent, other in pairs:
             if agent in by_agent and other in by_agent:
                 both = by_agent[[agent, other]].dropna().to_numpy(np.float64)
                 paired = paired_difference(both[:, 0], both[:, 1])
-                rows.append((agent, metric, paired.mean, paired.low, paired.high, paired.dz, paired.n))
-    return pd.DataFrame(rows, columns=["agent", "metric", "mean", "low", "high", "effect", "n"])
+                ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
+                rows.append((agent, metric, *ends))
+    return pd.DataFrame(rows, columns=["agent", "metric", "mean", "low", "high", "effect", "n", "p"])

@@ -10,6 +10,7 @@ import pandas as pd
 from rimsim.errors import RunFolderError
 from rimsim.measures import late_means
 from rimsim.scenarios.report.agreement import agreement_note
+from rimsim.scenarios.report.matrix import matrix, matrix_table
 from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
 from rimsim.scenarios.report.tables import TextTable, pivoted, print_report
 from rimsim.scenarios.store.points import runs_of
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["markdown", "print_results", "result_table", "sweep_table", "swept_fields", "undrawn_reason"]
+__all__ = [
+    "markdown",
+    "print_results",
+    "result_table",
+    "result_tables",
+    "sweep_matrix",
+    "sweep_table",
+    "swept_fields",
+    "undrawn_reason",
+]
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
 """Metrics of the printed table."""
@@ -71,6 +81,26 @@ def undrawn_reason(table: pd.DataFrame) -> str | None:
     return None
 
 
+def sweep_matrix(sweep: Run) -> pd.DataFrame:
+    """The matrix of a sweep, finished or not, as :func:`rimsim.scenarios.report.matrix.matrix` tells it.
+
+    Args:
+        sweep: The sweep; one that has a front has no matrix.
+    """
+    table = sweep_table(sweep)
+    found = matrix(table, swept_fields(table), sweep.scenario.exposure.unit)
+    return found.iloc[:0] if undrawn_reason(table) is None else found
+
+
+def result_tables(sweep: Run) -> list[TextTable]:
+    """The matrix where there is one, then all figures."""
+    found, whole = sweep_matrix(sweep), result_table(sweep)
+    if found.empty:
+        return [whole]
+    title = f"{sweep.scenario.name}: differences of late means, {interval_words(len(sweep.seeds))}"
+    return [matrix_table(found, swept_fields(sweep_table(sweep)), title), whole]
+
+
 def result_table(sweep: Run) -> TextTable:
     """An agent at a point a row."""
     table = sweep_table(sweep)
@@ -95,18 +125,19 @@ def print_results(sweep: Run, console: Console) -> None:
     statuses = [status_of(run) for run in runs]
     agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
     unfinished = status_note(statuses, sweep.folder, "sweep")
+    drawn = ", ".join(path.name for path in sorted((sweep.folder / "pictures").glob("[!.]*.png")))
     why_not = "some arms are missing" if unfinished else undrawn_reason(sweep_table(sweep))
     places = (
         ("table", f"{sweep.folder}/sweep.parquet" if unfinished is None else "none: some arms are missing"),
-        ("pictures", f"{sweep.folder}/pictures/ (front.png)" if why_not is None else f"none: {why_not}"),
+        ("pictures", f"{sweep.folder}/pictures/ ({drawn})" if drawn else f"none: {why_not}"),
         ("points", f"{sweep.folder}/points/"),
         ("events", f"tensorboard --logdir {sweep.folder}/points"),
     )
     print_report(
-        [result_table(sweep)], (*agreements, two_seeds_note(len(sweep.seeds)), unfinished), places, console
+        result_tables(sweep), (*agreements, two_seeds_note(len(sweep.seeds)), unfinished), places, console
     )
 
 
 def markdown(sweep: Run) -> str:
-    """The table of a sweep as Markdown."""
-    return result_table(sweep).markdown()
+    """The tables of a sweep as Markdown."""
+    return "\n".join(table.markdown() for table in result_tables(sweep))

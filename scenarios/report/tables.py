@@ -9,6 +9,8 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from rimsim.measures import LEVEL, holm
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-__all__ = ["TextTable", "cell", "folder_places", "picture_places", "pivoted", "print_report"]
+__all__ = ["TextTable", "cell", "folder_places", "number", "picture_places", "pivoted", "print_report"]
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,14 @@ def cell(mean: float | None, low: float | None, high: float | None, *, significa
     """
     if mean is None or np.isnan(mean):
         return "–"
-    text = _number(mean, significant=significant)
+    text = number(mean, significant=significant)
     if low is None or high is None or np.isnan(low):
         return text
-    return f"{text} ±{_number((high - low) / 2, significant=significant)}"
+    return f"{text} ±{number((high - low) / 2, significant=significant)}"
 
 
-def _number(value: float, *, significant: bool) -> str:
+def number(value: float, *, significant: bool = False) -> str:
+    """A figure as tables write it; ``significant`` as for :func:`cell`."""
     size = abs(value)
     decimals = 0 if size >= 100 else 1 if size >= 10 else 3
     if significant and size < 10:
@@ -87,19 +90,28 @@ def pivoted(
 ) -> TextTable:
     """Metrics across; down, whatever the means are of, in the order in which it comes.
 
+    Differences are marked with a star where they are not 0, whichever of the table one claims: at 5 % by Holm over all
+    that the table compares.
+
     Args:
         title: What the figures are.
-        means: Columns ``labels``, metric, mean, low, high.
+        means: Columns ``labels``, metric, mean, low, high; of differences also p.
         labels: Columns that say what a row is of.
         metrics: Order of the columns; those that the table lacks are left out.
         significant: As in :func:`cell`.
     """
+    means = means[means["metric"].isin(metrics)]
+    settled = np.zeros(len(means), bool)
+    if "p" in means and means["p"].notna().any():
+        settled = holm(means["p"].to_numpy(np.float64)) <= LEVEL
+        title += f" (* not 0: Holm over {int(means['p'].notna().sum())} comparisons)"
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for *values, metric, mean, low, high in (
-        means[[*labels, "metric", "mean", "low", "high"]].to_numpy().tolist()
+    for star, (*values, metric, mean, low, high) in zip(
+        settled, means[[*labels, "metric", "mean", "low", "high"]].to_numpy().tolist(), strict=True
     ):
         label = tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        rows.setdefault(label, {})[metric] = cell(mean, low, high, significant=significant)
+        text = cell(mean, low, high, significant=significant) + "*" * bool(star)
+        rows.setdefault(label, {})[metric] = text
     there = [metric for metric in metrics if any(metric in cells for cells in rows.values())]
     columns = (*labels, *(metric.replace("_", " ") for metric in there))
     return TextTable(

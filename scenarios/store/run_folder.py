@@ -285,6 +285,14 @@ class Run:
         return self._table("sweep")
 
     @cached_property
+    def matrix(self) -> pd.DataFrame | None:
+        """Columns of the swept fields, contrast, metric, agent, minus, mean, low, high, n, p, adjusted, sign.
+
+        None of a sweep that has none: over one number, or of agents that tell no difference.
+        """
+        return self._table("matrix") if (self.folder / "matrix.parquet").is_file() else None
+
+    @cached_property
     def backtest(self) -> pd.DataFrame:
         """Columns task, model, beta, cap, seed, metric, value; beta and cap are NaN where they do not apply."""
         return self._table("backtest")

@@ -19,7 +19,7 @@ from rimsim.market.build import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.pictures.front import draw_sweep
-from rimsim.scenarios.report.sweep import sweep_table
+from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.store.catalogue import catalogue_table
 from rimsim.scenarios.store.load_report import load_facts
 from rimsim.scenarios.store.points import POINTS
@@ -212,5 +212,8 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     if study.grid:
         shutil.rmtree(study.folder / STATES, ignore_errors=True)
         write_table(study.folder / "sweep.parquet", sweep_table(done))
+        found = sweep_matrix(done)
+        if not found.empty:
+            write_table(study.folder / "matrix.parquet", found)
         draw_sweep(done)
     return done
