@@ -1,4 +1,4 @@
-"""Make the tables of docs/findings.md anew: ``python benchmarks/findings.py [NAME…] [--out FOLDER]``; half an hour.
+"""Make the tables of docs/findings.md anew: ``python benchmarks/findings.py [NAME…] [--out FOLDER]``; some CPU hours.
 
 Each table stands in the page between two marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``, under the command that made
 it, which is run as it stands there, with a folder of its own. A run that is complete in the folder is read, not run.
@@ -12,16 +12,21 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimsim.measures import mean_interval
+import pandas as pd
+
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main as command_line
-from rimsim.scenarios.report import comparison
-from rimsim.scenarios.report.tables import cell
+from rimsim.scenarios.report import comparison, sweep
+from rimsim.scenarios.report.matrix import Contrast, matrix
+from rimsim.scenarios.report.summary import over_seeds
+from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.store.arm_names import control_name, is_control
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from rimsim.scenarios import Run
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
+_HALF = "--set arrivals.per_round=1000 --set platform.log_window.size=1500"
 COMMANDS = {
     "closed-loop": "rimsim compare closed-loop --seeds 5 --agents relevance,rim-dual,rim-feedback,epsilon-greedy,"
     "popularity,random,oracle --frozen relevance,rim-feedback",
@@ -30,14 +35,23 @@ COMMANDS = {
     "online-match": "rimsim compare online-match --seeds 5 --frozen none",
     "offline-match": "rimsim compare offline-match --seeds 5",
     "user-rec": "rimsim compare user-rec --seeds 5",
-    "matrix": "rimsim sweep closed-loop --agents relevance,rim-feedback --seeds 3 --grid consumer.truth=factors,bag "
-    "--grid platform.model=bag-visits,ease-visits,gru-hp --grid platform.retrain=true,false",
+    "matrix": "rimsim sweep cold-start --agents relevance,rim-feedback,rim-dual,epsilon-greedy,popularity --seeds 5 "
+    f"--control frozen,random {_HALF} --set consumer.truth_seed=seed --grid consumer.truth=factors,bag "
+    "--grid platform.model=bag-visits,ease-visits,als-hp,gru-hp --no-certificate",
+    "learning": "rimsim sweep closed-loop --agents relevance,epsilon-greedy,entropic-dual,rim-feedback --seeds 3 "
+    f"--frozen relevance,epsilon-greedy,entropic-dual,rim-feedback --control random {_HALF} "
+    "--grid platform.learning=consumed,impressions,ips --grid platform.log_window.rounds=3,null --no-certificate",
 }
 """Name of a table → the command that makes it."""
 
 
-def table(name: str, out: Path) -> str:
-    """The Markdown of a table and the command above it; the command is run unless its folder is complete."""
+def finished(name: str, out: Path) -> Run:
+    """The run behind a table; its command is run, or gone on with, unless its folder is complete.
+
+    Args:
+        name: One of :data:`COMMANDS`.
+        out: Where the runs lie.
+    """
     command, folder = COMMANDS[name], out / name
     kind = "sweep" if " sweep " in command else "rounds"
     if not (folder / f"{kind}.parquet").is_file():
@@ -50,39 +64,48 @@ def table(name: str, out: Path) -> str:
         status = command_line(arguments)
         if status:
             raise SystemExit(status)
-    run = load_run(folder)
-    made = matrix(run.sweep) if kind == "sweep" else comparison.markdown(run)
-    return f"```sh\n{command}\n```\n\n{made.strip()}\n"
+    return load_run(folder)
 
 
-def matrix(table: pd.DataFrame) -> str:
-    """A row a truth and platform: ``relevance`` when frozen, what retraining does, what a guarantee costs.
+def table(name: str, out: Path) -> str:
+    """The Markdown of a table, and the command above it."""
+    run = finished(name, out)
+    if name == "matrix":
+        made = sweep.result_tables(run)[0].markdown()
+    elif name == "learning":
+        made = loops(run)
+    else:
+        made = comparison.markdown(run)
+    return f"```sh\n{COMMANDS[name]}\n```\n\n{made.strip()}\n"
+
+
+def loops(run: Run) -> str:
+    """A row a way of learning and an agent: what its loop does, against its control under random slates, and its level.
 
     Args:
-        table: Of a sweep over ``consumer.truth``, ``platform.model`` and ``platform.retrain``.
+        run: A sweep whose agents all have the control ``random``.
     """
-    cells = table.rename(
-        columns={"consumer.truth": "truth", "platform.model": "model", "platform.retrain": "retrain"}
+    table = sweep.sweep_table(run)
+    fields = sweep.swept_fields(table)
+    agents = [name for name in table["agent"].unique() if not is_control(name)]
+    wanted = [
+        Contrast(f"{agent}/{metric}", metric, agent, control_name(agent, "random"))
+        for agent in agents
+        for metric in ("coverage", "effective_items", "utility")
+    ]
+    parts = matrix(table, fields, run.scenario.exposure.unit, wanted)
+    parts = parts.assign(metric="loop: " + parts["metric"].str.replace("_", " "))
+    levels = over_seeds(
+        table[table["agent"].isin(agents)], ["agent", *fields], ("utility", "examined_shortfall")
     )
-    cells = cells.astype({"retrain": str}).pivot_table(
-        index=["truth", "model", "seed"], columns=["agent", "retrain", "metric"], values="value", sort=False
-    )
-    retrained, frozen = cells["relevance"]["True"], cells["relevance"]["False"]
-    guaranteed = cells["rim-feedback"]["True"]
-    columns = {
-        "utility, frozen": frozen["utility"],
-        "retrained − frozen: utility": retrained["utility"] - frozen["utility"],
-        "coverage": retrained["coverage"] - frozen["coverage"],
-        "effective items": retrained["effective_items"] - frozen["effective_items"],
-        "cost of the guarantee: utility": guaranteed["utility"] - retrained["utility"],
-        "examined shortfall of `rim-feedback`": guaranteed["examined_shortfall"],
-    }
-    lines = [f"| truth | platform | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
-    for truth, model in dict.fromkeys((truth, model) for truth, model, _ in cells.index):
-        found = [mean_interval(column.loc[(truth, model)].to_numpy()) for column in columns.values()]
-        told = " | ".join(cell(one.mean, one.low, one.high) for one in found)
-        lines.append(f"| `{truth}` | `{model}` | {told} |")
-    return "\n".join(lines)
+    both = pd.concat([parts, levels])
+    for field in fields:
+        both[field] = [
+            "all" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else value
+            for value in both[field]
+        ]
+    columns = [*dict.fromkeys(parts["metric"]), "utility", "examined_shortfall"]
+    return pivoted("Means of late rounds", both, [*fields, "agent"], columns).markdown()
 
 
 def replaced(page: str, name: str, made: str) -> str:

@@ -109,6 +109,12 @@ def test_splits_that_overlap_have_wider_intervals():
     assert over_seeds(table, ["model"], ["precision"], 1.0)["high"].item() == pytest.approx(found.high)
 
 
+def test_a_value_that_is_null_is_a_point_of_its_own():
+    """A sweep over a field that may be null keeps the rows of that point."""
+    table = pd.DataFrame({"agent": "a", "rounds": [3.0, math.nan], "metric": "utility", "value": [1.0, 2.0]})
+    assert list(over_seeds(table, ["agent", "rounds"], ["utility"])["mean"]) == [1.0, 2.0]
+
+
 def _rounds(slope, seeds=4, rounds=8):
     draws = np.random.default_rng(1)
     return pd.DataFrame(

@@ -62,7 +62,9 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     return found
 
 
-def matrix(table: pd.DataFrame, fields: Sequence[str], unit: str) -> pd.DataFrame:
+def matrix(
+    table: pd.DataFrame, fields: Sequence[str], unit: str, wanted: Sequence[Contrast] | None = None
+) -> pd.DataFrame:
     """Each contrast at each point of a sweep, paired by seed, and whether its sign is settled.
 
     A sign is settled where it can be claimed of all cells at once: at 5 % by Holm over the whole matrix.
@@ -71,12 +73,14 @@ def matrix(table: pd.DataFrame, fields: Sequence[str], unit: str) -> pd.DataFram
         table: The table of a sweep.
         fields: Its swept fields.
         unit: ``exposure.unit``.
+        wanted: Which contrasts; None: :func:`contrasts`.
 
     Returns:
         Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;
         0: not settled); point by point in the order of the sweep. Empty where no contrast can be told.
     """
-    wanted, rows = contrasts(list(table["agent"].unique()), unit), []
+    rows = []
+    wanted = contrasts(list(table["agent"].unique()), unit) if wanted is None else wanted
     for point, at in table.groupby(list(fields), sort=False, dropna=False):
         wide = at.pivot_table(index="seed", columns=["metric", "agent"], values="value", observed=True)
         for one in wanted:

@@ -85,7 +85,9 @@ def over_seeds(
     """
     keys = [*by, "metric"]
     rows = []
-    for key, values in table[table["metric"].isin(metrics)].groupby(keys, sort=False, observed=True)["value"]:
+    for key, values in table[table["metric"].isin(metrics)].groupby(
+        keys, sort=False, observed=True, dropna=False
+    )["value"]:
         interval = mean_interval(values.to_numpy(np.float64), overlap=overlap)
         rows.append((*key, interval.mean, interval.low, interval.high, interval.n))
     means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n"])
