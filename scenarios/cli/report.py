@@ -92,11 +92,11 @@ def _of_kind(run: Run) -> tuple[Any, Any, Callable[[], object]]:
     from rimsim.scenarios.validating.pictures import draw_validation
 
     if run.kind == "backtest":
-        tested = load_backtest(run.folder)
+        foretold = load_backtest(run.folder)
         return (
             results,
-            tested,
-            lambda: draw_backtest(run.backtest, run.folder / "pictures", tested.config.split.overlap),
+            foretold,
+            lambda: draw_backtest(run.backtest, run.folder / "pictures", foretold.config.split.overlap),
         )
     if run.kind == "validation":
         done = load_validation(run.folder)
