@@ -335,6 +335,16 @@ def test_floors_beyond_reach_are_named():
         solve_dual(np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
 
 
+@pytest.mark.parametrize(("floor", "weights"), [(1.81, [1.0, 0.5]), (3, None)])
+def test_an_error_names_the_function_that_was_called(floor, weights):
+    """Floors beyond reach and prices that do not fit are refused in the name of the caller, with weights and without."""
+    for solve, name in ((solve_dual, "^solve_dual: "), (solve_prices, "^solve_prices: ")):
+        with pytest.raises(InfeasibleError, match=name):
+            solve(np.ones((6, 5)), 2, floor, position_weights=weights)
+        with pytest.raises(ConfigError, match=f"{name}prices have shape"):
+            solve(np.ones((6, 5)), 2, position_weights=weights, prices=[0.0])
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [([1.0], "capacity is 2"), ([0.5, 1.0], "rise"), ([1.0, 0.0], "positive"), ([[1.0]], "positive")],

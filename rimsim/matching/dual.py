@@ -30,7 +30,7 @@ def _given(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | 
     m, groups = problem.shape[1], 0 if problem.rows is None else len(problem.rows.least)
     start = as_array(prices).astype(np.float64)
     if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
-        raise ConfigError(f"solve_dual: prices have shape {start.shape}; allowed: ({m},) finite numbers")
+        raise ConfigError(f"{problem.where}: prices have shape {start.shape}; allowed: ({m},) finite numbers")
     return start
 
 
@@ -41,7 +41,7 @@ def _start(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | 
     n, m = problem.shape
     start = as_array(prices).astype(np.float64)
     if start.shape != (m,) or not np.isfinite(start).all():
-        raise ConfigError(f"solve_dual: prices have shape {start.shape}; allowed: ({m},) finite numbers")
+        raise ConfigError(f"{problem.where}: prices have shape {start.shape}; allowed: ({m},) finite numbers")
     highest = np.where(problem.floor > 0, problem.cost, 0.0)
     lowest = np.where(problem.cap < n, -np.inf, 0.0)
     return np.asarray(np.clip(-start, lowest, highest), np.float64)
@@ -53,8 +53,9 @@ def _refuse(violated: tuple[NDArray[np.int64], int], problem: Problem) -> None:
     if not lacking:
         return
     names = ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
+    asked = int(problem.floor[items].sum())
     raise InfeasibleError(
-        f"solve_dual: the floors of {len(items)} items ({names}) ask for {int(problem.floor[items].sum())} exposures, "
+        f"{problem.where}: the floors of {len(items)} items ({names}) ask for {asked} exposures, "
         f"{lacking} more than can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
         tuple(int(item) for item in items),
         lacking,

@@ -156,6 +156,8 @@ class Problem:
     """What a position counts where all count the same."""
     rows: Rows | None = None
     """Requirements on several items, and on some users; None: none."""
+    where: str = "solve_dual"
+    """The function that was called, for messages of errors."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -227,4 +229,4 @@ class Problem:
                 )
             cap = np.minimum(limit, most)
         price = _cost(cost, m, where)
-        return cls(matrix, mask, positions, floor, cap, price, chunks, weights, unit, rows)
+        return cls(matrix, mask, positions, floor, cap, price, chunks, weights, unit, rows, where)

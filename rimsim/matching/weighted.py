@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching._flow import violated_items_weighted
+from rimsim.errors import ConfigError
 from rimsim.matching._kernels import row_states
 from rimsim.matching._newton import Point, at_prices, minimised
+from rimsim.matching._refusals import refuse_unmet, refuse_violated
 from rimsim.matching._terms import Terms, missing
 from rimsim.matching._whole import whole_slates
 from rimsim.matching.solution import DualSolution
@@ -49,7 +49,7 @@ def terms_of(problem: Problem) -> Terms:
     n, m = problem.shape
     weights, rows = problem.weights, problem.rows
     if weights is None:
-        raise ConfigError("solve_dual: a problem without weights is one for the auction")
+        raise ConfigError(f"{problem.where}: a problem without weights is one for the auction")
     scores = np.ascontiguousarray(problem.scores)
     if problem.admissible is not None:
         scores = np.where(problem.admissible, scores, -np.inf).astype(scores.dtype, copy=False)
@@ -90,36 +90,6 @@ def _scale(terms: Terms) -> tuple[float, float]:
     return (float(top.mean(dtype=np.float64)) if len(top) else 0.0) or spread, spread
 
 
-def _refuse_violated(terms: Terms, order: NDArray[np.int64]) -> None:
-    """Raise if the floors of the first items of an order, however many, exceed what can reach them."""
-    items, lacking = violated_items_weighted(terms.scores, terms.capacity, terms.weights, terms.least, order)
-    if lacking > 0.0:
-        raise InfeasibleError(
-            f"solve_dual: the floors of {len(items)} items ({_names(items)}) ask for {lacking:.6g} more exposure than "
-            "can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
-            tuple(int(item) for item in items),
-            lacking,
-        )
-
-
-def _names(items: NDArray[np.int64]) -> str:
-    return ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
-
-
-def _refuse_unmet(terms: Terms, whole: Whole) -> None:
-    """Raise since no whole slates were found that meet hard floors."""
-    m = terms.scores.shape[1]
-    lacking = np.where(np.isinf(terms.cost), missing(terms, whole.exposure), 0.0)
-    items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
-    whose = [f"{name} {_names(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
-    raise InfeasibleError(
-        f"solve_dual: no whole slates were found that meet the floors of {' and '.join(whose)}, "
-        f"{lacking.sum():.6g} is missing; lower them or give `cost`",
-        tuple(int(item) for item in items),
-        float(lacking.sum()),
-    )
-
-
 class _Search(NamedTuple):
     """Where the search for prices begins, and within which box."""
 
@@ -143,7 +113,7 @@ def _search(problem: Problem, prices: Floats | None) -> _Search:
     """
     if problem.chunks is not None:
         raise ConfigError(
-            "solve_dual: position_weights and rows need scores as a matrix; found scores in chunks"
+            f"{problem.where}: position_weights and rows need scores as a matrix; found scores in chunks"
         )
     terms = terms_of(problem)
     m = problem.shape[1]
@@ -152,7 +122,8 @@ def _search(problem: Problem, prices: Floats | None) -> _Search:
     lowest = np.where(floors, -np.minimum(terms.cost, _FARTHEST * spread), 0.0)
     highest = np.where(terms.most < np.inf, _FARTHEST * spread, 0.0)
     if hard[:m].any():
-        _refuse_violated(terms, np.argsort(-np.where(hard[:m], terms.least[:m], 0.0), kind="stable"))
+        order = np.argsort(-np.where(hard[:m], terms.least[:m], 0.0), kind="stable")
+        refuse_violated(terms, order, problem.where)
     start = np.zeros(len(terms.least))
     if prices is not None:
         start[: len(prices)] = prices
@@ -215,7 +186,8 @@ def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed
             continue
         whole = whole_slates(terms, point.price, seeds, unit, spread)
         if whole.value == -np.inf and hard[:m].any():
-            _refuse_violated(terms, np.argsort(np.where(hard[:m], point.price[:m], 1.0), kind="stable"))
+            order = np.argsort(np.where(hard[:m], point.price[:m], 1.0), kind="stable")
+            refuse_violated(terms, order, problem.where)
         before = best
         best = Best(
             point if best is None or point.bound < best.point.bound else best.point,
@@ -227,7 +199,7 @@ def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed
     if best is None:  # pragma: no cover  # there is always a level
         raise AssertionError
     if best.whole.value == -np.inf:
-        _refuse_unmet(terms, best.whole)
+        refuse_unmet(terms, best.whole, problem.where)
     return _packed(terms, best, gap, tau)
 
 

@@ -1,0 +1,67 @@
+"""Refusals of floors that cannot be met, or were not, where positions count differently."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from rimsim.errors import InfeasibleError
+from rimsim.matching._flow import violated_items_weighted
+from rimsim.matching._terms import missing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.matching._terms import Terms
+    from rimsim.matching._whole import Whole
+
+__all__ = ["refuse_unmet", "refuse_violated"]
+
+
+def refuse_violated(terms: Terms, order: NDArray[np.int64], where: str) -> None:
+    """Raise if the floors of the first items of an order, however many, exceed what can reach them.
+
+    Args:
+        terms: The problem.
+        order: Items, those of the highest floors first.
+        where: The function that was called.
+
+    Raises:
+        InfeasibleError: If so.
+    """
+    items, lacking = violated_items_weighted(terms.scores, terms.capacity, terms.weights, terms.least, order)
+    if lacking > 0.0:
+        raise InfeasibleError(
+            f"{where}: the floors of {len(items)} items ({_names(items)}) ask for {lacking:.6g} more exposure than "
+            "can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
+            tuple(int(item) for item in items),
+            lacking,
+        )
+
+
+def _names(items: NDArray[np.int64]) -> str:
+    return ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
+
+
+def refuse_unmet(terms: Terms, whole: Whole, where: str) -> NoReturn:
+    """Raise since no whole slates were found that meet hard floors.
+
+    Args:
+        terms: The problem.
+        whole: The slates that come nearest.
+        where: The function that was called.
+
+    Raises:
+        InfeasibleError: In any case.
+    """
+    m = terms.scores.shape[1]
+    lacking = np.where(np.isinf(terms.cost), missing(terms, whole.exposure), 0.0)
+    items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
+    whose = [f"{name} {_names(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
+    raise InfeasibleError(
+        f"{where}: no whole slates were found that meet the floors of {' and '.join(whose)}, "
+        f"{lacking.sum():.6g} is missing; lower them or give `cost`",
+        tuple(int(item) for item in items),
+        float(lacking.sum()),
+    )
