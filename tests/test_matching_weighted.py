@@ -337,7 +337,7 @@ def test_floors_beyond_reach_are_named():
 
 @pytest.mark.parametrize(("floor", "weights"), [(1.81, [1.0, 0.5]), (3, None)])
 def test_an_error_names_the_function_that_was_called(floor, weights):
-    """Floors beyond reach and prices that do not fit are refused in the name of the caller, with weights and without."""
+    """Floors beyond reach and prices that do not fit are refused in the name of what was called."""
     for solve, name in ((solve_dual, "^solve_dual: "), (solve_prices, "^solve_prices: ")):
         with pytest.raises(InfeasibleError, match=name):
             solve(np.ones((6, 5)), 2, floor, position_weights=weights)
