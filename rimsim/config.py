@@ -40,6 +40,7 @@ __all__ = [
     "LogOptions",
     "LogWindow",
     "PlatformConfig",
+    "ProvidersConfig",
     "ReleasesConfig",
     "ScenarioConfig",
     "Seeds",
@@ -347,6 +348,22 @@ class ConsumerConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ProvidersConfig:
+    """Who offers the items, and whether they stay."""
+
+    kind: str = Field(
+        default="none",
+        description="none: all items are there whatever happens. viability: who is not satisfied with exposures and "
+        "consumptions leaves at a barrier with all its items, and others come; see two-sides.md. Your own: "
+        "`file.py:Class`.",
+    )
+    options: Options = Field(
+        default=(),
+        description="viability: `{decay: 0.9, per_exposure: 0.1, threshold: 0, …}`. Your own: its options by name.",
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
 class LogWindow:
     """On which part of its log the platform retrains."""
 
@@ -440,6 +457,7 @@ class ScenarioConfig:
     exposure: ExposureConfig = Field(default=ExposureConfig(), description="What is guaranteed.")
     consumer: ConsumerConfig = Field(default=ConsumerConfig(), description="The truth.")
     platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
+    providers: ProvidersConfig = Field(default=ProvidersConfig(), description="Who offers the items.")
 
     def __post_init__(self) -> None:
         if self.releases.last_round < self.releases.first_round:

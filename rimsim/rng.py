@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     SPLIT = 9
     LATER_SESSIONS = 10
     CONTROL = 11
+    PROVIDERS = 12
     EXPERIMENT = 19
 
 

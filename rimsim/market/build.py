@@ -30,6 +30,7 @@ from rimsim.market.examining import Examined
 from rimsim.market.guarantees import weights_of
 from rimsim.market.models import initial_model, require_weights, unfitted
 from rimsim.market.promises import Promises
+from rimsim.market.providers import make_providers
 from rimsim.market.world import World
 from rimsim.threads import single_thread
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from rimsim.market.arrivals import ArrivalProcess
     from rimsim.market.consumers import Consumer
     from rimsim.market.consumers.truths import Truth
+    from rimsim.market.providers import Provider
 
 __all__ = [
     "build_world",
@@ -89,7 +91,13 @@ def read_log(config: ScenarioConfig) -> EventLog:
     return log
 
 
-def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, consumer: Consumer) -> World:
+def world_of(
+    log: EventLog,
+    config: ScenarioConfig,
+    arrivals: ArrivalProcess,
+    consumer: Consumer,
+    providers: Provider | None = None,
+) -> World:
     """Cut a log at the opening of the market, and fit the truth where the consumer needs one.
 
     Args:
@@ -97,6 +105,7 @@ def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, co
         config: The scenario.
         arrivals: Who arrives; says when the market opens.
         consumer: Who consumes.
+        providers: Who offers the items; None: as the config says.
     """
     sessions = log.sessions(config.data.session_gap)
     opening = arrivals.opening(log)
@@ -114,6 +123,9 @@ def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, co
             f"arrivals.kind {config.arrivals.kind!r}: the past has {past.n_users} users and {past.n_items} items; "
             f"allowed: the log's {log.n_users} and {log.n_items}, and no event after the opening"
         )
+    roster = (make_providers(config) if providers is None else providers).opening(log).checked(log.n_items)
+    if not roster.there.all():
+        past = past.rows(roster.there[roster.of_item[past.item]])
     release = np.where(given == 0, ALWAYS, ticks(given))
     release[past.item] = ALWAYS  # what somebody has consumed is there, whatever a table says
     return World(
@@ -125,6 +137,7 @@ def world_of(log: EventLog, config: ScenarioConfig, arrivals: ArrivalProcess, co
         release=release,
         last_release=int(release.max()),
         truth=_truth(log, config) if getattr(consumer, "needs_truth", True) else None,
+        roster=roster,
         most_arrivals=opening.most_arrivals,
     )
 
@@ -159,6 +172,7 @@ def check_plugs(config: ScenarioConfig) -> None:
         ConfigError: If nothing has the name, a file of the user's own cannot be used, or what it makes does not fit.
     """
     plugs_of(config)
+    make_providers(config)
     require_weights(config.platform, unfitted(config.platform, 0, config.data.session_gap))
 
 
@@ -178,12 +192,12 @@ def check_promises(config: ScenarioConfig, seed: int) -> None:
     schedule = arrivals.round(0, RoundsSoFar(world, seed))
     capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
     weights = weights_of(config, consumer, Examined.nothing(config.slate).decay(config))
-    Promises(config, world, seed).round(0, schedule, capacity, None, weights)
+    Promises(config, world, seed).round(0, schedule, capacity, None, weights, world.release)
 
 
 def own_places(config: ScenarioConfig) -> list[str]:
     """Where a scenario may name code of a user's own, such as ``mine.py:Bursts``."""
-    return [config.arrivals.kind, config.consumer.kind, config.platform.model]
+    return [config.arrivals.kind, config.consumer.kind, config.platform.model, config.providers.kind]
 
 
 def expected_arrivals(config: ScenarioConfig) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Process: TypeAlias = Generator[simpy.Event, object, None]
 
-__all__ = ["ALWAYS", "TICKS", "Clock", "Rank", "seconds", "ticks"]
+__all__ = ["ALWAYS", "NEVER", "TICKS", "Clock", "Rank", "seconds", "ticks"]
 
 TICKS = 1_000_000
 """Ticks of the clock in a second. Whole ticks add and compare exactly, floating seconds would not."""
@@ -23,6 +23,10 @@ TICKS = 1_000_000
 
 ALWAYS = -(2**62)
 """The release tick of what has always been there: before any log begins, those before 1970 included."""
+
+
+NEVER = 2**62
+"""The release tick of what is not on offer: after any round."""
 
 
 class Rank(IntEnum):

@@ -18,7 +18,7 @@ from rimsim.intensity.product import updated
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
-from rimsim.market.clock import Clock, seconds, ticks
+from rimsim.market.clock import NEVER, Clock, seconds, ticks
 from rimsim.market.consumers import relevant_items
 from rimsim.market.examining import Examined, require_uniform
 from rimsim.market.guarantees import expected, weights_of
@@ -37,6 +37,7 @@ from rimsim.market.past_states import (
 )
 from rimsim.market.platform import PastRound, training_log
 from rimsim.market.promises import Promises
+from rimsim.market.providers import Offer, RoundOutcome, make_providers
 from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
 from rimsim.market.scoring import ScoreRows
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from rimsim.market.ledger import Ledger
     from rimsim.market.past_states import FoldModels
     from rimsim.market.promises import Owed
+    from rimsim.market.providers import Changes, Provider
     from rimsim.market.records import Arrivals, SlateLike, Slates
     from rimsim.market.requirements import Requirements
     from rimsim.market.world import World
@@ -106,6 +108,10 @@ class ClosedRound:
     """What the platform keeps of the round to learn from: the round itself, or what a control has in its place."""
     learnt_events: int
     """How many events that is: consumptions, known by the round's end or later."""
+    offer: Offer
+    """Which providers were there in the round."""
+    changes: Changes
+    """Who leaves and who comes at its end."""
 
 
 class Market:
@@ -117,6 +123,7 @@ class Market:
         world: What arms share; None: built from the config (and kept for the next market).
         arrivals: Who arrives; None: as the config says.
         consumer: Who consumes; None: as the config says.
+        providers: Who offers the items; None: as the config says.
         model: A fitted model in place of the config's own; it is copied before it is retrained. In a replay it also
             scores the states of the warm-up, which it may have seen.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
@@ -147,6 +154,7 @@ class Market:
         world: World | None = None,
         arrivals: ArrivalProcess | None = None,
         consumer: Consumer | None = None,
+        providers: Provider | None = None,
         model: IntensityModel | None = None,
         retrain: bool | None = None,
         control: Control | None = None,
@@ -159,9 +167,10 @@ class Market:
         config = at_seed(config, self.seeds.choice)
         self.config = config
         self.arrivals, self.consumer = plugs_of(config, arrivals, consumer)
-        shared = world is None and arrivals is None and consumer is None
+        shared = world is None and arrivals is None and consumer is None and providers is None
+        self.providers = make_providers(config) if providers is None else providers
         if world is None:
-            plugs = self.arrivals, self.consumer
+            plugs = self.arrivals, self.consumer, self.providers
             world = build_world(config) if shared else world_of(read_log(config), config, *plugs)
         self.world = world
         self._handed_in = model is not None
@@ -174,11 +183,7 @@ class Market:
         require_weights(config.platform, self.model)
         self.retrain = config.platform.retrain if retrain is None else retrain
         self.control = control
-        if control is not None and self.arrivals.keeps_users:
-            raise ConfigError(
-                f"a control with arrivals.kind {config.arrivals.kind!r}, whose visitors are the same in every round; "
-                "allowed: arrivals with visitors who are new in every round, such as clones"
-            )
+        self._require_control()
         self.barrier_every = barrier_every
         self.reveal_truth = reveal_truth
         self.reveal_future = reveal_future
@@ -190,6 +195,7 @@ class Market:
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
         self._promises = Promises(config, self.world, self.seeds.arrivals)
         self._owed: Owed | None = None
+        self._offer = Offer.opening(self.world.roster)
         self.closed: list[ClosedRound] = []
         self.round = 0
         self.done = False
@@ -207,6 +213,38 @@ class Market:
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
         """The open round; the last one where all are over."""
+
+    def _require_control(self) -> None:
+        """Refuse a control where an arm's own slates decide who comes or what is on offer."""
+        if self.control is None:
+            return
+        if self.arrivals.keeps_users:
+            raise ConfigError(
+                f"a control with arrivals.kind {self.config.arrivals.kind!r}, whose visitors are the same in every "
+                "round; allowed: arrivals with visitors who are new in every round, such as clones"
+            )
+        if not self._offer_is_fixed:
+            raise ConfigError(
+                f"a control with providers.kind {self.config.providers.kind!r}, where what is on offer hangs on what "
+                "an arm shows; allowed: providers.kind 'none'"
+            )
+
+    @property
+    def _offer_is_fixed(self) -> bool:
+        return bool(getattr(self.providers, "fixed", False))
+
+    @property
+    def same_for_all_arms(self) -> bool:
+        """All arms of a seed are asked for the same guarantees, whatever they show."""
+        return self._offer_is_fixed
+
+    @property
+    def release(self) -> NDArray[np.int64]:
+        """(M,) tick from which each item can be shown in the open round; NEVER for what nobody offers."""
+        there = self._offer.there
+        if there.all():
+            return self.world.release
+        return np.where(there[self.world.roster.of_item], self.world.release, NEVER)
 
     # -- the open round -----------------------------------------------------------------------------------------------
 
@@ -347,6 +385,7 @@ class Market:
             before=self._before,
             log_counts=self._log_counts,
             examined=self._examined,
+            offer=self._offer,
             past=KeptRounds.of(self._past, keeps_users=keeps),
             learnt=None if self.control is None else KeptRounds.of(self._handed, keeps_users=keeps),
             owed=self._owed,
@@ -369,7 +408,7 @@ class Market:
         self.round, self.model, self._before = state.round, state.model, state.before
         self.closed, self.done, self._log_counts = [], False, state.log_counts
         self._examined = state.examined
-        self._owed = state.owed
+        self._owed, self._offer = state.owed, state.offer
         keeps = self.arrivals.keeps_users
         self._past = state.past.rounds(self._logged_past, keeps_users=keeps)
         if state.learnt is not None:
@@ -409,7 +448,8 @@ class Market:
             capacity=capacity,
             delay=self._delay,
             choice_seed=self.seeds.choice,
-            promised=self._promises.round(self.round, schedule, capacity, self._owed, weights),
+            promised=self._promises.round(self.round, schedule, capacity, self._owed, weights, self.release),
+            release=self.release,
         )
 
     def _require_same_users(self, before: Schedule, now: Schedule) -> None:
@@ -439,6 +479,7 @@ class Market:
             self.config.platform, self.world.past, self._learnt, opened.schedule.stop, self.seeds.model
         )
         self._log_counts = np.bincount(log.item[log.targets], minlength=self.n_items)
+        changes = self._changes()
         self.closed.append(
             ClosedRound(
                 number=self.round,
@@ -459,6 +500,8 @@ class Market:
                 learnt_events=opened.entered
                 if self.control is None
                 else int(self._learnt[-1].histories.events.size[0]),
+                offer=self._offer,
+                changes=changes,
             )
         )
         self._owed = opened.promised.owed(opened.exposure, delivered)
@@ -469,8 +512,24 @@ class Market:
         self._before = self.model
         if self.retrain:
             self.model = self._retrained(log)
+        self._offer = self._offer.after(
+            changes, self.round - 1
+        )  # what was shown is scored as it was on offer
         self._past_states = self._last_states()
         self.open = self._open_round()
+
+    def _changes(self) -> Changes:
+        """Who leaves and who comes after the open round."""
+        ledger = self.open.ledger
+        outcome = RoundOutcome(
+            number=self.round,
+            seed=self.seeds.arrivals,
+            roster=self.world.roster,
+            offer=self._offer,
+            exposure=ledger.exposure(self.n_items),
+            consumption=np.bincount(ledger.item[ledger.consumed], minlength=self.n_items),
+        )
+        return self.providers.end_of_round(outcome)
 
     def _retrained(self, log: EventLog) -> IntensityModel:
         """The model that serves the next round: updated on a log, under a layer where impressions are learnt from."""
@@ -515,7 +574,13 @@ class Market:
         if self.arrivals.keeps_users:
             crossed = self._crosses and not self._handed_in
             return session_scores(
-                self.config, self.world, self.model, len(schedule), self.seeds.model, crossed=crossed
+                self.config,
+                self.world,
+                self.model,
+                len(schedule),
+                self.seeds.model,
+                self.release,
+                crossed=crossed,
             )
         past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
         return self._states_of(past, always(self.model))
@@ -548,7 +613,7 @@ class Market:
         """The states of a round under some models."""
         came = self._promises.came(past.schedule)
         states = PastStates.of_round(past, came, self._capacity(past.schedule))
-        return StateScores(states, models, self.world.release, self.device, self.seeds.model)
+        return StateScores(states, models, self.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
         """The states of the open round, where they may be known beforehand."""

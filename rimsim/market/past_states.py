@@ -224,7 +224,14 @@ def under(models: FoldModels, layer: ImpressionLayer | None) -> FoldModels:
 
 
 def session_scores(
-    config: ScenarioConfig, world: World, model: IntensityModel, most: int, seed: int, *, crossed: bool
+    config: ScenarioConfig,
+    world: World,
+    model: IntensityModel,
+    most: int,
+    seed: int,
+    release: NDArray[np.int64],
+    *,
+    crossed: bool,
 ) -> StateScores:
     """The states at the last sessions of a replay's warm-up.
 
@@ -234,6 +241,7 @@ def session_scores(
         model: The model that will serve; it has seen those sessions.
         most: At most so many sessions.
         seed: Model seed.
+        release: (M,) tick of each item's release.
         crossed: Score each fold of users by a model that has not seen what it did in those sessions.
     """
     sessions, past_log = world.past_sessions, world.past
@@ -260,4 +268,4 @@ def session_scores(
 
     device = torch.device(getattr(model, "device", "cpu"))
     fold_models = models if crossed and len(rows) else always(model)
-    return StateScores(past, fold_models, world.release, device, seed)
+    return StateScores(past, fold_models, release, device, seed)

@@ -12,7 +12,7 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.market.audiences import Audience, Came
 from rimsim.market.campaigns import FOREVER, Promise, RoundAhead, campaign_of, groups_of
-from rimsim.market.clock import ticks
+from rimsim.market.clock import NEVER, ticks
 from rimsim.market.guarantees import expected, required_by_release, uniform_share
 from rimsim.market.histories import LoggedPast
 from rimsim.market.requirements import Requirements, Row
@@ -117,7 +117,7 @@ class Promises:
     def __init__(self, config: ScenarioConfig, world: World, seed: int) -> None:
         exposure = config.exposure
         self._exposure, self._slate, self._seed = exposure, config.slate, seed
-        self._opening, self._release = int(ticks(world.opening)), world.release
+        self._opening = int(ticks(world.opening))
         self._logged = np.diff(LoggedPast.of(world.past, empty=config.arrivals.history == "none").offsets)
         self._ids: list[str] = world.log.items["id"].astype(str).tolist()
         groups = [promise for group in exposure.groups for promise in groups_of(world, group)]
@@ -133,6 +133,7 @@ class Promises:
         capacity: NDArray[np.int64] | None,
         owed: Owed | None,
         weights: NDArray[np.float64],
+        release: NDArray[np.int64],
     ) -> RoundPromises:
         """What a round is asked for.
 
@@ -142,6 +143,7 @@ class Promises:
             capacity: (n,) positions that each may fill; None: all.
             owed: What the round before left; None: it is the first.
             weights: (k,) what an exposure at each position counts, in the unit of the guarantee.
+            release: (M,) tick of each item's release; nothing is owed to one that is not on offer any more.
 
         Raises:
             ConfigError: If a campaign asks for more exposures than there are positions, as far as one can know.
@@ -149,18 +151,20 @@ class Promises:
         forecast, average = self._exposure.forecast, mean_weight(weights)
         each = np.full(len(schedule), self._slate) if capacity is None else capacity
         positions = expected(int(each.sum()), forecast)
-        floors = required_by_release(self._exposure, schedule, positions, self._release, self._seed, number)
+        floors = required_by_release(self._exposure, schedule, positions, release, self._seed, number)
         ahead = RoundAhead(
             schedule.start,
             schedule.stop,
             self.came(schedule),
             np.multiply(forecast, each, dtype=np.float64),
-            uniform_share(schedule, positions, self._release),
+            uniform_share(schedule, positions, release),
             forecast,
         )
         if owed is None:
             self._require_positions(ahead)
         before = self._carried(owed, schedule.start)
+        if (gone := release >= NEVER).any():
+            before = before._replace(items=np.where(gone, 0.0, before.items))
         added = np.array([promise.accrues(ahead) for promise in self._promises], np.float64)
         accrued = Owed(before.items + floors, before.rows + added, schedule.start)
         rows = [

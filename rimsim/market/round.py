@@ -40,7 +40,7 @@ class OpenRound:
 
     Args:
         number: Its number, from 0.
-        world: The log and the release times.
+        world: The log.
         consumer: Who decides what is consumed.
         schedule: The arrivals.
         histories: What the visitors have consumed so far; lengthened by what they consume.
@@ -52,6 +52,7 @@ class OpenRound:
         delay: Ticks after which a consumption becomes known, beside the one that it always takes.
         choice_seed: Seed of consumers' draws.
         promised: What is asked for.
+        release: (M,) tick from which each item can be shown.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class OpenRound:
         delay: int,
         choice_seed: int,
         promised: RoundPromises,
+        release: NDArray[np.int64],
     ) -> None:
         self.number = number
         self.schedule = schedule
@@ -98,7 +100,7 @@ class OpenRound:
         known = histories
         if self._foretold:
             known = self._foreseen = self.foreseen_histories()
-        scorer = Scorer(model, known, world.release, device)
+        scorer = Scorer(model, known, release, device)
         scorer.encode(schedule.start)
         self._scores: ScoreAhead | ScoreForetold = (ScoreForetold if self._foretold else ScoreAhead)(
             scorer, known, schedule

@@ -16,6 +16,7 @@ from rimsim.intensity.product import save_model
 from rimsim.market.examining import Examined
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.promises import Owed
+from rimsim.market.providers import Offer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MarketState"]
 
-_FORMAT = 5
+_FORMAT = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,8 @@ class MarketState:
     """The rounds that are still looked at."""
     examined: Examined
     """What the rounds so far have told of examination by position."""
+    offer: Offer
+    """Which providers are there in the round that is about to begin."""
     learnt: KeptRounds | None = None
     """What the platform of a control learns from in place of them; None for any other platform."""
     owed: Owed | None = None
@@ -60,6 +63,7 @@ class MarketState:
         estimate = self.examined.estimate
         arrays: dict[str, Any] = self.past.arrays("past-") | {
             "log_counts": self.log_counts,
+            **self.offer.arrays(),
             "examined": self.examined.counts,
             "decay": np.array([] if estimate is None else dataclasses.astuple(estimate)),
         }
@@ -87,6 +91,7 @@ class MarketState:
                 log_counts = arrays["log_counts"]
                 past = KeptRounds.from_arrays(arrays, "past-")
                 learnt = KeptRounds.from_arrays(arrays, "learnt-") if "learnt-rounds" in arrays else None
+                offer = Offer.from_arrays(arrays)
                 decay = arrays["decay"].tolist()
                 examined = Examined(arrays["examined"], DecayEstimate(*decay) if decay else None)
                 owed = (
@@ -105,6 +110,7 @@ class MarketState:
             log_counts=log_counts,
             past=past,
             examined=examined,
+            offer=offer,
             learnt=learnt,
             owed=owed,
         )

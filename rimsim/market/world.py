@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.consumers.truths.contract import Truth
+    from rimsim.market.providers import Roster
 
 __all__ = ["World"]
 
@@ -35,5 +36,7 @@ class World:
     """Tick of the last release; ALWAYS where all items are there from the start."""
     truth: Truth | None
     """The fitted truth; None where the consumer needs none."""
+    roster: Roster
+    """Who offers which items, and who is there at the opening."""
     most_arrivals: int | None
     """No round has more arrivals; None: unknown."""

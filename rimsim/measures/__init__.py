@@ -4,6 +4,7 @@
     relevance     what slates were worth; values with the penalty for shortfall
     reliability   what the platform predicted of shown items against what came
     loop          likeness of slates, genre drift, returning users
+    two_sides     welfare of users and providers, survival, expected exposure, break-even
     adoption      Kaplan-Meier times of released items
     statistics    intervals over seeds, paired differences
     claims        what may be claimed of many comparisons, or of one that shows no difference

@@ -65,3 +65,11 @@ from .statistics import Interval as Interval
 from .statistics import PairedDifference as PairedDifference
 from .statistics import mean_interval as mean_interval
 from .statistics import paired_difference as paired_difference
+from .two_sides import ExpectedExposure as ExpectedExposure
+from .two_sides import awrf as awrf
+from .two_sides import break_even as break_even
+from .two_sides import expected_exposure as expected_exposure
+from .two_sides import long_tail as long_tail
+from .two_sides import long_tail_share as long_tail_share
+from .two_sides import provider_welfare as provider_welfare
+from .two_sides import survival as survival

@@ -51,6 +51,7 @@ def made_up_round(
     released = (draw.random(m) < 0.25) & complete
     exposure = draw.poisson(n * slate / m, m)
     number = int(released.sum())
+    came = draw.random(m) < (0.9 if complete else 1.0)
     weights = position_weights(_GAMMA, slate)
     return RoundFacts(
         round=1,
@@ -77,6 +78,10 @@ def made_up_round(
         popularity=draw.poisson(20.0, m),
         release=np.where(released, 1e9 - 30 * _DAY * draw.random(m), -np.inf),
         genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+        provider=np.arange(m),
+        there=came & (draw.random(m) < (0.8 if complete else 1.0)),
+        came=came,
+        sold=np.bincount(chosen[consumed], minlength=m) + draw.poisson(0.5, m),
         items=items,
         cost=float(draw.random()),
         gamma=_GAMMA,

@@ -75,6 +75,14 @@ class RoundFacts:
     """(M,) when each item came onto the market, seconds on its clock; −∞ = it has always been there."""
     genre_weights: NDArray[np.float64]
     """(M, G) share of each genre in each item, from :func:`rimsim.measures.genre_weights`."""
+    provider: NDArray[np.int64]
+    """(M,) who offers each item, from 0 to G − 1; items themselves where nobody leaves."""
+    there: NDArray[np.bool_]
+    """(G,) which providers were in the market."""
+    came: NDArray[np.bool_]
+    """(G,) which providers have come by now, those who left since among them."""
+    sold: NDArray[np.int64]
+    """(M,) consumptions of each item in this round and those before it."""
     items: pd.DataFrame
     """The item table of the log, M rows: ``id``, ``title``, ``genres``, ``year``, ``release``."""
     cost: float
@@ -110,6 +118,11 @@ class RoundFacts:
     def n_items(self) -> int:
         """Size of the catalogue, M."""
         return len(self.required)
+
+    @property
+    def on_offer(self) -> NDArray[np.bool_]:
+        """(M,) items whose provider is in the market; of these, some may be released later."""
+        return np.asarray(self.there[self.provider], np.bool_)
 
     @property
     def examination(self) -> NDArray[np.float64]:

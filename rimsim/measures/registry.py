@@ -27,9 +27,20 @@ from rimsim.measures.loop import genre_drift, jaccard, sample_pairs, sessions_pe
 from rimsim.measures.measure import Measure
 from rimsim.measures.relevance import ndcg, penalised_value, per_slate, precision, recall
 from rimsim.measures.reliability import calibration_ratio
+from rimsim.measures.two_sides import (
+    awrf,
+    expected_exposure,
+    long_tail,
+    long_tail_share,
+    provider_consumptions,
+    provider_exposure,
+    provider_welfare,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
     from rimsim.measures.facts import RoundFacts
 
@@ -37,6 +48,25 @@ __all__ = ["MEASURES", "find_measure", "markdown_table", "measured"]
 
 _PAIRS = 1000
 """Pairs of arrivals that ``jaccard`` compares."""
+
+
+def _merit(facts: RoundFacts) -> NDArray[np.float64]:
+    """(G,) events of each provider's items in the warm-up log: what its share of exposure is held against."""
+    return np.bincount(facts.provider, facts.popularity, len(facts.there))
+
+
+def _items(facts: RoundFacts) -> NDArray[np.float64]:
+    """(G,) items of each provider that came, whether it is still there or not."""
+    return np.bincount(facts.provider, minlength=len(facts.there)) * facts.came.astype(np.float64)
+
+
+def _user_welfare(facts: RoundFacts) -> float:
+    return float(facts.probability.sum())
+
+
+def _provider_welfare(facts: RoundFacts) -> float:
+    return provider_welfare(provider_consumptions(facts)[facts.came])
+
 
 _ALL = (
     Measure("precision", "share", "Σ hits / (n·k)",
@@ -112,6 +142,33 @@ _ALL = (
     Measure("return", "consumptions", "Σ consumed − c·Σ (b − E)₊, E likewise",
         lambda f: penalised_value(f.consumed, f.delivered, f.required, f.cost),
         "Return", "allocation", "higher"),
+    Measure("providers_alive", "share", "#{providers in the market} / #{providers that ever came}",
+        lambda f: float(f.there.sum() / f.came.sum()) if f.came.any() else None,
+        "Providers alive", "two_sides", "higher"),
+    Measure("catalogue_on_offer", "share", "#{y: its provider is in the market} / M",
+        lambda f: float(f.on_offer.mean()), "Catalogue on offer", "two_sides", "higher"),
+    Measure("items_sold", "share", "#{y: consumed in this round or before} / M",
+        lambda f: float((f.sold > 0).mean()), "Items that ever sold", "two_sides", "higher"),
+    Measure("users_active", "users", "distinct users among the arrivals",
+        lambda f: float(len(np.unique(f.user))), "Active users", "two_sides", "higher"),
+    Measure("user_welfare", "expected consumptions", "Σ over all arrivals and positions of true P(consume)",
+        _user_welfare, "Users' welfare", "two_sides", "higher"),
+    Measure("provider_welfare", "log(1 + consumptions)",
+        "mean over providers that ever came of log(1 + C), C = Σ true P(consume) of their items in the round",
+        _provider_welfare, "Providers' welfare", "two_sides", "higher"),
+    Measure("nash_welfare", "product", "users' welfare × providers' welfare",
+        lambda f: _user_welfare(f) * _provider_welfare(f), "Nash product of welfare", "two_sides", "higher"),
+    Measure("ee_d", "index", "EE-D = Σ_g ε_g², ε = shares of providers in exposure, in the unit of the guarantee",
+        lambda f: expected_exposure(provider_exposure(f), _merit(f)).disparity, "EE-D", "two_sides", "lower"),
+    Measure("ee_r", "index", "EE-R = 2·Σ_g ε_g·ε*_g, ε* = shares of providers in the warm-up log's events",
+        lambda f: expected_exposure(provider_exposure(f), _merit(f)).relevance, "EE-R", "two_sides", "higher"),
+    Measure("ee_l", "index", "EE-L = Σ_g (ε_g − ε*_g)²",
+        lambda f: expected_exposure(provider_exposure(f), _merit(f)).loss, "EE-L", "two_sides", "lower"),
+    Measure("awrf", "index",
+        "1 − JS(ε, p) (base 2), p = shares of providers that ever came in the catalogue's items",
+        lambda f: awrf(provider_exposure(f), _items(f)), "AWRF", "two_sides", "higher"),
+    Measure("aplt", "share", "mean over slates of the share of items outside the head that has 80 % of logged events",
+        lambda f: long_tail_share(f.slates, long_tail(f.popularity)), "APLT", "two_sides", "higher"),
     Measure("bound", "model score",
         "least D(w) = Σ_x Σ_r w_r·(r-th largest (s − v)₊) + v·b over the v of the agent and of the round in hindsight",
         lambda f: f.bound, "Dual bound", "allocation"),

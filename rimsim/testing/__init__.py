@@ -5,6 +5,7 @@ from rimsim.testing.arrivals import ArrivalTests
 from rimsim.testing.consumers import ConsumerTests
 from rimsim.testing.intensity import IntensityModelTests, random_log
 from rimsim.testing.measures import MeasureTests, random_items
+from rimsim.testing.providers import ProviderTests
 
 __all__ = [
     "AgentTests",
@@ -12,6 +13,7 @@ __all__ = [
     "ConsumerTests",
     "IntensityModelTests",
     "MeasureTests",
+    "ProviderTests",
     "random_items",
     "random_log",
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rimsim.market.arrivals import ArrivalProcess
     from rimsim.market.consumers import Consumer
     from rimsim.market.ledger import Ledger
+    from rimsim.market.providers import Provider
 
 __all__ = ["require_same_in_batches", "small_market", "small_scenario"]
 
@@ -43,6 +44,7 @@ def small_market(
     arrivals: ArrivalProcess | None = None,
     consumer: Consumer | None = None,
     seed: int = 0,
+    providers: Provider | None = None,
 ) -> Market:
     """A market over a log, with a popularity model.
 
@@ -52,16 +54,18 @@ def small_market(
         arrivals: Who arrives; None: as the config says.
         consumer: Who consumes; None: as the config says.
         seed: Of arrivals and choices.
+        providers: Who offers the items; None: as the config says.
     """
     arrivals = make_arrivals(scenario) if arrivals is None else arrivals
     consumer = make_consumer(scenario) if consumer is None else consumer
-    world = world_of(log, scenario, arrivals, consumer)
+    world = world_of(log, scenario, arrivals, consumer, providers)
     return Market(
         scenario,
         seeds=Seeds.all(seed),
         world=world,
         arrivals=arrivals,
         consumer=consumer,
+        providers=providers,
         model=Popularity().fit(world.past),
     )
 

@@ -51,6 +51,7 @@ _KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
     "models": ("models (platform.model, backtest --models)", _models),
     "arrivals": ("arrival processes (arrivals.kind)", partial(_built_in, "rimsim.market.arrivals")),
     "consumers": ("consumers (consumer.kind)", partial(_built_in, "rimsim.market.consumers")),
+    "providers": ("providers (providers.kind)", partial(_built_in, "rimsim.market.providers")),
     "measures": ("measures, with their formulas", _measures),
 }
 LISTS = tuple(

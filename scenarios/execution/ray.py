@@ -334,6 +334,7 @@ def _moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
         "arrivals.kind": here(config.arrivals.kind),
         "consumer.kind": here(config.consumer.kind),
         "platform.model": here(config.platform.model),
+        "providers.kind": here(config.providers.kind),
         "data.source": places.get(source, source),
     }
     if (table := _table_of(config)) is not None:

@@ -114,9 +114,12 @@ def picture_tables(run: Run) -> PictureTables:
     )
 
 
-def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]]:
+def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]] | None:
+    """(seed, round) → (M,) required exposures; None where arms are asked for different things."""
     rows: dict[tuple[int, int], NDArray[np.int64]] = {}
     table = run.required
+    if "agent" in table:
+        return None
     for seed, number in table[["seed", "round"]].drop_duplicates().to_numpy().tolist():
         group = table[(table["seed"] == seed) & (table["round"] == number)]
         row = np.zeros(n_items, np.int64)

@@ -23,6 +23,7 @@ _ORDER = {
     "ledger": ["agent", "seed", "round", "time", "arrival", "position"],
     "prices": ["agent", "seed", "round", "item"],
     "reliability": ["agent", "seed", "round", "decile"],
+    "providers": ["agent", "seed", "round", "provider"],
     "promises": ["agent", "seed", "round", "name"],
     "undeliverable": ["agent", "seed", "round", "why"],
 }
@@ -75,7 +76,8 @@ def _content(run: Run) -> dict[str, bytes]:
             continue
         if table is None:
             continue
-        contents[name] = _hashes(table.sort_values(columns, kind="stable").reset_index(drop=True))
+        of_arms = ["agent"] if "agent" in table and "agent" not in columns else []
+        contents[name] = _hashes(table.sort_values(of_arms + columns, kind="stable").reset_index(drop=True))
     return contents
 
 

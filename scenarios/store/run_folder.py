@@ -231,8 +231,16 @@ class Run:
 
     @cached_property
     def required(self) -> pd.DataFrame:
-        """Columns seed, round, item, required."""
+        """Columns seed, round, item, required; with agent too where arms are asked for different things."""
         return self._table("required").drop_duplicates(ignore_index=True)
+
+    @cached_property
+    def providers(self) -> pd.DataFrame | None:
+        """Columns agent, seed, round, provider, event (left or came), items, satisfaction: at whose round's end.
+
+        None in a run in which nobody left or came.
+        """
+        return self._table("providers") if any(self.folder.glob("providers/*.parquet")) else None
 
     @cached_property
     def promises(self) -> pd.DataFrame | None:

@@ -42,6 +42,10 @@ class AdoptionCount:
         ticks = np.concatenate(self.ticks)
         return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
 
+    def sold(self) -> NDArray[np.int64]:
+        """(M,) how often each item was consumed in all rounds so far."""
+        return np.bincount(np.concatenate(self.items), minlength=len(self.release))
+
     def times(self) -> AdoptionTimes | None:
         """Times of the released items to their first consumption; None where none has been released."""
         late = self.released()

@@ -9,6 +9,7 @@ from rimsim.errors import ConfigError, RunFolderError, nearest
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import Organic, Shadowed
+from rimsim.market.providers import make_providers
 from rimsim.scenarios.store.arm_names import CONTROLS
 from rimsim.scenarios.store.run_folder import part_name, read_table
 from rimsim.scenarios.store.status import is_done
@@ -63,6 +64,11 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
             raise ConfigError(
                 f"control {kind!r} with arrivals.kind {config.arrivals.kind!r}, whose visitors are the same in every "
                 "round; allowed: arrivals with visitors who are new in every round, such as clones"
+            )
+        if kind in _RETRAINED and not getattr(make_providers(config), "fixed", False):
+            raise ConfigError(
+                f"control {kind!r} with providers.kind {config.providers.kind!r}, where what is on offer hangs on what "
+                "an arm shows; allowed: providers.kind 'none'"
             )
     return tuple(kinds)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import ClosedRound, Market
+    from rimsim.market.providers import Roster
     from rimsim.measures import RoundFacts
     from rimsim.scenarios.execution.arm import Arm
 
@@ -149,12 +150,12 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             proof = certified(closed, price, bound_price) if arm.certify else None
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
-            facts = shared.round(closed, first, adoption.times(), proof, price)
+            facts = shared.round(closed, first, adoption.times(), proof, price, adoption.sold())
             values = measured(facts, measures.values())
             figures.append(
                 _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
             )
-            _write_round(arm, closed, facts.required_positions, price)
+            _write_round(arm, market, closed, facts.required_positions, price)
             _write_reliability(arm, facts)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
             tracker.round(
@@ -189,7 +190,11 @@ def _table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame
 
 
 def _write_round(
-    arm: Arm, closed: ClosedRound, required: NDArray[np.float64], price: NDArray[np.float64] | None
+    arm: Arm,
+    market: Market,
+    closed: ClosedRound,
+    required: NDArray[np.float64],
+    price: NDArray[np.float64] | None,
 ) -> None:
     """The tables of a round; ``required`` (M,) is counted as positions, as the ledger's rows are."""
     folder, number, ledger = arm.folder, closed.number, closed.ledger
@@ -208,12 +213,34 @@ def _write_round(
     write_table(folder / "learnt" / name, _table(arm, number, {"events": [closed.learnt_events]}))
     needed = np.flatnonzero(required)
     promised = _table(arm, number, {"item": needed, "required": required[needed]})
-    write_table(folder / "required" / f"{arm.seed}-{number:03d}.parquet", promised.drop(columns="agent"))
+    if market.same_for_all_arms:
+        promised, name_of_round = promised.drop(columns="agent"), f"{arm.seed}-{number:03d}.parquet"
+    else:
+        name_of_round = name
+    write_table(folder / "required" / name_of_round, promised)
+    moves = _moves(closed, market.world.roster)
+    if moves is not None:
+        write_table(folder / "providers" / name, _table(arm, number, moves))
     if len(closed.promises):
         write_table(folder / "promises" / name, _table(arm, number, _promised(closed)))
     if price is not None:
         prices = {"item": np.arange(len(price)), "price": price, "cost": closed.cost}
         write_table(folder / "prices" / name, _table(arm, number, prices))
+
+
+def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
+    """Columns of who left and who came at a round's end; None where nobody did."""
+    changes = closed.changes
+    who = np.flatnonzero(changes.leaves | changes.comes)
+    if not len(who):
+        return None
+    items = np.bincount(roster.of_item, minlength=len(roster.names))
+    return {
+        "provider": [roster.names[one] for one in who],
+        "event": np.where(changes.leaves[who], "left", "came"),
+        "items": items[who],
+        "satisfaction": changes.satisfaction[who],
+    }
 
 
 def _promised(closed: ClosedRound) -> dict[str, object]:

@@ -45,6 +45,8 @@ class ArmFacts:
     """(M, G) share of each genre in each item."""
     release: NDArray[np.float64]
     """(M,) seconds on the market's clock at which each item comes; −∞ = it has always been there."""
+    provider: NDArray[np.int64]
+    """(M,) who offers each item."""
     items: pd.DataFrame
     """The item table of the log."""
 
@@ -59,6 +61,7 @@ class ArmFacts:
             popularity=np.bincount(world.past.item, minlength=len(items)),
             genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
             release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
+            provider=world.roster.of_item,
             items=items,
         )
 
@@ -69,6 +72,7 @@ class ArmFacts:
         adoption: AdoptionTimes | None,
         proof: Certificate | None,
         item_price: NDArray[np.float64] | None,
+        sold: NDArray[np.int64],
     ) -> RoundFacts:
         """The record of a round.
 
@@ -78,6 +82,7 @@ class ArmFacts:
             adoption: Times to adoption up to the round's end; None where nothing has been released.
             proof: The round's certificate; None leaves its figures out.
             item_price: (M,) prices v at its end; None for an agent without prices.
+            sold: (M,) consumptions of each item up to its end.
         """
         ledger = closed.ledger
         schedule = ledger.schedule
@@ -106,6 +111,10 @@ class ArmFacts:
             popularity=self.popularity,
             release=self.release,
             genre_weights=self.genre_weights,
+            provider=self.provider,
+            there=closed.offer.there,
+            came=closed.offer.came >= 0,
+            sold=sold,
             items=self.items,
             cost=closed.cost,
             gamma=1.0 if closed.counts_items else self.gamma,  # a replay sees all positions

@@ -1,0 +1,210 @@
+"""Providers: what each must do, the equation by hand, who leaves and comes, and that staying changes nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from small_markets import small_scenario
+
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import ProvidersConfig, Seeds, override
+from rimsim.errors import ConfigError, MarketError
+from rimsim.market import Market, MarketState
+from rimsim.market.build import check_plugs
+from rimsim.market.providers import (
+    BUILT_IN,
+    Changes,
+    Fixed,
+    Offer,
+    Roster,
+    RoundOutcome,
+    Viability,
+    ViabilityOptions,
+)
+from rimsim.market.providers.viability import _poisson
+from rimsim.scenarios import compare
+from rimsim.testing import ProviderTests, random_log
+
+HARSH = {
+    "decay": 0.5,
+    "per_exposure": 0.1,
+    "penalty": 1.0,
+    "start": 1.0,
+    "threshold": 0.9,
+    "reserve": 0.2,
+    "entry": 3.0,
+}
+
+
+def leaving(rounds=3, **changes):
+    """A small market whose providers leave, and others come."""
+    return small_scenario(
+        rounds=rounds, providers=ProvidersConfig("viability", tuple((HARSH | changes).items()))
+    )
+
+
+class TestFixed(ProviderTests):
+    """Providers who stay keep what providers promise."""
+
+    def make(self):
+        """The built-in ones."""
+        return Fixed()
+
+
+class TestViability(ProviderTests):
+    """Providers who leave keep what providers promise."""
+
+    def make(self):
+        """Some leave at once, and some are not there yet."""
+        return Viability(ViabilityOptions(**HARSH))
+
+
+class TestGenres(ProviderTests):
+    """So do providers of several items."""
+
+    def make(self):
+        """A provider a genre."""
+        return Viability(ViabilityOptions(column="genres", threshold=3.0, start=3.0))
+
+
+def test_satisfaction_follows_its_equation():
+    """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays."""
+    roster = Roster(
+        np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), np.array([True] * 3 + [False]), np.full(4, 2.0)
+    )
+    outcome = RoundOutcome(
+        4, 0, roster, Offer.opening(roster), np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
+    )
+    options = ViabilityOptions(decay=0.5, per_exposure=0.25, per_consumption=2.0, penalty=1.0, threshold=4.0)
+    changes = Viability(options).end_of_round(outcome)
+    np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0])
+    np.testing.assert_array_equal(changes.leaves, [False, True, False, False])
+    after = outcome.offer.after(changes, 4)
+    np.testing.assert_array_equal(after.left, [-1, 4, -1, -1])
+    np.testing.assert_array_equal(after.there, [True, False, True, False])
+
+
+def test_entrants_are_as_many_as_the_living_say():
+    """Their number over seeds has the Poisson mean entry × living share, and grows with the share at every seed."""
+    log = random_log(n_items=200)
+    options = ViabilityOptions(reserve=0.5, entry=4.0, threshold=-math.inf)
+    roster = Viability(options).opening(log)
+    everyone, counts = Offer.opening(roster), np.zeros((2, 300))
+    gone = np.where(roster.there & (np.arange(200) % 2 == 0), 0, -1)
+    half = Offer(everyone.satisfaction, everyone.came, gone)
+    nothing = np.zeros(200, np.int64)
+    for seed in range(300):
+        for row, offer in enumerate((half, everyone)):
+            changes = Viability(options).end_of_round(RoundOutcome(0, seed, roster, offer, nothing, nothing))
+            counts[row, seed] = changes.comes.sum()
+            assert not (changes.comes & roster.there).any()
+    shares = np.array([half.there.sum(), 100]) / 100
+    np.testing.assert_allclose(counts.mean(1), 4 * shares, atol=4 * np.sqrt(4 / 300))
+    assert (counts[0] <= counts[1]).all()
+    assert [_poisson(u, 1.0) for u in (0.0, 0.367, 0.368, 0.735, 0.736)] == [0, 0, 1, 1, 2]
+
+
+def test_a_provider_that_stays_away_is_unknown_to_the_platform():
+    """The warm-up log has no event of what is held back; entrants are shown once they came."""
+    config = leaving(threshold=-math.inf, entry=30.0)
+    market = market_for(agent := make_agent("random"), config)
+    reserved = ~market.world.roster.there
+    assert not reserved[market.world.past.item].any()
+    while not market.done:
+        play_round(market, agent)
+    first, last = market.closed[0], market.closed[-1]
+    assert not first.ledger.exposure(market.n_items)[reserved].any()
+    came = last.offer.came > 0
+    assert came.any()
+    assert last.ledger.exposure(market.n_items)[came].any()
+    assert last.required[came].all()
+
+
+def test_who_never_leaves_changes_nothing(tmp_path):
+    """With threshold −∞ all tables are equal to the byte to those without providers."""
+    stay = leaving(rounds=2, threshold=-math.inf, reserve=0.0)
+    plain, stay = (
+        compare(config, ("rim-feedback",), seeds=1, out=tmp_path / name, workers=1, frozen=[])
+        for name, config in (("plain", small_scenario(rounds=2)), ("stay", stay))
+    )
+    assert stay.providers is None
+    assert (stay.required["agent"] == "rim-feedback").all()
+    assert plain.required.equals(stay.required.drop(columns="agent"))
+    for name in ("rounds", "ledger", "arrivals", "learnt", "reliability", "prices"):
+        assert getattr(plain, name).equals(getattr(stay, name)), name
+
+
+def test_a_market_goes_on_from_its_saved_state(tmp_path):
+    """Saved after a round in which providers left and came, and loaded elsewhere, a market ends in the same ledger."""
+    config = leaving()
+    whole, agent = market_for(make_agent("rim-feedback"), config), make_agent("rim-feedback")
+    play_round(whole, agent)
+    assert whole.closed[0].changes.leaves.any()
+    assert whole.closed[0].changes.comes.any()
+    whole.state.save(tmp_path / "state")
+    other = Market(config, seeds=Seeds.all(0))
+    other.load_state(MarketState.load(tmp_path / "state"))
+    for market, one in ((whole, agent), (other, make_agent("rim-feedback"))):
+        while not market.done:
+            play_round(market, one)
+    for closed, again in zip(whole.closed[1:], other.closed, strict=True):
+        np.testing.assert_array_equal(closed.ledger.item, again.ledger.item)
+        np.testing.assert_array_equal(closed.ledger.consumed, again.ledger.consumed)
+        np.testing.assert_array_equal(closed.offer.satisfaction, again.offer.satisfaction)
+
+
+def test_a_run_tells_who_left(tmp_path):
+    """Leavers add up to what is not alive, and guarantees are each arm's own."""
+    run = compare(leaving(), ("relevance", "random"), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+    moves, rounds = run.providers, run.rounds
+    alive = rounds[(rounds["metric"] == "providers_alive") & (rounds["round"] == 2)].set_index("agent")[
+        "value"
+    ]
+    opening = round(0.8 * len(run.catalogue))
+    for agent in ("relevance", "random"):
+        mine = moves[(moves["agent"] == agent) & (moves["round"] < 2)]
+        left, came = (mine["event"] == "left").sum(), (mine["event"] == "came").sum()
+        assert left
+        assert alive[agent] == pytest.approx((opening + came - left) / (opening + came))
+    assert set(run.required["agent"]) == {"relevance", "random"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"providers.kind": "viable"}, "providers.kind is 'viable'.*Did you mean 'viability'"),
+        ({"providers.options.decai": 1}, "'decai'.*Did you mean 'decay'"),
+        ({"providers.options.decay": 2}, "option 'decay' is 2"),
+    ],
+)
+def test_slips_are_told(changes, message):
+    """An unknown kind or option, or a value out of range, is one sentence."""
+    with pytest.raises(ConfigError, match=message):
+        check_plugs(override(leaving(), changes))
+
+
+def test_a_column_that_is_not_there_is_told():
+    """A provider by a column of the item table needs that column."""
+    with pytest.raises(ConfigError, match=r"providers.options.column.*'genre'.*Did you mean 'genres'"):
+        Viability(ViabilityOptions(column="genre")).opening(random_log())
+
+
+def test_impossible_changes_are_told():
+    """Who is not there cannot leave, and who has been cannot come again."""
+    offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]))
+    nobody = np.zeros(2, bool)
+    with pytest.raises(MarketError, match="somebody leaves who is not there"):
+        offer.after(Changes(np.zeros(2), ~nobody, nobody), 0)
+    with pytest.raises(MarketError, match="comes who has been"):
+        offer.after(Changes(np.zeros(2), nobody, ~nobody), 0)
+    with pytest.raises(MarketError, match="shapes"):
+        offer.after(Changes(np.zeros(3), nobody, nobody), 0)
+
+
+def test_controls_need_a_market_that_is_the_same_for_all():
+    """A control is refused where what is on offer hangs on what an arm shows."""
+    assert set(BUILT_IN) == {"none", "viability"}
+    with pytest.raises(ConfigError, match="a control with providers.kind 'viability'"):
+        Market(leaving(), control=object())
