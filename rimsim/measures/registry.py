@@ -52,12 +52,12 @@ _PAIRS = 1000
 
 def _merit(facts: RoundFacts) -> NDArray[np.float64]:
     """(G,) events of each provider's items in the warm-up log: what its share of exposure is held against."""
-    return np.bincount(facts.provider, facts.popularity, len(facts.there))
+    return np.bincount(facts.provider, facts.popularity, len(facts.there)).astype(np.float64)
 
 
 def _items(facts: RoundFacts) -> NDArray[np.float64]:
     """(G,) items of each provider that came, whether it is still there or not."""
-    return np.bincount(facts.provider, minlength=len(facts.there)) * facts.came.astype(np.float64)
+    return np.where(facts.came, np.bincount(facts.provider, minlength=len(facts.there)), 0.0)
 
 
 def _user_welfare(facts: RoundFacts) -> float:

@@ -119,14 +119,14 @@ def provider_welfare(consumptions: ArrayLike) -> float:
 
 def provider_exposure(facts: RoundFacts) -> NDArray[np.float64]:
     """(G,) exposures of each provider, in the unit of the guarantee."""
-    return np.bincount(facts.provider, facts.delivered, len(facts.there))
+    return np.bincount(facts.provider, facts.delivered, len(facts.there)).astype(np.float64)
 
 
 def provider_consumptions(facts: RoundFacts) -> NDArray[np.float64]:
     """(G,) expected consumptions of each provider."""
     filled = facts.slates >= 0
     owner = facts.provider[facts.slates[filled]]
-    return np.bincount(owner, facts.probability[filled], len(facts.there))
+    return np.bincount(owner, facts.probability[filled], len(facts.there)).astype(np.float64)
 
 
 def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> NDArray[np.float64]:
