@@ -167,18 +167,23 @@ class ArrivalsConfig:
     kind: str = Field(
         default="clones",
         description="replay: every session of the log at its own time. clones: copies of the log's users, drawn anew. "
-        "broadcast: one clone of each user, all at the round's beginning and known to the agent before. Your own: "
+        "broadcast: one clone of each user, all at the round's beginning and known to the agent before. hawkes: the "
+        "log's users persist, and come back as often as they are satisfied; see two-sides.md. Your own: "
         "`file.py:Class`.",
     )
-    options: Options = Field(default=(), description="Your own: its options by name, `{peak: 20}`.")
+    options: Options = Field(
+        default=(),
+        description="hawkes: `{kappa: 0, neutral: 0.5, memory: 0.8}`. Your own: its options by name, `{peak: 20}`.",
+    )
     per_round: int | None = Field(
         default=2000,
         ge=1,
         description="clones: arrivals a round, N. replay: null shares the sessions out evenly. broadcast: a seeded "
-        "sample of so many users; null: all of them.",
+        "sample of so many users; null: all of them. hawkes: how many come in the long run as long as satisfaction is "
+        "neutral; null: as many as in the log.",
     )
     history: Literal["logged", "none"] = Field(
-        default="logged", description="clones: each begins with its logged past, or with none."
+        default="logged", description="clones, hawkes: each begins with its logged past, or with none."
     )
     max_visits: int = Field(
         default=5, ge=1, description="clones: after so many visits a new clone of the same comes instead."
@@ -187,13 +192,15 @@ class ArrivalsConfig:
         default="sessions",
         description="clones: sessions of the log are drawn alike, and a visitor comes with what its user did before "
         "the session, or users are, and come with all that they did. broadcast: each user comes with what it had done "
-        "before one of its later sessions, or with all.",
+        "before one of its later sessions, or with all; hawkes: likewise.",
     )
     weight: Literal["uniform", "sessions"] = Field(
         default="uniform",
         description="clones with `draw: users`: users are drawn alike, or in proportion to their sessions in the log.",
     )
-    round_length: Duration = Field(default="7d", description="clones: length of a round on the clock.")
+    round_length: Duration = Field(
+        default="7d", description="Length of a round on the clock; not in a replay."
+    )
     warmup_share: float = Field(
         default=0.5,
         gt=0,
@@ -465,7 +472,7 @@ class ScenarioConfig:
                 f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
                 f"{self.releases.first_round}; allowed: the same round or a later one"
             )
-        if self.arrivals.kind not in ("clones", "broadcast"):
+        if self.arrivals.kind not in ("clones", "broadcast", "hawkes"):
             return
         days = self.rounds * duration_seconds(self.arrivals.round_length) / 86_400
         for campaign in self.exposure.campaigns:

@@ -239,8 +239,12 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
             [everything[one.log_user] if one.logged is None else one.logged for one in schedules]
         )
     joined = Schedule(
-        **{name: column(name)[order] for name in ("tick", "id", "slot", "session")},
-        **{name: column(name) for name in ("user", "log_user")},
+        tick=column("tick")[order],
+        id=column("id")[order],
+        slot=column("slot")[order],
+        session=column("session")[order],
+        user=column("user"),
+        log_user=column("log_user"),
         shift=np.concatenate([schedule.shift for schedule in schedules]),
         start=own.schedule.start,
         stop=own.schedule.stop,

@@ -117,4 +117,6 @@ def _schedule(arrays: Mapping[str, NDArray[Any]], prefix: str, number: int) -> S
         if field not in _MAY_BE_NONE or f"{prefix}{field}-{number}" in arrays
     }
     start, stop = int(found.pop("start")), int(found.pop("stop"))
+    if (forecast := found.pop("forecast", None)) is not None:
+        found["forecast"] = float(forecast)
     return Schedule(**found, start=start, stop=stop)

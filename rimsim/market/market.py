@@ -236,7 +236,7 @@ class Market:
     @property
     def same_for_all_arms(self) -> bool:
         """All arms of a seed are asked for the same guarantees, whatever they show."""
-        return self._offer_is_fixed
+        return self._offer_is_fixed and not getattr(self.arrivals, "hangs_on_outcomes", False)
 
     @property
     def release(self) -> NDArray[np.int64]:
@@ -287,7 +287,9 @@ class Market:
         """What an agent may know of the open round."""
         return RoundView(
             round=self.round,
-            arrivals=expected(self.n_arrivals, self.config.exposure.forecast),
+            arrivals=expected(
+                self.n_arrivals, self.config.exposure.forecast * self.schedule.expected_over_actual
+            ),
             slate=self.config.slate,
             required=self.required.copy(),
             exposure=self.exposure.copy(),

@@ -148,7 +148,8 @@ class Promises:
         Raises:
             ConfigError: If a campaign asks for more exposures than there are positions, as far as one can know.
         """
-        forecast, average = self._exposure.forecast, mean_weight(weights)
+        forecast = self._exposure.forecast * schedule.expected_over_actual
+        average = mean_weight(weights)
         each = np.full(len(schedule), self._slate) if capacity is None else capacity
         positions = expected(int(each.sum()), forecast)
         floors = required_by_release(self._exposure, schedule, positions, release, self._seed, number)

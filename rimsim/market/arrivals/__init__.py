@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from rimsim.market.arrivals.broadcast import Broadcast
 from rimsim.market.arrivals.clones import Clones, clones_at, opening_after
 from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar
+from rimsim.market.arrivals.hawkes import Hawkes, HawkesOptions
 from rimsim.market.arrivals.replay import Replay
 from rimsim.market.arrivals.schedule import Schedule, checked_schedule
 from rimsim.plugs import make_plug
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "ArrivalProcess",
+    "Hawkes",
+    "HawkesOptions",
     "Opening",
     "RoundsSoFar",
     "Schedule",
@@ -26,7 +29,7 @@ __all__ = [
     "opening_after",
 ]
 
-BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast}
+BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes": Hawkes}
 """Name to class."""
 
 

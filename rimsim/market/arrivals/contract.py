@@ -45,7 +45,11 @@ class RoundsSoFar:
 
 @runtime_checkable
 class ArrivalProcess(Protocol):
-    """Decides who arrives when. It keeps no state of its own: all chance comes from the seed that it is told."""
+    """Decides who arrives when. It keeps no state of its own: all chance comes from the seed that it is told.
+
+    It may also have ``hangs_on_outcomes = True``: who comes hangs on what was shown and taken before, so that arms of a
+    seed have different arrivals.
+    """
 
     known_beforehand: bool
     """Agents are told a round's arrivals, with their states, before it begins (a broadcast)."""

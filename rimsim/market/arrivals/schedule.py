@@ -45,6 +45,13 @@ class Schedule:
     """Tick at which it ends and the platform retrains."""
     logged: NDArray[np.int64] | None = None
     """(u,) how many events of its log user in the warm-up log, from the first on, are each slot's past; None: all."""
+    forecast: float | None = None
+    """How many arrivals are expected before the round; None: so many as come are known to come."""
+
+    @property
+    def expected_over_actual(self) -> float:
+        """Arrivals that are expected, over those that come."""
+        return 1.0 if self.forecast is None else self.forecast / len(self)
 
     def __len__(self) -> int:
         return len(self.tick)
