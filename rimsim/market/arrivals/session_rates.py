@@ -67,7 +67,7 @@ def fit_rates(user: NDArray[np.int64], start: NDArray[np.float64], stop: float, 
         fade = np.exp(-decay * waited)
         lag = float((branching * decay * lagged / rate)[~first].sum() + branching * (waited * fade).sum())
         mean = own.sum() / max(window.sum(), 1.0)
-        mine = np.bincount(who, own, n_users)
+        mine = np.bincount(who, own, n_users).astype(np.float64)
         shape = _shape(mine, mean * window)
         new_base = (mine + shape) / (window + shape / mean) if mean > 0 else np.zeros(n_users)
         new_branching = min(children / max(float((1 - fade).sum()), 1e-12), _MOST_BRANCHING)
