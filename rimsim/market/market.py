@@ -185,8 +185,7 @@ class Market:
         self.control = control
         self._require_control()
         self.barrier_every = barrier_every
-        self.reveal_truth = reveal_truth
-        self.reveal_future = reveal_future
+        self.reveal_truth, self.reveal_future = reveal_truth, reveal_future
         self.device = torch.device(getattr(self.model, "device", "cpu"))
         self.n_items: int = self.world.log.n_items
         """Size of the catalogue, M."""
