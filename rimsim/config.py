@@ -35,6 +35,7 @@ __all__ = [
     "CampaignConfig",
     "ConsumerConfig",
     "DataConfig",
+    "DynamicsConfig",
     "ExposureConfig",
     "GroupConfig",
     "LogOptions",
@@ -311,18 +312,49 @@ class ExposureConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class DynamicsConfig:
+    """What moves what visitors want, on top of the truth; 0 switches each off."""
+
+    satiation: float = Field(
+        default=0.0,
+        ge=0,
+        description="σ: intensities are multiplied by exp(−σ·s), s the consumptions of the item's genres in the market "
+        "before, each halved with every half-life since.",
+    )
+    satiation_half_life: Duration = Field(
+        default="7d", description="Half-life of a consumption in satiation."
+    )
+    drift: float = Field(
+        default=0.0,
+        ge=0,
+        description="η: intensities are multiplied by exp(η·n/(n + 1)·d), d by how much the item's genres are those "
+        "of the visitor's n consumptions in the market, beyond the catalogue's.",
+    )
+    conformity: float = Field(
+        default=0.0,
+        ge=0,
+        description="κ: intensities are multiplied by (1 + events of the item in the platform's log)^κ, as of the last "
+        "barrier, over its mean among the warm-up log's events.",
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ConsumerConfig:
     """Who decides what is consumed; agents never see it."""
 
     kind: str = Field(
         default="intensity",
         description="intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future. "
-        "observed: answers of a table. Your own: `file.py:Class`.",
+        "observed: answers of a table. logit: one item of the slate, or none. cascade: position after position, until "
+        "the visitor stops. Your own: `file.py:Class`.",
     )
     options: Options = Field(
         default=(),
         description="observed: `{table: FILE, value: threshold, taken_at: 1.0}`. Your own: its options by name, "
-        "`{after: 3}`.",
+        "`{after: 3}`. logit: `{outside: 1.0}`. cascade: `{stop: 0.5}`.",
+    )
+    dynamics: DynamicsConfig = Field(
+        default=DynamicsConfig(), description="intensity, logit, cascade: what moves what is wanted."
     )
     position_decay: float = Field(
         default=0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1)."

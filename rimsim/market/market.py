@@ -451,6 +451,7 @@ class Market:
             choice_seed=self.seeds.choice,
             promised=self._promises.round(self.round, schedule, capacity, self._owed, weights, self.release),
             release=self.release,
+            popularity=self._log_counts,
         )
 
     def _require_same_users(self, before: Schedule, now: Schedule) -> None:

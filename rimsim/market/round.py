@@ -53,6 +53,7 @@ class OpenRound:
         choice_seed: Seed of consumers' draws.
         promised: What is asked for.
         release: (M,) tick from which each item can be shown.
+        popularity: (M,) events of each item in the platform's log.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class OpenRound:
         choice_seed: int,
         promised: RoundPromises,
         release: NDArray[np.int64],
+        popularity: NDArray[np.int64],
     ) -> None:
         self.number = number
         self.schedule = schedule
@@ -85,6 +87,7 @@ class OpenRound:
         self.ledger = Ledger(schedule, k)
         self._world = world
         self._consumer = consumer
+        self._popularity = popularity
         self._device = device
         self._wait = delay + 1
         self.hits_only = bool(getattr(consumer, "hits_only", False))
@@ -160,7 +163,7 @@ class OpenRound:
 
     def visits(self, rows: NDArray[np.int64]) -> Visits:
         """Arrivals of the round as consumers see them."""
-        return Visits(rows, self.schedule, self.histories, self._world, self._keys)
+        return Visits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
 
     def settled(self) -> NDArray[np.int64]:
         """(n,) tick from which the platform knows what came of each slate of the round."""

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from rimsim.config import DynamicsConfig
+from rimsim.errors import ConfigError
+from rimsim.market.consumers.cascade import Cascade, CascadeOptions
 from rimsim.market.consumers.contract import NOTHING, Consumer, Organic, Response, Visits, drawn
 from rimsim.market.consumers.intensity import Intensity
+from rimsim.market.consumers.logit import Logit, LogitOptions
 from rimsim.market.consumers.observed import Observed
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.plugs import make_plug
@@ -21,8 +25,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "NOTHING",
+    "Cascade",
+    "CascadeOptions",
     "Consumer",
     "Intensity",
+    "Logit",
+    "LogitOptions",
     "Observed",
     "Organic",
     "Response",
@@ -35,7 +43,13 @@ __all__ = [
 _BLOCK = 1024
 """Visits whose true intensities are held at once."""
 
-BUILT_IN = {"intensity": Intensity, "observed": Observed, "replay": ReplayedLog}
+BUILT_IN = {
+    "intensity": Intensity,
+    "logit": Logit,
+    "cascade": Cascade,
+    "observed": Observed,
+    "replay": ReplayedLog,
+}
 """Name to class."""
 
 
@@ -43,10 +57,16 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
     """The consumer that a scenario names.
 
     Raises:
-        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown, or is no consumer.
+        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown, or is no consumer, or it
+            does not heed ``consumer.dynamics`` that are asked for.
     """
     config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)
+    if config.dynamics != DynamicsConfig() and not getattr(plug, "takes_dynamics", False):
+        raise ConfigError(
+            f"consumer.dynamics with consumer.kind {config.kind!r}, which heeds none; allowed: intensity, logit or "
+            "cascade"
+        )
     return cast("Consumer", plug)
 
 

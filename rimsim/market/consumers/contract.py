@@ -35,6 +35,8 @@ class Visits:
     """The log with its item table, and the fitted truth."""
     keys: NDArray[np.uint64]
     """(N,) keys of the draws of all arrivals of the round."""
+    popularity: NDArray[np.int64]
+    """(M,) events of each item in the platform's log, as of the last barrier."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -108,6 +110,7 @@ class Consumer(Protocol):
       so no slate moves a state. It is asked for once, for all visits of a round that opens, and enters the histories
       when the round is over; states are then encoded and scored ahead, many at once,
     * ``settled(visits)``: (n,) tick at which it is decided what comes of each slate, where that is not the visit's,
+    * ``takes_dynamics = True``: it heeds ``consumer.dynamics``,
     * ``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None,
     * ``needs_sessions = True``: only a replay of the log's sessions can be answered,
     * ``relevant(visits)``: (n,) how many items each visit would consume of a catalogue shown whole, the denominator of

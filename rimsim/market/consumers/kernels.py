@@ -24,6 +24,7 @@ __all__ = [
     "consumed_mass",
     "left_by_past",
     "pair_shares",
+    "poisson_probabilities",
     "poisson_probability",
     "uniform_draw",
     "uniform_draws",
@@ -74,6 +75,20 @@ def poisson_probability(intensity: float, examination: float, attraction: float)
         attraction: a.
     """
     return -math.expm1(-(intensity * examination * attraction))
+
+
+@compiled
+def poisson_probabilities(
+    intensity: NDArray[np.float64], examination: NDArray[np.float64], attraction: float
+) -> NDArray[np.float64]:
+    """(n, k) the same of intensities (n, k) at k positions."""
+    probability = np.empty(intensity.shape, np.float64)
+    for row in range(intensity.shape[0]):
+        for position in range(intensity.shape[1]):
+            probability[row, position] = poisson_probability(
+                intensity[row, position], examination[position], attraction
+            )
+    return probability
 
 
 @compiled

@@ -1,0 +1,112 @@
+"""What moves what visitors want, on top of the truth: satiation, drift of taste, conformity."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.durations import duration_seconds
+from rimsim.market.clock import TICKS, ticks
+from rimsim.measures import genre_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.config import ScenarioConfig
+    from rimsim.market.consumers.contract import Visits
+    from rimsim.market.world import World
+
+__all__ = ["Dynamics"]
+
+
+class Dynamics:
+    """Factors on true intensities, from what a visitor consumed in the market before and from what others consume.
+
+    With w the genre weights of items:
+
+    * satiation: exp(−σ·⟨s, w_y⟩), s = Σ_i w_i·2^(−age_i / half-life),
+    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q the mean of w over the visitor's n consumptions, w̄ over the catalogue,
+    * conformity: (1 + c_y)^κ over its mean among the warm-up log's events, c the events of items in the platform's log
+      as of the last barrier.
+
+    Args:
+        scenario: Says σ, half-life, η and κ; 0 switches each off.
+    """
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        config = scenario.consumer.dynamics
+        self._config = config
+        self._half_life = duration_seconds(config.satiation_half_life)
+        delay = scenario.consumer.delay
+        self._wait = 1 + (0 if delay is None else int(ticks(duration_seconds(delay))))
+
+    @property
+    def moves(self) -> bool:
+        """Whether any of them is on."""
+        config = self._config
+        return config.satiation > 0 or config.drift > 0 or config.conformity > 0
+
+    def of_slates(self, visits: Visits, slates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, k) factors of the items of slates; of an empty position, anything."""
+        weights, items = _weights(visits.world), np.maximum(slates, 0)
+        taste = self._taste(visits, weights)
+        factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
+        if self._config.drift > 0:
+            factor *= np.exp(-(weights.mean(0) * self._drifted(visits, weights)).sum(1))[:, None]
+        return np.asarray(factor * self._conforming(visits)[items], np.float64)
+
+    def of_catalogue(self, visits: Visits) -> NDArray[np.float64]:
+        """(n, M) factors of all items, visit by visit: a row's bits depend on its visit alone."""
+        everything = np.arange(visits.world.log.n_items)[None, :]
+        weights, taste = _weights(visits.world), self._taste(visits, _weights(visits.world))
+        level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)
+        conforming = self._conforming(visits)
+        rows = [np.exp(weights @ taste[n] - level[n]) * conforming for n in range(len(visits))]
+        return np.stack(rows) if rows else np.zeros((0, everything.shape[1]))
+
+    def _taste(self, visits: Visits, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, G) what a genre adds to the logarithm of the factor."""
+        taste = self._drifted(visits, weights)
+        if self._config.satiation > 0:
+            row, item, age = self._consumed(visits)
+            fade = 2.0 ** (-age / self._half_life)
+            sated = np.zeros_like(taste)
+            np.add.at(sated, row, weights[item] * fade[:, None])
+            taste -= self._config.satiation * sated
+        return taste
+
+    def _drifted(self, visits: Visits, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, G) η·n/(n + 1)·q."""
+        taste = np.zeros((len(visits), weights.shape[1]))
+        if self._config.drift > 0:
+            row, item, _ = self._consumed(visits)
+            np.add.at(taste, row, weights[item])
+            count = np.bincount(row, minlength=len(visits))
+            taste *= self._config.drift / (count + 1.0)[:, None]
+        return taste
+
+    def _conforming(self, visits: Visits) -> NDArray[np.float64]:
+        """(M,) the factor of conformity."""
+        if not self._config.conformity > 0:
+            return np.ones(visits.world.log.n_items)
+        wanted = (1.0 + visits.popularity) ** self._config.conformity
+        logged = np.bincount(visits.world.past.item, minlength=len(wanted))
+        return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
+
+    def _consumed(self, visits: Visits) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Visit, item and age in seconds (m,) of what visitors consumed in the market before each visit."""
+        histories, slot = visits.histories, visits.slot
+        counts = histories.events.counts[slot]
+        known, item = histories.between(slot, np.zeros_like(counts), counts)
+        row = np.repeat(np.arange(len(slot)), counts)
+        age = visits.schedule.tick[visits.row][row] - (known - self._wait)
+        before = age > 0
+        return row[before], item[before], age[before] / TICKS
+
+
+@lru_cache(maxsize=4)
+def _weights(world: World) -> NDArray[np.float64]:
+    """(M, G) share of each genre in each item; once for all rounds and markets."""
+    return genre_weights([str(text) for text in world.log.items["genres"]])[0]
