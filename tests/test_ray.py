@@ -361,17 +361,18 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # a machine may have much else to do
     while not list(folder.glob("rounds/*")) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     started = _descendants(run.pid)
     run.send_signal(signal.SIGTERM)
-    _, told = run.communicate(timeout=60)
+    _, told = run.communicate(timeout=300)
     assert run.returncode == 130
     assert told == (
         "rimsim: interrupted; finished rounds are in run; to go on: rimsim compare --resume --out run\n"
     )
     assert len(started) > 2
+    deadline = time.monotonic() + 120
     while any(Path(f"/proc/{process}").exists() for process in started) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [process for process in started if Path(f"/proc/{process}").exists()]
