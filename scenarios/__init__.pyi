@@ -8,6 +8,7 @@ from .evaluating.run import ope as ope
 from .experimenting.run import Experiment as Experiment
 from .experimenting.run import experiment as experiment
 from .experimenting.run import load_experiment as load_experiment
+from .exporting.run import export as export
 from .store.run_folder import Run as Run
 from .store.run_folder import load_run as load_run
 from .study.compare import compare as compare

@@ -15,6 +15,7 @@ from rimsim.scenarios.cli.data import data
 from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.diff import diff
 from rimsim.scenarios.cli.experiment import experiment
+from rimsim.scenarios.cli.export import export
 from rimsim.scenarios.cli.lists import LISTS
 from rimsim.scenarios.cli.ope import ope
 from rimsim.scenarios.cli.report import print_complete, report
@@ -34,7 +35,20 @@ def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""
 
 
-for _command in (compare, sweep, ope, experiment, backtest, validate, demo, report, diff, data, *LISTS):
+for _command in (
+    compare,
+    sweep,
+    ope,
+    experiment,
+    backtest,
+    validate,
+    demo,
+    report,
+    diff,
+    export,
+    data,
+    *LISTS,
+):
     _rimsim.add_command(_command)
 
 

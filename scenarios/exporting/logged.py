@@ -1,0 +1,98 @@
+"""The ledger of one arm as arrays: whole slates, what came of them, and with which chance they were shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.scenarios.store.run_folder import Run
+
+__all__ = ["LoggedArm", "logged_arm"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedArm:
+    """n slates of k items that one agent showed at one seed, in clock order; any with an empty position is left out."""
+
+    agent: str
+    seed: int
+    n_items: int
+    context: NDArray[np.float64]
+    """(n, 3) what was known of each arrival: λ(x), the round, and seconds since the first arrival."""
+    popularity: NDArray[np.float64]
+    """(M,) log(1 + events in the warm-up log)."""
+    item: NDArray[np.int64]
+    """(n, k)."""
+    reward: NDArray[np.float64]
+    """(n, k) 1 where it was consumed."""
+    position: NDArray[np.float64]
+    """(n, k) chance that this item stood here; NaN where the agent does not say."""
+    prefix: NDArray[np.float64]
+    """(n, k) chance that the slate began so."""
+    slate: NDArray[np.float64]
+    """(n,) chance of the slate."""
+    left_out: int
+    """Slates with an empty position."""
+
+
+def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
+    """The log of an arm.
+
+    Args:
+        run: A comparison that kept its ledger.
+        agent: Name of one of its arms; None: the first.
+        seed: One of its seeds; None: the first.
+
+    Raises:
+        ConfigError: If there is no such arm or seed.
+        MissingTableError: If the run kept no ledger.
+    """
+    name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
+    if name not in run.agents:
+        raise ConfigError(f"--agent: {name!r} is not among the run's arms.{nearest(name, run.agents)}")
+    if chosen not in run.seeds:
+        raise ConfigError(f"--seed: {chosen} is not among the run's seeds; allowed: {run.seeds}")
+    table = run.ledger
+    table = table[(table["agent"] == name) & (table["seed"] == chosen)]
+    table = table.sort_values(["round", "time", "arrival", "position"], kind="stable")
+    k = run.scenario.slate
+    keys = table["round"].to_numpy().astype(np.int64) << 48
+    _, first, filled = np.unique(keys + table["arrival"].to_numpy(), return_index=True, return_counts=True)
+    first = np.sort(first[filled == k])
+    rows = first[:, None] + np.arange(k)
+
+    def column(column_name: str) -> NDArray[np.float64]:
+        return np.asarray(table[column_name].to_numpy()[rows], np.float64)
+
+    known = run.arrivals
+    known = known[(known["agent"] == name) & (known["seed"] == chosen)]
+    ground = known.set_index(["round", "arrival"])["ground_intensity"]
+    heads = table.iloc[first]
+    context = np.column_stack(
+        [
+            ground.loc[list(zip(heads["round"], heads["arrival"], strict=True))].to_numpy(np.float64),
+            heads["round"].to_numpy(np.float64),
+            heads["time"].to_numpy(np.float64) - float(table["time"].min()),
+        ]
+    )
+    events = run.catalogue.sort_values("item")["events"].to_numpy(np.float64)
+    return LoggedArm(
+        agent=name,
+        seed=chosen,
+        n_items=len(events),
+        context=context,
+        popularity=np.log1p(events),
+        item=column("item").astype(np.int64),
+        reward=column("consumed"),
+        position=column("propensity_position"),
+        prefix=column("propensity_prefix"),
+        slate=column("propensity_slate")[:, 0],
+        left_out=int((filled < k).sum()),
+    )

@@ -1,0 +1,95 @@
+"""Exports: the log of an arm of a run, in a format of another package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rimsim.errors import ConfigError, RunFolderError, nearest
+from rimsim.files import draft_file
+from rimsim.scenarios.exporting.formats import obp_feedback, scope_rl_dataset
+from rimsim.scenarios.exporting.logged import logged_arm
+from rimsim.scenarios.exporting.minari import write_minari
+from rimsim.scenarios.store.run_folder import load_run
+from rimsim.scenarios.store.write import disk_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rimsim.scenarios.store.run_folder import Run
+
+__all__ = ["FORMATS", "export"]
+
+FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
+"""Format → name of the file or folder, unless another is asked for."""
+
+
+def export(
+    run: str | Path,
+    to: str,
+    *,
+    agent: str | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+) -> tuple[Path, str]:
+    """Write the log of an arm in a format of another package.
+
+    Args:
+        run: Folder of a comparison that kept its ledger.
+        to: One of :data:`FORMATS`. ``obp`` and ``scope-rl`` are NumPy archives of the package's keys, which
+            ``dict(numpy.load(path))`` reads back; ``minari`` is a folder of data sets.
+        agent: Name of an arm; None: the first.
+        seed: None: the first.
+        out: The file, or Minari's folder; None: within the run folder, below ``export/``.
+
+    Returns:
+        Where it is, and a sentence that says what it holds.
+
+    Raises:
+        ConfigError: If there is no such format, arm or seed, or the package that it needs is missing.
+        RunFolderError: If it is there already.
+        MissingTableError: If the run kept no ledger.
+    """
+    if to not in FORMATS:
+        raise ConfigError(f"--to: {to!r}.{nearest(to, FORMATS)}")
+    begun = load_run(run, "comparison")
+    place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
+    if to != "minari" and place.exists():
+        raise RunFolderError(f"{place}: is there already; allowed: another --out")
+    with disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place, _written(begun, to, agent, seed, place)
+
+
+def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
+    if to == "csv":
+        table = run.ledger
+        if agent is not None:
+            logged_arm(run, agent, seed)  # refuses what is not there
+            table = table[table["agent"] == agent]
+        table = table if seed is None else table[table["seed"] == seed]
+        with draft_file(place) as draft:
+            table.to_csv(draft, index=False)
+        return f"{len(table):,} exposures"
+    arm = logged_arm(run, agent, seed)
+    said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
+    if arm.left_out:
+        said += f"; {arm.left_out:,} slates with an empty position were left out"
+    if to == "minari":
+        place.mkdir(parents=True, exist_ok=True)
+        return f"{said}; data set {write_minari(arm, run.scenario, place, 'rimsim')}"
+    _save(place, obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm))
+    return said
+
+
+def _save(place: Path, columns: Mapping[str, object]) -> None:
+    """Write an archive without pickle: None and an empty mapping are left out."""
+    kept: dict[str, Any] = {
+        name: np.asarray(value)
+        for name, value in columns.items()
+        if value is not None and not isinstance(value, dict)
+    }
+    with draft_file(place) as draft, draft.open("wb") as file:
+        np.savez(file, **kept)

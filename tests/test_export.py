@@ -1,0 +1,140 @@
+"""Exports: the keys, shapes and ranges of each format, and figures computed from them by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_markets import small_scenario
+
+from rimsim import scenarios
+from rimsim.agents import make_agent, market_for
+from rimsim.config import ArrivalsConfig
+from rimsim.errors import ConfigError, RunFolderError
+from rimsim.scenarios.cli.main import main
+
+GREEDY = "epsilon-greedy(epsilon=0.5)"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One round of 150 arrivals, of an agent that says its chances and one that does not."""
+    config = small_scenario(rounds=1, slate=3, arrivals=ArrivalsConfig(per_round=150, max_visits=1))
+    folder = tmp_path_factory.mktemp("export") / "run"
+    return scenarios.compare(
+        config, [GREEDY, "relevance"], seeds=2, frozen=[], out=folder, workers=1, certify=False
+    )
+
+
+def test_obp_feedback_has_its_keys_and_passes_its_checks(run, tmp_path):
+    """Keys, lengths, contiguous slates, positions from 0, rewards 0 or 1 and pscores in (0, 1] are as OBP asks."""
+    place, said = scenarios.export(run.folder, "obp", agent=GREEDY, seed=1, out=tmp_path / "obp.npz")
+    found = dict(np.load(place))
+    n, k = int(found["n_rounds"]), 3
+    assert said.startswith(f"{n} slates of {GREEDY}, seed 1")
+    assert set(found) == {
+        "n_rounds",
+        "n_unique_action",
+        "slate_id",
+        "context",
+        "action_context",
+        "action",
+        "position",
+        "reward",
+        "pscore",
+        "pscore_cascade",
+        "pscore_item_position",
+    }
+    for name in (
+        "slate_id",
+        "action",
+        "position",
+        "reward",
+        "pscore",
+        "pscore_cascade",
+        "pscore_item_position",
+    ):
+        assert found[name].shape == (n * k,)
+    assert found["context"].shape[0] == n
+    assert found["action_context"].shape[0] == found["n_unique_action"]
+    assert found["position"].tolist() == list(range(k)) * n
+    assert np.array_equal(found["slate_id"], np.repeat(np.arange(n), k))
+    assert found["action"].max() < found["n_unique_action"]
+    assert set(found["reward"]) <= {0.0, 1.0}
+    for name in ("pscore", "pscore_cascade", "pscore_item_position"):
+        assert ((found[name] > 0) & (found[name] <= 1)).all()
+    assert (found["pscore_cascade"] <= found["pscore_item_position"] * (1 + 1e-12)).all()
+    assert np.array_equal(found["pscore"].reshape(n, k)[:, 0], found["pscore_cascade"].reshape(n, k)[:, -1])
+
+
+def test_a_slate_ips_on_the_export_is_that_of_ope(run, tmp_path):
+    """Ten lines of IPS over the exported dictionary, for relevance, come to the figure of ``rimsim ope``."""
+    place, _ = scenarios.export(run.folder, "obp", agent=GREEDY, seed=0, out=tmp_path / "obp.npz")
+    log = dict(np.load(place))
+    market = market_for(make_agent("relevance"), run.scenario)
+    target = make_agent("relevance")
+    target.begin_round(market.round_view())
+    rows = []
+    while not market.done:
+        arrivals = market.next_arrivals(50)  # all of them come once, in states that no slate has moved
+        rows.append(np.asarray(target.act(arrivals)))
+        market.serve(arrivals, rows[-1])
+    shown = log["action"].reshape(-1, 3)
+    weight = (shown == np.concatenate(rows)).all(1) / log["pscore"].reshape(-1, 3)[:, 0]
+    sips = float((weight * log["reward"].reshape(-1, 3).sum(1)).mean())
+    done = scenarios.ope(run.folder, "relevance", logged=GREEDY, seeds=[0], workers=1)
+    table = done.table[(done.table["part"] == "first visits") & (done.table["estimator"] == "slate")]
+    assert table["estimate"].iloc[0] == pytest.approx(sips, rel=1e-12)
+
+
+def test_scope_rl_has_its_keys_and_chances_multiply(run, tmp_path):
+    """Trajectories are slates of equal length; the product of a slate's chances is that of the slate."""
+    place, _ = scenarios.export(run.folder, "scope-rl", agent=GREEDY, out=tmp_path / "scope.npz")
+    found = dict(np.load(place))
+    n, k = int(found["n_trajectories"]), int(found["step_per_trajectory"])
+    assert found["size"] == n * k
+    assert found["state"].shape == (n * k, found["state_dim"])
+    for name in ("action", "reward", "done", "terminal", "pscore"):
+        assert found[name].shape == (n * k,)
+    assert found["done"].reshape(n, k).tolist() == [[0, 0, 1]] * n
+    obp, _ = scenarios.export(run.folder, "obp", agent=GREEDY, out=tmp_path / "obp.npz")
+    whole = dict(np.load(obp))["pscore"].reshape(n, k)[:, 0]
+    np.testing.assert_allclose(found["pscore"].reshape(n, k).prod(1), whole, rtol=1e-10)
+
+
+def test_csv_is_the_ledger(run, tmp_path, capsys):
+    """Every exposure of the arms asked for is a row, with the ledger's columns."""
+    out = tmp_path / "ledger.csv"
+    assert main(["export", str(run.folder), "--to", "csv", "--agent", "relevance", "--out", str(out)]) == 0
+    found = pd.read_csv(out)
+    assert list(found.columns) == list(run.ledger.columns)
+    assert len(found) == (run.ledger["agent"] == "relevance").sum()
+    assert "exposures" in capsys.readouterr().out
+    with pytest.raises(RunFolderError, match="is there already"):
+        scenarios.export(run.folder, "csv", out=out)
+
+
+def test_what_cannot_be_exported_is_refused(run):
+    """A format, an arm or a seed that is not there is named, with the nearest."""
+    with pytest.raises(ConfigError, match="--to: 'opb'. Did you mean 'obp'|--to: 'opb'"):
+        scenarios.export(run.folder, "opb")
+    with pytest.raises(ConfigError, match="--agent: 'nobody'"):
+        scenarios.export(run.folder, "obp", agent="nobody")
+    with pytest.raises(ConfigError, match="--seed: 9"):
+        scenarios.export(run.folder, "obp", seed=9)
+
+
+def test_minari_reads_its_data_set_back(run, tmp_path, monkeypatch):
+    """With Minari installed, its reader finds the steps, spaces and the spec of an environment that can be made."""
+    minari = pytest.importorskip("minari")
+    place, said = scenarios.export(run.folder, "minari", agent=GREEDY, out=tmp_path / "sets")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
+    dataset = minari.load_dataset(said.rsplit(" ", 1)[1])
+    episode = dataset[0]
+    assert len(episode.rewards) + 1 == len(episode.observations)
+    assert episode.actions.shape == (dataset.total_steps, 3)
+    ledger = run.ledger[(run.ledger["agent"] == GREEDY) & (run.ledger["seed"] == 0)]
+    assert episode.rewards.sum() == ledger["consumed"].sum()
+    assert dataset.spec.env_spec.id == "RIMMarket-v0"
+    assert dataset.spec.env_spec.kwargs["settings"]["slate"] == 3
+    assert dataset.action_space.shape == (3,)
