@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from rimsim.evaluation import ESTIMATORS, LoggedSlates, estimated
 
@@ -130,9 +131,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns logged, target, part, estimator, estimate, truth, bias (mean of estimate − truth), error (its standard
-        error over seeds; NaN for one seed), rmse, coverage (share of seeds whose interval holds the truth), width (of
-        the interval), moved (mean of truth − truth_at_log: what no single-step estimate can see), effective, support,
-        seeds.
+        error over seeds; NaN for one seed), half (half a 95 % interval of the bias, by Student's t), rmse, coverage
+        (share of seeds whose interval holds the truth), width (of the interval), moved (mean of truth − truth_at_log:
+        what no single-step estimate can see), effective, support, seeds.
     """
     off = table["estimate"] - table["truth"]
     work = table.assign(
@@ -156,4 +157,5 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         support=("support", "mean"),
         seeds=("seed", "nunique"),
     )
-    return found.assign(rmse=np.sqrt(found["rmse"])).reset_index()
+    half = found["error"] * stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1))
+    return found.assign(rmse=np.sqrt(found["rmse"]), half=half).reset_index()

@@ -46,8 +46,7 @@ def tables(found: pd.DataFrame) -> list[TextTable]:
                 str(row["estimator"]),
                 f"{row['estimate']:.4f}",
                 f"{row['width'] / 2:.4f}",
-                f"{row['bias']:+.4f}"
-                + ("" if row["error"] != row["error"] else f" ±{1.96 * row['error']:.4f}"),
+                f"{row['bias']:+.4f}" + ("" if row["error"] != row["error"] else f" ±{row['half']:.4f}"),
                 f"{row['rmse']:.4f}",
                 f"{row['coverage']:.1%}",
                 f"{row['effective']:.0f}",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from rimsim.measures.late import late_rounds
 from rimsim.scenarios.experimenting.designs import Contrast, Outcome, contrast
@@ -133,9 +134,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns design, training, prices, metric, naive, total_effect, bias (mean of naive − total effect), error (its
-        standard error over seeds), width (of the interval), coverage (share of seeds whose interval holds the total
-        effect), power (share whose interval does not hold 0), sign (share whose naive estimate has the sign of the
-        mean total effect) and seeds.
+        standard error over seeds), half (half a 95 % interval of the bias, by Student's t), width (of an interval),
+        coverage (share of seeds whose interval holds the total effect), power (share whose interval does not hold 0),
+        sign (share whose naive estimate has the sign of the mean total effect) and seeds.
     """
     off = table["naive"] - table["total_effect"]
     keys = ["design", "training", "prices", "metric"]
@@ -147,7 +148,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         power=(table["low"] > 0) | (table["high"] < 0),
         sign=np.sign(table["naive"]) == np.sign(mean_total),
     )
-    return (
+    found = (
         work.groupby(keys, sort=False)
         .agg(
             naive=("naive", "mean"),
@@ -162,3 +163,4 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         )
         .reset_index()
     )
+    return found.assign(half=found["error"] * stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1)))

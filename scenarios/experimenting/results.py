@@ -55,7 +55,7 @@ def tables(found: pd.DataFrame, agents: tuple[str, str]) -> list[TextTable]:
                 f"{row['naive']:+.4f}",
                 f"{row['width'] / 2:.4f}",
                 f"{row['total_effect']:+.4f}",
-                f"{row['bias']:+.4f}" + ("" if np.isnan(row["error"]) else f" ±{1.96 * row['error']:.4f}"),
+                f"{row['bias']:+.4f}" + ("" if np.isnan(row["error"]) else f" ±{row['half']:.4f}"),
                 f"{row['coverage']:.1%}",
                 f"{row['power']:.1%}",
                 f"{row['sign']:.1%}",
@@ -78,7 +78,7 @@ def sentences(found: pd.DataFrame) -> list[str]:
             label = f"{row['design']} ({row['training']} training, {row['prices']} prices)"
             if np.isnan(row["error"]):
                 continue
-            (off if abs(row["bias"]) > 1.96 * row["error"] else fine).append(label)
+            (off if abs(row["bias"]) > row["half"] else fine).append(label)
         if off:
             lines.append(f"{metric}: biased beyond chance over these seeds: {'; '.join(off)}.")
         if fine:
