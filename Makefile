@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench mutants clean
+.PHONY: demo test check bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -23,6 +23,10 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+
+# Signs of what the README claims, from the runs behind them: some CPU hours, less what runs/findings holds already.
+findings: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m findings tests/test_findings.py
 
 mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
