@@ -5,11 +5,12 @@ a condition turned round, …), and those of the tests in ``TESTS`` that come th
 until one fails. Docstrings, annotations, ``__all__`` and what only a type checker reads are no places. All happens in a
 copy of the tree under the temporary folder; one process at a time, forked from one that has imported the libraries.
 
-Numba keeps a kernel's machine code on disk for as long as its file stays as it is, whatever becomes of the kernels and
-constants of other files that were compiled into it. So a mutant begins without the machine code of all files that use
-something of its own, and no fault hides behind old code.
+Compiling a kernel takes longer than most tests. So what is wrong in a kernel, or in a constant that kernels hold, is
+asked of those tests that take less than ``QUICK`` seconds with kernels as plain Python; tests/test_interpreted.py holds
+both to the same bytes. For all other faults the compiled kernels are taken from disk.
 
-``--again FILE`` runs the survivors of the results in FILE once more. Results: docs/mutants.md.
+Which test comes through what is noted once and kept for as long as no file changes that the test came through.
+``--out FILE`` goes on where FILE ends. ``--again FILE`` runs its survivors once more. Results: docs/mutants.md.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from itertools import islice
@@ -40,44 +42,30 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numba
 import pytest
+from numba.core import caching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 HERE = Path(__file__).resolve().parent.parent
 ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/market")
 EXAMPLE = "rimsim/measures/example.py"
 """Makes up rounds for tests of measures: it holds draws, not rules."""
-TESTS = (
-    "propensities",
-    "agents",
-    "agent_contract",
-    "online_agents",
-    "measures",
-    "measures_statistics",
-    "measures_contract",
-    "measures_own",
-    "matching_dual",
-    "matching_certificate",
-    "matching_optimum",
-    "matching_serving",
-    "matching_chunks",
-    "kernels",
-    "gpu",
-    "response",
-    "training_log",
-    "histories",
-    "plugs",
-    "market",
-    "envs",
-    "vector",
-    "guarantees",
-    "rollout",
-    "hindsight",
-    "agent_options",
-    "interpreted",
-)
-"""Names of the files of tests that are asked, ``tests/test_<name>.py``."""
+TESTS = """
+agent_contract agent_options agents arrival_sessions controls envs examination guarantees guarantees_in_units
+hindsight histories impressions kernels learning market market_currency matching_certificate matching_chunks
+matching_dual matching_optimum matching_rows matching_serving matching_weighted measures measures_contract
+measures_own measures_statistics observed_consumers online_agents opening plugs promised_prices promises
+propensities response returning_users rollout session_gap training_log truths undeliverable vector weights
+""".split()  # noqa: SIM905  # as plain words
+"""Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
+PLAIN = """
+agent_contract agents hindsight histories kernels matching_certificate matching_chunks matching_dual matching_optimum
+matching_rows matching_serving matching_weighted online_agents propensities response truths
+""".split()  # noqa: SIM905
+"""Those that are asked with kernels as plain Python."""
+QUICK, FILE = 2, 40
+"""CPU seconds that a test, and a file of tests, may take with kernels as plain Python."""
 LIBRARIES = (
     "scipy.optimize",
     "scipy.stats",
@@ -93,10 +81,8 @@ BELOW = ("rimsim.data", "rimsim.intensity", "rimsim.config", "rimsim.rng")
 """Loaded once, before any fault is in; loaded again where a fault is in what they import."""
 NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns", "dataclass")
 """Decorators that change how fast or how guarded something is, not what it gives."""
-LIMIT = 60
-"""CPU seconds beside those that the tests took without a fault; a loop without an end takes all, and counts as seen."""
-
-
+LIMIT = 20
+"""CPU seconds beside five times those that the tests took without a fault: a loop without an end counts as seen."""
 MEMORY = 8 << 30
 """Bytes that they may take."""
 
@@ -257,40 +243,9 @@ class Copy:
             for file in (self.tree / room).rglob("*.py")
         )
         self.parsed = {file: ast.parse(file.read_text(encoding="utf-8")) for file in self.files}
-        self.users = self._users()
         self.mentions = self._mentions()
-
-    def _users(self) -> dict[Path, set[Path]]:
-        """File → the files of kernels that use something of it, at any remove."""
-        trees = self.parsed
-        defined: dict[str, set[Path]] = {}
-        for file, tree in trees.items():
-            for name in _defined(tree):
-                defined.setdefault(name, set()).add(file)
-        uses = {file: self._used(tree, defined) for file, tree in trees.items()}
-        users: dict[Path, set[Path]] = {file: {file} for file in self.files}
-        for file in self.files:
-            todo = [file] if "@compiled" in file.read_text(encoding="utf-8") else []
-            seen = set(todo)
-            while todo:
-                more = uses[todo.pop()] - seen
-                seen |= more
-                todo += more
-            for other in seen:
-                users[other].add(file)
-        return users
-
-    def _used(self, tree: ast.Module, defined: dict[str, set[Path]]) -> set[Path]:
-        """The files that define what a file imports for more than its types."""
-        of_module = {self.module(file): file for file in self.files}
-        used: set[Path] = set()
-        for node in tree.body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rimsim"):
-                for alias in node.names:
-                    home, homes = of_module.get(str(node.module)), defined.get(alias.name, set())
-                    whole = of_module.get(f"{node.module}.{alias.name}")
-                    used |= {whole} if whole else {home} if home in homes else homes
-        return used
+        self.shared = (self.tree / "tests" / "conftest.py", self.tree / "tests" / "small_markets.py")
+        self.time = 0
 
     def _mentions(self) -> dict[str, list[tuple[Path, ast.stmt]]]:
         """Name → the functions and constants in which it stands."""
@@ -314,27 +269,26 @@ class Copy:
     @property
     def machine_code(self) -> Path:
         """Where the compiled kernels of this code are kept."""
-        return self.folder / f"machine-code-{self.digest()}"
+        return self.folder / f"machine-code-{self.digest(*self.files)}"
 
-    def machine_code_without(self, changed: Path) -> Path:
-        """A copy of the compiled kernels, without those that something of a changed file was compiled into."""
-        own = self.folder / "machine-code-of-mutant"
-        shutil.rmtree(own, ignore_errors=True)
-        shutil.copytree(self.machine_code, own, copy_function=os.link)  # files are replaced, never written to
-        for user in self.users[changed]:
-            for file in own.glob(f"*/{user.stem}.*"):
-                file.unlink()
-        return own
+    def digest(self, *files: Path) -> str:
+        """Of the text of files."""
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
-    def digest(self, *tests: str) -> str:
-        """Of all code and of files of tests."""
-        shared = (
-            [self.tree / "tests" / name for name in ("conftest.py", "small_markets.py", *tests)]
-            if tests
-            else []
+    def stands(self, store: Path, path: Path) -> bool:
+        """Whether what was noted of a file of tests still holds: no file that they came through has changed."""
+        if not store.is_file():
+            return False
+        kept = json.loads(store.read_text(encoding="utf-8"))
+        return kept["tests"] == self.digest(*self.shared, path) and all(
+            (self.tree / file).is_file() and self.digest(self.tree / file) == digest
+            for file, digest in kept["files"].items()
         )
-        content = b"".join(file.read_bytes() for file in (*self.files, *shared))
-        return hashlib.sha256(content).hexdigest()[:12]
+
+    def next_time(self) -> int:
+        """Another time of change for every fault."""
+        self.time += 1
+        return self.time
 
     @property
     def environment(self) -> dict[str, str]:
@@ -344,7 +298,6 @@ class Copy:
             "RIMSIM_TEST_CACHE": str(self.folder / "fits"),
             "NUMBA_CACHE_DIR": str(self.machine_code),
             "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
 
@@ -370,32 +323,26 @@ def is_compiled(function: ast.FunctionDef) -> bool:
     return any(ast.unparse(decorator) == "compiled" for decorator in function.decorator_list)
 
 
-def functions_of(copy: Copy, mutant: Mutant) -> set[tuple[str, int]]:
-    """The functions that a fault can be noticed in, as file and first line.
+def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
+    """The functions that a fault can be noticed in, as file and first line; whether each is a kernel.
 
-    That is the function it is in. Of a kernel, and of a constant, they are those that name it, at any remove; of a line
-    of a class, its methods.
+    That is the function it is in; of a line of a class, its methods; of a constant, those that name it, at any remove.
     """
     tree = copy.parsed[copy.tree / mutant.file]
     function = function_at(tree, mutant.line)
-    if function is not None and not is_compiled(function):
-        return {(mutant.file, function.lineno)}
+    if function is not None:
+        return {(mutant.file, function.lineno): is_compiled(function)}
     holder = next((node for node in tree.body if node.lineno <= mutant.line <= (node.end_lineno or 0)), None)
-    if function is None and isinstance(holder, ast.ClassDef):
+    if isinstance(holder, ast.ClassDef):
         methods = [node for node in ast.walk(holder) if isinstance(node, ast.FunctionDef)]
         if methods:
-            return {(mutant.file, method.lineno) for method in methods}
-    todo = (
-        [function.name]
-        if function is not None
-        else list(_defined(ast.Module([holder] if holder else [], [])))
-    )
-    seen, found = set(todo), set()
+            return {(mutant.file, method.lineno): False for method in methods}
+    todo = list(_defined(ast.Module([holder] if holder else [], [])))
+    seen, found = set(todo), {}
     while todo:
-        name = todo.pop()
-        for file, node in copy.mentions.get(name, ()):
-            if isinstance(node, ast.FunctionDef) and not is_compiled(node):
-                found.add((str(file.relative_to(copy.tree)), node.lineno))
+        for file, node in copy.mentions.get(todo.pop(), ()):
+            if isinstance(node, ast.FunctionDef):
+                found[str(file.relative_to(copy.tree)), node.lineno] = is_compiled(node)
             else:
                 more = set(_defined(ast.Module([node], []))) - seen
                 seen |= more
@@ -403,10 +350,9 @@ def functions_of(copy: Copy, mutant: Mutant) -> set[tuple[str, int]]:
     return found
 
 
-def tests_of(copy: Copy, mutant: Mutant, reached: Reached, most: float) -> list[str]:
-    """The tests that come through the functions a fault can be noticed in, quick ones first."""
-    functions = functions_of(copy, mutant)
-    through = [test for test, (_, places) in reached.items() if places & functions]
+def tests_of(functions: Iterable[tuple[str, int]], reached: Reached, most: float) -> list[str]:
+    """The tests that come through some functions, quick ones first, as many as take some CPU seconds."""
+    through = [test for test, (_, places) in reached.items() if not places.isdisjoint(functions)]
     chosen: list[str] = []
     left = most
     for test in sorted(through, key=lambda test: reached[test][0]):
@@ -420,40 +366,65 @@ def tests_of(copy: Copy, mutant: Mutant, reached: Reached, most: float) -> list[
     )  # a file's together: it makes fixtures once
 
 
+class TooSlowError(BaseException):
+    """A test takes too long with kernels as plain Python; no test catches this."""
+
+
 class Recorder:
     """A plugin of pytest that notes which functions each test comes through."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Path, *, plain: bool) -> None:
+        self.tree, self.plain = tree, plain
         self.reached: dict[str, tuple[float, list[tuple[str, int]]]] = {}
+        self.failed: set[str] = set()
         self.places: set[tuple[str, int]] = set()
+        self.begun = time.process_time()
 
-    def watch(self, tree: Path) -> None:
-        """Let every function of the rooms that is imported from now on note that it was called."""
+    def watch(self) -> None:
+        """Let every function that is imported from now on note that it was called."""
         vars(builtins)["_came_through"] = self.places.add
         compile_source = SourceFileLoader.source_to_code
+        rooms = tuple(str(self.tree / room) for room in ("rimsim", "agents", "envs", "scenarios"))
 
         def noted(loader: SourceFileLoader, data: bytes, path: str, **options: Any) -> Any:
             real = Path(path).resolve()
-            if not real.is_relative_to(tree) or not str(real.relative_to(tree)).startswith(ROOMS):
+            if not str(real).startswith(rooms):
                 return compile_source(loader, data, path, **options)
             module = ast.parse(data)
             for node in ast.walk(module):
-                if isinstance(node, ast.FunctionDef) and not is_compiled(node):
-                    call = ast.parse(f"_came_through({(str(real.relative_to(tree)), node.lineno)!r})").body[0]
+                if isinstance(node, ast.FunctionDef) and (self.plain or not is_compiled(node)):
+                    place = str(real.relative_to(self.tree)), node.lineno
+                    call = ast.parse(f"_came_through({place!r})").body[0]
                     after = 1 if ast.get_docstring(node) is not None else 0
                     node.body.insert(after, ast.copy_location(call, node.body[0]))
             return compile(ast.fix_missing_locations(module), path, "exec", dont_inherit=True)
 
         vars(noted)["__name__"] = "source_to_code"
         setattr(SourceFileLoader, "source_to_code", noted)  # noqa: B010  # a method of the standard library
+        sys.dont_write_bytecode = True
+        if self.plain:
+            signal.signal(signal.SIGPROF, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        raise TooSlowError
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Run a test, its fixtures included."""
         self.places.clear()
         start = time.process_time()
+        if self.plain:
+            signal.setitimer(signal.ITIMER_PROF, QUICK)
         yield
+        signal.setitimer(signal.ITIMER_PROF, 0)
         self.reached[item.nodeid] = (time.process_time() - start, sorted(self.places))
+        if self.plain and time.process_time() - self.begun > FILE:
+            item.session.shouldstop = "enough of this file"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep in mind which tests fail."""
+        if report.failed:
+            self.failed.add(report.nodeid)
 
 
 def forked(folder: Path, action: Callable[[], int]) -> tuple[int, float, str]:
@@ -479,83 +450,86 @@ def forked(folder: Path, action: Callable[[], int]) -> tuple[int, float, str]:
     return status, used.ru_utime + used.ru_stime, text[-3000:]
 
 
-def play(tree: Path, tests: list[str], machine_code: Path, plugin: Recorder | None = None) -> int:
-    """Run tests in this process, until one fails."""
-    os.chdir(tree)
-    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = str(machine_code)
-    quiet = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    return int(pytest.main([*quiet, *tests], [plugin] if plugin else []))
-
-
-def load_again() -> None:
-    """Forget the modules of rimsim that were loaded before a fault was in."""
+def play(copy: Copy, tests: list[str], plugin: Recorder | None = None, *, plain: bool) -> int:
+    """Run tests in this process, until one fails; with a recorder, all."""
+    os.chdir(copy.tree)
+    if plain:
+        numba.config.DISABLE_JIT = True
+    # What is asked of compiled kernels is not wrong in them: they stay good, whatever else their files say.
+    caching._SourceFileBackedLocatorMixin.get_source_stamp = lambda _self: (0, 0)  # noqa: SLF001
     for name in [name for name in sys.modules if name.partition(".")[0] == "rimsim"]:
-        del sys.modules[name]
+        del sys.modules[name]  # loaded before a fault was in
+    quiet = ["-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    return int(pytest.main([*quiet, *tests], [plugin]) if plugin else pytest.main(["-x", *quiet, *tests]))
 
 
-def tried(copy: Copy, mutant: Mutant, reached: Reached, most: float) -> Result:
+def tried(copy: Copy, mutant: Mutant, maps: dict[bool, Reached], most: float) -> Result:
     """Put a fault in, run the tests, take it out."""
     file = copy.tree / mutant.file
     source = file.read_text(encoding="utf-8")
-    tests = tests_of(copy, mutant, reached, most)
+    functions = functions_of(copy, mutant)
+    plain = any(functions.values())
+    tests = tests_of(functions, maps[plain], most)
     text = mutated(source, mutant.operator, mutant.occurrence)
     if text is None:
         raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
     if not tests:
         return Result(mutant, killed=False, seconds=0.0, by="no test comes through")
-    own = copy.machine_code_without(file)
+    usual = sum(maps[plain][test][0] for test in tests)
 
     def action() -> int:
-        limit = LIMIT + round(2 * most)
+        limit = LIMIT + round(5 * usual)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        signal.alarm(10 * limit)
-        if copy.module(file) in sys.modules:
-            load_again()
-        return play(copy.tree, tests, own)
+        return play(copy, tests, plain=plain)
 
     try:
         file.write_text(text, encoding="utf-8")
+        os.utime(file, (copy.next_time(), copy.time))  # no bytecode of another fault is taken for this one's
         status, seconds, output = forked(copy.folder, action)
     finally:
         file.write_text(source, encoding="utf-8")
+        os.utime(file, (0, 0))
     failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    by = (
-        failed[0].split(" - ")[0]
-        if failed
-        else f"{len(tests)} tests pass"
-        if status == 0
-        else f"status {status}"
-    )
-    return Result(mutant, status != 0, seconds, by)
+    passed = f"{len(tests)} tests pass" if status == 0 else f"status {status}"
+    return Result(mutant, status != 0, seconds, failed[0].split(" - ")[0] if failed else passed)
 
 
-def recorded(copy: Copy) -> Reached:
-    """Run all tests without a fault: they must pass, and leave fits and machine code behind."""
+def recorded(copy: Copy, *, plain: bool) -> Reached:
+    """Which functions each test comes through, with compiled kernels or with kernels as plain Python.
+
+    Tests that fail or take too long as plain Python are left out. Compiled, none may fail; they leave fits and machine
+    code behind.
+    """
     found: dict[str, tuple[float, list[tuple[str, int]]]] = {}
-    paths = (f"tests/test_{name}.py" for name in TESTS)
-    for path in [path for path in paths if (copy.tree / path).is_file()]:
-        store = copy.folder / f"reached-{copy.digest(Path(path).name)}.json"
-
-        def action(path: str = path, store: Path = store) -> int:
-            recorder = Recorder()
-            recorder.watch(copy.tree)
-            load_again()
-            status = play(copy.tree, [path], copy.machine_code, recorder)
-            if status == 0:
-                store.write_text(json.dumps(recorder.reached), encoding="utf-8")
-            return status
-
-        if not store.is_file():
-            status, seconds, output = forked(copy.folder, action)
-            print(f"without a fault: {path} {seconds:.0f} CPU s", flush=True)
+    paths = (copy.tree / "tests" / f"test_{name}.py" for name in (PLAIN if plain else TESTS))
+    for path in [path for path in paths if path.is_file()]:
+        store = copy.folder / f"reached-{'plain-' if plain else ''}{path.stem}.json"
+        if not copy.stands(store, path):
+            status, seconds, output = forked(copy.folder, partial(_record, copy, path, store, plain=plain))
+            print(f"without a fault: {path.name} {seconds:.0f} CPU s", flush=True)
             if status:
                 raise SystemExit(f"{path} fails without a fault:\n{output}")
-        found |= json.loads(store.read_text(encoding="utf-8"))
+        found |= json.loads(store.read_text(encoding="utf-8"))["reached"]
     return {
-        test: (seconds, {(where, line) for where, line in places})
-        for test, (seconds, places) in found.items()
+        test: (seconds, {(file, line) for file, line in places}) for test, (seconds, places) in found.items()
     }
+
+
+def _record(copy: Copy, path: Path, store: Path, *, plain: bool) -> int:
+    """Run a file of tests and keep what they came through, with the digests of the files that this hangs on."""
+    recorder = Recorder(copy.tree, plain=plain)
+    recorder.watch()
+    status = play(copy, [str(path.relative_to(copy.tree))], recorder, plain=plain)
+    if status and not plain:
+        return status
+    reached = {test: found for test, found in recorder.reached.items() if test not in recorder.failed}
+    files = {file for _, places in reached.values() for file, _ in places}
+    digests = {file: copy.digest(copy.tree / file) for file in sorted(files)}
+    store.write_text(
+        json.dumps({"tests": copy.digest(*copy.shared, path), "files": digests, "reached": reached})
+    )
+    return 0
 
 
 def report(results: list[Result]) -> None:
@@ -594,8 +568,8 @@ def main() -> None:
     parser.add_argument(
         "--most",
         type=float,
-        default=20,
-        help="CPU seconds of tests that are asked about a fault (default 20)",
+        default=10,
+        help="CPU seconds of tests that are asked about a fault (default 10)",
     )
     parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
     parser.add_argument("--list", action="store_true", help="print the sample and end")
@@ -612,15 +586,16 @@ def main() -> None:
             print(f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
         return
     os.environ.update(copy.environment)
-    sys.dont_write_bytecode = True
+    sys.dont_write_bytecode = True  # what is recorded is read from source
     sys.path.insert(0, str(copy.tree))
     for name in (*LIBRARIES, *BELOW):
         import_module(name)
     known = {result.mutant: result for result in earlier}
-    reached = recorded(copy)
+    maps = {plain: recorded(copy, plain=plain) for plain in (False, True)}
+    sys.dont_write_bytecode = False
     results = []
     for number, mutant in enumerate(mutants, 1):
-        result = known.get(mutant) or tried(copy, mutant, reached, given.most)
+        result = known.get(mutant) or tried(copy, mutant, maps, given.most)
         results.append(result)
         word = f"killed by {result.by}" if result.killed else "SURVIVED"
         place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"
