@@ -323,7 +323,8 @@ def test_results_do_not_depend_on_the_batch_size(kind, name):
 
 def test_chances_do_not_depend_on_the_batch_size_while_items_come():
     """With some hundred items still to come, probabilities of consumption are equal to the last bit."""
-    scenario = small_cold_start(rounds=1, data=DataConfig(min_item_events=30))
+    truth = ConsumerConfig(truth="factors", rank=4)
+    scenario = small_cold_start(rounds=1, data=DataConfig(min_item_events=30), consumer=truth)
     one, other = (played(scenario, "random", size).closed[0].ledger for size in (1, 1000))
     assert np.isfinite(one.probability).any()
     np.testing.assert_array_equal(one.probability, other.probability)
