@@ -20,6 +20,7 @@ from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
 from rimsim.agents.p_mmf import PMMF
 from rimsim.agents.pacing import Delivery, Pacing
+from rimsim.agents.policy import PolicyAgent
 from rimsim.agents.popularity import Popularity
 from rimsim.agents.prices import States, capacities, joined_states, solved_prices
 from rimsim.agents.random import Random
@@ -47,6 +48,7 @@ __all__ = [
     "OfflineMatch",
     "Oracle",
     "Pacing",
+    "PolicyAgent",
     "Popularity",
     "PricingAgent",
     "Random",

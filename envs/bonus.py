@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from rimsim.envs.market import MarketEnv, market_env
+from rimsim.envs.standing import popularity_groups
 from rimsim.errors import ConfigError
 from rimsim.market import build_world
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BonusAction"]
+    from rimsim.envs.standing import Standing
+
+__all__ = ["BonusAction", "Bonuses", "By"]
+
+By: TypeAlias = Literal["item", "genre", "popularity", "shortfall"]
+_GROUPS = {"popularity": 10, "shortfall": 1}
+"""How many popularity groups there are if nothing is said."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bonuses:
+    """What an action of bonuses makes of an arrival."""
+
+    share: NDArray[np.float64]
+    """(G, M) share of each group's bonus that an item gets."""
+    lacking: bool
+    """Whether only items that still lack exposures get it."""
+
+    def slate(self, action: NDArray[np.float32], standing: Standing) -> NDArray[np.int64]:
+        """(k,) the admissible items of largest λ(x,y) + bonus; items that may not be shown come last.
+
+        Args:
+            action: (G,) from −1, no bonus, to 1, a bonus of c.
+            standing: The arrival and its round.
+        """
+        scale = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
+        bonus = scale @ self.share
+        if self.lacking:
+            bonus = np.where(standing.exposure < standing.required, bonus, 0.0)
+        score = np.where(standing.admissible, standing.intensity + bonus, -np.inf)
+        return np.argsort(-score, kind="stable")[: len(standing.weights)]
 
 
 class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
@@ -26,8 +58,10 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
-        by: Who shares a bonus: every ``item`` has its own, all items of a ``genre``, or of a ``popularity`` group.
-        groups: Number of popularity groups, of equal size, least popular first.
+        by: Who shares a bonus: every ``item`` has its own, all items of a ``genre``, of a ``popularity`` group, or of a
+            popularity group as long as they still lack exposures (``shortfall``).
+        groups: Number of popularity groups, of equal size, least popular first; None: 10, or with ``shortfall`` one.
+        lacking: Whether only items that still lack exposures get a bonus; ``shortfall`` implies it.
 
     Raises:
         ConfigError: If the arguments do not fit.
@@ -36,24 +70,26 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        by: Literal["item", "genre", "popularity"] = "item",
-        groups: int = 10,
+        by: By = "item",
+        groups: int | None = None,
+        *,
+        lacking: bool = False,
     ) -> None:
-        gymnasium.utils.RecordConstructorArgs.__init__(self, by=by, groups=groups)
+        gymnasium.utils.RecordConstructorArgs.__init__(self, by=by, groups=groups, lacking=lacking)
         super().__init__(env)
         self._inner = market_env(env)
-        self.share = _membership(self._inner, by, groups)
+        number = _GROUPS.get(by, 1) if groups is None else groups
+        self._bonuses = Bonuses(_membership(self._inner, by, number), lacking or by == "shortfall")
+        self.action_space = spaces.Box(-1.0, 1.0, (len(self.share),), np.float32)
+
+    @property
+    def share(self) -> NDArray[np.float64]:
         """(G, M) share of each group's bonus that an item gets; columns sum to 1."""
-        size = len(self.share)
-        self.action_space = spaces.Box(-1.0, 1.0, (size,), np.float32)
+        return self._bonuses.share
 
     def action(self, action: NDArray[np.float32]) -> NDArray[np.int64]:
         """The slate that a bonus (G,) in [−1, 1] ranks first."""
-        arrivals, cost = self._inner.arrivals, self._inner.market.cost
-        bonus = cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
-        score = arrivals.intensity[0].cpu().numpy() + bonus @ self.share
-        score = np.where(arrivals.admissible[0].cpu().numpy(), score, -np.inf)
-        return np.argsort(-score, kind="stable")[: self._inner.config.slate]
+        return self._bonuses.slate(action, self._inner.standing)
 
 
 def _membership(inner: MarketEnv, by: str, groups: int) -> NDArray[np.float64]:
@@ -61,15 +97,12 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> NDArray[np.float64]:
     m = world.log.n_items
     if by == "item":
         return np.eye(m, dtype=np.float64)
-    if by == "popularity":
+    if by in _GROUPS:
         if not 1 <= groups <= m:
             raise ConfigError(
                 f"BonusAction: groups is {groups}; allowed: 1 to {m}, the size of the catalogue"
             )
-        counts = np.bincount(world.past.item, minlength=m)
-        group = np.empty(m, np.int64)
-        group[np.argsort(counts, kind="stable")] = np.arange(m) * groups // m
-        return np.asarray(np.arange(groups)[:, None] == group, np.float64)
+        return popularity_groups(np.bincount(world.past.item, minlength=m), groups)
     if by == "genre":
         names = [str(text).split("|") if str(text) else ["(none)"] for text in world.log.items["genres"]]
         known = sorted({name for item in names for name in item})
@@ -78,4 +111,4 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> NDArray[np.float64]:
             for genre in genres:
                 share[known.index(genre), item] = 1.0 / len(genres)
         return share
-    raise ConfigError(f"BonusAction: by is {by!r}; allowed: 'item', 'genre', 'popularity'")
+    raise ConfigError(f"BonusAction: by is {by!r}; allowed: 'item', 'genre', 'popularity', 'shortfall'")

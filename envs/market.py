@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
@@ -13,6 +14,8 @@ from gymnasium.utils import EzPickle
 
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
+from rimsim.envs.snapshot import Snapshot
+from rimsim.envs.standing import Standing
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.first_use import telling
 from rimsim.market import Feedback, Market, Slates, build_world
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals, RoundView
     from rimsim.market.scoring import ScoreRows
+    from rimsim.market.state import MarketState
 
 __all__ = ["GROUND_BOUND", "MarketEnv"]
 
@@ -119,6 +123,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """What the model says of it."""
         self._feedback: Callable[[], Feedback] | None = None
         self._note: Slates | None = None
+        self._seeds = Seeds()
+        self._begun: MarketState | None = None
+        """The market when the open round began; of the last round if all are over."""
+        self._answers: list[Slates] = []
+        """What has been answered since."""
+        self._view: RoundView | None = None
+        """What may be known of the open round, once it was asked for."""
         self._missing = 0.0
         """What of the round's guarantees is still to deliver, in their unit."""
         with telling(_print):
@@ -175,6 +186,77 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """What an agent may know of the open round: required exposures, last round's states and scores."""
         return self.market.round_view()
 
+    @property
+    def standing(self) -> Standing:
+        """Where the round stands, with the arrival that waits: what small actions and observations are made of.
+
+        Raises:
+            MarketError: Before the first reset and after the last arrival.
+        """
+        market, scores = self.market, self._waiting()
+        if self._view is None or self._view.round != market.round:
+            self._view = market.round_view()
+        relevances, grounds, admissibles = scores.arrays
+        return Standing(
+            (relevances[0] * grounds[0]).astype(np.float64),
+            admissibles[0],
+            market.required,
+            market.exposure,
+            market.open.promised.weights,
+            market.cost,
+            market.served,
+            self._view.arrivals,
+        )
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(k·M,) what may be chosen at each position, one position after the other, as maskable learners ask for it.
+
+        A mask knows nothing of the other positions: an item that is chosen twice leaves the second one empty.
+
+        Raises:
+            MarketError: Before the first reset and after the last arrival.
+        """
+        return np.tile(self._waiting().arrays[2][0].astype(np.bool_), self.config.slate)
+
+    @property
+    def state(self) -> Snapshot:
+        """The episode as it stands, for :meth:`load_state`; ``copy.deepcopy(env)`` copies it.
+
+        Raises:
+            MarketError: Before the first reset.
+        """
+        if self._begun is None:
+            raise MarketError("the environment has not been reset; allowed: call reset() first")
+        return Snapshot(
+            self._seeds, copy.deepcopy(self._begun), tuple(self._answers), copy.deepcopy(self.np_random)
+        )
+
+    def load_state(self, state: Snapshot) -> None:
+        """Go on from a state of an environment with the same arguments; what follows is the same to the last bit.
+
+        The slates of the open round are served once more, which takes as long as they took.
+
+        Args:
+            state: What :attr:`state` gave; it can be loaded any number of times.
+        """
+        self._np_random = copy.deepcopy(state.np_random)
+        self._open(state.seeds)
+        self.market.load_state(copy.deepcopy(state.begun))
+        self._begin()
+        for answer in state.answers:
+            self._serve(answer)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> MarketEnv:
+        made = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())  # a fresh one, by the same arguments
+        memo[id(self)] = made
+        made.spec = self.spec
+        made.reveal_truth, made.reveal_future = self.reveal_truth, self.reveal_future
+        made.barrier_every = self.barrier_every
+        if self._begun is not None:
+            made.load_state(self.state)
+        return made
+
     def annotate(self, slates: Slates) -> None:
         """Prices and propensities to enter in the ledger beside the items of the next step."""
         self._note = slates
@@ -203,28 +285,26 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
                     f"reset: option {name!r} is {value!r}; allowed: 'seeds' with some of {', '.join(seeds)}"
                 )
             seeds |= value
-        with telling(_print):
-            self._market = Market(
-                self.config,
-                seeds=_seeds(seeds),
-                barrier_every=self.barrier_every,
-                reveal_truth=self.reveal_truth,
-                reveal_future=self.reveal_future,
-            )
-        self._feedback = self._note = None
-        self._hand_out()
-        self._take_stock()
-        return self._observation(), {"market": self._summary(0, 0)}
+        self._open(_seeds(seeds))
+        self._begin()
+        nothing = np.full(self.config.slate, -1)
+        return self._observation(), {"market": self._summary(nothing, nothing >= 0, 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the arrival that waits, and let the next one come."""
-        market, row, scores, note = self.market, self._row, self._waiting(), self._note
+        note, self._note = self._note, None
         slate = one_slate(action, self.config.slate)
-        opened, cost = market.open, market.cost
         answer = Slates(slate[None].copy())
         if note is not None:
             answer = as_slates(dataclasses.replace(note, items=answer.items))
-        self._note = None
+        shown, consumed, reward = self._serve(answer)
+        info = {"market": self._summary(shown, consumed, int(np.count_nonzero(slate != shown)))}
+        return self._observation(), reward, self.market.done, False, info
+
+    def _serve(self, answer: Slates) -> tuple[NDArray[np.int64], NDArray[np.bool_], float]:
+        """Show a slate and let the next arrival come: (k,) items as shown, (k,) which were consumed, the reward."""
+        market, row, scores = self.market, self._row, self._waiting()
+        opened, cost = market.open, market.cost
         revealed = self.arrivals if self.reveal_truth else None  # before what is consumed changes it
         shown, consumed = market.show(row, scores, answer, empty=True)
         self._feedback = lambda: Feedback(
@@ -241,12 +321,12 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._shortfall,
         )
         self._missing = max(self._missing - useful, 0.0)
-        self._hand_out()
-        if market.open is not opened:
-            self._take_stock()
-        n_consumed = int(np.count_nonzero(consumed))
-        info = {"market": self._summary(n_consumed, int(np.count_nonzero(slate != shown[0])))}
-        return self._observation(), n_consumed + cost * useful, market.done, False, info
+        self._answers.append(answer)
+        if market.open is opened or market.done:
+            self._hand_out()
+        else:
+            self._begin()
+        return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * useful
 
     def render(self) -> Any:
         """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
@@ -270,6 +350,25 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         if self._scores is None:
             raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
         return self._scores
+
+    def _open(self, seeds: Seeds) -> None:
+        """A market of its own."""
+        self._seeds = seeds
+        with telling(_print):
+            self._market = Market(
+                self.config,
+                seeds=seeds,
+                barrier_every=self.barrier_every,
+                reveal_truth=self.reveal_truth,
+                reveal_future=self.reveal_future,
+            )
+        self._feedback = self._note = None
+
+    def _begin(self) -> None:
+        """Take up a round before its first arrival."""
+        self._begun, self._answers, self._view = self.market.state, [], None
+        self._hand_out()
+        self._take_stock()
 
     def _hand_out(self) -> None:
         """Let the next arrival come, if there is one."""
@@ -302,11 +401,14 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             "clock": np.array(_clock(self.market), np.float32),
         }
 
-    def _summary(self, consumed: int, emptied: int) -> dict[str, int | float]:
+    def _summary(
+        self, items: NDArray[np.int64], taken: NDArray[np.bool_], emptied: int
+    ) -> dict[str, int | float | NDArray[Any]]:
         """``info["market"]``.
 
         Args:
-            consumed: Items consumed of the step's slate.
+            items: (k,) the step's slate as it was shown.
+            taken: (k,) which of them were consumed.
             emptied: Positions of it that were invalid.
         """
         market, schedule, waits = self.market, self.market.schedule, len(self._row)
@@ -315,7 +417,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             "served": market.served,
             "arrival": int(schedule.id[self._row[0]]) if waits else -1,
             "time": float(schedule.tick[self._row[0]] / TICKS) if waits else 0.0,
-            "consumed": consumed,
+            "consumed": int(np.count_nonzero(taken)),
+            "items": items.copy(),
+            "taken": taken.copy(),
             "emptied": emptied,
             "shortfall": self._missing,
         }

@@ -1,4 +1,4 @@
-"""The code of docs/environment.md runs as it stands, and its tables name what there is."""
+"""The code of docs/environment.md and docs/learning.md runs as it stands, and their tables name what there is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gymnasium import wrappers
 
 from rimsim.envs import MarketEnv
 
-TEXT = (Path(__file__).parent.parent / "docs" / "environment.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parent.parent / "docs"
+TEXT = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("environment.md", "learning.md"))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def names():
     pytest.importorskip("stable_baselines3")
     found: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
-        exec(compile(block, "docs/environment.md", "exec"), found)  # noqa: S102  # our own page
+        exec(compile(block, "the page", "exec"), found)  # noqa: S102  # our own page
     return found
 
 

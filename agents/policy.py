@@ -1,0 +1,102 @@
+"""A learnt policy as an agent: what was trained in the environment plays in ``rimsim compare`` beside the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rimsim.envs.bonus import Bonuses
+from rimsim.envs.compact import compact
+from rimsim.envs.standing import Standing, popularity_groups
+from rimsim.errors import AgentError
+from rimsim.market.serving import count_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from rimsim.market import Arrivals, RoundView
+
+__all__ = ["PolicyAgent"]
+
+
+class PolicyAgent:
+    """Acts as ``BonusAction`` and ``CompactObservation`` do: a policy sees some twenty numbers and says the bonuses.
+
+    A file of one's own makes it, so that rimsim itself reads no file of weights: ``rimsim compare --agents
+    mine.py:learnt``, where ``learnt`` is a function that loads a policy and returns a ``PolicyAgent``.
+
+    Args:
+        policy: From (10 + ``observed``,) numbers to (``groups``,) bonuses in [−1, 1]; deterministic, or runs are not
+            repeated.
+        groups: As in ``BonusAction(by="shortfall", groups=…)``.
+        observed: As in ``CompactObservation(groups=…)``.
+        lacking: False for ``BonusAction(by="popularity")``.
+        name: In tables and pictures.
+    """
+
+    order_free = False
+    barrier_every: int | None = None
+
+    def __init__(
+        self,
+        policy: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        *,
+        groups: int = 1,
+        observed: int = 5,
+        lacking: bool = True,
+        name: str = "policy",
+    ) -> None:
+        self.name = name
+        self._policy, self._sizes, self._lacking = policy, (groups, observed), lacking
+        self._bonuses: Bonuses | None = None
+        self._observed: NDArray[np.float64] = np.zeros((0, 0))
+
+    def begin_round(self, view: RoundView) -> None:
+        """Take the round's requirements; groups are those of the first round that is seen, of round 0 in a run."""
+        if self._bonuses is None or view.round == 0:
+            groups, observed = self._sizes
+            self._bonuses = Bonuses(popularity_groups(view.popularity, groups), self._lacking)
+            self._observed = popularity_groups(view.popularity, observed)
+        self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0
+
+    def act(self, arrivals: Arrivals) -> NDArray[np.int64]:
+        """Answer n arrivals, row by row, each after the exposures of those before it.
+
+        Raises:
+            AgentError: If the policy's answer has another shape.
+        """
+        view, bonuses = self._view, self._bonuses
+        if bonuses is None:
+            raise AgentError(f"{self.name}: act before begin_round")
+        weights = np.asarray(view.position_weights, np.float64)
+        intensity = arrivals.intensity.cpu().numpy()
+        admissible = arrivals.admissible.cpu().numpy()
+        slates = np.full((len(arrivals), view.k), -1, np.int64)
+        for row in range(len(arrivals)):
+            standing = Standing(
+                intensity[row].astype(np.float64),
+                admissible[row],
+                view.required,
+                self._exposure,
+                weights,
+                view.cost,
+                self._served,
+                view.arrivals,
+            )
+            action = np.asarray(self._policy(compact(standing, self._observed)), np.float32).ravel()
+            if action.shape != (len(bonuses.share),):
+                raise AgentError(
+                    f"{self.name}: the policy answers {len(action)} numbers; allowed: {len(bonuses.share)}, "
+                    "a bonus a group"
+                )
+            chosen = bonuses.slate(action, standing)
+            chosen = np.where(admissible[row][chosen], chosen, -1)
+            if arrivals.capacity is not None:
+                chosen[arrivals.capacity[row] :] = -1
+            slates[row] = chosen
+            count_items(slates[row : row + 1], weights, self._exposure)
+            self._served += 1
+        return slates
