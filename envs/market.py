@@ -403,7 +403,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     def _summary(
         self, items: NDArray[np.int64], taken: NDArray[np.bool_], emptied: int
-    ) -> dict[str, int | float | NDArray[Any]]:
+    ) -> dict[str, int | float | tuple[int, ...] | tuple[bool, ...]]:
         """``info["market"]``.
 
         Args:
@@ -418,8 +418,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             "arrival": int(schedule.id[self._row[0]]) if waits else -1,
             "time": float(schedule.tick[self._row[0]] / TICKS) if waits else 0.0,
             "consumed": int(np.count_nonzero(taken)),
-            "items": items.copy(),
-            "taken": taken.copy(),
+            "items": tuple(items.tolist()),
+            "taken": tuple(taken.tolist()),
             "emptied": emptied,
             "shortfall": self._missing,
         }

@@ -48,7 +48,7 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         number, owing = self._inner.market.round, self._inner.market.open
         observation, reward, terminated, truncated, info = self.env.step(action)
         market = info["market"]
-        items, taken = market["items"], market["taken"]
+        items, taken = np.array(market["items"]), np.array(market["taken"])
         self._slates += 1
         self._reward += float(reward)
         np.add.at(self._shown, items[items >= 0], 1)

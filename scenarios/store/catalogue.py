@@ -1,4 +1,4 @@
-"""The items of a run as its log knew them, so that tables and pictures can call them by name."""
+"""The items and users of a run as its log knew them, so that tables and pictures can call them by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["catalogue_table"]
+__all__ = ["catalogue_table", "user_table"]
 
 
 def catalogue_table(items: pd.DataFrame, past: NDArray[np.int64]) -> pd.DataFrame:
@@ -24,3 +24,14 @@ def catalogue_table(items: pd.DataFrame, past: NDArray[np.int64]) -> pd.DataFram
     table.insert(0, "item", np.arange(len(items)))
     table.insert(1, "events", np.bincount(past, minlength=len(items)))
     return table
+
+
+def user_table(users: pd.DataFrame) -> pd.DataFrame:
+    """Columns log_user (the number of a user of the log in the table of arrivals) and id (as the log has it, as text).
+
+    Args:
+        users: The user table of the log; a row a user.
+    """
+    ids = users[["id"]].reset_index(drop=True).astype(str)
+    ids.insert(0, "log_user", np.arange(len(users)))
+    return ids

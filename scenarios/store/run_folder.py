@@ -35,6 +35,7 @@ __all__ = [
     "CONFIG",
     "FAILURES",
     "STATES",
+    "USERS",
     "Run",
     "folder_for",
     "load_run",
@@ -55,8 +56,9 @@ BEGUN = f"{STATES}/begun.yaml"
 FAILURES = "failures"
 """Folder of a run that holds a traceback of each arm that failed."""
 CATALOGUE = "catalogue.parquet"
+USERS = "users.parquet"
 _LOCK = ".lock"
-_FIRST = {_LOCK, STATES, CATALOGUE, "points"}
+_FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
 """What a run that was killed before its config was written may have left."""
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
 Kind: TypeAlias = Literal["comparison", "sweep", "backtest", "validation", "experiment"]
@@ -221,7 +223,7 @@ class Run:
 
     @cached_property
     def arrivals(self) -> pd.DataFrame:
-        """Columns agent, seed, round, arrival, time, user, ground_intensity."""
+        """Columns agent, seed, round, arrival, time, user, log_user (row of :attr:`users`), ground_intensity."""
         return self._table("arrivals")
 
     @cached_property
@@ -284,8 +286,16 @@ class Run:
 
     @cached_property
     def catalogue(self) -> pd.DataFrame:
-        """Columns item, events (in the warm-up log); so that a run can be reported without its log."""
+        """Columns item, events (in the warm-up log), id, title, genres and what else the log knows of an item.
+
+        So that a run can be reported without its log.
+        """
         return self._table("catalogue")
+
+    @cached_property
+    def users(self) -> pd.DataFrame:
+        """Columns log_user (of :attr:`arrivals`), id (as the log has it)."""
+        return self._table("users")
 
     @cached_property
     def sweep(self) -> pd.DataFrame:

@@ -207,6 +207,7 @@ def _write_round(
         "arrival": schedule.id,
         "time": schedule.tick / 1e6,
         "user": schedule.user[schedule.slot],
+        "log_user": schedule.log_user[schedule.slot],
         "ground_intensity": ledger.ground,
     }
     write_table(folder / "arrivals" / name, _table(arm, number, arrivals))

@@ -20,7 +20,7 @@ from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
-from rimsim.scenarios.store.catalogue import catalogue_table
+from rimsim.scenarios.store.catalogue import catalogue_table, user_table
 from rimsim.scenarios.store.load_report import load_facts
 from rimsim.scenarios.store.points import POINTS
 from rimsim.scenarios.store.run_folder import (
@@ -29,6 +29,7 @@ from rimsim.scenarios.store.run_folder import (
     CONFIG,
     FAILURES,
     STATES,
+    USERS,
     Run,
     load_run,
     locked,
@@ -158,6 +159,7 @@ def begin(plan: Plan, command: str) -> None:
         "digests": digests(config, (*plan.agents, *plan.measures)),
     }
     write_table(folder / CATALOGUE, catalogue_table(world.log.items, world.past.item))
+    write_table(folder / USERS, user_table(world.log.users))
     for name in (BEGUN, CONFIG):
         write_yaml(folder / name, described)
 
