@@ -1,0 +1,39 @@
+"""An agent of one's own: it shows relevant items, but never one that has had its share."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+
+import rimsim  # noqa: F401  registers the environment
+from rimsim.agents import make_agent, rollout
+
+
+class Sharing:
+    """Ranks by relevance among items below three times their requirement."""
+
+    name = "sharing"
+    order_free = False
+    barrier_every = None
+
+    def begin_round(self, view):
+        """Take up the round's requirements."""
+        self.most, self.shown, self.k = 3 * view.required, np.zeros(len(view.required)), view.k
+
+    def act(self, arrivals):
+        """The k most relevant admissible items that have not had their share."""
+        slates = []
+        for relevance, admissible in zip(
+            arrivals.relevance.numpy(), arrivals.admissible.numpy(), strict=True
+        ):
+            score = np.where(admissible & (self.shown < self.most), relevance, relevance - 2)
+            slates.append(np.argsort(-score, kind="stable")[: self.k])
+            self.shown[slates[-1]] += 1
+        return np.array(slates)
+
+
+small = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
+env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=2, settings=small)
+for agent in (make_agent("relevance"), Sharing(), make_agent("rim-feedback")):
+    returns = [rollout(env, agent, seed=seed).reward for seed in range(5)]
+    print(f"{agent.name:13} {np.mean(returns):6.1f}, by seed {np.round(returns, 1).tolist()}")
