@@ -1,218 +1,211 @@
-"""What learners need: bonuses for what lacks exposure, few numbers to see, masks, snapshots, and policies as agents."""
+"""What the platform learns from impressions, in whole markets: against the ledger, and however they are played."""
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 
-import gymnasium
 import numpy as np
+import pandas as pd
 import pytest
-from gymnasium.utils.env_checker import check_env
-from small_markets import settings_of, small_capped, small_scenario
+from small_markets import SMALL, small_replay, small_scenario
 
-from rimsim import measures
-from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
-from rimsim.config import Seeds
-from rimsim.envs import COMPACT, BonusAction, CompactObservation, MeasuredEpisode
-from rimsim.envs.bonus import Bonuses
-from rimsim.envs.compact import compact
-from rimsim.envs.standing import Standing, popularity_groups
-from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
+from rimsim.durations import duration_seconds
+from rimsim.intensity import Calibrated
+from rimsim.intensity.contract import layer_of
+from rimsim.intensity.impressions import Impressions, fit_layer
+from rimsim.market import Market, MarketState
+from rimsim.market.clock import ticks
+from rimsim.market.learning import Shown, layer_from, positions_of
+from rimsim.market.past_states import always, cross_fitted
+from rimsim.scenarios import compare
 
-CONFIG = small_scenario(rounds=2)
-
-
-def made(config=CONFIG):
-    """A small market of clones, 120 arrivals a round."""
-    return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config))
+LEARNER = PlatformConfig(model="als-hp", learning="impressions")
 
 
-def standing(rng, m=12, k=3):
-    """A made-up round in the middle."""
-    return Standing(
-        rng.uniform(0, 1, m),
-        rng.uniform(size=m) < 0.8,
-        rng.integers(0, 3, m).astype(float),
-        rng.uniform(0, 3, m),
-        0.8 ** np.arange(k),
-        0.5,
-        5,
-        20,
-    )
+def _small(kind, **changes):
+    """A small market whose platform learns from impressions, and whose consumers take more than in others."""
+    config = SMALL[kind](**({"platform": LEARNER} | changes))
+    consumer = dataclasses.replace(config.consumer, attraction=3.0)
+    return dataclasses.replace(config, consumer=consumer)
 
 
-def test_only_items_that_lack_exposure_get_the_bonus():
-    """The slate is the top k, by brute force, of λ(x,y) plus the bonus of the group where the item still lacks some."""
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        now = standing(rng)
-        share = popularity_groups(rng.integers(0, 9, 12), 2)
-        action = rng.uniform(-1, 1, 2)
-        score = {}
-        for item in np.flatnonzero(now.admissible):
-            group = int(share[:, item].argmax())
-            lacks = now.exposure[item] < now.required[item]
-            score[item] = now.intensity[item] + lacks * 0.5 * (action[group] + 1) / 2
-        best = sorted(score, key=lambda item: -score[item])[:3]
-        assert Bonuses(share, lacking=True).slate(action, now).tolist() == best
+def _played(config, name="relevance", batch_size=None):
+    agent = make_agent(name)
+    market = market_for(agent, config)
+    while not market.done:
+        play_round(market, agent, batch_size)
+    return market
 
 
-def test_the_numbers_say_where_the_round_stands():
-    """Each of the compact numbers is what a count by hand gives."""
-    now = Standing(
-        np.array([0.1, 0.4, 0.3, 0.2]),
-        np.array([True, True, True, False]),
-        np.array([2.0, 0.0, 2.0, 4.0]),
-        np.array([0.0, 5.0, 2.0, 3.0]),
-        np.ones(2),
-        0.5,
-        3,
-        4,
-    )
-    seen = dict(
-        zip([*COMPACT, "rare", "known"], compact(now, np.array([[1, 0, 0, 1], [0, 1, 1, 0.0]])), strict=True)
-    )
-    expected = {
-        "gone": 3 / 4,
-        "missing": 3 / 8,
-        "lacking": 2 / 3,
-        "pace": 1.0,  # three are missing and one arrival can be given two
-        "ahead": 5 / 8 - 3 / 4,
-        "mean": (0.8 / 3) / (0.8 / 3 + 0.5),
-        "kth": 0.3 / 0.8,
-        "top": 0.4 / 0.9,
-        "lacking_top": 0.1 / 0.6,
-        "lacking_mean": 0.1 / 0.6,
-        "rare": 3 / 6,
-        "known": 0.0,
-    }
-    assert seen == pytest.approx(expected)
+def _ledgers(market):
+    tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
+    return pd.concat(tables, ignore_index=True)
 
 
-def test_compact_numbers_are_bounded_and_checked():
-    """Through a whole episode the observation stays in its space, and Gymnasium's checker finds nothing."""
-    env = CompactObservation(BonusAction(made(), by="shortfall"), groups=3)
-    check_env(env, skip_render_check=True)
-    assert env.observation_space.shape == (13,)
-    assert env.action_space.shape == (1,)
-    seen, _ = env.reset(seed=1)
-    over = False
-    while not over:
-        assert env.observation_space.contains(seen)
-        seen, _, over, _, _ = env.step(np.zeros(1, np.float32))
-    assert not seen.any()
-    with pytest.raises(ConfigError, match="groups is 0"):
-        CompactObservation(made(), groups=0)
+def _scores(market, models):
+    """(n, k) what models say of what the last closed round showed."""
+    ledger = market.closed[-1].ledger
+    score = np.full(ledger.item.shape, np.nan)
+    for chunk in market.closed[-1].states.scored_by(models):
+        items = ledger.item[chunk.index]
+        found = np.take_along_axis(chunk.intensity.numpy(), np.maximum(items, 0), 1)
+        score[chunk.index] = np.where(items >= 0, found, np.nan)
+    return score
 
 
-@pytest.mark.parametrize("config", [CONFIG, small_capped(rounds=2)], ids=["clones", "capped"])
-def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
-    """What a policy gets through the wrappers it gets as an agent, one arrival at a time or in batches, to the bit."""
-
-    def policy(seen):
-        return np.array([seen[0] - seen[3], 2 * seen[1] - 1], np.float32)
-
-    env = CompactObservation(BonusAction(made(config), by="shortfall", groups=2))
-    seen, _ = env.reset(seed=4)
-    total, over = 0.0, False
-    while not over:
-        seen, reward, over, _, _ = env.step(policy(seen))
-        total += float(reward)
-    assert rollout(made(config), PolicyAgent(policy, groups=2), seed=4).reward == total
-    slates = []
-    for batch in (1, 50):
-        market = market_for(PolicyAgent(policy, groups=2), config, seeds=Seeds(arrivals=4, choice=4, agent=4))
-        agent = PolicyAgent(policy, groups=2)
-        opened = market.open
-        play_round(market, agent, batch)
-        slates.append(opened.ledger.item)
-    assert (slates[0] == slates[1]).all()
-
-
-def test_a_policy_with_another_answer_is_named():
-    """An action of another size is refused with what is allowed."""
-    with pytest.raises(AgentError, match="answers 3 numbers; allowed: 1"):
-        rollout(made(), PolicyAgent(lambda _: np.zeros(3), name="odd"), seed=0)
-
-
-def test_info_says_which_items_were_consumed():
-    """Items and what was taken of them are those of the feedback; a reset has none."""
-    env = made()
-    seen, info = env.reset(seed=0)
-    assert set(info["market"]["items"]) == {-1}
-    assert not any(info["market"]["taken"])
-    for _ in range(20):
-        seen, _, _, _, info = env.step(seen["relevance"].argsort()[::-1][:5])
-        feedback = env.unwrapped.feedback
-        assert list(info["market"]["items"]) == feedback.slates[0].tolist()
-        assert list(info["market"]["taken"]) == feedback.consumed[0].tolist()
-        assert info["market"]["consumed"] == sum(info["market"]["taken"])
+@pytest.mark.parametrize("calibration", ["cross-fitted", "seen"])
+@pytest.mark.parametrize("rounds", [1, 2, None])
+def test_the_layer_is_fitted_to_the_windows_ledgers(rounds, calibration):
+    """Each round's layer equals a fit on the saved tables, with scores of the models that score past states."""
+    window = LogWindow(rounds=rounds, warmup="none")
+    platform = dataclasses.replace(LEARNER, log_window=window, calibration=calibration)
+    market, agent = Market(_small("clones", platform=platform, rounds=4)), make_agent("relevance")
+    parts = []
+    for _ in range(3):
+        before = market.model
+        play_round(market, agent)
+        models = always(market.model.model)
+        if calibration == "cross-fitted":
+            models = cross_fitted(platform, market.world.past, market._past, before, 0)
+        table = market.closed[-1].ledger.table("a", 0, market.closed[-1].number)
+        score = _scores(market, models)[market.closed[-1].ledger.item >= 0]
+        position = table["position"].to_numpy() - 1
+        columns = (
+            table["item"].to_numpy(np.int64),
+            score,
+            3.0 * 0.85**position,
+            table["consumed"].to_numpy(),
+        )
+        parts.append(Impressions(*columns, table["round"].to_numpy()))
+        kept = parts[-rounds:] if rounds else parts
+        names = [field.name for field in dataclasses.fields(Impressions)]
+        whole = Impressions(*(np.concatenate([getattr(part, name) for part in kept]) for name in names))
+        expected, found = fit_layer(whole, market.n_items), market.model.layer
+        assert found.slope == pytest.approx(expected.slope, rel=1e-4)
+        assert found.level + found.item == pytest.approx(expected.level + expected.item, rel=1e-4, abs=1e-4)
 
 
-def test_masks_are_what_may_be_shown():
-    """The mask is that of the observation, once for each position."""
-    env = made()
-    seen, _ = env.reset(seed=0)
-    masks = env.unwrapped.action_masks()
-    assert masks.shape == (5 * len(seen["admissible"]),)
-    assert (masks.reshape(5, -1) == seen["admissible"].astype(bool)).all()
+@pytest.mark.parametrize("kind", ["clones", "cold-start", "replay"])
+def test_what_is_logged_is_the_layer_over_the_inner_models_scores(kind):
+    """In a later round the ledger's λ'(x,y) is the formula, and λ'(x) is its sum over what is admissible."""
+    config = _small(kind, rounds=2)
+    market, agent = Market(config), make_agent("relevance")
+    play_round(market, agent)
+    model = market.model
+    play_round(market, agent)
+    closed, layer = market.closed[1], model.layer
+    for chunk in closed.states.scored_by(always(model.model)):
+        inner = chunk.intensity.double().numpy()
+        laid = np.exp(layer.level + layer.slope * np.log(np.maximum(inner, 1e-9)) + layer.item)
+        laid[~chunk.admissible.numpy()] = 0.0
+        items = closed.ledger.item[chunk.index]
+        shown = np.where(items >= 0, np.take_along_axis(laid, np.maximum(items, 0), 1), np.nan)
+        np.testing.assert_allclose(closed.ledger.intensity[chunk.index], shown, rtol=2e-4)
+        np.testing.assert_allclose(closed.ledger.ground[chunk.index], laid.sum(1), rtol=2e-4)
 
 
-@pytest.mark.parametrize("steps", [0, 70, 150])
-def test_a_copy_goes_on_as_the_episode_does(steps):
-    """A deep copy under wrappers, before and after a retraining, has the same future, and each its own past."""
-    env = BonusAction(made(), by="shortfall")
-    env.reset(seed=2)
-    for _ in range(steps):
-        env.step(np.zeros(1, np.float32))
-    twin = copy.deepcopy(env)
-    assert twin.unwrapped is not env.unwrapped
-    state = env.unwrapped.state
-    futures = [
-        [float(one.step(np.full(1, 0.3, np.float32))[1]) for _ in range(240 - steps)] for one in (env, twin)
+def test_prices_and_serving_share_a_layer():
+    """Both fold models that score past states lie under the layer of the model that serves."""
+    market = Market(_small("clones"))
+    play_round(market, make_agent("relevance"))
+    folds = market._past_states._models()
+    assert len(folds) == 2
+    assert all(fold.layer is market.model.layer for fold in folds)
+    assert folds[0].model is not folds[1].model
+
+
+@pytest.mark.parametrize("name", ["relevance", "rim-feedback"])
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_results_do_not_depend_on_the_batch_size(kind, name):
+    """Batches of 1 and 1,000 leave the same ledger to the last bit."""
+    config = _small(kind)
+    whole = _ledgers(_played(config, name, 1000))
+    pd.testing.assert_frame_equal(_ledgers(_played(config, name, 1)), whole, check_exact=True)
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_a_market_goes_on_from_its_saved_state(kind, tmp_path):
+    """Saved between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
+    config = _small(kind, rounds=3)
+    whole = _ledgers(_played(config, "rim-feedback"))
+    first, agent = Market(config), make_agent("rim-feedback")
+    for _ in range(2):
+        play_round(first, agent)
+    first.state.save(tmp_path / "state")
+    again, other = Market(config), make_agent("rim-feedback")
+    again.load_state(MarketState.load(tmp_path / "state"))
+    while not again.done:
+        play_round(again, other)
+    again.closed[:0] = first.closed
+    pd.testing.assert_frame_equal(_ledgers(again), whole, check_exact=True)
+
+
+def test_results_do_not_depend_on_workers(tmp_path):
+    """One worker and two leave the same tables."""
+    runs = [
+        compare(_small("clones"), ["relevance", "random"], seeds=1, out=tmp_path / str(n), workers=n)
+        for n in (1, 2)
     ]
-    assert futures[0] == futures[1]
-    env.unwrapped.load_state(state)
-    assert [float(env.step(np.full(1, 0.3, np.float32))[1]) for _ in range(240 - steps)] == futures[0]
-    assert env.reset()[0]["clock"][1] == 0
+    for table in ("rounds", "ledger"):
+        one, two = (getattr(run, table) for run in runs)
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
-def test_nothing_is_copied_before_a_reset():
-    """A copy of an environment that was not reset is a fresh one; it has no state."""
-    env = made()
-    with pytest.raises(MarketError, match="has not been reset"):
-        _ = env.unwrapped.state
-    copy.deepcopy(env).reset(seed=0)
+def test_impressions_change_nothing_before_there_are_any():
+    """Round 0 is that of a platform that learns from consumptions, and a frozen platform stays as it is."""
+    learns = _small("clones", rounds=2)
+    usual = dataclasses.replace(learns, platform=dataclasses.replace(LEARNER, learning="consumed"))
+    one, other = (_ledgers(_played(config)) for config in (learns, usual))
+    first = one["round"] == 0
+    pd.testing.assert_frame_equal(one[first], other[first], check_exact=True)
+    assert not one[~first]["intensity"].equals(other[~first]["intensity"])
+    frozen = dataclasses.replace(learns, platform=dataclasses.replace(LEARNER, retrain=False))
+    market = _played(frozen)
+    assert not isinstance(market.model, Calibrated)
+    assert market.closed[0].number == 0
 
 
-def test_an_episode_ends_with_its_measures():
-    """The last step tells means over rounds, the same as by hand; no step before tells any."""
-    env = MeasuredEpisode(made())
-    seen, _ = env.reset(seed=0)
-    shown, rewards, over = [], [], False
-    while not over:
-        seen, reward, over, _, info = env.step(seen["relevance"].argsort()[::-1][:5])
-        shown.append(info["market"]["items"])
-        rewards.append(float(reward))
-        assert over == ("measures" in info)
-    counts = [
-        measures.exposure_counts(np.array(part), env.unwrapped.n_items)
-        for part in np.split(np.array(shown), 2)
-    ]
-    assert info["measures"]["coverage"] == pytest.approx(
-        np.mean([measures.coverage(part) for part in counts])
+def test_positions_count_as_consumers_look_at_them():
+    """a·γ^(r−1) for consumers who look from the top, 1 where hits are counted wherever they stand."""
+    drawn = small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
+    assert positions_of(drawn, Market(drawn).consumer, 0.5).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
+    counted = small_replay()
+    assert positions_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
+
+
+@pytest.mark.parametrize("consumer", [ConsumerConfig(delay="365d"), ConsumerConfig(delay="3d")])
+def test_the_layer_learns_only_what_the_platform_knows(consumer):
+    """Impressions enter the layer once what came of them is known: with a year's delay not at all."""
+    market = Market(
+        small_scenario(
+            consumer=consumer, platform=PlatformConfig(model="popularity-hp", learning="impressions")
+        )
     )
-    assert info["measures"]["return"] == pytest.approx(sum(rewards) / 2)
-    assert 0 < info["measures"]["undelivered"] < 1
+    play_round(market, make_agent("relevance"))
+    shown, stop = market._past[-1].shown, market._past[-1].schedule.stop
+    known = shown.settled < stop
+    late = market._past[-1].schedule.tick + ticks(duration_seconds(consumer.delay)) + 1
+    assert np.array_equal(shown.settled, late)
+    layer = layer_of(market.model)[1]
+    if consumer.delay == "365d":
+        assert not known.any()
+        assert (layer.level, layer.slope) == (0.0, 1.0)
+        return
+    assert 0 < known.sum() < len(known)
+    rows = np.flatnonzero(known)
+    kept = Shown(*(getattr(shown, field.name)[rows] for field in dataclasses.fields(Shown)))
+    expected = layer_from([kept], stop, positions_of(market.config, market.consumer, 0.85), market.n_items)
+    assert (layer.level, layer.slope) == (expected.level, expected.slope)
 
 
-def test_the_callback_logs_the_measures():
-    """Stable-Baselines3 logs the measures of episodes under ``rimsim/``."""
-    sb3 = pytest.importorskip("stable_baselines3")
-    from rimsim.envs.learning import MeasuresCallback
-
-    env = CompactObservation(BonusAction(MeasuredEpisode(made()), by="shortfall"))
-    learner = sb3.PPO("MlpPolicy", env, n_steps=240, batch_size=60, n_epochs=1, seed=0, device="cpu")
-    learner.learn(240, callback=MeasuresCallback(), log_interval=None)
-    assert "rimsim/coverage" in learner.logger.name_to_value
-    assert rollout(made(), make_agent("relevance"), seed=0).steps == 240
+def test_what_comes_of_a_replayed_slate_is_settled_when_its_session_ends():
+    """In a replay a hit is known at the session's end, and with a horizon at the end of that."""
+    market = Market(small_replay())
+    rows = np.arange(len(market.schedule))
+    stop = ticks(market.world.sessions.stop[market.schedule.session[rows]])
+    assert np.array_equal(market.open.settled(), stop + 1)
+    long = Market(small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
+    start = market.world.sessions.start[market.schedule.session[rows]]
+    assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)
