@@ -11,6 +11,7 @@ from rimsim.matching._flow import violated_items, violated_items_of_all
 from rimsim.matching._large import solve_in_chunks
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._phases import last_epsilon, run_phases, sampled_worth
+from rimsim.matching._sparse import SparseScores, solve_sparse
 from rimsim.matching.problem import Problem, as_array
 from rimsim.matching.solution import DualPrices, DualSolution, packed
 from rimsim.matching.weighted import least_bound, solve_weighted
@@ -185,6 +186,8 @@ def _auctioned(problem: Problem, prices: ArrayLike | None, tol: float, tie_seed:
     n, m = problem.shape
     hard = bool(np.isinf(problem.cost[problem.floor > 0]).any())
     bonus = _start(prices, problem)
+    if isinstance(problem.chunks, SparseScores):
+        return solve_sparse(problem, problem.chunks, bonus, tol, tie_seed).in_units(problem.unit)
     if problem.chunks is not None:
         if hard:
             _refuse(violated_items_of_all(m, n, problem.floor, problem.capacity), problem)

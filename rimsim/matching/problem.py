@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim.errors import ConfigError
+from rimsim.matching._sparse import SparseScores, is_sparse
 from rimsim.matching.scorer import ChunkedScores
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ class Problem:
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.
         """
+        if is_sparse(scores):
+            scores = SparseScores(scores, where)
         chunks = scores if isinstance(scores, ChunkedScores) else None
         if chunks is not None and admissible is not None:
             raise ConfigError(
