@@ -174,7 +174,7 @@ def guarded_items(
         How many were found, at most k.
     """
     k, later, now = len(items), _later(left, guard), 0
-    excess = positions_needed(lacking) - later * len(positions.weight)
+    excess = positions_needed(lacking, later) - later * len(positions.weight)
     if later <= wait[0]:
         now, beyond, wait[0] = _urgent(value, left, guard, exposure, positions.mean, lacking)
         excess -= beyond

@@ -37,6 +37,8 @@ class Lacking(NamedTuple):
     enough: NDArray[np.int64]
     """(M,) the class of each item: how many of the positions, from the first on, give it all that it lacks; −1 for an
     item that lacks nothing."""
+    of_class: NDArray[np.int64]
+    """(k + 1,) how many items are in each class."""
 
     @classmethod
     def of(cls, required: NDArray[np.float64], exposure: NDArray[np.float64], positions: Positions) -> Self:
@@ -48,7 +50,9 @@ class Lacking(NamedTuple):
             positions: What positions count.
         """
         m = len(required)
-        lacking = cls(*(np.zeros(size, np.int64) for size in (m, 1, m, 1, m)))
+        sizes = (m, 1, m, 1, m, len(positions.weight) + 1)
+        lacking = cls(*(np.zeros(size, np.int64) for size in sizes))
+        lacking.enough[:] = -1
         due = np.flatnonzero(required - exposure[:m] > NOTHING)
         lacking.item[: len(due)], lacking.size[0] = due, len(due)
         count_missing(lacking, due, required, exposure, positions.weight, positions.mean)
@@ -75,6 +79,7 @@ def count_missing(
         mean: What a position counts on the average.
     """
     need, enough, scale, change = lacking.need, lacking.enough, 1.0 / mean, 0
+    of_class = lacking.of_class
     for item in items:
         missing, now, place = required[item] - exposure[item], 0, -1
         if missing > NOTHING:
@@ -82,14 +87,31 @@ def count_missing(
             while place < len(weight) and missing <= weight[place] + NOTHING:
                 place += 1
         change += now - need[item]
+        if place != enough[item]:
+            if enough[item] >= 0:
+                of_class[enough[item]] -= 1
+            if place >= 0:
+                of_class[place] += 1
         need[item], enough[item] = now, place
     lacking.total[0] += change
 
 
 @compiled
-def positions_needed(lacking: Lacking) -> float:
-    """Positions that all items need together."""
-    return float(lacking.total[0] * _GRAIN)
+def positions_needed(lacking: Lacking, later: float) -> float:
+    """Positions that all items need together, if so many arrivals are still to come.
+
+    An item to which only the first e positions give all that it lacks needs one of them, or two lower ones. So as many
+    as there are more such items than such positions, so many positions are needed besides.
+
+    Args:
+        lacking: What is lacking.
+        later: Arrivals that are counted on.
+    """
+    besides, items = 0.0, 0
+    for place in range(1, len(lacking.of_class) - 1):
+        items += lacking.of_class[place]
+        besides = max(besides, items - later * place)
+    return float(lacking.total[0] * _GRAIN) + besides
 
 
 @compiled

@@ -93,7 +93,8 @@ def solve_dual(
 
     Args:
         scores: (n, M) array, torch tensor or, where the matrix does not fit, a
-            :class:`~rimsim.matching.scorer.ChunkedScores` such as factors: what showing item y to user x is worth.
+            :class:`~rimsim.matching.scorer.ChunkedScores` such as factors: what showing item y to user x is worth. Of a
+            sparse matrix of SciPy, pairs that are not there cannot be served, and time and memory grow with the others.
         capacity: Scalar or (n,) positions of a user, "at most". A position is empty only where no admissible item
             has s − v ≥ 0.
         min_exposure: Scalar or (M,) required exposures, whole numbers if all positions weigh the same.
