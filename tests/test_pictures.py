@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from small_markets import drawn
 
 from rimsim import measures
 from rimsim.scenarios.pictures import front, loop, messages, prices, reliability, style
@@ -20,6 +21,13 @@ from rimsim.scenarios.report.decomposition import decomposition
 
 DAY = 86_400.0
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures():
+    """Pictures are drawn here."""
+    with drawn():
+        yield
 
 
 def _shown(agent: str, seed: int, number: int, *, n: int, k: int, m: int):

@@ -48,7 +48,7 @@ def test_the_measure_is_recomputed_from_the_ledger(attraction):
     play_round(market, make_agent("relevance"))
     closed = market.closed[0]
     facts = ArmFacts.of(market.world, config, 0).round(
-        closed, closed.ledger.exposure(market.n_items), None, None, None
+        closed, closed.ledger.exposure(market.n_items), None, None, None, np.zeros(market.n_items, np.int64)
     )
     predicted = actual = 0.0
     for row in closed.ledger.table("relevance", 0, 0).itertuples():
