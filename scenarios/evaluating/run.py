@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from rimsim.agents import make_agent
 from rimsim.errors import ConfigError, nearest
@@ -25,14 +15,15 @@ from rimsim.market.build import expected_arrivals, own_places
 from rimsim.scenarios.evaluating.figures import estimates
 from rimsim.scenarios.evaluating.pictures import draw_evaluation
 from rimsim.scenarios.evaluating.replay import replayed, true_values
-from rimsim.scenarios.execution.local import run_here, run_on_workers
-from rimsim.scenarios.execution.signals import stop_if_asked
+from rimsim.scenarios.execution.tasks import run_tasks
 from rimsim.scenarios.store.run_folder import load_run, locked, part_name, read_table
 from rimsim.scenarios.store.write import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from rich.console import Console
 
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.store.run_folder import Run
@@ -101,7 +92,8 @@ def ope(
     chosen = begun.seeds if seeds is None else list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     tasks = [_Task(begun.scenario, seed, shows, target, begun.folder) for seed in chosen]
     with locked(begun.folder):
-        _run(tasks, workers, console)
+        total = 2 * sum(expected_arrivals(task.config) for task in tasks)
+        run_tasks(_evaluate, tasks, workers, console, what="arrivals valued and served", total=total)
         parts = begun.folder / _PARTS
         table = pd.concat([read_table(parts / f"{part_name(names[1], seed)}.parquet") for seed in chosen])
         shutil.rmtree(parts)
@@ -136,40 +128,6 @@ def _with_others(done: Evaluation) -> pd.DataFrame:
     before = read_table(path)
     same = (before["logged"] == done.logged) & (before["target"] == done.target)
     return pd.concat([before[~same], done.table], ignore_index=True)
-
-
-def _run(tasks: Sequence[_Task], workers: int | None, console: Console | None) -> None:
-    """Evaluate all seeds.
-
-    Raises:
-        RimsimError: What went wrong first.
-    """
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console or Console(quiet=True),
-        disable=console is None,
-    )
-    most = min(workers or os.cpu_count() or 1, len(tasks))
-    with progress:
-        bar = progress.add_task(
-            "arrivals valued and served", total=2 * sum(expected_arrivals(task.config) for task in tasks)
-        )
-
-        def advance(count: int) -> None:
-            stop_if_asked()
-            progress.advance(bar, count)
-
-        failed = (
-            run_here(_evaluate, tasks, advance)
-            if most == 1
-            else run_on_workers(_evaluate, tasks, most, advance)
-        )
-    for error in failed.values():
-        raise error
 
 
 def _evaluate(task: _Task, report: Callable[[int], None]) -> None:

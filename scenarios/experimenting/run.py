@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from rimsim.agents import make_agent
 from rimsim.config import to_plain
@@ -26,8 +16,7 @@ from rimsim.errors import ConfigError, nearest
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import expected_arrivals, own_places
-from rimsim.scenarios.execution.local import run_here, run_on_workers
-from rimsim.scenarios.execution.signals import stop_if_asked
+from rimsim.scenarios.execution.tasks import run_tasks
 from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, tail_of, total_effects
 from rimsim.scenarios.experimenting.pictures import draw_experiment
@@ -48,6 +37,8 @@ from rimsim.scenarios.study.plan import resolved
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from rich.console import Console
 
     from rimsim.config import ScenarioConfig
 
@@ -156,7 +147,9 @@ def experiment(
                 "versions": versions(),
             },
         )
-        _run(tasks, workers, console)
+        markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in tasks[0].settings)
+        total = markets * sum(expected_arrivals(task.config) for task in tasks)
+        run_tasks(_play, tasks, workers, console, what="arrivals served", total=total)
         for name in ("experiment", "arrivals"):
             parts = [read_table(folder / _PARTS / f"{name}-{seed}.parquet") for seed in seeds]
             write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))
@@ -207,36 +200,6 @@ def _settings(
             "--design: item with --training diverted or --prices split; allowed: shared (arrivals have no arm there)"
         )
     return tuple(dict.fromkeys(found))
-
-
-def _run(tasks: Sequence[_Task], workers: int | None, console: Console | None) -> None:
-    """Play all seeds.
-
-    Raises:
-        RimsimError: What went wrong first.
-    """
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console or Console(quiet=True),
-        disable=console is None,
-    )
-    most = min(workers or os.cpu_count() or 1, len(tasks))
-    with progress:
-        markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in tasks[0].settings)
-        total = markets * sum(expected_arrivals(task.config) for task in tasks)
-        bar = progress.add_task("arrivals served", total=total)
-
-        def advance(count: int) -> None:
-            stop_if_asked()
-            progress.advance(bar, count)
-
-        failed = run_here(_play, tasks, advance) if most == 1 else run_on_workers(_play, tasks, most, advance)
-    for error in failed.values():
-        raise error
 
 
 def _play(task: _Task, report: Callable[[int], None]) -> None:

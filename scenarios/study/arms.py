@@ -6,18 +6,8 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from rimsim.market.build import expected_arrivals
+from rimsim.scenarios.execution.bars import bars
 from rimsim.scenarios.execution.local import LostWorkerError
 from rimsim.scenarios.execution.signals import stop_if_asked
 from rimsim.scenarios.store.status import is_done
@@ -26,6 +16,8 @@ from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from rich.progress import TaskID
 
     from rimsim.errors import RimsimError
     from rimsim.scenarios.execution.arm import Arm
@@ -52,20 +44,11 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
     """
     if not arms:
         return []
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=execution.console or Console(quiet=True),
-        disable=execution.console is None,
-    )
     left = [arm for arm in arms if not is_done(arm.folder, arm.part)]
     fits = list({(arm.config, arm.seed): arm for arm in left}.values())
     of_scenario = Counter(arm.config for arm in arms)
     total = sum(expected_arrivals(config) * number for config, number in of_scenario.items())
-    with progress:
+    with bars(execution.console) as progress:
         fitting = progress.add_task("fitting the platform's model", total=len(fits))
         serving = progress.add_task("arrivals served", total=total)
 
