@@ -186,7 +186,9 @@ def heat(points: dict[tuple[float, float], Arms]) -> list[str]:
             ax.set_yticks(range(len(THRESHOLDS)), [str(one) for one in THRESHOLDS])
             for place, even in words.items():
                 note = f"{values[place]:+.1f}" + (f"\n{even}" if values is gain else "")
-                ax.text(place[1], place[0], note, ha="center", va="center", fontsize=9)
+                dark = abs(values[place]) > 0.6 * most
+                colour = "white" if dark else "black"
+                ax.text(place[1], place[0], note, ha="center", va="center", fontsize=9, color=colour)
         figure.savefig(PICTURES / "two-sides-heat.png", dpi=110)
         plt.close(figure)
     return lines
