@@ -29,7 +29,7 @@ from rimsim.agents.relevance import Relevance
 from rimsim.agents.rim_dual import RimDual
 from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.agents.rim_resolve import RimResolve
-from rimsim.agents.rollout import Episode, market_for, play_round, rollout
+from rimsim.agents.rollout import Episode, closed_rounds, market_for, play_round, rollout
 from rimsim.agents.undeliverable import Undeliverable, undeliverable
 from rimsim.agents.user_rec import UserRec
 from rimsim.matching import price_slates, top_k
@@ -61,6 +61,7 @@ __all__ = [
     "Undeliverable",
     "UserRec",
     "capacities",
+    "closed_rounds",
     "joined_states",
     "make_agent",
     "market_for",

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from rimsim.intensity import IntensityModel
     from rimsim.market import Arrivals, Slates, World
     from rimsim.market.controls import Control
+    from rimsim.market.market import ClosedRound
 
-__all__ = ["Episode", "market_for", "play_round", "rollout"]
+__all__ = ["Episode", "closed_rounds", "market_for", "play_round", "rollout"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,24 @@ def play_round(
         feedback_buffer.enter(feedback)
         if report is not None:
             report(len(arrivals))
+
+
+def closed_rounds(
+    market: Market, agent: Agent, report: Callable[[int], None] | None = None
+) -> Iterator[ClosedRound]:
+    """Let an agent serve a market to its end; each round is yielded as it closes, and the market keeps none.
+
+    Args:
+        market: The market.
+        agent: The agent.
+        report: As :func:`play_round`.
+
+    Raises:
+        AgentError: As :func:`play_round`.
+    """
+    while not market.done:
+        play_round(market, agent, report=report)
+        yield market.closed.pop()
 
 
 def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.config import Seeds
-from rimsim.errors import MarketError
+from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule
@@ -23,6 +23,7 @@ from rimsim.market.clock import ticks
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown
 from rimsim.market.platform import PastRound
+from rimsim.market.providers import is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,12 +31,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.config import ScenarioConfig
+    from rimsim.market.arrivals.contract import ArrivalProcess
+    from rimsim.market.providers import Provider
     from rimsim.market.world import World
 
-__all__ = ["Control", "Organic", "Shadowed", "replica_seeds"]
+__all__ = ["Control", "Organic", "Shadowed", "replica_seeds", "require_controllable"]
 
 _MOST = 100
 """Replicas of a round that are looked at before it counts as one that yields too little."""
+
+
+def require_controllable(
+    config: ScenarioConfig, arrivals: ArrivalProcess, providers: Provider, control: str
+) -> None:
+    """Refuse a control where an arm's own slates decide who comes or what is on offer.
+
+    Args:
+        config: The scenario.
+        arrivals: Its arrivals.
+        providers: Its providers.
+        control: What is refused, for the message.
+
+    Raises:
+        ConfigError: If visitors are the same in every round, or providers leave or come.
+    """
+    if arrivals.keeps_users:
+        raise ConfigError(
+            f"{control} with arrivals.kind {config.arrivals.kind!r}, whose visitors are the same in every "
+            "round; allowed: arrivals with visitors who are new in every round, such as clones"
+        )
+    if not is_fixed(providers):
+        raise ConfigError(
+            f"{control} with providers.kind {config.providers.kind!r}, where what is on offer hangs on what "
+            "an arm shows; allowed: providers.kind 'none'"
+        )
 
 
 class Control(Protocol):

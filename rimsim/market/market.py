@@ -12,7 +12,7 @@ import torch
 from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError, MarketError
+from rimsim.errors import MarketError
 from rimsim.intensity.contract import depends_on_state, layer_of, rescale_of
 from rimsim.intensity.product import updated
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
@@ -20,6 +20,7 @@ from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
 from rimsim.market.clock import NEVER, Clock, seconds, ticks
 from rimsim.market.consumers import relevant_items
+from rimsim.market.controls import require_controllable
 from rimsim.market.examining import Examined, require_uniform
 from rimsim.market.guarantees import expected, weights_of
 from rimsim.market.histories import Histories, LoggedPast
@@ -37,7 +38,7 @@ from rimsim.market.past_states import (
 )
 from rimsim.market.platform import PastRound, training_log
 from rimsim.market.promises import Promises
-from rimsim.market.providers import Offer, RoundOutcome, make_providers
+from rimsim.market.providers import Offer, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
 from rimsim.market.scoring import ScoreRows
@@ -164,8 +165,7 @@ class Market:
     ) -> None:
         single_thread()
         self.seeds = Seeds() if seeds is None else seeds
-        config = at_seed(config, self.seeds.choice)
-        self.config = config
+        self.config = config = at_seed(config, self.seeds.choice)
         self.arrivals, self.consumer = plugs_of(config, arrivals, consumer)
         shared = world is None and arrivals is None and consumer is None and providers is None
         self.providers = make_providers(config) if providers is None else providers
@@ -183,7 +183,8 @@ class Market:
         require_weights(config.platform, self.model)
         self.retrain = config.platform.retrain if retrain is None else retrain
         self.control = control
-        self._require_control()
+        if control is not None:
+            require_controllable(config, self.arrivals, self.providers, "a control")
         self.barrier_every = barrier_every
         self.reveal_truth, self.reveal_future = reveal_truth, reveal_future
         self.device = torch.device(getattr(self.model, "device", "cpu"))
@@ -213,29 +214,10 @@ class Market:
         self.open = self._open_round()
         """The open round; the last one where all are over."""
 
-    def _require_control(self) -> None:
-        """Refuse a control where an arm's own slates decide who comes or what is on offer."""
-        if self.control is None:
-            return
-        if self.arrivals.keeps_users:
-            raise ConfigError(
-                f"a control with arrivals.kind {self.config.arrivals.kind!r}, whose visitors are the same in every "
-                "round; allowed: arrivals with visitors who are new in every round, such as clones"
-            )
-        if not self._offer_is_fixed:
-            raise ConfigError(
-                f"a control with providers.kind {self.config.providers.kind!r}, where what is on offer hangs on what "
-                "an arm shows; allowed: providers.kind 'none'"
-            )
-
-    @property
-    def _offer_is_fixed(self) -> bool:
-        return bool(getattr(self.providers, "fixed", False))
-
     @property
     def same_for_all_arms(self) -> bool:
         """All arms of a seed are asked for the same guarantees, whatever they show."""
-        return self._offer_is_fixed and not getattr(self.arrivals, "hangs_on_outcomes", False)
+        return is_fixed(self.providers) and not getattr(self.arrivals, "hangs_on_outcomes", False)
 
     @property
     def release(self) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim import rng
-from rimsim.agents import LearningAgent, StatingAgent, make_agent, market_for, play_round
+from rimsim.agents import LearningAgent, StatingAgent, closed_rounds, make_agent, market_for, play_round
 from rimsim.config import Seeds
 from rimsim.errors import ConfigError
 from rimsim.evaluation import Chances, LoggedSlates
@@ -94,13 +94,10 @@ def true_values(
     Returns:
         For each round the arrival ids (n,) and the true expected consumptions (n,) of the slate that each was shown.
     """
-    agent, rounds = make_agent(target), []
+    agent = make_agent(target)
     market = market_for(agent, config, seeds=Seeds.all(seed))
-    while not market.done:
-        play_round(market, agent, report=report)
-        ledger = market.closed.pop().ledger
-        rounds.append((ledger.schedule.id, ledger.probability.sum(1)))
-    return rounds
+    ledgers = (closed.ledger for closed in closed_rounds(market, agent, report))
+    return [(ledger.schedule.id, ledger.probability.sum(1)) for ledger in ledgers]
 
 
 class _Watched:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents import LearningAgent, make_agent, market_for, play_round
+from rimsim.agents import LearningAgent, closed_rounds, make_agent, market_for
 from rimsim.config import Seeds
 from rimsim.market import Market
 from rimsim.market.clock import seconds
@@ -64,13 +64,9 @@ def play_world(
     config: ScenarioConfig, seed: int, agent: str, report: Callable[[int], None]
 ) -> list[PlayedRound]:
     """All rounds of a market in which one agent answers everyone."""
-    actor, rounds = make_agent(agent), []
+    actor = make_agent(agent)
     market = market_for(actor, config, seeds=Seeds.all(seed))
-    while not market.done:
-        play_round(market, actor, report=report)
-        closed = market.closed.pop()
-        rounds.append(PlayedRound.of(closed.number, closed.ledger))
-    return rounds
+    return [PlayedRound.of(closed.number, closed.ledger) for closed in closed_rounds(market, actor, report)]
 
 
 def play_experiment(

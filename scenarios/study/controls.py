@@ -8,7 +8,7 @@ from rimsim.config import Seeds
 from rimsim.errors import ConfigError, RunFolderError, nearest
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.controls import Organic, Shadowed
+from rimsim.market.controls import Organic, Shadowed, require_controllable
 from rimsim.market.providers import make_providers
 from rimsim.scenarios.store.arm_names import CONTROLS
 from rimsim.scenarios.store.run_folder import part_name, read_table
@@ -60,16 +60,8 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
             raise ConfigError(
                 f"control {kind!r} with platform.retrain false, where nothing is retrained; allowed: retrain true"
             )
-        if kind in _RETRAINED and make_arrivals(config).keeps_users:
-            raise ConfigError(
-                f"control {kind!r} with arrivals.kind {config.arrivals.kind!r}, whose visitors are the same in every "
-                "round; allowed: arrivals with visitors who are new in every round, such as clones"
-            )
-        if kind in _RETRAINED and not getattr(make_providers(config), "fixed", False):
-            raise ConfigError(
-                f"control {kind!r} with providers.kind {config.providers.kind!r}, where what is on offer hangs on what "
-                "an arm shows; allowed: providers.kind 'none'"
-            )
+        if kind in _RETRAINED:
+            require_controllable(config, make_arrivals(config), make_providers(config), f"control {kind!r}")
     return tuple(kinds)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import closed_rounds, make_agent, market_for
 from rimsim.config import ExposureConfig, PlatformConfig, Seeds, to_plain
 from rimsim.files import draft_file
 from rimsim.market import build_world
@@ -80,8 +80,7 @@ def _played(
         agent, plain, seeds=seeds, world=world, model=initial_model(plain, world.past, seeds.model)
     )
     rounds = []
-    while not market.done:
-        play_round(market, agent)
-        rounds.append(market.closed.pop().learnt)
+    for closed in closed_rounds(market, agent):
+        rounds.append(closed.learnt)
         report(0)
     return rounds

@@ -22,11 +22,17 @@ __all__ = [
     "RoundOutcome",
     "Viability",
     "ViabilityOptions",
+    "is_fixed",
     "make_providers",
 ]
 
 BUILT_IN = {"none": Fixed, "viability": Viability}
 """Name to class."""
+
+
+def is_fixed(providers: Provider) -> bool:
+    """Whether nobody ever leaves or comes, whatever is shown."""
+    return bool(getattr(providers, "fixed", False))
 
 
 def make_providers(scenario: ScenarioConfig) -> Provider:
