@@ -40,7 +40,6 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         told = self.env.reset(seed=seed, options=options)
         self._clear()
         self._rounds = []
-        self._required = float(self._inner.market.required.sum())
         return told
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -54,11 +53,8 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         np.add.at(self._shown, items[items >= 0], 1)
         np.add.at(self._taken, items[taken], 1)
         if self._inner.market.round != number or terminated:
-            short = float(np.maximum(owing.required - owing.exposure, 0).sum())
-            self._rounds.append(self._figures(short / self._required if self._required > 0 else 0.0))
+            self._rounds.append(self._figures(measures.shortfall(owing.exposure, owing.required)))
             self._clear()
-            if not terminated:
-                self._required = float(self._inner.market.required.sum())
         if terminated or truncated:
             info["measures"] = {
                 name: float(np.mean([figures[name] for figures in self._rounds])) for name in self._rounds[0]
@@ -69,7 +65,7 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         """Begin to count a round."""
         self._shown: NDArray[np.int64] = np.zeros(self._inner.n_items, np.int64)
         self._taken: NDArray[np.int64] = np.zeros(self._inner.n_items, np.int64)
-        self._slates, self._reward, self._required = 0, 0.0, 0.0
+        self._slates, self._reward = 0, 0.0
 
     def _figures(self, undelivered: float) -> dict[str, float]:
         return {
