@@ -11,11 +11,19 @@ from __future__ import annotations
 if __name__ != "rimsim.agents":
     raise ImportError("import rimsim.agents, not agents: the folder is installed as rimsim.agents")
 
-from rimsim.agents.contract import Agent, LearningAgent, PricingAgent, StatingAgent
+from rimsim.agents.contract import (
+    Agent,
+    LearningAgent,
+    PricingAgent,
+    RememberingAgent,
+    StatingAgent,
+    diagnostics_of,
+)
 from rimsim.agents.entropic_dual import EntropicDual
 from rimsim.agents.epsilon_greedy import EpsilonGreedy
 from rimsim.agents.fair_rec import FairRec
 from rimsim.agents.hindsight import Hindsight
+from rimsim.agents.lin_ucb import LinUCB
 from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
 from rimsim.agents.p_mmf import PMMF
@@ -45,6 +53,7 @@ __all__ = [
     "FairRec",
     "Hindsight",
     "LearningAgent",
+    "LinUCB",
     "OfflineMatch",
     "Oracle",
     "Pacing",
@@ -53,6 +62,7 @@ __all__ = [
     "PricingAgent",
     "Random",
     "Relevance",
+    "RememberingAgent",
     "RimDual",
     "RimFeedback",
     "RimResolve",
@@ -62,6 +72,7 @@ __all__ = [
     "UserRec",
     "capacities",
     "closed_rounds",
+    "diagnostics_of",
     "joined_states",
     "make_agent",
     "market_for",

@@ -6,14 +6,26 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
+from rimsim.errors import AgentError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
     from rimsim.evaluation.chances import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
-__all__ = ["OPTIONS", "Agent", "LearningAgent", "PricingAgent", "StatingAgent"]
+__all__ = [
+    "OPTIONS",
+    "Agent",
+    "LearningAgent",
+    "PricingAgent",
+    "RememberingAgent",
+    "StatingAgent",
+    "diagnostics_of",
+]
 
 OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """How the shipped agents take their options, as fields of a pydantic dataclass: by type and range, when one is made."""
@@ -26,10 +38,14 @@ class Agent(Protocol):
     An agent may also have:
 
     * ``learn(feedback)`` (:class:`LearningAgent`), called at its barriers with all feedback since the last,
+    * ``state`` and ``load_state`` (:class:`RememberingAgent`), if it remembers something over rounds,
+    * ``diagnostics``, figures of its own by name, read when a round is over, for tables and TensorBoard,
     * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
     * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), with which its slates can be valued on another's log,
     * ``note_delivery(exposure, arrivals)``, if it paces its delivery: exposures (M,), in its unit, that came without it
       (negative: that did not come), and the arrivals that they answered, or None,
+    * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
+    * ``needs_history = True``: ``arrivals.history`` then says what each visitor has consumed, and when,
     * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
     * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
     * ``keeps_promises = True``, if it looks at groups, campaigns and caps (``view.promises``); before a run, those that
@@ -68,6 +84,20 @@ class LearningAgent(Agent, Protocol):
 
 
 @runtime_checkable
+class RememberingAgent(Agent, Protocol):
+    """An agent that remembers something over rounds, so that an interrupted run can go on with it."""
+
+    @property
+    def state(self) -> Mapping[str, NDArray[np.float64]]:
+        """What it remembers, as arrays by name."""
+        ...
+
+    def load_state(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on with what another remembered."""
+        ...
+
+
+@runtime_checkable
 class StatingAgent(Agent, Protocol):
     """An agent that says with which chance it shows any slate."""
 
@@ -82,3 +112,18 @@ class PricingAgent(Agent, Protocol):
 
     item_price: NDArray[np.float64]
     """(M,) present item prices v; at most 0 for a bonus."""
+
+
+def diagnostics_of(agent: Agent) -> dict[str, float]:
+    """An agent's own figures as ``agent/<name>``; none if it has none.
+
+    Raises:
+        AgentError: If they are no mapping of names to numbers.
+    """
+    found = getattr(agent, "diagnostics", {})
+    try:
+        return {f"agent/{name}": float(value) for name, value in found.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise AgentError(
+            f"agent {agent.name!r}: diagnostics are {found!r}; allowed: a mapping of names to numbers"
+        ) from error

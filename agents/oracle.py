@@ -33,6 +33,6 @@ class Oracle:
         """
         if arrivals.true_intensity is None:
             raise AgentError(
-                "oracle: the market does not reveal its truth; allowed: Market(reveal_truth=True)"
+                "oracle: the market does not reveal its truth; allowed: Market(needs=Needs(truth=True))"
             )
         return top_k(arrivals.true_intensity, arrivals.admissible, self._slate)

@@ -10,6 +10,7 @@ from rimsim.agents.entropic_dual import EntropicDual
 from rimsim.agents.epsilon_greedy import EpsilonGreedy
 from rimsim.agents.fair_rec import FairRec
 from rimsim.agents.hindsight import Hindsight
+from rimsim.agents.lin_ucb import LinUCB
 from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
 from rimsim.agents.p_mmf import PMMF
@@ -39,6 +40,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "p-mmf": PMMF,
     "fair-rec": FairRec,
     "epsilon-greedy": EpsilonGreedy,
+    "lin-ucb": LinUCB,
     "offline-match": OfflineMatch,
     "user-rec": UserRec,
     "oracle": Oracle,

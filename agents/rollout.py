@@ -11,7 +11,7 @@ import numpy as np
 from rimsim.agents.contract import LearningAgent
 from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, RimsimError
-from rimsim.market import Feedback, Market
+from rimsim.market import Feedback, Market, Needs
 from rimsim.market.records import as_slates
 from rimsim.market.scoring import BLOCK
 
@@ -54,8 +54,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         AgentError: If the agent raises or answers with something that is no slate.
     """
     inner = market_env(env)
-    inner.reveal_truth = bool(getattr(agent, "needs_truth", False))
-    inner.reveal_future = bool(getattr(agent, "needs_future", False))
+    inner.needs = Needs.of(agent)
     inner.barrier_every = agent.barrier_every
     env.reset(seed=seed)
     steps, total = 0, 0.0
@@ -87,7 +86,7 @@ def market_for(
     retrain: bool | None = None,
     control: Control | None = None,
 ) -> Market:
-    """A market that reveals to an agent what it declares to need, which only bounds may.
+    """A market that tells an agent what it declares to need.
 
     Args:
         agent: Who will act.
@@ -105,8 +104,7 @@ def market_for(
         model=model,
         retrain=retrain,
         control=control,
-        reveal_truth=bool(getattr(agent, "needs_truth", False)),
-        reveal_future=bool(getattr(agent, "needs_future", False)),
+        needs=Needs.of(agent),
     )
 
 

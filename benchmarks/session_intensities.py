@@ -13,7 +13,7 @@ import torch
 from scipy.stats import spearmanr
 
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.market import Market
+from rimsim.market import Market, Needs
 
 GROUNDS, TRUTHS = ("visits", "hp"), ("factors", "bag")
 
@@ -22,7 +22,7 @@ def compared(ground: str, truth: str, seed: int) -> tuple[float, float, float, f
     """Rank correlation over all arrivals and over later visits, the two ratios, and the share of first visits."""
     changes = {"platform.model": f"popularity-{ground}", "consumer.truth": truth}
     market = Market(
-        override(find_scenario("closed-loop"), changes), seeds=Seeds.all(seed), reveal_future=True
+        override(find_scenario("closed-loop"), changes), seeds=Seeds.all(seed), needs=Needs(future=True)
     )
     model, true, first = [], [], []
     for states in market.round_view().audience or ():

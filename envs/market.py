@@ -18,7 +18,7 @@ from rimsim.envs.snapshot import Snapshot
 from rimsim.envs.standing import Standing
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.first_use import telling
-from rimsim.market import Feedback, Market, Slates, build_world
+from rimsim.market import Feedback, Market, Needs, Slates, build_world
 from rimsim.market.clock import TICKS
 from rimsim.market.records import as_slates
 from rimsim.market.serving import observed_gain
@@ -113,8 +113,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.config = override(find_scenario(scenario), changes, origin="settings")
         self.render_mode = render_mode
         self.model_seed = model_seed
-        self.reveal_truth = False
-        self.reveal_future = False
+        self.needs = Needs()
+        """What is filled in for the agent beside what every agent is told."""
         self.barrier_every: int | None = None
         self._market: Market | None = None
         self._row = np.zeros(0, np.int64)
@@ -169,7 +169,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: Before the first reset and after the last arrival.
         """
-        return self.market.open.arrivals(self._row, self._waiting(), reveal_truth=self.reveal_truth)
+        return self.market.open.arrivals(self._row, self._waiting(), self.needs)
 
     @property
     def feedback(self) -> Feedback:
@@ -251,8 +251,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         made.__setstate__(self.__getstate__())  # a fresh one, by the same arguments
         memo[id(self)] = made
         made.spec = self.spec
-        made.reveal_truth, made.reveal_future = self.reveal_truth, self.reveal_future
-        made.barrier_every = self.barrier_every
+        made.needs, made.barrier_every = self.needs, self.barrier_every
         if self._begun is not None:
             made.load_state(self.state)
         return made
@@ -305,10 +304,10 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """Show a slate and let the next arrival come: (k,) items as shown, (k,) which were consumed, the reward."""
         market, row, scores = self.market, self._row, self._waiting()
         opened, cost = market.open, market.cost
-        revealed = self.arrivals if self.reveal_truth else None  # before what is consumed changes it
+        revealed = None if self.needs == Needs() else self.arrivals  # before what is consumed changes it
         shown, consumed = market.show(row, scores, answer, empty=True)
         self._feedback = lambda: Feedback(
-            opened.arrivals(row, scores, reveal_truth=False) if revealed is None else revealed,
+            opened.arrivals(row, scores, Needs()) if revealed is None else revealed,
             shown,
             consumed,
         )
@@ -359,8 +358,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
                 self.config,
                 seeds=seeds,
                 barrier_every=self.barrier_every,
-                reveal_truth=self.reveal_truth,
-                reveal_future=self.reveal_future,
+                needs=self.needs,
             )
         self._feedback = self._note = None
 

@@ -27,6 +27,7 @@ ALLOWED = {
     },
     "p-mmf": {"strength": (1e-9, 10.0), "eta": (1e-9, 10.0), "momentum": (0.0, 0.999)},
     "epsilon-greedy": {"epsilon": (0.0, 1.0)},
+    "lin-ucb": {"width": (0.0, 10.0), "ridge": (1e-9, 10.0), "every": (1, 2)},
     "offline-match": {"tol": (1e-9, 1.0)},
     "hindsight": {"tol": (1e-9, 1.0)},
 }
@@ -50,6 +51,7 @@ REFUSED = {
     },
     "p-mmf": {"strength": (0.0,), "eta": (0.0,), "momentum": (-1e-9, 1.0)},
     "epsilon-greedy": {"epsilon": (-1e-9, 1.0 + 1e-9)},
+    "lin-ucb": {"width": (-1e-9,), "ridge": (0.0,), "every": (0,)},
     "offline-match": {"tol": (0.0,)},
     "hindsight": {"tol": (0.0,)},
 }

@@ -34,7 +34,7 @@ from rimsim.config import (
 )
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
-from rimsim.market import Market, MarketState, Slates
+from rimsim.market import Market, MarketState, Needs, Slates
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.clock import Clock, Rank
 from rimsim.market.consumers.kernels import poisson_probability
@@ -235,7 +235,7 @@ def test_a_user_is_shown_no_more_than_its_cap(name):
 def test_an_audience_is_what_arrives():
     """In a replay or broadcast, the states that hindsight plans on are those that are served, to the last bit."""
     for config in (small_replay(), small_broadcast()):
-        market = Market(config, reveal_future=True)
+        market = Market(config, needs=Needs(future=True))
         planned = {}
         for chunk in market.round_view().audience:
             planned |= dict(zip(chunk.id.tolist(), chunk.intensity, strict=True))
@@ -542,7 +542,7 @@ def test_consumption_is_as_frequent_as_its_probability():
 
 def test_true_intensities_add_up_to_the_calibrated_ground():
     """λ*·p* summed over admissible items is λ*, and λ* averages to the log's events per session."""
-    market = Market(small_scenario(), reveal_truth=True)
+    market = Market(small_scenario(), needs=Needs(truth=True))
     arrivals = market.next_arrivals(50)
     truth = market.world.truth
     visits = market.open.visits(arrivals.index)

@@ -14,7 +14,7 @@ from rimsim import rng
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig, Seeds, override
 from rimsim.errors import ConfigError, DataError
-from rimsim.market import Market
+from rimsim.market import Market, Needs
 from rimsim.market.consumers import make_consumer
 from rimsim.scenarios.study.changes import digests
 from rimsim.scenarios.study.notes import print_notes
@@ -183,7 +183,7 @@ def known_market(tmp_path, table):
 
 def test_nobody_does_better_than_the_oracle(known_market):
     """On a table that is known, the oracle's slates have the largest expected consumption there is, exactly."""
-    market = Market(known_market, seeds=Seeds.all(0), reveal_truth=True)
+    market = Market(known_market, seeds=Seeds.all(0), needs=Needs(truth=True))
     arrivals = market.next_arrivals(20)
     visits = market.open.visits(arrivals.index)
     best = make_agent("oracle")

@@ -8,7 +8,7 @@ from small_markets import SMALL
 
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig
-from rimsim.market import Market
+from rimsim.market import Market, Needs
 
 
 @pytest.mark.parametrize(("decay", "attraction"), [(0.4, 1.0), (0.85, 2.5), (1.0, 1.0)])
@@ -19,7 +19,7 @@ def test_position_r_is_examined_with_probability_gamma_to_the_r_minus_one(
 ):
     """P(consume at position r) = 1 − exp(−λ*(x,y)·γ^(r−1)·a): the first position is always examined."""
     config = SMALL[kind](rounds=1, consumer=ConsumerConfig(position_decay=decay, attraction=attraction))
-    market, agent = Market(config, reveal_truth=True), make_agent("random")
+    market, agent = Market(config, needs=Needs(truth=True)), make_agent("random")
     agent.begin_round(market.round_view())
     seen = 0
     while not market.done and seen < 100:

@@ -16,7 +16,7 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.returning import log_returning
 from rimsim.intensity.weights import for_all, for_slates
-from rimsim.market import Market, build
+from rimsim.market import Market, Needs, build
 from rimsim.market.build import kept_truth
 from rimsim.market.consumers.kernels import left_by_past
 from rimsim.market.consumers.truths import BagTruth, Truth, fit_truth, load_truth, save_truth
@@ -116,7 +116,7 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
     arrivals = ArrivalsConfig(per_round=120, max_visits=3, draw=draw)
     consumer = ConsumerConfig(truth=kind, delay="1h", attraction=3.0)
     config = scenario(rounds=2, arrivals=arrivals, consumer=consumer)
-    market = Market(config, reveal_truth=True)
+    market = Market(config, needs=Needs(truth=True))
     truth, release = market.world.truth, market.world.release
     assert truth.kind == kind
     seen = again = 0

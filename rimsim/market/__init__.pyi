@@ -2,6 +2,7 @@ from .build import build_world as build_world
 from .market import ClosedRound as ClosedRound
 from .market import Market as Market
 from .models import initial_model as initial_model
+from .needs import Needs as Needs
 from .records import Arrivals as Arrivals
 from .records import Feedback as Feedback
 from .records import RoundView as RoundView

@@ -28,6 +28,7 @@ from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
 from rimsim.market.limits import most_states
 from rimsim.market.models import initial_model, require_weights
+from rimsim.market.needs import NO_NEEDS, Needs
 from rimsim.market.past_states import (
     PastStates,
     StateScores,
@@ -130,8 +131,7 @@ class Market:
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
         control: Says what the platform learns from in place of its own rounds; None: from those.
         barrier_every: No batch crosses a multiple of so many arrivals, for agents that learn within a round.
-        reveal_truth: Fill ``Arrivals.true_intensity``; for bounds such as the oracle only.
-        reveal_future: Fill ``RoundView.audience`` where arrivals are not known beforehand; for bounds only.
+        needs: What is filled in beside what every agent is told.
 
     Example:
         >>> from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
@@ -160,8 +160,7 @@ class Market:
         retrain: bool | None = None,
         control: Control | None = None,
         barrier_every: int | None = None,
-        reveal_truth: bool = False,
-        reveal_future: bool = False,
+        needs: Needs = NO_NEEDS,
     ) -> None:
         single_thread()
         self.seeds = Seeds() if seeds is None else seeds
@@ -186,7 +185,7 @@ class Market:
         if control is not None:
             require_controllable(config, self.arrivals, self.providers, "a control")
         self.barrier_every = barrier_every
-        self.reveal_truth, self.reveal_future = reveal_truth, reveal_future
+        self.needs = needs
         self.device = torch.device(getattr(self.model, "device", "cpu"))
         self.n_items: int = self.world.log.n_items
         """Size of the catalogue, M."""
@@ -288,6 +287,7 @@ class Market:
             closes=float(seconds(self.schedule.stop)),
             promises=self.open.promised.table,
             delivered=self.open.delivered(),
+            items=self.world.log.items.copy() if self.needs.items else None,
         )
 
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
@@ -311,7 +311,7 @@ class Market:
         if size < 1:
             raise MarketError(f"next_arrivals: limit is {limit}; allowed: at least 1")
         rows = self.open.hand_out(size, self.barrier_every, in_waves=in_waves)
-        return self.open.arrivals(rows, self.open.scores(rows), reveal_truth=self.reveal_truth)
+        return self.open.arrivals(rows, self.open.scores(rows), self.needs)
 
     def serve(
         self, arrivals: Arrivals, slates: SlateLike, *, invalid: Literal["error", "empty"] = "error"
@@ -601,7 +601,7 @@ class Market:
 
     def _audience(self) -> StateScores | None:
         """The states of the open round, where they may be known beforehand."""
-        if not self.arrivals.known_beforehand and not self.reveal_future:
+        if not self.arrivals.known_beforehand and not self.needs.future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
         return self._states_of(past, always(self.model)).among(self.open.promised)

@@ -14,7 +14,10 @@ from rimsim.market.requirements import NO_REQUIREMENTS, Requirements
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
+
     from rimsim.evaluation.chances import Chances
+    from rimsim.intensity.states import UserStates
 
 from numpy.typing import NDArray
 
@@ -47,15 +50,23 @@ class Arrivals:
     audiences: NDArray[np.bool_] | None = None
     """(n, A) whether each arrival is of the audience of a requirement, and within its time; the rows of
     ``RoundView.promises`` name their columns. None: no row asks."""
+    history: UserStates | None = None
+    """n states: what the platform knows that each visitor consumed, and when; for agents that declare
+    ``needs_history``."""
 
     def __len__(self) -> int:
         return len(self.id)
 
     def rows(self, which: NDArray[np.int64] | slice) -> Arrivals:
         """Some of the arrivals, in the order asked for."""
-        columns = [getattr(self, field.name) for field in fields(self)]
-        kept: list[Any] = [None if column is None else column[which] for column in columns]
-        return Arrivals(*kept)
+        columns: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        history = columns.pop("history")
+        kept: dict[str, Any] = {
+            name: None if column is None else column[which] for name, column in columns.items()
+        }
+        return Arrivals(
+            **kept, history=None if history is None else history.take(np.arange(len(self))[which])
+        )
 
     @property
     def intensity(self) -> torch.Tensor:
@@ -190,6 +201,9 @@ class RoundView:
     """(J,) exposures so far in the round that count for each row of ``promises`` (zeros at its beginning)."""
     came: int | None = None
     """Arrivals of last round that ``past`` stands for; None: as many as it has."""
+    items: pd.DataFrame | None = None
+    """M rows: the catalogue as in :attr:`rimsim.data.EventLog.items`, with ``id``, ``title`` and ``genres``; for agents
+    that declare ``needs_items``."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.intensity.contract import IntensityModel
+    from rimsim.intensity.states import UserStates
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.clock import Clock, Process
     from rimsim.market.consumers.contract import Consumer, Organic
     from rimsim.market.histories import Histories
+    from rimsim.market.needs import Needs
     from rimsim.market.promises import RoundPromises
     from rimsim.market.records import Slates
     from rimsim.market.scoring import ScoreRows
@@ -100,9 +102,9 @@ class OpenRound:
         self._shown = np.zeros(len(schedule), bool)
         """(n,) which arrivals have been served."""
         self._foreseen: Histories | None = None
-        known = histories
+        self._known = known = histories
         if self._foretold:
-            known = self._foreseen = self.foreseen_histories()
+            self._known = known = self._foreseen = self.foreseen_histories()
         scorer = Scorer(model, known, release, device)
         scorer.encode(schedule.start)
         self._scores: ScoreAhead | ScoreForetold = (ScoreForetold if self._foretold else ScoreAhead)(
@@ -200,16 +202,16 @@ class OpenRound:
         scores = self._scores.rows(rows)
         return scores if self.capacity is None else scores.only(self.capacity[rows] > 0)
 
-    def arrivals(self, rows: NDArray[np.int64], scores: ScoreRows, *, reveal_truth: bool) -> Arrivals:
+    def arrivals(self, rows: NDArray[np.int64], scores: ScoreRows, needs: Needs) -> Arrivals:
         """Some arrivals as agents see them.
 
         Args:
             rows: (n,) which.
             scores: What the model says of them.
-            reveal_truth: Fill in the true intensities.
+            needs: What else is filled in.
         """
         relevance, ground, admissible = scores.tensors
-        true = self._consumer.true_intensity(self.visits(rows)) if reveal_truth else None
+        true = self._consumer.true_intensity(self.visits(rows)) if needs.truth else None
         return Arrivals(
             id=self.schedule.id[rows],
             time=seconds(self.schedule.tick[rows]),
@@ -221,7 +223,13 @@ class OpenRound:
             true_intensity=None if true is None else true.to(self._device),
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if self.promised.counted is None else self.promised.counted[rows],
+            history=self._known_of(rows) if needs.history else None,
         )
+
+    def _known_of(self, rows: NDArray[np.int64]) -> UserStates:
+        """The states of arrivals, as the platform knows them when they come."""
+        slots, ticks = self.schedule.slot[rows], self.schedule.tick[rows]
+        return self._known.states(slots, self._known.visible_at(slots, ticks), ticks)
 
     def _next_rows(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> list[int]:
         barrier = len(self.schedule)

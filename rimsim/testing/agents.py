@@ -19,10 +19,12 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from rimsim.agents import Agent, LearningAgent, PricingAgent
-from rimsim.market import Arrivals, Feedback, RoundView, Slates
+from rimsim.intensity.states import UserStates
+from rimsim.market import Arrivals, Feedback, Needs, RoundView, Slates
 from rimsim.market.records import as_slates
 from rimsim.rng import Purpose, generator
 
@@ -77,6 +79,16 @@ class AgentTests:
             index=np.arange(n, dtype=np.int64),
             true_intensity=torch.sqrt(relevance),
             capacity=np.where(np.arange(n) == 8, 0, self.k),
+            history=self._histories(n) if Needs.of(self.make()).history else None,
+        )
+
+    def _histories(self, n: int) -> UserStates:
+        """States of n visitors who consumed none, one, two, … items."""
+        lengths = np.arange(n) % 4
+        offsets = np.append(0, np.cumsum(lengths))
+        items = np.arange(offsets[-1]) % self.n_items
+        return UserStates(
+            offsets, items, np.arange(offsets[-1], dtype=np.float64), np.full(n, float(offsets[-1]))
         )
 
     def view(self, arrivals: Arrivals) -> RoundView:
@@ -93,6 +105,9 @@ class AgentTests:
             calibration=_Chunks(self.arrivals(seed=1)),
             key=7,
             audience=_Chunks(arrivals),
+            items=pd.DataFrame(
+                {"id": item.astype(str), "title": "", "genres": [f"g{one % 3}" for one in item]}
+            ),
         )
 
     def served(self, arrivals: Arrivals, batch: int, order: NDArray[np.int64] | None = None) -> Slates:

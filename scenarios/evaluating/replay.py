@@ -13,6 +13,7 @@ from rimsim.agents import LearningAgent, StatingAgent, closed_rounds, make_agent
 from rimsim.config import Seeds
 from rimsim.errors import ConfigError
 from rimsim.evaluation import Chances, LoggedSlates
+from rimsim.market import Market, Needs
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.learning import positions_of
 from rimsim.market.records import as_slates
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from rimsim.agents import Agent
     from rimsim.config import ScenarioConfig
-    from rimsim.market import Arrivals, Feedback, Market, RoundView, Slates
+    from rimsim.market import Arrivals, Feedback, RoundView, Slates
 
 __all__ = ["ReplayedRound", "replayed", "true_values"]
 
@@ -68,7 +69,7 @@ def replayed(
     """
     shows, valued = make_agent(logged), make_agent(target)
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
-    market = market_for(kind(shows, valued), config, seeds=Seeds.all(seed))
+    market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
     rounds = []
     # A target whose prices follow its own delivery is asked one arrival after the other.
     batch = None if valued.order_free else 1
@@ -103,12 +104,10 @@ def true_values(
 class _Watched:
     """Acts as one agent does, and notes what another would have done."""
 
-    def __init__(self, shows: Agent, valued: Agent, market: Market | None = None) -> None:
+    def __init__(self, shows: Agent, valued: Agent, market: Market) -> None:
         self.name = shows.name
         self.order_free = shows.order_free and valued.order_free
         self.barrier_every = shows.barrier_every
-        for need in ("needs_truth", "needs_future"):
-            setattr(self, need, any(bool(getattr(one, need, False)) for one in (shows, valued)))
         self._shows, self._valued, self._market = shows, valued, market
         self._parts: list[dict[str, Any]] = []
 
@@ -152,7 +151,6 @@ class _Watched:
         own: NDArray[np.int64],
     ) -> None:
         market = self._market
-        assert market is not None  # noqa: S101  # it plays
         if target is None:
             target = Chances.certain(own, items)
         visits = market.open.visits(arrivals.index)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim.agents import LearningAgent, closed_rounds, make_agent, market_for
 from rimsim.config import Seeds
-from rimsim.market import Market
+from rimsim.market import Market, Needs
 from rimsim.market.clock import seconds
 from rimsim.market.scoring import BLOCK
 from rimsim.scenarios.experimenting.diverted import Diverted
@@ -94,10 +94,9 @@ def play_experiment(
         report: Called with numbers of arrivals.
     """
     actors = [make_agent(text) for text in agents]
-    need_truth = any(bool(getattr(one, "needs_truth", False)) for one in actors)
     controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
     markets = [
-        Market(config, seeds=Seeds.all(seed), control=control, reveal_truth=need_truth)
+        Market(config, seeds=Seeds.all(seed), control=control, needs=Needs.of(*actors))
         for control in controls
     ]
     split = Split(actors, assignment, shared=shared, n_items=markets[0].n_items)

@@ -66,8 +66,6 @@ class Split:
         self._one_by_one = bool(pacing) and tells
         every = {agent.barrier_every for agent in agents} - {None}
         self.barrier_every = min(every) if every else None  # type: ignore[type-var]  # no None is left
-        for need in ("needs_truth", "needs_future", "needs_items", "needs_history"):
-            setattr(self, need, any(bool(getattr(agent, need, False)) for agent in agents))
 
     def begin(self, views: Sequence[RoundView]) -> None:
         """Begin a round; each agent has the view of the market whose model serves it."""

@@ -16,6 +16,7 @@ from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.study.adoption import AdoptionCount
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,6 +38,8 @@ class ArmProgress:
     """Arrivals served so far."""
     bound_price: NDArray[np.float64] | None
     """(M,) prices of the last round's bound, from which the next one's starts; None without certificates."""
+    agent: Mapping[str, NDArray[np.float64]]
+    """What the agent remembers."""
 
 
 def _place(folder: Path, part: str) -> Path:
@@ -73,6 +76,7 @@ def save(folder: Path, part: str, progress: ArmProgress) -> None:
                 items=np.concatenate(adoption.items),
                 arrivals=np.concatenate(adoption.arrivals),
             )
+            np.savez(draft / "agent.npz", allow_pickle=False, **progress.agent)
     except (MarketError, ModelError):
         return
     for path in old:
@@ -91,6 +95,8 @@ def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress |
         return None
     path = states[-1] / "arm.npz"
     try:
+        with np.load(states[-1] / "agent.npz", allow_pickle=False) as arrays:
+            remembered = dict(arrays)
         with np.load(path, allow_pickle=False) as arrays:
             adoption = AdoptionCount(release, [arrays["ticks"]], [arrays["items"]], [arrays["arrivals"]])
             first, served, price = arrays["first"], int(arrays["served"]), arrays["bound_price"]
@@ -102,4 +108,5 @@ def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress |
         adoption=adoption,
         served=served,
         bound_price=price if len(price) else None,
+        agent=remembered,
     )

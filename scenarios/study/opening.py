@@ -10,7 +10,7 @@ import pandas as pd
 
 from rimsim.agents import make_agent
 from rimsim.config import Seeds
-from rimsim.market import Market
+from rimsim.market import Market, Needs
 from rimsim.market.serving import beyond_capacity
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     Returns:
         Columns agent, seed, utility: a row for each of :data:`AT_OPENING`.
     """
-    market = Market(config, seeds=Seeds.all(seed), reveal_future=True)
+    market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
     agents = [make_agent(name) for name in AT_OPENING]
     for agent in agents:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import make_agent, market_for, play_round, undeliverable
+from rimsim.agents import (
+    LearningAgent,
+    RememberingAgent,
+    diagnostics_of,
+    make_agent,
+    market_for,
+    play_round,
+    undeliverable,
+)
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
@@ -132,6 +140,8 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     if (left := latest(folder, part, market.world.release)) is not None:
         market.load_state(left.market)
         first, adoption, served, bound_price = left.first, left.adoption, left.served, left.bound_price
+        if isinstance(agent, RememberingAgent):
+            agent.load_state(left.agent)
         before = read_table(folder / "rounds" / f"{part}.parquet")
         figures = [before[before["round"] == number] for number in range(market.round)]
         report(served)
@@ -151,7 +161,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
             facts = shared.round(closed, first, adoption.times(), proof, price, adoption.sold())
-            values = measured(facts, measures.values())
+            values = measured(facts, measures.values()) | diagnostics_of(agent)
             figures.append(
                 _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
             )
@@ -173,8 +183,10 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
                     required=closed.required,
                 )
             )
-            if not market.done:
-                save(folder, part, ArmProgress(market.state, first, adoption, served, bound_price))
+            # An agent that learns and does not say what it remembers begins anew where its run is resumed.
+            state = agent.state if isinstance(agent, RememberingAgent) else {}
+            if not market.done and (state or not isinstance(agent, LearningAgent)):
+                save(folder, part, ArmProgress(market.state, first, adoption, served, bound_price, state))
             report(0)  # the round is on disk, all of it
         tracker.finish(_hyperparameters(config, arm.labels), _finals(figures, (*_FINAL, *own)))
     adopted = adoption.table(arm.name, arm.seed)

@@ -1,0 +1,154 @@
+"""``lin-ucb``: the platform's intensity corrected by genres, learnt online, with a bonus for what is uncertain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.agents.contract import OPTIONS
+from rimsim.matching import top_k
+from rimsim.measures import genre_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from rimsim.intensity import UserStates
+    from rimsim.market import Arrivals, Feedback, RoundView
+
+__all__ = ["LinUCB"]
+
+_OWN = 2
+"""Features before those of genres: the intensity and a constant."""
+
+
+@dataclass(config=OPTIONS, eq=False)
+class LinUCB:
+    """Shows the k items with the highest upper confidence bound of a linear model of what is consumed.
+
+    The features of a pair are the platform's λ(x,y), a constant, the genres of the item, and the same times the share
+    that each genre has in what the visitor consumed. A ridge regression, whose weights begin at 1 for λ and 0 for all
+    else, learns from every slate; a position r counts what it counts in the guarantee, γ^(r−1) where that is examined.
+    It remembers its weights over rounds.
+
+    Li, Chu, Langford and Schapire, WWW 2010, algorithm 2 without the part of its own that each arm has there: a
+    catalogue has too many arms for that.
+
+    Args:
+        width: α, standard errors of the bonus.
+        ridge: How many observations of a feature's unit its first weight is worth.
+        every: Arrivals after which the weights move.
+    """
+
+    name = "lin-ucb"
+    order_free = False
+    needs_items = True
+    needs_history = True
+
+    width: float = Field(default=0.1, ge=0)
+    ridge: float = Field(default=10.0, gt=0)
+    every: int = Field(default=100, ge=1)
+
+    def __post_init__(self) -> None:
+        self.barrier_every: int | None = self.every
+        self._genres = np.zeros((0, 0))
+        self._precision = np.zeros((0, 0))
+        self._evidence = np.zeros(0)
+        self._learnt = 0
+
+    def begin_round(self, view: RoundView) -> None:
+        """Take the genres of the items and what positions count; weights stay."""
+        assert view.items is not None  # noqa: S101  # needs_items
+        self._k, self._looks = view.k, view.position_weights
+        self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
+        size = _OWN + 2 * self._genres.shape[1]
+        if not len(self._evidence):
+            self._precision = self.ridge * np.eye(size)
+            self._evidence = self.ridge * np.eye(size)[0]
+        self._solved = False
+
+    def act(self, arrivals: Arrivals) -> NDArray[np.int64]:
+        """Slates of the items with the highest bounds."""
+        if not self._solved:
+            self._solve()
+        tastes, intensity = self._tastes(arrivals), arrivals.intensity.cpu().numpy().astype(np.float64)
+        bound = np.stack([self._bounds(*row) for row in zip(intensity, tastes, strict=True)])
+        return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
+
+    def learn(self, feedback: Feedback) -> None:
+        """Add the shown items of a row to the regression, which is solved before the next slate."""
+        shown = feedback.slates[0] >= 0
+        items = feedback.slates[0][shown]
+        intensity = feedback.arrivals.intensity[0].cpu().numpy().astype(np.float64)[items]
+        taste = self._tastes(feedback.arrivals)[0]
+        looks = self._looks[shown]
+        rows = looks[:, None] * self._simple(intensity, items) @ self._spread(taste).T
+        self._precision = self._precision + rows.T @ rows
+        self._evidence = self._evidence + rows.T @ feedback.consumed[0][shown]
+        self._learnt += 1
+        self._solved = False
+
+    @property
+    def state(self) -> Mapping[str, NDArray[np.float64]]:
+        """What it has learnt."""
+        return {
+            "precision": self._precision,
+            "evidence": self._evidence,
+            "learnt": np.array(self._learnt, np.float64),
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on with what another has learnt."""
+        self._precision, self._evidence = state["precision"], state["evidence"]
+        self._learnt = int(state["learnt"])
+
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """Its weight of λ, the norm of its weights of genres, and how many slates it has learnt from."""
+        if not self._solved:
+            self._solve()
+        return {
+            "weight_of_intensity": float(self._weights[0]),
+            "weight_of_genres": float(np.linalg.norm(self._weights[_OWN:])),
+            "slates_learnt": float(self._learnt),
+        }
+
+    def _solve(self) -> None:
+        self._inverse = np.linalg.inv(self._precision)
+        self._weights = self._inverse @ self._evidence
+        self._solved = True
+
+    def _tastes(self, arrivals: Arrivals) -> NDArray[np.float64]:
+        """(n, G) share of each genre in what visitors consumed; zeros for those who consumed nothing."""
+        history: UserStates | None = arrivals.history
+        assert history is not None  # noqa: S101  # needs_history
+        sums = np.zeros((len(arrivals), self._genres.shape[1]))
+        np.add.at(sums, np.repeat(np.arange(len(arrivals)), history.lengths), self._genres[history.items])
+        return sums / np.maximum(history.lengths, 1)[:, None]
+
+    def _simple(
+        self, intensity: NDArray[np.float64], items: NDArray[np.int64] | slice
+    ) -> NDArray[np.float64]:
+        """(m, 2 + G) features of items that do not hang on tastes: λ (m,), a constant, genres."""
+        return np.column_stack([intensity, np.ones(len(intensity)), self._genres[items]])
+
+    def _spread(self, taste: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(2 + 2G, 2 + G) what makes all features of those: genres stand once alone and once times the taste (G,)."""
+        genres = len(taste)
+        spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
+        spread[: _OWN + genres] = np.eye(_OWN + genres)
+        spread[_OWN + genres :, _OWN:] = np.diag(taste)
+        return spread
+
+    def _bounds(self, intensity: NDArray[np.float64], taste: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(M,) θᵀφ + α·√(φᵀA⁻¹φ) of one visitor: λ (M,), taste (G,); of one, so that bits do not hang on the batch."""
+        spread, simple = self._spread(taste), self._simple(intensity, slice(None))
+        variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
+        return np.asarray(
+            simple @ (spread.T @ self._weights) + self.width * np.sqrt(np.maximum(variance, 0.0)), np.float64
+        )
