@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LinUCB"]
 
-_OWN = 2
-"""Features before those of genres: the intensity and a constant."""
+_OWN = 1
+"""Features before those of genres: the chance."""
 
 
 @dataclass(config=OPTIONS, eq=False)
 class LinUCB:
     """Shows the k items with the highest upper confidence bound of a linear model of what is consumed.
 
-    The features of a pair are the platform's λ(x,y), a constant, the genres of the item, and the same times the share
-    that each genre has in what the visitor consumed. A ridge regression, whose weights begin at 1 for λ and 0 for all
-    else, learns from every slate; a position r counts what it counts in the guarantee, γ^(r−1) where that is examined.
-    It remembers its weights over rounds.
+    The features of a pair are the chance 1 − exp(−λ(x,y)) that the platform gives it, alone, times the genres of the
+    item, and times these and their shares in what the visitor has consumed. So genres correct the platform, and an item
+    of which it expects nothing is not raised by its genre. A ridge regression, whose weights begin at 1 for the chance
+    alone and 0 for all else, learns from every slate; a position r counts what it counts in the guarantee, γ^(r−1)
+    where that is examined. It remembers its weights over rounds.
 
     Li, Chu, Langford and Schapire, WWW 2010, algorithm 2 without the part of its own that each arm has there: a
     catalogue has too many arms for that.
@@ -51,7 +52,7 @@ class LinUCB:
     needs_history = True
 
     width: float = Field(default=0.1, ge=0)
-    ridge: float = Field(default=10.0, gt=0)
+    ridge: float = Field(default=100.0, gt=0)
     every: int = Field(default=100, ge=1)
 
     def __post_init__(self) -> None:
@@ -76,18 +77,18 @@ class LinUCB:
         """Slates of the items with the highest bounds."""
         if not self._solved:
             self._solve()
-        tastes, intensity = self._tastes(arrivals), arrivals.intensity.cpu().numpy().astype(np.float64)
-        bound = np.stack([self._bounds(*row) for row in zip(intensity, tastes, strict=True)])
+        tastes, chance = self._tastes(arrivals), _chance(arrivals)
+        bound = np.stack([self._bounds(*row) for row in zip(chance, tastes, strict=True)])
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
     def learn(self, feedback: Feedback) -> None:
         """Add the shown items of a row to the regression, which is solved before the next slate."""
         shown = feedback.slates[0] >= 0
         items = feedback.slates[0][shown]
-        intensity = feedback.arrivals.intensity[0].cpu().numpy().astype(np.float64)[items]
+        chance = _chance(feedback.arrivals)[0, items]
         taste = self._tastes(feedback.arrivals)[0]
         looks = self._looks[shown]
-        rows = looks[:, None] * self._simple(intensity, items) @ self._spread(taste).T
+        rows = looks[:, None] * self._simple(chance, items) @ self._spread(taste).T
         self._precision = self._precision + rows.T @ rows
         self._evidence = self._evidence + rows.T @ feedback.consumed[0][shown]
         self._learnt += 1
@@ -109,11 +110,11 @@ class LinUCB:
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """Its weight of λ, the norm of its weights of genres, and how many slates it has learnt from."""
+        """Its weight of the platform's chance, the norm of those of genres, and how many slates it has learnt from."""
         if not self._solved:
             self._solve()
         return {
-            "weight_of_intensity": float(self._weights[0]),
+            "weight_of_chance": float(self._weights[0]),
             "weight_of_genres": float(np.linalg.norm(self._weights[_OWN:])),
             "slates_learnt": float(self._learnt),
         }
@@ -131,24 +132,27 @@ class LinUCB:
         np.add.at(sums, np.repeat(np.arange(len(arrivals)), history.lengths), self._genres[history.items])
         return sums / np.maximum(history.lengths, 1)[:, None]
 
-    def _simple(
-        self, intensity: NDArray[np.float64], items: NDArray[np.int64] | slice
-    ) -> NDArray[np.float64]:
-        """(m, 2 + G) features of items that do not hang on tastes: λ (m,), a constant, genres."""
-        return np.column_stack([intensity, np.ones(len(intensity)), self._genres[items]])
+    def _simple(self, chance: NDArray[np.float64], items: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+        """(m, 1 + G) features of items that do not hang on tastes: the chance (m,), alone and times genres."""
+        return chance[:, None] * np.column_stack([np.ones(len(chance)), self._genres[items]])
 
     def _spread(self, taste: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(2 + 2G, 2 + G) what makes all features of those: genres stand once alone and once times the taste (G,)."""
+        """(1 + 2G, 1 + G) what makes all features of those: genres stand once alone and once times the taste (G,)."""
         genres = len(taste)
         spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
         spread[: _OWN + genres] = np.eye(_OWN + genres)
         spread[_OWN + genres :, _OWN:] = np.diag(taste)
         return spread
 
-    def _bounds(self, intensity: NDArray[np.float64], taste: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(M,) θᵀφ + α·√(φᵀA⁻¹φ) of one visitor: λ (M,), taste (G,); of one, so that bits do not hang on the batch."""
-        spread, simple = self._spread(taste), self._simple(intensity, slice(None))
+    def _bounds(self, chance: NDArray[np.float64], taste: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(M,) θᵀφ + α·√(φᵀA⁻¹φ) of one visitor, so that bits do not hang on the batch: chance (M,), taste (G,)."""
+        spread, simple = self._spread(taste), self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
         return np.asarray(
             simple @ (spread.T @ self._weights) + self.width * np.sqrt(np.maximum(variance, 0.0)), np.float64
         )
+
+
+def _chance(arrivals: Arrivals) -> NDArray[np.float64]:
+    """(n, M) 1 − exp(−λ(x,y))."""
+    return -np.expm1(-arrivals.intensity.cpu().numpy().astype(np.float64))

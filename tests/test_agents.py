@@ -292,7 +292,7 @@ DEFAULTS = {
     "entropic-dual": {"temperature": 0.1, "gain": 0.1, "closing": 0.05, "states": 500, "tol": 1e-3},
     "p-mmf": {"strength": 1.0, "eta": 0.5, "momentum": 0.9},
     "epsilon-greedy": {"epsilon": 0.1},
-    "lin-ucb": {"width": 0.1, "ridge": 10.0, "every": 100},
+    "lin-ucb": {"width": 0.1, "ridge": 100.0, "every": 100},
     "offline-match": {"tol": 1e-4},
     "hindsight": {"tol": 1e-4},
 }

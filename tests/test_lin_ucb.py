@@ -58,10 +58,10 @@ def arrivals_of(intensity, histories):
 
 
 def features(intensity, history):
-    """(4, 8) λ, 1, shares of three genres in each item, and those times their shares in a history: written plainly."""
+    """(4, 7) the chance times 1, the shares of three genres in each item, and those times their shares in a history."""
     own = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0, 0, 1]])
     taste = own[history].mean(0) if len(history) else np.zeros(3)
-    return np.column_stack([intensity, np.ones(4), own, own * taste])
+    return (1 - np.exp(-intensity))[:, None] * np.column_stack([np.ones(4), own, own * taste])
 
 
 def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
@@ -77,8 +77,8 @@ def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
         agent.learn(Feedback(arrivals_of(intensity[None], [history]), slate[None], consumed[None]))
         rows += list(features(intensity.astype(float), history)[slate] * np.array([[1.0], [0.5]]))
         targets += list(consumed.astype(float))
-    start = np.eye(8)[0]
-    X = np.vstack([rows, np.sqrt(3.0) * np.eye(8)])
+    start = np.eye(7)[0]
+    X = np.vstack([rows, np.sqrt(3.0) * np.eye(7)])
     weights = np.linalg.lstsq(X, np.append(targets, np.sqrt(3.0) * start), rcond=None)[0]
     spread = np.linalg.pinv(X.T @ X)
     for history in ([], [0], [1, 3], [0, 1, 2]):
@@ -87,13 +87,13 @@ def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
         bound = phi @ weights + 0.7 * np.sqrt(np.einsum("md,de,me->m", phi, spread, phi))
         slate = agent.act(arrivals_of(intensity, [history]))[0]
         assert slate.tolist() == np.argsort(-bound)[:2].tolist()
-    assert agent.diagnostics["weight_of_intensity"] == pytest.approx(weights[0])
-    assert agent.diagnostics["weight_of_genres"] == pytest.approx(np.linalg.norm(weights[2:]))
+    assert agent.diagnostics["weight_of_chance"] == pytest.approx(weights[0])
+    assert agent.diagnostics["weight_of_genres"] == pytest.approx(np.linalg.norm(weights[1:]))
     assert agent.diagnostics["slates_learnt"] == 30
 
 
 def test_before_it_has_learnt_and_without_a_bonus_it_is_relevance():
-    """The first weights are 1 for the platform's intensity and 0 for all else."""
+    """The first weights are 1 for the platform's chance and 0 for all else."""
     slates = []
     for agent in (LinUCB(width=0.0, every=10_000), Relevance()):
         market = Market(small_scenario(rounds=1), needs=Needs.of(agent))
@@ -102,14 +102,14 @@ def test_before_it_has_learnt_and_without_a_bonus_it_is_relevance():
     np.testing.assert_array_equal(*slates)
 
 
-def test_a_genre_that_is_always_consumed_comes_to_the_top():
-    """Where only items of one genre are consumed, it learns to show them first, whatever λ says."""
-    agent = LinUCB()
+def test_a_genre_that_is_consumed_more_than_the_platform_says_comes_to_the_top():
+    """Where items of one genre are always consumed and others never, it learns to show that genre first."""
+    agent = LinUCB(ridge=1.0)
     agent.begin_round(view_of((1.0, 1.0)))
     flat = np.full((1, 4), 0.25)
     for _ in range(50):
         agent.learn(Feedback(arrivals_of(flat, [[]]), np.array([[3, 0]]), np.array([[True, False]])))
-    assert agent.act(arrivals_of(np.array([[0.4, 0.3, 0.3, 0.1]]), [[]]))[0, 0] == 3
+    assert agent.act(arrivals_of(np.array([[0.4, 0.3, 0.3, 0.2]]), [[]]))[0, 0] == 3
 
 
 @pytest.mark.parametrize("scenario", [small_scenario, small_replay])
