@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench findings mutants clean
+.PHONY: demo test check docs bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -20,6 +20,14 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+# The site, in build/docs/index.html: the pages of docs/, the API, and the examples, which are run. A warning, such as a link
+# that leads nowhere, is an error. Pages are made anew, so that a link to a page that is gone is seen.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	rm -rf build/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "open build/docs/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py

@@ -1,8 +1,15 @@
-"""An agent of one's own: it shows relevant items, but never one that has had its share."""
+"""
+2. An agent of one's own
+========================
+
+It shows relevant items, but none that has had three times its share while others lack theirs. Returns are those of the
+environment: consumptions, less c for every missing exposure, up to a constant.
+"""
 
 from __future__ import annotations
 
 import gymnasium
+import matplotlib.pyplot as plt
 import numpy as np
 
 import rimsim  # noqa: F401  registers the environment
@@ -34,6 +41,15 @@ class Sharing:
 
 small = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
 env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=2, settings=small)
+returns = {}
 for agent in (make_agent("relevance"), Sharing(), make_agent("rim-feedback")):
-    returns = [rollout(env, agent, seed=seed).reward for seed in range(5)]
-    print(f"{agent.name:13} {np.mean(returns):6.1f}, by seed {np.round(returns, 1).tolist()}")
+    returns[agent.name] = [rollout(env, agent, seed=seed).reward for seed in range(5)]
+    print(f"{agent.name:13} {np.mean(returns[agent.name]):6.1f}, by seed {np.round(returns[agent.name], 1)}")
+
+# %%
+# The same seeds bring the same arrivals to each agent: a line is a seed.
+
+figure, axes = plt.subplots()
+axes.plot(list(returns), np.array(list(returns.values())), color="grey", marker="o")
+axes.set(title="What two rounds bring", ylabel="return")
+plt.show()

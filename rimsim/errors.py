@@ -1,5 +1,7 @@
 """Every error that rimsim raises on purpose.
 
+What is a kind of what::
+
     RimsimError
     ├── DataError            a log that cannot be read or used
     ├── ConfigError          a scenario, field or option that does not fit

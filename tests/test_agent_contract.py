@@ -52,12 +52,21 @@ class TestBuiltInHard(TestBuiltIn):
 class TestDocumented(AgentTests):
     """The agents that the documentation writes."""
 
-    @pytest.fixture(autouse=True, params=["my_agent.py:FreshFirst", "my_prices.py:HalfPrice"])
+    @pytest.fixture(
+        autouse=True,
+        params=[
+            ("your-own.md", "my_agent.py:FreshFirst"),
+            ("your-own.md", "my_prices.py:HalfPrice"),
+            ("tutorial.md", "fresh.py:TwoForTheRest"),
+        ],
+        ids=lambda page_and_place: page_and_place[1],
+    )
     def _written(self, request, tmp_path):
-        text = (DOCS / "your-own.md").read_text(encoding="utf-8")
-        file = request.param.partition(":")[0]
+        page, place = request.param
+        text = (DOCS / page).read_text(encoding="utf-8")
+        file = place.partition(":")[0]
         (tmp_path / file).write_text(text.split(f"# {file}\n", 1)[1].split("```", 1)[0])
-        self.place = f"{tmp_path}/{request.param}"
+        self.place = f"{tmp_path}/{place}"
 
     def make(self):
         """The agent of the page."""

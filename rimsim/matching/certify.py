@@ -43,7 +43,7 @@ class Certificate:
     bound: float
     """D(w) at the given prices, clipped into the box."""
     gap: float
-    """(D − V) / |D|, the certified relative distance from the optimum; 0 if both are 0."""
+    """``(D − V) / |D|``, the certified relative distance from the optimum; 0 if both are 0."""
     score: float
     """Σ scores over the slates."""
     shortfall: float

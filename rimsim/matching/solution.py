@@ -45,7 +45,7 @@ class DualSolution:
     dual: float
     """D at these prices: no slates are worth more."""
     gap: float
-    """(dual − primal) / |dual|."""
+    """``(dual − primal) / |dual|``."""
     shortfall: float
     """Σ (b − E)₊ over items and rows, a whole number of exposures without weights; 0 unless ``cost`` was given."""
     exposure: NDArray[np.int64] | NDArray[np.float64]

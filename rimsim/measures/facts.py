@@ -100,7 +100,7 @@ class RoundFacts:
     bound: float | None = None
     """D(w), the least bound that is known of V."""
     gap: float | None = None
-    """(D − V) / |D|."""
+    """``(D − V) / |D|``."""
     estimated_decay: float | None = None
     """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
     decay_error: float | None = None

@@ -54,7 +54,7 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
 
 
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
-    """Mean over pairs of |A ∩ B| / |A ∪ B|: how alike the slates of different arrivals are.
+    """Mean over pairs of ``|A ∩ B| / |A ∪ B|``: how alike the slates of different arrivals are.
 
     Homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Judge it against another agent at the same
     round: a short catalogue makes slates alike too.

@@ -335,7 +335,7 @@ def markdown_tables() -> str:
     for name, table in TABLES.items():
         there = f"; there {table.when}" if table.when else ""
         lines = [
-            f"### `{table.place(name)}`",
+            f"## `{table.place(name)}`",
             "",
             f"Of `rimsim {table.made_by}`; a row is {table.what}{there}.",
             "",

@@ -1,0 +1,63 @@
+"""The site: Sphinx on the Markdown of this folder. ``make docs`` builds it, every warning is an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rimsim
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "rimsim"
+author = "the authors of rimsim"
+copyright = "the authors of rimsim; MIT licence"  # noqa: A001  # Sphinx's own name
+version = release = rimsim.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["gallery/*.ipynb", "gallery/*.py", "gallery/*.json"]
+suppress_warnings = ["ref.python"]  # a short name in an annotation, such as Visits, which two rooms have
+
+# Pages are read on GitHub too: plain Markdown, with its anchors of headings.
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"ppo\.py$",  # minutes: docs/learning.md has its table
+    "within_subsection_order": "ExampleTitleSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 1e9,  # times are the machine's
+    "capture_repr": (),
+}
+
+html_theme = "furo"
+html_title = f"rimsim {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+
+
+def _whole(_app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+    """Keep napoleon from taking the words before a colon in an attribute's docstring for its type."""
+    if what in {"attribute", "property", "data"}:
+        lines.insert(0, "")
+
+
+def setup(app: Sphinx) -> None:
+    """Before napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", _whole, priority=400)

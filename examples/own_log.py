@@ -1,0 +1,65 @@
+"""
+3. A log of one's own
+=====================
+
+Any table with users, items and times: here one made up, of a shop that has its own names for columns. It is checked,
+and then a market is made of it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import rimsim
+from rimsim.scenarios.report.answer import comparison_sentences
+
+rng = np.random.default_rng(0)
+sales = pd.DataFrame(
+    {
+        "Kunde": rng.integers(150, size=6000),
+        "Artikel": [f"SKU-{int(60 * draw):02}" for draw in rng.beta(1, 3, 6000)],
+        "Zeitpunkt": pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.integers(90 * 86400, size=6000), "s"),
+    }
+)
+
+with tempfile.TemporaryDirectory() as folder:
+    place = Path(folder) / "sales.csv"
+    sales.to_csv(place, index=False)
+    columns = "user=Kunde,item=Artikel,time=Zeitpunkt"
+    print(rimsim.data.check(place, columns=columns).text())
+    run = rimsim.compare(
+        "closed-loop",
+        ["relevance", "rim-feedback"],
+        rounds=2,
+        seeds=2,
+        data=place,
+        settings={
+            "data.columns": columns,
+            "slate": 5,
+            "platform.model": "popularity-hp",
+            "data.min_item_events": 5,
+            "arrivals.per_round": 100,
+        },
+        workers=1,
+        out=Path(folder) / "run",
+    )
+    for sentence in comparison_sentences(run.rounds, run.agents, run.scenario.exposure.unit):
+        print(sentence)
+
+    # What each item is shown, by its own id.
+    shown = run.ledger.merge(run.catalogue, on="item").pivot_table(
+        index="id", columns="agent", values="seed", aggfunc="size", fill_value=0
+    )
+
+# %%
+# Exposures of every item, from the most to the least known.
+
+order = sales["Artikel"].value_counts().index
+shown.reindex(order).dropna().plot(figsize=(8, 4), title="Exposures", xlabel="", rot=90)
+plt.tight_layout()
+plt.show()

@@ -1,0 +1,60 @@
+"""The site's table of contents and its links: what can be seen without building it (``make docs``)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import rimsim
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "gallery" not in path.parts)
+pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
+
+
+def _listed(page):
+    """Names in the tables of contents of a page, by caption."""
+    text = page.read_text(encoding="utf-8")
+    for table in re.findall(r"```{toctree}\n(.*?)```", text, re.DOTALL):
+        options = dict(re.findall(r"^:(\w+): *(.*)$", table, re.MULTILINE))
+        yield options.get("caption"), re.findall(r"^(?!:)(\S+)$", table, re.MULTILINE)
+
+
+def _anchors(path):
+    """Anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_every_page_is_in_the_sites_contents_once():
+    """Tutorials, how-to, reference and explanation hold each page once."""
+    sections = dict(_listed(DOCS / "index.md"))
+    assert list(sections) == ["Tutorials", "How to", "Reference", "Explanation"]
+    listed = [name for names in sections.values() for name in names]
+    listed += [f"api/{name}" for _, names in _listed(DOCS / "api" / "index.md") for name in names]
+    there = [str(path.relative_to(DOCS).with_suffix("")) for path in PAGES]
+    assert sorted(listed) == sorted({*there, "gallery/index"} - {"index"})
+
+
+def test_every_room_has_a_page_of_its_api():
+    """What the root lends as a room is in the reference."""
+    rooms = [name for name in dir(rimsim) if (DOCS.parent / "rimsim" / name).is_dir()]
+    assert len(rooms) >= 8
+    assert [name for name in rooms if not (DOCS / "api" / f"{name}.md").is_file()] == []
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
+def test_links_lead_somewhere(page):
+    """Every link within the repository leads to a file, and to a heading of it where it names one."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        place, _, anchor = target.partition("#")
+        path = page.parent / place if place else page
+        assert path.exists(), target
+        assert not anchor or anchor in _anchors(path), target
