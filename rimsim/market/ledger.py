@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -144,6 +144,17 @@ class Ledger:
     def consumption(self, n_items: int) -> NDArray[np.int64]:
         """(M,) consumptions of each item so far."""
         return np.bincount(self.item[self.consumed], minlength=n_items)
+
+    def true_columns(self) -> dict[str, NDArray[Any]]:
+        """What each exposure was truly worth, in the order of :meth:`table`: columns that no agent's log would have."""
+        row, position = np.nonzero(self.item >= 0)
+        return {
+            "arrival": self.schedule.id[row],
+            "position": (position + 1).astype(np.int16),
+            "item": self.item[row, position],
+            "probability": self.probability[row, position],
+            "true_intensity": self.true_intensity[row, position],
+        }
 
     def table(self, agent: str, seed: int, number: int) -> pd.DataFrame:
         """The long table of the round, one row an exposure, in (arrival, position) order of the clock."""

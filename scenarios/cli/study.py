@@ -75,6 +75,12 @@ _shared = options(
         "random slates) (default: frozen; a sweep has none).",
         names,
     ),
+    field(
+        "--reveal",
+        "reveal",
+        "truth: write what each exposure was truly worth, apart from the ledger; agents never see it.",
+        names,
+    ),
     flag("--no-certificate", "certify", "Do not compute V, D(w) and the gap.", value=False),
 )
 
@@ -165,7 +171,9 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     changed = changes(first)
     for line in changed:
         click.echo(f"note: {first.folder}: {line}")
-    kept = {name: first.config[name] for name in ("agents", "frozen", "control", "certify", "ledger")}
+    kept = {
+        name: first.config[name] for name in ("agents", "frozen", "control", "certify", "ledger", "reveal")
+    }
     again = scenarios.compare(
         first.scenario,
         seeds=first.seeds,
@@ -196,7 +204,7 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     from rimsim.scenarios.study.plan import resolved
 
     scenario = asked.get("scenario", run.scenario)
-    entries = ("agents", "measures", "seeds", "frozen", "control", "certify", "ledger")
+    entries = ("agents", "measures", "seeds", "frozen", "control", "certify", "ledger", "reveal")
     require_same(
         run,
         resolved(scenario, asked.get("rounds"), asked.get("data"), asked["settings"]),

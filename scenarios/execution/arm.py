@@ -32,6 +32,8 @@ class Arm:
     """Compute certificates, which score every state of a round once more."""
     ledger: bool
     """Write the ledger."""
+    truth: bool = False
+    """Write what each exposure was truly worth."""
     control: str | None = None
     """The kind of control that it is; None: the agent itself."""
     measures: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ _ORDER = {
     "required": ["seed", "round", "item"],
     "learnt": ["agent", "seed", "round"],
     "ledger": ["agent", "seed", "round", "time", "arrival", "position"],
+    "truth": ["agent", "seed", "round", "arrival", "position"],
     "prices": ["agent", "seed", "round", "item"],
     "reliability": ["agent", "seed", "round", "decile"],
     "providers": ["agent", "seed", "round", "provider"],
@@ -28,7 +29,7 @@ _ORDER = {
     "undeliverable": ["agent", "seed", "round", "why"],
 }
 """Table of a comparison → the columns that its rows are ordered by."""
-_OPTIONAL = ("learnt", "ledger", "prices", "reliability")
+_OPTIONAL = ("learnt", "ledger", "prices", "reliability", "truth")
 """Tables that not every comparison has."""
 
 

@@ -222,6 +222,11 @@ class Run:
         return self._table("ledger")
 
     @cached_property
+    def truth(self) -> pd.DataFrame:
+        """What each exposure of every arm was truly worth: arrival, position, item, probability, true_intensity."""
+        return self._table("truth")
+
+    @cached_property
     def arrivals(self) -> pd.DataFrame:
         """Columns agent, seed, round, arrival, time, user, log_user (row of :attr:`users`), ground_intensity."""
         return self._table("arrivals")

@@ -64,6 +64,20 @@ TABLES: dict[str, Table] = {
         parts=True,
         when="without --no-ledger",
     ),
+    "truth": Table(
+        "compare",
+        "an exposure, and what only the market knows of it",
+        {
+            **_ROUND,
+            "arrival": "id of the arrival; joins `ledger` with the position",
+            "position": "in the slate, from 1",
+            "item": "number of the item; joins `catalogue`",
+            "probability": "true chance that it was consumed: its expected reward",
+            "true_intensity": "λ\\*(x)·p\\*(y|x)",
+        },
+        parts=True,
+        when="with --reveal truth",
+    ),
     "arrivals": Table(
         "compare",
         "an arrival, shown something or not",

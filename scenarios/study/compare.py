@@ -39,6 +39,7 @@ def compare(
     address: str | None = None,
     certify: bool = True,
     ledger: bool = True,
+    reveal: Sequence[str] = (),
     command: str | None = None,
     console: Console | None = None,
 ) -> Run:
@@ -63,6 +64,7 @@ def compare(
         address: Of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for as long as the run.
         certify: Compute certificates (V, D(w), gap) of every round.
         ledger: Write the ledger.
+        reveal: ``truth``: write what each exposure was truly worth; agents never see it.
         command: The command line, to be recorded.
         console: Where progress is shown; None: nowhere.
 
@@ -79,5 +81,5 @@ def compare(
     execution = Execution(batch_size, workers, backend, address, console)
     config = resolved(scenario, rounds, data, settings)
     folder = folder_for(out, config.name)
-    request = Request(agents, seeds, frozen, certify, ledger, measures, control)
+    request = Request(agents, seeds, frozen, certify, ledger, measures, control, reveal)
     return run(planned(folder, config, {}, request), command or "rimsim.scenarios.compare", execution)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from rimsim.agents import Agent
     from rimsim.measures import Measure
 
-__all__ = ["Plan", "Request", "Study", "default_agents", "planned", "resolved", "study_of"]
+__all__ = ["REVEALED", "Plan", "Request", "Study", "default_agents", "planned", "resolved", "study_of"]
+
+REVEALED = ("truth",)
+"""What may be written of what only the market knows."""
 
 _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 
@@ -84,6 +87,8 @@ class Request:
     """Places of measures of a user's own."""
     controls: Sequence[str] = ("frozen",)
     """Which controls they get, of :data:`rimsim.scenarios.store.arm_names.CONTROLS`."""
+    reveal: Sequence[str] = ()
+    """What is written of what only the market knows, of :data:`REVEALED`."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ class Plan:
     """Write the ledger."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """Place → measure of a user's own."""
+    reveal: tuple[str, ...] = ()
+    """What is written of what only the market knows."""
 
     @property
     def arms(self) -> list[Arm]:
@@ -124,6 +131,7 @@ class Plan:
                 folder=self.point.folder,
                 certify=self.certify,
                 ledger=self.ledger,
+                truth="truth" in self.reveal,
                 measures=tuple(self.measures),
                 labels=self.point.labels,
                 shared=self.point.study,
@@ -169,6 +177,9 @@ def planned(
     if agents is None:  # defaults contain one another: the shortest can play at every point
         agents = min((default_agents(point.config) for point in points), key=len)
     seeds, measures = _seeds(request.seeds), own_measures(request.measures)
+    for what in request.reveal:
+        if what not in REVEALED:
+            raise ConfigError(f"reveal: {what!r}.{nearest(what, REVEALED)}")
     made = _checked_agents(agents)
     plans = []
     for point in points:
@@ -192,6 +203,7 @@ def planned(
                 request.certify,
                 request.ledger,
                 measures,
+                tuple(request.reveal),
             )
         )
     return Study(folder, base, grid, tuple(plans))
@@ -208,7 +220,10 @@ def study_of(run: Run) -> Study:
             tuple(about[key]) for key in ("agents", "frozen", "control", "arms", "seeds")
         )
         certify, ledger = about["certify"], about["ledger"]
-        plans.append(Plan(point, agents, frozen, controls, names, seeds, certify, ledger, begun.own_measures))
+        reveal = tuple(about["reveal"])
+        plans.append(
+            Plan(point, agents, frozen, controls, names, seeds, certify, ledger, begun.own_measures, reveal)
+        )
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 

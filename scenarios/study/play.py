@@ -214,6 +214,8 @@ def _write_round(
     if arm.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
         write_table(folder / "ledger" / name, exposures.assign(agent=exposures["agent"].astype(str)))
+    if arm.truth:
+        write_table(folder / "truth" / name, _table(arm, number, ledger.true_columns()))
     schedule = ledger.schedule
     arrivals = {
         "arrival": schedule.id,

@@ -189,6 +189,7 @@ def _described(plan: Plan, command: str, config: ScenarioConfig) -> dict[str, ob
         "seeds": list(plan.seeds),
         "certify": plan.certify,
         "ledger": plan.ledger,
+        "reveal": list(plan.reveal),
         "measures": records(plan.measures),
         "scenario": to_plain(config),
         "versions": versions(),

@@ -43,6 +43,7 @@ def sweep(
     address: str | None = None,
     certify: bool = True,
     ledger: bool = False,
+    reveal: Sequence[str] = (),
     command: str | None = None,
     console: Console | None = None,
 ) -> Run:
@@ -67,6 +68,7 @@ def sweep(
         address: Of a Ray cluster; None: one is started here.
         certify: Compute certificates (V, D(w), gap) of every round.
         ledger: Write the ledgers.
+        reveal: ``truth``: write what each exposure was truly worth; agents never see it.
         command: The command line, to be recorded.
         console: Where progress is shown; None: nowhere.
 
@@ -86,5 +88,5 @@ def sweep(
     values = {field: list(choices) for field, choices in (grid or {BETA: _BETAS}).items()}
     folder = folder_for(out, f"{base.name}-sweep")
     controls = (("frozen",) if frozen else ()) if control is None else tuple(control)
-    request = Request(agents, seeds, frozen if controls else [], certify, ledger, measures, controls)
+    request = Request(agents, seeds, frozen if controls else [], certify, ledger, measures, controls, reveal)
     return run(planned(folder, base, values, request), command or "rimsim.scenarios.sweep", execution)
