@@ -99,7 +99,7 @@ def _planned_with_promises(view: RoundView, audience: States, cost: float, tol: 
     """:func:`planned` where groups, campaigns and caps are asked for beside floors of items."""
     chunks = list(view.audience or ())
     active = counted(view, chunks)[np.argsort(np.concatenate([chunk.index for chunk in chunks]))]
-    terms = terms_of(view, active, cost)
+    terms = terms_of(view.required, view.promises, active, cost)
     solution = solve_dual(
         audience.scores,
         audience.capacity,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, RoundView
+    from rimsim.market.requirements import Requirements
 
 __all__ = ["Prices", "Terms", "counted", "solved_with_promises", "spread_prices", "terms_of"]
 
@@ -43,37 +44,60 @@ class Terms(NamedTuple):
     """(J,) which rows of the promises these are; the others are caps of items."""
 
     def prices(
-        self, view: RoundView, item: NDArray[np.float64], row: NDArray[np.float64]
+        self, table: Requirements, item: NDArray[np.float64], row: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """(J,) prices of all rows, those of caps included.
 
         Args:
-            view: The round.
+            table: The round's promises.
             item: (M,) solved prices of items, above 0 where a cap binds.
             row: (G,) solved prices of groups and campaigns.
         """
-        table = view.promises
         price = np.zeros(len(table))
         price[self.which] = row
-        caps = np.flatnonzero(~self.which)
-        price[caps] = np.maximum(item[table.item[table.first[caps]]], 0.0)
+        price[~self.which] = np.maximum(item[table.rows(~self.which).item], 0.0)
         return price
 
+    def solved(
+        self, table: Requirements, item: NDArray[np.float64], row: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """An agent's prices as the solver has them: those of caps in those of items, and those of groups and campaigns.
 
-def terms_of(view: RoundView, active: NDArray[np.bool_], cost: float) -> Terms:
+        Args:
+            table: The round's promises.
+            item: (M,) prices of items.
+            row: (J,) prices of all rows.
+        """
+        whole = item.copy()
+        np.add.at(whole, table.rows(~self.which).item, row[~self.which])
+        return whole, row[self.which]
+
+
+def terms_of(
+    required: NDArray[np.float64],
+    table: Requirements,
+    active: NDArray[np.bool_],
+    cost: float,
+    arrivals: float | None = None,
+) -> Terms:
     """The requirements of a round for n states that stand for its arrivals, in the unit of the guarantee.
 
     Args:
-        view: The round.
+        required: (M,) required exposures of items.
+        table: The round's promises.
         active: (n, J) whether each state counts for each row of the promises.
         cost: Price of one missing exposure.
+        arrivals: How many arrivals the states stand for, of which each row of the table expects its own; None: they are
+            the round itself, and nothing is scaled.
     """
-    table, n = view.promises, len(active)
-    which = ~table.item_caps
+    n, which = len(active), ~table.item_caps
     others = table.rows(which)
     mine = active[:, which]
-    share = np.where(others.audience < 0, n / view.arrivals, mine.sum(0) / np.maximum(others.arrivals, 1e-9))
-    most = table.most_of_items(len(view.required)) * (n / view.arrivals)
+    whole, share = 1.0, np.ones(len(others))
+    if arrivals is not None:
+        whole = n / arrivals
+        share = np.where(others.audience < 0, whole, mine.sum(0) / np.maximum(others.arrivals, 1e-9))
+    most = table.most_of_items(len(required)) * whole
     rows = Rows(
         first=others.first,
         item=others.item,
@@ -82,9 +106,7 @@ def terms_of(view: RoundView, active: NDArray[np.bool_], cost: float) -> Terms:
         cost=np.full(len(others), cost),
         active=mine,
     )
-    return Terms(
-        np.minimum(view.required * (n / view.arrivals), most), np.minimum(most, n * 1.0), rows, which
-    )
+    return Terms(np.minimum(required * whole, most), np.minimum(most, n * 1.0), rows, which)
 
 
 def counted(view: RoundView, chunks: Sequence[Arrivals]) -> NDArray[np.bool_]:
@@ -108,7 +130,7 @@ def solved_with_promises(view: RoundView, tol: float) -> Prices:
         return Prices(item, np.zeros(len(table)), width)
     states = joined_states(chunks, view.k)
     cost = cost_of_missing(view, states)
-    terms = terms_of(view, counted(view, chunks), cost)
+    terms = terms_of(view.required, table, counted(view, chunks), cost, view.arrivals)
     solution = solve_prices(
         states.scores,
         states.capacity,
@@ -121,7 +143,7 @@ def solved_with_promises(view: RoundView, tol: float) -> Prices:
         tol=tol,
         tie_seed=view.key,
     )
-    row = terms.prices(view, solution.item_price, solution.row_price)
+    row = terms.prices(table, solution.item_price, solution.row_price)
     return Prices(
         item=np.minimum(_within(solution.item_price, cost, view.cost), 0.0),
         row=_within(row, cost, view.cost),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, RoundView
+    from rimsim.market.round import OpenRound
     from rimsim.market.scoring import ScoreRows
     from rimsim.market.state import MarketState
 
@@ -58,7 +59,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     ``info["market"]["emptied"]``.
 
     The reward is consumptions + c × what the slate took off the shortfall, in the unit of the guarantee: an exposure
-    counts while its item has had less than it requires. Its sum over a round is the realised return plus a constant.
+    counts while its item, group or campaign has had less than it requires, and one above a cap takes c away. Its sum
+    over a round is the realised return plus a constant.
 
     The platform retrains inside the step that ends a round. Models and truths are fitted on first use, which is shown
     on the standard error stream, and kept.
@@ -130,8 +132,10 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """What has been answered since."""
         self._view: RoundView | None = None
         """What may be known of the open round, once it was asked for."""
-        self._missing = 0.0
-        """What of the round's guarantees is still to deliver, in their unit."""
+        self._missing = self._excess = 0.0
+        """What of the round's guarantees is still to deliver, and what was shown above caps, in their unit."""
+        self._delivered = np.zeros(0)
+        """(J,) exposures of the round so far that count for each row of its promises."""
         with telling(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -319,13 +323,15 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._exposure,
             self._shortfall,
         )
-        self._missing = max(self._missing - useful, 0.0)
+        missing, excess = self._count_promised(opened, row, shown)
+        useful += missing
+        self._missing, self._excess = max(self._missing - useful, 0.0), self._excess + excess
         self._answers.append(answer)
         if market.open is opened or market.done:
             self._hand_out()
         else:
             self._begin()
-        return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * useful
+        return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * (useful - excess)
 
     def render(self) -> Any:
         """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
@@ -380,7 +386,21 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         market = self.market
         short = np.maximum(market.required - market.exposure, 0)
         self._exposure, self._shortfall = market.exposure.astype(np.float32), short.astype(np.float32)
-        self._missing = float(short.sum())
+        promised = market.open.promised.table
+        self._delivered = np.zeros(len(promised))
+        self._missing, self._excess = float(short.sum() + promised.least.sum()), 0.0
+
+    def _count_promised(
+        self, opened: OpenRound, row: NDArray[np.int64], shown: NDArray[np.int64]
+    ) -> tuple[float, float]:
+        """By how much a slate (1, k) reduced what groups and campaigns lack, and added to what is above caps."""
+        if not len(self._delivered):
+            return 0.0, 0.0
+        table, before = opened.promised.table, self._delivered
+        self._delivered = before + opened.promised.delivered(shown, row)
+        gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
+        beyond = np.maximum(self._delivered - table.most, 0.0) - np.maximum(before - table.most, 0.0)
+        return float(gained.sum()), float(beyond.sum())
 
     def _observation(self) -> Observation:
         if self._scores is None:
@@ -420,6 +440,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             "taken": tuple(taken.tolist()),
             "emptied": emptied,
             "shortfall": self._missing,
+            "excess": self._excess,
         }
 
 

@@ -477,7 +477,7 @@ class Market:
                 log_counts=self._log_counts,
                 relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),
                 counts_items=opened.hits_only,
-                states=self._states_of(past, always(self.model)),
+                states=self._states_of(past, always(self.model)).among(opened.promised),
                 rescale=rescale_of(self.model),
                 decay=self._examined.estimate,
                 learnt=self._learnt[-1],

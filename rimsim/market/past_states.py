@@ -154,6 +154,11 @@ class StateScores(ScoredStates):
         """(n,) positions that each may fill; None: all."""
         return self._past.capacity
 
+    @property
+    def audiences(self) -> NDArray[np.bool_] | None:
+        """(n, A) whether each counts for an audience of the round that they stand for; None: no row asks."""
+        return self._past.audiences
+
     def between(self, start: int, stop: int) -> Iterator[Arrivals]:
         """The states of rows ``start`` to ``stop`` − 1 in clock order, where one model scores all."""
         (model,) = self._models()

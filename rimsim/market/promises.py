@@ -66,13 +66,17 @@ class RoundPromises:
     weights: NDArray[np.float64]
     """(k,) what an exposure at each position counts, in the unit of the guarantee."""
 
-    def delivered(self, slates: NDArray[np.integer]) -> NDArray[np.float64]:
+    def delivered(
+        self, slates: NDArray[np.integer], rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
         """(J,) exposures that count for each row of the table, in the unit of the guarantee.
 
         Args:
-            slates: (n, k) items shown to the round's arrivals, −1 for an empty position.
+            slates: (n, k) items shown to arrivals of the round, −1 for an empty position.
+            rows: (n,) which arrivals; None: all, in clock order.
         """
-        return self.table.delivered(slates, self.counted, self.weights, len(self.required))
+        counted = self.counted if self.counted is None or rows is None else self.counted[rows]
+        return self.table.delivered(slates, counted, self.weights, len(self.required))
 
     def would_count(self, came: Came, start: int, stop: int) -> NDArray[np.bool_] | None:
         """(m, A) as ``counted``, for visits of another stretch of time that stand for those of this round.

@@ -104,8 +104,8 @@ def _step(terms: Terms, pools: Pools, tau: float, slope: Floats, damping: float)
 
 def minimised(
     terms: Terms, start: Floats, tau: float, lowest: Floats, highest: Floats, enough: float
-) -> Point:
-    """Prices of about the smallest D_τ.
+) -> tuple[Point, bool]:
+    """Prices of about the smallest D_τ, and whether they are: after so many steps they are taken as they are.
 
     Args:
         terms: The problem.
@@ -120,7 +120,7 @@ def minimised(
         slope = _slope(terms, point, lowest, highest)
         step = _step(terms, point.users.pools, tau, slope, damping)
         if -float(slope @ step) <= 2.0 * enough:
-            break
+            return point, True
         price = np.clip(point.price + step, lowest, highest)
         orthant = np.where(point.price == 0.0, -np.sign(slope), np.sign(point.price))
         price = np.where(price * orthant < 0.0, 0.0, price)
@@ -132,4 +132,4 @@ def minimised(
         damping = min(max(damping * (0.1 if gained <= 0.3 * promised else 4.0), _FIRM), _FIRMEST)
         if damping >= _FIRMEST:
             break
-    return point
+    return point, False

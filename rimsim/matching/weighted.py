@@ -135,7 +135,8 @@ def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Po
     """Prices at which D is within a share ``tol`` of its least value, and the τ at which they were found.
 
     D_τ is below D everywhere, so the least D_τ is below the least D: their difference at a minimiser of D_τ bounds how
-    far D there is from its least value.
+    far D there is from its least value. Given prices that are so far off that none is found near them are those of the
+    first, coarsest level.
 
     Args:
         problem: With weights.
@@ -146,15 +147,16 @@ def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Po
         InfeasibleError: If hard floors of items are too high.
     """
     terms, unit, _, lowest, highest, point = _search(problem, prices)
-    best, tau = point, _TAU * unit
-    for level in range(0 if prices is None else _WARM, _LEVELS):
+    warm = prices is not None
+    best, tau, level = point, _TAU * unit, _WARM if warm else 0
+    while level < _LEVELS:
         tau = _TAU * unit / _FINER**level
-        point = minimised(
-            terms, point.price, tau, lowest, highest, _ENOUGH * tol * max(abs(point.bound), unit)
-        )
+        enough = _ENOUGH * tol * max(abs(point.bound), unit)
+        point, found = minimised(terms, point.price, tau, lowest, highest, enough)
         best = point if point.bound < best.bound else best
-        if best.bound - point.smooth <= tol * abs(best.bound):
+        if found and best.bound - point.smooth <= tol * abs(best.bound):
             break
+        level, warm = (0 if warm and not found else level + 1), False
     return best, tau
 
 
@@ -181,7 +183,7 @@ def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed
         tau = _TAU * unit / _FINER**level
         if best is not None or prices is None:
             enough = _ENOUGH * tol * max(abs(point.bound), unit)
-            point = minimised(terms, point.price, tau, lowest, highest, enough)
+            point, _ = minimised(terms, point.price, tau, lowest, highest, enough)
         if level == 0:
             continue
         whole = whole_slates(terms, point.price, seeds, unit, spread)

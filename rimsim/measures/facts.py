@@ -96,11 +96,11 @@ class RoundFacts:
     adoption: AdoptionTimes | None = None
     """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
     value_model: float | None = None
-    """V of the certificate, Σ model score − c·shortfall; None without certificates, as the next two."""
+    """Σ w_r·model score − c·(what is missing, and what is above caps); None without certificates, as the next two."""
     bound: float | None = None
-    """D(w), the least bound that is known of V."""
+    """D(w), the least bound that is known of V of slates that keep all caps."""
     gap: float | None = None
-    """``(D − V) / |D|``."""
+    """``(D − V) / |D|``; None where a cap is exceeded."""
     estimated_decay: float | None = None
     """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
     decay_error: float | None = None

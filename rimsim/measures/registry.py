@@ -68,6 +68,17 @@ def _provider_welfare(facts: RoundFacts) -> float:
     return provider_welfare(provider_consumptions(facts)[facts.came])
 
 
+def _value(worth: NDArray[np.float64] | NDArray[np.bool_], facts: RoundFacts) -> float:
+    """Σ worth − c for each exposure that items, groups and campaigns miss, and for each above a cap."""
+    return penalised_value(
+        worth,
+        np.concatenate([facts.delivered, facts.counted]),
+        np.concatenate([facts.required, facts.least]),
+        facts.cost,
+        np.concatenate([np.full(facts.n_items, np.inf), facts.most]),
+    )
+
+
 _ALL = (
     Measure("precision", "share", "Σ hits / (n·k)",
         lambda f: precision(f.consumed), "Precision", "relevance", "higher"),
@@ -134,14 +145,14 @@ _ALL = (
     Measure("calibration_ratio", "predicted per actual consumption",
         "Σ (1 − exp(−λ(x,y)·a·γ^(r−1))) / Σ consumed over shown items, λ of the serving model; γ = a = 1 in a replay",
         lambda f: calibration_ratio(f.intensity, f.consumed, f.examination), "Predicted / actual consumptions", "loop"),
-    Measure("value_model", "model score", "Σ w_r·model score − c·Σ (b − E)₊, w and E in the unit of the guarantee",
+    Measure("value_model", "model score",
+        "Σ w_r·model score − c·(Σ (b − E)₊ + Σ (E − most)₊) over items, groups, campaigns and caps, "
+        "w and E in the unit of the guarantee",
         lambda f: f.value_model, "Value (model)", "allocation", "higher"),
-    Measure("value_true", "true intensity", "Σ w_r·true intensity − c·Σ (b − E)₊, w and E likewise",
-        lambda f: penalised_value(f.true_intensity * f.position_weights, f.delivered, f.required, f.cost),
-        "Value (true)", "allocation", "higher"),
-    Measure("return", "consumptions", "Σ consumed − c·Σ (b − E)₊, E likewise",
-        lambda f: penalised_value(f.consumed, f.delivered, f.required, f.cost),
-        "Return", "allocation", "higher"),
+    Measure("value_true", "true intensity", "Σ w_r·true intensity − c·(Σ (b − E)₊ + Σ (E − most)₊), likewise",
+        lambda f: _value(f.true_intensity * f.position_weights, f), "Value (true)", "allocation", "higher"),
+    Measure("return", "consumptions", "Σ consumed − c·(Σ (b − E)₊ + Σ (E − most)₊), likewise",
+        lambda f: _value(f.consumed, f), "Return", "allocation", "higher"),
     Measure("providers_alive", "share", "#{providers in the market} / #{providers that ever came}",
         lambda f: float(f.there.sum() / f.came.sum()) if f.came.any() else None,
         "Providers alive", "two_sides", "higher"),
@@ -170,9 +181,11 @@ _ALL = (
     Measure("aplt", "share", "mean over slates of the share of items outside the head that has 80 % of logged events",
         lambda f: long_tail_share(f.slates, long_tail(f.popularity)), "APLT", "two_sides", "higher"),
     Measure("bound", "model score",
-        "least D(w) = Σ_x Σ_r w_r·(r-th largest (s − v)₊) + v·b over the v of the agent and of the round in hindsight",
+        "least D(w) = Σ_x Σ_r w_r·(r-th largest (s − v)₊) + v₋·b + v₊·most over the v of the agent and of the round "
+        "in hindsight; no slates within caps are worth more",
         lambda f: f.bound, "Dual bound", "allocation"),
-    Measure("gap", "share", "(D − V) / |D|", lambda f: f.gap, "Certified gap", "allocation", "lower"),
+    Measure("gap", "share", "(D − V) / |D|; none where a cap is exceeded",
+        lambda f: f.gap, "Certified gap", "allocation", "lower"),
 )  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for measure in _ALL})

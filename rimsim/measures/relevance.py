@@ -12,7 +12,7 @@ import numpy as np
 
 from rimsim.errors import DataError
 from rimsim.measures._checks import as_counts, same_length
-from rimsim.measures.exposure import shortfall_units
+from rimsim.measures.exposure import excess, shortfall_units
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -115,19 +115,28 @@ def per_slate(values: ArrayLike) -> float:
     return float(worth.sum(axis=1).mean()) if len(worth) else 0.0
 
 
-def penalised_value(worth: ArrayLike, exposure: ArrayLike, required: ArrayLike, cost: float) -> float:
-    """V = Σ worth − c·Σ(b − E)₊, in float64.
+def penalised_value(
+    worth: ArrayLike,
+    exposure: ArrayLike,
+    required: ArrayLike,
+    cost: float,
+    most: ArrayLike = np.inf,
+) -> float:
+    """V = Σ worth − c·(Σ(b − E)₊ + Σ(E − most)₊), in float64.
 
     With model scores as worth it is ``value_model``, with true intensities ``value_true``, with realised
     consumptions (0 or 1) ``return``. Three values, never to be confused.
 
     Args:
         worth: Worth of the filled positions, any shape; 0 where a position is empty.
-        exposure: (M,) exposures.
-        required: (M,) required exposures b.
-        cost: c, the price of one exposure of shortfall.
+        exposure: (R,) exposures of items, and of whatever else something is asked for.
+        required: (R,) required exposures b.
+        cost: c, the price of one exposure of shortfall, and of one above a cap.
+        most: (R,) exposures that are allowed, or one number; ∞: any.
     """
-    return float(np.asarray(worth, np.float64).sum() - cost * shortfall_units(exposure, required))
+    over = excess(exposure, np.broadcast_to(np.asarray(most, np.float64), np.shape(exposure)))
+    missing = shortfall_units(exposure, required) + over
+    return float(np.asarray(worth, np.float64).sum() - cost * missing)
 
 
 def _hits(hits: ArrayLike) -> NDArray[np.bool_]:

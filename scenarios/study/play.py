@@ -156,8 +156,8 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             served += len(closed.ledger.schedule)
             exposure = closed.ledger.exposure(market.n_items)
             first = exposure if first is None else first
-            price = getattr(agent, "item_price", None)
-            proof = certified(closed, price, bound_price) if arm.certify else None
+            price, row_price = getattr(agent, "item_price", None), getattr(agent, "row_price", None)
+            proof = certified(closed, price, row_price, bound_price) if arm.certify else None
             bound_price = None if proof is None else proof.price
             adoption.enter(closed)
             facts = shared.round(closed, first, adoption.times(), proof, price, adoption.sold())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim.agents.prices import joined_states
+from rimsim.agents.promised_prices import terms_of
 from rimsim.market.clock import ALWAYS, seconds
 from rimsim.market.limits import most_states
 from rimsim.matching import certificate, solve_prices
@@ -121,16 +123,19 @@ class ArmFacts:
             attraction=self.attraction,
             item_price=item_price,
             adoption=adoption,
-            value_model=None if proof is None else proof.value,
+            value_model=None if proof is None else _penalised(proof, closed.cost),
             bound=None if proof is None else proof.bound,
-            gap=None if proof is None else proof.gap,
+            gap=None if proof is None or proof.excess > 0 else proof.gap,
             estimated_decay=None if closed.decay is None else closed.decay.decay,
             decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
         )
 
 
 def certified(
-    closed: ClosedRound, price: NDArray[np.float64] | None, start: NDArray[np.float64] | None = None
+    closed: ClosedRound,
+    price: NDArray[np.float64] | None,
+    row_price: NDArray[np.float64] | None = None,
+    start: NDArray[np.float64] | None = None,
 ) -> Certificate:
     """V, the best bound D(w) and the gap of a round's slates under the scores of the model that served it.
 
@@ -139,44 +144,62 @@ def certified(
     hindsight, and the lower bound of the two is taken. Where the states are too many to be held at once, that is done
     on evenly spaced ones of them, while V and D(w) are those of all, scored block by block.
 
+    What groups and campaigns miss costs c, as what items miss does, and the bound is one on slates that keep all caps.
+
     Args:
         closed: The round.
         price: (M,) item prices v of the agent; None if it has none.
+        row_price: (J,) prices v of its rows of promises; None if it has none.
         start: (M,) prices from which the solution in hindsight starts, such as those of the last round's bound; None:
             the agent's, if it has any.
     """
     # One model served the round, so its states are in clock order, as the ledger is.
     slates = closed.ledger.item.astype(np.int64)
-    most = most_states(len(closed.required))
-    whole = len(closed.states) <= most
-    known = joined_states(closed.states.sampled(most), slates.shape[1])
-    share = len(known.scores) / len(closed.states)
-    alike = bool(closed.position_weights[0] == closed.position_weights[-1])
-    floors = closed.required
+    table, states, (n, m) = closed.promises, closed.states, (len(slates), len(closed.required))
+    some = states.sampled(most_states(m))
+    known, whole, promised = joined_states(some, slates.shape[1]), len(some) == n, len(table) > 0
+    active = table.active(states.audiences, n)
+    asked = terms_of(closed.required, table, active, closed.cost)
+    known_asked = asked
     if not whole:
-        floors = np.floor(closed.required * share) if alike else closed.required * share
+        counting = dataclasses.replace(table, arrivals=active.sum(0))
+        among = table.active(some.audiences, len(some))
+        known_asked = terms_of(closed.required, counting, among, closed.cost, n)
+    alike = bool(closed.position_weights[0] == closed.position_weights[-1])
     best = solve_prices(
         known.scores,
         known.capacity,
-        floors,
+        np.floor(known_asked.least) if alike and not whole and not promised else known_asked.least,
+        known_asked.most if promised else None,
         admissible=known.admissible,
         cost=closed.cost,
         prices=price if start is None else start,
         tol=_BOUND_TOL,
         position_weights=closed.position_weights,
+        rows=known_asked.rows if promised else None,
     )
+    prices = [(best.item_price, best.row_price)]
+    if price is not None:
+        prices.append(asked.solved(table, price, np.zeros(len(table)) if row_price is None else row_price))
     proofs = [
         certificate(
-            known.scores if whole else RoundScores(closed.states, len(closed.required)),
+            known.scores if whole else RoundScores(states, m),
             slates,
-            known.capacity if whole else round_capacity(closed.states, slates.shape[1]),
-            closed.required,
-            v,
+            known.capacity if whole else round_capacity(states, slates.shape[1]),
+            asked.least,
+            of_items,
             closed.cost,
+            max_exposure=asked.most if promised else None,
             admissible=known.admissible if whole else None,
             position_weights=closed.position_weights,
+            rows=asked.rows if promised else None,
+            row_price=of_rows if promised else 0.0,
         )
-        for v in (best.item_price, price)
-        if v is not None
+        for of_items, of_rows in prices
     ]
     return min(proofs, key=lambda proof: proof.bound)
+
+
+def _penalised(proof: Certificate, cost: float) -> float:
+    """V of a certificate, in which an exposure above a cap costs c too: −∞ says nothing of by how much."""
+    return proof.value if proof.excess == 0 else proof.score - cost * (proof.shortfall + proof.excess)
