@@ -14,7 +14,7 @@ from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
 from rimsim.scenarios.pictures.tables import PictureTables
 from rimsim.scenarios.report.comparison import markdown
-from rimsim.scenarios.report.decomposition import decomposition, parts_of
+from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed, parts_of
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.study.checkpoint import save
 from rimsim.scenarios.study.run import resume
@@ -145,16 +145,22 @@ def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run):
 
 
 def test_tables_and_event_files_tell_the_parts(run):
-    """The report has a row a part; the event files of an agent have three tags a part, and its means by round."""
+    """The report has a row a part; the event files of an agent have its mean over seeds, and the lowest and highest."""
     text = markdown(run)
     for words in ("retraining (organic − frozen)", "data (random − organic)", "loop (self − random)"):
         assert text.count(f"| {words} |") == 2
     parts = decomposition(run.rounds, run.agents, ["coverage"], ["round"])
     loop = parts[(parts["agent"] == "relevance") & (parts["part"] == "loop")].set_index("round")
     series = read_scalars(summary_folder(run.folder, "relevance"))
-    for tag, column in (("mid", "mean"), ("low", "low"), ("high", "high")):
-        points = series[f"retraining/coverage/loop/{tag}"]
-        assert [point.value for point in points] == pytest.approx(loop[column].to_list(), abs=1e-6)
+    seeds = parts_by_seed(run.rounds, run.agents, ["coverage"])
+    seeds = seeds[(seeds["agent"] == "relevance") & (seeds["part"] == "loop")]
+    of_round = seeds.groupby("round")["value"].agg(["mean", "min", "max"])
+    pd.testing.assert_series_equal(of_round["mean"], loop["mean"])
+    assert (of_round["min"] < of_round["max"]).any()
+    for tag, column in (("mid", "mean"), ("low", "min"), ("high", "max")):
+        points = series[f"zz_bands/coverage/loop/{tag}"]
+        assert [point.value for point in points] == pytest.approx(of_round[column].to_list(), abs=1e-6)
+    assert series["1_retraining/coverage/loop"] == series["zz_bands/coverage/loop/mid"]
 
 
 def test_an_arms_own_results_do_not_depend_on_controls(run, tmp_path):

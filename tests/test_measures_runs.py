@@ -75,7 +75,7 @@ def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented
     rows = run.rounds[(run.rounds["metric"] == "freshness") & (run.rounds["agent"] == "random")]
     series = tracking.read_scalars(tracking.event_folder(folder, "random", 1))["own/freshness"]
     assert [point.value for point in series] == pytest.approx(rows[rows["seed"] == 1]["value"].to_list())
-    band = tracking.read_scalars(tracking.summary_folder(folder, "random"))["bands/freshness/mid"]
+    band = tracking.read_scalars(tracking.summary_folder(folder, "random"))["zz_bands/freshness/mid"]
     assert [point.value for point in band] == pytest.approx(rows.groupby("round")["value"].mean().to_list())
 
 

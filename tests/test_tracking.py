@@ -24,6 +24,10 @@ from rimsim import tracking
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.measures import MEASURES, Measure, mean_interval
 
+PNG = bytes.fromhex(  # a picture of one pixel
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
 GROUPS = sorted({measure.group for measure in MEASURES.values()})
 
 
@@ -55,7 +59,7 @@ def test_measures_come_back_by_round_and_by_arrivals(tmp_path):
     assert folder == tracking.event_folder(tmp_path, "rim-dual", 7)
     scalars = tracking.read_scalars(folder)
     assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
-    assert scalars["by_arrivals/guarantee/shortfall"] == [(200, 0.5), (400, 1.5), (600, 2.5)]
+    assert scalars["zz_by_arrivals/guarantee/shortfall"] == [(200, 0.5), (400, 1.5), (600, 2.5)]
     assert scalars["agent/step"] == [(0, 3.0), (1, 3.0), (2, 3.0)]
 
 
@@ -119,7 +123,7 @@ def test_resuming_survives_a_file_torn_in_the_middle_of_a_record(tmp_path):
     _write(tmp_path, [2], first_round=2, first_arrival=400)
     scalars = tracking.read_scalars(folder)
     assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
-    assert [point.step for point in scalars["by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
+    assert [point.step for point in scalars["zz_by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
 
 
 def test_a_resumed_file_tells_tensorboard_to_purge(tmp_path):
@@ -133,7 +137,7 @@ def test_a_resumed_file_tells_tensorboard_to_purge(tmp_path):
     (folder / "events.out.tfevents.1").write_bytes(kept)
     scalars = tracking.read_scalars(folder)
     assert [point.step for point in scalars["guarantee/shortfall"]] == [0, 1, 2]
-    assert [point.step for point in scalars["by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
+    assert [point.step for point in scalars["zz_by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
 
 
 def test_a_new_run_replaces_old_files(tmp_path):
@@ -156,8 +160,8 @@ def test_layout_has_bands_of_three_tags_and_known_tags(tmp_path):
                 (series,) = chart.margin.series
                 name = series.value.split("/")[1]
                 assert name in MEASURES
-                assert series.lower == f"bands/{name}/low"
-                assert series.upper == f"bands/{name}/high"
+                assert series.lower == f"zz_bands/{name}/low"
+                assert series.upper == f"zz_bands/{name}/high"
             else:
                 assert {tag.removesuffix("$") for tag in chart.multiline.tag} <= written
                 assert all(tag.endswith("$") for tag in chart.multiline.tag)
@@ -177,10 +181,10 @@ def test_a_measure_of_ones_own_has_series_band_and_column(tmp_path):
     assert {column.name.tag: column.display_name for column in columns}["final/freshness"] == "New items"
     (event,) = _events(tracker.folder).Tensors("custom_scalars__config__")
     bands = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0]).category[0].chart
-    assert bands[-1].title == "New items (share)"
+    assert bands[0].title == "New items (share)"  # shown last: TensorBoard reverses a category
     rows = [{"agent": "a", "seed": 0, "round": 0, "metric": "freshness", "value": 0.25}]
     (folder,) = tracking.write_summary(tmp_path, pd.DataFrame(rows), measures=known)
-    assert tracking.read_scalars(folder)["bands/freshness/mid"] == [(0, 0.25)]
+    assert tracking.read_scalars(folder)["zz_bands/freshness/mid"] == [(0, 0.25)]
 
 
 def test_hyperparameters_and_final_figures_are_one_row(tmp_path):
@@ -220,11 +224,27 @@ def served(tmp_path_factory):
             record = dataclasses.replace(_record(0), metrics=dict.fromkeys(MEASURES, 0.5))
             tracker.round(record)
             tracker.finish({"beta": 0.5}, {"utility": 0.75, "shortfall": 0.25, "adoption_median": None})
+    rounds = _rounds({("relevance", 0): [0.5], ("rim-dual", 0): [0.25]})
+    parts = pd.DataFrame(
+        [
+            {"agent": "relevance", "part": part, "metric": metric, "round": 0, "seed": 0, "value": 0.125}
+            for part in ("data", "loop", "all")
+            for metric in tracking.RETRAINED
+        ]
+    )
+    tracking.write_summary(run, rounds, parts=parts)
+    picture = run / "round.png"
+    picture.write_bytes(PNG)
+    tracking.write_about(
+        run, {"command": "rimsim compare", "answer": "`relevance` leaves **half**"}, [picture]
+    )
     server = program.TensorBoard()
     server.configure(logdir=str(run / "events"), load_fast="true", port=0)
     address = server.launch()
     until = time.monotonic() + 20
-    while len(_asked(address, "scalars/tags")) < 2 and time.monotonic() < until:
+    while (
+        len(_asked(address, "scalars/tags")) < 4 or not _asked(address, "text/tags")
+    ) and time.monotonic() < until:
         time.sleep(0.1)  # it loads while it already answers
     return address, run
 
@@ -241,16 +261,18 @@ def test_tensorboard_itself_serves_every_scalar_written(served):
     """Through its fast loader the server lists all tags that are in the files, those of allocation among them."""
     address, run = served
     listed = _asked(address, "scalars/tags")
-    assert set(listed) == {"relevance/seed-0", "rim-dual/seed-7"}
+    arms = {"relevance/seed-0", "rim-dual/seed-7"}
+    assert set(listed) == {*arms, "bands/relevance", "bands/rim-dual"}
     for name, tags in listed.items():
         assert set(tags) == set(tracking.read_scalars(run / "events" / name))
-        assert {"allocation/value_model", "by_arrivals/allocation/bound"} <= set(tags)
+        assert name not in arms or {"allocation/value_model", "zz_by_arrivals/allocation/bound"} <= set(tags)
 
 
 def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
     """No chart of lines is empty, and none draws a tag that merely begins like one of its own."""
     address, _ = served
     page = _asked(address, "custom_scalars/layout")
+    assert page["category"][0]["title"] == "What retraining does, and the loop in it"
     lines = [
         chart["multiline"]["tag"]
         for category in page["category"]
@@ -263,6 +285,37 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
         assert list(drawn["tag_to_events"]) == [pattern.removesuffix("$")]
 
 
+def test_what_the_loop_does_is_seen_first(served):
+    """Charts are reversed, so the loop is served last; its band has points, as has the line in the first group."""
+    address, _ = served
+    charts = _asked(address, "custom_scalars/layout")["category"][0]["chart"]
+    titles = [chart["title"].partition(" (")[0] for chart in reversed(charts)]
+    assert titles[0] == "Catalogue coverage: the loop"
+    assert titles[4] == "Catalogue coverage: all of retraining"
+    band = charts[-1]["margin"]["series"][0]
+    for tag in (*band.values(), "1_retraining/coverage/loop"):
+        (point,) = _asked(address, "scalars/scalars", run="bands/relevance", tag=tag)
+        assert point[1:] == [0, 0.125]
+    tags = [tag for listed in _asked(address, "scalars/tags").values() for tag in listed]
+    groups = sorted({tag.partition("/")[0] for tag in tags})
+    assert (groups[0], groups[-2:]) == ("1_retraining", ["zz_bands", "zz_by_arrivals"])
+
+
+def test_tensorboard_itself_serves_pictures_and_words(served):
+    """Pictures are images, bit for bit; command, answer and what each tag is are pages of text."""
+    address, _ = served
+    (image,) = _asked(address, "images/images", run="about", tag="pictures/round", sample=0)
+    with urlopen(f"{address}data/plugin/images/individualImage?{image['query']}", timeout=20) as answer:  # noqa: S310
+        assert answer.read() == PNG
+    assert set(_asked(address, "text/tags")["about"]) == {"about/command", "about/answer", "about/tags"}
+    (told,) = _asked(address, "text/text", run="about", tag="about/answer")
+    assert "<strong>half</strong>" in told["text"]
+    (table,) = _asked(address, "text/text", run="about", tag="about/tags")
+    assert [
+        measure.tag for measure in MEASURES.values() if f"<code>{measure.tag}</code>" not in table["text"]
+    ] == []
+
+
 def test_the_hyperparameters_that_tensorboard_serves_tell_what_differs_and_what_was_found(served):
     """Its columns are few enough to be shown unasked: what differs between runs, and figures with values."""
     address, _ = served
@@ -272,26 +325,30 @@ def test_the_hyperparameters_that_tensorboard_serves_tell_what_differs_and_what_
     assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
 
 
-def test_bands_are_the_intervals_over_seeds(tmp_path):
-    """An agent's summary holds mid, low and high of each measure, and nothing from an earlier call."""
-    values = {("a", 0): [1.0, 2.0, 4.0], ("a", 1): [2.0, 2.5, 3.0], ("b", 0): [5.0]}
+def _rounds(values):
+    """A table of rounds: (agent, round) → utility by seed."""
     rows = [
         {"agent": agent, "seed": seed, "round": number, "metric": "utility", "value": value}
         for (agent, number), seeds in values.items()
         for seed, value in enumerate(seeds)
     ]
     rows.append({"agent": "a", "seed": 0, "round": 0, "metric": "own figure", "value": 1.0})
+    return pd.DataFrame(rows)
+
+
+def test_bands_are_the_intervals_over_seeds(tmp_path):
+    """An agent's bands hold mid, low and high of a measure, below four seeds the lowest and the highest."""
+    values = {("a", 0): [1.0, 2.0, 4.0, 3.0], ("b", 0): [5.0], ("c", 0): [2.0, 1.0, 4.5]}
     for _ in range(2):
-        folders = tracking.write_summary(tmp_path, pd.DataFrame(rows))
-    assert folders == [tracking.summary_folder(tmp_path, agent) for agent in "ab"]
-    scalars = tracking.read_scalars(folders[0])
-    assert set(scalars) == {"bands/utility/mid", "bands/utility/low", "bands/utility/high"}
-    for number in (0, 1):
-        band = mean_interval(values["a", number])
-        read = [scalars[f"bands/utility/{part}"][number].value for part in ("low", "mid", "high")]
-        assert read == pytest.approx([band.low, band.mean, band.high])
-    alone = tracking.read_scalars(folders[1])
-    assert {points[0].value for points in alone.values()} == {5.0}
+        folders = tracking.write_summary(tmp_path, _rounds(values))
+    assert folders == [tracking.summary_folder(tmp_path, agent) for agent in "abc"]
+    band = mean_interval(values["a", 0])
+    ends = {"a": (band.low, band.mean, band.high), "b": (5.0, 5.0, 5.0), "c": (1.0, 2.5, 4.5)}
+    for agent, folder in zip("abc", folders, strict=True):
+        scalars = tracking.read_scalars(folder)
+        assert set(scalars) == {f"zz_bands/utility/{end}" for end in ("mid", "low", "high")}
+        read = [scalars[f"zz_bands/utility/{end}"][0].value for end in ("low", "mid", "high")]
+        assert read == pytest.approx(ends[agent])
 
 
 def test_an_unknown_metric_writes_nothing(tmp_path):
@@ -304,7 +361,7 @@ def test_an_unknown_metric_writes_nothing(tmp_path):
     assert tracking.read_scalars(tracker.folder) == {}
 
 
-@pytest.mark.parametrize("agent", ["", "..", "a/b", "summary", "a\nb", "c:"])
+@pytest.mark.parametrize("agent", ["", "..", "a/b", "bands", "about", "a\nb", "c:"])
 def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
     """A name that would leave the run folder or clash with the summaries is an error."""
     with pytest.raises(ConfigError, match="cannot name a folder"):
@@ -339,7 +396,7 @@ def test_every_tag_is_documented(tmp_path):
         tracker.round(dataclasses.replace(_record(0), metrics=dict.fromkeys(MEASURES, 0.5)))
     written = tracking.read_scalars(tracker.folder)
     own = {name for name in written if name.startswith(("prices/", "delivery/"))}
-    assert own == {name for name in written if name.split("/")[0] not in {*GROUPS, "by_arrivals"}}
+    assert own == {name for name in written if name.split("/")[0] not in {*GROUPS, "zz_by_arrivals"}}
     assert [name for name in own if f"`{name}`" not in page] == []
     assert [group for group in GROUPS if f"`{group}/…`" not in page] == []
 
@@ -352,4 +409,4 @@ def test_documented_lines_run(tmp_path, monkeypatch):
     exec(lines, {})  # noqa: S102 - the documentation is ours
     read = tracking.read_scalars(tracking.event_folder(tmp_path / "runs" / "by-hand", "rim-dual", 0))
     assert read["mine/clicks"] == [(0, 7)]
-    assert read["by_arrivals/guarantee/shortfall"] == [(2000, pytest.approx(0.1))]
+    assert read["zz_by_arrivals/guarantee/shortfall"] == [(2000, pytest.approx(0.1))]

@@ -1,9 +1,10 @@
-"""Rounds as TensorBoard event files: a folder per (agent, seed), and one per agent with its bands over seeds.
+"""Rounds as TensorBoard event files: a folder per (agent, seed), one per agent with its bands, one about the run.
 
 The folders of a run::
 
     RUN/events/AGENT/seed-SEED/   every measure by round and by arrivals, histograms, hyperparameters
-    RUN/events/summary/AGENT/     mean and 95 % interval over seeds, as three tags per measure; what retraining does
+    RUN/events/bands/AGENT/       means and bands over seeds, as three tags per measure; what retraining does
+    RUN/events/about/             the run's command, settings and pictures
 
 Tags are ``group/name``; ``docs/tracking.md`` lists them.
 """
@@ -17,77 +18,36 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from rimsim.errors import ConfigError
-from rimsim.measures import MEASURES, find_measure, mean_interval
-from rimsim.tracking.events import Chart, EventFile, HyperParameter, Point, event_files, read_scalars
+from rimsim.measures import MEASURES, find_measure
+from rimsim.tracking.events import EventFile, HyperParameter, Point, event_files, read_scalars
+from rimsim.tracking.folders import about_folder, event_folder, summary_folder
+from rimsim.tracking.layout import BANDED, RETRAINED, layout
+from rimsim.tracking.summary import write_about, write_summary
+from rimsim.tracking.tags import BY_ARRIVALS, FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
-    import pandas as pd
     from numpy.typing import NDArray
 
     from rimsim.measures import Measure
 
 __all__ = [
+    "BANDED",
+    "RETRAINED",
     "Point",
     "RoundRecord",
     "Tracker",
+    "about_folder",
     "event_folder",
     "layout",
     "read_scalars",
     "summary_folder",
+    "write_about",
     "write_summary",
 ]
-
-_BY_ARRIVALS = "by_arrivals"
-_BANDS = (
-    "utility",
-    "shortfall",
-    "coverage",
-    "effective_items",
-    "perplexity",
-    "gini",
-    "log_gini",
-    "items_met",
-)
-
-
-def _band(measure: Measure) -> Chart:
-    mid, low, high = (f"bands/{measure.name}/{part}" for part in ("mid", "low", "high"))
-    return Chart(f"{measure.title} ({measure.unit})", (mid, low, high), band=True)
-
-
-def layout(measures: Mapping[str, Measure] = MEASURES) -> dict[str, tuple[Chart, ...]]:
-    """The custom-scalar page, category → charts; bands are drawn for the runs below ``summary/``.
-
-    Args:
-        measures: The measures of a run; those of a user's own get a band each.
-    """
-    banded = [*_BANDS, *(name for name in measures if name not in MEASURES)]
-    return {
-        "Bands over seeds (95 %)": tuple(_band(measures[name]) for name in banded),
-        "Guarantees": (
-            Chart("Required and delivered exposure", ("delivery/required", "delivery/delivered")),
-            Chart("Shortfall: shown and examined", ("guarantee/shortfall", "guarantee/examined_shortfall")),
-        ),
-        "Prices": (Chart("Item prices v", ("prices/lowest", "prices/median", "prices/highest")),),
-        "Concentration": (
-            Chart("Gini of exposure and of the training log", ("exposure/gini", "loop/log_gini")),
-        ),
-        "Allocation": (Chart("Value and its bound", ("allocation/value_model", "allocation/bound")),),
-    }
-
-
-def event_folder(run: Path, agent: str, seed: int) -> Path:
-    """The folder of the event files of an agent at a seed."""
-    return run / "events" / _folder_name(agent) / f"seed-{seed}"
-
-
-def summary_folder(run: Path, agent: str) -> Path:
-    """The folder of the event files of an agent's bands over seeds."""
-    return run / "events" / "summary" / _folder_name(agent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +142,7 @@ class Tracker:
             if value is None or not math.isfinite(value):
                 continue
             self._file.scalar(name, value, record.round)
-            self._file.scalar(f"{_BY_ARRIVALS}/{name}", value, record.arrivals)
+            self._file.scalar(f"{BY_ARRIVALS}/{name}", value, record.arrivals)
         for name, values in (("item_price", record.item_price), ("exposure", record.exposure)):
             if values is not None and values.size:
                 self._file.histogram(f"histograms/{name}", values, record.round)
@@ -209,11 +169,11 @@ class Tracker:
             if not isinstance(value, bool | int | float | str):
                 kind = type(value).__name__
                 raise ConfigError(f"hyperparameter {name!r}: a {kind}; allowed: bool, int, float, str")
-        columns = [(f"final/{name}", find_measure(name, self._measures).title) for name in final]
+        columns = [(f"{FINAL}/{name}", find_measure(name, self._measures).title) for name in final]
         self._file.hyperparameters({**self._identity, **hyperparameters}, columns)
         for name, figure in final.items():
             if figure is not None and math.isfinite(figure):
-                self._file.scalar(f"final/{name}", figure, self._last_round)
+                self._file.scalar(f"{FINAL}/{name}", figure, self._last_round)
         self._file.flush()
 
     def close(self) -> None:
@@ -221,71 +181,10 @@ class Tracker:
         self._file.close()
 
 
-def write_summary(
-    run: Path,
-    rounds: pd.DataFrame,
-    level: float = 0.95,
-    measures: Mapping[str, Measure] = MEASURES,
-    parts: pd.DataFrame | None = None,
-) -> list[Path]:
-    """Write the bands over seeds of every agent, anew, from the table of rounds.
-
-    Args:
-        run: The run folder.
-        rounds: Columns agent, seed, round, metric, value. Metrics that are no measures are left out.
-        level: Confidence level of the band. With one seed the band is the line itself.
-        measures: Metric name → measure.
-        parts: Columns agent, part, metric, round, mean, low, high: what retraining does to an agent, in parts, with
-            bands of their own; None: not known.
-
-    Returns:
-        The folders written, one an agent.
-    """
-    known = rounds[rounds["metric"].isin(list(measures))]
-    folders = []
-    for agent in sorted(known["agent"].unique()):
-        of_agent = known[known["agent"] == agent].sort_values(["metric", "round", "seed"])
-        folder = summary_folder(run, agent)
-        older = event_files(folder)
-        file = EventFile(folder)
-        file.layout(layout(measures))
-        series = of_agent.groupby(["metric", "round"], sort=True)["value"]
-        for (metric, step), values in series.agg(list).items():
-            band = mean_interval(values, level)
-            if band.mean is not None:
-                low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))
-                _write_band(file, f"bands/{metric}", int(step), (band.mean, low, high))
-        if parts is not None:
-            columns = ["part", "metric", "round", "mean", "low", "high"]
-            for part, metric, step, mid, *ends in parts.loc[parts["agent"] == agent, columns].itertuples(
-                index=False
-            ):
-                low, high = (mid if math.isnan(end) else end for end in ends)
-                _write_band(file, f"retraining/{metric}/{part}", int(step), (mid, low, high))
-        file.close()
-        for path in older:
-            path.unlink()
-        folders.append(folder)
-    return folders
-
-
-def _write_band(file: EventFile, tag: str, step: int, band: tuple[float, float, float]) -> None:
-    for name, value in zip(("mid", "low", "high"), band, strict=True):
-        file.scalar(f"{tag}/{name}", value, step)
-
-
 def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
-    if name.startswith(("_hparams_/", "custom_scalars", "final/")):
+    if name.startswith(("_hparams_/", "custom_scalars", f"{FINAL}/")):
         return False
-    return step <= first_arrival if name.startswith(f"{_BY_ARRIVALS}/") else step < first_round
-
-
-def _folder_name(agent: str) -> str:
-    forbidden = set('/\\:*?"<>|')
-    if not agent or agent in {".", "..", "summary"} or not agent.isprintable() or set(agent) & forbidden:
-        allowed = "letters, digits, - and _, but not 'summary'"
-        raise ConfigError(f"agent {agent!r} cannot name a folder; allowed: {allowed}")
-    return agent
+    return step <= first_arrival if name.startswith(f"{BY_ARRIVALS}/") else step < first_round
 
 
 def _delivery(record: RoundRecord) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import struct
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from rimsim.errors import RunFolderError, reason
@@ -41,7 +44,7 @@ class Point(NamedTuple):
     """One point of a series."""
 
     step: int
-    """Round, or arrivals in the group ``by_arrivals``."""
+    """Round, or arrivals in the group ``zz_by_arrivals``."""
     value: float
     """The scalar."""
 
@@ -114,6 +117,23 @@ class EventFile:
         """Add a point, of which single precision is kept: TensorBoard's own loader passes over anything wider."""
         self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
 
+    def text(self, tag: str, markdown: str) -> None:
+        """Add a page of Markdown."""
+        record = TensorProto(
+            dtype="DT_STRING", string_val=[markdown.encode()], tensor_shape=TensorShapeProto()
+        )
+        kind = text_metadata.create_summary_metadata(display_name=None, description="")
+        self._add(Summary(value=[Summary.Value(tag=tag, tensor=record, metadata=kind)]), 0)
+
+    def picture(self, tag: str, png: bytes) -> None:
+        """Add a picture, given as the content of a PNG file."""
+        width, height = struct.unpack(">II", png[16:24])  # of the header that every PNG begins with
+        held = [str(width).encode(), str(height).encode(), png]
+        shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(held))])
+        record = TensorProto(dtype="DT_STRING", string_val=held, tensor_shape=shape)
+        kind = image_metadata.create_summary_metadata(display_name=None, description="")
+        self._add(Summary(value=[Summary.Value(tag=tag, tensor=record, metadata=kind)]), 0)
+
     def histogram(self, tag: str, values: NDArray[np.generic], step: int) -> None:
         """Add a histogram of some finite numbers, in 30 bins from the least to the greatest."""
         numbers = np.asarray(values, np.float64).ravel()
@@ -130,10 +150,11 @@ class EventFile:
         self._add(Summary(value=[Summary.Value(tag=tag, histo=record)]), step)
 
     def layout(self, categories: Mapping[str, Sequence[Chart]]) -> None:
-        """Lay out the custom-scalar page: category → its charts."""
+        """Lay out the custom-scalar page: category → its charts, in the order in which they are to be seen."""
         page = layout_pb2.Layout(
             category=[
-                layout_pb2.Category(title=title, chart=[chart._record() for chart in charts])  # noqa: SLF001 - ours
+                # TensorBoard shows the charts of a category from the last to the first.
+                layout_pb2.Category(title=title, chart=[chart._record() for chart in reversed(charts)])  # noqa: SLF001 - ours
                 for title, charts in categories.items()
             ]
         )

@@ -13,9 +13,9 @@ from rimsim.measures import paired_difference
 from rimsim.scenarios.store.arm_names import CONTROLS, control_name, is_control
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["ALL", "LOOP", "PARTS", "Part", "decomposition", "parts_of"]
+__all__ = ["ALL", "LOOP", "PARTS", "Part", "decomposition", "parts_by_seed", "parts_of"]
 
 PARTS = ("retraining", "data", "loop")
 """The parts: ``retraining`` leads from the frozen arm to logged events, ``data`` from those to events of this market
@@ -83,7 +83,49 @@ def decomposition(
         Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p.
         NaN bounds where there is one seed.
     """
-    parts, rows = parts_of(arms), []
+    rows = []
+    for metric, part, complete in _compared(values, arms, metrics, by):
+        groups = complete.groupby(list(by)) if by else [((), complete)]
+        for key, group in groups:
+            paired = paired_difference(
+                group[part.more].to_numpy(np.float64), group[part.less].to_numpy(np.float64)
+            )
+            if paired.n:
+                ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
+                rows.append((part.agent, part.name, part.formula, metric, *key, *ends))
+    columns = ["agent", "part", "difference", "metric", *by, "mean", "low", "high", "effect", "n", "p"]
+    return pd.DataFrame(rows, columns=columns).astype(
+        {"mean": float, "low": float, "high": float, "p": float}
+    )
+
+
+def parts_by_seed(values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Each part at each round and seed of which :func:`decomposition` takes the mean.
+
+    Args:
+        values: Columns agent, seed, round, metric, value.
+        arms: Names of arms.
+        metrics: Which metrics; those that the table lacks are left out.
+
+    Returns:
+        Columns agent, part, metric, round, seed, value.
+    """
+    tables = [
+        (complete[part.more] - complete[part.less])
+        .rename("value")
+        .reset_index()
+        .assign(agent=part.agent, part=part.name, metric=metric)
+        for metric, part, complete in _compared(values, arms, metrics, ["round"])
+    ]
+    columns = ["agent", "part", "metric", "round", "seed", "value"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _compared(
+    values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], by: Sequence[str]
+) -> Iterator[tuple[str, Part, pd.DataFrame]]:
+    """A metric, a part, and the metric of its agent's arms: a column an arm, a row for each of ``by`` and seed."""
+    parts = parts_of(arms)
     mine = {
         part.agent: [name for one in parts if one.agent == part.agent for name in (one.more, one.less)]
         for part in parts
@@ -93,18 +135,5 @@ def decomposition(
         wide = of_metric.pivot_table(index=[*by, "seed"], columns="agent", values="value", observed=True)
         for part in parts:
             needed = list(dict.fromkeys(mine[part.agent]))
-            if not set(needed) <= set(wide.columns):
-                continue
-            complete = wide[needed].dropna()
-            groups = complete.groupby(list(by)) if by else [((), complete)]
-            for key, group in groups:
-                paired = paired_difference(
-                    group[part.more].to_numpy(np.float64), group[part.less].to_numpy(np.float64)
-                )
-                if paired.n:
-                    ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
-                    rows.append((part.agent, part.name, part.formula, metric, *key, *ends))
-    columns = ["agent", "part", "difference", "metric", *by, "mean", "low", "high", "effect", "n", "p"]
-    return pd.DataFrame(rows, columns=columns).astype(
-        {"mean": float, "low": float, "high": float, "p": float}
-    )
+            if set(needed) <= set(wide.columns):
+                yield metric, part, wide[needed].dropna()

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from rimsim.measures import MEASURES
 from rimsim.scenarios.pictures.loop import draw_pictures
-from rimsim.scenarios.report.decomposition import decomposition
-from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run, read_table
+from rimsim.scenarios.report.answer import comparison_sentences
+from rimsim.scenarios.report.decomposition import parts_by_seed
+from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run, read_table, repeat_command
 from rimsim.scenarios.store.write import write_table, write_text
-from rimsim.tracking import write_summary
+from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +79,22 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
     rounds = rounds.drop(columns="_rank").reset_index(drop=True)
     run = Run(folder)
-    parts = decomposition(rounds, list(rounds["agent"].unique()), tuple(run.measures), ["round"])
+    retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
+    parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
-    draw_pictures(run)
+    write_about(folder, _texts(run, rounds), draw_pictures(run), run.measures)
     if not keep_parts:  # with arms missing, the run can still be resumed
         write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")
         shutil.rmtree(folder / STATES)
+
+
+def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
+    """What TensorBoard says of a run in words: what was found, the command that makes it again, the settings."""
+    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit)
+    settings = (run.folder / "config.yaml").read_text(encoding="utf-8")
+    return {
+        "answer": "\n\n".join(found),
+        "command": f"```\n{repeat_command(run)}\n```",
+        "settings": f"```\n{settings}```",
+    }
