@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from rimsim.agents._gibbs import inclusion_sums
 
@@ -97,12 +97,12 @@ def _minimum(
         if max(missing, wasted) <= tol * required.sum():
             raise StopIteration
 
-    end = optimize.minimize(
+    end = scipy.optimize.minimize(
         dual,
         -price[items] / unit,
         jac=True,
         method="L-BFGS-B",
-        bounds=optimize.Bounds(np.zeros(len(items)), cost / unit),
+        bounds=scipy.optimize.Bounds(np.zeros(len(items)), cost / unit),
         callback=enough,
         options={"maxiter": _STEPS, "maxcor": 20, "ftol": 0.0, "gtol": 0.0},
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +25,9 @@ def exposure_picture(
     Returns:
         (height, width, 3) pixels.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and few render
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     order = np.argsort(-exposure, kind="stable")
     rank = np.arange(1, len(exposure) + 1)
     figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")

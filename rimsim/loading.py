@@ -8,6 +8,7 @@ import inspect
 import sys
 import traceback
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rimsim.errors import ConfigError, ModelError, RimsimError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import CodeType
 
 __all__ = ["files_of", "imported", "nearest_file", "own_code", "without_name"]
 
@@ -149,9 +151,19 @@ def files_of(texts: Sequence[str]) -> list[Path]:
     ]
 
 
+class _AsItStands(SourceFileLoader):
+    """Compiles a file each time: Python's cache would miss a change within a second that leaves the size."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 def _from_file(path: Path) -> Any:
     name = f"rimsim_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    place = str(path.resolve())
+    spec = importlib.util.spec_from_file_location(name, place, loader=_AsItStands(name, place))
     if spec is None or spec.loader is None or not path.is_file():
         raise ImportError(f"no file {path.resolve()}")
     module = importlib.util.module_from_spec(spec)

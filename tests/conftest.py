@@ -1,12 +1,12 @@
-"""What tests share: a cache of their own for fitted models, and a small market."""
+"""What tests share: an order of files, a cache of their own for fitted models, one thread and no pictures."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-import torch
-from small_markets import SMALL, without_pictures
+
+# Imports of rimsim are in functions: the process that only deals tests out to workers needs none of it.
 
 
 def pytest_collection_modifyitems(items):
@@ -42,6 +42,8 @@ def _cache(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _pictures():
     """Runs draw nothing but in a ``with drawn():``; it would take most of their time."""
+    from small_markets import without_pictures
+
     with without_pictures():
         yield
 
@@ -49,10 +51,6 @@ def _pictures():
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Bits of a matrix product depend on the number of threads."""
-    torch.set_num_threads(1)
+    from rimsim.threads import single_thread
 
-
-@pytest.fixture(params=sorted(SMALL))
-def scenario(request):
-    """Each kind of market in small."""
-    return SMALL[request.param]()
+    single_thread()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from rimsim.agents import make_agent
@@ -114,3 +117,14 @@ def test_a_barrier_may_be_at_every_arrival(tmp_path, every):
     file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
     with pytest.raises(ConfigError, match="barrier_every is 0; allowed: None, or at least 1"):
         make_agent(f"{file}:Mine")
+
+
+def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch):
+    """Also where Python keeps compiled files, which it compares by second and size; none is left beside it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "mine.py"
+    for every in (4, 5):
+        file.write_text(MINE.replace("barrier_every = None", f"barrier_every = {every}"))
+        os.utime(file, (1_500_000_000, 1_500_000_000))
+        assert make_agent(f"{file}:Mine").barrier_every == every
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]

@@ -43,6 +43,12 @@ from rimsim.market.platform import PastRound, training_log
 from rimsim.scenarios.study.round_facts import certified
 
 
+@pytest.fixture(params=sorted(SMALL))
+def scenario(request):
+    """Each kind of market in small."""
+    return SMALL[request.param]()
+
+
 def played(config, name="relevance", batch_size=None, **options):
     """All rounds of a market under an agent."""
     agent = make_agent(name)

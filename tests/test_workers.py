@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rimsim.errors import DataError, RimsimError
-from rimsim.scenarios.execution.local import run_here, run_on_workers
+from rimsim.scenarios.execution.local import Workers, run_here, run_on_workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,9 @@ def do(errand, report):
     if errand.kind == "die-once" and not errand.place.exists():
         errand.place.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if errand.kind == "sign":
+        with errand.place.open("a") as file:
+            file.write(f"{os.getpid()}\n")
     while errand.kind == "beat":
         with errand.place.open("a") as file:
             file.write(".")
@@ -83,6 +86,17 @@ def test_a_task_whose_worker_died_once_is_done_by_another(tmp_path):
     """No failure is left."""
     failures, _ = _run(["die-once", "well"], tmp_path / "mark", workers=1)
     assert failures == {}
+
+
+def test_workers_stay_for_tasks_to_come(tmp_path):
+    """What comes after the first tasks is done by the same processes, a fresh one where one has died between."""
+    place, told = tmp_path / "signed", lambda count: None
+    with Workers() as pool:
+        for kind in ("sign", "die", "sign", "sign"):
+            pool.run(do, [Errand(kind, place)], 1, told)
+    first, second, third = place.read_text().split()
+    assert first != second == third
+    assert int(third) not in {worker.pid for worker in multiprocessing.active_children()}
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can be blocked")

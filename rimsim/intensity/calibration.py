@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK
@@ -140,7 +140,7 @@ def count_calibration(predicted: NDArray[np.float64], counts: NDArray[np.int64])
         deviance=_deviance(count, rate),
         deviance_constant=_deviance(count, np.full(len(count), max(count.mean(), 1e-12))),
         dispersion=float(((count - rate) ** 2).sum() / rate.sum()),
-        rank_correlation=float(stats.spearmanr(rate, count).statistic) if varied else 0.0,
+        rank_correlation=float(scipy.stats.spearmanr(rate, count).statistic) if varied else 0.0,
     )
 
 

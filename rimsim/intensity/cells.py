@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
+import scipy
 
 from rimsim.intensity.states import UserStates
 
@@ -53,10 +53,10 @@ class Cells:
         """(c,) the new number of each pair's user."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
-    def matrix(self, values: NDArray[np.float32] | None = None) -> csr_matrix:
+    def matrix(self, values: NDArray[np.float32] | None = None) -> scipy.sparse.csr_matrix:
         """(n, M) one value a pair, or 1 for each, as a sparse matrix."""
         data = np.ones(len(self.item), np.float32) if values is None else values
-        return csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
+        return scipy.sparse.csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
 
 
 def distinct(states: UserStates) -> UserStates:
@@ -78,4 +78,6 @@ def sums(states: UserStates, table: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     ones = np.ones(len(states.items), np.float32)
     shape = (len(states), len(table))
-    return np.asarray(csr_matrix((ones, states.items, states.offsets), shape=shape) @ table, np.float32)
+    return np.asarray(
+        scipy.sparse.csr_matrix((ones, states.items, states.offsets), shape=shape) @ table, np.float32
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.linalg import lapack
 
 from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
@@ -68,8 +68,8 @@ def solved(gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float) 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse of a symmetric positive definite matrix, by its Cholesky factor."""
-    factor, _ = lapack.dpotrf(matrix, lower=1)
-    lower, _ = lapack.dpotri(factor, lower=1)
+    factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1)
+    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1)
     return np.asarray(np.tril(lower) + np.tril(lower, -1).T, np.float64)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.optimize import LinearConstraint, minimize
 
 from rimsim.errors import ModelError
 from rimsim.intensity import decayed
@@ -137,7 +137,7 @@ class Hawkes(Ground):
         at, all_of = terms.at_event * unit, total * unit
         start = np.full(len(unit), 1.0 / len(unit))
         bounds = [(0.0, None)] * len(unit)
-        solved = minimize(
+        solved = scipy.optimize.minimize(
             negative_log_likelihood,
             start,
             args=(at, all_of),
@@ -150,14 +150,14 @@ class Hawkes(Ground):
         alpha[0], alpha[scales + 1 :] = 0.0, 0.0
         if limit is not None and solved.x @ alpha > limit:
             shrunk = solved.x * np.where(alpha > 0, 0.99 * limit / (solved.x @ alpha), 1.0)
-            solved = minimize(
+            solved = scipy.optimize.minimize(
                 negative_log_likelihood,
                 shrunk,
                 args=(at, all_of),
                 method="SLSQP",
                 jac=True,
                 bounds=bounds,
-                constraints=LinearConstraint(alpha, -np.inf, limit),
+                constraints=scipy.optimize.LinearConstraint(alpha, -np.inf, limit),
                 options={"maxiter": self.config.max_iterations, "ftol": 1e-12},
             )
         parameters = np.maximum(solved.x, 0.0) * unit

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.optimize import minimize
 
 from rimsim.errors import ModelError
 from rimsim.intensity import decayed
@@ -122,7 +122,7 @@ class HawkesPoisson(Ground):
         # could then get a huge weight and blow up where it does occur: the floor lets the ridge hold it.
         unit = np.maximum(phi.mean(axis=0), _RARE)
         start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
-        solved = minimize(
+        solved = scipy.optimize.minimize(
             poisson_objective,
             start,
             args=(phi / unit, counts, self.config.ridge),

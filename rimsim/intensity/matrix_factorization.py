@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.optimize import minimize
-from scipy.sparse import csr_matrix
 
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity.blocks import in_blocks
@@ -79,13 +78,13 @@ class MatrixFactorization(Stored):
             raise ModelError("matrix-factorization: found no target event in the log; allowed: at least one")
         goal = log.rows(log.targets)
         ones = np.ones(len(goal), np.float32)
-        matrix = csr_matrix((ones, (goal.user, goal.item)), shape=(log.n_users, log.n_items))
+        matrix = scipy.sparse.csr_matrix((ones, (goal.user, goal.item)), shape=(log.n_users, log.n_items))
         matrix.data[:] = 1.0
         self._take(self._factors(matrix), log_popularity(log, self.config.smoothing))
         self._scale(log)
         return self
 
-    def _factors(self, matrix: csr_matrix[np.float32]) -> NDArray[np.float64]:
+    def _factors(self, matrix: scipy.sparse.csr_matrix[np.float32]) -> NDArray[np.float64]:
         try:
             from implicit.als import AlternatingLeastSquares  # noqa: PLC0415 - an optional dependency
             from implicit.bpr import BayesianPersonalizedRanking  # noqa: PLC0415 - the same
@@ -147,7 +146,7 @@ class MatrixFactorization(Stored):
             value = -log_p.gather(1, label[:, None]).mean()
             return float(value), np.array([float(g.mean()) for g in gain])
 
-        solved = minimize(
+        solved = scipy.optimize.minimize(
             loss, np.array([1.0, 0.5]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None)]
         )
         self.temperature, self.popularity_weight = float(solved.x[0]), float(solved.x[1])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+import scipy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,7 +134,7 @@ def rescaled(terms: HawkesTerms, parameters: NDArray[np.float64]) -> Rescaled:
     own_start = np.concatenate([[0.0], np.cumsum(np.bincount(terms.user, inner, len(last)))])
     before = np.cumsum(inner) - own_start[terms.user]
     gaps = np.diff(np.concatenate([[0.0], clock[terms.user] + before]))
-    test = stats.kstest(-np.expm1(-gaps), "uniform")
+    test = scipy.stats.kstest(-np.expm1(-gaps), "uniform")
     neighbours = float(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) if len(gaps) > 2 and gaps.std() > 0 else 0.0
     squares = float((gaps**2).sum() / gaps.sum()) if gaps.sum() > 0 else float("nan")
     return Rescaled(gaps, float(test.statistic), float(test.pvalue), squares, neighbours)

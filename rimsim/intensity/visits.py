@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.optimize import minimize
 
 from rimsim.errors import ModelError
 from rimsim.intensity import past_sessions
@@ -198,7 +198,7 @@ class Visits(Ground):
         counts, unit = events.astype(np.float64), self._known("unit").cpu().numpy()
         known = phi @ towards
         level = float(np.log(counts.sum() / np.exp(known).sum()))
-        found = minimize(
+        found = scipy.optimize.minimize(
             log_linear_objective,
             np.zeros(phi.shape[1]),
             args=(phi / unit, level + known, counts, self.config.ridge),

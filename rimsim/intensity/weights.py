@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def _minimum(
 ) -> tuple[NDArray[np.float64], float]:
     """The best weights, 0 where the start is 0, and their loss."""
     bounds = [(0.0, None if one else 0.0) for one in start]
-    found = minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
+    found = scipy.optimize.minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x, np.float64), float(found.fun)
 
 

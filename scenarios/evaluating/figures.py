@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from rimsim.evaluation import ESTIMATORS, LoggedSlates, estimated
 
@@ -157,5 +157,5 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         support=("support", "mean"),
         seeds=("seed", "nunique"),
     )
-    half = found["error"] * stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1))
+    half = found["error"] * scipy.stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1))
     return found.assign(rmse=np.sqrt(found["rmse"]), half=half).reset_index()

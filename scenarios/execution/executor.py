@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from rimsim.errors import ConfigError, nearest
-from rimsim.scenarios.execution.local import run_here, run_on_workers
+from rimsim.scenarios.execution.local import Workers, run_here
 from rimsim.threads import cores
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Execution:
 def executor(execution: Execution) -> Iterator[Executor]:
     """Context manager that yields what runs a job for each arm: here, on worker processes, or on Ray.
 
+    Worker processes live as long as the block, so that those which fit models also play arms.
+
     Args:
         execution: Backend, address and number of workers.
 
@@ -72,7 +74,8 @@ def executor(execution: Execution) -> Iterator[Executor]:
     """
     workers = execution.workers
     if execution.backend == "local":
-        yield partial(_run_locally, workers)
+        with Workers() as pool:
+            yield partial(_run_locally, pool, workers)
         return
     from rimsim.scenarios.execution.ray import on_ray, run_on_ray  # noqa: PLC0415  # loads only for who asks
 
@@ -81,7 +84,7 @@ def executor(execution: Execution) -> Iterator[Executor]:
 
 
 def _run_locally(
-    workers: int | None, job: Job, arms: Sequence[Arm], report: Report
+    pool: Workers, workers: int | None, job: Job, arms: Sequence[Arm], report: Report
 ) -> dict[int, RimsimError]:
     most = min(workers or cores(), len(arms))
-    return run_here(job, arms, report) if most == 1 else run_on_workers(job, arms, most, report)
+    return run_here(job, arms, report) if most == 1 else pool.run(job, arms, most, report)

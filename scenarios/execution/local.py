@@ -18,10 +18,11 @@ from rimsim.errors import RimsimError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.context import SpawnProcess
+    from typing import Self
 
     Report: TypeAlias = Callable[[int], None]
 
-__all__ = ["ATTEMPTS", "LostWorkerError", "run_here", "run_on_workers"]
+__all__ = ["ATTEMPTS", "LostWorkerError", "Workers", "run_here", "run_on_workers"]
 
 Task = TypeVar("Task")
 ATTEMPTS = 2
@@ -76,9 +77,6 @@ def run_on_workers(
 ) -> dict[int, RimsimError]:
     """Do the tasks on other processes, each of which lives for as many tasks as it can.
 
-    A worker ends when this process does, however that ends: its pipe breaks. A worker that dies (killed, out of
-    memory, a crash in native code) leaves its task to a fresh one, once.
-
     Args:
         job: As in :func:`run_here`; a function of a module, which another process can import.
         tasks: Plain data, one for each call of the job.
@@ -88,39 +86,52 @@ def run_on_workers(
     Returns:
         Position of a failed task → what went wrong; an error that is not ours becomes one of ours.
     """
-    pool = _Pool(job, tasks)
-    try:
-        while pool.assign(workers):
-            for count in pool.receive():
-                report(count)
-    finally:
-        pool.close()
-    return pool.failures
+    with Workers() as pool:
+        return pool.run(job, tasks, workers, report)
 
 
-class _Pool(Generic[Task]):
-    """Worker processes, and the task that each is at."""
+class Workers:
+    """Worker processes, started when they are first needed; they live until the block ends, for tasks of any job.
 
-    def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
-        self.failures: dict[int, RimsimError] = {}
-        self._job = job
-        self._tasks = tasks
-        self._waiting = deque(range(len(tasks)))
-        self._attempts = [0] * len(tasks)
+    A worker ends when this process does, however that ends: its pipe breaks. A worker that dies (killed, out of
+    memory, a crash in native code) leaves its task to a fresh one, once.
+    """
+
+    def __init__(self) -> None:
         self._workers: list[_Worker] = []
         self._context = multiprocessing.get_context("spawn")  # a forked torch hangs where its threads were
 
-    def assign(self, most: int) -> bool:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def run(
+        self, job: Callable[[Task, Report], None], tasks: Sequence[Task], most: int, report: Report
+    ) -> dict[int, RimsimError]:
+        """Do the tasks as :func:`run_on_workers` does, on at most so many workers."""
+        stage = _Stage(job, tasks)
+        try:
+            while self._assign(stage, most):
+                for count in self._receive(stage):
+                    report(count)
+        except BaseException:
+            self._close()  # at once: nobody may write to a folder that is about to be given free
+            raise
+        return stage.failures
+
+    def _assign(self, stage: _Stage[Task], most: int) -> bool:
         """Give waiting tasks to at most so many workers; false if nothing waits and no worker is busy."""
-        while self._waiting and sum(worker.task is not None for worker in self._workers) < most:
+        while stage.waiting and sum(worker.task is not None for worker in self._workers) < most:
             idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
-            idle.task = task = self._waiting.popleft()
-            self._attempts[task] += 1
+            idle.task = task = stage.waiting.popleft()
+            stage.attempts[task] += 1
             with suppress(OSError):  # it is dead already, which its broken pipe will show
-                idle.pipe.send(self._tasks[task])
+                idle.pipe.send((stage.job, stage.tasks[task]))
         return any(worker.task is not None for worker in self._workers)
 
-    def receive(self) -> Iterator[int]:
+    def _receive(self, stage: _Stage[Task]) -> Iterator[int]:
         """Wait for messages of workers; yields progress, and enters the ends of tasks and of workers."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
@@ -128,42 +139,58 @@ class _Pool(Generic[Task]):
             try:
                 message = worker.pipe.recv()
             except (EOFError, OSError):
-                self._replace(worker)
+                self._remove(worker)
+                if worker.task is not None:
+                    stage.lose(worker.task, worker.process.exitcode)
                 continue
             if not isinstance(message, _Done):
                 yield message
                 continue
             if message.failure is not None and worker.task is not None:
-                self.failures[worker.task] = message.failure
+                stage.failures[worker.task] = message.failure
             worker.task = None
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """End all workers, whatever they are at."""
         for worker in self._workers:
             worker.process.terminate()
             worker.process.join()
             worker.pipe.close()
+        self._workers = []
 
     def _started(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(self._job, theirs), daemon=True)
+        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
         _start(process)
         theirs.close()  # so that the death of the worker breaks the pipe
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
 
-    def _replace(self, worker: _Worker) -> None:
-        """Remove a dead worker; its task waits again, or has failed if this was its last attempt."""
+    def _remove(self, worker: _Worker) -> None:
+        """Forget a worker that is dead."""
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.join()
-        if (task := worker.task) is None:
+
+
+class _Stage(Generic[Task]):
+    """Tasks of one job: which of them wait, how often each was begun, and which failed."""
+
+    def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
+        self.job = job
+        self.tasks = tasks
+        self.waiting = deque(range(len(tasks)))
+        self.attempts = [0] * len(tasks)
+        self.failures: dict[int, RimsimError] = {}
+
+    def lose(self, task: int, exitcode: int | None) -> None:
+        """Let the task of a worker that died wait again; if this was its last attempt, it has failed."""
+        if self.attempts[task] < ATTEMPTS:
+            self.waiting.appendleft(task)
             return
-        if self._attempts[task] < ATTEMPTS:
-            self._waiting.appendleft(task)
-            return
-        ending = _ending(worker.process.exitcode)
-        self.failures[task] = LostWorkerError(f"the worker process {ending}, {ATTEMPTS} times over")
+        self.failures[task] = LostWorkerError(
+            f"the worker process {_ending(exitcode)}, {ATTEMPTS} times over"
+        )
 
 
 def _start(process: SpawnProcess) -> None:
@@ -185,7 +212,7 @@ def _ending(code: int | None) -> str:
     return f"ended with status {code}"
 
 
-def _work(job: Callable[[Task, Report], None], pipe: Connection) -> None:
+def _work(pipe: Connection) -> None:
     """What a worker process does: one task after another, until its pipe breaks."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -199,7 +226,7 @@ def _work(job: Callable[[Task, Report], None], pipe: Connection) -> None:
 
     while True:
         try:
-            task = pipe.recv()
+            job, task = pipe.recv()
         except (EOFError, OSError):
             return
         failure: RimsimError | None = None

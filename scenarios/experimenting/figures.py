@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from rimsim.measures.late import late_rounds
 from rimsim.scenarios.experimenting.designs import Contrast, Outcome, contrast
@@ -163,4 +163,4 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         )
         .reset_index()
     )
-    return found.assign(half=found["error"] * stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1)))
+    return found.assign(half=found["error"] * scipy.stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1)))

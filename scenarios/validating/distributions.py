@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from rimsim import rng
 from rimsim.measures import genre_shares, genre_weights
@@ -64,7 +64,7 @@ def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, floa
     """
     lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
     of_session = truth.expected(sessions.user, sessions.states)
-    sizes = np.asarray(stats.poisson.ppf(lot, of_session), np.float64).astype(np.int64)
+    sizes = np.asarray(scipy.stats.poisson.ppf(lot, of_session), np.float64).astype(np.int64)
     expected = truth.expected(cut.later.user, cut.states)
     mass = np.zeros(len(cut.known))
     for start, stop in blocks(len(cut)):

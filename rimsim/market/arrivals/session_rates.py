@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 
 from rimsim import rng
 from rimsim.compiled import compiled
@@ -176,9 +177,7 @@ def simulate(
 
 def _poisson(draw: NDArray[np.float64], mean: NDArray[np.float64] | float) -> NDArray[np.int64]:
     """Quantiles of Poisson variables at uniform draws."""
-    from scipy.stats import poisson  # noqa: PLC0415  # takes long to import
-
-    return np.asarray(np.maximum(poisson.ppf(draw, mean), 0), np.int64)
+    return np.asarray(np.maximum(scipy.stats.poisson.ppf(draw, mean), 0), np.int64)
 
 
 def _spread(count: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy
 
 from rimsim import rng
 from rimsim.intensity.states import UserStates
@@ -91,7 +91,7 @@ def _ratio(found: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
 def _rank_correlation(found: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
     if len(found) < 2 or not np.ptp(found) or not np.ptp(actual):
         return float("nan")
-    return float(spearmanr(found, actual).statistic)
+    return float(scipy.stats.spearmanr(found, actual).statistic)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
