@@ -162,6 +162,19 @@ def test_an_interval_over_zero_is_no_difference():
     assert "cannot be told from" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
 
 
+@pytest.mark.parametrize(("examined", "how"), [(0.25, "in positions"), (0.5, "as examined")])
+def test_where_positions_count_alike_guarantees_are_told_in_positions(examined, how):
+    """Equal shortfalls, as in a replay, are told as positions, whatever the scenario's unit."""
+    rows = [
+        (agent, seed, 0, metric, value)
+        for agent in ("relevance", "mine")
+        for seed in range(2)
+        for metric, value in (("shortfall", 0.25), ("examined_shortfall", examined))
+    ]
+    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
+    assert f"counted {how}" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
+
+
 def test_figures_are_short():
     """Two significant digits below 10, shares in per cent within 0 and 100, one seed without interval."""
     assert [figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)] == [

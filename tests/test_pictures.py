@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 
@@ -188,15 +189,15 @@ def test_one_seed_has_no_bands_and_says_so(tmp_path):
 
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     """The line of an agent is the mean of its seeds; its band is the interval of mean_interval."""
-    figure = loop.over_rounds(market)
+    more = market.rounds.assign(seed=market.rounds["seed"] + 3, value=0.9 * market.rounds["value"])
+    rounds = pd.concat([market.rounds, more], ignore_index=True)
+    figure = loop.over_rounds(replace(market, rounds=rounds))
     (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered, as examined"]
-    rows = market.rounds.query("agent == 'rim-dual' and metric == 'examined_shortfall'")
+    rows = rounds.query("agent == 'rim-dual' and metric == 'examined_shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
     colour = style.styles(AGENTS)["rim-dual"].colour
     assert _curves(panel, "-")[colour] == pytest.approx([interval.mean for interval in wanted])
-    shown = (
-        market.rounds.query("agent == 'rim-dual' and metric == 'shortfall'").groupby("round")["value"].mean()
-    )
+    shown = rounds.query("agent == 'rim-dual' and metric == 'shortfall'").groupby("round")["value"].mean()
     assert _curves(panel, ":")[colour] == pytest.approx(shown.to_numpy())
     names = list(style.styles(AGENTS))
     band = panel.collections[names.index("rim-dual")].get_paths()[0].vertices[:, 1]
@@ -309,6 +310,28 @@ def test_delivery_counts_exposures_over_the_arrivals(market):
     look = style.styles(AGENTS)["rim-feedback"]
     assert curves[look.colour][-1] == counts["rim-feedback"]
     assert curves["#999999"][-1] == market.required[0, 2][item]
+
+
+def test_delivery_names_its_items(market):
+    """Where items have names, a panel's title has its item's, shortened to the panel's width."""
+    names = [f"Item number {n}, of a name that is long" for n in range(market.n_items)]
+    titles = [ax.get_title(loc="left") for ax in prices.delivery(replace(market, names=names)).axes[:3]]
+    assert [title.splitlines()[0] for title in titles] == ["least popular", "lower quarter", "most popular"]
+    assert all(re.fullmatch(r"Item number \d+, of a name…", title.splitlines()[1]) for title in titles)
+
+
+def test_few_seeds_are_drawn_as_thin_lines(market):
+    """With three seeds each is a thin line of its own, the frozen control dashed, and there are no bands."""
+    panel = loop.over_rounds(market).axes[0]
+    rounds = market.rounds[market.rounds["metric"] == "utility"]
+    thin = [line for line in panel.lines if line.get_linewidth() == 1]
+    of_dual = rounds[rounds["agent"] == "rim-dual"].pivot(index="seed", columns="round", values="value")
+    colour = style.styles(["rim-dual"])["rim-dual"].colour
+    drawn = [line.get_ydata() for line in thin if line.get_color() == colour]
+    np.testing.assert_array_equal(drawn, of_dual)
+    assert not panel.collections
+    frozen = rounds[rounds["agent"] == "rim-dual-frozen"].groupby("round")["value"].mean()
+    np.testing.assert_allclose(_curves(panel, "--")[colour], frozen)
 
 
 def test_slates_of_pictures_are_those_of_the_ledger(market):

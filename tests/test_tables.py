@@ -51,11 +51,14 @@ def test_every_table_is_an_attribute_of_a_run():
 
 
 def test_arrivals_know_the_logs_users(run):
-    """The log's user of an arrival is the same for all agents at a seed, and its id is the log's own."""
+    """The log's user of an arrival is the same for all agents and in the ledger, and its id is the log's own."""
     log = load("ml-latest-small", min_item_events=120)
     assert run.users["id"].tolist() == log.users["id"].astype(str).tolist()
     by_arrival = run.arrivals.groupby(["round", "arrival"])["log_user"].nunique()
     assert (by_arrival == 1).all()
+    keys = ["agent", "seed", "round", "arrival"]
+    both = run.ledger.merge(run.arrivals[[*keys, "log_user"]], on=keys)
+    assert (both["log_user_x"] == both["log_user_y"]).all()
     assert run.arrivals["log_user"].between(0, log.n_users - 1).all()
 
 

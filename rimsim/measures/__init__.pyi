@@ -61,6 +61,7 @@ from .reliability import Reliability as Reliability
 from .reliability import calibration_ratio as calibration_ratio
 from .reliability import predicted_consumption as predicted_consumption
 from .reliability import reliability as reliability
+from .statistics import FEW_SEEDS as FEW_SEEDS
 from .statistics import Interval as Interval
 from .statistics import PairedDifference as PairedDifference
 from .statistics import mean_interval as mean_interval

@@ -12,7 +12,10 @@ from rimsim.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Interval", "PairedDifference", "mean_interval", "paired_difference"]
+__all__ = ["FEW_SEEDS", "Interval", "PairedDifference", "mean_interval", "paired_difference"]
+
+FEW_SEEDS = 4
+"""Below so many seeds an interval says less than the seeds themselves, which charts show in place of it."""
 
 
 @dataclass(frozen=True)

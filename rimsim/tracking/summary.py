@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rimsim.measures import MEASURES, mean_interval
+from rimsim.measures import FEW_SEEDS, MEASURES, mean_interval
 from rimsim.tracking.events import EventFile, event_files
 from rimsim.tracking.folders import about_folder, summary_folder
 from rimsim.tracking.layout import BANDED, RETRAINED, layout
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["write_about", "write_summary"]
 
-_FEW = 4
-"""Below so many seeds a band is from the lowest to the highest: an interval would be wider than the chart."""
 _FIRST = ("loop", "all")
 """Parts of what retraining does, the first of them that are to be seen."""
 
@@ -118,6 +116,6 @@ def _bands(
         if band.mean is None:
             continue
         low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))
-        if 1 < band.n < _FEW:
+        if 1 < band.n < FEW_SEEDS:
             low, high = min(values), max(values)
         yield tuple(what), int(step), {"mid": band.mean, "low": low, "high": high}

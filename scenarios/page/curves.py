@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.measures import mean_interval
+from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.scenarios.page.chart import Axis, Curve
 from rimsim.scenarios.store.arm_names import is_control, subject_of
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from rimsim.measures import Measure
     from rimsim.scenarios.pictures.style import AgentStyle
 
-__all__ = ["FEW_SEEDS", "axis_of", "front_points", "over", "spread_words", "widened"]
-
-FEW_SEEDS = 4
-"""Below so many seeds an interval says less than the seeds themselves, which are drawn in place of it."""
+__all__ = ["axis_of", "front_points", "over", "spread_words", "widened"]
 
 _WIDE = 20.0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
 
-from rimsim.measures import MEASURES, late_means, late_words
+from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_words
 from rimsim.scenarios.pictures.messages import many, subject
 from rimsim.scenarios.pictures.style import (
     AgentStyle,
@@ -17,7 +17,7 @@ from rimsim.scenarios.pictures.style import (
     styles,
 )
 from rimsim.scenarios.pictures.tables import REFERENCE, last_round
-from rimsim.scenarios.report.decomposition import ALL, LOOP, decomposition
+from rimsim.scenarios.report.decomposition import ALL, LOOP, decomposition, parts_by_seed
 from rimsim.scenarios.report.summary import shortfalls
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def decomposed(tables: PictureTables) -> Figure | None:
     formulas = dict(zip(parts["part"], parts["difference"], strict=True))
     looks = {name: look for name, look in PART_LOOKS.items() if name in formulas}
     pairs = int(parts["n"].max())
-    bands = "bands: paired 95 % intervals" if pairs > 1 else "no bands"
+    few = 1 < pairs < FEW_SEEDS
+    threads = parts_by_seed(rounds, list(rounds["agent"].unique()), shown)
+    bands = "thin: each seed" if few else "bands: paired 95 % intervals" if pairs > 1 else "no bands"
     caption = "Differences between arms of an agent at the same round and seed, which add up."
     caption += f" {many(pairs, 'seed')}; {bands}."
     places = [(agent, metric) for agent in agents for metric in shown]
@@ -83,7 +85,12 @@ def decomposed(tables: PictureTables) -> Figure | None:
             curve = mine[mine["part"] == name]
             x = curve["round"]
             ax.plot(x, curve["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5)
-            ax.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0)
+            if few:
+                of_part = threads[(threads["agent"] == agent) & (threads["metric"] == metric)]
+                for _, thread in of_part[of_part["part"] == name].groupby("seed"):
+                    ax.plot(thread["round"], thread["value"], color=look.colour, linewidth=1, alpha=0.45)
+            else:
+                ax.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0)
         metric_axis(ax, tables.measures[metric], difference=True)
         if len(agents) > 1:
             ax.set_title(f"{agent}\n{tables.measures[metric].title}", loc="left", pad=9)

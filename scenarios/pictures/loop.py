@@ -35,7 +35,7 @@ from rimsim.scenarios.pictures.style import (
     legend,
     metric_axis,
     plot_bands,
-    plot_dotted,
+    plot_beside,
     plot_means,
     styles,
 )
@@ -52,8 +52,8 @@ from rimsim.scenarios.pictures.tables import (
     picture_tables,
     retrained,
 )
-from rimsim.scenarios.report.summary import over_seeds, shortfalls
-from rimsim.scenarios.store.arm_names import is_control
+from rimsim.scenarios.report.summary import over_seeds, shortfalls, told_unit
+from rimsim.scenarios.store.arm_names import control_in, is_control, subject_of
 from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
@@ -100,26 +100,31 @@ def draw_all(tables: PictureTables, folder: Path) -> list[Path]:
 
 
 def over_rounds(tables: PictureTables) -> Figure | None:
-    """Utility, shortfall, coverage, effective items and Gini of the log by round, with bands over seeds."""
+    """Utility, shortfall, coverage, effective items and Gini of the log by round; dashed where never retrained."""
     rounds = retrained(tables.rounds)
+    frozen = tables.rounds[tables.rounds["agent"].map(control_in) == "frozen"]
+    frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
     kept, other = shortfalls(tables.unit)
     shown = ("utility", kept, *_LOOP, *tables.own)
     present = [metric for metric in shown if (rounds["metric"] == metric).any()]
     if not present or last_round(rounds) == 0:  # one round has no course
         return None
     looks = styles(rounds["agent"].unique())
+    dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
     figure = frame(
         cost_of_guarantees(late_figures(rounds), tables.unit),
-        f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}",
+        f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}{dashed}",
         _height(len(present)),
     )
+    both = told_unit(rounds, "examined") == "examined"
     for ax, metric in zip(_panels(figure, len(present), looks), present, strict=True):
         plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        plot_beside(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
         metric_axis(ax, tables.measures[metric])
-        if metric == kept:
-            plot_dotted(ax, rounds[rounds["metric"] == other], "round", looks)
+        if metric == kept and both:
+            plot_beside(ax, rounds[rounds["metric"] == other], "round", looks, ":")
         integer_rounds(ax)
-        if metric == kept:
+        if metric == kept and both:
             ax.set_xlabel(f"round; dotted: {tables.measures[other].title.lower()}")
     return figure
 

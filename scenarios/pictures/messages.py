@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rimsim.measures import FEW_SEEDS
 from rimsim.scenarios.pictures.tables import REFERENCE
 from rimsim.scenarios.report.summary import guarantor_of, shortfalls
 
@@ -50,6 +51,8 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     count = int(table["seed"].nunique())
     if count == 1:
         return f"One seed: no {marks}."
+    if marks == "bands" and count < FEW_SEEDS:
+        return f"Thick: mean of {count} seeds; thin: each seed."
     return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
 
 

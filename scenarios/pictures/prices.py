@@ -14,7 +14,7 @@ from rimsim.scenarios.pictures.style import frame, legend, plot_bands, styles
 from rimsim.scenarios.pictures.tables import DECILES, REFERENCE, last_round, retrained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -27,6 +27,8 @@ __all__ = ["delivery", "price_deciles", "prices"]
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25, "most popular": 0.95}
 """Which guaranteed items are followed: their place among all by popularity."""
+_WIDEST = 28
+"""Characters of an item's name above a panel."""
 
 
 def price_deciles(tables: PictureTables) -> pd.DataFrame:
@@ -145,7 +147,7 @@ def delivery(tables: PictureTables) -> Figure | None:
             textcoords="offset points",
             fontsize=9,
         )
-        top.set_title(place, loc="left", pad=7 + 12 * room)
+        top.set_title(_titled(place, item, tables.names), loc="left", pad=7 + 12 * room)
         top.set_ylim(0, 3 * required[item])
         top.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         below.set_ylim(0, 1.12 * highest)
@@ -189,6 +191,11 @@ def _followed(popularity: NDArray[np.int64], required: NDArray[np.int64]) -> dic
     guaranteed = np.flatnonzero(required)
     ordered = guaranteed[np.argsort(popularity[guaranteed], kind="stable")]
     return {place: int(ordered[round(share * (len(ordered) - 1))]) for place, share in _PLACES.items()}
+
+
+def _titled(place: str, item: int, names: Sequence[str]) -> str:
+    """A panel's title: the item's place by popularity, and its name where it has one, no wider than the panel."""
+    return f"{place}\n{textwrap.shorten(names[item], _WIDEST, placeholder='…')}" if names else place
 
 
 def _steps(ax: Axes, at: NDArray[np.int64], height: NDArray[np.int64], end: int, look: AgentStyle) -> None:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim.files import draft_file
-from rimsim.measures import mean_interval
+from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.scenarios.store.arm_names import subject_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ __all__ = [
     "legend",
     "metric_axis",
     "plot_bands",
-    "plot_dotted",
+    "plot_beside",
     "plot_means",
     "style",
     "styles",
@@ -185,7 +185,7 @@ def _balanced(text: str, width: int) -> list[str]:
 
 
 def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
-    """A line an agent: means over seeds, with their intervals as bands.
+    """A line an agent: means over seeds, with their intervals as bands, or the seeds as thin lines where they are few.
 
     Args:
         ax: Where to draw.
@@ -193,12 +193,19 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
         x: Column along the x axis.
         looks: Agent → style.
     """
+    few = 1 < table["seed"].nunique() < FEW_SEEDS
     for name, look in looks.items():
+        mine = table[table["agent"] == name]
+        for _, of_seed in mine.groupby("seed") if few else ():
+            thread = of_seed.groupby(x)["value"].mean()
+            ax.plot(
+                thread.index, thread.to_numpy(), color=look.colour, linewidth=1, alpha=0.45, clip_on=False
+            )
         sns.lineplot(
-            data=table[table["agent"] == name],
+            data=mine,
             x=x,
             y="value",
-            errorbar=_bounds,
+            errorbar=None if few else _bounds,
             color=look.colour,
             marker=look.marker,
             markersize=6,
@@ -210,18 +217,28 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
         )
 
 
-def plot_dotted(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
-    """A thin dotted line an agent: means over seeds, beside what the panel is about.
+def plot_beside(
+    ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle], linestyle: str
+) -> None:
+    """A thin line an agent: means over seeds, beside what the panel is about.
 
     Args:
         ax: Where to draw.
         table: As for :func:`plot_bands`.
         x: Column along the x axis.
         looks: Agent → style.
+        linestyle: Matplotlib's name of it.
     """
     for name, look in looks.items():
         means = table[table["agent"] == name].groupby(x)["value"].mean()
-        ax.plot(means.index, means.to_numpy(), color=look.colour, linestyle=":", linewidth=1.4, clip_on=False)
+        ax.plot(
+            means.index,
+            means.to_numpy(),
+            color=look.colour,
+            linestyle=linestyle,
+            linewidth=1.4,
+            clip_on=False,
+        )
 
 
 def _bounds(values: pd.Series[float]) -> tuple[float, float]:

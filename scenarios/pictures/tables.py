@@ -12,11 +12,13 @@ import pandas as pd
 from rimsim import measures
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES
+from rimsim.scenarios.report.items import item_names
+from rimsim.scenarios.report.summary import told_unit
 from rimsim.scenarios.store.arm_names import is_control
 from rimsim.scenarios.store.status import shown_rounds, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,8 +69,10 @@ class PictureTables:
     """Columns agent, seed, round, name, due, delivered: exposures of each campaign in each round that it touches."""
     popularity: NDArray[np.int64] | None = None
     """(M,) events of each item in the warm-up log."""
+    names: Sequence[str] = ()
+    """(M,) what to call each item: title, id in the log, or number; empty: not known."""
     unit: str = "examined"
-    """The unit of the guarantees, ``exposure.unit``."""
+    """The unit in which the guarantees are told."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Metric name → measure; each of a user's own gets a panel where measures are drawn by round."""
 
@@ -109,7 +113,8 @@ def picture_tables(run: Run) -> PictureTables:
         reliability=reliability,
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(promised)],
         popularity=events,
-        unit=run.scenario.exposure.unit,
+        unit=told_unit(rounds, run.scenario.exposure.unit),
+        names=item_names(run.catalogue),
         measures=run.measures,
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.measures import MEASURES, late_words
-from rimsim.scenarios.report.summary import baseline_of, differences, shortfalls, summary
+from rimsim.scenarios.report.summary import baseline_of, differences, shortfalls, summary, told_unit
 from rimsim.scenarios.store.arm_names import is_control
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str)
     Args:
         rounds: Columns agent, seed, round, metric, value.
         agents: Names of arms in the order of the run.
-        unit: The unit of the guarantees.
+        unit: ``exposure.unit``.
     """
+    unit = told_unit(rounds, unit)
     kept, _ = shortfalls(unit)
     there = [name for name in agents if not is_control(name)]
     base = baseline_of(there)

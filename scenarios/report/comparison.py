@@ -20,6 +20,7 @@ from rimsim.scenarios.report.summary import (
     shortfalls,
     shown_metrics,
     summary,
+    told_unit,
     trends,
     two_seeds_note,
 )
@@ -43,7 +44,8 @@ def result_tables(run: Run) -> list[TextTable]:
     agents = [name for name in run.agents if name in there]
     late = late_words(int(rounds["round"].max()) + 1)
     own = tuple(measure.name for measure in run.own_measures.values())
-    shown, effects = shown_metrics(run.scenario.exposure.unit) + own, EFFECTS + own
+    unit = told_unit(rounds, run.scenario.exposure.unit)
+    shown, effects = shown_metrics(unit) + own, EFFECTS + own
     parts = (
         (
             f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}",
@@ -53,7 +55,7 @@ def result_tables(run: Run) -> list[TextTable]:
         (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, shown), shown),
     )
     tables = [pivoted(title, means, ["agent"], metrics) for title, means, metrics in parts]
-    kept, _ = shortfalls(run.scenario.exposure.unit)
+    kept, _ = shortfalls(unit)
     moving = trends(rounds, agents, (*TRENDS, kept, *own))
     tables.append(
         pivoted(

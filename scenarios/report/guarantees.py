@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.measures import late_means
-from rimsim.scenarios.report.summary import shortfalls
+from rimsim.scenarios.report.summary import shortfalls, told_unit
 from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def undelivered_notes(run: Run) -> list[str]:
     if rounds.empty:
         return []
     exposure = run.scenario.exposure
-    kept, _ = shortfalls(exposure.unit)
+    unit = told_unit(rounds, exposure.unit)
+    kept, _ = shortfalls(unit)
     late = late_means(rounds)
     means = late.groupby(["agent", "metric"], observed=True)["value"].mean()
     notes = [] if run.undeliverable is None else [_beyond_reach(run.undeliverable)]
@@ -41,9 +42,7 @@ def undelivered_notes(run: Run) -> list[str]:
         if bound is not None and missing > _NEGLIGIBLE:
             since = _since(rounds, name)
             notes.append(
-                undelivered_sentence(
-                    name, missing, float(bound), since, unit=exposure.unit, hard=exposure.hard
-                )
+                undelivered_sentence(name, missing, float(bound), since, unit=unit, hard=exposure.hard)
             )
     return notes
 

@@ -46,6 +46,19 @@ def shortfalls(unit: str) -> tuple[str, str]:
     return ("shortfall", "examined_shortfall") if unit == "shown" else ("examined_shortfall", "shortfall")
 
 
+def told_unit(rounds: pd.DataFrame, unit: str) -> str:
+    """The unit in which guarantees are told: positions where each counts alike, as in a replay or without decay.
+
+    Args:
+        rounds: Columns agent, seed, metric, value, and maybe more that tell rows apart, in the order of a run's tables.
+        unit: ``exposure.unit``.
+    """
+    shown, examined = (
+        rounds.loc[rounds["metric"] == name, "value"].to_numpy() for name in shortfalls("shown")
+    )
+    return "shown" if len(shown) and np.array_equal(shown, examined, equal_nan=True) else unit
+
+
 def shown_metrics(unit: str) -> tuple[str, ...]:
     """Metrics of the final table, by the unit of its guarantees."""
     promises = ("promises_missed", "excess")  # where a scenario has some

@@ -51,6 +51,7 @@ TABLES: dict[str, Table] = {
             "arrival": "id of the arrival; joins `arrivals`",
             "time": "seconds on the market's clock",
             "user": "visitor: the market's user",
+            "log_user": "number of the user of the log behind the visitor; joins `users`",
             "position": "in the slate, from 1",
             "item": "number of the item; joins `catalogue`",
             "intensity": "λ(x,y) by the platform's model at the decision",
