@@ -82,7 +82,9 @@ def written(tmp_path, monkeypatch):
         pytest.skip("not a source checkout")
     monkeypatch.chdir(tmp_path)
     for name in ("my_agent.py", "my_arrivals.py", "my_consumer.py", "my_model.py", "test_mine.py"):
-        text = (DOCS / "your-own.md").read_text(encoding="utf-8")
+        text = "".join(
+            (DOCS / f"{page}.md").read_text(encoding="utf-8") for page in ("your-own", "your-own-market")
+        )
         (tmp_path / name).write_text(text.split(f"# {name}\n", 1)[1].split("```", 1)[0])
     return tmp_path
 

@@ -252,7 +252,9 @@ def test_paths_in_a_yaml_file_begin_at_that_file(tmp_path, monkeypatch):
 
 def example(name):
     """A code block of the documentation, by the file name in its first line."""
-    text = (DOCS / "your-own.md").read_text(encoding="utf-8")
+    text = "".join(
+        (DOCS / f"{page}.md").read_text(encoding="utf-8") for page in ("your-own", "your-own-market")
+    )
     return text.split(f"# {name}\n", 1)[1].split("```", 1)[0]
 
 

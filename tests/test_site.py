@@ -1,4 +1,4 @@
-"""The site's table of contents and its links: what can be seen without building it (``make docs``)."""
+"""The site's table of contents, its links and its length: what can be seen without building it (``make docs``)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import rimsim
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "gallery" not in path.parts)
+LONG = {"guarantees", "speed"}
+"""Pages of which an appendix is still to be made."""
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
 
 
@@ -33,7 +35,7 @@ def _anchors(path):
 def test_every_page_is_in_the_sites_contents_once():
     """Tutorials, how-to, reference and explanation hold each page once."""
     sections = dict(_listed(DOCS / "index.md"))
-    assert list(sections) == ["Tutorials", "How to", "Reference", "Explanation"]
+    assert list(sections) == ["Tutorials", "How to", "Reference", "Explanation", "Appendix"]
     listed = [name for names in sections.values() for name in names]
     listed += [f"api/{name}" for _, names in _listed(DOCS / "api" / "index.md") for name in names]
     there = [str(path.relative_to(DOCS).with_suffix("")) for path in PAGES]
@@ -58,3 +60,13 @@ def test_links_lead_somewhere(page):
         path = page.parent / place if place else page
         assert path.exists(), target
         assert not anchor or anchor in _anchors(path), target
+
+
+def test_pages_are_short_enough_to_be_read():
+    """README has 900 words at most; a page to learn or work from, or one that explains, 1,500."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+    sections = dict(_listed(DOCS / "index.md"))
+    names = [name for title in ("Tutorials", "How to", "Explanation") for name in sections[title]]
+    texts = {name: DOCS / f"{name}.md" for name in names if name != "gallery/index"}
+    words = {name: len(path.read_text(encoding="utf-8").split()) for name, path in texts.items()}
+    assert {name: count for name, count in words.items() if count > 1500 and name not in LONG} == {}

@@ -48,7 +48,8 @@ class ReadReport:
     def text(self) -> str:
         """Some lines for a person."""
         columns = ", ".join(f"{role} from {column}" for role, column in self.columns)
-        lines = [f"{self.source}: {self.layout}, {self.rows:,} rows ({columns}; times in {self.time_unit})"]
+        unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
+        lines = [f"{self.source}: {self.layout}, {self.rows:,} rows ({columns}; times in {unit})"]
         if self.skipped:
             lines.append(f"{self.skipped:,} bad rows skipped, the first of them:")
             lines += [f"  {row}" for row in self.bad_rows]
