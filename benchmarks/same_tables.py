@@ -2,8 +2,10 @@
 
 Both versions play the same small jobs through the command line, each with fits and compiled code of its own: every
 built-in scenario with every agent that can act in it, in batches and on workers that the other version need not have;
-delays, caps and models that no built-in scenario has; a run that is killed and resumed; a sweep; a back-test. Tables
-are compared by digests of their sorted content. Ends with status 1 if one differs and ``CHANGED`` does not say why.
+delays, caps and models that no built-in scenario has; a run that is killed and resumed; a sweep; a back-test. What the
+first version could not do is played by this one alone, in batches, on workers and killed, and compared with itself.
+Tables are compared by digests of their sorted content. Ends with status 1 if one differs and ``CHANGED`` does not say
+why.
 
 The other version's digests are kept in the temporary folder, so that a second comparison plays this version alone.
 ``--speed N`` compares CPU seconds instead: a whole comparison of both versions, N times each, taking turns.
@@ -82,14 +84,31 @@ VARIANTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "graph": ("no-retrain", "relevance", ("platform.model=graph-ema", "platform.retrain=true")),
 }
 """Name → scenario, agents, settings."""
+_BOTH = "relevance,rim-feedback,lin-ucb"
+NEWER: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "two-sided": ("two-sided", _BOTH, ("providers.options.start=1.5",)),
+    "users-return": ("users-return", _BOTH, ()),
+    "campaigns": ("campaigns", _BOTH, ()),
+    "hard": ("closed-loop", "rim-feedback,rim-resolve", ("exposure.hard=true",)),
+    "logit": (
+        "closed-loop",
+        _BOTH,
+        ("consumer.kind=logit", "consumer.dynamics.satiation=0.5", "consumer.dynamics.conformity=0.3"),
+    ),
+    "cascade": (
+        "closed-loop",
+        _BOTH,
+        ("consumer.kind=cascade", "consumer.options={stop: 0.5}", "consumer.dynamics.drift=0.5"),
+    ),
+}
+"""The same, of what :data:`FIRST` could not do."""
 QUICK = ("closed-loop", "cold-start", "online-match", "user-rec", "delay", "killed")
 SPEED = ("relevance", "rim-dual", "rim-feedback", "random")
 
-_KILLED = '''"""An agent whose process is killed as its round 1 begins, once."""
+_KILLED = '''"""An agent whose process is killed as its round 1 begins, where KILL is set."""
 
 import os
 import signal
-from pathlib import Path
 
 from rimsim.agents import make_agent
 
@@ -105,9 +124,7 @@ class Killed:
         return getattr(self._agent, name)
 
     def begin_round(self, view):
-        mark = Path(__file__).with_name("was-killed")
-        if view.round == 1 and not mark.exists():
-            mark.touch()
+        if view.round == 1 and os.environ.get("KILL"):
             os.kill(os.getpid(), signal.SIGKILL)
         return self._agent.begin_round(view)
 
@@ -128,7 +145,10 @@ from pathlib import Path
 
 import numpy as np
 
-TABLES = "rounds ledger arrivals required prices reliability adoption catalogue sweep backtest".split()
+TABLES = """
+rounds ledger arrivals required prices reliability adoption catalogue sweep backtest learnt providers promises
+undeliverable
+""".split()
 
 
 def content(table):
@@ -157,7 +177,9 @@ def tables(folder):
         for name in TABLES:
             try:
                 table = getattr(run, name)
-            except RunFolderError:
+            except (RunFolderError, AttributeError):  # the version may not know it
+                continue
+            if table is None:
                 continue
             parts = dict(list(table.groupby("metric"))) if "metric" in table else {"": table}
             for metric, part in parts.items():
@@ -194,6 +216,7 @@ if __name__ == "__main__":
                 if status := rimsim([*line, "--out", str(out)]):
                     sys.exit(f"{job}: rimsim {' '.join(line)} ended with {status}")
             elif (child := os.fork()) == 0:
+                os.environ["KILL"] = "1"
                 rimsim([*line[1:], "--out", str(out)])
                 os._exit(0)
             else:
@@ -226,13 +249,15 @@ class Job:
     lines: Lines
     same_as: str
     """The job of the other version whose tables these must be."""
+    alone: bool = False
+    """The job is of this version: the other one need not be able to play it."""
 
 
 def _compare(
     scenario: str, agents: str, settings: tuple[str, ...], workers: int, batch: int
 ) -> tuple[str, ...]:
     """A comparison of at most two rounds, some hundred items and arrivals; all else as in the scenario."""
-    if scenario in CLONES or scenario in BROADCASTS:
+    if scenario != "online-match":
         small = ("rounds=2", "data.min_item_events=100", "arrivals.per_round=120")
     else:
         small = ("rounds=1", "data.min_item_events=100", "arrivals.warmup_share=0.9")
@@ -253,6 +278,16 @@ def jobs(*, quick: bool) -> list[Job]:
         for batch in (1000, 13):
             line = _compare(scenario, agents, settings, 1, batch)
             found.append(Job(f"{name}, 1 x {batch}", (line,), f"{name}, 1 x 1000"))
+    for name, (scenario, agents, settings) in NEWER.items():
+        for workers, batch in WAYS:
+            line = _compare(scenario, agents, settings, workers, batch)
+            found.append(Job(f"{name}, {workers} x {batch}", (line,), f"{name}, 1 x 1000", alone=True))
+        killed = f"{agents},killed.py:Killed"
+        for kill in (False, True):
+            line = _compare(scenario, killed, settings, 1, 50)
+            lines = (("killed", *line), ("compare", "--resume")) if kill else (line,)
+            how = "killed, resumed" if kill else "not killed"
+            found.append(Job(f"{name}, {how}", lines, f"{name}, not killed", alone=True))
     line = _compare("closed-loop", "relevance,killed.py:Killed", (), 1, 50)
     found.append(Job("killed, resumed", (("killed", *line), ("compare", "--resume")), "killed, resumed"))
     small = ("--set", "data.min_item_events=100", "--set", "arrivals.per_round=120", "--workers", "2")
@@ -342,15 +377,16 @@ def compare(revision: str, wanted: list[Job]) -> bool:
     with tempfile.TemporaryDirectory(prefix="same-tables-") as folder:
         there = kept(
             revision,
-            {job.name: job.lines for job in wanted if job.name == job.same_as},
+            {job.name: job.lines for job in wanted if job.name == job.same_as and not job.alone},
             Path(folder) / "there",
         )
         here = play(HERE, {job.name: job.lines for job in wanted}, Path(folder) / "here")
     reasons: set[str] = set()
     count, unexplained = 0, 0
     for job in wanted:
-        ours, theirs = here[job.name].tables, there[job.same_as].tables
-        differ = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+        ours, theirs = here[job.name].tables, (here if job.alone else there)[job.same_as].tables
+        compared = ours | theirs if job.alone else theirs  # what is new is not there
+        differ = sorted(name for name in compared if ours.get(name) != theirs.get(name))
         why = {name: rule(f"{job.same_as.partition(',')[0]}/{name}") for name in differ}
         names = {name.partition(":")[0] for name in ours}
         count, unexplained = count + len(names), unexplained + sum(text is None for text in why.values())

@@ -27,9 +27,10 @@ from rimsim.scenarios.pictures.tables import (
 )
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.answer import comparison_sentences
-from rimsim.scenarios.report.comparison import result_notes, result_tables
+from rimsim.scenarios.report.comparison import outcome_tables, result_notes, retraining_table
 from rimsim.scenarios.report.decomposition import decomposition
 from rimsim.scenarios.report.items import group_table, item_exposures, items_table
+from rimsim.scenarios.report.promised import promised_table
 from rimsim.scenarios.report.summary import EFFECTS, over_seeds, shortfalls
 from rimsim.scenarios.store.arm_names import is_control
 from rimsim.scenarios.store.status import shown_rounds
@@ -64,17 +65,18 @@ def comparison_page(run: Run) -> Page:
         words = late_words(int(rounds["round"].max()) + 1)
         answer.append(f"{effect_of_retraining(parts, words, run.measures)}.")
     agreement = agreement_note(run)
-    numbers = result_tables(run)
     sections = (
         _by_round(tables),
         Section("The front: relevance against diversity", "Up and to the right is better.", _front(tables)),
-        _retraining(tables, [table for table in numbers if table.title.startswith("What retraining")]),
+        _retraining(tables, retraining_table(run)),
         _delivery(tables),
         _who_pays(tables),
         _items(run, tables, agents),
         Section(
             "All figures",
-            tables=tuple(table for table in numbers if not table.title.startswith("What retraining")),
+            tables=tuple(
+                table for table in (*outcome_tables(run), promised_table(run)) if table and table.rows
+            ),
         ),
     )
     arrivals = scenario.arrivals
@@ -145,7 +147,7 @@ def _front(tables: PictureTables) -> tuple[Chart, ...]:
     return (Chart(f"Late rounds: {late_words(int(rounds['round'].max()) + 1)}", across, up, points),)
 
 
-def _retraining(tables: PictureTables, numbers: list[TextTable]) -> Section:
+def _retraining(tables: PictureTables, numbers: TextTable) -> Section:
     rounds = tables.rounds
     wanted = ("utility", "coverage", "effective_items", shortfalls(tables.unit)[0])
     parts = decomposition(rounds, list(rounds["agent"].unique()), wanted, ["round"])
@@ -174,7 +176,7 @@ def _retraining(tables: PictureTables, numbers: list[TextTable]) -> Section:
         "`frozen` is not retrained; `organic` and `random` are retrained on as many events of the log, or under random "
         "slates; `self` on what its own slates brought. What is left of retraining beyond random slates is the loop."
     )
-    return Section("What retraining does, in parts", text, tuple(charts), tuple(numbers))
+    return Section("What retraining does, in parts", text, tuple(charts), (numbers,) if numbers.rows else ())
 
 
 def _delivery(tables: PictureTables) -> Section:

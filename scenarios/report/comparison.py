@@ -28,24 +28,29 @@ from rimsim.scenarios.report.tables import TextTable, folder_places, pivoted, pr
 from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["markdown", "print_results", "result_notes", "result_tables"]
+__all__ = ["markdown", "outcome_tables", "print_results", "result_notes", "result_tables", "retraining_table"]
 
 
 def result_tables(run: Run) -> list[TextTable]:
     """The tables of a run that have rows."""
-    rounds = shown_rounds(run)
-    if rounds.empty:
+    if shown_rounds(run).empty:
         return []
-    there = set(rounds["agent"])
-    agents = [name for name in run.agents if name in there]
+    found = (*outcome_tables(run), retraining_table(run), promised_table(run))
+    return [table for table in found if table is not None and table.rows]
+
+
+def outcome_tables(run: Run) -> list[TextTable]:
+    """Late means of each arm, their differences to the baseline, and their changes a round."""
+    rounds, agents = _shown(run)
     late = late_words(int(rounds["round"].max()) + 1)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = told_unit(rounds, run.scenario.exposure.unit)
-    shown, effects = shown_metrics(unit) + own, EFFECTS + own
+    shown = shown_metrics(unit) + own
     parts = (
         (
             f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}",
@@ -66,16 +71,28 @@ def result_tables(run: Run) -> list[TextTable]:
             significant=True,
         )
     )
-    controlled = decomposition(late_means(rounds), agents, effects)
-    tables.append(
-        pivoted(
-            f"What retraining does, in parts that add up: {late}, at the same seeds",
-            controlled.assign(what=controlled["part"] + " (" + controlled["difference"] + ")"),
-            ["agent", "what"],
-            effects,
-        )
+    return tables
+
+
+def retraining_table(run: Run) -> TextTable:
+    """What retraining does to the agents with controls, in parts that add up; without rows where none has any."""
+    rounds, agents = _shown(run)
+    effects = EFFECTS + tuple(measure.name for measure in run.own_measures.values())
+    late = late_words(int(rounds["round"].max()) + 1)
+    parts = decomposition(late_means(rounds), agents, effects)
+    return pivoted(
+        f"What retraining does, in parts that add up: {late}, at the same seeds",
+        parts.assign(what=parts["part"] + " (" + parts["difference"] + ")"),
+        ["agent", "what"],
+        effects,
     )
-    return [table for table in [*tables, promised_table(run)] if table is not None and table.rows]
+
+
+def _shown(run: Run) -> tuple[pd.DataFrame, list[str]]:
+    """The rounds that are shown, and the agents that have some."""
+    rounds = shown_rounds(run)
+    there = set(rounds["agent"])
+    return rounds, [name for name in run.agents if name in there]
 
 
 def print_results(run: Run, console: Console) -> None:
