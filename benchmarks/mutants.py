@@ -1,9 +1,10 @@
 """Which small faults do the tests see? ``python benchmarks/mutants.py [--sample N] [--seed S] [--rooms …]``.
 
 A sample of places in the code is drawn; at each, Cosmic Ray puts one fault in (another operator, a number more by one,
-a condition turned round, …), and those of the tests in ``TESTS`` that come through that function run, quick ones first,
-until one fails. Docstrings, annotations, ``__all__`` and what only a type checker reads are no places. All happens in a
-copy of the tree under the temporary folder; one process at a time, forked from one that has imported the libraries.
+a condition turned round, …), and those of the tests in ``TESTS`` that come through that function run, the most special
+ones first, until one fails. Docstrings, annotations, ``__all__`` and what only a type checker reads are no places. All
+happens in a copy of the tree under the temporary folder; one process at a time, forked from one that has imported the
+libraries.
 
 Compiling a kernel takes longer than most tests. So what is wrong in a kernel, or in a constant that kernels hold, is
 asked of those tests that take less than ``QUICK`` seconds with kernels as plain Python; tests/test_interpreted.py holds
@@ -52,16 +53,19 @@ ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/market")
 EXAMPLE = "rimsim/measures/example.py"
 """Makes up rounds for tests of measures: it holds draws, not rules."""
 TESTS = """
-agent_contract agent_options agents arrival_sessions controls envs examination guarantees guarantees_in_units
-hindsight histories impressions kernels learning market market_currency matching_certificate matching_chunks
-matching_dual matching_optimum matching_rows matching_serving matching_weighted measures measures_contract
-measures_own measures_statistics observed_consumers online_agents opening plugs promised_prices promises
-propensities response returning_users rollout session_gap training_log truths undeliverable vector weights
+agent_contract agent_options agents arrival_sessions chances choices controls envs examination foretold guarantees
+guarantees_in_units hindsight histories impressions kernels learning lin_ucb market market_currency
+matching_certificate matching_chunks matching_dual matching_optimum matching_rows matching_serving matching_sparse
+matching_weighted measures measures_contract measures_own measures_statistics observed_consumers online_agents opening
+plugs promised_prices promised_values promises propensities providers response returning_users returning_visitors
+rollout session_gap training_log truths two_tastes undeliverable undelivered vector weights
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """
-agent_contract agents hindsight histories kernels matching_certificate matching_chunks matching_dual matching_optimum
-matching_rows matching_serving matching_weighted online_agents propensities response truths
+agent_contract agents chances choices examination guarantees guarantees_in_units hindsight histories kernels
+matching_certificate matching_chunks matching_dual matching_optimum matching_rows matching_serving matching_sparse
+matching_weighted online_agents promised_prices promised_values promises propensities providers response
+returning_visitors truths two_tastes undeliverable
 """.split()  # noqa: SIM905
 """Those that are asked with kernels as plain Python."""
 QUICK, FILE = 2, 40
@@ -351,15 +355,20 @@ def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
 
 
 def tests_of(functions: Iterable[tuple[str, int]], reached: Reached, most: float) -> list[str]:
-    """The tests that come through some functions, quick ones first, as many as take some CPU seconds."""
+    """The tests that come through some functions, those that come through few others first, as they see most.
+
+    Args:
+        functions: Of which one is enough.
+        reached: What each test comes through.
+        most: CPU seconds that they may take.
+    """
     through = [test for test, (_, places) in reached.items() if not places.isdisjoint(functions)]
     chosen: list[str] = []
     left = most
-    for test in sorted(through, key=lambda test: reached[test][0]):
-        left -= reached[test][0]
-        if left < 0:
-            break
-        chosen.append(test)
+    for test in sorted(through, key=lambda test: (len(reached[test][1]), reached[test][0])):
+        if reached[test][0] <= left:
+            left -= reached[test][0]
+            chosen.append(test)
     first = {test.partition("::")[0]: number for number, test in reversed(list(enumerate(chosen)))}
     return sorted(
         chosen, key=lambda test: first[test.partition("::")[0]]
