@@ -88,7 +88,7 @@ _BOTH = "relevance,rim-feedback,lin-ucb"
 NEWER: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "two-sided": ("two-sided", _BOTH, ("providers.options.start=1.5",)),
     "users-return": ("users-return", _BOTH, ()),
-    "campaigns": ("campaigns", _BOTH, ("rounds=3", "data.min_item_events=60")),
+    "campaigns": ("campaigns", _BOTH, ("rounds=3", "data.min_item_events=60", "arrivals.per_round=300")),
     "hard": ("closed-loop", "rim-feedback,rim-resolve", ("exposure.hard=true",)),
     "logit": (
         "closed-loop",
