@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import rimsim
+from rimsim.agents import BUILT_IN
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -70,3 +73,12 @@ def test_pages_are_short_enough_to_be_read():
     texts = {name: DOCS / f"{name}.md" for name in names if name != "gallery/index"}
     words = {name: len(path.read_text(encoding="utf-8").split()) for name, path in texts.items()}
     assert {name: count for name, count in words.items() if count > 1500 and name not in LONG} == {}
+
+
+def test_the_leaderboard_shows_its_table():
+    """The page is what its script makes of the committed table, and has every built-in agent."""
+    board = runpy.run_path(str(ROOT / "benchmarks" / "leaderboard.py"))
+    table = pd.read_parquet(board["TABLE"])
+    assert board["PAGE"].read_text(encoding="utf-8") == board["page"](table)
+    assert set(table["scenario"]) == set(board["BOARDS"])
+    assert set(table["agent"]) == set(BUILT_IN)

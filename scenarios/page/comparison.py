@@ -14,6 +14,7 @@ from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words, widened
 from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
 from rimsim.scenarios.pictures.decomposition import PART_LOOKS, effect_of_retraining
+from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.prices import price_deciles
 from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.pictures.tables import (
@@ -85,11 +86,11 @@ def comparison_page(run: Run) -> Page:
         setting=(
             scenario.description,
             log_fact(run, scenario.data.source),
-            f"{scenario.rounds} rounds, {arrivals.kind}"
+            f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
             + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
             f"slates of {scenario.slate}",
             f"β = {scenario.exposure.beta:g}",
-            f"{len(run.seeds)} seed{'s' if len(run.seeds) > 1 else ''}",
+            many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
         answer=tuple(answer),
