@@ -2,7 +2,9 @@
 
 Prints a markdown table for each platform model, in the scenario closed-loop: what is undelivered in the worst and in
 the last round, counted as examined and in positions, and expected consumptions a slate in the later half of the rounds
-over those of ``relevance``. Set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 for one core.
+over those of ``relevance``. ``--bought`` prints instead, round by round, what an agent leaves of soft
+guarantees, what the best slates for the same states leave at the same c, and by how much the certificate says that its
+own are worth less than any. Set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import measures
-from rimsim.agents import RimFeedback, make_agent, market_for, play_round
+from rimsim.agents import RimFeedback, joined_states, make_agent, market_for, play_round
 from rimsim.config import Seeds, find_scenario
+from rimsim.matching import certificate, solve_dual
 
 if TYPE_CHECKING:
     from rimsim.agents import Agent
     from rimsim.config import ScenarioConfig
-    from rimsim.market import RoundView
+    from rimsim.market import ClosedRound, RoundView
 
 ARMS = (
     ("relevance", "shown", False),
@@ -31,6 +34,7 @@ ARMS = (
     ("rim-feedback", "examined", True),
     ("rim-dual", "examined", False),
     ("hindsight", "examined", False),
+    ("hindsight", "examined", True),
 )
 
 
@@ -68,7 +72,70 @@ def played(name: str, config: ScenarioConfig, seed: int) -> np.ndarray:
     return np.array(rows)
 
 
-def table(model: str, base: ScenarioConfig, seeds: int, forecast: float, pace: str) -> None:
+def bought(closed: ClosedRound, price: np.ndarray) -> list[float]:
+    """Missing, missing at the optimum for the same states, c times the difference over D, and the certified gap, in %.
+
+    Args:
+        closed: A round with soft guarantees of items.
+        price: (M,) item prices v at its end.
+    """
+    states = joined_states(closed.states, closed.ledger.item.shape[1])
+    weights, slates = closed.position_weights, closed.ledger.item.astype(np.int64)
+    best = solve_dual(
+        states.scores,
+        states.capacity,
+        closed.required,
+        admissible=states.admissible,
+        cost=closed.cost,
+        position_weights=weights,
+    )
+    proof = min(
+        (
+            certificate(
+                states.scores,
+                slates,
+                states.capacity,
+                closed.required,
+                v,
+                closed.cost,
+                admissible=states.admissible,
+                position_weights=weights,
+            )
+            for v in (best.item_price, price)
+        ),
+        key=lambda one: one.bound,
+    )
+    required = float(closed.required.sum())
+    dearer = closed.cost * (proof.shortfall - best.shortfall) / abs(proof.bound)
+    return [100 * value for value in (proof.shortfall_share, best.shortfall / required, dearer, proof.gap)]
+
+
+def table_of_bought(model: str, base: ScenarioConfig, seeds: int, name: str) -> None:
+    """Print what c buys in every round, and what is delivered of it, mean of seeds."""
+    config = dataclasses.replace(base, platform=dataclasses.replace(base.platform, model=model))
+    found = []
+    for seed in range(seeds):
+        agent = make_agent(name)
+        market = market_for(agent, config, seeds=Seeds.all(seed))
+        rows = []
+        while not market.done:
+            play_round(market, agent)
+            closed = market.closed.pop()
+            at_bound = measures.prices_at_bound(agent.item_price, closed.required, closed.cost)
+            utility = 100 * closed.ledger.probability.sum() / len(closed.ledger.item)
+            rows.append([*bought(closed, agent.item_price), 100 * at_bound, utility])
+        found.append(rows)
+    mean, worst = np.mean(found, 0), np.max(found, 0)
+    print(f"\n**{model}: `{name}`, soft, mean of {seeds} seeds, %**\n")
+    print(
+        "| round | missing | missing at the optimum | c·difference / D | certified gap | prices at c | utility |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for number, row in [*enumerate(mean), ("mean", mean.mean(0)), ("worst of all", worst.max(0))]:
+        print(f"| {number} | " + " | ".join(f"{value:.2f}" for value in row) + " |", flush=True)
+
+
+def table(model: str, base: ScenarioConfig, seeds: int, forecast: float, pace: str, unit: str | None) -> None:
     """Print the table of a platform model."""
     print(f"\n**{model}: {base.rounds} rounds, {seeds} seeds, N̂ = {forecast:g} N, paced by {pace}**\n")
     print(
@@ -76,8 +143,10 @@ def table(model: str, base: ScenarioConfig, seeds: int, forecast: float, pace: s
     )
     print("|---|---|---|---:|---:|---:|---:|---:|")
     plain = np.nan
-    for name, unit, hard in ARMS:
-        exposure = dataclasses.replace(base.exposure, unit=unit, hard=hard, forecast=forecast, pace=pace)
+    for name, counted, hard in ARMS:
+        if unit not in {None, counted} and name != "relevance":
+            continue
+        exposure = dataclasses.replace(base.exposure, unit=counted, hard=hard, forecast=forecast, pace=pace)
         config = dataclasses.replace(
             base, exposure=exposure, platform=dataclasses.replace(base.platform, model=model)
         )
@@ -87,7 +156,7 @@ def table(model: str, base: ScenarioConfig, seeds: int, forecast: float, pace: s
         cells = [f"{value:.4f}" for j in (0, 1) for value in (runs[:, :, j].max(), runs[:, -1, j].mean())]
         share = 100 * (utility / plain).mean()
         print(
-            f"| `{name}` | {unit} | {'yes' if hard else 'no'} | {' | '.join(cells)} | {share:.1f} |",
+            f"| `{name}` | {counted} | {'yes' if hard else 'no'} | {' | '.join(cells)} | {share:.1f} |",
             flush=True,
         )
 
@@ -100,10 +169,17 @@ def main() -> None:
     parser.add_argument("--platforms", default="bag-visits,als-hp,gru-hp", help="models, split by commas")
     parser.add_argument("--forecast", type=float, default=1.0, help="arrivals expected over those that come")
     parser.add_argument("--pace", choices=("arrivals", "clock"), default="arrivals")
+    parser.add_argument("--unit", choices=("examined", "shown"), help="arms that count in this unit alone")
+    parser.add_argument("--bought", action="store_true", help="what c buys, round by round, and nothing else")
+    parser.add_argument("--agent", default="rim-feedback", help="with --bought: an agent with prices")
     args = parser.parse_args()
     base = dataclasses.replace(find_scenario("closed-loop"), rounds=args.rounds)
     for model in args.platforms.split(","):
-        table(model, base, args.seeds, args.forecast, args.pace)
+        if args.bought:
+            exposure = dataclasses.replace(base.exposure, forecast=args.forecast, pace=args.pace)
+            table_of_bought(model, dataclasses.replace(base, exposure=exposure), args.seeds, args.agent)
+        else:
+            table(model, base, args.seeds, args.forecast, args.pace, args.unit)
 
 
 if __name__ == "__main__":
