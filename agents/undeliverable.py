@@ -3,97 +3,173 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from rimsim.agents.prices import capacities
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from rimsim.market import RoundView
 
 __all__ = ["Undeliverable", "undeliverable"]
 
+Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
 _ROUNDING = 1e-6
 _NAMED = 5
+_REASONS = {
+    "positions": "there are too few positions",
+    "caps": "caps allow no more",
+    "release": "it is not released in time",
+    "consumed": "those who come have consumed it",
+}
 
 
 @dataclass(frozen=True)
 class Undeliverable:
     """Requirements that cannot be delivered for one reason."""
 
-    why: Literal["positions", "release", "consumed"]
-    """positions: all items together ask for more than all slates hold. release: an item asks for more than one position
-    at each arrival after its release. consumed: it asks for more than one position at each arrival to whom it may be
-    shown, since the others have consumed it."""
+    why: Why
+    """positions: all items together ask for more than all slates hold, or a group or campaign for more than slates hold
+    of its items. caps: a group or campaign asks for more than its items may have. release: an item asks for more than
+    one position at each arrival after its release. consumed: it asks for more than one position at each arrival to whom
+    it may be shown, since the others have consumed it. A group or campaign has as many positions as it has items."""
     items: tuple[int, ...]
     """Which items; all that are guaranteed anything, where positions are too few."""
     required: float
     """What they ask for together, in the unit of the guarantee."""
     reachable: float
     """What can be delivered at most."""
+    name: str = ""
+    """Of a group or campaign."""
 
     def __str__(self) -> str:
-        reasons = {
-            "positions": "there are too few positions",
-            "release": "it is not released in time",
-            "consumed": "those who come have consumed it",
-        }
         named = ", ".join(str(item) for item in self.items[:_NAMED])
         named += f" and {len(self.items) - _NAMED} more" if len(self.items) > _NAMED else ""
-        who = "all items" if self.why == "positions" else f"item {named}"
+        who = self.name or ("all items" if self.why == "positions" else f"item {named}")
         return (
-            f"{who} cannot be delivered in full: asked for {self.required:.1f}, at most {self.reachable:.1f}, since "
-            f"{reasons[self.why]}"
+            f"{who} cannot be delivered in full: asked for {self.required:,.1f}, at most {self.reachable:,.1f}, since "
+            f"{_REASONS[self.why]}"
         )
 
 
-def undeliverable(view: RoundView, released: NDArray[np.float64] | None = None) -> tuple[Undeliverable, ...]:
+class _Seen(NamedTuple):
+    """What last round's states say of this one."""
+
+    chance: NDArray[np.float64]
+    """(M,) share of the states to whom an item may be shown, of those that came after its release."""
+    filled: float
+    """What the slate of a state holds on average."""
+    of_rows: NDArray[np.float64]
+    """(J,) what it holds at most of a row's items, of those states that count for the row; not yet released ones are
+    taken to be there."""
+
+
+def undeliverable(
+    view: RoundView, released: NDArray[np.float64] | None = None, positions: float | None = None
+) -> tuple[Undeliverable, ...]:
     """What a round's requirements ask for beyond what any agent could deliver, with the reasons.
 
     Known before the round are the arrivals that are expected, the positions that last round's states could fill, when
-    items are released, and to what share of last round's states an item could be shown. These are bounds for each item
-    and for all together; that several items want the same few arrivals is not looked at. After the round, what is
-    missing stands in its shortfall.
+    items are released, caps, and to what share of last round's states an item could be shown. These are bounds for each
+    item, group and campaign by itself, and for all items together; that several want the same few arrivals is not
+    looked at. After the round, what is missing stands in its shortfall.
 
     Args:
-        view: The round.
+        view: The round; without states of last round (``past``), all items may be shown to everyone.
         released: (M,) seconds at which items are released; None: all are there. What is released after the round's
             beginning can be shown to the arrivals after it alone, and nobody is taken to have consumed it.
+        positions: What all slates of the round hold, in the unit of the guarantee; None: as last round's.
 
     Returns:
-        One record for each reason that applies; none where all may be delivered.
+        One record for each reason that applies to items, then one for each group or campaign; none where all may be
+        delivered.
     """
-    weights, m = view.position_weights, len(view.required)
+    m = len(view.required)
     released = np.full(m, -np.inf) if released is None else released
-    span = max(view.closes - view.opens, 1e-9)
-    after = np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))
+    per_slate = np.concatenate([[0.0], np.cumsum(view.position_weights)])
+    seen = _seen(view, released, per_slate)
+    found = list(_of_items(view, released, seen, positions))
+    found += _of_rows(view, released, seen, per_slate)
+    return tuple(found)
+
+
+def _seen(view: RoundView, released: NDArray[np.float64], per_slate: NDArray[np.float64]) -> _Seen:
+    """Look through last round's states."""
+    table, m = view.promises, len(view.required)
     shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
-    per_slate = np.concatenate([[0.0], np.cumsum(weights)])
+    held, counting = np.zeros(len(table)), np.zeros(len(table))
     for chunk in view.past:
         present = chunk.time[:, None] >= released
-        shown += (chunk.admissible.cpu().numpy() & present).sum(0)
+        admissible = chunk.admissible.cpu().numpy()
+        shown += (admissible & present).sum(0)
         there += present.sum(0)
-        filled += float(per_slate[np.minimum(capacities([chunk], view.k), view.k)].sum())
+        most = np.minimum(capacities([chunk], view.k), view.k)
+        filled += float(per_slate[most].sum())
         states += len(chunk)
-    chance = np.where(there > 0, shown / np.maximum(there, 1.0), 1.0)
-    required, best = view.required.astype(np.float64), view.arrivals * float(weights[0])
-    in_time, reachable = best * after, best * after * chance
-    found = []
-    positions = view.arrivals * (filled / states if states else float(weights.sum()))
-    if required.sum() > positions + _ROUNDING:
-        asked = tuple(np.flatnonzero(required > 0).tolist())
-        found.append(Undeliverable("positions", asked, float(required.sum()), positions))
+        active = table.active(chunk.audiences, len(chunk))
+        for row in range(len(table)):
+            items = (admissible | ~present)[:, table.items(row)].sum(1)
+            held[row] += per_slate[np.minimum(items, most)] @ active[:, row]
+        counting += active.sum(0)
+    return _Seen(
+        chance=np.where(there > 0, shown / np.maximum(there, 1.0), 1.0),
+        filled=filled / states if states else float(per_slate[-1]),
+        of_rows=np.where(counting > 0, held / np.maximum(counting, 1.0), per_slate[-1]),
+    )
+
+
+def _of_items(
+    view: RoundView, released: NDArray[np.float64], seen: _Seen, positions: float | None
+) -> Iterator[Undeliverable]:
+    """What items ask for beyond what can be."""
+    required, best = view.required.astype(np.float64), view.arrivals * float(view.position_weights[0])
+    in_time = best * _after(view, released)
+    reachable = in_time * seen.chance
+    there = view.arrivals * seen.filled if positions is None else positions
+    if required.sum() > there + _ROUNDING:
+        yield Undeliverable(
+            "positions", tuple(np.flatnonzero(required > 0).tolist()), float(required.sum()), there
+        )
     late = required > in_time + _ROUNDING
     consumed = ~late & (required > reachable + _ROUNDING)
-    reasons: tuple[tuple[Literal["release", "consumed"], NDArray[np.bool_], NDArray[np.float64]], ...] = (
+    reasons: tuple[tuple[Why, NDArray[np.bool_], NDArray[np.float64]], ...] = (
         ("release", late, in_time),
         ("consumed", consumed, reachable),
     )
     for why, which, reach in reasons:
         if which.any():
             items = tuple(np.flatnonzero(which).tolist())
-            found.append(Undeliverable(why, items, float(required[which].sum()), float(reach[which].sum())))
-    return tuple(found)
+            yield Undeliverable(why, items, float(required[which].sum()), float(reach[which].sum()))
+
+
+def _of_rows(
+    view: RoundView, released: NDArray[np.float64], seen: _Seen, per_slate: NDArray[np.float64]
+) -> Iterator[Undeliverable]:
+    """What groups and campaigns ask for beyond what can be: of several reasons, the one that allows least."""
+    table, caps = view.promises, view.promises.most_of_items(len(view.required))
+    for row in np.flatnonzero(table.least > 0).tolist():
+        items, arrivals, k = table.items(row), float(table.arrivals[row]), len(per_slate) - 1
+        after = np.sort(_after(view, released)[items])[::-1]  # the n-th largest: how long n items are there
+        held = float(np.diff(per_slate)[: len(after)] @ after[:k])
+        reach: dict[Why, float] = {
+            "positions": arrivals * float(per_slate[min(len(items), k)]),
+            "caps": float(caps[items].sum()),
+            "release": arrivals * held,
+            "consumed": arrivals * float(seen.of_rows[row]),
+        }
+        why = min(reach, key=lambda one: reach[one])
+        if table.least[row] > reach[why] + _ROUNDING:
+            yield Undeliverable(
+                why, tuple(items.tolist()), float(table.least[row]), reach[why], table.name[row]
+            )
+
+
+def _after(view: RoundView, released: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(M,) share of the round that comes after each item's release."""
+    span = max(view.closes - view.opens, 1e-9)
+    return np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))

@@ -11,10 +11,10 @@ from rich.console import Console
 from small_markets import small_broadcast, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
-from rimsim.config import ArrivalsConfig, ExposureConfig, find_scenario, scenario_names
-from rimsim.measures import mean_weight
+from rimsim.config import ArrivalsConfig, ExposureConfig, GroupConfig, find_scenario, scenario_names
+from rimsim.measures import weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.study.notes import undeliverable_note
+from rimsim.scenarios.study.notes import undeliverable_notes
 from rimsim.scenarios.study.plan import default_agents
 
 
@@ -54,26 +54,37 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
     ],
 )
 def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
-    """The note's figures are those of the market that opens, and the best that any agent could do is what it says."""
+    """The note is what the market that opens asks for and its slates hold, and no agent can do better than it says."""
     market = market_for(make_agent("random"), config)
-    required = market.required / mean_weight(market.open.promised.weights)  # as positions
-    asked = int(required.sum())
-    there = len(market.schedule) * min(config.slate, config.user_cap or config.slate)
-    said = undeliverable_note(config)
-    if asked <= there:
-        assert said is None
+    required, weights = market.required, market.open.promised.weights
+    filled = market.capacity if market.capacity is not None else np.full(len(market.schedule), config.slate)
+    there = np.concatenate([[0.0], np.cumsum(weights)])[filled].sum()
+    notes = undeliverable_notes(config)
+    if required.sum() <= there:
+        assert notes == []
         return
-    assert f"ask for {asked:,} exposures" in said
-    assert f"the slates have {there:,}" in said
-    assert f"at least {100 * (asked - there) // asked} % stays undelivered" in said
+    assert notes[0] == (
+        f"in the first round, all items cannot be delivered in full: asked for {required.sum():,.1f}, at most "
+        f"{there:,.1f}, since there are too few positions"
+    )
     play_round(market, make_agent("random"))
-    exposure = market.closed[-1].ledger.exposure(market.n_items)
-    assert np.maximum(required - exposure, 0).sum() >= asked - there
+    given = weighted_exposure(market.closed[-1].ledger.item, weights, market.n_items)
+    assert np.maximum(required - given, 0).sum() >= required.sum() - there - 1e-9
 
 
 def test_a_share_of_the_positions_can_always_be_asked_for():
     """β says what part of the positions is guaranteed, so there is nothing to warn of, even at β = 1."""
-    assert undeliverable_note(small_scenario(exposure=ExposureConfig(beta=1.0))) is None
+    assert undeliverable_notes(small_scenario(exposure=ExposureConfig(beta=1.0))) == []
+
+
+def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
+    """A genre that is promised more than its items may be shown is in the notes by its name."""
+    exposure = ExposureConfig(
+        beta=0.0, most=0.2, groups=(GroupConfig(column="genres", beta=0.9, values=("Horror",)),)
+    )
+    (note,) = undeliverable_notes(small_scenario(exposure=exposure))
+    assert note.startswith("in the first round, genres Horror cannot be delivered in full: asked for ")
+    assert note.endswith("since caps allow no more")
 
 
 def test_the_note_is_printed_once_before_the_run(tmp_path):
@@ -84,7 +95,7 @@ def test_the_note_is_printed_once_before_the_run(tmp_path):
     console = Console(file=text, width=200)
     options = {"seeds": 1, "workers": 1, "certify": False, "console": console}
     sweep(config, {"exposure.cost": [1.0, 2.0]}, ("random",), out=tmp_path / "many", **options)
-    assert text.getvalue().count("guarantees ask for 120 exposures a round (10 items, 12 each)") == 1
-    assert "the slates have 40: at least 66 % stays undelivered" in text.getvalue()
+    said = "all items cannot be delivered in full: asked for 111.0, at most 37.0, since there are too few positions"
+    assert text.getvalue().count(said) == 1
     compare(config, ("random",), out=tmp_path / "one", **options)
-    assert text.getvalue().count("stays undelivered") == 2
+    assert text.getvalue().count(said) == 2

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_online_agents import arrivals_of, skewed, view_of
+from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent, undeliverable
+from rimsim.market.requirements import Requirements, Row
 
 N, M, K = 60, 20, 4
 
@@ -67,3 +68,53 @@ def test_an_item_that_most_have_consumed_is_named_and_is_indeed_missed():
     exposure = np.bincount(items.ravel(), minlength=M)
     assert exposure[5] == 5
     assert (np.delete(exposure, 5) >= 4).all()
+
+
+def _with_row(row, admissible=None):
+    """The same round with one group or campaign, and nothing asked of items."""
+    view = _view(np.zeros(M), admissible)
+    counts = np.ones((N, 1), bool) if row.audience < 0 else (np.arange(N) % 3 == 0)[:, None]
+    (chunk,) = list(view.past)
+    past = Chunks([replace(chunk, audiences=counts)])
+    return replace(view, promises=Requirements.of([row]), delivered=np.zeros(1), calibration=past)
+
+
+@pytest.mark.parametrize(
+    ("row", "why", "most"),
+    [
+        (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
+        (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
+        (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
+        (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
+    ],
+)
+def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, most):
+    """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""
+    found = undeliverable(_with_row(row))
+    assert [(one.why, one.name, one.reachable) for one in found] == (
+        [] if why is None else [(why, "a", most)]
+    )
+
+
+def test_a_row_whose_items_come_late_or_were_consumed_is_named():
+    """What is not released in time, or may be shown to few of the audience, cannot be delivered to it."""
+    row = Row("late", np.array([3, 4]), 100.0, arrivals=60.0)
+    released = np.where(np.arange(M) == 3, 2700.0, -np.inf)  # there for a quarter of the round
+    (reason,) = undeliverable(_with_row(row), released)
+    assert (reason.why, reason.reachable) == ("release", pytest.approx(60 * 1.25))
+    admissible = np.ones((N, M), bool)
+    admissible[::2, 3:5] = False
+    (reason,) = undeliverable(_with_row(row, admissible))
+    assert (reason.why, reason.reachable) == ("consumed", pytest.approx(60.0))
+    assert str(reason) == (
+        "late cannot be delivered in full: asked for 100.0, at most 60.0, since those who come have consumed it"
+    )
+
+
+def test_a_row_beyond_the_caps_of_its_items_is_named():
+    """Caps of items bound what a group of them can have."""
+    view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
+    caps = [Row(f"most of {item}", np.array([item]), most=14.0, arrivals=60.0) for item in (3, 4)]
+    table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
+    (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
+    assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)

@@ -9,7 +9,7 @@ import shutil
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -35,19 +35,24 @@ from rimsim.market.world import World
 from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rimsim.config import ConsumerConfig, ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.market.arrivals import ArrivalProcess
+    from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
     from rimsim.market.consumers.truths import Truth
+    from rimsim.market.promises import RoundPromises
     from rimsim.market.providers import Provider
 
 __all__ = [
+    "FirstRound",
     "build_world",
     "check_plugs",
     "check_promises",
     "expected_arrivals",
+    "first_round",
     "kept_truth",
     "own_places",
     "plugs_of",
@@ -186,13 +191,38 @@ def check_promises(config: ScenarioConfig, seed: int) -> None:
     Raises:
         ConfigError: If there are such; the message names the first.
     """
-    if not config.exposure.groups and not config.exposure.campaigns:
-        return
+    if config.exposure.groups or config.exposure.campaigns:
+        first_round(config, seed)
+
+
+class FirstRound(NamedTuple):
+    """What is known of the first round of a scenario before any model is fitted."""
+
+    schedule: Schedule
+    """Who comes."""
+    capacity: NDArray[np.int64]
+    """(n,) positions that each arrival may fill."""
+    promised: RoundPromises
+    """What the round is asked for."""
+
+
+def first_round(config: ScenarioConfig, seed: int) -> FirstRound:
+    """The first round of a scenario.
+
+    Args:
+        config: The scenario.
+        seed: Seed of arrivals.
+
+    Raises:
+        ConfigError: If groups or campaigns are without items, users or positions.
+    """
     world, (arrivals, consumer) = build_world(config), plugs_of(config)
     schedule = arrivals.round(0, RoundsSoFar(world, seed))
     capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
     weights = weights_of(config, consumer, Examined.nothing(config.slate).decay(config))
-    Promises(config, world, seed).round(0, schedule, capacity, None, weights, world.release)
+    promised = Promises(config, world, seed).round(0, schedule, capacity, None, weights, world.release)
+    every = np.full(len(schedule), config.slate) if capacity is None else capacity
+    return FirstRound(schedule, every, promised)
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

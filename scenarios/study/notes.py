@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents import make_agent
+from rimsim.agents import make_agent, undeliverable
 from rimsim.loading import own_code
-from rimsim.market import build_world
-from rimsim.market.build import expected_arrivals, own_places, plugs_of
-from rimsim.market.clock import ALWAYS
+from rimsim.market import RoundView, build_world
+from rimsim.market.build import first_round, own_places, plugs_of
+from rimsim.market.clock import ALWAYS, seconds
+from rimsim.market.guarantees import expected
 from rimsim.scenarios.store.load_report import load_text
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from rimsim.config import ScenarioConfig
 
-__all__ = ["print_notes", "undeliverable_note", "unheeded_note"]
+__all__ = ["print_notes", "undeliverable_notes", "unheeded_note"]
 
 
 def print_notes(
@@ -37,9 +38,7 @@ def print_notes(
         return
     of_each_log = {config.data: config for config in scenarios}.values()
     texts = [load_text(build_world(config).log) for config in of_each_log]
-    texts += [
-        None if (text := undeliverable_note(config)) is None else f"note: {text}" for config in scenarios
-    ]
+    texts += [f"note: {text}" for config in scenarios for text in undeliverable_notes(config)]
     texts += [None if (text := _consumer_note(config)) is None else f"note: {text}" for config in scenarios]
     texts += [
         None if (text := unheeded_note(config, agents)) is None else f"note: {text}" for config in scenarios
@@ -81,25 +80,31 @@ def unheeded_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
     )
 
 
-def undeliverable_note(config: ScenarioConfig) -> str | None:
-    """What a round's guarantees ask for beyond the positions that it has; None where there are enough.
-
-    Only ``exposure.each`` can ask for too much: a share β is one of the positions there are. Items that come on the way
-    are not counted, so that the note holds in every round.
+def undeliverable_notes(config: ScenarioConfig) -> list[str]:
+    """What the guarantees of the first round ask for beyond what any agent could deliver; see :func:`undeliverable`.
 
     Args:
         config: The scenario.
     """
-    each = config.exposure.each
-    if each is None:
-        return None
-    arrivals = expected_arrivals(config) // config.rounds
-    items = int(np.count_nonzero(build_world(config).release == ALWAYS))
-    items = min(items, config.exposure.items or items)
-    asked, there = items * min(each, arrivals), arrivals * min(config.slate, config.user_cap or config.slate)
-    if asked <= there:
-        return None
-    return (
-        f"guarantees ask for {asked:,} exposures a round ({items} items, {each} each), the slates have {there:,}: at "
-        f"least {100 * (asked - there) // asked} % stays undelivered; set exposure.each or exposure.items lower"
+    world, first = build_world(config), first_round(config, seed=0)
+    promised, forecast = first.promised, config.exposure.forecast * first.schedule.expected_over_actual
+    m = len(promised.required)
+    view = RoundView(
+        round=0,
+        arrivals=expected(len(first.schedule), forecast),
+        slate=config.slate,
+        required=promised.required,
+        exposure=np.zeros(m),
+        cost=1.0,
+        popularity=np.zeros(m, np.int64),
+        calibration=(),
+        key=0,
+        position_weights=promised.weights,
+        opens=float(seconds(promised.start)),
+        closes=float(seconds(promised.stop)),
+        promises=promised.table,
     )
+    per_slate = np.concatenate([[0.0], np.cumsum(promised.weights)])
+    there = forecast * float(per_slate[first.capacity].sum())
+    released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
+    return [f"in the first round, {one}" for one in undeliverable(view, released, there)]
