@@ -99,7 +99,7 @@ def _check(folder, whole, where, batch_size=None):
         events = EventAccumulator(str(folder / "events" / agent / "seed-0"))
         events.Reload()
         assert [event.step for event in events.Scalars("exposure/coverage")] == [0, 1, 2], where
-        steps = [event.step for event in events.Scalars("by_arrivals/exposure/coverage")]
+        steps = [event.step for event in events.Scalars("zz_by_arrivals/exposure/coverage")]
         assert steps == [ARRIVALS, 2 * ARRIVALS, 3 * ARRIVALS], where
 
 
