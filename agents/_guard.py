@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rimsim.agents.positions import Positions
 
-__all__ = ["Guard", "guarded_items"]
+__all__ = ["Guard", "due_now", "seat_due"]
 
 _LAST = 4.0
 """The last arrivals are not counted on, since nobody knows whether they may be shown what is left."""
@@ -61,7 +61,7 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
 
 @compiled
 def _urgent(
-    value: NDArray[np.float64],
+    admissible: NDArray[np.bool_],
     left: float,
     guard: Guard,
     exposure: NDArray[np.float64],
@@ -71,27 +71,30 @@ def _urgent(
     """How many items can wait no longer, positions that are needed beyond one an arrival, and when to look again.
 
     Args:
-        value: (M,); −inf for what may not be shown.
+        admissible: (M,) what may be shown.
         left: Arrivals left, this one included.
         guard: What is required.
         exposure: (M,) exposures so far.
         mean: What a position counts on the average.
-        lacking: What is lacking.
+        lacking: What is lacking; items that lack nothing any more are dropped.
 
     Returns:
         The number of items, the positions, which nobody can give, and a number of later arrivals: while there are more,
         no item is urgent.
     """
-    later, now, beyond, wait = _later(left, guard), 0, 0.0, 0.0
+    later, now, beyond, wait, kept = _later(left, guard), 0, 0.0, 0.0, 0
     required, chances, sure = guard.required, guard.chance, guard.sure
     for item in lacking.item[: lacking.size[0]]:
         missing = required[item] - exposure[item]
         if missing <= NOTHING:
             continue
+        lacking.item[kept] = item
+        kept += 1
         beyond += max(missing / mean - left, 0.0)
         latest = _latest(missing, chances[item], mean, sure)
-        now += latest >= later and value[item] > -np.inf
+        now += latest >= later and admissible[item]
         wait = latest if latest > wait else wait  # noqa: FURB136
+    lacking.size[0] = kept
     return now, beyond, wait
 
 
@@ -137,56 +140,85 @@ def _seat_urgent(
 
 
 @compiled
-def guarded_items(
-    value: NDArray[np.float64],
-    row: np.uint64,
+def due_now(
+    admissible: NDArray[np.bool_],
     left: float,
     guard: Guard,
     exposure: NDArray[np.float64],
     positions: Positions,
     lacking: Lacking,
     wait: NDArray[np.float64],
-    items: NDArray[np.int64],
-    best: NDArray[np.float64],
-) -> int:
-    """:func:`best_items`, but what is due comes first once it can hardly wait.
+) -> tuple[int, float]:
+    """What is due at an arrival: how many items can wait no longer, and how many positions too few come after it.
 
     An item can have one position an arrival at most. So an item that needs about as many positions as arrivals are
     left to whom it may be shown is shown now. And where all items together need more positions than those after this
-    slate, the excess is shown now: lacking items of large value, each at a position that gives it what it lacks. A
-    share of the positions yet to come is kept in reserve, since it is not known whom the last arrivals may not be
-    shown. The other items stand around them in descending order of value; where every position counts alike, all do.
+    slate, the excess is shown now. A share of the positions yet to come is kept in reserve, since it is not known whom
+    the last arrivals may not be shown.
 
     Args:
-        value: (M,); −inf for what may not be shown. It is changed where something is due.
-        row: Random bits of the row, for ties.
+        admissible: (M,) what may be shown.
         left: Arrivals left, this one included.
         guard: What is required.
         exposure: (M,) exposures so far.
         positions: What positions count.
-        lacking: What is lacking, changed in place.
+        lacking: What is lacking; items that lack nothing any more are dropped.
         wait: (1,) changed in place: while more later arrivals are counted on, no item is urgent, since what is missing
             only falls; ∞ at the beginning.
+
+    Returns:
+        The number of items, and the positions; nothing is due where neither is above 0.
+    """
+    later, now = _later(left, guard), 0
+    excess = positions_needed(lacking, later, later * len(positions.weight))
+    if later <= wait[0]:
+        now, beyond, wait[0] = _urgent(admissible, left, guard, exposure, positions.mean, lacking)
+        excess -= beyond
+    return now, excess
+
+
+@compiled
+def seat_due(
+    value: NDArray[np.float64],
+    row: np.uint64,
+    left: float,
+    urgent: bool,  # noqa: FBT001  # compiled code takes no names
+    excess: float,
+    guard: Guard,
+    exposure: NDArray[np.float64],
+    positions: Positions,
+    lacking: Lacking,
+    items: NDArray[np.int64],
+    best: NDArray[np.float64],
+) -> int:
+    """:func:`best_items`, but what is due comes first: lacking items, at positions that give them what they lack.
+
+    The other items stand around them in descending order of value; where every position counts alike, all do.
+
+    Args:
+        value: (M,); −inf for what may not be shown. It is changed.
+        row: Random bits of the row, for ties.
+        left: Arrivals left, this one included.
+        urgent: Whether some items can wait no longer, see :func:`due_now`.
+        excess: How many positions too few are left.
+        guard: What is required.
+        exposure: (M,) exposures so far.
+        positions: What positions count.
+        lacking: What is lacking.
         items: (k,) filled in place.
         best: (k,) scratch.
 
     Returns:
         How many were found, at most k.
     """
-    k, later, now = len(items), _later(left, guard), 0
-    excess = positions_needed(lacking, later) - later * len(positions.weight)
-    if later <= wait[0]:
-        now, beyond, wait[0] = _urgent(value, left, guard, exposure, positions.mean, lacking)
-        excess -= beyond
-    if now == 0 and excess <= 0.0:
-        return best_items(value, row, items, best)
+    k = len(items)
     alike = positions.weight[0] == positions.weight[-1]
     worth = value.copy() if alike else value  # what is seated is hidden in the other
     seats = np.full(k, -1)
-    urgent = _seat_urgent(value, row, left, guard, exposure, positions, lacking, seats) if now else 0
+    seated = _seat_urgent(value, row, left, guard, exposure, positions, lacking, seats) if urgent else 0
     forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
-    if forced > urgent:
-        seat_lacking(lacking, value, row, forced - urgent, positions.weight, seats)
+    if forced > seated:
+        seat_lacking(lacking, value, row, forced - seated, positions.weight, seats)
     size = _seat_others(value, row, seats, items, best)
     if alike:
         seats[:size] = items[:size]

@@ -19,6 +19,8 @@ __all__ = ["NOTHING", "Lacking", "count_missing", "positions_needed", "seat_lack
 NOTHING = 1e-9
 """What is missing below this is rounding."""
 _LOWEST = float(np.finfo(np.float64).min)
+_DEPTH = 3
+"""How many items of a class are looked for at once: hardly ever are more of one seated in a slate."""
 _GRAIN = 2.0**-32
 """Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
 
@@ -27,7 +29,7 @@ class Lacking(NamedTuple):
     """The items that lack something, and how many positions would give each all that it lacks."""
 
     item: NDArray[np.int64]
-    """(M,) the items in ascending order, ``size`` of them; what lacks nothing any more is dropped at a look."""
+    """(M,) the items in ascending order, ``size`` of them; what lacks nothing any more is dropped now and then."""
     size: NDArray[np.int64]
     """(1,) how many they are."""
     need: NDArray[np.int64]
@@ -97,8 +99,8 @@ def count_missing(
 
 
 @compiled
-def positions_needed(lacking: Lacking, later: float) -> float:
-    """Positions that all items need together, if so many arrivals are still to come.
+def positions_needed(lacking: Lacking, later: float, there: float) -> float:
+    """Positions that all items need together beyond those there are; below 0 where there are enough.
 
     An item to which only the first e positions give all that it lacks needs one of them, or two lower ones. So as many
     as there are more such items than such positions, so many positions are needed besides.
@@ -106,12 +108,16 @@ def positions_needed(lacking: Lacking, later: float) -> float:
     Args:
         lacking: What is lacking.
         later: Arrivals that are counted on.
+        there: Their positions.
     """
+    need = float(lacking.total[0] * _GRAIN)
+    if need + lacking.size[0] <= there:
+        return -1.0
     besides, items = 0.0, 0
     for place in range(1, len(lacking.of_class) - 1):
         items += lacking.of_class[place]
         besides = max(besides, items - later * place)
-    return float(lacking.total[0] * _GRAIN) + besides
+    return need + besides - there
 
 
 @compiled
@@ -121,27 +127,22 @@ def _best_by_class(
     row: np.uint64,
     items: NDArray[np.int64],
     best: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """The items of largest value of each class, as far as they could be seated.
-
-    Where as many as are seated are in a class, no item of that class or of one with fewer positions is seated whose
-    value is below theirs.
+    sizes: NDArray[np.int64],
+) -> None:
+    """The items of largest value of each class.
 
     Args:
-        lacking: What is lacking.
+        lacking: What is lacking; items that lack nothing any more are dropped.
         value: (M,) −inf for what may not be shown.
         row: Random bits of the row, for ties.
-        items: (k + 1, n) filled for n to be seated, in descending order.
+        items: (k + 1, n) filled with n items at most, in descending order.
         best: (k + 1, n) their values.
-
-    Returns:
-        (k + 1,) how many of each class were found.
+        sizes: (k + 1,) filled: how many of each class were found.
     """
-    classes, n = items.shape
-    sizes, lowest = np.zeros(classes, np.int64), np.full(classes, _LOWEST)
-    enough, lacks, count = lacking.enough, lacking.item, 0
-    for which in range(lacking.size[0]):
-        item = lacks[which]
+    enough, lacks, depth, count = lacking.enough, lacking.item, items.shape[1], 0
+    lowest = np.full(len(sizes), _LOWEST)  # what a value of each class must reach
+    sizes[:] = 0
+    for item in lacks[: lacking.size[0]]:
         place = enough[item]
         if place < 0:
             continue
@@ -150,11 +151,9 @@ def _best_by_class(
         new = value[item]
         if new >= lowest[place]:
             sizes[place] = enter(item, new, row, items[place], best[place], sizes[place])
-            if sizes[place] == n:
-                for less in range(place + 1):
-                    lowest[less] = max(lowest[less], best[place, n - 1])
+            if sizes[place] == depth:
+                lowest[place] = best[place, depth - 1]
     lacking.size[0] = count
-    return sizes
 
 
 @compiled
@@ -209,14 +208,18 @@ def seat_lacking(
         weight: (k,) what positions count.
         seats: (k,) items by position, −1 where none is yet; filled in place.
     """
-    classes = len(weight) + 1
-    items, best = np.empty((classes, count), np.int64), np.empty((classes, count))
-    sizes, begin = _best_by_class(lacking, value, row, items, best), np.zeros(classes, np.int64)
+    classes, depth = len(weight) + 1, min(count, _DEPTH)
+    items, best = np.empty((classes, depth), np.int64), np.empty((classes, depth))
+    sizes, begin = np.empty(classes, np.int64), np.zeros(classes, np.int64)
+    _best_by_class(lacking, value, row, items, best, sizes)
     for place in range(len(seats) - 1, -1, -1):
         if count == 0:
             break
         if seats[place] >= 0:
             continue
+        if (begin == depth).any():  # a class may have more
+            _best_by_class(lacking, value, row, items, best, sizes)
+            begin[:] = 0
         first = place + 1  # of the classes to which the position gives all
         item = _taken(items[first:], best[first:], sizes[first:], begin[first:], row)
         if item < 0:

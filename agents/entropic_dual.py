@@ -11,10 +11,10 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.agents._entropic_prices import entropic_prices
 from rimsim.agents._gibbs import gibbs_draw
+from rimsim.agents._moving import Pacing, move_prices
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents._slate_law import slate_chances, standing_order
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Pacing, move_prices
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import states_in_order
 from rimsim.agents.progress import Progress

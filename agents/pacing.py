@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents._guard import Guard, guarded_items
+from rimsim.agents._guard import Guard, due_now, seat_due
 from rimsim.agents._lacking import Lacking, count_missing
+from rimsim.agents._moving import Bounds, Pacing, best_in_bounds, bound_bonuses, move_prices, stretch_of
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import chances
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["Delivery", "Pacing", "move_prices"]
+__all__ = ["Delivery"]
 
+_FEW = 4
+"""From so many arrivals at once on, prices are bounded for a stretch of them, and computed where that may matter."""
 EARLY = 0.05
 """Hard requirements are paced to be met before so much of the round is left, so that what is then still missing can be
 made up for."""
@@ -32,77 +35,6 @@ SPARE = 0.1
 SURE = 4.0
 """Of the arrivals yet to come to whom an item may be shown, the guard counts on the mean less so many standard
 deviations: at one, an item that most have consumed misses its last visitor in one round of some hundred."""
-
-
-class Pacing(NamedTuple):
-    """How prices follow delivery: v = −clip(step·h·(pace·t − E) − start, 0, cost) when t of N arrivals are gone.
-
-    h = 1, or, where ``closing`` is above 0, h = 1 / (1 − t/N + closing). From t = N on all is due.
-    """
-
-    start: NDArray[np.float64]
-    """(M,) price v before arrival 0."""
-    pace: NDArray[np.float64]
-    """(M,) required exposures per arrival, in the unit of the guarantee."""
-    step: NDArray[np.float64]
-    """(M,) price per exposure of delivery error."""
-    cost: float
-    """c: prices lie in [−c, 0]; infinite where floors are not for sale."""
-    closing: float
-    """δ: how much of the round a correction is spread over at the end; 0 for a constant h = 1."""
-    arrivals: float
-    """Arrivals in which the exposures are due, N."""
-
-    @classmethod
-    def of(
-        cls,
-        price: NDArray[np.float64],
-        required: NDArray[np.float64],
-        arrivals: float,
-        *,
-        gain: float,
-        closing: float,
-        cost: float,
-        hard: bool,
-        due: NDArray[np.bool_] | None = None,
-    ) -> Self:
-        """Pacing with the relative step g·c/√b.
-
-        Where requirements are hard, prices have no bound, and c is no measure of theirs: the step is relative to where
-        the item starts, or to the median of all bonuses at the start, where these are more than c.
-
-        Args:
-            price: (M,) prices v to start from; 0 is taken for items that are not due.
-            required: (M,) exposures b asked for.
-            arrivals: Arrivals in which they are due.
-            gain: g.
-            closing: δ.
-            cost: c.
-            hard: Whether floors are not for sale.
-            due: (M,) items whose prices move; None: those of which exposures are required.
-        """
-        due = required > 0 if due is None else due
-        scale = np.maximum(max(cost, _usual(price)), -price) if hard else cost
-        return cls(
-            start=np.where(due, price, -0.0),  # so that a price of 0 keeps its sign in tables
-            pace=required / arrivals,
-            step=np.where(due, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
-            cost=np.inf if hard else cost,
-            closing=closing,
-            arrivals=float(arrivals),
-        )
-
-    def price(self, gone: float, exposure: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(M,) v when so many arrivals are gone, after ``exposure`` (M,)."""
-        price = np.empty(len(self.start))
-        move_prices(self, gone, exposure, np.zeros(len(price)), price)
-        return price
-
-
-def _usual(price: NDArray[np.float64]) -> float:
-    """The median bonus of the items that have one; 0 where none has."""
-    bonus = -price[price < 0.0]
-    return float(np.median(bonus)) if len(bonus) else 0.0
 
 
 class Delivery:
@@ -201,34 +133,6 @@ class Delivery:
 
 
 @compiled
-def move_prices(
-    pacing: Pacing,
-    gone: float,
-    exposure: NDArray[np.float64],
-    before: NDArray[np.float64],
-    price: NDArray[np.float64],
-) -> None:
-    """Fill ``price`` (M,) with v of :class:`Pacing`.
-
-    Prices are computed from sums of exposures each time, which are exact, so rounding cannot accumulate and the cut
-    into batches cannot matter.
-
-    Args:
-        pacing: How prices move.
-        gone: How many of the pacing's N arrivals are gone.
-        exposure: (M,) exposures.
-        before: (M,) exposures before the pacing began, which are not counted.
-        price: (M,) filled in place.
-    """
-    factor, gone = 1.0, min(gone, pacing.arrivals)
-    if pacing.closing > 0.0:
-        factor = 1.0 / (max(1.0 - gone / pacing.arrivals, 0.0) + pacing.closing)
-    for item in range(len(price)):
-        pull = pacing.step[item] * (pacing.pace[item] * gone - (exposure[item] - before[item])) * factor
-        price[item] = -min(max(pull - pacing.start[item], 0.0), pacing.cost)
-
-
-@compiled
 def _rank(
     arrivals: tuple[Any, ...],
     ties: np.uint64,
@@ -268,32 +172,62 @@ def _rank(
     of_rows, lacking = RowPacing(*row_pacing), Lacking(*watch)
     n, k = items.shape
     price, value, best = np.empty(len(exposure)), np.empty(len(exposure)), np.empty(k)
-    weight = np.zeros(len(exposure))
+    weight, high = np.zeros(len(exposure)), np.empty(len(exposure), np.float32)
+    value32, found = np.empty(len(exposure), np.float32), np.empty(len(exposure), np.int64)
+    bounds, bounded, stop = Bounds(0.0, 0.0, high), n >= _FEW and len(of_rows.start) == 0, 0
     for row in range(n):
-        move_prices(pacing, gone[row], exposure, before, price)
-        add_row_prices(of_rows, counts[row], row_gone[row], row_before, delivered, price)
-        value_row(rows, row, price, value)
-        hide_full(of_rows, counts[row], row_before, delivered, positions, value)
+        if bounded and row == stop:
+            stop = min(row + stretch_of(pacing, gone[row]), n)
+            bounds = Bounds(gone[row], gone[stop - 1], high)
+            bound_bonuses(pacing, bounds, exposure, before, None)
         bits = tie_rank(ties, rows.id[row])
-        most, size = min(rows.capacity[row], k), 0
+        most = min(rows.capacity[row], k)
+        slate, of_slate, size, urgent, excess = items[row, :most], best[:most], 0, 0, 0.0
         if most > 0 and len(guard.required):
-            size = guarded_items(
-                value,
+            allowed = rows.admissible[row]
+            urgent, excess = due_now(allowed, left[row], guard, exposure, positions, lacking, wait)
+        if most > 0 and bounded and urgent == 0 and excess <= 0.0:
+            size = best_in_bounds(
+                rows,
+                row,
                 bits,
-                left[row],
-                guard,
+                pacing,
+                gone[row],
                 exposure,
-                positions,
-                lacking,
-                wait,
-                items[row, :most],
-                best[:most],
+                before,
+                bounds,
+                value32,
+                found,
+                price,
+                slate,
+                of_slate,
             )
         elif most > 0:
-            size = best_items(value, bits, items[row, :most], best[:most])
+            move_prices(pacing, gone[row], exposure, before, price)
+            add_row_prices(of_rows, counts[row], row_gone[row], row_before, delivered, price)
+            value_row(rows, row, price, value)
+            hide_full(of_rows, counts[row], row_before, delivered, positions, value)
+            if urgent > 0 or excess > 0.0:
+                size = seat_due(
+                    value,
+                    bits,
+                    left[row],
+                    urgent > 0,
+                    excess,
+                    guard,
+                    exposure,
+                    positions,
+                    lacking,
+                    slate,
+                    of_slate,
+                )
+            else:
+                size = best_items(value, bits, slate, of_slate)
         if positions.by_intensity:
             order_items(items[row, :size], rows.relevance[row])
         fill_row(items[row], size, price, positions, exposure, prices[row])
+        if bounded:
+            bound_bonuses(pacing, bounds, exposure, before, items[row, :size])
         if len(guard.required):
             count_missing(
                 lacking,

@@ -13,11 +13,21 @@ from small_markets import SMALL, small_scenario
 from rimsim import measures, rng
 from rimsim.agents import Agent, States, make_agent, play_round
 from rimsim.agents._gibbs import gibbs_draw, gibbs_law, inclusion_sums
+from rimsim.agents._moving import Bounds, Pacing, bound_bonuses
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.p_mmf import projected
 from rimsim.errors import ConfigError
 from rimsim.market import Arrivals, Market, RoundView
-from rimsim.matching import best_items, required_exposure, solve_dual, tie_base, tie_rank
+from rimsim.matching import (
+    best_items,
+    items_between,
+    kth_of_parts,
+    part_maxima,
+    required_exposure,
+    solve_dual,
+    tie_base,
+    tie_rank,
+)
 
 MOVING = (
     "rim-feedback",
@@ -97,6 +107,46 @@ def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels):
         order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-value[item], -rank[item]))
         assert items[:size].tolist() == [int(item) for item in order[:k]]
         assert best[:size].tolist() == value[items[:size]].tolist()
+
+
+@pytest.mark.parametrize("m", [1, 5, 200, 1031])
+def test_items_between_are_a_mask(m):
+    """All items from one value up to another are found, those that may not be shown never; k reach the lowest."""
+    draw = np.random.default_rng(m)
+    for dtype in (np.float64, np.float32):
+        value = draw.random(m).astype(dtype)
+        value[draw.random(m) < 0.3] = -np.inf
+        found = np.empty(m, np.int64)
+        for k in {1, min(3, m), min(m, 20)}:
+            highest = part_maxima(value, k)
+            lowest = kth_of_parts(highest, k)
+            assert lowest == -np.inf or np.count_nonzero(value >= lowest) >= k
+            for below in (np.inf, 0.7):
+                size = items_between(value, highest, lowest, below, found)
+                mask = (value >= lowest) & (value < below) & (value > -np.inf)
+                assert sorted(found[:size].tolist()) == np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize("closing", [0.0, 0.02, 1.0])
+@pytest.mark.parametrize("cost", [0.3, np.inf])
+def test_bonuses_stay_within_their_bounds(closing, cost):
+    """At every instant of a stretch no bonus is above its bound, and at one end one is at it."""
+    draw = np.random.default_rng(5)
+    m, before = 300, np.zeros(300)
+    exposure = draw.random(m) * draw.choice([0.5, 5.0, 80.0], m)
+    pacing = Pacing(-draw.random(m), draw.random(m) / 20, draw.random(m) / 9, cost, closing, 100.0)
+    for first, last in ((0.0, 16.0), (50.0, 53.0), (90.0, 99.0), (97.0, 130.0)):
+        bounds = Bounds(first, last, np.empty(m, np.float32))
+        bound_bonuses(pacing, bounds, exposure, before, None)
+        paths = np.array([-pacing.price(gone, exposure) for gone in np.linspace(first, last, 40)])
+        assert (paths <= bounds.high * (1 + 1e-6)).all()
+        np.testing.assert_allclose(np.maximum(paths[0], paths[-1]), bounds.high, rtol=1e-6)
+        later = exposure + draw.random(m)
+        shown = draw.permutation(m)[:20]
+        bound_bonuses(pacing, bounds, np.where(np.isin(np.arange(m), shown), later, exposure), before, shown)
+        fresh = Bounds(first, last, np.empty(m, np.float32))
+        bound_bonuses(pacing, fresh, np.where(np.isin(np.arange(m), shown), later, exposure), before, None)
+        assert np.array_equal(fresh.high, bounds.high)
 
 
 def test_ties_of_a_row_are_drawn_by_its_arrival():

@@ -1,5 +1,8 @@
 from ._best import best_items as best_items
 from ._best import enter as enter
+from ._best import items_between as items_between
+from ._best import kth_of_parts as kth_of_parts
+from ._best import part_maxima as part_maxima
 from ._kernels import tie_base as tie_base
 from ._kernels import tie_rank as tie_rank
 from ._kernels import uniform_of as uniform_of

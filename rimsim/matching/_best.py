@@ -12,7 +12,7 @@ from rimsim.matching._kernels import tie_rank, uniform_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_items", "best_rows", "enter"]
+__all__ = ["best_items", "best_rows", "enter", "items_between", "kth_of_parts", "part_maxima"]
 
 _PARTS = 16
 """Items of a part at most, a stride apart, of which one maximum is taken; many parts are compared side by side."""
@@ -20,7 +20,7 @@ _NO_ROW = np.uint64(0)
 
 
 @compiled
-def _highest_of_parts(value: NDArray[np.floating], k: int) -> NDArray[np.float64]:
+def part_maxima(value: NDArray[np.floating], k: int) -> NDArray[np.float64]:
     """The maximum of each part, of 2k at least: of an item and those that are a whole number of strides behind it."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.full(stride, -np.inf)
@@ -33,7 +33,7 @@ def _highest_of_parts(value: NDArray[np.floating], k: int) -> NDArray[np.float64
 
 
 @compiled
-def _kth_highest(highest: NDArray[np.float64], k: int) -> float:
+def kth_of_parts(highest: NDArray[np.float64], k: int) -> float:
     """The k-th largest of the parts' maxima: k items at least reach it, and few more."""
     if len(highest) < k:
         return -np.inf
@@ -114,8 +114,8 @@ def best_items(
     k, size = len(items), 0
     if k == 0:
         return 0
-    highest = _highest_of_parts(value, k)
-    lowest = _kth_highest(highest, k)  # what a value must reach
+    highest = part_maxima(value, k)
+    lowest = kth_of_parts(highest, k)  # what a value must reach
     for first in range(len(highest)):
         if highest[first] + tie_width < lowest:
             continue
@@ -130,6 +130,36 @@ def best_items(
             size = enter(item, new, row, items, best, size)
             if size == k:
                 lowest = best[k - 1]
+    return size
+
+
+@compiled
+def items_between(
+    value: NDArray[np.floating],
+    highest: NDArray[np.float64],
+    lowest: float,
+    below: float,
+    items: NDArray[np.int64],
+) -> int:
+    """The items whose value is at least ``lowest`` and less than ``below``, in no order; none whose value is −∞.
+
+    Args:
+        value: (M,).
+        highest: Their :func:`part_maxima`.
+        lowest: At least so much.
+        below: Less than that.
+        items: (M,) filled in place.
+
+    Returns:
+        How many were found.
+    """
+    size = 0
+    for first in range(len(highest)):
+        if highest[first] >= lowest:
+            for item in range(first, len(value), len(highest)):
+                if lowest <= value[item] < below and value[item] > -np.inf:
+                    items[size] = item
+                    size += 1
     return size
 
 
