@@ -6,8 +6,15 @@ import numpy as np
 import torch
 
 from rimsim.intensity import GRU, GRUConfig
+from rimsim.intensity.cells import Cells
+from rimsim.intensity.denoising import Cycle, Tables, trained
+from rimsim.intensity.folding import folded
 from rimsim.intensity.next_events import next_events_loss
-from rimsim.intensity.sampled_softmax import Proposal, sampled_loss
+from rimsim.intensity.sampled_denoising import trained_on_samples
+from rimsim.intensity.sampled_factors import Items, fold_users
+from rimsim.intensity.sampled_sets import Pairs, sampled_shares
+from rimsim.intensity.sampled_softmax import MANY_PAIRS, Proposal, is_sampled, sampled_loss
+from rimsim.market.consumers.truths.fit_factors import fit_factors
 from rimsim.testing import random_log
 
 
@@ -63,3 +70,71 @@ def test_a_sampled_fit_says_nearly_what_the_full_one_says():
     assert losses["auto"] == losses["full"]
     assert abs(losses["sampled"][-1] - losses["full"][-1]) < 0.1
     assert np.isfinite(losses["sampled"]).all()
+
+
+def test_slopes_of_sets_are_those_of_the_full_softmax_where_all_items_are_drawn_once():
+    """With some items barred and labels weighed, every sum over pairs and draws is autograd's gradient."""
+    source = torch.Generator().manual_seed(2)
+    hidden, vectors = torch.randn(4, 6, generator=source), torch.randn(30, 6, generator=source)
+    bias = torch.randn(30, generator=source)
+    taken = torch.rand(4, 30, generator=source) < 0.2
+    barred = (torch.rand(4, 30, generator=source) < 0.2) & ~taken
+    pairs, weight = Pairs(*taken.nonzero(as_tuple=True)), torch.rand(int(taken.sum()), generator=source)
+    drawn = torch.arange(30), torch.zeros(30)
+    shares = sampled_shares(hidden, vectors, bias, pairs, drawn, Pairs(*barred.nonzero(as_tuple=True)))
+    slopes = shares.slopes(weight)
+    found = shares.mean(*slopes, vectors), shares.spread(*slopes, hidden, 30)
+    inputs = [table.clone().requires_grad_() for table in (hidden, vectors)]
+    logits = (inputs[0] @ inputs[1].T + bias).masked_fill(barred, -torch.inf)
+    (-(weight * logits.log_softmax(1)[pairs])).sum().backward()
+    for one, table in zip(found, inputs, strict=True):
+        torch.testing.assert_close(one, table.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_users_are_folded_in_on_samples_nearly_as_on_all_items():
+    """With samples three times as large as the catalogue, users' vectors are Newton's over all items within .05."""
+    log = random_log(40, 30, mean_events=12.0)
+    source = torch.Generator().manual_seed(3)
+    items = Items(0.5 * torch.randn(30, 4, generator=source), 0.5 * torch.randn(30, generator=source))
+    cells = Cells.of(log)
+    found = fold_users(cells, np.arange(len(cells)), items, 2.0, 2000, 0)
+    x = torch.from_numpy(cells.matrix().toarray())
+    exact = folded(x @ items.vectors, x.sum(1), *items, 2.0, 12)
+    assert float((found - exact).abs().max()) < 0.05
+
+
+def test_a_sampled_fit_of_the_bag_is_nearly_the_full_one():
+    """The loss of what the tables foretell of everything that users took is within .05 nats of the full training's."""
+    log = random_log(100, 50, mean_events=12.0)
+    cells = Cells.of(log)
+    source = torch.Generator().manual_seed(4)
+    begin = Tables(*(0.3 * torch.randn(50, 8, generator=source) for _ in range(2)), torch.zeros(50))
+    cycle, x = Cycle(60, 64, 0.05, 1e-3, 0, learn_bias=True), torch.from_numpy(cells.matrix().toarray())
+    nats = []
+    for tables in (trained(begin, cells, cycle), trained_on_samples(begin, cells, cycle, 64)):
+        h = (x @ tables.read) * (x.sum(1, keepdim=True) + 1).rsqrt()
+        nats.append(float(-(torch.log_softmax(h @ tables.predicted.T + tables.bias, 1) * x).sum() / x.sum()))
+    assert abs(nats[0] - nats[1]) < 0.05
+
+
+def test_a_truth_of_factors_is_nearly_the_same_on_samples(monkeypatch):
+    """Its penalised likelihood, in which items and users are fitted by other means, is within .02 nats an event."""
+    log = random_log(60, 30, mean_events=12.0)
+    nats = []
+    for many in (MANY_PAIRS, 0):
+        monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", many)
+        a, c, d = fit_factors(log, 4, 3.0, 0)
+        shares = np.log(np.exp(a @ c.T + d).sum(1))[log.user] - (a @ c.T + d)[log.user, log.item]
+        nats.append((shares.sum() + 1.5 * (np.square(a).sum() + np.square(c).sum())) / len(log))
+    assert abs(nats[0] - nats[1]) < 0.02
+
+
+def test_a_log_is_sampled_by_its_size_alone(monkeypatch):
+    """Up to so many pairs of an event and an item nothing is sampled, unless it is asked for."""
+    log = random_log(30, 20)
+    assert not is_sampled(log)
+    assert is_sampled(log, "sampled")
+    monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", len(log) * 20 - 1)
+    assert is_sampled(log)
+    assert not is_sampled(log, "full")
+    assert MANY_PAIRS > 575_281 * 3_533  # MovieLens-1M's ratings of 4 and 5 keep their figures

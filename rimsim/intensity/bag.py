@@ -13,8 +13,10 @@ from rimsim.compiled import compiled
 from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.denoising import Cycle, Tables, trained
-from rimsim.intensity.personal import PersonalConfig, PersonalModel
+from rimsim.intensity.personal import PersonalModel, SoftmaxConfig
 from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.sampled_denoising import trained_on_samples
+from rimsim.intensity.sampled_softmax import is_sampled
 from rimsim.intensity.walking import stepped
 from rimsim.rng import Purpose, derived_seed, generator
 
@@ -37,7 +39,7 @@ _USUAL = 1e-4
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class BagConfig(PersonalConfig):
+class BagConfig(SoftmaxConfig):
     """Size and training of the bag."""
 
     width: int = Field(default=64, ge=1, description="Length of item vectors.")
@@ -61,8 +63,9 @@ class Bag(PersonalModel[BagConfig]):
 
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95 % of each user's
     items are read, the target events among the others are what the full softmax is fitted to. Events that are no
-    targets are only ever read. b is κ log popularity + κ' log returning, and τ is in the tables. A hidden state is a
-    sum and a number, so it takes an event by an addition. An update trains all three for a few steps.
+    targets are only ever read. On a large log each user is read at least once in a fit, and the softmax is over what is
+    foretold and a sample of the other items. b is κ log popularity + κ' log returning, and τ is in the tables. A hidden
+    state is a sum and a number, so it takes an event by an addition. An update trains all three for a few steps.
     """
 
     kind: ClassVar[str] = "bag"
@@ -83,10 +86,17 @@ class Bag(PersonalModel[BagConfig]):
         )
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
         tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
+        sampled = is_sampled(log, config.softmax)
+        times = max(1.0, len(cells) / (config.batch_size * steps)) if sampled else 1.0
         for decay in strengths:
-            cycle = Cycle(steps, config.batch_size, config.learning_rate, decay, config.seed)
-            tables, steps = trained(tables, cells, cycle), config.further_steps
+            cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
+            tables, steps = self._trained(tables, cells, cycle, sampled=sampled), config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
+
+    def _trained(self, tables: Tables, cells: Cells, cycle: Cycle, *, sampled: bool) -> Tables:
+        if sampled:
+            return trained_on_samples(tables, cells, cycle, self.config.negatives)
+        return trained(tables, cells, cycle)
 
     def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
         states = distinct(states)
@@ -115,7 +125,7 @@ class Bag(PersonalModel[BagConfig]):
             centred=True,
             read_history=True,
         )
-        tables = trained(begin, Cells.of(log), cycle)
+        tables = self._trained(begin, Cells.of(log), cycle, sampled=is_sampled(log, config.softmax))
         found = {"read": tables.read, "predicted": tables.predicted, "bias": tables.bias}
         return {name: table.cpu().numpy() for name, table in found.items()}
 

@@ -53,6 +53,12 @@ class Cells:
         """(c,) the new number of each pair's user."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    def pairs_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(p,) the place among some users of each of their pairs' user, by user, and (p,) the place of the pair."""
+        begin, length = self.offsets[users], np.diff(self.offsets)[users]
+        row = np.repeat(np.arange(len(users)), length)
+        return row, np.repeat(begin - np.cumsum(length) + length, length) + np.arange(len(row))
+
     def matrix(self, values: NDArray[np.float32] | None = None) -> scipy.sparse.csr_matrix:
         """(n, M) one value a pair, or 1 for each, as a sparse matrix."""
         data = np.ones(len(self.item), np.float32) if values is None else values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rimsim.intensity.cells import Cells
 
-__all__ = ["UNLIKELY", "Cycle", "Tables", "batches", "trained"]
+__all__ = ["UNLIKELY", "Cycle", "Split", "Tables", "batches", "splits", "trained"]
 
 _LEAST, _MOST = 0.05, 0.95
 """Share of a user's items that is read, drawn uniformly between the two."""
@@ -101,7 +101,32 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
 
 
 def batches(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """For every step, what is read and what is foretold of some users: (b, M) ones, and (b, M) weights of labels.
+    """For every step, what is read and what is foretold of some users: (b, M) ones, and (b, M) weights of labels."""
+    for split in splits(cells, cycle):
+        x = np.zeros((split.users, cells.n_items), np.float32)
+        x[split.row[split.is_read], split.item[split.is_read]] = 1.0
+        y = np.zeros_like(x)
+        y[split.row[~split.is_read], split.item[~split.is_read]] = split.label[~split.is_read]
+        yield torch.from_numpy(x), torch.from_numpy(y)
+
+
+class Split(NamedTuple):
+    """The pairs of some users, and which of them are read."""
+
+    users: int
+    """How many users, b."""
+    row: NDArray[np.int64]
+    """(p,) which of them each pair is of."""
+    item: NDArray[np.int64]
+    """(p,) its item."""
+    label: NDArray[np.float32]
+    """(p,) its weight as a label; 0 for what is only history."""
+    is_read: NDArray[np.bool_]
+    """(p,) whether it is read."""
+
+
+def splits(cells: Cells, cycle: Cycle) -> Iterator[Split]:
+    """For every step, the pairs of some users, part of which are read.
 
     Users come in random order, each once before any comes again. Those who have nothing to foretell are left out.
     """
@@ -116,23 +141,9 @@ def batches(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Te
         if len(waiting) < size:
             waiting = np.concatenate([waiting, source.permutation(users)])
         batch, waiting = waiting[:size], waiting[size:]
-        yield _split(cells, batch, source, read_history=cycle.read_history)
-
-
-def _split(
-    cells: Cells, batch: NDArray[np.int64], source: np.random.Generator, *, read_history: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(b, M) 1 for what is read of each user, and (b, M) the weights of the labels."""
-    begin, length = cells.offsets[batch], np.diff(cells.offsets)[batch]
-    row = np.repeat(np.arange(len(batch)), length)
-    position = np.repeat(begin - np.cumsum(length) + length, length) + np.arange(len(row))
-    share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
-    is_read = source.random(len(row)) < share[row]
-    item, label = cells.item[position], cells.label[position]
-    if read_history:
-        is_read |= label == 0
-    x = np.zeros((len(batch), cells.n_items), np.float32)
-    x[row[is_read], item[is_read]] = 1.0
-    y = np.zeros_like(x)
-    y[row[~is_read], item[~is_read]] = label[~is_read]
-    return torch.from_numpy(x), torch.from_numpy(y)
+        row, place = cells.pairs_of(batch)
+        share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
+        is_read = source.random(len(row)) < share[row]
+        if cycle.read_history:
+            is_read |= cells.label[place] == 0
+        yield Split(len(batch), row, cells.item[place], cells.label[place], is_read)

@@ -15,8 +15,10 @@ from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.denoising import UNLIKELY, Cycle, batches
 from rimsim.intensity.folding import folded
-from rimsim.intensity.personal import PersonalConfig, PersonalModel, learned
+from rimsim.intensity.personal import PersonalModel, SoftmaxConfig, learned
 from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.sampled_factors import Items, fit_items
+from rimsim.intensity.sampled_softmax import is_sampled
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ _CELLS = 500_000
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class FactorsConfig(PersonalConfig):
+class FactorsConfig(SoftmaxConfig):
     """Size and training of softmax factors."""
 
     rank: int = Field(default=16, ge=1, description="Length of user and item vectors.")
@@ -64,9 +66,10 @@ class Factors(PersonalModel[FactorsConfig]):
     """p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y), λ(x) = 1.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both. When it serves, a user need not be known: u(x) solves the same problem for the items of x with c as
-    they are (:func:`rimsim.intensity.folding.folded`). It depends on x by Σ c_i and the number of items alone, so a
-    hidden state takes an event by an addition; the Newton steps are made when it is scored.
+    ridge on both; of a large log nearly (:func:`rimsim.intensity.sampled_factors.fit_items`). When it serves, a user
+    need not be known: u(x) solves the same problem for the items of x with c as they are
+    (:func:`rimsim.intensity.folding.folded`). It depends on x by Σ c_i and the number of items alone, so a hidden state
+    takes an event by an addition; the Newton steps are made when it is scored.
     """
 
     kind: ClassVar[str] = "factors"
@@ -87,9 +90,13 @@ class Factors(PersonalModel[FactorsConfig]):
             source.normal(0, 0.1, (n, config.rank)).astype(np.float32) for n in (len(cells), log.n_items)
         ]
         a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
+        bias, sampled = torch.from_numpy(offset).to(self.device), is_sampled(log, config.softmax)
         for number, ridge in enumerate(strengths):
-            steps = config.further_steps if number else config.steps
-            self._train(a, c, torch.from_numpy(offset).to(self.device), cells, ridge, steps)
+            if sampled:
+                c.copy_(fit_items(cells, Items(c, bias), ridge, config.negatives, config.seed).vectors)
+            else:
+                steps = config.further_steps if number else config.steps
+                self._train(a, c, bias, cells, ridge, steps)
             yield {
                 "vectors": c.detach().cpu().numpy().copy(),
                 "offset": offset,

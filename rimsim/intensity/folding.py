@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["folded"]
+__all__ = ["folded", "shortened"]
 
 
 def folded(
@@ -40,6 +40,18 @@ def folded(
         slope = total - count[:, None] * mean - ridge * u
         spread = (share @ pairs).reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
         delta = torch.linalg.solve(count[:, None, None] * spread + penalty, slope)
-        beta = (reach * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
-        u = u + delta * (torch.log1p(beta) / beta)
+        u = shortened(u, delta, reach)
     return u
+
+
+def shortened(u: torch.Tensor, delta: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """(n, R) u after Newton steps Δ (n, R) that are shortened so that none goes too far; see :func:`folded`.
+
+    Args:
+        u: (n, R).
+        delta: (n, R) Δ.
+        reach: 2·max‖c‖.
+    """
+    beta = (reach * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
+    step: torch.Tensor = delta * (torch.log1p(beta) / beta)
+    return u + step

@@ -20,6 +20,7 @@ from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.returning import log_returning
+from rimsim.intensity.sampled_softmax import Softmax  # noqa: TC001  # pydantic reads it
 from rimsim.intensity.shrinkage import Shrinkage, chosen, rescaling
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     Arrays: TypeAlias = dict[str, NDArray[np.float32]]
     _Scored: TypeAlias = tuple[float, NDArray[np.float32]]
 
-__all__ = ["PersonalConfig", "PersonalModel", "learned"]
+__all__ = ["PersonalConfig", "PersonalModel", "SoftmaxConfig", "learned"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -46,6 +47,20 @@ class PersonalConfig:
     smoothing: float = Field(default=0.5, gt=0, description="Events added to every item's popularity.")
     cold_items: bool = Field(default=True, description="Predict unseen items from genres and year.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SoftmaxConfig(PersonalConfig):
+    """What those that are fitted to a softmax have in common."""
+
+    softmax: Softmax = Field(
+        default="auto",
+        description="full: the loss is over all items. sampled: over what users took and a sample of the others, with "
+        "corrected logits. auto: sampled where there are more than 3·10⁹ pairs of an event and an item.",
+    )
+    negatives: int = Field(
+        default=1024, ge=1, description="sampled: labels drawn for a step, and as many uniform items."
+    )
 
 
 Config = TypeVar("Config", bound=PersonalConfig)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +11,25 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Proposal", "sampled_loss"]
+    from rimsim.data.log import EventLog
+
+__all__ = ["MANY_PAIRS", "Proposal", "Softmax", "is_sampled", "sampled_loss"]
+
+MANY_PAIRS = 3_000_000_000
+"""Target events times items up to which a fit over all items takes less than a minute of one core."""
+Softmax: TypeAlias = Literal["auto", "full", "sampled"]
+
+
+def is_sampled(log: EventLog, softmax: Softmax = "auto") -> bool:
+    """Whether a fit to a log looks at a sample of the items.
+
+    Args:
+        log: The log.
+        softmax: What is asked for; ``auto``: a sample where there are more than :data:`MANY_PAIRS`.
+    """
+    return softmax == "sampled" or (
+        softmax == "auto" and log.n_items * int(np.count_nonzero(log.targets)) > MANY_PAIRS
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.sampled_softmax import Softmax, is_sampled
 from rimsim.intensity.sequences import Batch, windows
 from rimsim.intensity.training import Schedule, SequenceNetwork, TrainingRun, held_out, train
 from rimsim.rng import Purpose, derived_seed
@@ -36,8 +37,6 @@ __all__ = ["SequenceConfig", "SequenceModel", "TiedNetwork"]
 
 _MANY_ITEMS = 4096
 """Items up to which a sample of some 1,700 is no faster than all of them by much."""
-_MANY_PAIRS = 3_000_000_000
-"""Predicted events times items up to which an epoch over all items takes less than a minute of one core."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -71,7 +70,7 @@ class SequenceConfig:
     sampled: float = Field(
         default=1.0, gt=0, le=1, description="Share of the positions whose loss a batch computes in a fit."
     )
-    softmax: Literal["auto", "full", "sampled"] = Field(
+    softmax: Softmax = Field(
         default="auto",
         description="full: the loss is over all items. sampled: over a sample of them, with corrected logits. auto: "
         "sampled where there are more than 4,096 items and 3·10⁹ pairs of a predicted event and an item.",
@@ -207,9 +206,9 @@ class SequenceModel(Stored, Generic[Config, Network]):
 
     def _negatives(self, log: EventLog) -> int | None:
         """How many labels and uniform items stand for all items in a training on a log; None: the softmax is full."""
-        large = log.n_items > _MANY_ITEMS and log.n_items * int(log.targets.sum()) > _MANY_PAIRS
-        sampled = self.config.softmax == "sampled" or (self.config.softmax == "auto" and large)
-        return self.config.negatives if sampled else None
+        softmax = self.config.softmax
+        few = softmax == "auto" and log.n_items <= _MANY_ITEMS
+        return self.config.negatives if is_sampled(log, softmax) and not few else None
 
     @property
     def _gap(self) -> str | None:

@@ -1,4 +1,4 @@
-"""How the factors of users and items are fitted: penalised maximum likelihood, on the full softmax."""
+"""How the factors of users and items are fitted: penalised maximum likelihood."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 import torch
 
 from rimsim import rng
+from rimsim.intensity.cells import Cells
 from rimsim.intensity.returning import log_returning
+from rimsim.intensity.sampled_factors import Items, fit_items, fold_users
+from rimsim.intensity.sampled_softmax import is_sampled
 from rimsim.intensity.shrinkage import rescaling
 from rimsim.market.consumers.truths.factors import FactorsTruth
 from rimsim.market.consumers.truths.held_out import PRIOR, judged
@@ -30,6 +33,8 @@ _FOLD_STEPS = 100
 _LEARNING_RATE = 0.05
 _CHUNK = 4_000_000
 """Numbers of a matrix that is computed at once."""
+_DRAWS = 1024
+"""Of a large log: labels drawn for a step, and as many uniform items."""
 
 
 class FittedFactors(NamedTuple):
@@ -45,7 +50,7 @@ class FittedFactors(NamedTuple):
 
 def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Judged:
     """The candidate of a ridge."""
-    a, c, d = fit_factors(held.past, rank, ridge, seed)
+    a, c, d = fit_factors(held.past, rank, ridge, seed, held.user)
     return judged(held, "factors", ridge, a[held.user] @ c.T, d, gap)
 
 
@@ -75,10 +80,11 @@ def fit_factors_truth(
         report: How it was chosen.
     """
     best, times = first.candidate, 1.0
-    fitted = fit_factors(log, rank, best.ridge, seed)
+    own = None if about is log else np.zeros(0, np.int64)
+    fitted = fit_factors(log, rank, best.ridge, seed, own)
     if held is not None:
         # The same users with the same past, so that nothing but the items' factors differs.
-        a, c, _ = fold_in(held.past, fitted, best.ridge)
+        a, c, _ = fold_in(held.past, fitted, best.ridge, held.user)
         times = rescaling(first.spread, float((a[held.user] @ c.T).std()))
     if about is not log:
         fitted = fold_in(about, fitted, best.ridge)
@@ -88,38 +94,60 @@ def fit_factors_truth(
     return FactorsTruth(personal * a, c, bias, sizes, dataclasses.replace(report, personal=personal))
 
 
-def fit_factors(log: EventLog, rank: int, ridge: float, seed: int) -> FittedFactors:
-    """Fit a, c and d to a log with a ridge on a and c.
+def fit_factors(
+    log: EventLog, rank: int, ridge: float, seed: int, users: NDArray[np.int64] | None = None
+) -> FittedFactors:
+    """Fit a, c and d to a log with a ridge on a and c, on the full softmax; of a large log on samples.
 
     Args:
         log: The log.
         rank: Number of factors.
         ridge: Weight of ½(|a|² + |c|²).
         seed: Seed of the initial factors.
+        users: Whose a is wanted: of a large log, others' may be 0. None: everyone's.
     """
     generator = torch.Generator().manual_seed(rng.derived_seed(seed, rng.Purpose.MODEL, rank))
     counts = torch.from_numpy(np.bincount(log.item, minlength=log.n_items)).to(torch.float32)
-    a = (0.1 * torch.randn(log.n_users, rank, generator=generator)).requires_grad_()
-    c = (0.1 * torch.randn(log.n_items, rank, generator=generator)).requires_grad_()
-    d = torch.log(counts + 0.5).requires_grad_()
-    _maximise(log, a, c, d, [a, c, d], ridge, _STEPS)
+    a = 0.1 * torch.randn(log.n_users, rank, generator=generator)
+    c = 0.1 * torch.randn(log.n_items, rank, generator=generator)
+    d = torch.log(counts + 0.5)
+    if is_sampled(log):
+        c, d = fit_items(Cells.of(log), Items(c, d), ridge, _DRAWS, seed, learn_bias=True)
+        a = _folded(log, Items(c, d), ridge, users)
+    else:
+        free = [table.requires_grad_() for table in (a, c, d)]
+        _maximise(log, a, c, d, free, ridge, _STEPS)
     bias = d.detach().numpy().astype(np.float64)
     bias = np.where(counts.numpy() > 0, bias, bias.min(initial=0.0) - 10.0)
     return FittedFactors(_plain(a), _plain(c), bias)
 
 
-def fold_in(log: EventLog, fitted: FittedFactors, ridge: float) -> FittedFactors:
+def fold_in(
+    log: EventLog, fitted: FittedFactors, ridge: float, users: NDArray[np.int64] | None = None
+) -> FittedFactors:
     """Factors of the users of a log for items whose factors stay as they were fitted to another one.
 
     Args:
         log: The log whose users are wanted; over the same items.
         fitted: Item factors and biases.
         ridge: Weight of ½|a|².
+        users: As for :func:`fit_factors`.
     """
-    a = torch.zeros(log.n_users, fitted.item.shape[1]).requires_grad_()
     c, d = (torch.from_numpy(array.astype(np.float32)) for array in (fitted.item, fitted.bias))
+    if is_sampled(log):
+        return fitted._replace(user=_plain(_folded(log, Items(c, d), ridge, users)))
+    a = torch.zeros(log.n_users, fitted.item.shape[1]).requires_grad_()
     _maximise(log, a, c, d, [a], ridge, _FOLD_STEPS)
     return fitted._replace(user=_plain(a))
+
+
+def _folded(log: EventLog, items: Items, ridge: float, users: NDArray[np.int64] | None) -> torch.Tensor:
+    """(users, R) the a of some users of a large log, on samples of items; 0 for the others."""
+    known = np.unique(log.user)  # those that cells have rows for, in order
+    wanted = known if users is None else np.intersect1d(users, known)
+    a = torch.zeros(log.n_users, items.vectors.shape[1])
+    a[wanted] = fold_users(Cells.of(log), np.searchsorted(known, wanted), items, ridge, _DRAWS, 0)
+    return a
 
 
 def _plain(tensor: torch.Tensor) -> NDArray[np.float64]:
