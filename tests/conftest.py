@@ -10,7 +10,10 @@ import pytest
 
 
 def pytest_collection_modifyitems(items):
-    """The file that compiles most kernels is first, then those that need none of them: no two workers compile them."""
+    """The file that compiles most kernels is first, then those that need none of them: no two workers compile them.
+
+    The longest of the others follow, so that both workers end together; Ray's processes need a core besides.
+    """
     first = (
         "test_agent_contract",
         "test_data",
@@ -18,6 +21,14 @@ def pytest_collection_modifyitems(items):
         "test_choosing",
         "test_command_help",
         "test_next",
+        "test_ray",
+        "test_interruption",
+        "test_market",
+        "test_promised_prices",
+        "test_pictures",
+        "test_learning",
+        "test_scenarios",
+        "test_decomposition",
     )
     items.sort(
         key=lambda item: next(

@@ -98,30 +98,34 @@ def settings_of(config):
     return flat
 
 
-DRAWING = ("pictures.loop", "backtesting.pictures", "validating.pictures")
+DRAWING = ("pictures.loop", "pictures.front", "backtesting.pictures", "validating.pictures", "evaluating.pictures",
+           "experimenting.pictures")  # fmt: skip
 """Modules that draw the pictures of a finished run."""
 
 
 @contextmanager
-def _drawing_by(draw):
-    modules = [import_module(f"rimsim.scenarios.{name}") for name in DRAWING]
-    before = [module.draw for module in modules]
-    for module in modules:
-        module.draw = draw
+def _drawing_by(draw, draw_pictures):
+    gather = import_module("rimsim.scenarios.study.gather")
+    told = [(import_module(f"rimsim.scenarios.{name}"), "draw", draw) for name in DRAWING]
+    told.append((gather, "draw_pictures", draw_pictures))
+    before = [getattr(module, name) for module, name, _ in told]
+    for module, name, function in told:
+        setattr(module, name, function)
     try:
         yield
     finally:
-        for module, draw_before in zip(modules, before, strict=True):
-            module.draw = draw_before
+        for (module, name, _), function in zip(told, before, strict=True):
+            setattr(module, name, function)
 
 
 def without_pictures():
-    """Within it, runs end without pictures."""
-    return _drawing_by(lambda figures, folder: [])
+    """Within it, runs end without pictures, and a comparison does not even read the tables for them."""
+    return _drawing_by(lambda figures, folder: [], lambda run: [])
 
 
 def drawn():
     """Within it, runs draw their pictures as a user's do."""
+    from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.pictures.style import draw
 
-    return _drawing_by(draw)
+    return _drawing_by(draw, draw_pictures)

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from small_markets import small_scenario
+from small_markets import drawn, small_scenario
 
 from rimsim import measures
 from rimsim.errors import DataError
@@ -220,10 +220,11 @@ def test_the_picture_leaves_unsettled_cells_blank():
 
 def test_a_sweep_of_models_has_a_matrix(tmp_path, monkeypatch):
     """Table, picture and report of a sweep over words, which has no front."""
-    monkeypatch.setattr(gather, "draw_pictures", lambda _: None)
     asked = {"rounds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
     grid = {"platform.model": ["popularity-hp", "popularity"]}
-    run = sweep(small_scenario(), grid, ("relevance", "rim-feedback"), seeds=2, **asked)
+    with drawn(), monkeypatch.context() as patch:
+        patch.setattr(gather, "draw_pictures", lambda _: [])  # those of its points are drawn elsewhere
+        run = sweep(small_scenario(), grid, ("relevance", "rim-feedback"), seeds=2, **asked)
     assert (run.folder / "pictures" / "matrix.png").is_file()
     again = load_run(run.folder)
     pd.testing.assert_frame_equal(again.matrix, sweep_report.sweep_matrix(again), check_dtype=False)

@@ -30,6 +30,8 @@ FEW = [
     "--set",
     "arrivals.per_round=60",
     "--set",
+    "slate=5",
+    "--set",
     "data.min_item_events=120",
 ]
 
@@ -289,7 +291,8 @@ def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsy
     assert main(["compare", "--seeds", "0,", "--rounds", "2", "--resume", "--out", one]) == 0
     assert main(["sweep", *FEW, "--beta", "0.2,0.4", "--resume", "--out", str(folders / "many")]) == 0
     capsys.readouterr()
-    assert main(["compare", "--rounds", "2", "--from", one, "--out", str(tmp_path / "again")]) == 0
+    again = ["--out", str(tmp_path / "again"), "--workers", "1"]
+    assert main(["compare", "--rounds", "2", "--from", one, *again]) == 0
     assert f"equal to {one}" in capsys.readouterr().out
 
 

@@ -18,7 +18,9 @@ MARKET = [
     *("--no-certificate", "--set", "platform.model=popularity-hp", "--set", "arrivals.per_round=20"),
     *("--set", "slate=3"),
 ]
-SWEEP = [word for word in MARKET if word not in {"--frozen", "none"}]
+OWN = [*MARKET, "--set", "consumer.truth=factors", "--set", "consumer.rank=1"]
+"""The same with a truth that is quickly fitted to a log of one's own."""
+SWEEP = [word for word in OWN if word not in {"--frozen", "none"}]
 BACKTEST = ["--models", "popularity", "--beta", "none", "--caps", "none", "--seeds", "1"]
 DAY = 86_400
 FIRST = 1_451_606_400
@@ -45,7 +47,7 @@ def _config(folder):
 
 @pytest.mark.parametrize(
     "command",
-    [["compare", *MARKET], ["sweep", *SWEEP, "--beta", "0.1,0.2"], ["backtest", *BACKTEST]],
+    [["compare", *OWN], ["sweep", *SWEEP, "--beta", "0.1,0.2"], ["backtest", *BACKTEST]],
     ids=lambda words: words[0],
 )
 def test_bad_rows_and_their_order_are_told_once_and_kept(tmp_path, capsys, log, command):
@@ -73,7 +75,7 @@ def test_bad_rows_and_their_order_are_told_once_and_kept(tmp_path, capsys, log, 
 def test_a_run_on_a_log_with_bad_rows_is_resumed(tmp_path, log):
     """What is kept of the reading does not stand in the way of --resume or --from."""
     out = str(tmp_path / "run")
-    line = ["compare", *MARKET, "--data", str(log), "--skip-bad-rows", "--out", out]
+    line = ["compare", *OWN, "--data", str(log), "--skip-bad-rows", "--out", out]
     assert main(line) == 0
     run = tmp_path / "run"
     (run / "rounds.parquet").unlink()  # as if it had been interrupted
@@ -113,7 +115,7 @@ def test_every_command_takes_the_same_part_of_a_log(tmp_path, capsys, log, job):
     run = tmp_path / "run"
     there = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
     line = {
-        "compare": ["compare", *MARKET, *there, *settings],
+        "compare": ["compare", *OWN, *there, *settings],
         "sweep": ["sweep", *SWEEP, "--beta", "0.2", *there, *settings],
         "backtest": ["backtest", *BACKTEST, *there, *options],
         "check": ["data", "check", str(log), "--skip-bad-rows", *options],
@@ -159,7 +161,7 @@ def test_a_time_that_is_none_is_refused_by_its_option(tmp_path, capsys, log):
     assert "start=2030-01-01 00:00:00 UTC leaves none of 2,000 events" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["data", "check"], ["compare", *MARKET, "--data"]])
+@pytest.mark.parametrize("command", [["data", "check"], ["compare", *OWN, "--data"]])
 def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys, log, command):
     """A message that asks for them names the options, with which the log is then read, and a run keeps them."""
     other = tmp_path / "other.csv"

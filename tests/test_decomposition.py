@@ -8,7 +8,7 @@ import pytest
 from small_markets import small_replay, small_scenario
 
 from rimsim import measures
-from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
+from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig, override
 from rimsim.errors import ArmsError, ConfigError, MarketError
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
@@ -172,9 +172,15 @@ def test_an_arms_own_results_do_not_depend_on_controls(run, tmp_path):
         pd.testing.assert_frame_equal(mine, other, check_exact=True)
 
 
-def test_results_do_not_depend_on_workers_batches_or_interruption(run, tmp_path, monkeypatch):
-    """Two workers with small batches, and a run that ends after each arm's first and second round, leave the same."""
-    other = compare(CONFIG, AGENTS, out=tmp_path / "two", **WORDS | {"workers": 2, "batch_size": 7})
+def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monkeypatch):
+    """Two workers with small batches, and a run that ends after each arm's first and second round, leave the same.
+
+    Their platforms learn from impressions too.
+    """
+    words = WORDS | {"seeds": 1}
+    config = override(CONFIG, {"platform.learning": "impressions"})
+    run = compare(config, AGENTS, out=tmp_path / "whole", **words)
+    other = compare(config, AGENTS, out=tmp_path / "two", **words | {"workers": 2, "batch_size": 7})
     assert digest(other) == digest(run)
 
     def save_and_stop(*progress):
@@ -184,7 +190,7 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(run, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr("rimsim.scenarios.study.play.save", save_and_stop)
         with pytest.raises(ArmsError, match="whose arm of seed 0 is not complete"):
-            compare(CONFIG, AGENTS, out=tmp_path / "stopped", **WORDS)
+            compare(config, AGENTS, out=tmp_path / "stopped", **words)
         for _ in range(3):  # the agents' second round; the controls' first, then second, when those are over
             with pytest.raises(ArmsError, match="enough"):
                 resume(tmp_path / "stopped", workers=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_markets import small_scenario
+from small_markets import drawn, small_scenario
 
 from rimsim import scenarios
 from rimsim.agents import make_agent
@@ -212,7 +212,8 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
         "1",
     ]
     words += ["--design", "user,item,switchback", "--training", "shared,diverted", "--interval", "6h"]
-    assert main(words) == 0
+    with drawn():
+        assert main(words) == 0
     assert "total effect" in capsys.readouterr().out
     done = scenarios.load_experiment(out)
     columns = ["design", "training", "prices", "seed", "metric", "naive", "low", "high", "total_effect"]

@@ -25,10 +25,10 @@ def _tiny(kind, unit="shown"):
     """Some tens of arrivals over some thirty items."""
     config = SMALL[kind](rounds=2, slate=3)
     arrivals = dataclasses.replace(config.arrivals, per_round=24)
+    consumer = dataclasses.replace(config.consumer, truth="factors")
     exposure = dataclasses.replace(config.exposure, unit=unit)
-    return dataclasses.replace(
-        config, data=DataConfig(min_item_events=200), arrivals=arrivals, exposure=exposure
-    )
+    data = DataConfig(min_item_events=60, start="2009-01-01")
+    return dataclasses.replace(config, data=data, arrivals=arrivals, consumer=consumer, exposure=exposure)
 
 
 def digests():

@@ -16,7 +16,7 @@ import yaml
 from small_markets import drawn, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rimsim.config import ArrivalsConfig, DataConfig, to_plain
+from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
 from rimsim.errors import AgentError, ArmsError, MarketError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
@@ -31,16 +31,30 @@ from rimsim.scenarios.study.run import resume
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
-PARTS, POINTS, ARRIVALS = 4, 6, 40
+PARTS, POINTS, ARRIVALS = 4, 4, 40
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to kill a process that is warm")
 
 
+QUICK = ConsumerConfig(truth="factors", rank=1)
+"""A truth that is fitted in a second."""
 CONFIG = small_scenario(rounds=3, arrivals=ArrivalsConfig(per_round=ARRIVALS, max_visits=3))
 
 
 def _run(folder, batch_size=None, workers=1):
-    return compare(CONFIG, AGENTS, seeds=1, out=folder, workers=workers, certify=False, batch_size=batch_size)
+    asked = {"seeds": 1, "frozen": [], "certify": False, "workers": workers, "batch_size": batch_size}
+    return compare(CONFIG, AGENTS, out=folder, **asked)
+
+
+def _log(folder):
+    """A log of some hundred events in a file."""
+    draw = random.Random(2)
+    rows = sorted({(draw.randrange(40), draw.randrange(30)) for _ in range(900)})
+    draw.shuffle(rows)
+    times = range(1_500_000_000, 1_600_000_000, 600)
+    lines = [f"{user},{item},{time}" for (user, item), time in zip(rows, times, strict=False)]
+    (folder / "log.csv").write_text("\n".join(["user,item,timestamp", *lines]))
+    return folder / "log.csv"
 
 
 def _in_child(action):
@@ -111,7 +125,7 @@ def calls(tmp_path_factory, whole):
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, whole, calls, part):
-    """SIGKILL at a random call of each of 24 equal stretches, resumed with other batches: the same digest."""
+    """SIGKILL at a random call of each of 16 equal stretches, resumed with other batches: the same digest."""
     draw = random.Random(part)
     for number in range(POINTS):
         stretch = number * PARTS + part
@@ -144,7 +158,7 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
 
     def command(to):
         line = ["compare", str(scenario), "--agents", ",".join(AGENTS), "--seeds", "1", "--out", str(to)]
-        return main([*line, "--workers", "1", "--no-certificate"])
+        return main([*line, "--frozen", "none", "--workers", "1", "--no-certificate"])
 
     draw = random.Random(int(number))
     calls = _calls_of(lambda: command(tmp_path / "counted"))
@@ -230,8 +244,9 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").touch()
     build_world.cache_clear()
+    config = small_scenario(data=DataConfig(source=str(_log(tmp_path))), consumer=QUICK)
     with pytest.raises(RunFolderError, match="cache.*: cannot be written to"):
-        _run(tmp_path / "run")
+        compare(config, AGENTS, seeds=1, out=tmp_path / "run", workers=1)
 
 
 def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):
@@ -327,15 +342,9 @@ def test_a_table_that_is_being_written_is_not_read(tmp_path, monkeypatch):
 @pytest.fixture
 def halted(tmp_path):
     """A run whose one agent, in a file of its own, failed in round 1; its log is a file too."""
-    log, agent = tmp_path / "log.csv", tmp_path / "mine.py"
-    draw = random.Random(2)
-    rows = sorted({(draw.randrange(40), draw.randrange(30)) for _ in range(900)})
-    draw.shuffle(rows)
-    times = range(1_500_000_000, 1_600_000_000, 600)
-    lines = [f"{user},{item},{time}" for (user, item), time in zip(rows, times, strict=False)]
-    log.write_text("\n".join(["user,item,timestamp", *lines]))
+    log, agent = _log(tmp_path), tmp_path / "mine.py"
     agent.write_text(Path(__file__).with_name("faulty_agents.py").read_text())
-    config = small_scenario(rounds=2, data=DataConfig(source=str(log)))
+    config = small_scenario(rounds=2, data=DataConfig(source=str(log)), consumer=QUICK)
     with pytest.raises(AgentError, match="no idea"):
         compare(config, (f"{agent}:Raises",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
     return tmp_path / "run"

@@ -19,7 +19,7 @@ def small(model: str, **changes) -> ScenarioConfig:
         "name": "currency",
         "rounds": 3,
         "slate": 5,
-        "data": DataConfig(min_item_events=100),
+        "data": DataConfig(min_item_events=120),
         "arrivals": ArrivalsConfig(per_round=60),
         "platform": PlatformConfig(model=model),
     }

@@ -109,9 +109,9 @@ def test_positions_are_empty_only_where_nothing_is_worth_showing():
 
 def test_warm_start_gives_the_same_optimum():
     """Prices of another problem, even absurd ones, are only a start."""
-    scores = skewed(11)
+    scores = skewed(11, 60, 30)
     best = solve_dual(scores, 5, 4, tol=1e-8).primal
-    for start in (solve_dual(skewed(12), 5, 4).item_price, np.full(60, -5.0), np.full(60, 5.0)):
+    for start in (solve_dual(skewed(12, 60, 30), 5, 4).item_price, np.full(30, -5.0), np.full(30, 5.0)):
         assert solve_dual(scores, 5, 4, prices=start, tol=1e-8).primal == pytest.approx(best, rel=2e-8)
 
 

@@ -14,6 +14,7 @@ from rimsim.data import load
 from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.pictures import loop
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.study.run import resume
 
@@ -32,13 +33,13 @@ def _example(name):
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory):
-    """The folder of a comparison by the command line, on two workers, with the documentation's measure."""
+    """The folder of a comparison by the command line with the documentation's measure."""
     folder = tmp_path_factory.mktemp("documented")
     (folder / "my_measure.py").write_text(_example("my_measure.py"))
     status = main(
         [
             "compare", "--agents", "relevance,random", "--measures", f"{folder / 'my_measure.py'}:freshness",
-            "--rounds", "2", "--workers", "2", "--out", str(folder / "run"), "--no-certificate",
+            "--rounds", "2", "--workers", "1", "--out", str(folder / "run"), "--no-certificate",
             "--set", "data.min_item_events=120", "--set", "arrivals.per_round=120", "--set", "slate=5",
             "--set", "platform.model=popularity-hp",
         ]
@@ -59,17 +60,19 @@ def test_the_documented_measure_is_in_the_table_of_rounds(documented):
     assert expected.nunique() > 4
 
 
-def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented, capsys):
+def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented, capsys, monkeypatch):
     """Report prints and draws it, also where its file is gone; TensorBoard has its series and its band."""
     folder = documented / "run"
     source = documented / "my_measure.py"
     source.rename(documented / "gone.py")
+    monkeypatch.setattr(loop, "PICTURES", {"rounds": loop.PICTURES["rounds"]})  # which has its panel
     try:
         with drawn():
             assert main(["report", str(folder)]) == 0
         printed = capsys.readouterr().out
     finally:
         (documented / "gone.py").rename(source)
+    assert (folder / "pictures" / "rounds.png").is_file()
     assert printed.count("freshness") == 3
     run = load_run(folder)
     rows = run.rounds[(run.rounds["metric"] == "freshness") & (run.rounds["agent"] == "random")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_markets import settings_of, small_scenario
+from small_markets import drawn, settings_of, small_scenario
 
 from rimsim import scenarios
 from rimsim.config import ArrivalsConfig, PlatformConfig
@@ -103,7 +103,8 @@ def run(tmp_path_factory):
 
 def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys):
     """It prints a table for each part, what single-step evaluation misses, and leaves table and picture."""
-    assert main(["ope", str(run.folder), "--target", "relevance", "--workers", "1"]) == 0
+    with drawn():
+        assert main(["ope", str(run.folder), "--target", "relevance", "--workers", "1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "single-step evaluation cannot be right" in said
     assert "pseudo-inverse" not in said  # the log is not uniform

@@ -86,16 +86,18 @@ def written(tmp_path, monkeypatch):
             (DOCS / f"{page}.md").read_text(encoding="utf-8") for page in ("your-own", "your-own-market")
         )
         (tmp_path / name).write_text(text.split(f"# {name}\n", 1)[1].split("```", 1)[0])
+    text = (DOCS / "measures.md").read_text(encoding="utf-8").split("# my_measure.py\n", 1)[1]
+    (tmp_path / "my_measure.py").write_text(text.split("```", 1)[0])
     return tmp_path
 
 
-def compared(out, *settings, workers=1):
+def compared(out, *settings, workers=1, agents="relevance,rim-feedback", options=()):
     """A small closed loop on the command line; its run."""
-    told = [part for setting in settings for part in ("--set", setting)]
+    told = [*options, *(part for setting in settings for part in ("--set", setting))]
     status = main(
         [
-            "compare", "closed-loop", "--agents", "relevance,rim-feedback", "--rounds", "2", "--seeds", "1",
-            "--set", "data.min_item_events=100", "--set", "slate=5", "--set", "arrivals.per_round=100",
+            "compare", "closed-loop", "--agents", agents, "--rounds", "2", "--seeds", "1",
+            "--set", "data.min_item_events=120", "--set", "slate=5", "--set", "arrivals.per_round=100",
             "--set", "platform.model=popularity-hp", "--workers", str(workers), "--out", str(out), *told,
         ]
     )  # fmt: skip
@@ -104,21 +106,29 @@ def compared(out, *settings, workers=1):
 
 
 def test_the_documented_arrivals_come_in_the_evening(written):
-    """They are as many as the option says, around its hour, the same on workers, and its file belongs to the run."""
+    """They are as many as the option says, around its hour; with all else of one's own too, the same on workers."""
     settings = (
         "arrivals.kind=my_arrivals.py:Evenings",
         "arrivals.options.per_day=20",
         "arrivals.options.peak=6",
+        "consumer.kind=my_consumer.py:Bored",
+        "platform.model=my_model.py:Bestsellers",
     )
-    run = compared(written / "run", *settings)
+    own = {
+        "agents": "rim-feedback,my_agent.py:FreshFirst",
+        "options": ["--measures", "my_measure.py:freshness", "--frozen", "none"],
+    }
+    run = compared(written / "run", *settings, **own)
     arrivals = run.arrivals
     assert set(arrivals.groupby(["agent", "round"]).size()) == {140}
     opening = build_world(run.scenario).opening
     hour = (arrivals["time"] - opening) / 3600 % 24
     assert hour.between(6 - 1.5 * 2**0.5 - 1e-6, 6 + 1.5 * 2**0.5 + 1e-6).all()
-    assert "my_arrivals.py" in run.config["digests"]
+    files = {"my_agent.py", "my_arrivals.py", "my_consumer.py", "my_measure.py", "my_model.py"}
+    assert files <= set(run.config["digests"])
+    assert "freshness" in set(run.rounds["metric"])
     assert run.config["scenario"]["arrivals"]["options"] == {"per_day": 20, "peak": 6}
-    assert digest(compared(written / "workers", *settings, workers=2)) == digest(run)
+    assert digest(compared(written / "workers", *settings, workers=2, **own)) == digest(run)
 
 
 def test_the_documented_consumer_is_bored(written):

@@ -35,8 +35,8 @@ PROMISES = {
 
 
 def promising(make=small_scenario, **changes):
-    """A small market with groups, campaigns and caps."""
-    return make(exposure=scenario_from({"exposure": PROMISES | changes}).exposure)
+    """Two rounds of a small market with groups, campaigns and caps."""
+    return make(exposure=scenario_from({"exposure": PROMISES | changes}).exposure, rounds=2)
 
 
 def played(name, config, batch_size=None, seed=0):

@@ -58,6 +58,7 @@ def ray():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _SETTINGS.items():  # they are read when it is imported, by whichever test is first
             patch.setenv(name, value)
+        patch.setenv("RAY_worker_niceness", "0")  # else its workers starve beside those of the other tests
         yield pytest.importorskip("ray", reason="Ray is not installed: the extra rimsim[ray]")
 
 

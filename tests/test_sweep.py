@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from matplotlib.image import imread
-from small_markets import small_scenario
+from small_markets import drawn, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import measures
@@ -31,7 +31,8 @@ GRID = {"exposure.beta": [0.0, 0.8]}
 def swept(tmp_path_factory):
     """Two agents, two values of β, two seeds."""
     out = tmp_path_factory.mktemp("sweep") / "run"
-    return sweep(small_scenario(rounds=2), GRID, AGENTS, seeds=2, out=out, workers=1)
+    with drawn():
+        return sweep(small_scenario(rounds=2), GRID, AGENTS, seeds=2, out=out, workers=1)
 
 
 def test_a_point_is_what_compare_gives(swept, tmp_path):

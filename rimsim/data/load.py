@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
@@ -128,6 +129,12 @@ def load_log(options: LogOptions) -> EventLog:
         DataError: If something cannot be read.
         ConfigError: If the columns are not understood.
     """
+    return _embedded(options) if options.source == EMBEDDED else _read(options, options.columns)
+
+
+@lru_cache(maxsize=4)
+def _embedded(options: LogOptions) -> EventLog:
+    """The log that ships with rimsim, read once for the many worlds that differ in other things."""
     return _read(options, options.columns)
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-import yaml
-
 from rimsim.config import to_plain
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file, own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, plugs_of
-from rimsim.scenarios.store.run_folder import BEGUN, Run, versions
+from rimsim.scenarios.store.run_folder import BEGUN, Run, parsed_yaml, versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +56,7 @@ def require_unchanged(run: Run) -> None:
         raise RunFolderError(
             f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
         )
-    before, now = _flat(yaml.safe_load(begun.read_text(encoding="utf-8"))), _flat(run.config)
+    before, now = _flat(parsed_yaml(begun.read_text(encoding="utf-8"))), _flat(run.config)
     edited = [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in before | now
