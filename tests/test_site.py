@@ -15,7 +15,7 @@ from rimsim.agents import BUILT_IN
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "gallery" not in path.parts)
-LONG = {"guarantees", "speed"}
+LONG = {"speed"}
 """Pages of which an appendix is still to be made."""
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
 
