@@ -11,7 +11,6 @@ from __future__ import annotations
 if __name__ != "rimsim.agents":
     raise ImportError("import rimsim.agents, not agents: the folder is installed as rimsim.agents")
 
-from rimsim.agents._moving import Pacing
 from rimsim.agents.contract import (
     Agent,
     LearningAgent,
@@ -28,7 +27,7 @@ from rimsim.agents.lin_ucb import LinUCB
 from rimsim.agents.offline_match import OfflineMatch
 from rimsim.agents.oracle import Oracle
 from rimsim.agents.p_mmf import PMMF
-from rimsim.agents.pacing import Delivery
+from rimsim.agents.pacing import Delivery, Pacing
 from rimsim.agents.policy import PolicyAgent
 from rimsim.agents.popularity import Popularity
 from rimsim.agents.prices import States, capacities, joined_states, solved_prices

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "Pacing", "move_prices"]
 
 _FEW = 4
 """From so many arrivals at once on, prices are bounded for a stretch of them, and computed where that may matter."""

@@ -18,8 +18,9 @@ from rimsim.envs.snapshot import Snapshot
 from rimsim.envs.standing import Standing
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.first_use import telling
-from rimsim.market import Feedback, Market, Needs, Slates, build_world
+from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
+from rimsim.market.needs import NO_NEEDS
 from rimsim.market.records import as_slates
 from rimsim.market.serving import observed_gain
 
@@ -115,7 +116,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.config = override(find_scenario(scenario), changes, origin="settings")
         self.render_mode = render_mode
         self.model_seed = model_seed
-        self.needs = Needs()
+        self.needs = NO_NEEDS
         """What is filled in for the agent beside what every agent is told."""
         self.barrier_every: int | None = None
         self._market: Market | None = None
@@ -308,10 +309,10 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """Show a slate and let the next arrival come: (k,) items as shown, (k,) which were consumed, the reward."""
         market, row, scores = self.market, self._row, self._waiting()
         opened, cost = market.open, market.cost
-        revealed = None if self.needs == Needs() else self.arrivals  # before what is consumed changes it
+        revealed = None if self.needs == NO_NEEDS else self.arrivals  # before what is consumed changes it
         shown, consumed = market.show(row, scores, answer, empty=True)
         self._feedback = lambda: Feedback(
-            opened.arrivals(row, scores, Needs()) if revealed is None else revealed,
+            opened.arrivals(row, scores, NO_NEEDS) if revealed is None else revealed,
             shown,
             consumed,
         )

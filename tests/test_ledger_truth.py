@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from small_markets import small_scenario
@@ -9,6 +11,7 @@ from small_markets import small_scenario
 from rimsim.errors import ConfigError, MissingTableError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
+from rimsim.scenarios.study.plan import study_of
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +67,15 @@ def test_a_run_that_was_not_asked_has_no_such_table(tmp_path):
         _ = made.truth
     with pytest.raises(ConfigError, match="reveal: 'thruth'.*truth"):
         compare(small_scenario(), ["random"], out=tmp_path / "b", reveal=["thruth"])
+
+
+def test_a_run_of_an_earlier_version_goes_on_without_the_truth(run, tmp_path):
+    """A folder whose config does not say what is revealed is of a version that could not; it reveals nothing."""
+    shutil.copytree(run.folder, tmp_path / "old")
+    config = tmp_path / "old" / "config.yaml"
+    told = config.read_text(encoding="utf-8")
+    assert "reveal:\n- truth\n" in told
+    config.write_text(told.replace("reveal:\n- truth\n", ""), encoding="utf-8")
+    (plan,) = study_of(load_run(tmp_path / "old")).plans
+    assert plan.reveal == ()
+    assert not any(arm.truth for arm in plan.arms)

@@ -76,6 +76,9 @@ class UserStates:
         rows = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
         return cls(offsets, item[rows], time[rows], np.array(now, np.float64))
 
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> UserStates:
+        return self.take(np.arange(len(self))[rows])
+
     def take(self, rows: ArrayLike) -> UserStates:
         """The states of some rows, in the given order."""
         wanted = np.asarray(rows, np.int64)

@@ -59,14 +59,9 @@ class Arrivals:
 
     def rows(self, which: NDArray[np.int64] | slice) -> Arrivals:
         """Some of the arrivals, in the order asked for."""
-        columns: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
-        history = columns.pop("history")
-        kept: dict[str, Any] = {
-            name: None if column is None else column[which] for name, column in columns.items()
-        }
-        return Arrivals(
-            **kept, history=None if history is None else history.take(np.arange(len(self))[which])
-        )
+        columns = [getattr(self, field.name) for field in fields(self)]
+        kept: list[Any] = [None if column is None else column[which] for column in columns]
+        return Arrivals(*kept)
 
     @property
     def intensity(self) -> torch.Tensor:

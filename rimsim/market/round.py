@@ -102,13 +102,14 @@ class OpenRound:
         self._shown = np.zeros(len(schedule), bool)
         """(n,) which arrivals have been served."""
         self._foreseen: Histories | None = None
-        self._known = known = histories
+        self._known = histories
+        """What the platform knows of the visitors when they come."""
         if self._foretold:
-            self._known = known = self._foreseen = self.foreseen_histories()
-        scorer = Scorer(model, known, release, device)
+            self._known = self._foreseen = self.foreseen_histories()
+        scorer = Scorer(model, self._known, release, device)
         scorer.encode(schedule.start)
         self._scores: ScoreAhead | ScoreForetold = (ScoreForetold if self._foretold else ScoreAhead)(
-            scorer, known, schedule
+            scorer, self._known, schedule
         )
         self._arrived: deque[int] = deque()
         self._held: list[int] = []

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["compare", "sweep"]
 
 _EXECUTION = ("batch_size", "workers", "backend", "address")
+_WHAT = ("agents", "frozen", "control", "certify", "ledger", "reveal")
+"""Options that are entries of a run folder's config as they are."""
 _shared = options(
     click.argument("scenario", required=False),
     field(
@@ -171,9 +173,8 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     changed = changes(first)
     for line in changed:
         click.echo(f"note: {first.folder}: {line}")
-    kept = {
-        name: first.config[name] for name in ("agents", "frozen", "control", "certify", "ledger", "reveal")
-    }
+    # A folder from before there was such an option has what is now the default.
+    kept = {name: first.config[name] for name in _WHAT if name in first.config}
     again = scenarios.compare(
         first.scenario,
         seeds=first.seeds,
@@ -204,9 +205,8 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     from rimsim.scenarios.study.plan import resolved
 
     scenario = asked.get("scenario", run.scenario)
-    entries = ("agents", "measures", "seeds", "frozen", "control", "certify", "ledger", "reveal")
     require_same(
         run,
         resolved(scenario, asked.get("rounds"), asked.get("data"), asked["settings"]),
-        {name: asked.get(name) for name in entries} | {"sweep": asked.get("grid")},
+        {name: asked.get(name) for name in (*_WHAT, "measures", "seeds")} | {"sweep": asked.get("grid")},
     )

@@ -28,13 +28,12 @@ from rimsim.scenarios.pictures.tables import (
 )
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.answer import comparison_sentences
-from rimsim.scenarios.report.comparison import outcome_tables, result_notes, retraining_table
+from rimsim.scenarios.report.comparison import outcome_tables, result_notes, retraining_table, shown_arms
 from rimsim.scenarios.report.decomposition import decomposition
 from rimsim.scenarios.report.items import group_table, item_exposures, items_table
 from rimsim.scenarios.report.promised import promised_table
 from rimsim.scenarios.report.summary import EFFECTS, over_seeds, shortfalls
 from rimsim.scenarios.store.arm_names import is_control
-from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +53,10 @@ def comparison_page(run: Run) -> Page:
     Raises:
         MissingTableError: If no round is finished.
     """
-    rounds = shown_rounds(run)
+    rounds, agents = shown_arms(run)
     if rounds.empty:
         raise MissingTableError(f"{run.folder}: no round is finished; allowed: a run that has come further")
     scenario = run.scenario
-    agents = [name for name in run.agents if name in set(rounds["agent"])]
     tables = picture_tables(run)
     answer = comparison_sentences(rounds, agents, scenario.exposure.unit)
     parts = decomposition(late_means(rounds), agents, EFFECTS)

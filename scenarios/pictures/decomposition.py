@@ -14,6 +14,7 @@ from rimsim.scenarios.pictures.style import (
     frame,
     integer_rounds,
     metric_axis,
+    plot_threads,
     styles,
 )
 from rimsim.scenarios.pictures.tables import REFERENCE, last_round
@@ -87,8 +88,7 @@ def decomposed(tables: PictureTables) -> Figure | None:
             ax.plot(x, curve["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5)
             if few:
                 of_part = threads[(threads["agent"] == agent) & (threads["metric"] == metric)]
-                for _, thread in of_part[of_part["part"] == name].groupby("seed"):
-                    ax.plot(thread["round"], thread["value"], color=look.colour, linewidth=1, alpha=0.45)
+                plot_threads(ax, of_part[of_part["part"] == name], "round", look)
             else:
                 ax.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0)
         metric_axis(ax, tables.measures[metric], difference=True)

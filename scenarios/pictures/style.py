@@ -44,6 +44,7 @@ __all__ = [
     "plot_bands",
     "plot_beside",
     "plot_means",
+    "plot_threads",
     "style",
     "styles",
 ]
@@ -196,11 +197,8 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
     few = 1 < table["seed"].nunique() < FEW_SEEDS
     for name, look in looks.items():
         mine = table[table["agent"] == name]
-        for _, of_seed in mine.groupby("seed") if few else ():
-            thread = of_seed.groupby(x)["value"].mean()
-            ax.plot(
-                thread.index, thread.to_numpy(), color=look.colour, linewidth=1, alpha=0.45, clip_on=False
-            )
+        if few:
+            plot_threads(ax, mine, x, look)
         sns.lineplot(
             data=mine,
             x=x,
@@ -215,6 +213,20 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
             err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
             ax=ax,
         )
+
+
+def plot_threads(ax: Axes, table: pd.DataFrame, x: str, look: AgentStyle) -> None:
+    """A thin line a seed, behind the mean of all.
+
+    Args:
+        ax: Where to draw.
+        table: Columns seed, value and ``x``.
+        x: Column along the x axis.
+        look: The style of what they are of.
+    """
+    for _, of_seed in table.groupby("seed"):
+        thread = of_seed.groupby(x)["value"].mean()
+        ax.plot(thread.index, thread.to_numpy(), color=look.colour, linewidth=1, alpha=0.45, clip_on=False)
 
 
 def plot_beside(

@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["markdown", "outcome_tables", "print_results", "result_notes", "result_tables", "retraining_table"]
+__all__ = [
+    "markdown",
+    "outcome_tables",
+    "print_results",
+    "result_notes",
+    "result_tables",
+    "retraining_table",
+    "shown_arms",
+]
 
 
 def result_tables(run: Run) -> list[TextTable]:
@@ -46,7 +54,7 @@ def result_tables(run: Run) -> list[TextTable]:
 
 def outcome_tables(run: Run) -> list[TextTable]:
     """Late means of each arm, their differences to the baseline, and their changes a round."""
-    rounds, agents = _shown(run)
+    rounds, agents = shown_arms(run)
     late = late_words(int(rounds["round"].max()) + 1)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = told_unit(rounds, run.scenario.exposure.unit)
@@ -76,7 +84,7 @@ def outcome_tables(run: Run) -> list[TextTable]:
 
 def retraining_table(run: Run) -> TextTable:
     """What retraining does to the agents with controls, in parts that add up; without rows where none has any."""
-    rounds, agents = _shown(run)
+    rounds, agents = shown_arms(run)
     effects = EFFECTS + tuple(measure.name for measure in run.own_measures.values())
     late = late_words(int(rounds["round"].max()) + 1)
     parts = decomposition(late_means(rounds), agents, effects)
@@ -88,8 +96,8 @@ def retraining_table(run: Run) -> TextTable:
     )
 
 
-def _shown(run: Run) -> tuple[pd.DataFrame, list[str]]:
-    """The rounds that are shown, and the agents that have some."""
+def shown_arms(run: Run) -> tuple[pd.DataFrame, list[str]]:
+    """The rounds that are shown, and the arms that have some, in the order of the run."""
     rounds = shown_rounds(run)
     there = set(rounds["agent"])
     return rounds, [name for name in run.agents if name in there]

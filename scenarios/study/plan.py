@@ -220,7 +220,7 @@ def study_of(run: Run) -> Study:
             tuple(about[key]) for key in ("agents", "frozen", "control", "arms", "seeds")
         )
         certify, ledger = about["certify"], about["ledger"]
-        reveal = tuple(about["reveal"])
+        reveal = tuple(about.get("reveal", ()))  # folders of earlier versions lack it
         plans.append(
             Plan(point, agents, frozen, controls, names, seeds, certify, ledger, begun.own_measures, reveal)
         )

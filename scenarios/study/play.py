@@ -137,6 +137,8 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     first: NDArray[np.int64] | None = None
     bound_price: NDArray[np.float64] | None = None
     served = 0
+    # An agent that learns and does not say what it remembers begins anew where its run is resumed.
+    can_go_on = isinstance(agent, RememberingAgent) or not isinstance(agent, LearningAgent)
     if (left := latest(folder, part, market.world.release)) is not None:
         market.load_state(left.market)
         first, adoption, served, bound_price = left.first, left.adoption, left.served, left.bound_price
@@ -183,10 +185,11 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
                     required=closed.required,
                 )
             )
-            # An agent that learns and does not say what it remembers begins anew where its run is resumed.
-            state = agent.state if isinstance(agent, RememberingAgent) else {}
-            if not market.done and (state or not isinstance(agent, LearningAgent)):
-                save(folder, part, ArmProgress(market.state, first, adoption, served, bound_price, state))
+            if not market.done and can_go_on:
+                remembered = agent.state if isinstance(agent, RememberingAgent) else {}
+                save(
+                    folder, part, ArmProgress(market.state, first, adoption, served, bound_price, remembered)
+                )
             report(0)  # the round is on disk, all of it
         tracker.finish(_hyperparameters(config, arm.labels), _finals(figures, (*_FINAL, *own)))
     adopted = adoption.table(arm.name, arm.seed)
