@@ -1,20 +1,43 @@
-"""The one place that decides how many threads a process has and how many processes run at once."""
+"""The one place that decides how many threads a process has, how it keeps memory and how many processes run at once."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+from functools import cache
 
 __all__ = ["cores", "single_thread"]
 
+_KEPT = ((-1, 2**28), (-3, 2**25))
+"""Options of glibc's mallopt with values: how much that is free at its end the heap keeps (M_TRIM_THRESHOLD), and from
+which size on an array has pages of its own, which go back as soon as it is freed (M_MMAP_THRESHOLD; no larger value is
+allowed)."""
+
 
 def single_thread() -> None:
-    """Let this process compute on one thread.
+    """Let this process compute on one thread, and keep the memory that it frees.
 
     The bits of a matrix product, and so of a fit, depend on the number of threads; workers share the cores besides.
     """
     import torch  # noqa: PLC0415 - what only counts cores need not wait for it
 
     torch.set_num_threads(1)
+    _keep_memory()
+
+
+@cache
+def _keep_memory() -> None:
+    """Keep freed memory for what is asked for next; with glibc alone, elsewhere nothing happens.
+
+    Blocks of some megabytes are made and dropped for every block of scores and every step of a fit. Memory that went
+    back to the system in between comes anew a page at a time, each of them cleared.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for option, value in _KEPT:
+        mallopt(option, value)
 
 
 def cores() -> int:
