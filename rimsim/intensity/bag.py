@@ -179,7 +179,8 @@ def _add_up(
         point, first = edges[state], offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                at[order[point]] = sums[state]
+                for column in range(sums.shape[1]):  # a whole row at once takes seconds to compile
+                    at[order[point], column] = sums[state, column]
                 point += 1
             if event < offsets[state + 1]:
                 for column in range(sums.shape[1]):

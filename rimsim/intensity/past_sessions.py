@@ -110,7 +110,9 @@ def _walk(
         point, first = edges[state], offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                held_at[order[point]], last_at[order[point]] = held[state], last[state]
+                for column in range(held.shape[1]):  # a whole row at once takes longer to compile
+                    held_at[order[point], column] = held[state, column]
+                last_at[order[point]] = last[state]
                 point += 1
             if event == offsets[state + 1]:
                 break

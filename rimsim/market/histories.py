@@ -154,7 +154,9 @@ def _visible_at(
 def _between(
     slots: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64], events: Events
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    total = (end - begin).sum()
+    total = 0
+    for n in range(len(slots)):
+        total += end[n] - begin[n]
     ticks, items = np.empty(total, np.int64), np.empty(total, np.int64)
     size = 0
     for n in range(len(slots)):
@@ -165,6 +167,18 @@ def _between(
                 size += 1
             place = events.next[place]
     return ticks, items
+
+
+@compiled
+def _number(slots: NDArray[np.int64], counts: NDArray[np.int64], length: NDArray[np.int64]) -> int:
+    """How many events some slots have, logged ones and ``counts`` (n,) others.
+
+    In a loop: the sum of what an array of indices picks takes longer to compile than all else here.
+    """
+    total = 0
+    for row in range(len(slots)):
+        total += length[slots[row]] + counts[row]
+    return total
 
 
 @compiled
@@ -186,19 +200,18 @@ def _consumed(
         logged: Items of the log, by user.
         events: Of the market.
     """
-    total = length[slots].sum() + counts.sum()
+    total = _number(slots, counts, length)
     rows, items = np.empty(total, np.int64), np.empty(total, np.int64)
     end = 0
     for row in range(len(slots)):
-        slot, start = slots[row], end
+        slot = slots[row]
         for place in range(begin[slot], begin[slot] + length[slot]):
-            items[end] = logged[place]
+            rows[end], items[end] = row, logged[place]
             end += 1
         place = events.first[slot]
         for _ in range(counts[row]):
-            items[end], place = events.item[place], events.next[place]
+            rows[end], items[end], place = row, events.item[place], events.next[place]
             end += 1
-        rows[start:end] = row
     return rows, items
 
 
@@ -213,7 +226,7 @@ def _times(
     events: Events,
 ) -> NDArray[np.float64]:
     """(total,) times of :func:`_consumed` in seconds; ``logged`` are the log's, and ``shift`` (slots,) moves them."""
-    times = np.empty(length[slots].sum() + counts.sum(), np.float64)
+    times = np.empty(_number(slots, counts, length), np.float64)
     end = 0
     for row in range(len(slots)):
         slot = slots[row]
