@@ -115,6 +115,18 @@ def test_warm_start_gives_the_same_optimum():
         assert solve_dual(scores, 5, 4, prices=start, tol=1e-8).primal == pytest.approx(best, rel=2e-8)
 
 
+@pytest.mark.parametrize("cost", [None, 40.0])
+def test_prices_far_too_high_are_no_start(cost):
+    """Bonuses that pay more beyond floors than slates are worth are given up: bytes are those of no prices at all."""
+    scores = skewed(11, 60, 30)
+    cold = solve_dual(scores, 5, 4, cost=cost)
+    warm = solve_dual(scores, 5, 4, cost=cost, prices=np.full(30, -50.0))
+    near = solve_dual(scores, 5, 4, cost=cost, prices=1.1 * cold.item_price)
+    assert warm.slates.tobytes() == cold.slates.tobytes()
+    assert warm.item_price.tobytes() == cold.item_price.tobytes()
+    assert near.item_price.tobytes() != cold.item_price.tobytes()
+
+
 def test_same_call_same_bytes():
     """The solver is deterministic."""
     scores = skewed(13)

@@ -26,6 +26,7 @@ _AIM = 0.7  # the gap shrinks about as ε does: the last phase aims at this shar
 _WARM = 2.0  # ... and given prices are taken this many first ε lower
 _SAMPLE = 256
 _EXACT = 2.0**-46  # ε is kept above this share of the prices, so that float64 can tell them apart
+_SPENT = 0.2  # a guess is given up if its bonuses buy more than this share of V beyond all floors
 _SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
 
 
@@ -54,7 +55,8 @@ def run_phases(pairs: Pairs, state: State, tol: float, tie_seed: int, epsilon: f
         state: Who holds what; changed in place.
         tol: Relative gap at which to stop.
         tie_seed: Seed of the order among equal scores.
-        epsilon: ε of the first phase if the bonuses are a guess; 0 to start cold.
+        epsilon: ε of the first phase if the bonuses are a guess; 0 to start cold. A guess that is far too high is
+            given up, since the small steps of so small an ε would take it down one by one.
     """
     w, user_price, best_price = state.w, np.zeros(pairs.n), np.zeros(pairs.n)
     rows = row_states(tie_seed, np.arange(pairs.n))
@@ -63,6 +65,9 @@ def run_phases(pairs: Pairs, state: State, tol: float, tie_seed: int, epsilon: f
     _lower(w, _WARM * epsilon)
     for phase in range(_PHASES):
         greedy(pairs, state, 0.5 * epsilon, rows)
+        if phase == 0 and epsilon > 0.0 and _overspent(state) > _SPENT * abs(score_of(pairs, state)):
+            w[:] = epsilon = 0.0
+            greedy(pairs, state, 0.0, rows)
         if epsilon == 0.0:
             epsilon = _first_epsilon(pairs, state.theta)
         reverse(pairs, state, epsilon)
@@ -114,6 +119,11 @@ def sampled_worth(pairs: Pairs, state: State) -> float:
     values = np.maximum(pairs.uval.reshape(pairs.n, pairs.m)[users], 0.0)
     top = np.partition(values, pairs.m - width, axis=1)[:, pairs.m - width :]
     return float(top.mean(dtype=np.float64)) * int(state.capacity.sum())
+
+
+def _overspent(state: State) -> float:
+    """What bonuses pay for exposures beyond the floors: 0 at the best prices, whose bonuses lie on floors alone."""
+    return float(np.maximum(state.w, 0.0) @ np.maximum(state.exposure - state.floor, 0))
 
 
 def _lower(w: NDArray[np.float64], by: float) -> None:
