@@ -140,11 +140,12 @@ def table(arms: Arms, name: str) -> list[str]:
     return lines
 
 
-def grid(out: Path) -> dict[tuple[float, float], Arms]:
-    """(threshold, β) → the scenario with these, one seed."""
+def grid(out: Path, seeds: int) -> dict[tuple[float, float], Arms]:
+    """(threshold, β) → the scenario with these."""
     betas, thresholds = (",".join(map(str, some)) for some in (BETAS, THRESHOLDS))
     fields = ["--beta", betas, "--grid", f"providers.options.threshold={thresholds}"]
-    command = ["sweep", "two-sided", "--agents", "relevance,rim-feedback", "--seeds", "1", *fields, *PLAIN]
+    agents = ["--agents", "relevance,rim-feedback", "--seeds", str(seeds)]
+    command = ["sweep", "two-sided", *agents, *fields, "--set", "consumer.truth=factors", *PLAIN]
     runs = [load_run(one.parent) for one in played(out / "heat", command).glob("*/**/config.yaml")]
     return {
         (dict(run.scenario.providers.options)["threshold"], run.scenario.exposure.beta): Arms(run.rounds)
@@ -153,28 +154,29 @@ def grid(out: Path) -> dict[tuple[float, float], Arms]:
 
 
 def heat(points: dict[tuple[float, float], Arms]) -> list[str]:
-    """Draw, and tell, what ``rim-feedback`` brings against ``relevance`` by threshold and floor."""
+    """Draw, and tell, what ``rim-feedback`` brings against ``relevance`` by threshold and floor, over seeds."""
     gain, late, alive = (np.zeros((len(THRESHOLDS), len(BETAS))) for _ in range(3))
     words, lines = {}, []
     for (threshold, beta), arms in sorted(points.items()):
         place = THRESHOLDS.index(int(threshold)), BETAS.index(beta)
-        mine, base = (
-            np.mean(arms.series(agent, "user_welfare"), 0) for agent in ("rim-feedback", "relevance")
+        pairs = list(
+            zip(*(arms.series(one, "user_welfare") for one in ("rim-feedback", "relevance")), strict=True)
         )
-        gain[place] = 100 * (mine.sum() / base.sum() - 1)
-        late[place] = 100 * (mine[-LATE:].sum() / base[-LATE:].sum() - 1)
+        whole = [100 * (mine.sum() / base.sum() - 1) for mine, base in pairs]
+        ends = [100 * (mine[-LATE:].sum() / base[-LATE:].sum() - 1) for mine, base in pairs]
         kept, left = (
-            np.mean(arms.series(one, "providers_alive"), 0)[-1] for one in ("rim-feedback", "relevance")
+            [values[-1] for values in arms.series(one, "providers_alive")]
+            for one in ("rim-feedback", "relevance")
         )
-        alive[place], words[place] = 100 * (kept - left), arms.even("rim-feedback")
-        lines.append(
-            f"| {threshold:g} | {beta} | {gain[place]:+.1f} % | {late[place]:+.1f} % | {words[place]} | {left:.2f} | "
-            f"{kept:.2f} |"
-        )
+        gain[place], late[place] = np.mean(whole), np.mean(ends)
+        alive[place] = 100 * (np.mean(kept) - np.mean(left))
+        words[place] = f"{sum(break_even(*pair) is not None for pair in pairs)} of {len(pairs)}"
+        told = (said(whole, 1), said(ends, 1), words[place], said(left, 2), said(kept, 2))
+        lines.append(f"| {threshold:g} | {beta} | " + " | ".join(told) + " |")
     with style():
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), constrained_layout=True)
         for ax, values, title in (
-            (axes[0], gain, "Users' welfare, all rounds, % over relevance\n(below: round of break-even)"),
+            (axes[0], gain, "Users' welfare, all rounds, % over relevance\n(below: seeds that break even)"),
             (axes[1], late, f"Users' welfare, last {LATE} rounds, %"),
             (axes[2], alive, "Providers alive at the end, points"),
         ):
@@ -201,13 +203,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/two-sides"))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--heat", action="store_true", help="floors by thresholds alone")
     given = parser.parse_args()
-    for number, (truth, model) in enumerate(CELLS):
+    for number, (truth, model) in enumerate([] if given.heat else CELLS):
         arms = cell(given.out, truth, model, given.seeds)
         if not number:
             over_time(arms)
         print("\n".join(table(arms, f"{truth}, {model}")))
-    print("\n".join(heat(grid(given.out))))
+    print("\n".join(heat(grid(given.out, given.seeds))))
 
 
 if __name__ == "__main__":

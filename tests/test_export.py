@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,8 @@ from rimsim.agents import make_agent, market_for
 from rimsim.config import ArrivalsConfig
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.exporting.logged import logged_arm
+from rimsim.scenarios.exporting.minari import env_spec
 
 GREEDY = "epsilon-greedy(epsilon=0.5)"
 
@@ -124,17 +127,69 @@ def test_what_cannot_be_exported_is_refused(run):
         scenarios.export(run.folder, "obp", seed=9)
 
 
+def test_the_environment_of_a_data_set_plays_its_log_again(run):
+    """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were."""
+    arm = logged_arm(run, GREEDY, 1)
+    environment = gymnasium.make(env_spec(run.scenario, 1))
+    seen, _ = environment.reset(seed=1)
+    assert environment.observation_space.contains(seen)
+    for context, slate, taken in zip(arm.context, arm.item, arm.reward, strict=True):
+        np.testing.assert_allclose(seen, context, rtol=1e-6)
+        seen, _, ended, _, info = environment.step(slate)
+        assert info["market"]["taken"] == tuple(taken == 1)
+    assert ended
+    assert seen.tolist() == [1, 1, 0]
+
+
 def test_minari_reads_its_data_set_back(run, tmp_path, monkeypatch):
     """With Minari installed, its reader finds the steps, spaces and the spec of an environment that can be made."""
     minari = pytest.importorskip("minari")
-    place, said = scenarios.export(run.folder, "minari", agent=GREEDY, out=tmp_path / "sets")
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
+    monkeypatch.chdir(tmp_path)
+    place, said = scenarios.export(
+        run.folder.absolute(), "minari", agent=GREEDY, out="sets"
+    )  # a relative place
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place.absolute()))
     dataset = minari.load_dataset(said.rsplit(" ", 1)[1])
     episode = dataset[0]
     assert len(episode.rewards) + 1 == len(episode.observations)
+    assert all(dataset.observation_space.contains(seen) for seen in episode.observations)
     assert episode.actions.shape == (dataset.total_steps, 3)
     ledger = run.ledger[(run.ledger["agent"] == GREEDY) & (run.ledger["seed"] == 0)]
     assert episode.rewards.sum() == ledger["consumed"].sum()
-    assert dataset.spec.env_spec.id == "RIMMarket-v0"
-    assert dataset.spec.env_spec.kwargs["settings"]["slate"] == 3
+    assert dataset.spec.env_spec == env_spec(run.scenario, 0)
+    assert dataset.recover_environment().observation_space == dataset.observation_space
     assert dataset.action_space.shape == (3,)
+    with pytest.raises(RunFolderError, match="is there already"):
+        scenarios.export(run.folder.absolute(), "minari", agent=GREEDY, out="sets")
+
+
+def test_d3rlpy_reads_slates_and_learns_from_their_positions(run, tmp_path, monkeypatch):
+    """Its reader takes the Minari data set with its environment; discrete CQL learns from SCOPE-RL's transitions."""
+    pytest.importorskip("minari")
+    d3rlpy = pytest.importorskip("d3rlpy")
+    place, said = scenarios.export(run.folder, "minari", agent=GREEDY, out=tmp_path / "sets")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
+    slates, _ = d3rlpy.datasets.get_minari(said.rsplit(" ", 1)[1])
+    assert slates.transition_count == 150
+    assert slates.episodes[0].actions.shape == (150, 3)
+    place, _ = scenarios.export(run.folder, "scope-rl", agent=GREEDY, out=tmp_path / "scope.npz")
+    found = dict(np.load(place))
+    positions = d3rlpy.dataset.MDPDataset(
+        found["state"].astype(np.float32),
+        found["action"],
+        found["reward"],
+        found["terminal"],
+        action_space=d3rlpy.ActionSpace.DISCRETE,
+        action_size=int(found["n_actions"]),
+    )
+    assert len(positions.episodes) == 150
+    learner = d3rlpy.algos.DiscreteCQLConfig(batch_size=32).create()
+    learner.fit(
+        positions,
+        n_steps=20,
+        n_steps_per_epoch=20,
+        show_progress=False,
+        logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
+    )
+    chosen = learner.predict(found["state"].astype(np.float32))
+    assert ((chosen >= 0) & (chosen < found["n_actions"])).all()

@@ -9,6 +9,7 @@ from click import option
 
 from rimsim import scenarios
 from rimsim.scenarios.cli.options import path
+from rimsim.scenarios.cli.report import terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,5 +30,5 @@ def export(run: Path, to: str, agent: str | None, seed: int | None, out: Path | 
 
     RUN is the folder of a comparison that kept its ledger.
     """
-    place, said = scenarios.export(run, to, agent=agent, seed=seed, out=out)
+    place, said = scenarios.export(run, to, agent=agent, seed=seed, out=out, console=terminal())
     click.echo(f"{place}: {said}")

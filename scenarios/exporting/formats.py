@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rimsim.scenarios.exporting.logged import CONTEXT
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -57,7 +59,7 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
         "action_keys": None,
         "action_meaning": np.arange(arm.n_items),
         "state_dim": state.shape[1],
-        "state_keys": ["ground_intensity", "round", "time", "position"],
+        "state_keys": [*CONTEXT, "position"],
         "state": state,
         "action": arm.item.reshape(-1),
         "reward": arm.reward.reshape(-1),

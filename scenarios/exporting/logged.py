@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["LoggedArm", "logged_arm"]
+__all__ = ["CONTEXT", "LoggedArm", "logged_arm"]
+
+CONTEXT = ("round_gone", "run_gone", "ground_intensity")
+"""The environment's ``clock``, shares of the round and of the run that are gone, and its ``ground_intensity``, λ(x)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,7 @@ class LoggedArm:
     seed: int
     n_items: int
     context: NDArray[np.float64]
-    """(n, 3) what was known of each arrival: λ(x), the round, and seconds since the first arrival."""
+    """(n, 3) what was known of each arrival, named by :data:`CONTEXT`."""
     popularity: NDArray[np.float64]
     """(M,) log(1 + events in the warm-up log)."""
     item: NDArray[np.int64]
@@ -73,15 +76,14 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
 
     known = run.arrivals
     known = known[(known["agent"] == name) & (known["seed"] == chosen)]
-    ground = known.set_index(["round", "arrival"])["ground_intensity"]
+    known = known.sort_values(["round", "time", "arrival"], kind="stable").set_index(["round", "arrival"])
+    of_round = known.groupby("round")["time"]
+    known["gone"] = of_round.cumcount() / of_round.transform("size")
     heads = table.iloc[first]
-    context = np.column_stack(
-        [
-            ground.loc[list(zip(heads["round"], heads["arrival"], strict=True))].to_numpy(np.float64),
-            heads["round"].to_numpy(np.float64),
-            heads["time"].to_numpy(np.float64) - float(table["time"].min()),
-        ]
-    )
+    known = known.loc[list(zip(heads["round"], heads["arrival"], strict=True))]
+    gone = known["gone"].to_numpy(np.float64)
+    run_gone = (heads["round"].to_numpy(np.float64) + gone) / run.scenario.rounds
+    context = np.column_stack([gone, run_gone, known["ground_intensity"].to_numpy(np.float64)])
     events = run.catalogue.sort_values("item")["events"].to_numpy(np.float64)
     return LoggedArm(
         agent=name,

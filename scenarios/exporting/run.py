@@ -9,6 +9,7 @@ import numpy as np
 
 from rimsim.errors import ConfigError, RunFolderError, nearest
 from rimsim.files import draft_file
+from rimsim.scenarios.execution.bars import bars
 from rimsim.scenarios.exporting.formats import obp_feedback, scope_rl_dataset
 from rimsim.scenarios.exporting.logged import logged_arm
 from rimsim.scenarios.exporting.minari import write_minari
@@ -16,7 +17,9 @@ from rimsim.scenarios.store.run_folder import load_run
 from rimsim.scenarios.store.write import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from rich.console import Console
 
     from rimsim.scenarios.store.run_folder import Run
 
@@ -24,6 +27,8 @@ __all__ = ["FORMATS", "export"]
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
 """Format → name of the file or folder, unless another is asked for."""
+_CHUNK = 50_000
+"""Rows of a text that are written at once."""
 
 
 def export(
@@ -33,6 +38,7 @@ def export(
     agent: str | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
+    console: Console | None = None,
 ) -> tuple[Path, str]:
     """Write the log of an arm in a format of another package.
 
@@ -43,6 +49,7 @@ def export(
         agent: Name of an arm; None: the first.
         seed: None: the first.
         out: The file, or Minari's folder; None: within the run folder, below ``export/``.
+        console: Where progress is shown; None: nowhere.
 
     Returns:
         Where it is, and a sentence that says what it holds.
@@ -58,21 +65,21 @@ def export(
     place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
     if to != "minari" and place.exists():
         raise RunFolderError(f"{place}: is there already; allowed: another --out")
-    with disk_errors(place):
+    with disk_errors(place), bars(console) as progress:
         place.parent.mkdir(parents=True, exist_ok=True)
-        return place, _written(begun, to, agent, seed, place)
+        bar = progress.add_task("exposures written", total=None)  # moves to and fro while the ledger is read
+        exposures = len(begun.ledger)
+        progress.update(bar, total=exposures)
+        said = _written(begun, to, agent, seed, place, lambda count: progress.advance(bar, count))
+        progress.update(bar, completed=exposures)
+        return place, said
 
 
-def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
+def _written(
+    run: Run, to: str, agent: str | None, seed: int | None, place: Path, report: Callable[[int], None]
+) -> str:
     if to == "csv":
-        table = run.ledger
-        if agent is not None:
-            logged_arm(run, agent, seed)  # refuses what is not there
-            table = table[table["agent"] == agent]
-        table = table if seed is None else table[table["seed"] == seed]
-        with draft_file(place) as draft:
-            table.to_csv(draft, index=False)
-        return f"{len(table):,} exposures"
+        return _csv(run, agent, seed, place, report)
     arm = logged_arm(run, agent, seed)
     said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
     if arm.left_out:
@@ -82,6 +89,20 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
         return f"{said}; data set {write_minari(arm, run.scenario, place, 'rimsim')}"
     _save(place, obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm))
     return said
+
+
+def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Callable[[int], None]) -> str:
+    table = run.ledger
+    if agent is not None:
+        logged_arm(run, agent, seed)  # refuses what is not there
+        table = table[table["agent"] == agent]
+    table = table if seed is None else table[table["seed"] == seed]
+    with draft_file(place) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        for begin in range(0, max(len(table), 1), _CHUNK):
+            rows = table.iloc[begin : begin + _CHUNK]
+            rows.to_csv(file, index=False, header=begin == 0)
+            report(len(rows))
+    return f"{len(table):,} exposures"
 
 
 def _save(place: Path, columns: Mapping[str, object]) -> None:
