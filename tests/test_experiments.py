@@ -10,9 +10,10 @@ from rimsim import scenarios
 from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
+from rimsim.measures.late import late_rounds
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment, Outcome, contrast
-from rimsim.scenarios.experimenting.figures import estimates, total_effects
+from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, total_effects
 from rimsim.scenarios.experimenting.play import play_experiment, play_world
 from rimsim.scenarios.experimenting.split import Split, merged
 
@@ -189,6 +190,31 @@ def test_estimates_of_the_late_rounds():
     found = estimates(rounds, assignment, np.ones(500, bool))
     assert found["utility"][1] <= 0 <= found["utility"][2]
     assert found["tail_exposure"][0] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("design", "cluster"), [("user", "user"), ("switchback", "block")])
+def test_cluster_experiments_reads_the_arrivals_as_they_are(design, cluster):
+    """With cluster-experiments installed, its clustered OLS of the late arrivals finds the naive estimates."""
+    package = pytest.importorskip("cluster_experiments")
+    rounds, assignment = _played(("relevance", "random"), design)
+    tail = np.arange(500) > 20
+    table = arrivals_table(rounds, assignment, tail, 0)
+    found = estimates(rounds, assignment, tail)
+    plan = {
+        "metrics": [{"alias": name, "name": name} for name in ("target", "tail_exposure")],
+        "variants": [{"name": "A", "is_control": True}, {"name": "B", "is_control": False}],
+        "variant_col": "treatment",
+        "analysis_type": "clustered_ols",
+        "analysis_config": {"cluster_cols": [cluster]},
+    }
+    late = table[table["round"].isin(late_rounds(2))]
+    results = package.AnalysisPlan.from_metrics_dict(plan).analyze(late).to_dataframe()
+    results = results.set_index("metric_alias")
+    for theirs, ours in (("target", "utility"), ("tail_exposure", "tail_exposure")):
+        naive, low, high = found[ours][:3]
+        assert results.loc[theirs, "ate"] == pytest.approx(naive, abs=1e-12)
+        half = (results.loc[theirs, "ate_ci_upper"] - results.loc[theirs, "ate_ci_lower"]) / 2
+        assert half == pytest.approx((high - low) / 2, rel=0.1)  # other corrections for few clusters
 
 
 def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path, capsys):

@@ -70,10 +70,9 @@ def test_obp_feedback_has_its_keys_and_passes_its_checks(run, tmp_path):
     assert np.array_equal(found["pscore"].reshape(n, k)[:, 0], found["pscore_cascade"].reshape(n, k)[:, -1])
 
 
-def test_a_slate_ips_on_the_export_is_that_of_ope(run, tmp_path):
-    """Ten lines of IPS over the exported dictionary, for relevance, come to the figure of ``rimsim ope``."""
-    place, _ = scenarios.export(run.folder, "obp", agent=GREEDY, seed=0, out=tmp_path / "obp.npz")
-    log = dict(np.load(place))
+@pytest.fixture(scope="module")
+def evaluated(run):
+    """What relevance would have shown (n, 3) where the logged agent showed its slates, and estimator → estimate."""
     market = market_for(make_agent("relevance"), run.scenario)
     target = make_agent("relevance")
     target.begin_round(market.round_view())
@@ -82,12 +81,39 @@ def test_a_slate_ips_on_the_export_is_that_of_ope(run, tmp_path):
         arrivals = market.next_arrivals(50)  # all of them come once, in states that no slate has moved
         rows.append(np.asarray(target.act(arrivals)))
         market.serve(arrivals, rows[-1])
-    shown = log["action"].reshape(-1, 3)
-    weight = (shown == np.concatenate(rows)).all(1) / log["pscore"].reshape(-1, 3)[:, 0]
-    sips = float((weight * log["reward"].reshape(-1, 3).sum(1)).mean())
     done = scenarios.ope(run.folder, "relevance", logged=GREEDY, seeds=[0], workers=1)
-    table = done.table[(done.table["part"] == "first visits") & (done.table["estimator"] == "slate")]
-    assert table["estimate"].iloc[0] == pytest.approx(sips, rel=1e-12)
+    table = done.table[done.table["part"] == "first visits"]
+    return np.concatenate(rows), table.set_index("estimator")["estimate"]
+
+
+def test_a_slate_ips_on_the_export_is_that_of_ope(run, evaluated, tmp_path):
+    """Ten lines of IPS over the exported dictionary, for relevance, come to the figure of ``rimsim ope``."""
+    place, _ = scenarios.export(run.folder, "obp", agent=GREEDY, seed=0, out=tmp_path / "obp.npz")
+    log = dict(np.load(place))
+    wanted, estimate = evaluated
+    shown = log["action"].reshape(-1, 3)
+    weight = (shown == wanted).all(1) / log["pscore"].reshape(-1, 3)[:, 0]
+    sips = float((weight * log["reward"].reshape(-1, 3).sum(1)).mean())
+    assert estimate["slate"] == pytest.approx(sips, rel=1e-12)
+
+
+def test_obp_itself_accepts_the_feedback_and_values_it_as_ope_does(run, evaluated, tmp_path):
+    """With OBP installed, its estimators check the dictionary, and SIPS, IIPS and RIPS are those of ``rimsim ope``."""
+    obp = pytest.importorskip("obp.ope")
+    place, _ = scenarios.export(run.folder, "obp", agent=GREEDY, seed=0, out=tmp_path / "obp.npz")
+    log = dict(np.load(place))
+    wanted, estimate = evaluated
+    same = log["action"].reshape(-1, 3) == wanted
+    prefix = np.logical_and.accumulate(same, axis=1)
+    estimators = (obp.SlateStandardIPS, obp.SlateIndependentIPS, obp.SlateRewardInteractionIPS)
+    found = obp.SlateOffPolicyEvaluation(log, [one(len_list=3) for one in estimators]).estimate_policy_values(
+        evaluation_policy_pscore=np.repeat(same.all(1), 3).astype(float),
+        evaluation_policy_pscore_item_position=same.reshape(-1).astype(float),
+        evaluation_policy_pscore_cascade=prefix.reshape(-1).astype(float),
+    )
+    assert found == pytest.approx(
+        {"sips": estimate["slate"], "iips": estimate["item-position"], "rips": estimate["cascade"]}, rel=1e-12
+    )
 
 
 def test_scope_rl_has_its_keys_and_chances_multiply(run, tmp_path):
@@ -103,6 +129,29 @@ def test_scope_rl_has_its_keys_and_chances_multiply(run, tmp_path):
     obp, _ = scenarios.export(run.folder, "obp", agent=GREEDY, out=tmp_path / "obp.npz")
     whole = dict(np.load(obp))["pscore"].reshape(n, k)[:, 0]
     np.testing.assert_allclose(found["pscore"].reshape(n, k).prod(1), whole, rtol=1e-10)
+
+
+def test_scope_rl_itself_accepts_the_data_set_and_values_it_as_ope_does(run, evaluated, tmp_path):
+    """With SCOPE-RL installed, it finds its keys, and its TIS and PDIS are slate and cascade of ``rimsim ope``."""
+    utils = pytest.importorskip("scope_rl.utils")
+    discrete = pytest.importorskip("scope_rl.ope.discrete")
+    place, _ = scenarios.export(run.folder, "scope-rl", agent=GREEDY, seed=0, out=tmp_path / "scope.npz")
+    found = dict(np.load(place))
+    utils.check_logged_dataset(found)
+    wanted, estimate = evaluated
+    log = {
+        "step_per_trajectory": int(found["step_per_trajectory"]),
+        "action": found["action"],
+        "reward": found["reward"],
+        "pscore": found["pscore"],
+        "evaluation_policy_action_dist": np.eye(int(found["n_actions"]))[wanted.reshape(-1)],
+    }
+    assert discrete.TrajectoryWiseImportanceSampling().estimate_policy_value(**log) == pytest.approx(
+        estimate["slate"], rel=1e-9
+    )
+    assert discrete.PerDecisionImportanceSampling().estimate_policy_value(**log) == pytest.approx(
+        estimate["cascade"], rel=1e-9
+    )
 
 
 def test_csv_is_the_ledger(run, tmp_path, capsys):
