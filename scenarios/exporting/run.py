@@ -67,7 +67,7 @@ def export(
         raise RunFolderError(f"{place}: is there already; allowed: another --out")
     with disk_errors(place), bars(console) as progress:
         place.parent.mkdir(parents=True, exist_ok=True)
-        bar = progress.add_task("exposures written", total=None)  # moves to and fro while the ledger is read
+        bar = progress.add_task("exposures written", total=None)  # pulses while the ledger is read
         exposures = len(begun.ledger)
         progress.update(bar, total=exposures)
         said = _written(begun, to, agent, seed, place, lambda count: progress.advance(bar, count))
