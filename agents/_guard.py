@@ -6,19 +6,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.agents._lacking import NOTHING, Lacking, positions_needed, seat_lacking
+from rimsim.agents._lacking import (
+    GRAIN,
+    NOTHING,
+    Lacking,
+    counted_on,
+    free_seat,
+    positions_needed,
+    seat_lacking,
+)
+from rimsim.agents._row_guard import due_of_rows, seat_rows, share_excess
 from rimsim.compiled import compiled
 from rimsim.matching import best_items, enter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.agents._row_guard import RowGuard
     from rimsim.agents.positions import Positions
+    from rimsim.agents.promised import RowPacing
 
-__all__ = ["Guard", "due_now", "seat_due"]
-
-_LAST = 4.0
-"""The last arrivals are not counted on, since nobody knows whether they may be shown what is left."""
+__all__ = ["Guard", "due_at", "seat_due"]
 
 
 class Guard(NamedTuple):
@@ -32,12 +40,6 @@ class Guard(NamedTuple):
     """Share of the positions yet to come that is not counted on; nor are those of the last few arrivals."""
     sure: float
     """Of the later arrivals to whom an item may be shown, the mean is counted on less so many standard deviations."""
-
-
-@compiled
-def _later(left: float, guard: Guard) -> float:
-    """Arrivals after this one that are counted on to be shown what is missing."""
-    return max((left - 1.0) * (1.0 - guard.spare) - min(_LAST, left - 1.0), 0.0)
 
 
 @compiled
@@ -82,7 +84,7 @@ def _urgent(
         The number of items, the positions, which nobody can give, and a number of later arrivals: while there are more,
         no item is urgent.
     """
-    later, now, beyond, wait, kept = _later(left, guard), 0, 0.0, 0.0, 0
+    later, now, beyond, wait, kept = counted_on(left, guard.spare), 0, 0.0, 0.0, 0
     required, chances, sure = guard.required, guard.chance, guard.sure
     for item in lacking.item[: lacking.size[0]]:
         missing = required[item] - exposure[item]
@@ -99,18 +101,6 @@ def _urgent(
 
 
 @compiled
-def _seat(seats: NDArray[np.int64], weight: NDArray[np.float64], missing: float) -> int:
-    """The last free position that gives all that is missing, or else the first free one."""
-    seat = -1
-    for place in range(len(seats) - 1, -1, -1):
-        if seats[place] < 0:
-            seat = place
-            if weight[place] >= missing - NOTHING:
-                break
-    return seat
-
-
-@compiled
 def _seat_urgent(
     value: NDArray[np.float64],
     row: np.uint64,
@@ -122,7 +112,7 @@ def _seat_urgent(
     seats: NDArray[np.int64],
 ) -> int:
     """Seat what can wait no longer, from what lacks least to what lacks most; how many they are."""
-    later = _later(left, guard)
+    later = counted_on(left, guard.spare)
     items, best, size = np.empty(len(seats), np.int64), np.empty(len(seats)), 0
     required, chances, sure, mean = guard.required, guard.chance, guard.sure, positions.mean
     for item in lacking.item[: lacking.size[0]]:
@@ -134,7 +124,7 @@ def _seat_urgent(
     urgent = items[:size]
     for which in np.argsort(required[urgent] - exposure[urgent]):
         item = urgent[which]
-        seats[_seat(seats, positions.weight, required[item] - exposure[item])] = item
+        seats[free_seat(seats, positions.weight, required[item] - exposure[item])] = item
         value[item] = -np.inf
     return size
 
@@ -147,6 +137,7 @@ def due_now(
     exposure: NDArray[np.float64],
     positions: Positions,
     lacking: Lacking,
+    reserved: float,
     wait: NDArray[np.float64],
 ) -> tuple[int, float]:
     """What is due at an arrival: how many items can wait no longer, and how many positions too few come after it.
@@ -163,18 +154,72 @@ def due_now(
         exposure: (M,) exposures so far.
         positions: What positions count.
         lacking: What is lacking; items that lack nothing any more are dropped.
+        reserved: Positions that groups and campaigns need besides.
         wait: (1,) changed in place: while more later arrivals are counted on, no item is urgent, since what is missing
             only falls; ∞ at the beginning.
 
     Returns:
         The number of items, and the positions; nothing is due where neither is above 0.
     """
-    later, now = _later(left, guard), 0
-    excess = positions_needed(lacking, later, later * len(positions.weight))
+    later, now = counted_on(left, guard.spare), 0
+    excess = positions_needed(lacking, later, later * len(positions.weight) - reserved)
     if later <= wait[0]:
         now, beyond, wait[0] = _urgent(admissible, left, guard, exposure, positions.mean, lacking)
         excess -= beyond
     return now, excess
+
+
+@compiled
+def due_at(
+    admissible: NDArray[np.bool_],
+    left: float,
+    guard: Guard,
+    exposure: NDArray[np.float64],
+    positions: Positions,
+    lacking: Lacking,
+    wait: NDArray[np.float64],
+    of_rows: RowPacing,
+    counts: NDArray[np.bool_],
+    row_left: NDArray[np.float64],
+    row_before: NDArray[np.float64],
+    delivered: NDArray[np.float64],
+    row_guard: RowGuard,
+) -> tuple[int, float, bool]:
+    """What is due at an arrival of items, see :func:`due_now`, and of groups and campaigns.
+
+    Where items and rows together need more positions than are left, the excess is shared out over both.
+
+    Args:
+        admissible: (M,) what may be shown.
+        left: Arrivals left, this one included.
+        guard: What is required.
+        exposure: (M,) exposures so far.
+        positions: What positions count.
+        lacking: What is lacking; items that lack nothing any more are dropped.
+        wait: (1,) as :func:`due_now` has it.
+        of_rows: Groups and campaigns.
+        counts: (A + 1,) which audiences count the arrival.
+        row_left: (A + 1,) how many arrivals of each are yet to come, this one included.
+        row_before: (J,) exposures of rows before the pacing began.
+        delivered: (J,) exposures of rows so far.
+        row_guard: What slates hold of rows; changed in place to what is due of each.
+
+    Returns:
+        What :func:`due_now` returns, and whether anything is due.
+    """
+    if len(row_guard.due) == 0:
+        urgent, excess = due_now(admissible, left, guard, exposure, positions, lacking, 0.0, wait)
+        return urgent, excess, urgent > 0 or excess > 0.0
+    of_items = lacking.total[0] * GRAIN
+    in_rows = due_of_rows(
+        of_rows, counts, row_left, row_before, delivered, guard.spare, positions, lacking, row_guard
+    )
+    urgent, excess = due_now(admissible, left, guard, exposure, positions, lacking, in_rows, wait)
+    total = of_items + in_rows
+    now = share_excess(of_rows, counts, excess, total, positions.mean, row_guard)
+    if excess > 0.0:
+        excess *= of_items / total
+    return urgent, excess, now or urgent > 0 or excess > 0.0
 
 
 @compiled
@@ -188,10 +233,15 @@ def seat_due(
     exposure: NDArray[np.float64],
     positions: Positions,
     lacking: Lacking,
+    of_rows: RowPacing,
+    row_guard: RowGuard,
     items: NDArray[np.int64],
     best: NDArray[np.float64],
 ) -> int:
     """:func:`best_items`, but what is due comes first: lacking items, at positions that give them what they lack.
+
+    Items that can wait no longer are seated first, then what is due of groups and campaigns, then as many lacking items
+    as there are positions too few.
 
     The other items stand around them in descending order of value; where every position counts alike, all do.
 
@@ -205,6 +255,8 @@ def seat_due(
         exposure: (M,) exposures so far.
         positions: What positions count.
         lacking: What is lacking.
+        of_rows: Groups and campaigns.
+        row_guard: What is due of each.
         items: (k,) filled in place.
         best: (k,) scratch.
 
@@ -216,6 +268,11 @@ def seat_due(
     worth = value.copy() if alike else value  # what is seated is hidden in the other
     seats = np.full(k, -1)
     seated = _seat_urgent(value, row, left, guard, exposure, positions, lacking, seats) if urgent else 0
+    if len(row_guard.due):
+        seat_rows(of_rows, row_guard, value, row, positions, seats)
+        seated = 0
+        for item in seats:
+            seated += item >= 0 and lacking.enough[item] >= 0
     forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
     if forced > seated:
         seat_lacking(lacking, value, row, forced - seated, positions.weight, seats)

@@ -14,15 +14,28 @@ if TYPE_CHECKING:
 
     from rimsim.agents.positions import Positions
 
-__all__ = ["NOTHING", "Lacking", "count_missing", "positions_needed", "seat_lacking"]
+__all__ = [
+    "GRAIN",
+    "NOTHING",
+    "Lacking",
+    "count_missing",
+    "counted_on",
+    "free_seat",
+    "positions_needed",
+    "seat_lacking",
+]
 
 NOTHING = 1e-9
 """What is missing below this is rounding."""
 _LOWEST = float(np.finfo(np.float64).min)
 _DEPTH = 3
 """How many items of a class are looked for at once: hardly ever are more of one seated in a slate."""
-_GRAIN = 2.0**-32
+GRAIN = 2.0**-32
 """Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
+
+
+_LAST = 4.0
+"""The last arrivals are not counted on, since nobody knows whether they may be shown what is left."""
 
 
 class Lacking(NamedTuple):
@@ -85,7 +98,7 @@ def count_missing(
     for item in items:
         missing, now, place = required[item] - exposure[item], 0, -1
         if missing > NOTHING:
-            now, place = int(np.rint(max(missing * scale, 1.0) / _GRAIN)), max(enough[item], 0)
+            now, place = int(np.rint(max(missing * scale, 1.0) / GRAIN)), max(enough[item], 0)
             while place < len(weight) and missing <= weight[place] + NOTHING:
                 place += 1
         change += now - need[item]
@@ -96,6 +109,29 @@ def count_missing(
                 of_class[place] += 1
         need[item], enough[item] = now, place
     lacking.total[0] += change
+
+
+@compiled
+def counted_on(left: float, spare: float) -> float:
+    """Arrivals after this one that are counted on to be shown what is missing.
+
+    Args:
+        left: Arrivals yet to come, this one included.
+        spare: Share of their positions that is not counted on.
+    """
+    return max((left - 1.0) * (1.0 - spare) - min(_LAST, left - 1.0), 0.0)
+
+
+@compiled
+def free_seat(seats: NDArray[np.int64], weight: NDArray[np.float64], missing: float) -> int:
+    """The last free position that gives all that is missing, or else the first free one; −1 where none is free."""
+    seat = -1
+    for place in range(len(seats) - 1, -1, -1):
+        if seats[place] < 0:
+            seat = place
+            if weight[place] >= missing - NOTHING:
+                break
+    return seat
 
 
 @compiled
@@ -110,7 +146,7 @@ def positions_needed(lacking: Lacking, later: float, there: float) -> float:
         later: Arrivals that are counted on.
         there: Their positions.
     """
-    need = float(lacking.total[0] * _GRAIN)
+    need = float(lacking.total[0] * GRAIN)
     if need + lacking.size[0] <= there:
         return -1.0
     besides, items = 0.0, 0

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents._guard import Guard, due_now, seat_due
+from rimsim.agents._guard import Guard, due_at, seat_due
 from rimsim.agents._lacking import Lacking, count_missing
 from rimsim.agents._moving import Bounds, Pacing, best_in_bounds, bound_bonuses, move_prices, stretch_of
+from rimsim.agents._row_guard import RowGuard
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import chances
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "Pacing", "move_prices"]
 
+_NONE = np.empty(0, np.int64)
 _FEW = 4
 """From so many arrivals at once on, prices are bounded for a stretch of them, and computed where that may matter."""
 EARLY = 0.05
@@ -54,8 +56,17 @@ class Delivery:
         self._progress, self._ties = Progress.of(view), tie_base(view.key)
         self._positions = Positions.of(view)
         self._required = view.required.astype(np.float64)
-        self._guard = Guard(self._required if view.hard else np.empty(0), chances(view), SPARE, SURE)
-        self.rows = PromisedRows(view, self._progress, gain, closing, EARLY if view.hard else 0.0)
+        chance, table = chances(view), view.promises
+        self._guard = Guard(self._required if view.hard else np.empty(0), chance, SPARE, SURE)
+        guarded = [table.items(row) if table.least[row] > 0 else _NONE for row in range(len(table))]
+        self.rows = PromisedRows(
+            view,
+            self._progress,
+            gain,
+            closing,
+            EARLY if view.hard else 0.0,
+            RowGuard.of(guarded if view.hard else [], chance, self._positions),
+        )
         """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)
         """(M,) exposures of the round so far, in the unit of the guarantee."""
@@ -168,8 +179,8 @@ def _rank(
         prices: (n, k) filled.
     """
     rows, pacing, guard, positions = Rows(*arrivals), Pacing(*pace), Guard(*due), Positions(*unit)
-    row_pacing, counts, row_gone, row_before, delivered = promises
-    of_rows, lacking = RowPacing(*row_pacing), Lacking(*watch)
+    row_pacing, to_hold, counts, row_gone, row_left, row_before, delivered = promises
+    of_rows, row_guard, lacking = RowPacing(*row_pacing), RowGuard(*to_hold), Lacking(*watch)
     n, k = items.shape
     price, value, best = np.empty(len(exposure)), np.empty(len(exposure)), np.empty(k)
     weight, high = np.zeros(len(exposure)), np.empty(len(exposure), np.float32)
@@ -182,11 +193,24 @@ def _rank(
             bound_bonuses(pacing, bounds, exposure, before, None)
         bits = tie_rank(ties, rows.id[row])
         most = min(rows.capacity[row], k)
-        slate, of_slate, size, urgent, excess = items[row, :most], best[:most], 0, 0, 0.0
+        slate, of_slate, size, urgent, excess, now = items[row, :most], best[:most], 0, 0, 0.0, False
         if most > 0 and len(guard.required):
-            allowed = rows.admissible[row]
-            urgent, excess = due_now(allowed, left[row], guard, exposure, positions, lacking, wait)
-        if most > 0 and bounded and urgent == 0 and excess <= 0.0:
+            urgent, excess, now = due_at(
+                rows.admissible[row],
+                left[row],
+                guard,
+                exposure,
+                positions,
+                lacking,
+                wait,
+                of_rows,
+                counts[row],
+                row_left[row],
+                row_before,
+                delivered,
+                row_guard,
+            )
+        if most > 0 and bounded and not now:
             size = best_in_bounds(
                 rows,
                 row,
@@ -207,7 +231,7 @@ def _rank(
             add_row_prices(of_rows, counts[row], row_gone[row], row_before, delivered, price)
             value_row(rows, row, price, value)
             hide_full(of_rows, counts[row], row_before, delivered, positions, value)
-            if urgent > 0 or excess > 0.0:
+            if now:
                 size = seat_due(
                     value,
                     bits,
@@ -218,6 +242,8 @@ def _rank(
                     exposure,
                     positions,
                     lacking,
+                    of_rows,
+                    row_guard,
                     slate,
                     of_slate,
                 )

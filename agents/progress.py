@@ -72,10 +72,21 @@ class Progress(NamedTuple):
             arrivals: The next n arrivals, in clock order.
         """
         came = np.arange(served, served + len(arrivals), dtype=np.float64)
+        return self.to_come(came, self.expected, self._share(arrivals.time))
+
+    def to_come(
+        self, came: NDArray[np.float64], expected: NDArray[np.float64] | float, share: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """How many arrivals are yet to come, as :meth:`left` has it, of all or of an audience.
+
+        Args:
+            came: Those that came.
+            expected: Those that are expected in all.
+            share: Share of their time that is gone.
+        """
         if not self.clock:
-            return np.maximum(self.expected - came, 1.0)
-        share = self._share(arrivals.time)
-        rate = (came + _TRUST * self.expected) / (share + _TRUST)
+            return np.maximum(expected - came, 1.0)
+        rate = (came + _TRUST * expected) / (share + _TRUST)
         return np.maximum(rate * (1.0 - share), 1.0)
 
     def steps(self, served: int, gone: float, arrivals: Arrivals) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from rimsim.market.clock import seconds
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rimsim.agents._row_guard import RowGuard
     from rimsim.agents.positions import Positions
     from rimsim.agents.progress import Progress
     from rimsim.market import Arrivals, RoundView
@@ -61,14 +62,22 @@ class PromisedRows:
         gain: g, relative step of prices.
         closing: δ: how much of the round a correction is spread over at its end; 0 for a constant gain.
         early: Share of its arrivals before whose end a row is to be met.
+        guard: What slates hold of the rows; of none where they are not hard.
     """
 
     def __init__(
-        self, view: RoundView, progress: Progress, gain: float, closing: float, early: float
+        self,
+        view: RoundView,
+        progress: Progress,
+        gain: float,
+        closing: float,
+        early: float,
+        guard: RowGuard,
     ) -> None:
         table = view.promises
         columns = int(table.audience.max(initial=-1)) + 1
         self._view, self._progress, self._gain, self._closing = view, progress, gain, closing
+        self._guard = guard
         self._columns = np.where(table.audience < 0, columns, table.audience)
         self._expected = np.full(columns + 1, float(view.arrivals))
         self._opens, self._closes = np.full(columns, view.opens), np.full(columns, view.closes)
@@ -116,29 +125,36 @@ class PromisedRows:
             arrivals: The next n arrivals, in clock order.
 
         Returns:
-            The pacing, (n, A + 1) which arrivals count, (n, A + 1) how much is gone before each since the pacing began,
-            (J,) what was delivered before the pacing began, and (J,) what has been, to be changed in place.
+            The pacing, the guard, (n, A + 1) which arrivals count, (n, A + 1) how much is gone before each since the
+            pacing began, (n, A + 1) how many arrivals are yet to come at each, itself included, (J,) what was delivered
+            before the pacing began, and (J,) what has been, to be changed in place.
         """
         n, columns = len(arrivals), len(self._came)
+        pacing, guard = tuple(self._pacing), tuple(self._guard)
         if not len(self.delivered):
-            return tuple(self._pacing), np.ones((n, 0), bool), np.zeros((n, 0)), self._before, self.delivered
+            none = np.zeros((n, 0))
+            return pacing, guard, np.ones((n, 0), np.bool_), none, none, self._before, self.delivered
         counts, gone = np.ones((n, columns + 1), np.bool_), np.empty((n, columns + 1))
+        left = np.empty((n, columns + 1))
         gone[:, -1] = self._progress.gone(served, arrivals)
+        left[:, -1] = self._progress.left(served, arrivals)
         if arrivals.audiences is not None and columns:
             counts[:, :-1] = arrivals.audiences
             came = self._came + np.cumsum(counts[:, :-1], axis=0)
             gone[:, :-1] = came - counts[:, :-1]
+            share = self._share(arrivals.time)
+            left[:, :-1] = self._progress.to_come(gone[:, :-1], self._expected[:-1], share)
             self._came = came[-1]
             if self._progress.clock:
-                gone[:, :-1] = self._by_clock(arrivals.time)
+                gone[:, :-1] = share * self._expected[:-1]
         self.gone[:-1] = gone[-1, :-1] + (0.0 if self._progress.clock else counts[-1, :-1])
         self.gone[-1] = self._progress.now(served + n, arrivals)
-        return tuple(self._pacing), counts, gone - self._since, self._before, self.delivered
+        return pacing, guard, counts, gone - self._since, left, self._before, self.delivered
 
-    def _by_clock(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, A) arrivals of each audience that are expected by some instants."""
+    def _share(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, A) share of the time of each audience that is gone at some instants."""
         length = np.maximum(self._closes - self._opens, 1e-9)
-        return np.asarray(np.clip((time[:, None] - self._opens) / length, 0.0, 1.0) * self._expected[:-1])
+        return np.asarray(np.clip((time[:, None] - self._opens) / length, 0.0, 1.0))
 
     @property
     def row_price(self) -> NDArray[np.float64]:

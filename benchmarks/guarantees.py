@@ -4,7 +4,8 @@ Prints a markdown table for each platform model, in the scenario closed-loop: wh
 the last round, counted as examined and in positions, and expected consumptions a slate in the later half of the rounds
 over those of ``relevance``. ``--bought`` prints instead, round by round, what an agent leaves of soft
 guarantees, what the best slates for the same states leave at the same c, and by how much the certificate says that its
-own are worth less than any. Set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 for one core.
+own are worth less than any. ``--rows`` prints what is undelivered of large hard campaigns, in the scenario campaigns.
+Set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from rimsim import measures
 from rimsim.agents import RimFeedback, joined_states, make_agent, market_for, play_round
-from rimsim.config import Seeds, find_scenario
+from rimsim.config import Seeds, find_scenario, scenario_from, to_plain
 from rimsim.matching import certificate, solve_dual
 
 if TYPE_CHECKING:
@@ -161,6 +162,53 @@ def table(model: str, base: ScenarioConfig, seeds: int, forecast: float, pace: s
         )
 
 
+LARGE = {
+    "hard": True,
+    "most": None,
+    "campaigns": [
+        {"name": "new releases", "items": "new", "exposures": 1800, "start": 10, "stop": 24}
+        | {"audience": {"visits": "returning"}},
+        {"name": "horror weekend", "items": {"genres": "Horror"}, "share": 0.5, "start": 19, "stop": 21},
+        {"name": "western day", "items": {"genres": "Western"}, "share": 0.6, "start": 8, "stop": 9}
+        | {"audience": {"share": 0.2}},
+    ],
+}
+"""Campaigns that want half or more of their audience's positions, at the end of a round in which floors are due too."""
+
+
+def table_of_rows(seeds: int) -> None:
+    """Print what is undelivered of hard floors, groups and campaigns, all rounds and seeds together, in %."""
+    plain = to_plain(find_scenario("campaigns"))
+    print("| agent | promised for | paced by | groups and campaigns | worst of one | floors | utility |")
+    print("|---|---:|---|---:|---:|---:|---:|")
+    for pace, forecast in (("arrivals", 1.0), ("clock", 1.0), ("clock", 1.5)):
+        changes = LARGE | {"pace": pace, "forecast": forecast}
+        config = scenario_from(plain | {"exposure": plain["exposure"] | changes})
+        for name in ("rim-feedback", "rim-resolve"):
+            rows, floors, probability = [], [], []
+            for seed in range(seeds):
+                agent = make_agent(name)
+                market = market_for(agent, config, seeds=Seeds.all(seed))
+                while not market.done:
+                    play_round(market, agent)
+                    closed = market.closed.pop()
+                    slates, least = closed.ledger.item, closed.promises.least
+                    exposure = measures.weighted_exposure(slates, closed.position_weights, market.n_items)
+                    rows += list(zip(least, np.maximum(least - closed.delivered, 0.0), strict=True))
+                    floors.append((closed.required.sum(), np.maximum(closed.required - exposure, 0.0).sum()))
+                    probability.append(closed.ledger.probability.sum() / len(slates))
+            asked = np.array([row for row in rows if row[0] > 0])
+            items = np.array(floors)
+            cells = (
+                100 * asked[:, 1].sum() / asked[:, 0].sum(),
+                100 * (asked[:, 1] / asked[:, 0]).max(),
+                100 * items[:, 1].sum() / items[:, 0].sum(),
+                float(np.mean(probability)),
+            )
+            values = " | ".join(f"{value:.2f}" for value in cells[:3])
+            print(f"| `{name}` | {forecast:g} N | {pace} | {values} | {cells[3]:.3f} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -172,7 +220,11 @@ def main() -> None:
     parser.add_argument("--unit", choices=("examined", "shown"), help="arms that count in this unit alone")
     parser.add_argument("--bought", action="store_true", help="what c buys, round by round, and nothing else")
     parser.add_argument("--agent", default="rim-feedback", help="with --bought: an agent with prices")
+    parser.add_argument("--rows", action="store_true", help="large hard campaigns, and nothing else")
     args = parser.parse_args()
+    if args.rows:
+        table_of_rows(args.seeds)
+        return
     base = dataclasses.replace(find_scenario("closed-loop"), rounds=args.rounds)
     for model in args.platforms.split(","):
         if args.bought:

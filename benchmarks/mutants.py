@@ -58,7 +58,7 @@ guarantees_in_units hindsight histories impressions kernels learning lin_ucb mar
 matching_certificate matching_chunks matching_dual matching_optimum matching_rows matching_serving matching_sparse
 matching_weighted measures measures_contract measures_own measures_statistics observed_consumers online_agents opening
 plugs promised_prices promised_values promises propensities providers response returning_users returning_visitors
-rollout session_gap training_log truths two_tastes undeliverable undelivered vector weights
+rollout row_guard session_gap training_log truths two_tastes undeliverable undelivered vector weights
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """
