@@ -153,6 +153,26 @@ def test_session_examples_count_targets_after_strictly_earlier_states():
     assert found.states.now.tolist() == [5000.0]
 
 
+def test_session_examples_are_thinned_where_states_hold_too_many_events():
+    """Every second or third session is left in, in the order of time, until the states are small enough."""
+    times = [10_000.0 * n for n in range(12)]
+    log = tiny_log([0, 1] * 6, list(range(12)), times, [True] * 12)
+    every = session_examples(log)
+    assert every.states.lengths.tolist() == [n // 2 for n in range(12)]  # 30 in all
+    some = session_examples(log, most_events=10)
+    assert some.states.now.tolist() == times[::3]
+    assert some.states.lengths.tolist() == every.states.lengths[::3].tolist()
+    assert session_examples(log, most_events=30).states.now.tolist() == times
+
+
+def test_a_log_is_cut_into_sessions_once():
+    """Sessions of one gap are the same object; another gap, and another log, have others."""
+    log = tiny_log([0, 0, 1], [0, 1, 2], [0, 10, 5000], [True] * 3)
+    assert log.sessions("30min") is log.sessions(1800.0)
+    assert len(log.sessions(5.0)) == 3
+    assert len(log.rows(log.user == 0).sessions("30min")) == 1
+
+
 def test_window_examples_count_what_falls_into_each_window():
     """Windows before the end of the log give every known user's state and count."""
     log = tiny_log([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40])

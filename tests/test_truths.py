@@ -24,7 +24,7 @@ from rimsim.market.consumers.truths.choose import _drawn_users, _resampled
 from rimsim.market.consumers.truths.contract import Candidate
 from rimsim.market.consumers.truths.fit_bag import _Chosen
 from rimsim.market.consumers.truths.fit_factors import fit_factors
-from rimsim.market.consumers.truths.fit_sizes import fit_sizes
+from rimsim.market.consumers.truths.fit_sizes import _Sizes, fit_sizes
 from rimsim.market.consumers.truths.held_out import Judged, behind, climb, judged
 from rimsim.market.consumers.truths.sizes import SessionSizes
 from rimsim.market.histories import LoggedPast
@@ -366,6 +366,23 @@ def test_sizes_of_a_known_law_are_found():
     assert (report.first, report.later) == (10.0, 2.0)
     assert report.left_out_ratio_first == pytest.approx(1, abs=0.01)
     assert report.left_out_ratio_later == pytest.approx(1, abs=0.01)
+
+
+def test_the_shrinkage_of_many_sessions_is_chosen_on_those_of_some_users(log, monkeypatch):
+    """Whole users are drawn, whose sessions are as many as wanted at most; λ* is still everyone's."""
+    everyone, report = fit_sizes(log, "30min", None)
+    sessions = len(log.sessions("30min"))
+    assert report.left_out_sessions == sessions
+    monkeypatch.setattr("rimsim.market.consumers.truths.fit_sizes._SESSIONS", sessions // 2)
+    some, thinner = fit_sizes(log, "30min", None)
+    assert sessions // 3 < thinner.left_out_sessions <= sessions // 2
+    assert thinner.mean == pytest.approx(report.mean)
+    if thinner.shrinkage == report.shrinkage:
+        np.testing.assert_array_equal(some.effect, everyone.effect)
+    visits = np.bincount(log.sessions("30min").user, minlength=log.n_users)
+    drawn = _Sizes(log, "30min").of_some_users(sessions // 2, 0)
+    among = np.unique(drawn.user)
+    assert np.bincount(drawn.user, minlength=log.n_users)[among].tolist() == visits[among].tolist()
 
 
 def test_what_is_left_of_p_is_one_minus_what_was_consumed(log):

@@ -373,12 +373,13 @@ def test_the_ratio_of_a_truth_is_that_of_its_sums(log):
     tenths = np.array_split(np.arange(15), 10)
     deciles = tuple((rate[some].mean(), count[some].mean()) for some in tenths)
     sizes = SimpleNamespace(
+        left_out_sessions=15,
         left_out_deciles=deciles,
         left_out_ratio_first=1.0,
         left_out_ratio_later=np.nan,
         left_out_spearman=np.nan,
     )
-    found = rate_of_truth(SimpleNamespace(report=SimpleNamespace(sizes=sizes)), 15)
+    found = rate_of_truth(SimpleNamespace(report=SimpleNamespace(sizes=sizes)))
     assert found["rate_ratio"] == pytest.approx(rate.sum() / count.sum())
     assert np.isnan(found["rate_rank_correlation"])
     once = np.sort(np.unique(log.user, return_index=True)[1])  # sessions of one event, and no later ones
@@ -667,13 +668,17 @@ def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
 
 
 def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, monkeypatch):
-    """K and γ are handed on, and agreement is found anew where one of them, the source or a version is another."""
+    """K and γ are handed on, and agreement is found anew where one of them, the source or a version is another.
+
+    A large catalogue is judged without EASE.
+    """
     from rimsim.errors import DataError as Refused
     from rimsim.scenarios.validating import kept
 
-    asked = []
+    asked, compared = [], []
 
     def gather(drawn, models, truths, setting, make):
+        compared.append(models)
         asked.append((setting.slate, setting.position_decay))
         raise Refused("enough")
 
@@ -685,6 +690,12 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, monkeyp
     for words in (first, first, {**first, "slate": 5}, {**first, "position_decay": 0.9}):
         assert kept.agreement_of(few, gap=1800.0, **words) is None
     assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
+    assert all("ease" in models for models in compared)
+    monkeypatch.setattr(kept, "_EASE", few.n_items - 1)
+    kept.agreement_of(few, gap=1800.0, slate=6)
+    assert "ease" not in compared.pop()
+    asked.pop()
+    monkeypatch.setattr(kept, "_EASE", few.n_items)
     monkeypatch.setattr(kept, "_versions", lambda: ["another"])
     kept.agreement_of(few, gap=1800.0, **first)
     monkeypatch.setattr(kept, "_code", lambda: "another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,6 +106,23 @@ class EventLog:
             weight=None if self.weight is None else self.weight[keep],
         )
 
+    @cached_property
+    def by_user(self) -> NDArray[np.int64]:
+        """(n,) the events' places by user, each user's in the order of time; found once a log."""
+        return np.argsort(self.user, kind="stable")
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """(users + 1,) where the events of each user begin in ``by_user``."""
+        found = np.zeros(self.n_users + 1, np.int64)
+        np.cumsum(np.bincount(self.user, minlength=self.n_users), out=found[1:])
+        return found
+
+    @cached_property
+    def _cut(self) -> dict[float, Sessions]:
+        """The sessions that were asked for, by gap in seconds."""
+        return {}
+
     def before(self, time: float) -> EventLog:
         """Events strictly before ``time`` (seconds)."""
         return self.rows(slice(0, int(np.searchsorted(self.time, time, "left"))))
@@ -121,7 +139,7 @@ class EventLog:
             gap: A silence longer than this ends a session: seconds, or what :class:`pandas.Timedelta` reads.
 
         Returns:
-            The sessions, sorted by start time.
+            The sessions, sorted by start time; the same ones whenever they are asked for.
 
         Raises:
             DataError: If the gap is not positive.
@@ -129,11 +147,15 @@ class EventLog:
         seconds = duration_seconds(gap) if isinstance(gap, str) else float(gap)
         if not seconds > 0:
             raise DataError(f"sessions: gap is {gap!r}; allowed: a positive duration such as '30min'")
-        n = len(self)
-        order = np.lexsort((np.arange(n), self.user))
+        if seconds not in self._cut:
+            self._cut[seconds] = self._sessions(seconds)
+        return self._cut[seconds]
+
+    def _sessions(self, gap: float) -> Sessions:
+        n, order = len(self), self.by_user
         user, time = self.user[order], self.time[order]
         first = np.ones(n, bool)
-        first[1:] = (user[1:] != user[:-1]) | (time[1:] - time[:-1] > seconds)
+        first[1:] = (user[1:] != user[:-1]) | (time[1:] - time[:-1] > gap)
         begin = np.flatnonzero(first)
         end = np.append(begin[1:], n)
         by_start = np.lexsort((user[begin], time[begin]))

@@ -38,7 +38,7 @@ class Needs:
 def shortcomings(log: EventLog, needs: Needs | None = None) -> tuple[str, ...]:
     """What a log lacks, a sentence each; nothing if it is usable."""
     needs = Needs() if needs is None else needs
-    order = np.lexsort((np.arange(len(log)), log.user))
+    order = log.by_user
     user, time = log.user[order], log.time[order]
     # An event has a past if it is later than the first event of its user; ties with the first do not count.
     first = np.full(log.n_users, np.inf)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import ModelError
-from rimsim.intensity.states import UserStates
+from rimsim.intensity.states import UserStates, known_events
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
 
 __all__ = ["CountExamples", "count_examples", "session_examples", "window_examples"]
+
+_MOST_EVENTS = 2**24
+"""270 MB of items and times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +32,27 @@ class CountExamples:
     """(n,) the user of each example."""
 
 
-def session_examples(log: EventLog, gap: str | float = "30min") -> CountExamples:
+def session_examples(
+    log: EventLog, gap: str | float = "30min", *, most_events: int = _MOST_EVENTS
+) -> CountExamples:
     """One example a session of target events: the state strictly before its start, the count within.
 
     Sessions are cut from target events alone; the other events are history only. A session exists because it
-    has an event, so every count is at least one.
+    has an event, so every count is at least one. A user's history is in each of its states, so that they may hold many
+    times the log; where they would be too many, sessions are left out at even steps in the order of time.
+
+    Args:
+        log: The log.
+        gap: A silence longer than this ends a session.
+        most_events: Events of all states together up to which all sessions are taken, and to which they are thinned,
+            nearly.
     """
-    sessions = log.rows(log.targets).sessions(gap)
-    states = UserStates.of(log, sessions.user, sessions.start)
-    return CountExamples(states, sessions.count, sessions.user)
+    goal = log if log.target is None else log.rows(log.targets)
+    sessions = goal.sessions(gap)
+    begin, end = known_events(log, sessions.user, sessions.start)
+    taken = slice(None, None, max(-(-int((end - begin).sum()) // most_events), 1))
+    user = sessions.user[taken]
+    return CountExamples(UserStates.of(log, user, sessions.start[taken]), sessions.count[taken], user)
 
 
 def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:

@@ -96,7 +96,7 @@ class Hawkes(Ground):
 
         All events excite; only target events are scored.
         """
-        order = np.lexsort((np.arange(len(log)), log.user))
+        order = log.by_user
         user, time, target = log.user[order], log.time[order], log.targets[order]
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         offsets = np.append(begin, len(user)).astype(np.int64)

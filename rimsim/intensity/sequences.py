@@ -100,7 +100,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
         session_gap: Predict whole sessions from what came before them, a longer silence being what ends one: of the
             targets, only those that begin a session are then covered. None: predict each target event.
     """
-    order = np.lexsort((np.arange(len(log)), log.user))
+    order = log.by_user
     user, item, target = log.user[order], log.item[order], log.targets[order]
     weight = None if log.weight is None else log.weight[order]
     session_end = None if session_gap is None else _session_ends(log, order, session_gap)

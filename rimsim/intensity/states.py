@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
 
-__all__ = ["UserStates"]
+__all__ = ["UserStates", "known_events"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,34 +47,10 @@ class UserStates:
         """
         wanted = np.asarray(users, np.int64)
         instants = np.broadcast_to(np.asarray(now, np.float64), wanted.shape)
-        order = np.lexsort((np.arange(len(log)), log.user))
-        user, item, time = log.user[order], log.item[order], log.time[order]
-        begin = np.searchsorted(user, wanted, "left")
-        end = np.searchsorted(user, wanted, "right")
-        # Within a user, times ascend: the events before `now` are a prefix, found by bisection on all rows at
-        # once.
-        low, high = begin.copy(), end.copy()
-        while (open_rows := low < high).any():
-            middle = (low + high) // 2
-            earlier = time[np.minimum(middle, max(len(time) - 1, 0))] < instants if len(time) else open_rows
-            low = np.where(open_rows & earlier, middle + 1, low)
-            high = np.where(open_rows & ~earlier, middle, high)
-        return cls._gather(begin, low, item, time, instants)
-
-    @classmethod
-    def _gather(
-        cls,
-        begin: NDArray[np.int64],
-        end: NDArray[np.int64],
-        item: NDArray[np.int64],
-        time: NDArray[np.float64],
-        now: NDArray[np.float64],
-    ) -> UserStates:
-        lengths = end - begin
-        offsets = np.zeros(len(begin) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        rows = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return cls(offsets, item[rows], time[rows], np.array(now, np.float64))
+        begin, end = known_events(log, wanted, instants)
+        places, offsets = _places(begin, end)
+        rows = log.by_user[places]
+        return cls(offsets, log.item[rows], log.time[rows], np.array(instants, np.float64))
 
     def __getitem__(self, rows: NDArray[np.int64] | slice) -> UserStates:
         return self.take(np.arange(len(self))[rows])
@@ -82,6 +58,34 @@ class UserStates:
     def take(self, rows: ArrayLike) -> UserStates:
         """The states of some rows, in the given order."""
         wanted = np.asarray(rows, np.int64)
-        return self._gather(
-            self.offsets[wanted], self.offsets[wanted + 1], self.items, self.times, self.now[wanted]
-        )
+        places, offsets = _places(self.offsets[wanted], self.offsets[wanted + 1])
+        return UserStates(offsets, self.items[places], self.times[places], self.now[wanted])
+
+
+def known_events(
+    log: EventLog, users: NDArray[np.int64], now: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(n,) the first and the end of the places in ``log.by_user`` of users' events strictly before instants.
+
+    Args:
+        log: The log to look into.
+        users: (n,) user indices.
+        now: (n,) instants, seconds.
+    """
+    begin, high = log.offsets[users], log.offsets[users + 1]
+    # Within a user, times ascend: the events before `now` are a prefix, found by bisection on all rows at once.
+    low = begin.copy()
+    while (open_rows := low < high).any():
+        middle = (low + high) // 2
+        earlier = log.time[log.by_user[np.minimum(middle, len(log) - 1)]] < now
+        low = np.where(open_rows & earlier, middle + 1, low)
+        high = np.where(open_rows & ~earlier, middle, high)
+    return begin, low
+
+
+def _places(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(total,) the numbers from each begin (n,) to its end, row after row, and (n + 1,) where the rows begin."""
+    lengths = end - begin
+    offsets = np.zeros(len(begin) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets

@@ -47,9 +47,7 @@ def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key
     if empty:
         nothing = np.zeros(0, np.int64)
         return LoggedPast(np.zeros(log.n_users + 1, np.int64), nothing, nothing.astype(np.float64))
-    order = np.lexsort((np.arange(len(log)), log.user))
-    offsets = np.searchsorted(log.user[order], np.arange(log.n_users + 1))
-    return LoggedPast(offsets.astype(np.int64), log.item[order], log.time[order])
+    return LoggedPast(log.offsets, log.item[log.by_user], log.time[log.by_user])
 
 
 class Events(NamedTuple):

@@ -68,7 +68,7 @@ def check_rows(
     if ground is not None:
         add(ground, "", first, rate_of_ground(ground, log, gap, config.device))
     for name, truth in truths.items():
-        add("", name, first, rate_of_truth(truth, len(sizes.counts)))
+        add("", name, first, rate_of_truth(truth))
         blind = kept_truth(first.later.past, gap=gap, kind=name, rank=config.rank)
         show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance")
         for negatives, found in acceptance(blind, first).items():

@@ -38,8 +38,8 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 
     Args:
         cut: The cut.
-        sessions: All sessions of the log; the drawn ones are smaller than others, since 30 % of their users' events lie
-            before them.
+        sessions: Sessions of the log, of a large one not all. The drawn ones are smaller than others, since 30 % of
+            their users' events lie before them.
 
     Returns:
         Metric → value; the popularity of an item is its events in the past, and genre shares are by
@@ -56,7 +56,7 @@ def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, floa
     Args:
         truth: The truth.
         cut: The cut.
-        sessions: All sessions of the log.
+        sessions: As for :func:`logged`.
 
     Returns:
         As :func:`logged`, and ``session_size_ks`` and ``popularity_ks`` (largest difference of the two distribution

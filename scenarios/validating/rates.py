@@ -74,16 +74,13 @@ def _ratio(rate: NDArray[np.float64], count: NDArray[np.int64]) -> float:
     return float(rate.sum() / count.sum()) if count.sum() else float("nan")
 
 
-def rate_of_truth(truth: Truth, sessions: int) -> dict[str, float]:
-    """λ*(x) of every session of the truth's log, fitted without it: what the truth's report has; as for a model.
-
-    Args:
-        truth: The truth.
-        sessions: Sessions of its log, of which the report has means by tenth.
-    """
+def rate_of_truth(truth: Truth) -> dict[str, float]:
+    """λ*(x) of sessions of the truth's log, each fitted without it: what the truth's report has; as for a model."""
     found = truth.report.sizes
     tenths = np.array(found.left_out_deciles, np.float64).reshape(-1, 2)
-    sizes = [len(tenth) for tenth in np.array_split(np.arange(sessions), len(tenths))]  # as the report's
+    sizes = [
+        len(tenth) for tenth in np.array_split(np.arange(found.left_out_sessions), len(tenths))
+    ]  # as the report's
     predicted, realised = np.array(sizes, np.float64) @ tenths
     figures = {
         "rate_ratio": float(predicted / realised),

@@ -54,9 +54,7 @@ def _futures(world: World, horizon: float | None) -> _Items:
     if horizon is None:
         return _session_items(world)
     log, sessions = world.log, world.sessions
-    by_user = np.lexsort((np.arange(len(log)), log.user))
-    user, time, item = log.user[by_user], log.time[by_user], log.item[by_user]
-    edges = np.searchsorted(user, np.arange(log.n_users + 1))
+    time, item, edges = log.time[log.by_user], log.item[log.by_user], log.offsets
     found = []
     for owner, start in zip(sessions.user.tolist(), sessions.start.tolist(), strict=True):
         begin, end = edges[owner], edges[owner + 1]

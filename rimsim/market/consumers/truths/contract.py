@@ -54,19 +54,22 @@ class SizesReport:
     """Mean size of users' first sessions."""
     later: float
     """Mean size of their later sessions."""
+    left_out_sessions: int
+    """Sessions that the shrinkage was chosen on, and that the figures beside are of, each fitted without it: all, or of
+    a log of more than 50,000 those of some users, drawn by seed."""
     left_out_ratio_first: float
-    """Σλ* over Σ size of first sessions, each fitted without it; NaN where there are none."""
+    """Σλ* over Σ size of first sessions; NaN where there are none."""
     left_out_ratio_later: float
     """The same of later sessions."""
     left_out_spearman: float
-    """Rank correlation of λ*, fitted without the session, with its size, over all sessions."""
+    """Rank correlation of λ* with the size."""
     left_out_deciles: tuple[tuple[float, float], ...]
-    """Mean λ*, fitted likewise, and mean size of each tenth of all sessions, by λ*."""
+    """Mean λ* and mean size of each tenth of the sessions, by λ*."""
     forward_ratio: float
     """Σλ* over Σ size of held-out later sessions, fitted to what was before them alone. Above 1 where who can be cut
     began with more than he went on with."""
     forward_spearman: float
-    """Rank correlation of λ*, fitted likewise, with their sizes."""
+    """Rank correlation of λ*, fitted to what was before them, with their sizes."""
 
 
 @dataclass(frozen=True)

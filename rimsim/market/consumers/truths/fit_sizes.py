@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from rimsim import rng
-from rimsim.intensity.states import UserStates
+from rimsim.intensity.states import UserStates, known_events
 from rimsim.market.consumers.truths.contract import SizesReport
 from rimsim.market.consumers.truths.sizes import SessionSizes, features_of
 
@@ -25,6 +25,8 @@ _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _ROUNDS = 8
 """Rounds in which the regression and the users' effects are fitted to each other."""
 _FOLDS = 5
+_SESSIONS = 50_000
+"""Sessions that the shrinkage is chosen on at most: forty fits, of which a larger log would tell no more."""
 _NEWTON = 12
 _NEARLY_ALL = (0.02, 0.98)
 """The quantiles of later sessions to which features are held; a polynomial says nothing of what lies beyond."""
@@ -43,8 +45,8 @@ def fit_sizes(
 
     A Poisson regression on the state in which each session begins, times an effect of each user: the mean of size over
     regressed size, shrunk towards 1 by as many average sessions as foretell sessions best that are left out, a fifth
-    of all sessions at a time. In the end first and later sessions are scaled, each apart, so that Σλ* over the log's
-    sessions is the number of their events.
+    of all sessions at a time, or of those of some users where there are more than 50,000. In the end first and later
+    sessions are scaled, each apart, so that Σλ* over the log's sessions is the number of their events.
 
     Args:
         log: The log.
@@ -57,9 +59,10 @@ def fit_sizes(
         λ*, and how it was fitted.
     """
     whole = _Sizes(log, gap)
-    count, first = whole.count, whole.features[:, 0] > 0
-    tried = [whole.left_out(candidate, seed) for candidate in _SHRINKAGES]
-    best = int(np.argmin([float((size - count * np.log(size)).sum()) for size in tried]))
+    count, first = whole.count, whole.first
+    some = whole.of_some_users(_SESSIONS, seed)
+    tried = [some.left_out(candidate, seed) for candidate in _SHRINKAGES]
+    best = int(np.argmin([float((size - some.count * np.log(size)).sum()) for size in tried]))
     shrinkage, left_out = _SHRINKAGES[best], tried[best]
     sizes = whole.fit(shrinkage, weights)
     forward, actual = np.zeros(0), np.zeros(0)
@@ -67,17 +70,18 @@ def fit_sizes(
         states = UserStates.of(later.past, later.user, later.time)
         forward = _Sizes(later.past, gap).fit(shrinkage).expected(later.user, states)
         actual = later.count.astype(np.float64)
-    tenths = np.array_split(np.argsort(left_out, kind="stable"), min(10, len(count)))
+    tenths = np.array_split(np.argsort(left_out, kind="stable"), min(10, len(left_out)))
     report = SizesReport(
         mean=_mean(sizes.effect[whole.user] * np.exp(whole.features @ sizes.weights)),
         shrinkage=shrinkage,
         shrinkage_at_end=best in {0, len(_SHRINKAGES) - 1},
         first=_mean(count[first]),
         later=_mean(count[~first]),
-        left_out_ratio_first=_ratio(left_out[first], count[first]),
-        left_out_ratio_later=_ratio(left_out[~first], count[~first]),
-        left_out_spearman=_rank_correlation(left_out, count),
-        left_out_deciles=tuple((_mean(left_out[some]), _mean(count[some])) for some in tenths),
+        left_out_sessions=len(left_out),
+        left_out_ratio_first=_ratio(left_out[some.first], some.count[some.first]),
+        left_out_ratio_later=_ratio(left_out[~some.first], some.count[~some.first]),
+        left_out_spearman=_rank_correlation(left_out, some.count),
+        left_out_deciles=tuple((_mean(left_out[tenth]), _mean(some.count[tenth])) for tenth in tenths),
         forward_ratio=_ratio(forward, actual),
         forward_spearman=_rank_correlation(forward, actual),
     )
@@ -106,12 +110,31 @@ class _Sizes:
         self.n_users = log.n_users
         self.user = sessions.user
         self.count = sessions.count.astype(np.float64)
-        states = UserStates.of(log, sessions.user, sessions.start)
-        features = features_of(states, np.array([[-np.inf, np.inf]] * 2))
+        begin, end = known_events(log, sessions.user, sessions.start)
+        number, last = end - begin, np.zeros(len(begin))
+        some = number > 0
+        last[some] = log.time[log.by_user[end[some] - 1]]
+        known = number, sessions.start - last
+        features = features_of(*known, np.array([[-np.inf, np.inf]] * 2))
         returning = features[features[:, 1] > 0][:, [2, 4]]
         edges = np.quantile(returning, _NEARLY_ALL, axis=0) if len(returning) else np.zeros((2, 2))
         self.bounds = np.ascontiguousarray(edges.T)
-        self.features = features_of(states, self.bounds)
+        self.features = features_of(*known, self.bounds)
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """(s,) which sessions are their users' first."""
+        return np.asarray(self.features[:, 0] > 0, np.bool_)
+
+    def of_some_users(self, most: int, seed: int) -> _Sizes:
+        """The sessions of drawn users, so many at most; these themselves where they are no more."""
+        if len(self.user) <= most:
+            return self
+        order = np.argsort(rng.uniform(seed, rng.Purpose.MODEL, 28, np.arange(self.n_users)), kind="stable")
+        together = np.cumsum(np.bincount(self.user, minlength=self.n_users)[order])
+        drawn = np.zeros(self.n_users, bool)
+        drawn[order[together <= most]] = True
+        return self._rows(drawn[self.user])
 
     def left_out(self, shrinkage: float, seed: int) -> NDArray[np.float64]:
         """(s,) λ* of each session, fitted without it and the others of its fold."""

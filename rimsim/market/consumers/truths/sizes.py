@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.states import UserStates
     from rimsim.market.consumers.contract import Visits
 
-__all__ = ["SessionSizes", "features_of"]
+__all__ = ["SessionSizes", "features_of", "known_of"]
 
 _DAY = 86_400.0
 _SOONEST = 1.0
@@ -53,7 +53,8 @@ class SessionSizes:
     def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
         """(n,) λ* of users (n,) of the log in given states, for sessions that begin at ``states.now``."""
         return np.asarray(
-            self.effect[users] * np.exp(features_of(states, self.bounds) @ self.weights), np.float64
+            self.effect[users] * np.exp(features_of(*known_of(states), self.bounds) @ self.weights),
+            np.float64,
         )
 
     def of_visits(self, visits: Visits, delay: int) -> NDArray[np.float64]:
@@ -124,13 +125,27 @@ def _sizes_of_visits(
         found[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
 
 
-def features_of(states: UserStates, bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 6) features of states, held to bounds (2, 2); see :class:`SessionSizes`."""
+def known_of(states: UserStates) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(n,) events of each state, and (n,) seconds since the last of them; since 0 where there is none."""
     number = states.lengths
     some = number > 0
     last = np.zeros(len(number))
     last[some] = states.times[states.offsets[1:][some] - 1]
+    return number, states.now - last
+
+
+def features_of(
+    number: NDArray[np.int64], silence: NDArray[np.float64], bounds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n, 6) features of states, held to bounds (2, 2); see :class:`SessionSizes`.
+
+    Args:
+        number: (n,) events of each state.
+        silence: (n,) seconds since the last of them; anything where there is none.
+        bounds: As there.
+    """
+    some = number > 0
     count = np.clip(np.log(1.0 + number), *bounds[0])
-    recency = np.clip(np.log(np.maximum(states.now - last, _SOONEST) / _DAY), *bounds[1])
+    recency = np.clip(np.log(np.maximum(silence, _SOONEST) / _DAY), *bounds[1])
     columns = (np.ones(len(number)), count, count**2, recency, recency**2)
     return np.column_stack([~some, *(np.where(some, column, 0.0) for column in columns)])
