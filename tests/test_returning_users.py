@@ -95,7 +95,7 @@ def test_an_item_consumed_twice_counts_once(model):
     )
     assert distinct(plain) is plain
     assert torch.equal(model.score(plain), model.score(twice))
-    fit = next(model._fits(log, (1.0,)))
+    fit = next(model._fits(log, (1.0,), log))
     np.testing.assert_array_equal(model._scores(fit, plain), model._scores(fit, twice))
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from rimsim.intensity import GRU, GRUConfig
+from rimsim.intensity import GRU, Factors, FactorsConfig, GRUConfig
 from rimsim.intensity.cells import Cells
 from rimsim.intensity.denoising import Cycle, Tables, trained
 from rimsim.intensity.folding import folded
+from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.next_events import next_events_loss
 from rimsim.intensity.sampled_denoising import trained_on_samples
-from rimsim.intensity.sampled_factors import Items, fold_users
+from rimsim.intensity.sampled_factors import Items, fit_items, fold_users
 from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import MANY_PAIRS, Proposal, is_sampled, sampled_loss
-from rimsim.market.consumers.truths.fit_factors import fit_factors
+from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
 
 
@@ -129,6 +131,32 @@ def test_a_truth_of_factors_is_nearly_the_same_on_samples(monkeypatch):
     assert abs(nats[0] - nats[1]) < 0.02
 
 
+def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
+    """What is chosen on a held-out past is chosen for sampled fits, though the past alone would be fitted in full."""
+    log = random_log(60, 30, mean_events=12.0)
+    held = HeldOut.of(log, "30min", 0)
+    assert held is not None
+    monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", len(held.past) * 30)
+    assert is_sampled(log)
+    assert not is_sampled(held.past)
+    by_itself, as_whole = (fit_factors(held.past, 4, 3.0, 0, whole=whole) for whole in (None, log))
+    assert not np.array_equal(by_itself.item, as_whole.item)
+    users = [fold_in(held.past, as_whole, 3.0, whole=whole).user for whole in (None, log)]
+    assert not np.array_equal(*users)
+    asked = fit_factors(held.past, 4, 3.0, 0, held.user, whole=log)
+    spread = float((asked.user[held.user] @ asked.item.T).std())
+    assert judge_factors(held, 3.0, "30min", 4, 0).spread == pytest.approx(spread)
+    fitted = []
+
+    def counted(cells, *rest):
+        fitted.append(int(cells.label.sum()))
+        return fit_items(cells, *rest)
+
+    monkeypatch.setattr("rimsim.intensity.factors.fit_items", counted)
+    Factors(FactorsConfig(rank=4, ridge=3.0)).fit(log)
+    assert fitted == [len(held.past), len(log)]
+
+
 def test_a_log_is_sampled_by_its_size_alone(monkeypatch):
     """Up to so many pairs of an event and an item nothing is sampled, unless it is asked for."""
     log = random_log(30, 20)
@@ -136,5 +164,7 @@ def test_a_log_is_sampled_by_its_size_alone(monkeypatch):
     assert is_sampled(log, "sampled")
     monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", len(log) * 20 - 1)
     assert is_sampled(log)
+    assert not is_sampled(log, many_items=20)
+    assert is_sampled(log, "sampled", many_items=20)
     assert not is_sampled(log, "full")
     assert MANY_PAIRS > 575_281 * 3_533  # MovieLens-1M's ratings of 4 and 5 keep their figures

@@ -82,7 +82,7 @@ def test_the_report_says_what_is_used():
     held = HeldOut.of(log, "30min", 0)
     model = EASE(EASEConfig(cold_items=False)).fit(log)
     found = model.shrinkage
-    (past,), (whole,) = (model._fits(one, (found.strength,)) for one in (held.past, log))
+    (past,), (whole,) = (model._fits(one, (found.strength,), log) for one in (held.past, log))
     spreads = [model._scores(fit, held.states).std() for fit in (past, whole)]
     assert found.rescaling == pytest.approx(spreads[0] / spreads[1], rel=1e-4)
     assert found.rescaling < 0.8

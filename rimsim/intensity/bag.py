@@ -16,7 +16,7 @@ from rimsim.intensity.denoising import Cycle, Tables, trained
 from rimsim.intensity.personal import PersonalModel, SoftmaxConfig
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.sampled_denoising import trained_on_samples
-from rimsim.intensity.sampled_softmax import is_sampled
+from rimsim.intensity.sampled_softmax import MANY_ITEMS, is_sampled
 from rimsim.intensity.walking import stepped
 from rimsim.rng import Purpose, derived_seed, generator
 
@@ -77,7 +77,7 @@ class Bag(PersonalModel[BagConfig]):
         given = self.config.weight_decay
         return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
 
-    def _fits(self, log: EventLog, strengths: tuple[float, ...]) -> Iterator[Arrays]:
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         config, cells = self.config, Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 20)
         shape = (2, log.n_items, config.width)
@@ -86,12 +86,15 @@ class Bag(PersonalModel[BagConfig]):
         )
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
         tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
-        sampled = is_sampled(log, config.softmax)
+        sampled = self._sampled(whole)
         times = max(1.0, len(cells) / (config.batch_size * steps)) if sampled else 1.0
         for decay in strengths:
             cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
             tables, steps = self._trained(tables, cells, cycle, sampled=sampled), config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
+
+    def _sampled(self, whole: EventLog) -> bool:
+        return is_sampled(whole, self.config.softmax, many_items=MANY_ITEMS)
 
     def _trained(self, tables: Tables, cells: Cells, cycle: Cycle, *, sampled: bool) -> Tables:
         if sampled:
@@ -125,7 +128,7 @@ class Bag(PersonalModel[BagConfig]):
             centred=True,
             read_history=True,
         )
-        tables = self._trained(begin, Cells.of(log), cycle, sampled=is_sampled(log, config.softmax))
+        tables = self._trained(begin, Cells.of(log), cycle, sampled=self._sampled(log))
         found = {"read": tables.read, "predicted": tables.predicted, "bias": tables.bias}
         return {name: table.cpu().numpy() for name, table in found.items()}
 

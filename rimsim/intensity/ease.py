@@ -91,7 +91,8 @@ class EASE(PersonalModel[EASEConfig]):
         given = self.config.ridge
         return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
 
-    def _fits(self, log: EventLog, strengths: tuple[float, ...]) -> Iterator[Arrays]:
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
+        del whole
         cells = Cells.of(log)
         x = cells.matrix()
         gram = (x.T @ x).toarray().astype(np.float64)

@@ -82,7 +82,7 @@ class Factors(PersonalModel[FactorsConfig]):
         return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
 
     @torch.no_grad()
-    def _fits(self, log: EventLog, strengths: tuple[float, ...]) -> Iterator[Arrays]:
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         config, cells = self.config, Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 23)
         offset = log_popularity(log, config.smoothing).astype(np.float32)
@@ -90,7 +90,7 @@ class Factors(PersonalModel[FactorsConfig]):
             source.normal(0, 0.1, (n, config.rank)).astype(np.float32) for n in (len(cells), log.n_items)
         ]
         a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
-        bias, sampled = torch.from_numpy(offset).to(self.device), is_sampled(log, config.softmax)
+        bias, sampled = torch.from_numpy(offset).to(self.device), is_sampled(whole, config.softmax)
         for number, ridge in enumerate(strengths):
             if sampled:
                 c.copy_(fit_items(cells, Items(c, bias), ridge, config.negatives, config.seed).vectors)

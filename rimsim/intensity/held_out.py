@@ -28,6 +28,8 @@ _CELLS = 4_000_000
 class HeldOut:
     """n users as they were when one of their later sessions began, and what they took from then on."""
 
+    whole: EventLog
+    """The log that was cut."""
     past: EventLog
     """The log without what was held out."""
     user: NDArray[np.int64]
@@ -118,7 +120,7 @@ class HeldOut:
             return None
         # Whole rows only now: of many users over many items they would not fit into memory.
         consumed, taken = (_cells(pairs, kept, log.n_items) for pairs in (had, took))
-        return cls(cut.past, cut.user[kept], states.take(kept), consumed, taken.astype(np.float32))
+        return cls(log, cut.past, cut.user[kept], states.take(kept), consumed, taken.astype(np.float32))
 
 
 def _cells(pairs: NDArray[np.int64], kept: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:

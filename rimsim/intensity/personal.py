@@ -93,8 +93,15 @@ class PersonalModel(Stored, Generic[Config]):
         """The strengths to choose from, in order, and the one where there is nothing to choose on."""
 
     @abstractmethod
-    def _fits(self, log: EventLog, strengths: tuple[float, ...]) -> Iterator[Arrays]:
-        """Fits of s to the log, one a strength."""
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
+        """Fits of s to the log, one a strength.
+
+        Args:
+            log: What is fitted to.
+            strengths: How strongly s is regularised, in order.
+            whole: The log that it is, or is the past of: whether a fit is by samples is decided by its size, so that
+                what is chosen on the past is chosen for fits of the same kind.
+        """
 
     @abstractmethod
     def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
@@ -135,13 +142,13 @@ class PersonalModel(Stored, Generic[Config]):
             self.shrinkage = Shrinkage(usual)
         else:
             states = held.states
-            scores = (self._scores(fit, states) for fit in self._fits(held.past, strengths))
+            scores = (self._scores(fit, states) for fit in self._fits(held.past, strengths, log))
             tried = self._told(zip(strengths, scores, strict=True), len(strengths))
             self.shrinkage = chosen(held, tried, *self._impersonal(held.past))
         now = self.shrinkage
         popular, returning = self._impersonal(log)
         base = now.popularity * popular + now.returning * returning
-        (fit,) = self._fits(log, (now.strength,))
+        (fit,) = self._fits(log, (now.strength,), log)
         if held is not None:
             times = rescaling(now.spread, float(self._scores(fit, held.states).std()))
             now = dataclasses.replace(now, personal=now.personal * times, rescaling=times)

@@ -16,7 +16,7 @@ from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.sampled_softmax import Softmax, is_sampled
+from rimsim.intensity.sampled_softmax import MANY_ITEMS, Softmax, is_sampled
 from rimsim.intensity.sequences import Batch, windows
 from rimsim.intensity.training import Schedule, SequenceNetwork, TrainingRun, held_out, train
 from rimsim.rng import Purpose, derived_seed
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from rimsim.intensity.training import Outputs
 
 __all__ = ["SequenceConfig", "SequenceModel", "TiedNetwork"]
-
-_MANY_ITEMS = 4096
-"""Items up to which a sample of some 1,700 is no faster than all of them by much."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -206,9 +203,8 @@ class SequenceModel(Stored, Generic[Config, Network]):
 
     def _negatives(self, log: EventLog) -> int | None:
         """How many labels and uniform items stand for all items in a training on a log; None: the softmax is full."""
-        softmax = self.config.softmax
-        few = softmax == "auto" and log.n_items <= _MANY_ITEMS
-        return self.config.negatives if is_sampled(log, softmax) and not few else None
+        sampled = is_sampled(log, self.config.softmax, many_items=MANY_ITEMS)
+        return self.config.negatives if sampled else None
 
     @property
     def _gap(self) -> str | None:

@@ -32,16 +32,16 @@ class _Chosen(Bag):
 
     def judged(self, held: HeldOut, decay: float) -> Judged:
         """The candidate of a weight decay."""
-        (fit,) = self._fits(held.past, (decay,))
+        (fit,) = self._fits(held.past, (decay,), held.whole)
         scores = self._scores(fit, held.states).astype(np.float64)
         popular, _ = self._impersonal(held.past)
         return judged(held, "bag", decay, scores, popular, self.config.session_gap)
 
-    def fit_as(self, log: EventLog, first: Judged, held: HeldOut | None) -> _Chosen:
-        """Fit to a whole log with what was chosen."""
+    def fit_as(self, log: EventLog, whole: EventLog, first: Judged, held: HeldOut | None) -> _Chosen:
+        """Fit to a whole log, or to a bootstrap of it, with what was chosen."""
         best, times = first.candidate, 1.0
         popular, returning = self._impersonal(log)
-        (fit,) = self._fits(log, (best.ridge,))
+        (fit,) = self._fits(log, (best.ridge,), whole)
         if held is not None:
             times = rescaling(first.spread, float(self._scores(fit, held.states).std()))
         personal = best.personal * times
@@ -73,7 +73,8 @@ def fit_bag(
 
     Args:
         log: What it is fitted to.
-        about: The log whose users it is about; a bag needs only their states.
+        about: The log whose users it is about, of whom a bag needs only the states; by its size it is decided whether
+            to look at samples.
         first: What was chosen.
         held: The states on which it was; None where there are none.
         gap: A silence longer than this ends a session.
@@ -82,8 +83,8 @@ def fit_bag(
         sizes: λ*.
         report: How it was chosen.
     """
-    del about, rank
-    model = _Chosen.of(gap, seed).fit_as(log, first, held)
+    del rank
+    model = _Chosen.of(gap, seed).fit_as(log, about, first, held)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
     if model.shrinkage is not None:
         report = dataclasses.replace(report, personal=model.shrinkage.personal)

@@ -50,7 +50,7 @@ class FittedFactors(NamedTuple):
 
 def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Judged:
     """The candidate of a ridge."""
-    a, c, d = fit_factors(held.past, rank, ridge, seed, held.user)
+    a, c, d = fit_factors(held.past, rank, ridge, seed, held.user, whole=held.whole)
     return judged(held, "factors", ridge, a[held.user] @ c.T, d, gap)
 
 
@@ -81,10 +81,10 @@ def fit_factors_truth(
     """
     best, times = first.candidate, 1.0
     own = None if about is log else np.zeros(0, np.int64)
-    fitted = fit_factors(log, rank, best.ridge, seed, own)
+    fitted = fit_factors(log, rank, best.ridge, seed, own, whole=about)
     if held is not None:
         # The same users with the same past, so that nothing but the items' factors differs.
-        a, c, _ = fold_in(held.past, fitted, best.ridge, held.user)
+        a, c, _ = fold_in(held.past, fitted, best.ridge, held.user, whole=held.whole)
         times = rescaling(first.spread, float((a[held.user] @ c.T).std()))
     if about is not log:
         fitted = fold_in(about, fitted, best.ridge)
@@ -95,7 +95,13 @@ def fit_factors_truth(
 
 
 def fit_factors(
-    log: EventLog, rank: int, ridge: float, seed: int, users: NDArray[np.int64] | None = None
+    log: EventLog,
+    rank: int,
+    ridge: float,
+    seed: int,
+    users: NDArray[np.int64] | None = None,
+    *,
+    whole: EventLog | None = None,
 ) -> FittedFactors:
     """Fit a, c and d to a log with a ridge on a and c, on the full softmax; of a large log on samples.
 
@@ -105,13 +111,15 @@ def fit_factors(
         ridge: Weight of ½(|a|² + |c|²).
         seed: Seed of the initial factors.
         users: Whose a is wanted: of a large log, others' may be 0. None: everyone's.
+        whole: The log that it is a part or a bootstrap of, by whose size it is decided whether to look at samples.
+            None: the log itself.
     """
     generator = torch.Generator().manual_seed(rng.derived_seed(seed, rng.Purpose.MODEL, rank))
     counts = torch.from_numpy(np.bincount(log.item, minlength=log.n_items)).to(torch.float32)
     a = 0.1 * torch.randn(log.n_users, rank, generator=generator)
     c = 0.1 * torch.randn(log.n_items, rank, generator=generator)
     d = torch.log(counts + 0.5)
-    if is_sampled(log):
+    if is_sampled(log if whole is None else whole):
         c, d = fit_items(Cells.of(log), Items(c, d), ridge, _DRAWS, seed, learn_bias=True)
         a = _folded(log, Items(c, d), ridge, users)
     else:
@@ -123,7 +131,12 @@ def fit_factors(
 
 
 def fold_in(
-    log: EventLog, fitted: FittedFactors, ridge: float, users: NDArray[np.int64] | None = None
+    log: EventLog,
+    fitted: FittedFactors,
+    ridge: float,
+    users: NDArray[np.int64] | None = None,
+    *,
+    whole: EventLog | None = None,
 ) -> FittedFactors:
     """Factors of the users of a log for items whose factors stay as they were fitted to another one.
 
@@ -131,10 +144,11 @@ def fold_in(
         log: The log whose users are wanted; over the same items.
         fitted: Item factors and biases.
         ridge: Weight of ½|a|².
-        users: As for :func:`fit_factors`.
+        users: As for :func:`fit_factors`, like what follows.
+        whole: See there.
     """
     c, d = (torch.from_numpy(array.astype(np.float32)) for array in (fitted.item, fitted.bias))
-    if is_sampled(log):
+    if is_sampled(log if whole is None else whole):
         return fitted._replace(user=_plain(_folded(log, Items(c, d), ridge, users)))
     a = torch.zeros(log.n_users, fitted.item.shape[1]).requires_grad_()
     _maximise(log, a, c, d, [a], ridge, _FOLD_STEPS)
