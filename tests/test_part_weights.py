@@ -59,17 +59,24 @@ def test_the_best_of_a_slate_are_the_best_and_their_ties(held):
 
 
 @pytest.mark.parametrize("answers", [False, True])
-def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers):
-    """Both losses are what loops over users and items say, and their slopes are numerical derivatives."""
+def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, monkeypatch):
+    """Both losses are what loops over users and items say, and their slopes are numerical derivatives.
+
+    They are so whether a part is one row for all or a row for each, and however many rows are computed at once.
+    """
     wide = [np.broadcast_to(part, held.taken.shape) for part in parts]
     shown = held.best(parts[1]) | held.best(parts[0])
-    loss = unlikelihood_of_answers(held, wide, shown) if answers else unlikelihood(held, wide)
+    loss = unlikelihood_of_answers(held, parts, shown) if answers else unlikelihood(held, parts)
     for weights in np.array([[0.5, 0.5], [0.0, 1.0], [1.3, 0.2]]):
         logits = weights[0] * wide[0].astype(float) + weights[1] * wide[1]
         brute = _loop_over_shown(held, logits, shown) if answers else _loop_over_all(held, logits)
         value, slope = loss(weights)
         assert value == pytest.approx(brute, rel=1e-5)
         np.testing.assert_allclose(slope, approx_fprime(weights, lambda w: loss(w)[0], 1e-2), atol=0.02)
+        monkeypatch.setattr("rimsim.intensity.weights._NEAR", 3 * held.taken.shape[1])
+        again = unlikelihood_of_answers(held, wide, shown) if answers else unlikelihood(held, wide)
+        assert again(weights)[0] == value
+        np.testing.assert_array_equal(again(weights)[1], slope)
 
 
 @pytest.mark.parametrize("weighted", [for_all, for_slates])

@@ -294,7 +294,7 @@ def test_the_error_of_a_difference_is_that_over_users(log):
 def test_a_bag_is_the_mark_model_of_that_name(log):
     """Preferences are what the model scores; they move with what was consumed and not with who the user is."""
     best = Candidate("bag", 1e-4, 0.8, 0.6, 0.3, 0.0, 0.0)
-    model = _Chosen.of("30min", 0).fit_as(log, Judged(best, np.zeros(0)), None)
+    model = _Chosen.of("30min", 0).fit_as(log, log, Judged(best, np.zeros(0)), None)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
     truth = BagTruth(read, np.ascontiguousarray(predicted.T), bias, sizes=None, report=None)
     users, states = _states(log)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["for_all", "for_slates", "unlikelihood", "unlikelihood_of_answers"]
 
 _ROWS = 256
+"""Rows whose sums are added up at once."""
+_NEAR = 2**16
+"""Scores that are computed at once: they and room for as many take half a megabyte."""
 _ROUNDS = 3
 """How often the weights' own best items are looked up and the weights fitted anew; then they hardly move."""
 _FLAT = 1e-4
@@ -42,7 +45,7 @@ def for_all(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.f
     Returns:
         (len(parts),) weights.
     """
-    units, spread, start = _in_units(held, parts)
+    units, spread, start = _in_units(parts)
     loss = unlikelihood(held, units)
     return _spared(loss, *_minimum(loss, start, start)) / spread
 
@@ -55,29 +58,28 @@ def for_slates(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[n
     best items of every part that is the same for all users, and the ten best of the weights themselves. What
     :func:`for_all` finds is decided by the many items that no slate holds. Arguments and result are as there.
     """
-    units, spread, start = _in_units(held, parts)
+    units, spread, start = _in_units(parts)
     general = np.zeros(held.taken.shape, bool)
     for part in parts:
         if part.ndim == 1:
             general |= held.best(part)
     weights = start
     for _ in range(_ROUNDS):
-        loss = unlikelihood_of_answers(held, units, general | held.best(_sum(weights, units)))
+        loss = unlikelihood_of_answers(
+            held, units, general | held.best(_sum(weights, units, held.taken.shape))
+        )
         weights, value = _minimum(loss, weights, start)
     return _spared(loss, weights, value) / spread
 
 
 def _in_units(
-    held: HeldOut, parts: Sequence[NDArray[np.float32]]
+    parts: Sequence[NDArray[np.float32]],
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.float64], NDArray[np.float64]]:
-    """Parts (n, M) in units of their own spread, in which all are found in as few steps; the spreads; a start."""
+    """Parts in units of their own spread, in which all are found in as few steps; the spreads; a start."""
     spread = np.array([float(part.std()) for part in parts])
     told = spread >= _FLAT
     spread[~told] = 1.0
-    units = [
-        np.broadcast_to(part / np.float32(unit), held.taken.shape)
-        for part, unit in zip(parts, spread, strict=True)
-    ]
+    units = [part / np.float32(unit) for part, unit in zip(parts, spread, strict=True)]
     return units, spread, np.where(told, 0.5, 0.0)
 
 
@@ -106,19 +108,18 @@ def unlikelihood(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> Loss:
 
     Args:
         held: The held-out states.
-        parts: Logits, each (n, M).
+        parts: Logits, each (n, M) or (M,).
     """
+    softmax, count = _Softmax(held, parts), held.taken.sum(1)
     labels = float(held.taken.sum())
     observed = np.array([_total(part, held.taken) for part in parts])
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, slope = -float(weights @ observed), -observed
         for span in _spans(held):
-            share, norm, top = _shares(held, weights, parts, span)
-            count = held.taken[span].sum(1)
-            value += float(count @ (top + np.log(norm)))
-            share *= (count / norm).astype(np.float32)[:, None]
-            slope = slope + np.array([_total(part[span], share) for part in parts])
+            share, norm, top = softmax.shares(weights, span)
+            value += float(count[span] @ (top + np.log(norm)))
+            slope = slope + softmax.totals(share, (count[span] / norm).astype(np.float32), span)
         return value / labels, slope / labels
 
     return loss
@@ -131,45 +132,118 @@ def unlikelihood_of_answers(
 
     Args:
         held: The held-out states.
-        parts: Logits, each (n, M).
+        parts: Logits, each (n, M) or (M,).
         shown: (n, M) what is shown.
     """
+    softmax = _Softmax(held, parts)
     cells = [np.nonzero(shown[span]) for span in _spans(held)]
+    taken_cells = [held.taken[span][cell] > 0 for span, cell in zip(_spans(held), cells, strict=True)]
+    own = [
+        [(part if part.ndim == 1 else part[span])[cell[-part.ndim :]] for part in parts]
+        for span, cell in zip(_spans(held), cells, strict=True)
+    ]
     number = held.taken.sum(1, dtype=np.float64)
     total = float(shown.sum())
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, slope = 0.0, np.zeros(len(parts))
-        for span, (row, item) in zip(_spans(held), cells, strict=True):
-            share, norm, _ = _shares(held, weights, parts, span)
+        for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
+            share, norm, _ = softmax.shares(weights, span)
             expected = np.maximum(number[span][row] * share[row, item] / norm[row], _LEAST)
-            taken = held.taken[span][row, item] > 0
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
             pull = np.where(taken, -expected / np.expm1(expected), expected)
-            share *= (np.bincount(row, pull, len(norm)) / norm).astype(np.float32)[:, None]
-            slope += [pull @ part[span][row, item] - _total(part[span], share) for part in parts]
+            factor = (np.bincount(row, pull, len(norm)) / norm).astype(np.float32)
+            slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
         return value / total, slope / total
 
     return loss
 
 
 def _spans(held: HeldOut) -> list[slice]:
-    return [slice(first, first + _ROWS) for first in range(0, len(held), _ROWS)]
+    return [slice(first, min(first + _ROWS, len(held))) for first in range(0, len(held), _ROWS)]
 
 
-def _shares(
-    held: HeldOut, weights: NDArray[np.float64], parts: Sequence[NDArray[np.float32]], span: slice
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
-    """Of some rows: exp of logits less the largest, 0 where consumed; its sum over items; the largest logit."""
-    logits = _sum(weights, [part[span] for part in parts])
-    logits[held.consumed[span]] = -np.inf
-    top = logits.max(1, keepdims=True)
-    share = np.exp(logits - top)
-    return share, share.sum(1, dtype=np.float64), top[:, 0]
+class _Softmax:
+    """Softmaxes of weighed parts over unconsumed items, a few rows at a time, which then lie in the nearest caches.
+
+    A row's bits do not depend on how many are computed together.
+
+    Args:
+        held: The held-out states.
+        parts: Logits, each (n, M) or (M,).
+    """
+
+    def __init__(self, held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> None:
+        n, m = held.taken.shape
+        self._parts = parts
+        self._height = max(1, _NEAR // m)
+        self._room = np.empty((min(self._height, n), m), np.float32)
+        self._share = np.empty((min(_ROWS, n), m), np.float32)
+        self._consumed = {
+            rows.start: np.flatnonzero(held.consumed[rows])
+            for span in _spans(held)
+            for rows in self._few(span)
+        }
+
+    def _few(self, span: slice) -> list[slice]:
+        return [
+            slice(first, min(first + self._height, span.stop))
+            for first in range(span.start, span.stop, self._height)
+        ]
+
+    def shares(
+        self, weights: NDArray[np.float64], span: slice
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+        """Of some rows: exp of logits less the largest, 0 where consumed; its sum over items; the largest logit.
+
+        The first of them lies where the next call puts its own.
+        """
+        share = self._share[: span.stop - span.start]
+        norm, top = np.empty(len(share)), np.empty(len(share), np.float32)
+        alike = [
+            np.float32(weight) * part if part.ndim == 1 else None
+            for weight, part in zip(weights.tolist(), self._parts, strict=True)
+        ]
+        for rows in self._few(span):
+            here = slice(rows.start - span.start, rows.stop - span.start)
+            logits, room = share[here], self._room[: rows.stop - rows.start]
+            logits[:] = 0.0
+            for weight, part, same in zip(weights.tolist(), self._parts, alike, strict=True):
+                logits += np.multiply(part[rows], np.float32(weight), out=room) if same is None else same
+            logits.reshape(-1)[self._consumed[rows.start]] = -np.inf
+            logits.max(1, out=top[here])
+            logits -= top[here][:, None]
+            np.exp(logits, out=logits)
+            logits.sum(1, dtype=np.float64, out=norm[here])
+        return share, norm, top
+
+    def totals(
+        self, share: NDArray[np.float32], factor: NDArray[np.float32], span: slice
+    ) -> NDArray[np.float64]:
+        """(parts,) Σ part·factor·share over some rows; see :func:`_total`.
+
+        Args:
+            share: (rows, M) what :meth:`shares` gave; changed.
+            factor: (rows,) a number a row.
+            span: The rows.
+        """
+        by_row = np.empty((len(self._parts), len(share)), np.float32)
+        for rows in self._few(span):
+            here = slice(rows.start - span.start, rows.stop - span.start)
+            some, room = share[here], self._room[: rows.stop - rows.start]
+            some *= factor[here][:, None]
+            for number, part in enumerate(self._parts):
+                np.multiply(part if part.ndim == 1 else part[rows], some, out=room).sum(
+                    1, out=by_row[number, here]
+                )
+        return np.asarray(by_row.sum(1, dtype=np.float64), np.float64)
 
 
-def _sum(weights: NDArray[np.float64], parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    logits = np.zeros(parts[0].shape, np.float32)
+def _sum(
+    weights: NDArray[np.float64], parts: Sequence[NDArray[np.float32]], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """(n, M) the weighed parts together."""
+    logits = np.zeros(shape, np.float32)
     for weight, part in zip(weights.tolist(), parts, strict=True):
         logits += np.float32(weight) * part
     return logits
