@@ -159,6 +159,7 @@ def test_average_popularity_is_one_for_an_even_spread():
     assert measures.average_popularity(np.full(4, 7), popularity) == pytest.approx(1)
     assert measures.average_popularity([5, 0, 0, 0], popularity) == pytest.approx(8 / 3)
     assert measures.average_popularity(np.zeros(4), popularity) == 0
+    assert measures.average_popularity(np.ones(4), np.zeros(4)) == 0
 
 
 def test_who_pays_finds_the_decile_that_carries_the_guarantees():

@@ -143,6 +143,8 @@ def test_statistics_reject_what_has_no_meaning():
     """Unequal lengths, an infinite value and a level outside (0, 1) are errors."""
     with pytest.raises(DataError, match="2 and 1 values"):
         measures.paired_difference([1, 2], [1])
+    with pytest.raises(DataError, match="1 and 2 values"):
+        measures.paired_difference([1], [1, 2])
     with pytest.raises(DataError, match="infinite"):
         measures.mean_interval([1, math.inf])
     with pytest.raises(DataError, match="level"):

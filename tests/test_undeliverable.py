@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
-from rimsim.agents import make_agent, undeliverable
+from rimsim.agents import Undeliverable, make_agent, undeliverable
 from rimsim.market.requirements import Requirements, Row
 
 N, M, K = 60, 20, 4
@@ -118,3 +118,13 @@ def test_a_row_beyond_the_caps_of_its_items_is_named():
     table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
     (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
     assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
+
+
+def test_five_items_are_named_and_the_others_counted():
+    """A reason names its first five items, the number of the rest, and what is asked for and can be."""
+    few = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
+    many = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
+    assert str(few).startswith("item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0")
+    assert str(many).startswith(
+        "item 0, 1, 2, 3, 4 and 2 more cannot be delivered in full: asked for 1,234.5"
+    )

@@ -1,0 +1,137 @@
+"""What is lacking of hard guarantees, and where it is seated: against counting by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rimsim.agents._guard import Guard, due_now
+from rimsim.agents._lacking import (
+    GRAIN,
+    Lacking,
+    count_missing,
+    counted_on,
+    free_seat,
+    positions_needed,
+    seat_lacking,
+)
+from rimsim.agents.positions import Positions
+from rimsim.matching import tie_rank
+
+WEIGHT = (1.0, 0.75, 0.5, 0.25)
+ROW = np.uint64(12345)
+
+
+def positions_of(weight=WEIGHT):
+    """Positions of some weights."""
+    return Positions(np.array(weight), float(np.mean(weight)), by_intensity=False)
+
+
+def suffice(missing, weight=WEIGHT):
+    """How many of the positions, from the first on, give an item all that it lacks; −1 for one that lacks nothing."""
+    return -1 if missing <= 1e-9 else sum(w >= missing - 1e-9 for w in weight)
+
+
+quarters = st.lists(st.integers(0, 12), min_size=2, max_size=12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(quarters, st.integers(0, 3))
+def test_what_is_lacking_is_counted_again_after_exposures(numbers, shown):
+    """Positions needed and classes are those of a fresh count, after any item was shown at any position."""
+    required, positions = np.array(numbers) / 4.0, positions_of()
+    exposure = np.zeros(len(required))
+    lacking = Lacking.of(required, exposure, positions)
+    items = np.array([0, len(required) - 1])
+    exposure[items] += np.array(WEIGHT)[[shown, 0]]
+    count_missing(lacking, items, required, exposure, positions.weight, positions.mean)
+    missing = required - exposure
+    need = [max(lack / positions.mean, 1.0) if lack > 0 else 0.0 for lack in missing]
+    assert lacking.need * GRAIN == pytest.approx(need, abs=1e-8)
+    assert lacking.total[0] == lacking.need.sum()
+    assert lacking.enough.tolist() == [suffice(lack) for lack in missing]
+    counts = [sum(suffice(lack) == place for lack in missing) for place in range(len(WEIGHT) + 1)]
+    assert lacking.of_class.tolist() == counts
+
+
+@settings(max_examples=100, deadline=None)
+@given(quarters, st.integers(0, 6))
+def test_positions_that_are_too_few_are_counted(numbers, later):
+    """Items need their positions, and besides as many as there are more that want the first e than such positions."""
+    required, positions = np.array(numbers) / 4.0, positions_of()
+    lacking = Lacking.of(required, np.zeros(len(required)), positions)
+    need = sum(max(b / positions.mean, 1.0) for b in required if b > 0)
+    among = [suffice(b) for b in required]
+    besides = max([0.0] + [sum(0 < e <= place for e in among) - later * place for place in (1, 2, 3)])
+    there = later * len(WEIGHT)
+    found = positions_needed(lacking, later, there)
+    if need + besides > there:
+        assert found == pytest.approx(need + besides - there, abs=1e-6)
+    else:
+        assert found <= 1e-6
+
+
+def seated_by_hand(required, value, count):
+    """Each position, from the last on, to the best item that it satisfies, or else to the best that lacks something."""
+    left = {item: suffice(b) for item, b in enumerate(required) if b > 0 and value[item] > -np.inf}
+    seats = [-1] * len(WEIGHT)
+    for place in range(len(WEIGHT) - 1, -1, -1):
+        pool = [item for item in left if left[item] > place] or list(left)
+        if count == 0 or not pool:
+            break
+        item = max(pool, key=lambda one: (value[one], int(tie_rank(ROW, one))))
+        seats[place] = item
+        del left[item]
+        count -= 1
+    return seats
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 3)), min_size=1, max_size=14), st.integers(1, 4))
+def test_lacking_items_are_seated_where_positions_give_what_they_lack(items, count):
+    """Seats are those of a search by hand, ties by the seeded rank, and no item that may not be shown has one."""
+    required = np.array([number for number, _ in items]) / 4.0
+    value = np.array([-np.inf if level < 0 else float(level) for _, level in items])
+    lacking = Lacking.of(required, np.zeros(len(items)), positions_of())
+    seats, hidden = np.full(len(WEIGHT), -1), value.copy()
+    seat_lacking(lacking, hidden, ROW, count, np.array(WEIGHT), seats)
+    assert seats.tolist() == seated_by_hand(required, value, count)
+    shown = seats[seats >= 0]
+    assert (hidden[shown] == -np.inf).all()
+    assert (np.delete(hidden, shown) == np.delete(value, shown)).all()
+
+
+def test_a_seat_gives_all_that_is_missing_where_one_can():
+    """The last free position that suffices, or else the first free one; −1 where none is free."""
+    weight = np.array(WEIGHT)
+    assert free_seat(np.full(4, -1), weight, 0.4) == 2
+    assert free_seat(np.array([-1, -1, 7, -1]), weight, 0.4) == 1
+    assert free_seat(np.array([7, -1, -1, -1]), weight, 0.9) == 1
+    assert free_seat(np.array([7, 7, 7, 7]), weight, 0.1) == -1
+
+
+def test_a_tenth_and_the_last_four_arrivals_are_not_counted_on():
+    """Of n arrivals left n − 1 come later; a share is in reserve, and the last four, or all if they are fewer."""
+    assert counted_on(101.0, 0.1) == pytest.approx(100 * 0.9 - 4)
+    assert counted_on(4.0, 0.0) == 0.0
+    assert counted_on(3.0, 0.5) == 0.0
+    assert counted_on(11.0, 0.0) == 6.0
+
+
+def test_an_item_is_due_when_it_needs_as_many_arrivals_as_are_left():
+    """By the clock of one that a quarter may be shown: n·chance less standard deviations of the arrivals to come."""
+    positions = positions_of((1.0, 1.0))
+    required, chance, sure = np.array([5.0, 0.0]), np.array([0.25, 1.0]), 2.0
+    guard = Guard(required, chance, 0.0, sure)
+    latest = max(n for n in range(200) if n * 0.25 - sure * np.sqrt(n * 0.25 * 0.75) <= 5.0)
+    for later, due in ((latest + 1, 0), (latest, 1)):
+        lacking = Lacking.of(required, np.zeros(2), positions)
+        wait = np.full(1, np.inf)
+        left = later + 5.0  # the last four are not counted on, nor is this one
+        now, _ = due_now(np.ones(2, bool), left, guard, np.zeros(2), positions, lacking, 0.0, wait)
+        assert now == due
+        assert wait[0] == pytest.approx(latest, abs=1.0)
+        blocked = due_now(np.zeros(2, bool), left, guard, np.zeros(2), positions, lacking, 0.0, wait)
+        assert blocked[0] == 0
