@@ -8,7 +8,8 @@ Tables are compared by digests of their sorted content. Ends with status 1 if on
 why.
 
 The other version's digests are kept in the temporary folder, so that a second comparison plays this version alone.
-``--speed N`` compares CPU seconds instead: a whole comparison of both versions, N times each, taking turns.
+``--only campaigns,hard`` plays these kinds alone. ``--speed N`` compares CPU seconds instead: a whole comparison of
+both versions, N times each, taking turns.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ from pathlib import Path
 import numpy as np
 
 TABLES = """
-rounds ledger arrivals required prices reliability adoption catalogue sweep backtest learnt providers promises
-undeliverable
+rounds ledger arrivals required prices reliability adoption catalogue users sweep backtest learnt opening providers
+promises undeliverable
 """.split()
 
 
@@ -436,6 +437,7 @@ def main() -> None:
         "other", nargs="?", default=FIRST, help=f"a revision or the folder of a checkout (default: {FIRST})"
     )
     parser.add_argument("--quick", action="store_true", help="some scenarios, two ways each")
+    parser.add_argument("--only", metavar="KINDS", help="jobs whose name begins so, parted by commas")
     parser.add_argument(
         "--speed", type=int, metavar="N", help="compare CPU seconds, N turns, in place of tables"
     )
@@ -443,7 +445,11 @@ def main() -> None:
     if given.speed:
         speed(given.other, given.speed)
     else:
-        sys.exit(not compare(given.other, jobs(quick=given.quick)))
+        chosen = jobs(quick=given.quick)
+        if given.only:
+            kinds = given.only.split(",")
+            chosen = [job for job in chosen if job.name.partition(",")[0] in kinds]
+        sys.exit(not compare(given.other, chosen))
 
 
 if __name__ == "__main__":
