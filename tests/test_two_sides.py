@@ -26,6 +26,55 @@ def test_expected_exposure_is_that_of_its_definition():
     assert alike.loss == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    ("decay", "shown", "due", "theirs"),
+    [
+        (0.85, [[1, 1, 1], [0, 0, 1]], [[0, 2, 2], [1, 0, 0]], (3.56988125, 3.79229375, 2.351159375)),
+        (
+            0.5,
+            [[0, 2, 1, 1], [2, 0, 0, 1], [0, 0, 0, 0]],
+            [[2, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 2]],
+            (1.7378472222222219, 2.7864583333333335, 0.3185763888888889),
+        ),
+        (
+            0.7,
+            [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]],
+            [[2, 1], [1, 1], [1, 0], [1, 0]],
+            (4.1192945, 2.9072125, 2.5667695),
+        ),
+    ],
+)
+def test_expected_exposure_is_that_of_lenskits_authors_in_shares(decay, shown, due, theirs):
+    """Frozen numbers of rank-fairness-metrics (a357139, ``ee_for_ds`` with ``rbp``), which has no shares of a whole.
+
+    Groups of the items at each position of some users' slates, and of the items that each of them wants.
+    """
+    slates, wanted = np.array(shown), np.array(due)
+    exposure = np.bincount(slates.ravel(), np.tile(decay ** np.arange(slates.shape[1]), len(slates)), 3)
+    target = np.bincount(wanted.ravel(), minlength=3)
+    found = measures.expected_exposure(exposure, target)
+    given, asked = ((1 - decay**count) / (1 - decay) for count in (slates.shape[1], wanted.shape[1]))
+    squares = ((target / target.sum()) ** 2).sum()
+    loss = given**2 * found.disparity - given * asked * found.relevance + asked**2 * squares
+    ours = (given**2 * found.disparity, given * asked * found.relevance, loss)
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("slate", "target", "theirs"),
+    [
+        ([1, 1, 1], [0.23323323323323325, 0.2782782782782783, 0.48848848848848847], 0.6417480324919319),
+        ([0, 2, 1, 1], [0.068, 0.097, 0.835], 0.8555204800802394),
+        ([0, 1, 1, 1], [0.441, 0.013, 0.546], 0.5977912819381288),
+    ],
+)
+def test_awrf_is_that_of_lenskits_authors_in_bits(slate, target, theirs):
+    """Frozen numbers of TREC's fair ranking track of 2021 (``qr_awrf``), whose divergence is in nats."""
+    attention = 1 / np.log2(np.maximum(np.arange(1, len(slate) + 1), 2))
+    found = measures.awrf(np.bincount(slate, attention, 3), target)
+    assert 1 - np.log(2) * (1 - found) == pytest.approx(theirs, abs=1e-9)
+
+
 def test_awrf_is_one_less_the_divergence():
     """It is 1 − JS of SciPy, 1 for the target itself, 0 for exposure that lies elsewhere."""
     exposure, target = np.array([4.0, 1, 0, 2]), np.array([1.0, 1, 1, 1])
