@@ -87,9 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ope-controls"))
     given = parser.parse_args()
     for control in CONTROLS:
-        config = override(
-            find_scenario("closed-loop"), _SMALL | control.settings, origin="settings"
-        )
+        config = override(find_scenario("closed-loop"), _SMALL | control.settings, origin="settings")
         folder = given.out / control.name.replace(" ", "-")
         if not (folder / "rounds.parquet").is_file():
             scenarios.compare(config, list(control.logged), seeds=1, frozen=[], certify=False, out=folder)
