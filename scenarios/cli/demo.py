@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -11,9 +13,15 @@ from rimsim import scenarios
 from rimsim.errors import RunFolderError
 from rimsim.scenarios.cli.options import path
 from rimsim.scenarios.cli.report import print_run, terminal
+from rimsim.threads import cores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from rich.console import Console
+
+    from rimsim.scenarios import Run
 
 __all__ = ["demo"]
 
@@ -21,6 +29,7 @@ _AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 _SMALLER: dict[str, object] = {"data.min_item_events": 30}
 """The replay over 848 items in place of 3,496, whose fits alone would take minutes."""
 _PARTS = ("closed-loop", "online-match")
+_COMMAND = "rimsim demo"
 
 
 @click.command()
@@ -36,16 +45,67 @@ def demo(out: Path) -> None:
                 f"{out}: holds {strange[0]!r}, which is no demo; allowed: an empty or new folder"
             )
         shutil.rmtree(out)
-    command, console = "rimsim demo", terminal()
+    console = terminal()
     console.print(
         "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was consumed."
     )
     loop, replay = (out / part for part in _PARTS)
-    print_run(scenarios.compare("closed-loop", _AGENTS, 8, 2, out=loop, command=command, console=console))
-    console.print(
-        "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
+    with _beside(replay):
+        run = scenarios.compare("closed-loop", _AGENTS, 8, 2, out=loop, command=_COMMAND, console=console)
+        print_run(run)
+        console.print(
+            "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
+        )
+    print_run(_replayed(replay, console))
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Run the replay in a process beside the work within, which leaves a core idle while it fits the truth and draws.
+
+    It needs no truth, and so has nothing to wait for. Whatever ends it early, :func:`_replayed` begins it anew.
+    """
+    if cores() == 1:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=_replay, args=(folder,), daemon=True)
+    process.start()
+    try:
+        yield
+        process.join()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _replay(folder: Path) -> None:
+    """The replay without a word, on this process alone; a failure is told by the one that begins it anew."""
+    with suppress(Exception):
+        _compared(folder, None, workers=1)
+
+
+def _replayed(folder: Path, console: Console) -> Run:
+    """The replay as it was run beside the closed loop, with its notes; where it was not, run now."""
+    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.store.status import is_finished
+    from rimsim.scenarios.study.notes import print_notes
+
+    if is_finished(Run(folder)):
+        done = scenarios.load_run(folder)
+        print_notes([done.scenario], console, _AGENTS)
+        return done
+    shutil.rmtree(folder, ignore_errors=True)
+    return _compared(folder, console)
+
+
+def _compared(folder: Path, console: Console | None, workers: int | None = None) -> Run:
+    return scenarios.compare(
+        "online-match",
+        _AGENTS,
+        seeds=2,
+        settings=_SMALLER,
+        out=folder,
+        workers=workers,
+        command=_COMMAND,
+        console=console,
     )
-    run = scenarios.compare(
-        "online-match", _AGENTS, seeds=2, settings=_SMALLER, out=replay, command=command, console=console
-    )
-    print_run(run)
