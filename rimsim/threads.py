@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
-__all__ = ["cores", "single_thread"]
+__all__ = ["cores", "memory", "single_thread"]
 
 _KEPT = ((-1, 2**28), (-3, 2**25))
 """Options of glibc's mallopt with values: how much that is free at its end the heap keeps (M_TRIM_THRESHOLD), and from
@@ -44,3 +46,14 @@ def cores() -> int:
     """How many cores this process may use: those that it is bound to, where the system says so."""
     bound = getattr(os, "sched_getaffinity", None)
     return len(bound(0)) if bound is not None else os.cpu_count() or 1
+
+
+def memory() -> int | None:
+    """Bytes of memory that this process may use: the machine's, or its container's; None where nobody says."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    with suppress(OSError, ValueError):  # no limit is written as "max"
+        there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return there

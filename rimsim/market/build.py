@@ -57,6 +57,7 @@ __all__ = [
     "own_places",
     "plugs_of",
     "read_log",
+    "shared_log",
     "truth_bootstrap",
     "truth_key",
     "warm_model",
@@ -73,7 +74,13 @@ def build_world(config: ScenarioConfig) -> World:
         ConfigError: If the scenario asks for more than the log has.
     """
     single_thread()
-    return world_of(read_log(config), config, *plugs_of(config))
+    return world_of(shared_log(config), config, *plugs_of(config))
+
+
+@lru_cache(maxsize=1)
+def shared_log(config: ScenarioConfig) -> EventLog:
+    """What :func:`read_log` reads, kept for the world that is about to be built: the run is foreseen before."""
+    return read_log(config)
 
 
 def read_log(config: ScenarioConfig) -> EventLog:

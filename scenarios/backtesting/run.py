@@ -26,6 +26,8 @@ from rimsim.scenarios.backtesting.tasks import (
     matching_with_floors,
     user_recommendation,
 )
+from rimsim.scenarios.execution.forecast import Forecast, announce, fit_seconds, linear, log_bytes
+from rimsim.scenarios.execution.rates import RATES
 from rimsim.scenarios.store.load_report import load_facts, load_text
 from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, require_free, versions
 from rimsim.scenarios.store.write import write_table, write_yaml
@@ -124,6 +126,7 @@ def backtest(
     log = _load(config)
     if (read := load_text(log)) is not None:
         show(read)
+    announce(_foreseen(config, log), show, "number of events (data)")
     splits = [make_split(log, config.split, seed) for seed in config.seeds]
     for split in splits:
         _sizes(split, config)
@@ -171,6 +174,15 @@ def backtest(
         write_events(folder, table)
         draw_backtest(table, folder / "pictures", config.split.overlap)
     return Backtest(folder)
+
+
+def _foreseen(config: BacktestConfig, log: EventLog) -> Forecast:
+    """What a back-test is expected to take: every mark model once a seed, and again out of sample where prices are."""
+    fits, unknown = fit_seconds(config.models, log)
+    crossed = RATES.crossed if config.prices == "cross-fitted" else 1.0
+    models = crossed * fits + len(config.models) * linear(RATES.judged, len(log))
+    needed = log_bytes(log) + RATES.main
+    return Forecast(RATES.pictures + len(config.seeds) * models, 0.0, 1, needed, needed, unknown)
 
 
 def _load(config: BacktestConfig) -> EventLog:

@@ -82,4 +82,6 @@ def compare(
     config = resolved(scenario, rounds, data, settings)
     folder = folder_for(out, config.name)
     request = Request(agents, seeds, frozen, certify, ledger, measures, control, reveal)
-    return run(planned(folder, config, {}, request), command or "rimsim.scenarios.compare", execution)
+    return run(
+        planned(folder, config, {}, request, execution), command or "rimsim.scenarios.compare", execution
+    )

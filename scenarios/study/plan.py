@@ -15,17 +15,20 @@ from rimsim.market.arrivals import make_arrivals
 from rimsim.market.build import check_plugs
 from rimsim.measures import own_measures, try_measures
 from rimsim.scenarios.execution.arm import Arm
+from rimsim.scenarios.execution.forecast import announce
 from rimsim.scenarios.store.arm_names import control_in, control_name
 from rimsim.scenarios.store.points import Point, points_of
 from rimsim.scenarios.store.run_folder import Run, load_run
 from rimsim.scenarios.store.write import disk_errors
 from rimsim.scenarios.study.controls import checked_controls
+from rimsim.scenarios.study.forecast import foreseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rimsim.agents import Agent
     from rimsim.measures import Measure
+    from rimsim.scenarios.execution.executor import Execution
 
 __all__ = ["REVEALED", "Plan", "Request", "Study", "default_agents", "planned", "resolved", "study_of"]
 
@@ -156,7 +159,11 @@ class Study:
 
 
 def planned(
-    folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]], request: Request
+    folder: Path,
+    base: ScenarioConfig,
+    grid: Mapping[str, Sequence[object]],
+    request: Request,
+    execution: Execution | None = None,
 ) -> Study:
     """Check what is to be run, before anything is written.
 
@@ -165,9 +172,10 @@ def planned(
         base: The scenario.
         grid: Dotted field → its values; empty: a comparison.
         request: Agents, seeds and what is kept.
+        execution: How it is to be run, to say what a long run is expected to take; None: nothing is foreseen.
 
     Raises:
-        ConfigError: If grid, agents, model or seeds do not fit, or the slate the catalogue.
+        ConfigError: If grid, agents, model or seeds do not fit, or the slate the catalogue, or the run into memory.
         MeasureError: If a measure cannot be computed.
         DataError: If the log cannot be read.
         RunFolderError: If the cache cannot be written to.
@@ -181,11 +189,15 @@ def planned(
         if what not in REVEALED:
             raise ConfigError(f"reveal: {what!r}.{nearest(what, REVEALED)}")
     made = _checked_agents(agents)
-    plans = []
+    of_points = [_checked_frozen(point.config, made, request.frozen) for point in points]
     for point in points:
         _check_audience(point.config, made)
-        frozen = _checked_frozen(point.config, made, request.frozen)
         check_plugs(point.config)
+    if execution is not None:
+        controls_most = max(len(frozen) for frozen in of_points) * len(request.controls)
+        _foresee(points, len(agents) + controls_most, len(seeds), request, execution)
+    plans = []
+    for point, frozen in zip(points, of_points, strict=True):
         with disk_errors(cache_folder()):
             world = build_world(point.config)  # a bad log or slate is refused before anything is written
         try_measures(measures, world.log.items, point.config.slate)
@@ -207,6 +219,21 @@ def planned(
             )
         )
     return Study(folder, base, grid, tuple(plans))
+
+
+def _foresee(points: Sequence[Point], arms: int, seeds: int, request: Request, execution: Execution) -> None:
+    """Say what a long run is expected to take before truths are fitted; refuse what does not fit into memory."""
+    console = execution.console
+    configs = [point.config for point in points]
+    foreseen_run = foreseen(configs, arms, seeds, certify=request.certify, workers=execution.workers)
+
+    def say(line: str) -> None:
+        if console is not None:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    announce(
+        foreseen_run, say, "arrivals.per_round or number of events (data)", here=execution.backend == "local"
+    )
 
 
 def study_of(run: Run) -> Study:

@@ -89,4 +89,6 @@ def sweep(
     folder = folder_for(out, f"{base.name}-sweep")
     controls = (("frozen",) if frozen else ()) if control is None else tuple(control)
     request = Request(agents, seeds, frozen if controls else [], certify, ledger, measures, controls, reveal)
-    return run(planned(folder, base, values, request), command or "rimsim.scenarios.sweep", execution)
+    return run(
+        planned(folder, base, values, request, execution), command or "rimsim.scenarios.sweep", execution
+    )
