@@ -15,8 +15,6 @@ from rimsim.agents import BUILT_IN
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "gallery" not in path.parts)
-LONG = {"speed"}
-"""Pages of which an appendix is still to be made."""
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
 
 
@@ -72,7 +70,7 @@ def test_pages_are_short_enough_to_be_read():
     names = [name for title in ("Tutorials", "How to", "Explanation") for name in sections[title]]
     texts = {name: DOCS / f"{name}.md" for name in names if name != "gallery/index"}
     words = {name: len(path.read_text(encoding="utf-8").split()) for name, path in texts.items()}
-    assert {name: count for name, count in words.items() if count > 1500 and name not in LONG} == {}
+    assert {name: count for name, count in words.items() if count > 1500} == {}
 
 
 def test_the_leaderboard_shows_its_table():
