@@ -734,6 +734,20 @@ def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
     assert agreement_of(once, gap=1800.0) is None
 
 
+def test_of_a_large_cut_some_users_are_judged(log):
+    """Evenly spaced users, the same in every draw, with the states and the future that they have among all."""
+    for draw in (0, 1):
+        every = make_cut(log, draw, gap="30min", after=0.3)
+        some = make_cut(log, draw, gap="30min", after=0.3, most_cells=len(every) * log.n_items // 2)
+        assert some.later.user.tolist() == every.later.user[::2].tolist()
+        assert some.states.lengths.tolist() == every.states.lengths[::2].tolist()
+        assert len(some.later.past) == len(every.later.past)
+        among = every.taken_row % 2 == 0
+        assert some.taken_item.tolist() == every.taken_item[among].tolist()
+        assert some.taken_row.tolist() == (every.taken_row[among] // 2).tolist()
+        assert some.first_session.tolist() == every.first_session[among].tolist()
+
+
 def test_states_of_a_cut_are_those_of_its_past(cut):
     """A state holds what its user did before the cut and nothing later."""
     again = UserStates.of(cut.later.past, cut.later.user, cut.later.time)

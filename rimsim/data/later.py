@@ -36,6 +36,14 @@ class LaterSessions:
     def __len__(self) -> int:
         return len(self.user)
 
+    def every(self, step: int) -> LaterSessions:
+        """The cut of one user in so many, and these users' future; the past is that of all."""
+        if step == 1:
+            return self
+        user = self.user[::step]
+        future = self.future.rows(np.isin(self.future.user, user))
+        return LaterSessions(self.past, future, user, self.time[::step], self.count[::step])
+
 
 def later_sessions(
     log: EventLog, *, gap: str | float = "30min", seed: int = 0, after: float = 0.3

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MatrixFactorization", "MatrixFactorizationConfig"]
 
+_CELLS = 2**25
+"""Most scores that the scale is fitted to, users times items: all of MovieLens-1M, 270 MB."""
+_NEAR = 2**15
+"""Scores that are computed at once, so that they stay in the nearest caches."""
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MatrixFactorizationConfig:
@@ -126,25 +131,30 @@ class MatrixFactorization(Stored):
         self._gram = self._v.T @ self._v + max(self.config.regularization, 1e-6) * identity
 
     def _scale(self, log: EventLog) -> None:
-        """Fit τ and κ on every user's last target event, given what came before it."""
+        """Fit τ and κ on every user's last target event, given what came before it; of many users, on some."""
         goal = log.rows(log.targets)
         last = np.zeros(log.n_users, np.int64)
         last[goal.user] = np.arange(len(goal))
         rows = last[np.unique(goal.user)]
+        rows = rows[:: max(-(-len(rows) * log.n_items // _CELLS), 1)]
         states = UserStates.of(log, goal.user[rows], goal.time[rows])
         score = (self._users(self.encode(states)) @ self.vectors.T).cpu()
         base, label = self._log_p.cpu(), torch.from_numpy(goal.item[rows])
+        some = max(1, _NEAR // log.n_items)
+        blocks = list(zip(torch.split(score, some), torch.split(label, some), strict=True))
 
         def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            logits = point[0] * score + point[1] * base
-            log_p = torch.log_softmax(logits, 1)
-            p = log_p.exp()
-            gain = [
-                (p * score).sum(1) - score.gather(1, label[:, None])[:, 0],
-                (p * base).sum(1) - base[label],
-            ]
-            value = -log_p.gather(1, label[:, None]).mean()
-            return float(value), np.array([float(g.mean()) for g in gain])
+            found = []
+            scaled = point[1] * base
+            for block, mine in blocks:
+                log_p = torch.log_softmax(point[0] * block + scaled, 1)
+                p = log_p.exp()
+                taken = mine[:, None]
+                by_score = (p * block).sum(1) - block.gather(1, taken)[:, 0]
+                by_base = (p * base).sum(1) - base[mine]
+                found.append(torch.stack([-log_p.gather(1, taken)[:, 0], by_score, by_base]))
+            value, *slope = (float(each.mean()) for each in torch.cat(found, 1))
+            return value, np.array(slope)
 
         solved = scipy.optimize.minimize(
             loss, np.array([1.0, 0.5]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None)]

@@ -57,7 +57,9 @@ class Cut:
         return shown
 
 
-def make_cut(log: EventLog, draw: int, *, gap: str | float, after: float) -> Cut:
+def make_cut(
+    log: EventLog, draw: int, *, gap: str | float, after: float, most_cells: int | None = None
+) -> Cut:
     """Cut a log by :func:`rimsim.data.later_sessions`.
 
     What a user took is what it consumed from the cut on, had not consumed before, and could have been shown.
@@ -67,6 +69,8 @@ def make_cut(log: EventLog, draw: int, *, gap: str | float, after: float) -> Cut
         draw: Seed of the draw.
         gap: A silence longer than this ends a session.
         after: Share of a user's events that come before the sessions that can be drawn.
+        most_cells: Most users times items; of further users some are looked at, the same ones whatever is drawn, though
+            the future of all stays cut off. None: all of them.
 
     Raises:
         DataError: If fewer than two users came back: one says nothing of how users differ.
@@ -77,6 +81,8 @@ def make_cut(log: EventLog, draw: int, *, gap: str | float, after: float) -> Cut
             f"later sessions: found 1 user with a session after {after:.0%} of its events; allowed: a log in which at "
             "least two users came back"
         )
+    if most_cells is not None:
+        later = later.every(max(-(-len(later) * log.n_items // most_cells), 1))
     past, future, m = later.past, later.future, log.n_items
     states = UserStates.of(past, later.user, later.time)
     known = np.bincount(past.item, minlength=m) > 0
