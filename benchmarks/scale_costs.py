@@ -14,6 +14,7 @@ __all__ = ["Costs"]
 
 _NAMES = {
     "fit_truth": "fit of the truth",
+    "agreement_of": "short validation",
     "warm_model": "fit of the model",
     "_retrained": "retraining",
     "cross_fitted": "retraining",
