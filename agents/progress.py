@@ -72,19 +72,22 @@ class Progress(NamedTuple):
             arrivals: The next n arrivals, in clock order.
         """
         came = np.arange(served, served + len(arrivals), dtype=np.float64)
-        return self.to_come(came, self.expected, self._share(arrivals.time))
+        return self.to_come(came, self.expected, self._share(arrivals.time) if self.clock else None)
 
     def to_come(
-        self, came: NDArray[np.float64], expected: NDArray[np.float64] | float, share: NDArray[np.float64]
+        self,
+        came: NDArray[np.float64],
+        expected: NDArray[np.float64] | float,
+        share: NDArray[np.float64] | None,
     ) -> NDArray[np.float64]:
         """How many arrivals are yet to come, as :meth:`left` has it, of all or of an audience.
 
         Args:
             came: Those that came.
             expected: Those that are expected in all.
-            share: Share of their time that is gone.
+            share: Share of their time that is gone; None where arrivals are counted.
         """
-        if not self.clock:
+        if share is None:
             return np.maximum(expected - came, 1.0)
         rate = (came + _TRUST * expected) / (share + _TRUST)
         return np.maximum(rate * (1.0 - share), 1.0)

@@ -142,10 +142,10 @@ class PromisedRows:
             counts[:, :-1] = arrivals.audiences
             came = self._came + np.cumsum(counts[:, :-1], axis=0)
             gone[:, :-1] = came - counts[:, :-1]
-            share = self._share(arrivals.time)
+            share = self._share(arrivals.time) if self._progress.clock else None
             left[:, :-1] = self._progress.to_come(gone[:, :-1], self._expected[:-1], share)
             self._came = came[-1]
-            if self._progress.clock:
+            if share is not None:
                 gone[:, :-1] = share * self._expected[:-1]
         self.gone[:-1] = gone[-1, :-1] + (0.0 if self._progress.clock else counts[-1, :-1])
         self.gone[-1] = self._progress.now(served + n, arrivals)
