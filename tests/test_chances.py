@@ -100,6 +100,19 @@ def test_a_slate_of_another_length_has_no_chance(name):
     chances = agent.chance_of(np.array([[1, 3, -1]]), arrivals)
     assert chances.slate[0] == 0
     assert chances.prefix[0, 1] > 0
+    assert chances.inclusion[0, 2] == 0
+    assert chances.position[0, 2] == 0
+
+
+@pytest.mark.parametrize("name", STATING)
+def test_the_only_item_that_may_be_shown_is_shown_for_certain(name):
+    """With one admissible item every chance of it is 1, and those of empty positions are 0."""
+    allowed = np.array([[False, True, False, False, False, False]])
+    arrivals = _arrivals(1, 6, RELEVANCE, allowed)
+    chances = _ready(name, arrivals).chance_of(np.array([[1, -1, -1]]), arrivals)
+    assert chances.inclusion[0] == pytest.approx([1.0, 0.0, 0.0])
+    assert chances.position[0] == pytest.approx([1.0, 0.0, 0.0])
+    assert chances.slate[0] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", STATING)

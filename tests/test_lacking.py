@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rimsim.agents._guard import Guard, due_now
+from rimsim.agents._guard import Guard, due_now, seat_due
 from rimsim.agents._lacking import (
     GRAIN,
     Lacking,
@@ -17,7 +17,9 @@ from rimsim.agents._lacking import (
     positions_needed,
     seat_lacking,
 )
+from rimsim.agents._row_guard import RowGuard
 from rimsim.agents.positions import Positions
+from rimsim.agents.promised import RowPacing
 from rimsim.matching import tie_rank
 
 WEIGHT = (1.0, 0.75, 0.5, 0.25)
@@ -135,3 +137,34 @@ def test_an_item_is_due_when_it_needs_as_many_arrivals_as_are_left():
         assert wait[0] == pytest.approx(latest, abs=1.0)
         blocked = due_now(np.zeros(2, bool), left, guard, np.zeros(2), positions, lacking, 0.0, wait)
         assert blocked[0] == 0
+
+
+@pytest.mark.parametrize(("weight", "slate"), [(WEIGHT, [1, 2, 3, 0]), ((1.0, 1.0, 1.0, 1.0), [0, 1, 2, 3])])
+def test_what_is_due_keeps_its_position_where_positions_count_unlike(weight, slate):
+    """An item of which little is missing stands last, whatever its value; alike, all stand in order of value."""
+    positions, value = positions_of(weight), np.array([9.0, 3.0, 2.0, 1.0, 0.5])
+    required = np.array([0.25, 0.0, 0.0, 0.0, 0.0])
+    lacking = Lacking.of(required, np.zeros(5), positions)
+    guard, none = Guard(required, np.ones(5), 0.0, 0.0), np.zeros(0)
+    rows = RowPacing(np.zeros(1, np.int64), *[np.zeros(0, np.int64)] * 2, *[none] * 5, np.inf, 0.0)
+    items, best = np.full(4, -1), np.empty(4)
+    arguments = (guard, np.zeros(5), positions, lacking, rows, RowGuard(none, none, none, none))
+    assert seat_due(value, ROW, 1.0, True, 0.0, *arguments, items, best) == 4  # noqa: FBT003
+    assert items.tolist() == slate
+
+
+@pytest.mark.parametrize("urgent", [1, 2, 3, 6])
+def test_the_most_valuable_urgent_items_are_seated(urgent):
+    """Of more items that can wait no longer than a slate has positions, those of largest value are shown."""
+    positions, m = positions_of((1.0, 1.0, 1.0)), 8
+    value = np.array([1.0, 8.0, 2.0, 7.0, 3.0, 6.0, 4.0, 5.0])
+    required = np.where(np.arange(m) < urgent, 5.0, 0.0)
+    lacking = Lacking.of(required, np.zeros(m), positions)
+    guard, none = Guard(required, np.ones(m), 0.0, 0.0), np.zeros(0)
+    rows = RowPacing(np.zeros(1, np.int64), *[np.zeros(0, np.int64)] * 2, *[none] * 5, np.inf, 0.0)
+    items, best = np.full(3, -1), np.empty(3)
+    arguments = (guard, np.zeros(m), positions, lacking, rows, RowGuard(none, none, none, none))
+    seat_due(value.copy(), ROW, 3.0, True, 0.0, *arguments, items, best)  # noqa: FBT003
+    due = sorted(range(urgent), key=lambda item: -value[item])[:3]
+    others = [item for item in np.argsort(-value) if item not in due][: 3 - len(due)]
+    assert sorted(items.tolist()) == sorted([*due, *others])
