@@ -56,7 +56,9 @@ def solved(gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float) 
         cross: (M, M) XᵀR.
         ridge: The penalty.
     """
-    inverse = _inverse(gram + ridge * np.eye(len(gram)))
+    raised = gram.copy()
+    raised[np.diag_indices_from(raised)] += ridge
+    inverse = _inverse(raised)
     if cross is gram:  # R = X, as in a fit: P XᵀX = I − ridge·P leaves one matrix product out
         free = -inverse / np.diag(inverse)
     else:
@@ -68,9 +70,13 @@ def solved(gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float) 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse of a symmetric positive definite matrix, by its Cholesky factor."""
-    factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1)
-    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1)
-    return np.asarray(np.tril(lower) + np.tril(lower, -1).T, np.float64)
+    factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=1)
+    lower, _ = scipy.linalg.lapack.dpotri(
+        factor, lower=1
+    )  # above the diagonal is what the factor has there: 0
+    diagonal, whole = lower.diagonal().copy(), lower + lower.T
+    np.fill_diagonal(whole, diagonal)
+    return np.asarray(whole, np.float64)
 
 
 class EASE(PersonalModel[EASEConfig]):
