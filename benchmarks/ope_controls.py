@@ -1,8 +1,8 @@
 """Controls of off-policy evaluation, as docs/ope.md has them: ``python benchmarks/ope_controls.py [--seeds N]``.
 
-Uniform logs, for which the pseudo-inverse has a closed form, and logs of prices that move from arrival to arrival. In
-the latter all positions are looked at alike (γ = 1), so that ``ips``, by the chance of being in the slate, is right
-whatever order prices bring about.
+Uniform logs, for which the pseudo-inverse has a closed form; logs of prices that move from arrival to arrival; visitors
+who come again and again, and consume much. Where prices move, all positions are looked at alike (γ = 1), so that
+``ips``, by the chance of being in the slate, is right whatever order prices bring about.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from rimsim.market.records import as_slates
 from rimsim.scenarios.evaluating.figures import summary
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rimsim.market import Arrivals, RoundView, Slates
 
 _SMALL = {
@@ -69,42 +71,58 @@ class Control:
     settings: dict[str, object]
     logged: tuple[str, ...]
     target: str
+    parts: tuple[str, ...] = ("first visits",)
 
 
 CONTROLS = (
     Control("uniform", {"data.min_item_events": 220}, ("random",), "relevance"),
     Control("prices", {"consumer.position_decay": 1.0}, (FROZEN, SLOW, MOVING, STALE), FROZEN),
-    Control("prices of the target", {}, (GREEDY,), "rim-feedback"),
+    Control("target", {}, (GREEDY,), "rim-feedback"),
+    Control(
+        "visits",
+        {"consumer.attraction": 5.0, "arrivals.per_round": 1200, "arrivals.max_visits": 6},
+        (GREEDY,),
+        "relevance",
+        ("first visits", "later visits"),
+    ),
 )
 
 
 def main() -> None:
-    """Play each control and print what estimators say of first visits."""
+    """Play each control and print what estimators say."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=200)
+    names = [control.name for control in CONTROLS]
+    parser.add_argument("--only", choices=names, nargs="+", default=names)
     parser.add_argument("--out", type=Path, default=Path("runs/ope-controls"))
     given = parser.parse_args()
-    for control in CONTROLS:
+    for control in (one for one in CONTROLS if one.name in given.only):
         config = override(find_scenario("closed-loop"), _SMALL | control.settings, origin="settings")
-        folder = given.out / control.name.replace(" ", "-")
+        folder = given.out / control.name
         if not (folder / "rounds.parquet").is_file():
             scenarios.compare(config, list(control.logged), seeds=1, frozen=[], certify=False, out=folder)
         for logged in control.logged:
             done = scenarios.ope(folder, control.target, logged=logged, seeds=given.seeds, workers=1)
-            found = summary(done.table[done.table["part"] == "first visits"])
-            first = found.iloc[0]
-            print(
-                f"{control.name}: {first['target']} from the log of {first['logged']}; truth {first['truth']:.3f}, "
-                f"own world − states of the log {first['moved']:+.4f}, support {first['support']:.1%}"
-            )
-            for row in found.to_dict("records"):
-                print(
-                    f"| `{row['estimator']}` | {row['bias']:+.3f} ±{row['half']:.3f} | {row['rmse']:.3f} | "
-                    f"{row['coverage']:.1%} | {row['effective']:.0f} |",
-                    flush=True,
-                )
+            found = summary(done.table)
+            for part in control.parts:
+                print("\n".join(_told(control.name, found[found["part"] == part])), flush=True)
+
+
+def _told(name: str, found: pd.DataFrame) -> list[str]:
+    """What is said of a part of a log, and a row an estimator."""
+    first = found.iloc[0]
+    said = (
+        f"{name}, {first['part']}: {first['target']} from the log of {first['logged']}; truth {first['truth']:.3f}, "
+        f"own world − states of the log {first['moved']:+.4f}, support {first['support']:.1%}"
+    )
+    rows = (
+        f"| `{row['estimator']}` | {row['bias']:+.3f} ±{row['half']:.3f} | {row['rmse']:.3f} | {row['coverage']:.1%} | "
+        f"{row['effective']:.0f} |"
+        for row in found.to_dict("records")
+    )
+    return [said, *rows]
 
 
 if __name__ == "__main__":
