@@ -74,12 +74,14 @@ def build_world(config: ScenarioConfig) -> World:
         ConfigError: If the scenario asks for more than the log has.
     """
     single_thread()
-    return world_of(shared_log(config), config, *plugs_of(config))
+    log = shared_log(config)
+    shared_log.cache_clear()  # a file may have changed when it is wanted again
+    return world_of(log, config, *plugs_of(config))
 
 
 @lru_cache(maxsize=1)
 def shared_log(config: ScenarioConfig) -> EventLog:
-    """What :func:`read_log` reads, kept for the world that is about to be built: the run is foreseen before."""
+    """What :func:`read_log` reads, kept until the world is built that it is read for: a run is foreseen before."""
     return read_log(config)
 
 
