@@ -33,7 +33,6 @@ _DEPTH = 3
 GRAIN = 2.0**-32
 """Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
 
-
 _LAST = 4.0
 """The last arrivals are not counted on, since nobody knows whether they may be shown what is left."""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim.agents._lacking import GRAIN, NOTHING, counted_on, free_seat
 from rimsim.compiled import compiled
-from rimsim.matching import tie_rank
+from rimsim.matching import enter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,12 +165,9 @@ def seat_rows(
 @compiled
 def _best_of(items: NDArray[np.int64], value: NDArray[np.float64], ties: np.uint64) -> int:
     """The item of largest value, ties to the larger seeded rank; −1 where none may be shown."""
-    best = -1
+    found, best, size = np.empty(1, np.int64), np.empty(1), 0
     for item in items:
-        if value[item] > -np.inf and (
-            best < 0
-            or value[item] > value[best]
-            or (value[item] == value[best] and tie_rank(ties, item) > tie_rank(ties, best))
-        ):
-            best = item
-    return best
+        new = value[item]
+        if new > -np.inf and (size == 0 or new >= best[0]):
+            size = enter(item, new, ties, found, best, size)
+    return int(found[0]) if size else -1

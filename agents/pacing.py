@@ -58,14 +58,15 @@ class Delivery:
         self._required = view.required.astype(np.float64)
         chance, table = chances(view), view.promises
         self._guard = Guard(self._required if view.hard else np.empty(0), chance, SPARE, SURE)
-        guarded = [table.items(row) if table.least[row] > 0 else _NONE for row in range(len(table))]
+        guarded = range(len(table) if view.hard else 0)
+        items_of = [table.items(row) if table.least[row] > 0 else _NONE for row in guarded]
         self.rows = PromisedRows(
             view,
             self._progress,
             gain,
             closing,
             EARLY if view.hard else 0.0,
-            RowGuard.of(guarded if view.hard else [], chance, self._positions),
+            RowGuard.of(items_of, chance, self._positions),
         )
         """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)

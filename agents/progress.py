@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "share_gone"]
 
 _TRUST = 0.05
 """How far the expected arrivals are believed against those that came: as if they had been seen for so much of the
@@ -108,4 +108,11 @@ class Progress(NamedTuple):
 
     def _share(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) share of the round's time that is gone."""
-        return np.clip((time - self.opens) / max(self.closes - self.opens, 1e-9), 0.0, 1.0)
+        return share_gone(time, self.opens, self.closes)
+
+
+def share_gone(
+    time: NDArray[np.float64], opens: NDArray[np.float64] | float, closes: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """Share of the time between two instants that is gone at some others, all in seconds and of shapes that fit."""
+    return np.asarray(np.clip((time - opens) / np.maximum(closes - opens, 1e-9), 0.0, 1.0), np.float64)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rimsim.agents.progress import share_gone
 from rimsim.compiled import compiled
 from rimsim.market.clock import seconds
 
@@ -142,7 +143,8 @@ class PromisedRows:
             counts[:, :-1] = arrivals.audiences
             came = self._came + np.cumsum(counts[:, :-1], axis=0)
             gone[:, :-1] = came - counts[:, :-1]
-            share = self._share(arrivals.time) if self._progress.clock else None
+            time = arrivals.time[:, None]
+            share = share_gone(time, self._opens, self._closes) if self._progress.clock else None
             left[:, :-1] = self._progress.to_come(gone[:, :-1], self._expected[:-1], share)
             self._came = came[-1]
             if share is not None:
@@ -150,11 +152,6 @@ class PromisedRows:
         self.gone[:-1] = gone[-1, :-1] + (0.0 if self._progress.clock else counts[-1, :-1])
         self.gone[-1] = self._progress.now(served + n, arrivals)
         return pacing, guard, counts, gone - self._since, left, self._before, self.delivered
-
-    def _share(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, A) share of the time of each audience that is gone at some instants."""
-        length = np.maximum(self._closes - self._opens, 1e-9)
-        return np.asarray(np.clip((time[:, None] - self._opens) / length, 0.0, 1.0))
 
     @property
     def row_price(self) -> NDArray[np.float64]:

@@ -139,32 +139,33 @@ def test_an_item_is_due_when_it_needs_as_many_arrivals_as_are_left():
         assert blocked[0] == 0
 
 
+def slate_of(value, required, left, weight):
+    """The slate of an arrival at which some item is urgent, in a round without groups and campaigns."""
+    m, none = len(value), np.zeros(0)
+    positions = positions_of(weight)
+    lacking = Lacking.of(required, np.zeros(m), positions)
+    guard = Guard(required, np.ones(m), 0.0, 0.0)
+    rows = RowPacing(np.zeros(1, np.int64), *[np.zeros(0, np.int64)] * 2, *[none] * 5, np.inf, 0.0)
+    of_rows = rows, RowGuard(none, none, none, none)
+    items, best = np.full(len(weight), -1), np.empty(len(weight))
+    state = np.zeros(m), positions, lacking
+    size = seat_due(value.copy(), ROW, left, True, 0.0, guard, *state, *of_rows, items, best)  # noqa: FBT003
+    return items[:size].tolist()
+
+
 @pytest.mark.parametrize(("weight", "slate"), [(WEIGHT, [1, 2, 3, 0]), ((1.0, 1.0, 1.0, 1.0), [0, 1, 2, 3])])
 def test_what_is_due_keeps_its_position_where_positions_count_unlike(weight, slate):
     """An item of which little is missing stands last, whatever its value; alike, all stand in order of value."""
-    positions, value = positions_of(weight), np.array([9.0, 3.0, 2.0, 1.0, 0.5])
     required = np.array([0.25, 0.0, 0.0, 0.0, 0.0])
-    lacking = Lacking.of(required, np.zeros(5), positions)
-    guard, none = Guard(required, np.ones(5), 0.0, 0.0), np.zeros(0)
-    rows = RowPacing(np.zeros(1, np.int64), *[np.zeros(0, np.int64)] * 2, *[none] * 5, np.inf, 0.0)
-    items, best = np.full(4, -1), np.empty(4)
-    arguments = (guard, np.zeros(5), positions, lacking, rows, RowGuard(none, none, none, none))
-    assert seat_due(value, ROW, 1.0, True, 0.0, *arguments, items, best) == 4  # noqa: FBT003
-    assert items.tolist() == slate
+    assert slate_of(np.array([9.0, 3.0, 2.0, 1.0, 0.5]), required, 1.0, weight) == slate
 
 
 @pytest.mark.parametrize("urgent", [1, 2, 3, 6])
 def test_the_most_valuable_urgent_items_are_seated(urgent):
     """Of more items that can wait no longer than a slate has positions, those of largest value are shown."""
-    positions, m = positions_of((1.0, 1.0, 1.0)), 8
     value = np.array([1.0, 8.0, 2.0, 7.0, 3.0, 6.0, 4.0, 5.0])
-    required = np.where(np.arange(m) < urgent, 5.0, 0.0)
-    lacking = Lacking.of(required, np.zeros(m), positions)
-    guard, none = Guard(required, np.ones(m), 0.0, 0.0), np.zeros(0)
-    rows = RowPacing(np.zeros(1, np.int64), *[np.zeros(0, np.int64)] * 2, *[none] * 5, np.inf, 0.0)
-    items, best = np.full(3, -1), np.empty(3)
-    arguments = (guard, np.zeros(m), positions, lacking, rows, RowGuard(none, none, none, none))
-    seat_due(value.copy(), ROW, 3.0, True, 0.0, *arguments, items, best)  # noqa: FBT003
+    required = np.where(np.arange(len(value)) < urgent, 5.0, 0.0)
+    items = slate_of(value, required, 3.0, (1.0, 1.0, 1.0))
     due = sorted(range(urgent), key=lambda item: -value[item])[:3]
     others = [item for item in np.argsort(-value) if item not in due][: 3 - len(due)]
-    assert sorted(items.tolist()) == sorted([*due, *others])
+    assert sorted(items) == sorted([*due, *others])
