@@ -8,6 +8,7 @@ import torch
 
 from rimsim import rng
 from rimsim.market.consumers.kernels import Factors, answer_slates, pair_shares, uniform_draws
+from rimsim.market.consumers.truths.bag_kernels import _exponentials
 from rimsim.market.serving import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching._best import best_rows
@@ -19,6 +20,24 @@ def _factors(rank, seed=0, users=20, items=90):
     a, c = 0.3 * draw.normal(size=(users, rank)), 0.3 * draw.normal(size=(items, rank))
     d = draw.normal(size=items)
     return Factors(a, c, d, np.log(np.exp(a @ c.T + d).sum(1)))
+
+
+@pytest.mark.parametrize("spread", [0.5, 5.0, 60.0])
+def test_exponentials_are_those_of_the_library_to_single_precision(spread):
+    """Exp of a logit less the largest is NumPy's in double precision, rounded; what may not be consumed weighs 0."""
+    draw = np.random.default_rng(0)
+    for size in (1, 31, 32, 1_000):
+        logit = draw.normal(0.0, spread, size).astype(np.float32)
+        logit[draw.random(size) < 0.1] = -np.inf
+        logit[0] = 3.0
+        weight = logit.copy()
+        total = _exponentials(weight, np.empty(size))
+        expected = np.exp((logit - logit.max()).astype(np.float64)).astype(np.float32)
+        np.testing.assert_array_equal(weight, expected)
+        assert total == sum(expected.astype(np.float64).tolist())
+    nothing = np.full(5, -np.inf, np.float32)
+    assert _exponentials(nothing, np.empty(5)) == 0.0
+    assert not nothing.any()
 
 
 @pytest.mark.parametrize("rank", [1, 7, 8, 9, 16, 31, 128, 200])

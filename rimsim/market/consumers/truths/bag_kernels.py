@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_slates", "preferences", "visit_shares"]
 
+_LANES = 32
+_NOTHING = np.float32(-150.0)
+"""A logit that far below the largest is 0 in single precision."""
+_PER_LOG_2 = 1.0 / math.log(2.0)
+_LOG_2 = float.fromhex("0x1.62e42fee00000p-1")
+"""log 2 to 32 bits: a whole number of them is exact."""
+_LOG_2_REST = float.fromhex("0x1.a39ef35793c76p-33")
+_WHOLE = 1.5 * 2.0**52
+"""Added to a number of less than 2⁵¹, it rounds it to a whole one, which then stands in the lowest bits."""
+_C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (
+    1.0 / math.factorial(power) for power in range(3, 14)
+)
+
 
 @compiled
 def _add(vector: NDArray[np.float32], row: NDArray[np.float32]) -> None:
@@ -54,19 +67,66 @@ def _logits(
 
 
 @compiled
-def _exponentials(logit: NDArray[np.float32]) -> float:
-    """Exp of (M,) logits less the largest, in place, and their sum; 0 where all are −∞."""
+def _largest(logit: NDArray[np.float32]) -> np.float32:
+    """The largest of (M,) numbers; side by side, as a comparison with one number at a time waits for the last."""
+    lanes = np.full(_LANES, -np.inf, np.float32)
+    whole = len(logit) - len(logit) % _LANES
+    for begin in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            value = logit[begin + lane]
+            lanes[lane] = max(lanes[lane], value)
+    for item in range(whole, len(logit)):
+        lanes[0] = max(lanes[0], logit[item])
     top = np.float32(-np.inf)
-    for item in range(len(logit)):
-        top = max(top, logit[item])
+    for lane in range(_LANES):
+        top = max(top, lanes[lane])
+    return top
+
+
+@compiled
+def _exponentials(logit: NDArray[np.float32], power: NDArray[np.float64]) -> float:
+    """Exp of (M,) logits less the largest, in place, and their sum; 0 where all are −∞.
+
+    exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second factor is a sum of powers, which
+    leaves 4·10⁻¹⁸ of it: 3·10⁹ times finer than the single precision that is kept. No step of the loops branches or
+    calls, so that eight items go through at once.
+
+    Args:
+        logit: (M,) filled in place.
+        power: (M,) room.
+    """
+    top = _largest(logit)
     if top == -np.inf:
         logit[:] = 0.0
         return 0.0
-    total = 0.0
+    bits = power.view(np.int64)
     for item in range(len(logit)):
-        logit[item] = math.exp(np.float64(logit[item] - top))
-        total += float(logit[item])
-    return total
+        less = logit[item] - top
+        power[item] = np.float64(max(_NOTHING, less)) * _PER_LOG_2 + _WHOLE
+    for item in range(len(logit)):
+        less = logit[item] - top
+        turns = power[item] - _WHOLE
+        rest = (np.float64(max(_NOTHING, less)) - turns * _LOG_2) - turns * _LOG_2_REST
+        total = _C13
+        total = total * rest + _C12
+        total = total * rest + _C11
+        total = total * rest + _C10
+        total = total * rest + _C9
+        total = total * rest + _C8
+        total = total * rest + _C7
+        total = total * rest + _C6
+        total = total * rest + _C5
+        total = total * rest + _C4
+        total = total * rest + _C3
+        total = total * rest + 0.5
+        total = total * rest + 1.0
+        total = total * rest + 1.0
+        bits[item] = (bits[item] + 1023) << 52  # 2ⁿ: the exponent of a double stands above its 52 bits
+        logit[item] = np.float32(total * power[item])
+    found = 0.0
+    for item in range(len(logit)):
+        found += float(logit[item])
+    return found
 
 
 @compiled
@@ -84,6 +144,7 @@ def _weigh(
     predicted: NDArray[np.float32],
     bias: NDArray[np.float32],
     hidden: NDArray[np.float32],
+    power: NDArray[np.float64],
     weight: NDArray[np.float32],
 ) -> float:
     """Fill in (M,) weights ∝ p*, 0 for what is consumed or not released, and return their sum.
@@ -102,6 +163,7 @@ def _weigh(
         predicted: (width, M) W.
         bias: (M,) b.
         hidden: (width,) room.
+        power: (M,) room.
         weight: (M,) filled in place.
     """
     hidden[:] = 0.0
@@ -123,7 +185,7 @@ def _weigh(
     for item in range(len(weight)):
         if release[item] > tick:
             weight[item] = -np.inf
-    return _exponentials(weight)
+    return _exponentials(weight, power)
 
 
 @compiled
@@ -136,13 +198,13 @@ def preferences(
 ) -> NDArray[np.float64]:
     """(n, M) p* over the whole catalogue of n states; the i-th is items ``offsets[i]`` to ``offsets[i + 1]``."""
     share = np.empty((len(offsets) - 1, len(bias)), np.float64)
-    weight = np.empty(len(bias), np.float32)
+    weight, power = np.empty(len(bias), np.float32), np.empty(len(bias), np.float64)
     for row in range(len(share)):
         hidden = np.zeros(read.shape[1], np.float32)
         for place in range(offsets[row], offsets[row + 1]):
             _add(hidden, read[items[place]])
         _logits(hidden, offsets[row + 1] - offsets[row], predicted, bias, weight)
-        total = _exponentials(weight)
+        total = _exponentials(weight, power)
         for item in range(len(weight)):
             share[row, item] = float(weight[item]) / total
     return share
@@ -166,10 +228,11 @@ def visit_shares(
     """(n, M) p* over what n visits may consume, 0 where nothing is left; arguments as in :func:`answer_slates`."""
     share = np.zeros((len(slots), len(bias)), np.float64)
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
+    power = np.empty(len(bias), np.float64)
     for n in range(len(slots)):
         total = _weigh(
             slots[n], ticks[n], begin, length, logged, first, items, following, release, read, predicted, bias,
-            hidden, weight,
+            hidden, power, weight,
         )  # fmt: skip
         if total > 0.0:
             for item in range(len(weight)):
@@ -225,10 +288,11 @@ def answer_slates(
         intensity: (n, k) filled in place: true intensities λ*(x)·p*(y|x) over what is admissible.
     """
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
+    power = np.empty(len(bias), np.float64)
     for n in range(len(slates)):
         total = _weigh(
             slots[n], ticks[n], begin, length, logged, first, items, following, release, read, predicted, bias,
-            hidden, weight,
+            hidden, power, weight,
         )  # fmt: skip
         for position in range(slates.shape[1]):
             item = slates[n, position]
