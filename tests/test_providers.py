@@ -1,4 +1,4 @@
-"""Providers: what each must do, the equation by hand, who leaves and comes, and that staying changes nothing."""
+"""Providers: what each must do, the equation by hand, who leaves and comes."""
 
 from __future__ import annotations
 
@@ -120,20 +120,6 @@ def test_a_provider_that_stays_away_is_unknown_to_the_platform():
     assert came.any()
     assert last.ledger.exposure(market.n_items)[came].any()
     assert last.required[came].all()
-
-
-def test_who_never_leaves_changes_nothing(tmp_path):
-    """With threshold −∞ all tables are equal to the byte to those without providers."""
-    stay = leaving(rounds=2, threshold=-math.inf, reserve=0.0)
-    plain, stay = (
-        compare(config, ("rim-feedback",), seeds=1, out=tmp_path / name, workers=1, frozen=[])
-        for name, config in (("plain", small_scenario(rounds=2)), ("stay", stay))
-    )
-    assert stay.providers is None
-    assert (stay.required["agent"] == "rim-feedback").all()
-    assert plain.required.equals(stay.required.drop(columns="agent"))
-    for name in ("rounds", "ledger", "arrivals", "learnt", "reliability", "prices"):
-        assert getattr(plain, name).equals(getattr(stay, name)), name
 
 
 def test_a_market_goes_on_from_its_saved_state(tmp_path):

@@ -69,10 +69,9 @@ class Viability:
         options: Who they are and what moves them.
     """
 
-    fixed = False
-
     def __init__(self, options: ViabilityOptions) -> None:
         self._options = options
+        self.fixed = options.threshold == -math.inf and options.reserve * options.entry == 0
 
     def opening(self, log: EventLog) -> Roster:
         """Who offers what.
