@@ -28,14 +28,15 @@ def rounds_of(learning: str, model: str, agent_name: str, seed: int, rounds: int
     agent = make_agent(agent_name)
     market = market_for(agent, config, seeds=Seeds.all(seed))
     shared = ArmFacts.of(market.world, config, seed)
-    first, figures = None, []
+    first, figures, sold = None, [], np.zeros(market.n_items, np.int64)
     while not market.done:
         begun = time.process_time()
         play_round(market, agent)
         spent = time.process_time() - begun
         closed = market.closed.pop()
         first = closed.ledger.exposure(market.n_items) if first is None else first
-        facts = shared.round(closed, first, None, None)
+        sold += np.bincount(closed.ledger.item[closed.ledger.consumed], minlength=market.n_items)
+        facts = shared.round(closed, first, None, None, None, sold)
         figures.append([*(MEASURES[name].value(facts) for name in METRICS), spent])
     return np.array(figures, np.float64)
 

@@ -4,7 +4,8 @@ Prints the tables of docs/agents.md. Every period has N arrivals, states of the 
 the whole log, and required exposures at β; an agent knows the states of the period before. Two arrival mixes:
 *stationary*, and *drifting*, where the share of users with mainstream taste moves as a wave between .1 and .9 within
 and over the periods. Values are relative to the optimum of the whole period, solved in hindsight; the certificate is
-computed from the slates alone. ``--speed`` prints what an arrival costs instead. Set OMP_NUM_THREADS=1 for one core.
+computed from the slates alone. ``--speed`` prints what an arrival costs instead, ``--chances`` what exact propensities
+of a period do. Set OMP_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations
@@ -197,6 +198,27 @@ def served_microseconds(agent: Agent, parts: list[Arrivals], n: int, repeats: in
     return statistics.median(seconds[1:]) / n * 1e6
 
 
+def chances(source: Source, repeats: int) -> None:
+    """CPU seconds of all four propensities of a period: of slates as they are drawn, and of another agent's slates."""
+    period = next(source.periods("stationary", 1))
+    n, m = period.scores.shape
+    others = played(make_agent("epsilon-greedy(epsilon=0.5)"), period)
+    print(f"{m:,} items, k = {source.k}, {n:,} arrivals, medians of {repeats}; CPU s")
+    print("| agent | slates drawn, with their chances | chances of given slates |")
+    print("|---|---:|---:|")
+    for name in ("random", "epsilon-greedy", "entropic-dual"):
+        agent = make_agent(name)
+        agent.begin_round(period.view)
+        drawn, given = (
+            median_microseconds(call, n, repeats) * n / 1e6
+            for call in (
+                lambda agent=agent: copy.deepcopy(agent).act(period.arrivals),
+                lambda agent=agent: agent.chance_of(others, period.arrivals),
+            )
+        )
+        print(f"| `{name}` | {drawn:.2f} | {given:.2f} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -214,7 +236,10 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speed", action="store_true", help="what an arrival costs, and nothing else")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of which --speed takes the median")
+    parser.add_argument(
+        "--chances", action="store_true", help="what exact propensities cost, and nothing else"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="runs of which these take the median")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if chosen.speed:
@@ -230,6 +255,9 @@ def main() -> None:
         chosen.model,
         chosen.seed,
     )
+    if chosen.chances:
+        chances(source, chosen.repeats)
+        return
     for mix in MIXES if chosen.mix is None else (chosen.mix,):
         table(source, mix, chosen.periods, tuple(chosen.agents.split(";")))
 
