@@ -78,6 +78,8 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
         gymnasium.utils.RecordConstructorArgs.__init__(self, by=by, groups=groups, lacking=lacking)
         super().__init__(env)
         self._inner = market_env(env)
+        if groups is not None and by in {"item", "genre"}:
+            raise ConfigError(f"BonusAction: groups is {groups}; allowed: none where by is {by!r}")
         number = _GROUPS.get(by, 1) if groups is None else groups
         self._bonuses = Bonuses(_membership(self._inner, by, number), lacking or by == "shortfall")
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.share),), np.float32)

@@ -50,21 +50,45 @@ Action: TypeAlias = "NDArray[np.int64]"
 class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     """One user arrives a step and is answered with a slate of k items; an episode is all rounds of a scenario.
 
-    The observation is a dictionary: ``relevance`` (M,) p(y|x) over admissible items, ``ground_intensity`` (1,) λ(x)
-    in interactions a session, at most :data:`GROUND_BOUND`, ``exposure`` (M,) and ``shortfall`` (M,) of the open
-    round in the unit of the guarantee, ``admissible`` (M,) 0 or 1, ``clock`` (2,) share of the round and of the run
-    that is gone.
-    After the last arrival, nothing is relevant and nothing admissible.
+    Action space:
+        ``MultiDiscrete([M] * k)``: k different items of M, first position first. A repeated or inadmissible item
+        leaves its position empty and is counted in ``info["market"]["emptied"]``.
 
-    The action is k items in order. A repeated or inadmissible item leaves its position empty and is counted in
-    ``info["market"]["emptied"]``.
+    Observation space:
+        ``Dict``; N is the most arrivals that a round can have.
 
-    The reward is consumptions + c × what the slate took off the shortfall, in the unit of the guarantee: an exposure
-    counts while its item, group or campaign has had less than it requires, and one above a cap takes c away. Its sum
-    over a round is the realised return plus a constant.
+        ====================  ==================  =============  =============================================
+        key                   space               low to high    what
+        ====================  ==================  =============  =============================================
+        ``relevance``         Box (M,) float32    0 to 1         p(y|x) over admissible items
+        ``ground_intensity``  Box (1,) float32    0 to 10,000    λ(x), interactions a session
+        ``exposure``          Box (M,) float32    0 to N         exposures in the open round
+        ``shortfall``         Box (M,) float32    0 to N         exposures that its guarantees still lack
+        ``admissible``        MultiBinary (M,)    0, 1           released, and not yet consumed by this user
+        ``clock``             Box (2,) float32    0 to 1         share of the round and of the run that is gone
+        ====================  ==================  =============  =============================================
 
-    The platform retrains inside the step that ends a round. Models and truths are fitted on first use, which is shown
-    on the standard error stream, and kept.
+        Exposure and shortfall are in the unit of the guarantee.
+
+    Starting state:
+        Round 0 with the warm-up model, no exposure, the first arrival waiting. Models and truths are fitted on first
+        use, which is shown on the standard error stream, and kept.
+
+    Rewards:
+        Consumptions + c × what the slate took off the shortfall: an exposure counts while its item, group or campaign
+        has had less than it requires, and one above a cap takes c away. The sum over a round is the realised return
+        plus a constant.
+
+    Episode end:
+        ``terminated`` after the last arrival of the last round, when nothing is relevant or admissible; ``truncated``
+        never. The platform retrains inside the step that ends a round.
+
+    Information:
+        ``info["market"]``: ``round``, ``served``, ``arrival`` and ``time`` of the arrival that waits; of the step's
+        slate ``items``, ``taken``, ``consumed`` (how many) and ``emptied``; ``shortfall`` and ``excess`` in all.
+
+    Version history:
+        v0: first version.
 
     Args:
         scenario: Name of a built-in scenario or path of a YAML file.
@@ -458,11 +482,11 @@ def one_slate(action: Action, k: int) -> Action:
         AgentError: If it is nothing of the kind.
     """
     items = np.asarray(action)
-    if items.dtype != np.int64 or items.shape != (k,) or not items.flags.c_contiguous:
-        items = as_slates(items[None]).items[0]
-        if items.shape != (k,):
-            raise AgentError(f"a slate has shape {items.shape}; allowed: ({k},)")
-    return items
+    if items.shape != (k,) or not np.issubdtype(items.dtype, np.integer):
+        raise AgentError(
+            f"an action has shape {items.shape} and type {items.dtype}; allowed: ({k},) whole numbers"
+        )
+    return items.astype(np.int64, order="C", copy=False)
 
 
 def _clock(market: Market) -> tuple[float, float]:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -57,13 +56,15 @@ __all__ = [
 _STRICT = ConfigDict(extra="forbid")
 
 
-def _is_duration(text: str) -> str:
-    duration_seconds(text)
-    return text
+def _is_duration(value: object) -> object:
+    """Before its type is looked at, so that a bare number, as YAML makes of ``5``, is told that it lacks a unit."""
+    if isinstance(value, (str, int, float)):
+        duration_seconds(str(value))
+    return value
 
 
-Duration = Annotated[str, AfterValidator(_is_duration)]
-Period = Annotated[str, AfterValidator(lambda text: text if text == "round" else _is_duration(text))]
+Duration = Annotated[str, BeforeValidator(_is_duration)]
+Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" else _is_duration(value))]
 
 
 def _is_time(value: object) -> object:

@@ -158,11 +158,19 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
             np.testing.assert_array_equal(getattr(mine.ledger, name), getattr(theirs.ledger, name))
 
 
-def test_a_slate_of_another_length_is_refused(env):
-    """An action with too few items is an error that names both shapes."""
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        (np.arange(3), r"an action has shape \(3,\) and type int64; allowed: \(5,\) whole numbers"),
+        (np.arange(5.0), r"an action has shape \(5,\) and type float64; allowed: \(5,\) whole numbers"),
+        (3, r"an action has shape \(\) and type int64; allowed: \(5,\) whole numbers"),
+    ],
+)
+def test_an_action_of_another_shape_or_type_is_refused(env, action, told):
+    """The error names the shape and the type that were given, and those that are allowed."""
     env.reset(seed=0)
-    with pytest.raises(AgentError, match=r"a slate has shape \(3,\); allowed: \(5,\)"):
-        env.step(np.arange(3))
+    with pytest.raises(AgentError, match=told):
+        env.step(action)
 
 
 def test_reward_is_consumption_plus_what_shortfall_went_down(env):
@@ -249,6 +257,13 @@ def test_bonus_action_passes_stable_baselines_checker(by, size):
     high[favoured] = 1.0
     assert made.action(low).tolist() == made.unwrapped.arrivals.intensity[0].topk(5).indices.tolist()
     assert made.share[favoured][made.action(high)].sum() >= made.share[favoured][made.action(low)].sum()
+
+
+@pytest.mark.parametrize("by", ["item", "genre"])
+def test_bonuses_without_groups_refuse_a_number_of_them(by):
+    """A number of popularity groups means nothing for items and genres, and is not passed over in silence."""
+    with pytest.raises(ConfigError, match=f"groups is 5; allowed: none where by is '{by}'"):
+        BonusAction(gymnasium.make("RIMMarket-v0", settings=SETTINGS), by=by, groups=5)
 
 
 def test_unknown_settings_name_the_nearest_field():

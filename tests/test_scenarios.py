@@ -93,6 +93,7 @@ def test_every_field_is_documented():
         ("kind: replay", "Did you mean 'arrivals.kind' or 'consumer.kind'"),
         ("exposure: {model: hp}", "Did you mean 'platform.model'"),
         ("arrivals: {round_length: soon}", "no duration"),
+        ("data: {session_gap: 5}", "'5' has no unit; allowed: such as '30min'"),
         ("arrivals: {history: some}", "Allowed: logged, none"),
         ("[1, 2]", "a mapping"),
         ("a: b: c", "line 1: not valid YAML"),
