@@ -106,6 +106,31 @@ def test_wide_intervals_do_not_flatten_the_points():
     assert high <= 3 + 1 + 0.2
 
 
+def test_intervals_that_seeds_are_drawn_for_take_no_room():
+    """Where thin lines stand in place of a band, the axis holds the lines alone."""
+    wide = Curve("a", "#000", "o", (0.0, 1.0), (2.0, 3.0), (-1.0, -1.0), (9.0, 9.0), threads=((1.9, 3.2),))
+    low, high = Chart("t", Axis("x"), Axis("y"), (wide,)).y_limits
+    assert 1.8 < low <= 1.9
+    assert 3.2 <= high < 3.3
+
+
+def test_the_axis_of_a_share_ends_at_the_whole():
+    """An interval beyond 100 % does not make room for shares that there cannot be."""
+    curve = Curve("a", "#000", "o", (0.0, 1.0), (0.2, 0.9), (0.1, 0.8), (0.3, 1.6))
+    chart = Chart("t", Axis("x"), Axis("", share=True, zero=True), (curve,))
+    assert [label for _, label in chart.y_ticks()][-1] == "100 %"
+
+
+def test_bars_end_within_a_logarithmic_axis():
+    """A bar over a log axis is drawn to its end, unless that is far beyond the points."""
+    curve = Curve(
+        "a", "#000", "o", (50.0, 800.0), (1.0, 2.0), (), (), (20.0, 700.0), (80.0, 900.0), line=False
+    )
+    low, high = Chart("t", Axis("x", scale="log"), Axis("y"), (curve,)).x_limits
+    assert 15 < low < 20
+    assert 900 < high < 1200
+
+
 def test_a_chart_leaves_out_what_is_missing_and_escapes_names():
     """A missing point breaks the line, a missing interval leaves no bar, and a name cannot bring in markup."""
     nan = math.nan
@@ -221,6 +246,18 @@ def test_no_chart_is_empty_and_every_part_is_there(page):
     ):
         assert f"<h2>{title}" in page
     assert "nan" not in re.sub(r"<[^>]*>", "", page).lower().split()
+
+
+def test_few_seeds_are_thin_lines_in_what_retraining_does(run, page):
+    """With two seeds a part of what retraining does is drawn seed by seed, and no band of t = 12.7 floods its chart."""
+    section = page[page.index("What retraining does, in parts</h2>") :].partition("</section>")[0]
+    assert len(run.seeds) == 2
+    charts = section.split("<figure>")[1:]
+    assert len(charts) >= 4
+    for chart in charts:
+        assert chart.count('class="thread"') == 2 * chart.count('class="line"') > 0
+        assert 'class="band"' not in chart
+    assert "thin: each seed" in section
 
 
 def test_the_page_says_what_makes_it_again(run, page):

@@ -105,7 +105,7 @@ class Chart:
         points = [value for curve in self.curves for value in curve.y]
         points += [value for curve in self.curves for thread in curve.threads for value in thread]
         points += [] if self.level is None else [self.level]
-        ends = [value for curve in self.curves for value in (*curve.low, *curve.high)]
+        ends = [value for curve in self.curves if not curve.threads for value in (*curve.low, *curve.high)]
         return _limits(points, ends, self.y, tight=False)
 
     def across(self, value: float) -> float:
@@ -160,8 +160,13 @@ def _limits(points: list[float], ends: list[float], axis: Axis, *, tight: bool) 
     points, ends = _finite(points), _finite(ends)
     low, high = min(points), max(points)
     if axis.scale == "log":
+        room = max(high / low, 2.0)
+        low = max(low / room, min([low, *(end for end in ends if end > 0)]))
+        high = min(high * room, max([high, *ends]))
         return (axis.least or low / 1.25, axis.most or high * 1.25)
     room = high - low or abs(high) or 1.0
+    if axis.share:  # an interval beyond the whole says nothing there
+        ends = [min(end, max(high, 1.0)) for end in ends]
     low, high = max(low - room, min([low, *ends])), min(high + room, max([high, *ends]))
     spare = 0.0 if tight else 0.06 * (high - low or abs(high) or 1.0)
     low = min(0.0, low) if axis.zero else low - spare

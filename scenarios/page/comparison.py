@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim.config import to_plain
 from rimsim.errors import MissingTableError
-from rimsim.measures import late_means, late_words
+from rimsim.measures import FEW_SEEDS, late_means, late_words
 from rimsim.scenarios.page.chart import Axis, Chart, Curve
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words, widened
@@ -29,7 +29,7 @@ from rimsim.scenarios.pictures.tables import (
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.answer import comparison_sentences
 from rimsim.scenarios.report.comparison import outcome_tables, result_notes, retraining_table, shown_arms
-from rimsim.scenarios.report.decomposition import decomposition
+from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed
 from rimsim.scenarios.report.items import group_table, item_exposures, items_table
 from rimsim.scenarios.report.promised import promised_table
 from rimsim.scenarios.report.summary import EFFECTS, over_seeds, shortfalls
@@ -149,7 +149,10 @@ def _front(tables: PictureTables) -> tuple[Chart, ...]:
 def _retraining(tables: PictureTables, numbers: TextTable) -> Section:
     rounds = tables.rounds
     wanted = ("utility", "coverage", "effective_items", shortfalls(tables.unit)[0])
-    parts = decomposition(rounds, list(rounds["agent"].unique()), wanted, ["round"])
+    arms = list(rounds["agent"].unique())
+    parts = decomposition(rounds, arms, wanted, ["round"])
+    pairs = int(parts["n"].max()) if len(parts) else 0
+    by_seed = parts_by_seed(rounds, arms, wanted) if 1 < pairs < FEW_SEEDS else None
     charts = []
     for agent in styles(parts["agent"].unique()) if len(parts) else ():
         for metric in wanted:
@@ -163,19 +166,31 @@ def _retraining(tables: PictureTables, numbers: TextTable) -> Section:
                     tuple(map(float, part[column])) for column in ("round", "mean", "low", "high")
                 )
                 told = f"{name} ({part['difference'].iloc[0]})"
-                curves.append(Curve(told, look.colour, look.marker, x, y, low, high))
+                threads = () if by_seed is None else _seeds_of(by_seed, agent, metric, name, x)
+                curves.append(Curve(told, look.colour, look.marker, x, y, low, high, threads=threads))
             if curves and max(len(curve.x) for curve in curves) > 1:
                 measure = tables.measures[metric]
                 up = axis_of(measure, difference=True)
                 charts.append(
                     Chart(f"{agent}: {measure.title.lower()}", _ROUND, up, tuple(curves), level=0.0)
                 )
+    bands = "; bands: paired 95 % intervals" if pairs > 1 else ""
+    spread = bands if by_seed is None else "; thin: each seed"
     text = (
-        "Differences between arms of an agent at the same round and seed, which add up; bands: paired 95 % intervals. "
+        f"Differences between arms of an agent at the same round and seed, which add up{spread}. "
         "`frozen` is not retrained; `organic` and `random` are retrained on as many events of the log, or under random "
         "slates; `self` on what its own slates brought. What is left of retraining beyond random slates is the loop."
     )
     return Section("What retraining does, in parts", text, tuple(charts), (numbers,) if numbers.rows else ())
+
+
+def _seeds_of(
+    by_seed: pd.DataFrame, agent: str, metric: str, part: str, rounds: tuple[float, ...]
+) -> tuple[tuple[float, ...], ...]:
+    """A part of what retraining does to a metric, a line a seed over the rounds."""
+    chosen = by_seed[(by_seed["agent"] == agent) & (by_seed["metric"] == metric) & (by_seed["part"] == part)]
+    wide = chosen.pivot(index="round", columns="seed", values="value").reindex(rounds)
+    return tuple(tuple(map(float, wide[seed])) for seed in wide)
 
 
 def _delivery(tables: PictureTables) -> Section:
