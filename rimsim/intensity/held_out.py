@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from rimsim.data.later import later_sessions
 from rimsim.errors import DataError
@@ -110,9 +111,10 @@ class HeldOut:
         row = np.full(log.n_users, -1)
         row[cut.user] = np.arange(len(cut))
         states = UserStates.of(cut.past, cut.user, cut.time)
-        had = np.unique(np.repeat(np.arange(len(cut)), states.lengths) * log.n_items + states.items)
-        took = np.setdiff1d(row[goal.user] * log.n_items + goal.item, had)
-        kept = np.unique(took // log.n_items)
+        had = np.repeat(np.arange(len(cut)), states.lengths) * log.n_items + states.items
+        took = row[goal.user] * log.n_items + goal.item
+        took = took[~pd.Index(took).isin(had)]
+        kept = np.flatnonzero(np.bincount(took // log.n_items))
         if most_cells is not None:
             step = -(-len(kept) * log.n_items // most_cells)
             kept = kept[:: max(step, 1)]
@@ -126,7 +128,9 @@ class HeldOut:
 def _cells(pairs: NDArray[np.int64], kept: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:
     """(kept, M) True at pairs row·M + item of the kept rows."""
     row, item = np.divmod(pairs, n_items)
-    among = np.isin(row, kept)
+    place = np.full(max(row.max(initial=0), kept[-1]) + 1, -1)
+    place[kept] = np.arange(len(kept))
+    among = place[row] >= 0
     found = np.zeros((len(kept), n_items), bool)
-    found[np.searchsorted(kept, row[among]), item[among]] = True
+    found[place[row[among]], item[among]] = True
     return found

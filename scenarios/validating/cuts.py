@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from rimsim.data import later_sessions
 from rimsim.errors import DataError
@@ -96,7 +97,9 @@ def make_cut(
     key, first = np.unique(row * m + future.item, return_index=True)
     owner = np.repeat(np.arange(len(later)), states.lengths)
     may_be = (
-        ~np.isin(key, owner * m + states.items) & known[key % m] & (release[key % m] <= later.time[key // m])
+        ~pd.Index(key).isin(owner * m + states.items)
+        & known[key % m]
+        & (release[key % m] <= later.time[key // m])
     )
     key, first = key[may_be], first[may_be]
     return Cut(draw, later, states, known, release, key // m, key % m, in_session[first])

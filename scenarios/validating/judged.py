@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from rimsim import rng
 from rimsim.config import PlatformConfig
@@ -131,7 +132,7 @@ def judged(scores: Scores, cut: Cut, slate: int) -> Judged:
         share = rows[row, item].astype(np.float64) / np.maximum(total[row], 1e-300)
         logs[of_block] = np.log(np.maximum(share, _LEAST))
     key = np.arange(n)[:, None] * m + slates
-    hits = np.isin(key, cut.taken_row * m + cut.taken_item) & (slates >= 0)
+    hits = pd.Index(key.ravel()).isin(cut.taken_row * m + cut.taken_item).reshape(key.shape) & (slates >= 0)
     taken = cut.taken
     summed = np.bincount(cut.taken_row, weights=logs, minlength=n)
     mean = np.divide(summed, taken, out=np.full(n, np.nan), where=taken > 0)
