@@ -1,7 +1,8 @@
 """Designs: which units are assigned to arms, by hash, and what is estimated from what came of them.
 
 With y what came of an exposure, N arrivals, and arms A (control) and B (treatment), an estimate is the difference per
-arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent:
+arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent
+(Student's t with the degrees of freedom of Welch and Satterthwaite; of ``two-sided``, the normal distribution's):
 
     user         visitors to arms; mean of B's arrivals − mean of A's
     switchback   intervals of the clock to arms; the same, units being intervals
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from rimsim import rng
 
@@ -28,7 +30,6 @@ __all__ = ["DESIGNS", "Assignment", "Contrast", "Outcome", "contrast"]
 
 DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
 """Names of the designs."""
-_NORMAL = 1.959963984540054
 _USERS, _ITEMS, _BLOCKS = range(3)
 
 
@@ -91,7 +92,7 @@ class Outcome:
 
 
 class Contrast(NamedTuple):
-    """An estimate of what B brings beside A, per arrival."""
+    """An estimate of what B brings beside A, per arrival; NaN where an arm has too few units for it."""
 
     naive: float
     low: float
@@ -101,38 +102,48 @@ class Contrast(NamedTuple):
 def contrast(design: str, outcome: Outcome) -> Contrast:
     """What a reader of the experiment would report."""
     if design == "item":
-        value, error = _of_items(outcome)
+        value, error, freedom = _of_items(outcome)
     elif design == "two-sided":
         value, error = _of_cells(outcome)
+        freedom = np.inf
     else:
-        value, error = _of_arrivals(outcome)
-    return Contrast(value, value - _NORMAL * error, value + _NORMAL * error)
+        value, error, freedom = _of_arrivals(outcome)
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    return Contrast(value, value - half, value + half)
 
 
-def _of_arrivals(outcome: Outcome) -> tuple[float, float]:
-    """Difference of means over arrivals, and its error with units as clusters."""
-    each, means, variance = outcome.value.sum(1), [], 0.0
+def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
+    """Difference of means over arrivals, its error with units as clusters, and degrees of freedom."""
+    each, means, squares, counts = outcome.value.sum(1), [], [], []
     for arm in (True, False):
         rows = outcome.treated == arm
         n = int(rows.sum())
-        if n == 0:
-            return float("nan"), float("nan")
-        mean = float(each[rows].mean())
+        mean = float(each[rows].mean()) if n else float("nan")
         _, unit = np.unique(outcome.unit[rows], return_inverse=True)
-        sums = np.bincount(unit, each[rows] - mean)
-        c = len(sums)
-        variance += float((sums**2).sum()) * c / max(c - 1, 1) / n**2
+        sums, c = np.bincount(unit, each[rows] - mean), int(unit.max(initial=-1)) + 1
+        squares.append(float((sums**2).sum()) * c / (c - 1) / n**2 if c > 1 else float("nan"))
+        counts.append(c)
         means.append(mean)
-    return means[0] - means[1], float(np.sqrt(variance))
+    return means[0] - means[1], *_welch(squares, counts)
 
 
-def _of_items(outcome: Outcome) -> tuple[float, float]:
-    """Difference of means over items, scaled to an arrival."""
+def _of_items(outcome: Outcome) -> tuple[float, float, float]:
+    """Difference of means over items, scaled to an arrival, its error, and degrees of freedom."""
     m = len(outcome.treated_item)
     total = _item_totals(outcome) * (m / len(outcome.value))
     parts = [total[outcome.treated_item == arm] for arm in (True, False)]
-    variance = sum(float(part.var(ddof=1)) / len(part) for part in parts)
-    return float(parts[0].mean() - parts[1].mean()), float(np.sqrt(variance))
+    squares = [float(part.var(ddof=1)) / len(part) for part in parts]
+    return float(parts[0].mean() - parts[1].mean()), *_welch(squares, [len(part) for part in parts])
+
+
+def _welch(squares: list[float], counts: list[int]) -> tuple[float, float]:
+    """The error of a difference and its degrees of freedom, from squared errors of two arms and their units."""
+    variance = sum(squares)
+    if not variance > 0:
+        return float(np.sqrt(variance)), np.inf
+    return float(np.sqrt(variance)), variance**2 / sum(
+        square**2 / (count - 1) for square, count in zip(squares, counts, strict=True)
+    )
 
 
 def _item_totals(outcome: Outcome) -> NDArray[np.float64]:

@@ -141,11 +141,13 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     off = table["naive"] - table["total_effect"]
     keys = ["design", "training", "prices", "metric"]
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
+    holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
+    known = table["low"].notna()  # an arm of one unit has no interval
     work = table.assign(
         bias=off,
         width=table["high"] - table["low"],
-        coverage=(table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"]),
-        power=(table["low"] > 0) | (table["high"] < 0),
+        coverage=holds.astype(float).where(known),
+        power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(known),
         sign=np.sign(table["naive"]) == np.sign(mean_total),
     )
     found = (
