@@ -2,7 +2,7 @@
 
 With y what came of an exposure, N arrivals, and arms A (control) and B (treatment), an estimate is the difference per
 arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent
-(Student's t with the degrees of freedom of Welch and Satterthwaite; of ``two-sided``, the normal distribution's):
+(Student's t with the degrees of freedom of Welch and Satterthwaite; of designs on items, the normal distribution's):
 
     user         visitors to arms; mean of B's arrivals − mean of A's
     switchback   intervals of the clock to arms; the same, units being intervals
@@ -101,11 +101,11 @@ class Contrast(NamedTuple):
 
 def contrast(design: str, outcome: Outcome) -> Contrast:
     """What a reader of the experiment would report."""
+    freedom = np.inf
     if design == "item":
-        value, error, freedom = _of_items(outcome)
+        value, error = _of_items(outcome)
     elif design == "two-sided":
         value, error = _of_cells(outcome)
-        freedom = np.inf
     else:
         value, error, freedom = _of_arrivals(outcome)
     half = float(stats.t.ppf(0.975, freedom)) * error
@@ -124,26 +124,21 @@ def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
         squares.append(float((sums**2).sum()) * c / (c - 1) / n**2 if c > 1 else float("nan"))
         counts.append(c)
         means.append(mean)
-    return means[0] - means[1], *_welch(squares, counts)
+    variance = sum(squares)
+    freedom = np.inf
+    if variance > 0:
+        parts = (square**2 / (count - 1) for square, count in zip(squares, counts, strict=True))
+        freedom = variance**2 / sum(parts)
+    return means[0] - means[1], float(np.sqrt(variance)), freedom
 
 
-def _of_items(outcome: Outcome) -> tuple[float, float, float]:
-    """Difference of means over items, scaled to an arrival, its error, and degrees of freedom."""
+def _of_items(outcome: Outcome) -> tuple[float, float]:
+    """Difference of means over items, scaled to an arrival."""
     m = len(outcome.treated_item)
     total = _item_totals(outcome) * (m / len(outcome.value))
     parts = [total[outcome.treated_item == arm] for arm in (True, False)]
-    squares = [float(part.var(ddof=1)) / len(part) for part in parts]
-    return float(parts[0].mean() - parts[1].mean()), *_welch(squares, [len(part) for part in parts])
-
-
-def _welch(squares: list[float], counts: list[int]) -> tuple[float, float]:
-    """The error of a difference and its degrees of freedom, from squared errors of two arms and their units."""
-    variance = sum(squares)
-    if not variance > 0:
-        return float(np.sqrt(variance)), np.inf
-    return float(np.sqrt(variance)), variance**2 / sum(
-        square**2 / (count - 1) for square, count in zip(squares, counts, strict=True)
-    )
+    variance = sum(float(part.var(ddof=1)) / len(part) for part in parts)
+    return float(parts[0].mean() - parts[1].mean()), float(np.sqrt(variance))
 
 
 def _item_totals(outcome: Outcome) -> NDArray[np.float64]:
