@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["exposure_picture"]
 
+_LINEAR = 10
+"""Up to how many exposures the axis is linear."""
+
 
 def exposure_picture(
     exposure: NDArray[np.float64], required: NDArray[np.float64], title: str
@@ -42,8 +45,12 @@ def exposure_picture(
         linewidth=1.2,
         label="required by round's end",
     )
-    axes.set_yscale("symlog", linthresh=10)
+    axes.set_yscale("symlog", linthresh=_LINEAR)
     axes.set_ylim(bottom=0)
+    ticks = [0, *(step * 10**power for power in range(8) for step in (1, 2, 5))]
+    high = axes.get_ylim()[1]
+    axes.set_yticks([tick for tick in ticks if tick <= high and (tick > _LINEAR / 10 or tick == 0)])
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(0.5, len(exposure) + 0.5)
     axes.set_xlabel("items, most shown first")
     axes.set_ylabel("exposures in this round")
