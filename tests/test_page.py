@@ -20,6 +20,7 @@ from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.page.chart import Axis, Chart, Curve, nice_ticks
 from rimsim.scenarios.page.svg import MARKERS, svg
 from rimsim.scenarios.page.write import html, page_of, write_page
+from rimsim.scenarios.pictures.tables import delivery_ratios, picture_tables
 from rimsim.scenarios.report.answer import comparison_sentences, figure, with_interval
 from rimsim.scenarios.report.difference import result_differences, setting_differences
 from rimsim.scenarios.store.run_folder import Run
@@ -258,6 +259,17 @@ def test_few_seeds_are_thin_lines_in_what_retraining_does(run, page):
         assert chart.count('class="thread"') == 2 * chart.count('class="line"') > 0
         assert 'class="band"' not in chart
     assert "thin: each seed" in section
+
+
+def test_items_are_met_in_pictures_as_in_tables(run):
+    """What share of the items has its guarantee is counted in the unit of the guarantee, as the measure is."""
+    tables = picture_tables(run)
+    assert tables.unit == "examined"
+    last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
+    for name, ratios in delivery_ratios(tables, 1).items():
+        told = last[last["agent"] == name].sort_values("seed")["value"].tolist()
+        assert [(ratio >= 1).mean() for ratio in ratios] == pytest.approx(told)
+    assert len(set(last["value"])) > 2
 
 
 def test_the_page_says_what_makes_it_again(run, page):

@@ -253,6 +253,23 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
     assert paid["relevance"].tolist() == [0] * 10
 
 
+def test_the_title_over_requirements_is_the_tables_delivery(market):
+    """Title and panels say what is delivered of the last round's guarantees, and how many items have theirs in full."""
+    number = picture_tables.last_round(market.rounds)
+    figure = loop.requirement(market)
+    panels = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
+    text = " ".join(f"{_texts(figure)} {figure.get_suptitle()} {panels}".split())
+    of_round = market.rounds[(market.rounds["round"] == number) & (market.rounds["metric"] == "shortfall")]
+    given = 1 - of_round.groupby("agent")["value"].mean()
+    ratios = picture_tables.delivery_ratios(market, number)
+    assert f"rim-feedback delivers {messages.per_cent(given['rim-feedback'])} of what is guaranteed" in text
+    for name, seeds in ratios.items():
+        full = np.mean([(ratio >= 1).mean() for ratio in seeds])
+        assert (
+            f"{messages.per_cent(given[name])} delivered {messages.per_cent(full)} of items in full" in text
+        )
+
+
 def test_who_pays_is_of_the_late_rounds_that_other_titles_are_of(market):
     """What earlier rounds hold changes nothing, and the caption names the rounds."""
     late = market.arrivals["round"].isin(measures.late_rounds(picture_tables.last_round(market.rounds) + 1))

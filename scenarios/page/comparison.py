@@ -214,7 +214,10 @@ def _delivery(tables: PictureTables) -> Section:
         up = Axis("bonus −v over the cost c of a missing exposure", share=True, least=0.0)
         drawn = over(bonus, "decile", styles(bonus["agent"].unique()))
         charts.append(Chart(f"Prices at the end of round {number}", across, up, drawn))
-    text = "What guaranteed items get of what they are owed, in positions, and what an agent pays for an exposure."
+    counted = "in positions" if tables.weights is None else "as examined"
+    text = (
+        f"What guaranteed items get of what they are owed, {counted}, and what an agent pays for an exposure."
+    )
     return Section("Delivery", text, tuple(charts))
 
 

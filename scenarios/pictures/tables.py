@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from rimsim.config import ScenarioConfig
     from rimsim.measures import Measure
     from rimsim.scenarios.store.run_folder import Run
 
@@ -73,6 +74,8 @@ class PictureTables:
     """(M,) what to call each item: title, id in the log, or number; empty: not known."""
     unit: str = "examined"
     """The unit in which the guarantees are told."""
+    weights: NDArray[np.float64] | None = None
+    """(k,) what an exposure at each position counts in that unit; None: exposures are counted as positions."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Metric name → measure; each of a user's own gets a panel where measures are drawn by round."""
 
@@ -103,6 +106,7 @@ def picture_tables(run: Run) -> PictureTables:
     campaigns = None if run.promises is None else shown(run.promises)
     events = run.catalogue["events"].to_numpy(np.int64)
     n_items = len(events)
+    unit = told_unit(rounds, run.scenario.exposure.unit)
     return PictureTables(
         rounds=rounds,
         n_items=n_items,
@@ -113,10 +117,18 @@ def picture_tables(run: Run) -> PictureTables:
         reliability=reliability,
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(promised)],
         popularity=events,
-        unit=told_unit(rounds, run.scenario.exposure.unit),
+        unit=unit,
+        weights=_weights(run.scenario) if unit == "examined" else None,
         names=item_names(run.catalogue),
         measures=run.measures,
     )
+
+
+def _weights(scenario: ScenarioConfig) -> NDArray[np.float64] | None:
+    """(k,) γ^(r−1); None where γ is estimated, and so another one in each arm and round."""
+    if scenario.exposure.examination != "known":
+        return None
+    return measures.position_weights(scenario.consumer.position_decay, scenario.slate)
 
 
 def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]] | None:
@@ -164,17 +176,24 @@ def exposures(tables: PictureTables, number: int) -> dict[str, dict[int, NDArray
 
 
 def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[NDArray[np.float64]]]:
-    """Agent → for each seed, E/b of the guaranteed items of a round in ascending order; controls are left out."""
-    if tables.required is None:
+    """Agent → for each seed, E/b of the guaranteed items of a round in ascending order; controls are left out.
+
+    Both are counted by ``tables.weights``.
+    """
+    if tables.required is None or tables.ledger is None:
         return {}
+    weights = tables.weights
+    average = 1.0 if weights is None else measures.mean_weight(weights)
+    of_round = retrained(tables.ledger[tables.ledger["round"] == number])
     ratios: dict[str, list[NDArray[np.float64]]] = {}
-    for name, seeds in exposures(tables, number).items():
-        for seed, counts in seeds.items():
-            wanted = tables.required.get((seed, number))
-            if is_control(name) or wanted is None or not (wanted > 0).any():
-                continue
-            guaranteed = wanted > 0
-            ratios.setdefault(name, []).append(np.sort(counts[guaranteed] / wanted[guaranteed]))
+    for (name, seed, _), shown in _split(of_round).items():
+        wanted = tables.required.get((seed, number))
+        if wanted is None or not (wanted > 0).any():
+            continue
+        each = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
+        given = np.bincount(shown["item"].to_numpy(np.int64), each, minlength=tables.n_items)
+        guaranteed = wanted > 0
+        ratios.setdefault(name, []).append(np.sort(given[guaranteed] / (average * wanted[guaranteed])))
     return ratios
 
 
