@@ -482,7 +482,7 @@ def one_slate(action: Action, k: int) -> Action:
         AgentError: If it is nothing of the kind.
     """
     items = np.asarray(action)
-    if items.shape != (k,) or not np.issubdtype(items.dtype, np.integer):
+    if items.shape != (k,) or items.dtype.kind not in "iu":
         raise AgentError(
             f"an action has shape {items.shape} and type {items.dtype}; allowed: ({k},) whole numbers"
         )
