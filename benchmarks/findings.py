@@ -17,10 +17,12 @@ import pandas as pd
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main as command_line
 from rimsim.scenarios.report import comparison, sweep
-from rimsim.scenarios.report.matrix import Contrast, matrix
+from rimsim.scenarios.report.matrix import Contrast, matrix, matrix_table
 from rimsim.scenarios.report.summary import over_seeds
 from rimsim.scenarios.report.tables import pivoted
 from rimsim.scenarios.store.arm_names import control_name, is_control
+from rimsim.scenarios.store.points import runs_of
+from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
@@ -38,11 +40,23 @@ COMMANDS = {
     "matrix": "rimsim sweep cold-start --agents relevance,rim-feedback,rim-dual,epsilon-greedy,popularity --seeds 5 "
     f"--control frozen,random {_HALF} --set consumer.truth_seed=seed --grid consumer.truth=factors,bag "
     "--grid platform.model=bag-visits,ease-visits,als-hp,gru-hp --no-certificate",
+    "thirty-rounds": "rimsim sweep cold-start --rounds 30 --agents relevance,rim-feedback --seeds 3 "
+    f"--frozen relevance,rim-feedback --control random {_HALF} --set consumer.truth_seed=seed "
+    "--grid consumer.truth=factors,bag --grid platform.model=bag-visits,ease-visits,als-hp,gru-hp --no-certificate",
     "learning": "rimsim sweep closed-loop --agents relevance,epsilon-greedy,entropic-dual,rim-feedback --seeds 3 "
     f"--frozen relevance,epsilon-greedy,entropic-dual,rim-feedback --control random {_HALF} "
     "--grid platform.learning=consumed,impressions,ips --grid platform.log_window.rounds=3,null --no-certificate",
 }
 """Name of a table → the command that makes it."""
+_TOLD = (7, 29)
+_COURSES = (
+    ("guarantee: utility", "utility", "rim-feedback", "relevance"),
+    ("its loop: utility", "utility", "rim-feedback", "rim-feedback-random"),
+    ("its loop: undelivered", "examined_shortfall", "rim-feedback", "rim-feedback-random"),
+    ("`relevance`, loop: coverage", "coverage", "relevance", "relevance-random"),
+    ("loop: utility", "utility", "relevance", "relevance-random"),
+)
+"""What is told of thirty rounds: title, metric, and the arms whose difference it is."""
 
 
 def finished(name: str, out: Path) -> Run:
@@ -74,6 +88,8 @@ def table(name: str, out: Path) -> str:
         made = sweep.result_tables(run)[0].markdown()
     elif name == "learning":
         made = loops(run)
+    elif name == "thirty-rounds":
+        made = by_round(run)
     else:
         made = comparison.markdown(run)
     return f"```sh\n{COMMANDS[name]}\n```\n\n{made.strip()}\n"
@@ -106,6 +122,27 @@ def loops(run: Run) -> str:
         ]
     columns = [*dict.fromkeys(parts["metric"]), "utility", "examined_shortfall"]
     return pivoted("Means of late rounds", both, [*fields, "agent"], columns).markdown()
+
+
+def by_round(run: Run) -> str:
+    """A row a cell: what the guarantee costs and what the loop takes, early and in the end.
+
+    Args:
+        run: A sweep of ``relevance`` and ``rim-feedback`` with the control ``random``.
+    """
+    parts, names = [], [field for point, _ in runs_of(run)[:1] for field, _ in point.labels]
+    for point, played in runs_of(run):
+        rounds = shown_rounds(played)
+        some = rounds[rounds["round"].isin(_TOLD)].assign(**dict(point.labels))
+        parts.append(some.assign(metric=some["metric"] + " " + some["round"].astype(str)))
+    table = pd.concat(parts, ignore_index=True)
+    wanted = [
+        Contrast(f"{title}, round {number}", f"{metric} {number}", more, less)
+        for title, metric, more, less in _COURSES
+        for number in _TOLD
+    ]
+    found = matrix(table, names, run.scenario.exposure.unit, wanted)
+    return matrix_table(found, names, "Single rounds, paired by seed").markdown()
 
 
 def replaced(page: str, name: str, made: str) -> str:

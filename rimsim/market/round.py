@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -112,8 +114,10 @@ class OpenRound:
             scorer, self._known, schedule
         )
         self._arrived: deque[int] = deque()
-        self._held: list[int] = []
-        """Rows that arrived and wait for an earlier visit of the same user."""
+        self._held: dict[int, deque[int]] = {}
+        """By slot, rows that arrived and wait for an earlier visit of the same user."""
+        self._ready: list[int] = []
+        """A heap of the first held row of each slot that is not busy."""
         self._handed: set[int] = set()
         """Rows that wait for their slates."""
         self._busy: set[int] = set()
@@ -237,27 +241,36 @@ class OpenRound:
         if barrier_every is not None:
             barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
         chosen: list[int] = []
-        waiting: list[int] = []
-        held = iter(self._held)
-        while len(chosen) < limit:
-            row = next(held, None)
-            if row is None:
-                if self._n_arrived == barrier:
-                    break
-                while not self._arrived:
-                    self._clock.step()
-                row = self._arrived.popleft()
-                self._n_arrived += 1
+        blocked = math.inf if in_waves else self._first_blocked()
+        while len(chosen) < limit and self._ready and self._ready[0] < blocked:
+            row = heapq.heappop(self._ready)
+            slot = self._slot[row]
+            later = self._held[slot]
+            later.popleft()
+            if not later:
+                del self._held[slot]
+            elif not in_waves:
+                blocked = min(blocked, later[0])
+            self._busy.add(slot)
+            chosen.append(row)
+        while len(chosen) < limit and blocked == math.inf and self._n_arrived < barrier:
+            while not self._arrived:
+                self._clock.step()
+            row = self._arrived.popleft()
+            self._n_arrived += 1
             slot = self._slot[row]
             if slot not in self._busy:
                 self._busy.add(slot)
                 chosen.append(row)
                 continue
-            waiting.append(row)
+            self._held.setdefault(slot, deque()).append(row)
             if not in_waves:
                 break
-        self._held = waiting + list(held)
         return chosen
+
+    def _first_blocked(self) -> float:
+        """The earliest row that waits for an earlier visit of its user; ∞ where none does."""
+        return min((rows[0] for slot, rows in self._held.items() if slot in self._busy), default=math.inf)
 
     # -- what is shown, and what comes of it --------------------------------------------------------------------------
 
@@ -304,7 +317,10 @@ class OpenRound:
         self._append(self.histories, organic)
         self._shown[rows] = True
         self._handed -= waiting
-        self._busy.difference_update(self.schedule.slot[rows].tolist())
+        for slot in self.schedule.slot[rows].tolist():
+            self._busy.discard(slot)
+            if slot in self._held:
+                heapq.heappush(self._ready, self._held[slot][0])
         self._scores.drop(rows)
         self.served += len(rows)
         return slates.items, response.consumed
