@@ -17,6 +17,7 @@ from rimsim.intensity.registry import make, parts, register
 from rimsim.matching import price_slates
 from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
+from rimsim.scenarios.backtesting.answer import backtest_sentences
 from rimsim.scenarios.backtesting.models import Models
 from rimsim.scenarios.backtesting.run import COLUMNS
 from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores
@@ -437,8 +438,13 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     assert "Who pays" in printed
     assert "What floors cost" in printed
     assert (run.folder / "pictures/fronts.png").read_bytes() == before
+    found = backtest_sentences(run.table)
+    assert found[0].startswith("Best at recommending items to users: ")
+    assert found[0].replace("`", "") in printed[: printed.index("Item recommendation,")]
     assert main(["report", str(run.folder), "--markdown"]) == 0
-    assert "| `popularity-hp` |" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert page.startswith(found[0])
+    assert "| `popularity-hp` |" in page
 
 
 def test_event_files_read_back_as_the_table(run):

@@ -115,11 +115,12 @@ def test_intervals_that_seeds_are_drawn_for_take_no_room():
     assert 3.2 <= high < 3.3
 
 
-def test_the_axis_of_a_share_ends_at_the_whole():
-    """An interval beyond 100 % does not make room for shares that there cannot be."""
-    curve = Curve("a", "#000", "o", (0.0, 1.0), (0.2, 0.9), (0.1, 0.8), (0.3, 1.6))
+def test_the_axis_of_a_share_ends_at_nothing_and_at_the_whole():
+    """Intervals below 0 % and beyond 100 % make no room for shares that there cannot be."""
+    curve = Curve("a", "#000", "o", (0.0, 1.0), (0.2, 0.9), (-0.6, 0.8), (0.3, 1.6))
     chart = Chart("t", Axis("x"), Axis("", share=True, zero=True), (curve,))
-    assert [label for _, label in chart.y_ticks()][-1] == "100 %"
+    labels = [label for _, label in chart.y_ticks()]
+    assert (labels[0], labels[-1]) == ("0 %", "100 %")
 
 
 def test_bars_end_within_a_logarithmic_axis():

@@ -18,6 +18,7 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.market import Market, build_world
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.store.points import points_of
 from rimsim.scenarios.study import shadow
 from rimsim.scenarios.study.changes import require_unchanged
 from rimsim.scenarios.study.plan import Request, planned
@@ -121,6 +122,16 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
     (tmp_path / "cut" / "sweep.parquet").unlink()
     resumed = resume(tmp_path / "cut", batch_size=9, workers=1)
     pd.testing.assert_frame_equal(resumed.sweep, swept.sweep, check_exact=True)
+
+
+def test_a_nested_field_is_not_called_as_one_of_the_scenario(tmp_path):
+    """``rounds`` is the scenario's own; another field of that last name goes by its whole name, and unlike ones are short."""
+    grid = {"platform.log_window.rounds": [1, 3], "exposure.beta": [0.5]}
+    points = points_of(tmp_path, small_scenario(), grid)
+    assert [point.folder.name for point in points] == [
+        f"platform.log_window.rounds={rounds},beta=0.5" for rounds in (1, 3)
+    ]
+    assert points_of(tmp_path, small_scenario(), {"rounds": [2]})[0].labels == (("rounds", 2),)
 
 
 def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):

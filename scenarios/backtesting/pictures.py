@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.lines import Line2D
 
-from rimsim.scenarios.backtesting.results import by_seed, parts_or_none
+from rimsim.scenarios.backtesting.answer import by_seed
+from rimsim.scenarios.backtesting.results import parts_or_none
 from rimsim.scenarios.pictures.messages import per_cent, seeds_caption
 from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, plot_means
 from rimsim.scenarios.report.summary import over_seeds

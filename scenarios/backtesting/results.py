@@ -8,6 +8,7 @@ import pandas as pd
 
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import parts
+from rimsim.scenarios.backtesting.answer import backtest_sentences
 from rimsim.scenarios.backtesting.tasks import PAYING
 from rimsim.scenarios.report.summary import interval_words, over_seeds
 from rimsim.scenarios.report.tables import TextTable, cell, folder_places, pivoted, print_report
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.backtesting.run import Backtest
 
-__all__ = ["by_seed", "markdown", "parts_or_none", "print_results", "result_tables"]
+__all__ = ["markdown", "parts_or_none", "print_results", "result_tables"]
 
 _FIRST = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FLOORS = ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met")
@@ -25,29 +26,17 @@ _CAPS = ("precision", "recall", "perplexity", "coverage", "filled")
 
 
 def print_results(backtest: Backtest, console: Console) -> None:
-    """Print the tables of a back-test and say where everything is."""
+    """Print what a back-test found, its tables, and where everything is."""
+    console.print()
+    for sentence in backtest_sentences(backtest.table):
+        console.print(sentence.replace("`", ""), soft_wrap=True, highlight=False)
     print_report(result_tables(backtest), (), folder_places(backtest.folder), console)
 
 
 def markdown(backtest: Backtest) -> str:
-    """The tables of a back-test as Markdown."""
-    return "\n".join(table.markdown() for table in result_tables(backtest))
-
-
-def by_seed(
-    table: pd.DataFrame,
-    task: str,
-    model: str,
-    metric: str,
-    *,
-    beta: float | None = None,
-    cap: float | None = None,
-) -> pd.Series:
-    """The value of a metric at each seed (index), ascending; empty where there is none."""
-    rows = table[(table["task"] == task) & (table["model"] == model) & (table["metric"] == metric)]
-    for column, wanted in (("beta", beta), ("cap", cap)):
-        rows = rows[rows[column].isna()] if wanted is None else rows[rows[column] == wanted]
-    return rows.set_index("seed")["value"].astype(float).sort_index()
+    """What a back-test found, and its tables, as Markdown."""
+    found = " ".join(backtest_sentences(backtest.table))
+    return "\n".join([f"{found}\n", *(table.markdown() for table in result_tables(backtest))])
 
 
 def result_tables(backtest: Backtest) -> list[TextTable]:

@@ -169,7 +169,7 @@ def _limits(points: list[float], ends: list[float], axis: Axis, *, tight: bool) 
         ends = [min(end, max(high, 1.0)) for end in ends]
     low, high = max(low - room, min([low, *ends])), min(high + room, max([high, *ends]))
     spare = 0.0 if tight else 0.06 * (high - low or abs(high) or 1.0)
-    low = min(0.0, low) if axis.zero else low - spare
+    low = min(0.0, *points) if axis.zero else low - spare
     low = low if axis.least is None else axis.least
     high = high + spare if axis.most is None else axis.most
     return (low, high) if high > low else (low - 0.5, high + 0.5)

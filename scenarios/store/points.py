@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from rimsim.config import ScenarioConfig, override
@@ -20,6 +20,8 @@ BETA = "exposure.beta"
 """The field that is swept where none is named."""
 POINTS = "points"
 """Folder of a sweep that holds the run folders of its points."""
+_TOP = {field.name for field in fields(ScenarioConfig)}
+"""Fields that have one name: ``rounds`` is a scenario's, not those of ``platform.log_window.rounds``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     if not all(grid.values()):
         raise ConfigError(f"grid: {dict(grid)!r}; allowed: fields with at least one value each")
     last = [field.rpartition(".")[2] for field in grid]
-    short = [name if last.count(name) == 1 else field for field, name in zip(grid, last, strict=True)]
+    short = [
+        name if last.count(name) == 1 and name not in _TOP else field
+        for field, name in zip(grid, last, strict=True)
+    ]
     if taken := {"agent", "seed", "metric", "value"} & set(short):
         raise ConfigError(f"grid: {taken.pop()!r} is a column of the table; allowed: fields of the scenario")
     points: dict[str, Point] = {}

@@ -143,7 +143,7 @@ def _acceptance(table: pd.DataFrame) -> TextTable:
                 rows.append((str(truth), f"1:{negatives}", *(f"{means[truth, name]:.3f}" for name in names)))
     return TextTable(
         "Acceptance of held-out positives among negatives; truths fitted to the past",
-        ("truth", "positives:negatives", "accuracy", "F1", "AUC"),
+        ("truth", "positives to negatives", "accuracy", "F1", "AUC"),
         tuple(rows),
     )
 
