@@ -125,7 +125,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
 
 
 def test_a_nested_field_is_not_called_as_one_of_the_scenario(tmp_path):
-    """``rounds`` is the scenario's own; another field of that last name goes by its whole name, others by their last."""
+    """``rounds`` is the scenario's own; another one of that last name goes by its whole name, others by their last."""
     grid = {"platform.log_window.rounds": [1, 3], "exposure.beta": [0.5]}
     points = points_of(tmp_path, small_scenario(), grid)
     assert [point.folder.name for point in points] == [
