@@ -53,9 +53,13 @@ html_theme_options = {"navigation_with_keys": True}
 
 
 def _whole(_app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
-    """Keep napoleon from taking the words before a colon in an attribute's docstring for its type."""
-    if what in {"attribute", "property", "data"}:
-        lines.insert(0, "")
+    """Keep napoleon from taking the words before a colon in an attribute's docstring for its type.
+
+    It takes what stands before the first colon, so that one goes before everything.
+    """
+    first = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if what in {"attribute", "property", "data"} and first is not None:
+        lines[first] = f": {lines[first]}"
 
 
 def setup(app: Sphinx) -> None:
