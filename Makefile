@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check docs bench findings mutants clean
+.PHONY: demo test check package docs bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -20,6 +20,21 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+# sdist and wheel in dist, checked, and the wheel installed in an empty environment, from which a small market is run
+# outside of this folder: what a user gets who has no clone. The wheel is built from the sdist, which so is whole.
+package: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[package]"
+	rm -rf dist build/empty
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/python -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd build/empty && bin/python -I -c "import importlib.resources as r, rimsim; assert (r.files(rimsim) / 'py.typed').is_file()"
+	cd build/empty && bin/rimsim compare --agents relevance,rim-feedback --rounds 1 --seeds 1 --workers 1 --set arrivals.per_round=50 \
+		--set data.min_item_events=120 --set platform.model=popularity --out run && bin/rimsim report run --html
+	rm -rf build/empty
 
 # The site, in build/docs/index.html: the pages of docs/, the API, and the examples, which are run. A warning, such as a link
 # that leads nowhere, is an error. Pages are made anew, so that a link to a page that is gone is seen.
