@@ -127,7 +127,7 @@ def log_bytes(log: EventLog) -> float:
 
 def state_bytes(states: Iterable[int], n_items: int) -> float:
     """Bytes of the scores of the largest of some numbers of states."""
-    return RATES.state * min(max(states, default=0) * n_items, RATES.cells)
+    return RATES.state * min(max(states, default=0) * n_items, RATES.states)
 
 
 def _duration(seconds: float) -> str:

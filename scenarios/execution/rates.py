@@ -11,9 +11,9 @@ __all__ = ["FITS", "RATES", "Rates"]
 class Rates:
     """CPU seconds of one thread on one kind of machine, and bytes."""
 
-    truth: tuple[float, float] = (6.0, 1.15e-4)
+    truth: tuple[float, float] = (12.0, 3.1e-5)
     """Choosing and fitting a truth: once, and an event of the log."""
-    agreement: tuple[float, float] = (5.0, 6e-5)
+    agreement: tuple[float, float] = (10.0, 1.4e-5)
     """A truth beside held-out later sessions: once, and an event of the log."""
     imports: float = 4.0
     """A process loads its libraries and compiled code."""
@@ -21,10 +21,10 @@ class Rates:
     """Tables are joined and pictures drawn, of a run or a point of a sweep."""
     served: tuple[float, float] = (4e-4, 3e-8)
     """An arrival of an arm with its share of all that a round's end brings but certificates: once, and an item."""
-    certified: tuple[float, float] = (3e-4, 1.3e-7)
-    """An arrival's share of a certificate: once, and an item."""
+    certified: tuple[float, float] = (1e-4, 2.4e-7)
+    """An arrival's share of a certificate: once, and an item, of as many arrivals as it looks at."""
     pairs: float = 3e8
-    """Most events times items that a fit looks at: larger logs are sampled."""
+    """Most events times items that a fit grows with: its steps are bounded, whether they look at samples or not."""
     crossed: float = 2.0
     """What cross-fitted models cost beside the one that serves: so many times its fit in all."""
     judged: tuple[float, float] = (0.1, 1e-6)
@@ -37,10 +37,12 @@ class Rates:
     """Bytes of an event, while a log is read and sorted."""
     cell: float = 40.0
     """Bytes of a user and an item, where a truth or a model looks at all of them at once: blocks are bounded."""
-    cells: float = 2.0**27
+    cells: float = 2.0**25
     """Most users times items that are looked at at once."""
     state: float = 10.0
     """Bytes of an arrival and an item while prices are solved or a round is certified."""
+    states: float = 2.0**27
+    """Most arrivals times items that are looked at then; of more, some are drawn."""
 
 
 RATES = Rates()
@@ -48,7 +50,7 @@ RATES = Rates()
 FITS: dict[str, tuple[float, float, float]] = {
     "popularity": (0.1, 1e-6, 0.0),
     "returning": (0.5, 1e-5, 0.0),
-    "bag": (3.0, 1e-5, 1.8e-8),
+    "bag": (3.0, 6e-6, 1.8e-8),
     "ease": (0.2, 1e-6, 6e-9),
     "factors": (1.5, 2e-5, 0.0),
     "auto": (8.0, 1e-4, 5e-8),

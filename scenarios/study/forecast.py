@@ -43,10 +43,12 @@ def foreseen(
         unknown += without
         for config in of_log:
             served = _arrivals(config, log)
-            rate = linear(RATES.served, log.n_items)
-            rate += linear(RATES.certified, log.n_items) if certify else 0.0
+            spent = served * linear(RATES.served, log.n_items)
+            if certify:
+                spent += RATES.certified[0] * served
+                spent += RATES.certified[1] * min(served * log.n_items, RATES.states)
             alone += RATES.pictures
-            shared += arms * seeds * config.rounds * served * rate
+            shared += arms * seeds * config.rounds * spent
             states.append(served)
         each = max(each, log_bytes(log) + state_bytes(states, log.n_items))
     many = min(workers or cores(), arms * seeds * len(configs))
