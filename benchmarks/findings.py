@@ -48,13 +48,13 @@ COMMANDS = {
     "--grid platform.learning=consumed,impressions,ips --grid platform.log_window.rounds=3,null --no-certificate",
 }
 """Name of a table → the command that makes it."""
-_TOLD = (7, 29)
+_WINDOWS = {"4–7": (4, 7), "22–29": (22, 29)}
+"""The late rounds of a run of eight, and the last eight of thirty."""
 _COURSES = (
     ("guarantee: utility", "utility", "rim-feedback", "relevance"),
-    ("its loop: utility", "utility", "rim-feedback", "rim-feedback-random"),
-    ("its loop: undelivered", "examined_shortfall", "rim-feedback", "rim-feedback-random"),
-    ("`relevance`, loop: coverage", "coverage", "relevance", "relevance-random"),
-    ("loop: utility", "utility", "relevance", "relevance-random"),
+    ("loop of `rim-feedback`: utility", "utility", "rim-feedback", "rim-feedback-random"),
+    ("loop of `relevance`: utility", "utility", "relevance", "relevance-random"),
+    ("loop of `relevance`: coverage", "coverage", "relevance", "relevance-random"),
 )
 """What is told of thirty rounds: title, metric, and the arms whose difference it is."""
 
@@ -125,7 +125,7 @@ def loops(run: Run) -> str:
 
 
 def by_round(run: Run) -> str:
-    """A row a cell: what the guarantee costs and what the loop takes, early and in the end.
+    """A row a cell: what the guarantee costs and what the loop takes, at first and in the end.
 
     Args:
         run: A sweep of ``relevance`` and ``rim-feedback`` with the control ``random``.
@@ -133,16 +133,22 @@ def by_round(run: Run) -> str:
     parts, names = [], [field for point, _ in runs_of(run)[:1] for field, _ in point.labels]
     for point, played in runs_of(run):
         rounds = shown_rounds(played)
-        some = rounds[rounds["round"].isin(_TOLD)].assign(**dict(point.labels))
-        parts.append(some.assign(metric=some["metric"] + " " + some["round"].astype(str)))
+        for window, (first, last) in _WINDOWS.items():
+            within = rounds[rounds["round"].between(first, last)]
+            means = within.groupby(["agent", "seed", "metric"], observed=True)["value"].mean().reset_index()
+            parts.append(
+                means.assign(metric=means["metric"].astype(str) + f" {window}", **dict(point.labels))
+            )
     table = pd.concat(parts, ignore_index=True)
     wanted = [
-        Contrast(f"{title}, round {number}", f"{metric} {number}", more, less)
+        Contrast(f"{title}, {window}", f"{metric} {window}", more, less)
         for title, metric, more, less in _COURSES
-        for number in _TOLD
+        for window in _WINDOWS
     ]
     found = matrix(table, names, run.scenario.exposure.unit, wanted)
-    return matrix_table(found, names, "Single rounds, paired by seed").markdown()
+    return matrix_table(
+        found, names, f"Means of rounds, {len(run.seeds)} seeds, ± half a 95 % interval"
+    ).markdown()
 
 
 def replaced(page: str, name: str, made: str) -> str:
