@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
 _HALF = "--set arrivals.per_round=1000 --set platform.log_window.size=1500"
+_CELLS = (
+    f"{_HALF} --set consumer.truth_seed=seed --grid consumer.truth=factors,bag "
+    "--grid platform.model=bag-visits,ease-visits,als-hp,gru-hp --no-certificate"
+)
 COMMANDS = {
     "closed-loop": "rimsim compare closed-loop --seeds 5 --agents relevance,rim-dual,rim-feedback,epsilon-greedy,"
     "popularity,random,oracle --frozen relevance,rim-feedback",
@@ -38,11 +42,9 @@ COMMANDS = {
     "offline-match": "rimsim compare offline-match --seeds 5",
     "user-rec": "rimsim compare user-rec --seeds 5",
     "matrix": "rimsim sweep cold-start --agents relevance,rim-feedback,rim-dual,epsilon-greedy,popularity --seeds 5 "
-    f"--control frozen,random {_HALF} --set consumer.truth_seed=seed --grid consumer.truth=factors,bag "
-    "--grid platform.model=bag-visits,ease-visits,als-hp,gru-hp --no-certificate",
+    f"--control frozen,random {_CELLS}",
     "thirty-rounds": "rimsim sweep cold-start --rounds 30 --agents relevance,rim-feedback --seeds 3 "
-    f"--frozen relevance,rim-feedback --control random {_HALF} --set consumer.truth_seed=seed "
-    "--grid consumer.truth=factors,bag --grid platform.model=bag-visits,ease-visits,als-hp,gru-hp --no-certificate",
+    f"--frozen relevance,rim-feedback --control random {_CELLS}",
     "learning": "rimsim sweep closed-loop --agents relevance,epsilon-greedy,entropic-dual,rim-feedback --seeds 3 "
     f"--frozen relevance,epsilon-greedy,entropic-dual,rim-feedback --control random {_HALF} "
     "--grid platform.learning=consumed,impressions,ips --grid platform.log_window.rounds=3,null --no-certificate",
@@ -130,7 +132,7 @@ def by_round(run: Run) -> str:
     Args:
         run: A sweep of ``relevance`` and ``rim-feedback`` with the control ``random``.
     """
-    parts, names = [], [field for point, _ in runs_of(run)[:1] for field, _ in point.labels]
+    parts = []
     for point, played in runs_of(run):
         rounds = shown_rounds(played)
         for window, (first, last) in _WINDOWS.items():
@@ -145,10 +147,10 @@ def by_round(run: Run) -> str:
         for title, metric, more, less in _COURSES
         for window in _WINDOWS
     ]
-    found = matrix(table, names, run.scenario.exposure.unit, wanted)
-    return matrix_table(
-        found, names, f"Means of rounds, {len(run.seeds)} seeds, ± half a 95 % interval"
-    ).markdown()
+    fields = sweep.swept_fields(table)
+    found = matrix(table, fields, run.scenario.exposure.unit, wanted)
+    title = f"Means of rounds, {len(run.seeds)} seeds, ± half a 95 % interval"
+    return matrix_table(found, fields, title).markdown()
 
 
 def replaced(page: str, name: str, made: str) -> str:

@@ -121,16 +121,16 @@ class HeldOut:
         if len(kept) < _FEWEST or not cut.past.targets.any():
             return None
         # Whole rows only now: of many users over many items they would not fit into memory.
-        consumed, taken = (_cells(pairs, kept, log.n_items) for pairs in (had, took))
+        place = np.full(len(cut), -1)
+        place[kept] = np.arange(len(kept))
+        consumed, taken = (_cells(pairs, place, len(kept), log.n_items) for pairs in (had, took))
         return cls(log, cut.past, cut.user[kept], states.take(kept), consumed, taken.astype(np.float32))
 
 
-def _cells(pairs: NDArray[np.int64], kept: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:
-    """(kept, M) True at pairs row·M + item of the kept rows."""
+def _cells(pairs: NDArray[np.int64], place: NDArray[np.int64], kept: int, n_items: int) -> NDArray[np.bool_]:
+    """(kept, M) True at pairs row·M + item of the rows that have a place (rows,) among so many; −1 for none."""
     row, item = np.divmod(pairs, n_items)
-    place = np.full(max(row.max(initial=0), kept[-1]) + 1, -1)
-    place[kept] = np.arange(len(kept))
     among = place[row] >= 0
-    found = np.zeros((len(kept), n_items), bool)
+    found = np.zeros((kept, n_items), bool)
     found[place[row[among]], item[among]] = True
     return found

@@ -53,7 +53,7 @@ from rimsim.scenarios.pictures.tables import (
     retrained,
 )
 from rimsim.scenarios.report.summary import over_seeds, shortfalls, told_unit
-from rimsim.scenarios.store.arm_names import control_in, is_control, subject_of
+from rimsim.scenarios.store.arm_names import control_in, subject_of
 from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def front(tables: PictureTables) -> Figure | None:
 def lorenz_curves(tables: PictureTables) -> Figure | None:
     """Lorenz curves of exposure in the last round, the mean over seeds."""
     number = last_round(tables.rounds)
-    counted = {name: seeds for name, seeds in exposures(tables, number).items() if not is_control(name)}
+    counted = exposures(tables, number)
     if not counted:
         return None
     looks = styles(counted)

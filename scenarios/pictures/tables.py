@@ -162,16 +162,24 @@ def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
     return late.pivot_table(index="agent", columns="metric", values="value", observed=True)
 
 
-def exposures(tables: PictureTables, number: int) -> dict[str, dict[int, NDArray[np.int64]]]:
-    """Agent → seed → (M,) exposures in a round, counted in the ledger; empty without a ledger."""
+def exposures(
+    tables: PictureTables, number: int, weights: NDArray[np.float64] | None = None
+) -> dict[str, dict[int, NDArray[np.float64]]]:
+    """Agent → seed → (M,) exposures in a round by the ledger, without controls; empty without a ledger.
+
+    Args:
+        tables: The tables of a run.
+        number: Which round.
+        weights: (k,) what an exposure at each position counts; None: 1.
+    """
     if tables.ledger is None:
         return {}
-    of_round = tables.ledger[tables.ledger["round"] == number]
-    counted: dict[str, dict[int, NDArray[np.int64]]] = {}
-    for agent, of_agent in of_round.groupby("agent", observed=True):
-        for seed in of_agent["seed"].unique():
-            items = of_agent.loc[of_agent["seed"] == seed, "item"]
-            counted.setdefault(str(agent), {})[int(seed)] = _counts(items, tables.n_items)
+    of_round = retrained(tables.ledger[tables.ledger["round"] == number])
+    counted: dict[str, dict[int, NDArray[np.float64]]] = {}
+    for (agent, seed, _), shown in _split(of_round).items():
+        each = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
+        given = np.bincount(shown["item"].to_numpy(np.int64), each, tables.n_items)
+        counted.setdefault(agent, {})[seed] = given.astype(np.float64)
     return counted
 
 
@@ -180,20 +188,17 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[NDArra
 
     Both are counted by ``tables.weights``.
     """
-    if tables.required is None or tables.ledger is None:
+    if tables.required is None:
         return {}
-    weights = tables.weights
-    average = 1.0 if weights is None else measures.mean_weight(weights)
-    of_round = retrained(tables.ledger[tables.ledger["round"] == number])
+    average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
     ratios: dict[str, list[NDArray[np.float64]]] = {}
-    for (name, seed, _), shown in _split(of_round).items():
-        wanted = tables.required.get((seed, number))
-        if wanted is None or not (wanted > 0).any():
-            continue
-        each = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
-        given = np.bincount(shown["item"].to_numpy(np.int64), each, minlength=tables.n_items)
-        guaranteed = wanted > 0
-        ratios.setdefault(name, []).append(np.sort(given[guaranteed] / (average * wanted[guaranteed])))
+    for name, seeds in exposures(tables, number, tables.weights).items():
+        for seed, given in seeds.items():
+            wanted = tables.required.get((seed, number))
+            if wanted is None or not (wanted > 0).any():
+                continue
+            guaranteed = wanted > 0
+            ratios.setdefault(name, []).append(np.sort(given[guaranteed] / (average * wanted[guaranteed])))
     return ratios
 
 

@@ -87,9 +87,9 @@ def _largest(logit: NDArray[np.float32]) -> np.float32:
 def _exponentials(logit: NDArray[np.float32], power: NDArray[np.float64]) -> float:
     """Exp of (M,) logits less the largest, in place, and their sum; 0 where all are −∞.
 
-    exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second factor is a sum of powers, which
-    leaves 4·10⁻¹⁸ of it: 3·10⁹ times finer than the single precision that is kept. No step of the loops branches or
-    calls, so that eight items go through at once.
+    exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second factor is a sum of powers; what it
+    leaves out, 4·10⁻¹⁸ of it, is less than the rounding of doubles, and single precision is kept. No step of the loops
+    branches or calls, so that eight items go through at once.
 
     Args:
         logit: (M,) filled in place.
