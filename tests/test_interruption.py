@@ -7,12 +7,14 @@ import random
 import re
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock, Timeout
 from small_markets import drawn, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -21,10 +23,12 @@ from rimsim.errors import AgentError, ArmsError, MarketError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.execution.local import run_on_workers
 from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
 from rimsim.scenarios.pictures import loop
+from rimsim.scenarios.store import run_folder
 from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.run_folder import load_run, locked, versions
+from rimsim.scenarios.store.run_folder import load_run, locked, versions, writing
 from rimsim.scenarios.store.status import shown_rounds
 from rimsim.scenarios.study.checkpoint import save
 from rimsim.scenarios.study.run import resume
@@ -265,6 +269,59 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
     assert not (folder / "rounds.parquet").exists()
     assert digest(resume(folder, batch_size=7, workers=2)) == digest(whole)
     assert not _drafts(folder)
+
+
+def _hold(task, report):
+    """A task that holds a lock, says so, and then nothing for an hour."""
+    with FileLock(task.with_suffix(".lock")):
+        task.touch()
+        time.sleep(3600)
+
+
+def test_workers_end_with_the_process_that_began_them(tmp_path):
+    """SIGKILL of a process whose worker is amid a task that reports nothing: the worker ends too."""
+    held = tmp_path / "held"
+    parent = os.fork()
+    if parent == 0:
+        run_on_workers(_hold, [held], 1, lambda count: None)
+        os._exit(0)
+    deadline = time.monotonic() + 60
+    while not held.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(Timeout):
+        FileLock(held.with_suffix(".lock")).acquire(timeout=0)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    FileLock(held.with_suffix(".lock")).acquire(timeout=60)
+
+
+def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
+    """A folder is not held before a worker that still writes to it has ended; one that stays is named after a while."""
+    reader, writer = os.pipe()
+    worker = os.fork()
+    if worker == 0:
+        with writing(tmp_path / "points" / "0001", "relevance-0"):
+            os.write(writer, b"!")
+            signal.pause()
+    os.read(reader, 1)
+    ended = []
+
+    def end():
+        ended.append(time.monotonic())
+        os.kill(worker, signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder, "_PATIENCE", 0.1)
+        with (
+            pytest.raises(RunFolderError, match=r"worker .* still writes to it \(.lock-relevance-0\)"),
+            locked(tmp_path),
+        ):
+            pass
+    timer = threading.Timer(0.3, end)
+    timer.start()
+    with locked(tmp_path):
+        assert ended
+    os.waitpid(worker, 0)
 
 
 def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rimsim.errors import ConfigError, nearest
 from rimsim.scenarios.execution.local import Workers, run_here
+from rimsim.scenarios.store.run_folder import writing
 from rimsim.threads import cores
 
 if TYPE_CHECKING:
@@ -87,4 +88,10 @@ def _run_locally(
     pool: Workers, workers: int | None, job: Job, arms: Sequence[Arm], report: Report
 ) -> dict[int, RimsimError]:
     most = min(workers or cores(), len(arms))
-    return run_here(job, arms, report) if most == 1 else pool.run(job, arms, most, report)
+    return run_here(job, arms, report) if most == 1 else pool.run(partial(_alone, job), arms, most, report)
+
+
+def _alone(job: Job, arm: Arm, report: Report) -> None:
+    """Do a job of an arm on a worker, so that whoever resumes a killed run can wait for it."""
+    with writing(arm.folder, arm.part):
+        job(arm, report)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def run_on_workers(
 class Workers:
     """Worker processes, started when they are first needed; they live until the block ends, for tasks of any job.
 
-    A worker ends when this process does, however that ends: its pipe breaks. A worker that dies (killed, out of
+    A worker ends when this process does, however that ends. A worker that dies (killed, out of
     memory, a crash in native code) leaves its task to a fresh one, once.
     """
 
@@ -214,9 +215,9 @@ def _ending(code: int | None) -> str:
 
 def _work(pipe: Connection) -> None:
     """What a worker process does: one task after another, until its pipe breaks."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the keyboard reaches every process; the first ends the rest
+    # The keyboard reaches every process; the first ends the rest.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def send(message: int | _Done) -> None:
         try:
@@ -237,3 +238,11 @@ def _work(pipe: Connection) -> None:
         except Exception as error:  # noqa: BLE001  # whatever it is, the other tasks go on
             failure = RimsimError(f"{type(error).__name__}: {error}")
         send(_Done(failure))
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that began it has ended, also amid a task that reports nothing for long."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

@@ -47,6 +47,7 @@ __all__ = [
     "require_free",
     "resume_command",
     "versions",
+    "writing",
 ]
 
 CONFIG = "config.yaml"
@@ -59,6 +60,8 @@ FAILURES = "failures"
 CATALOGUE = "catalogue.parquet"
 USERS = "users.parquet"
 _LOCK = ".lock"
+_PATIENCE = 60.0
+"""Seconds that a worker gets to see that the process which began it is gone."""
 _FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
 """What a run that was killed before its config was written may have left."""
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
@@ -128,6 +131,8 @@ def require_free(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder, so that no other process writes to it.
 
+    Waits for workers of a run that was killed, which end by themselves.
+
     Raises:
         RunFolderError: If it cannot be made or written to, or a process that is still alive holds it.
     """
@@ -146,10 +151,47 @@ def locked(folder: Path) -> Iterator[None]:
         ) from None
     try:
         with disk_errors(folder):
+            _await_workers(folder)
             remove_drafts(folder)
             yield
     finally:
         lock.release()
+
+
+@contextmanager
+def writing(folder: Path, part: str) -> Iterator[None]:
+    """Hold the files of an arm, from a process that may outlive the one that holds the run folder.
+
+    Args:
+        folder: The run folder of the arm.
+        part: Its files begin so.
+    """
+    states = folder / STATES
+    with disk_errors(states):
+        states.mkdir(parents=True, exist_ok=True)
+        held = FileLock(states / f"{_LOCK}-{part}")
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _await_workers(folder: Path) -> None:
+    """Wait until no worker of an earlier process writes to the folder.
+
+    Raises:
+        RunFolderError: If one does not end.
+    """
+    for path in folder.rglob(f"{STATES}/{_LOCK}-*"):
+        try:
+            with FileLock(path).acquire(timeout=_PATIENCE):
+                pass
+        except Timeout:
+            raise RunFolderError(
+                f"{folder}: a worker of a run that was killed still writes to it ({path.name}); "
+                "allowed: another folder, or wait for it"
+            ) from None
 
 
 @dataclass(frozen=True, eq=False)
