@@ -84,7 +84,7 @@ def test_a_draw_takes_each_item_with_its_chance_given_those_before(a, k):
         row, left, taken = np.uint64(number), law, ()
         for at, item in enumerate(allowed):
             among = sum(p for one, p in left if at in one) / sum(p for _, p in left)
-            hit = uniform_of(tie_rank(row, item)) < among
+            hit = uniform_of(np.uint64(tie_rank(row, item))) < among
             left = [(one, p) for one, p in left if (at in one) == hit]
             taken += (item,) if hit else ()
         items, propensity = np.full(k, -1), np.zeros(k, np.float32)
