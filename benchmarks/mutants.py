@@ -71,6 +71,8 @@ response returning_visitors row_guard slate_law truths two_tastes undeliverable
 """Those that are asked with kernels as plain Python."""
 QUICK, FILE = 2, 100
 """CPU seconds that a test, and a file of tests, may take with kernels as plain Python."""
+OPTIONS = "tests/test_agent_options.py"
+"""Asked about what stands in a class's body too: which options are refused is told before any method runs."""
 LIBRARIES = (
     "scipy.optimize",
     "scipy.stats",
@@ -341,7 +343,7 @@ def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
     if isinstance(holder, ast.ClassDef):
         methods = [node for node in ast.walk(holder) if isinstance(node, ast.FunctionDef)]
         if methods:
-            return {(mutant.file, method.lineno): False for method in methods}
+            return {(mutant.file, method.lineno): False for method in methods} | {(OPTIONS, 0): False}
     todo = list(_defined(ast.Module([holder] if holder else [], [])))
     seen, found = set(todo), {}
     while todo:
@@ -526,7 +528,8 @@ def recorded(copy: Copy, *, plain: bool) -> Reached:
                 raise SystemExit(f"{path} fails without a fault:\n{output}")
         found |= json.loads(store.read_text(encoding="utf-8"))["reached"]
     return {
-        test: (seconds, {(file, line) for file, line in places}) for test, (seconds, places) in found.items()
+        test: (seconds, {(file, line) for file, line in places} | {(test.partition("::")[0], 0)})
+        for test, (seconds, places) in found.items()
     }
 
 

@@ -160,6 +160,11 @@ def test_what_is_due_keeps_its_position_where_positions_count_unlike(weight, sla
     assert slate_of(np.array([9.0, 3.0, 2.0, 1.0, 0.5]), required, 1.0, weight) == slate
 
 
+def test_a_slate_of_one_position_holds_what_is_due():
+    """An urgent item is shown in place of a better one."""
+    assert slate_of(np.array([1.0, 9.0]), np.array([2.0, 0.0]), 2.0, (1.0,)) == [0]
+
+
 @pytest.mark.parametrize("urgent", [1, 2, 3, 6])
 def test_the_most_valuable_urgent_items_are_seated(urgent):
     """Of more items that can wait no longer than a slate has positions, those of largest value are shown."""

@@ -12,9 +12,10 @@ from rimsim.agents import make_agent
 from rimsim.agents._row_guard import RowGuard
 from rimsim.agents._slate_law import slate_chances
 from rimsim.agents.pacing import Delivery, Pacing
+from rimsim.agents.positions import Positions
 from rimsim.agents.progress import Progress
-from rimsim.agents.promised import PromisedRows, row_price
-from rimsim.agents.promised_prices import terms_of
+from rimsim.agents.promised import PromisedRows, RowPacing, add_row_prices, count_rows, hide_full, row_price
+from rimsim.agents.promised_prices import solved_with_promises, terms_of
 from rimsim.market.requirements import Requirements, Row
 
 NO_GUARD = RowGuard(*np.zeros((4, 0)))
@@ -143,3 +144,100 @@ def test_an_empty_position_has_no_chance():
     among = np.exp(value)[:, None] * np.exp(value)[None]
     pairs = np.triu(among, 1)
     assert chances[0, 0] == pytest.approx((pairs[0, 2] + pairs[1, 2]) / pairs.sum())
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_bonuses_of_rows_end_at_c_unless_their_floors_are_hard(hard):
+    """With a large gain a row that gets nothing is worth c at most; a hard one what its formula says."""
+    view = promising_view(hard=hard)
+    pacing = PromisedRows(view, Progress.of(view), 3.0, 0.0, 0.0, NO_GUARD)._pacing
+    wanted = 3.0 * view.cost / np.sqrt(12.0) * 12.0
+    assert wanted > view.cost
+    assert row_price(pacing, 0, 40.0, 0.0) == pytest.approx(-wanted if hard else -view.cost)
+
+
+@pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
+@pytest.mark.parametrize("closing", [0.0, 0.2])
+def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, closing):
+    """Prices are added, items of full caps hidden, and exposures counted, by a dense table of rows and items."""
+    draw, counts = np.random.default_rng(3), np.array(counting)
+    items = [np.array(one) for one in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
+    column = np.array([2, 0, 1, 2, 0, 1])
+    least, most = np.array([6.0, 0, 9, 3, 0, 0]), np.array([np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
+    pacing = RowPacing(
+        first=np.concatenate([[0], np.cumsum([len(one) for one in items])]),
+        item=np.concatenate(items),
+        column=column,
+        start=np.array([-0.2, 0.1, 0.0, -0.3, 0.0, 0.0]),
+        least=least,
+        most=most,
+        step=np.array([0.1, 0.2, 0.3, 0.05, 0.4, 0.0]),
+        arrivals=np.array([30.0, 40, 20, 30, 40, 20]),
+        cost=0.7,
+        closing=closing,
+    )
+    gone, before = np.array([8.0, 20.0, 15.0]), np.array([1.0, 0, 0, 2, 0.5, 0])
+    delivered = before + np.array([0.5, 2.5, 3.0, 4.0, 0.5, 1.0])
+    table = np.array([[item in one for item in range(6)] for one in items], float)
+    share = np.minimum(gone[column] / pacing.arrivals, 1.0)
+    pull = pacing.step / (1 - share + closing if closing else 1.0)
+    so_far = delivered - before
+    with np.errstate(invalid="ignore"):
+        over = np.maximum(np.maximum(pacing.start, 0) + pull * (so_far - most * share), 0.0)
+    bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(pacing.start, 0)
+    expected = np.where(np.isfinite(most), over, 0.0) - np.clip(bonus, 0.0, 0.7)
+    price = draw.random(6)
+    added = price + (expected * counts[column]) @ table
+    add_row_prices(pacing, counts, gone, before, delivered, price)
+    assert price == pytest.approx(added)
+
+    weight = np.array([1.0, 0.5, 0.25])
+    positions = Positions(weight, float(weight.mean()), by_intensity=False)
+    value = draw.random(6)
+    room = np.array([weight[: len(one)].sum() for one in items])
+    full = np.isfinite(most) & counts[column] & (so_far + room > most)
+    hidden = np.where((table * full[:, None]).any(0), -np.inf, value)
+    hide_full(pacing, counts, before, delivered, positions, value)
+    assert value.tolist() == hidden.tolist()
+    assert 0 < np.isneginf(value).sum() < len(value)
+
+    shown, scratch = np.array([3, 1, 5]), np.zeros(6)
+    for size in range(4):
+        of_items = np.zeros(6)
+        of_items[shown[:size]] = weight[:size]
+        counted = delivered + (table @ of_items) * counts[column]
+        count_rows(pacing, counts, shown, size, positions, scratch, delivered)
+        assert delivered == pytest.approx(counted)
+        assert (scratch == 0).all()
+
+
+def test_a_solved_price_above_nothing_is_its_caps_alone():
+    """An item that many want and few may have costs something through the row of its cap, and nothing by itself."""
+    scores = skewed(40, 6)
+    best = int(scores.sum(0).argmax())
+    rows = [
+        Row("cap", np.array([best]), most=5.0, arrivals=40.0),
+        Row("group", np.array([0, 1]), least=4.0, arrivals=40.0),
+    ]
+    view = view_of(40, 6, 2, past=arrivals_of(scores))
+    view = replace(view, promises=Requirements.of(rows), delivered=np.zeros(2))
+    view = replace(view, required=np.where(np.arange(6) == best, 0.0, view.required))
+    found = solved_with_promises(view, 1e-6)
+    assert found.row[0] > 0.0
+    assert found.item[best] == 0.0
+    assert (found.item <= 0).all()
+    assert (found.item < 0).any()
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 40.0])
+def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
+    """ε is a share of the median of the k-th largest scores, of items that may be shown; of c where that is 0."""
+    scores = np.float32(scale) * skewed(31, 6)
+    admissible = np.random.default_rng(1).random(scores.shape) < 0.7
+    view = view_of(31, 6, 2, past=arrivals_of(scores, admissible))
+    agent = make_agent("entropic-dual(temperature=0.3)")
+    agent.begin_round(view)
+    second = [sorted([*row[may], 0.0, 0.0])[-2] for row, may in zip(scores, admissible, strict=True)]
+    assert agent._epsilon == pytest.approx(0.3 * np.median(second))
+    agent.begin_round(view_of(31, 6, 2, past=arrivals_of(scores, np.zeros(scores.shape, bool))))
+    assert agent._epsilon == pytest.approx(0.3 * view.cost)

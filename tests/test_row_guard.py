@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_markets import small_scenario
 from test_promised_prices import AGENTS, PROMISES, played
 
 from rimsim.agents import pacing
-from rimsim.agents._lacking import Lacking
-from rimsim.agents._row_guard import RowGuard, due_of_rows, seat_rows
+from rimsim.agents._lacking import GRAIN, Lacking, counted_on
+from rimsim.agents._row_guard import RowGuard, due_of_rows, seat_rows, share_excess
 from rimsim.agents.positions import Positions
 from rimsim.agents.promised import RowPacing
 from rimsim.config import scenario_from
+from rimsim.matching import tie_rank
 
 LATE = [
     {"name": "last days", "items": {"genres": "Horror"}, "share": 0.5, "start": 5, "stop": 7},
@@ -124,3 +127,85 @@ def test_seats_give_what_is_due_and_no_more():
         2,
     ]  # item 1 counts for the other row too, of which nothing is due any more
     assert value.tolist() == [4.0, -np.inf, -np.inf, -np.inf]
+
+
+tables = st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=5, unique=True), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables, st.data())
+def test_what_is_due_of_rows_is_what_later_arrivals_cannot_hold(items, data):
+    """By hand, with rows of several audiences, of which some do not count the arrival, and something in reserve."""
+    items, rows = [np.array(one) for one in items], range(len(items))
+    some = st.lists(st.integers(0, 160), min_size=len(items), max_size=len(items))
+    least, delivered, before = (np.array(data.draw(some)) / scale for scale in (4.0, 16.0, 16.0))
+    column = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(items), max_size=len(items))))
+    left = np.array(data.draw(st.lists(st.integers(1, 60), min_size=3, max_size=3)), float)
+    counts, chance = np.array([True, False, True]), np.linspace(0.2, 1.0, 9)
+    weight = np.array([1.0, 0.5, 0.25])
+    positions = Positions(weight, float(weight.mean()), by_intensity=False)
+    lacking = Lacking.of(np.arange(9) / 2.0, np.zeros(9), positions)
+    guard, pacing_ = RowGuard.of(items, chance, positions), rows_of(items, least, column)
+    total = due_of_rows(pacing_, counts, left, before, delivered, 0.1, positions, lacking, guard)
+    times = np.bincount(np.concatenate(items), minlength=9)
+    slots = np.concatenate([[0.0], np.cumsum(weight)])
+    lacks = least - (delivered - before)
+    later = np.array([counted_on(left[column[row]], 0.1) for row in rows])
+    own = np.array([lacking.need[one].sum() * GRAIN for one in items])
+    shared = np.array([times[one].mean() for one in items])
+    need = np.where(lacks > 1e-9, np.maximum(lacks / positions.mean - own, 0.0) / shared, 0.0)
+    holds = np.array([np.interp(chance[one].sum(), range(4), slots) for one in items])
+    among = np.array([need[column == column[row]].sum() for row in rows])
+    excess = (among - later * 3) * need / np.maximum(among, 1e-12) * positions.mean
+    due = np.where(need > 0, np.maximum(lacks - later * holds, excess), lacks - later * holds)
+    due = np.where(counts[column] & (lacks > 1e-9), due, 0.0)
+    assert guard.need == pytest.approx(need, abs=1e-9)
+    assert guard.due == pytest.approx(due, abs=1e-9)
+    assert total == pytest.approx(need.sum(), abs=1e-9)
+
+    for above in (-2.0, 0.0, 6.0):
+        guard.due[:] = due
+        part = above * need / 50.0 * positions.mean
+        given_ = np.where(counts[column], np.maximum(due, part), due) if above > 0 else due
+        now = share_excess(pacing_, counts, above, 50.0, positions.mean, guard)
+        assert guard.due == pytest.approx(given_, abs=1e-12)
+        assert now == (given_ > 1e-9).any()
+
+
+def seated(items, due, value, weight, seats, bits):
+    """What :func:`seat_rows` should do, with sorts."""
+    seats, value = list(seats), value.copy()
+    for row in np.argsort(-due):
+        left = due[row] - sum(w for w, item in zip(weight, seats, strict=True) if item in items[row])
+        while due[row] > 1e-9 and left > 1e-9:
+            free = [place for place, item in enumerate(seats) if item < 0]
+            pool = [item for item in items[row] if value[item] > -np.inf]
+            if not free or not pool:
+                break
+            place = max([place for place in free if weight[place] >= left - 1e-9] or free[:1])
+            item = max(pool, key=lambda one: (value[one], int(tie_rank(bits, one))))
+            seats[place], value[item] = int(item), -np.inf
+            left -= weight[place]
+    return seats, value
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables, st.data())
+def test_seats_of_rows_are_those_of_a_search_by_hand(items, data):
+    """The best items of each row that still lacks something, ties by the seeded rank, around what is seated already."""
+    items = [np.array(one) for one in items]
+    eighths = st.lists(st.integers(-4, 20), min_size=len(items), max_size=len(items), unique=True)
+    due = np.array(data.draw(eighths)) / 8.0
+    levels = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=9, max_size=9)), float)
+    value, weight = np.where(levels < 0, -np.inf, levels), np.array([1.0, 0.5, 0.25, 0.25])
+    seats, first = np.full(4, -1), data.draw(st.integers(-1, 8))
+    seats[1] = first
+    if first >= 0:
+        value[first] = -np.inf
+    positions = Positions(weight, float(weight.mean()), by_intensity=False)
+    pacing_ = rows_of(items, [9.0] * len(items), [0] * len(items))
+    guard, bits = RowGuard(np.zeros(len(items)), np.ones(len(items)), due, np.zeros(len(items))), np.uint64(7)
+    expected = seated(items, due, value, weight, seats, bits)
+    seat_rows(pacing_, guard, value, bits, positions, seats)
+    assert seats.tolist() == expected[0]
+    assert value.tolist() == expected[1].tolist()
