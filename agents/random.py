@@ -67,8 +67,7 @@ def uniform_chances(slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
     m = admissible.sum(1)[:, None]
     size = np.minimum(capacities([arrivals], k)[:, None], m)
     allowed = (slates >= 0) & np.take_along_axis(admissible, np.maximum(slates, 0), 1)
-    among = allowed & (size > 0)
-    inclusion = np.where(among, size / np.maximum(m, 1), 0.0)
+    inclusion = np.where(allowed, size / np.maximum(m, 1), 0.0)
     standing = allowed & (np.arange(k) < size)
     position = np.where(standing, 1.0 / np.maximum(m, 1), 0.0)
     prefix = np.cumprod(np.where(standing, 1.0 / np.maximum(m - np.arange(k), 1), 0.0), axis=1)

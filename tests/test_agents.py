@@ -206,10 +206,10 @@ def test_an_agent_that_raises_is_named():
 
 
 def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
-    """Feedback comes once for each arrival, in clock order, at multiples of barrier_every, for any batch size."""
+    """Feedback comes once for each arrival, in clock order, at every 50th and at a round's end, for any batch size."""
 
     class Learner(Random):
-        barrier_every = 40
+        barrier_every = 50
 
         def __init__(self):
             self.learnt = []
@@ -225,10 +225,12 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
 
     seen = []
     for size in (1, 7, 1000):
-        agent, market = Learner(), Market(small_scenario(rounds=1))
-        play_round(market, agent, size)
-        assert agent.learnt == list(range(120))
-        assert agent.known_when_acting == [0] * 40 + [40] * 40 + [80] * 40
+        agent, market = Learner(), Market(small_scenario(rounds=2))
+        for _ in range(2):
+            play_round(market, agent, size)
+        assert agent.learnt == [*range(120)] * 2
+        known = np.repeat([0, 50, 100, 120, 170, 220], [50, 50, 20] * 2)
+        assert agent.known_when_acting == known.tolist()
         seen.append(market.closed[0].ledger.item.tolist())
     assert seen[0] == seen[1] == seen[2]
 

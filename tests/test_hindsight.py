@@ -108,3 +108,23 @@ def test_what_can_no_longer_be_shown_is_owed_and_paid_back(seed, share):
         slate = sorted(kept + new, key=lambda item: -(scores[row, item] - price[item]))
         assert found[row].tolist() == slate + [-1] * (K - len(slate))
     assert paid > 0 or share < 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_guaranteed_items_choose_their_users(seed):
+    """``user-rec``: each item its best users, as many as it is guaranteed; then what else a user likes, all by λ."""
+    view, arrivals = _round(seed)
+    view = replace(view, required=np.arange(M) % 4 * (np.arange(M) != 5))
+    agent = make_agent("user-rec")
+    agent.begin_round(view)
+    found = agent.act(arrivals)
+    scores, admissible = arrivals.intensity.numpy().astype(np.float64), arrivals.admissible.numpy()
+    chosen = np.zeros((N, M), bool)
+    for item in range(M):
+        users = sorted(np.flatnonzero(admissible[:, item]), key=lambda user: -scores[user, item])
+        chosen[users[: int(view.required[item])], item] = True
+    assert chosen.any()
+    for row in range(N):
+        items = np.flatnonzero(admissible[row]).tolist()
+        slate = sorted(items, key=lambda item: (not chosen[row, item], -scores[row, item]))[:K]
+        assert found[row].tolist() == slate + [-1] * (K - len(slate))

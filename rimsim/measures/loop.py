@@ -50,7 +50,9 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
     if user is not None:
         users = np.asarray(user)
         pairs = pairs[users[pairs[:, 0]] != users[pairs[:, 1]]]
-    return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], np.int64)
+    return np.asarray(
+        pairs[np.argsort(pairs[:, 0], kind="stable")], np.int64
+    )  # they are in order of ``second``
 
 
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
