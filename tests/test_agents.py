@@ -170,7 +170,7 @@ def test_identical_states_are_spread_over_the_items():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("relevence", "'relevance'"),
+        ("relevence", "'relevance'"),  # codespell:ignore relevence
         ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
         ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2; allowed: less than or equal to 1"),
         ("epsilon-greedy(0.2)", "option=value"),
