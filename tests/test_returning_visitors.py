@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from small_markets import small_scenario
@@ -12,7 +14,7 @@ from rimsim.errors import ConfigError
 from rimsim.intensity.point_process import hawkes_terms, rescaled
 from rimsim.market import Market, MarketState
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
-from rimsim.market.arrivals.session_rates import SessionRates, expected_starts, fit_rates, simulate
+from rimsim.market.arrivals.session_rates import SessionRates, _shape, expected_starts, fit_rates, simulate
 from rimsim.market.clock import TICKS
 from rimsim.testing import ArrivalTests
 
@@ -105,6 +107,15 @@ def test_a_refit_recovers_the_process():
     assert (error < 0.05).all()
 
 
+def test_users_differ_by_as_much_as_their_counts_spread_beyond_chance():
+    """Var = m + m²/shape, so that the shape is Σ m² / Σ((count − m)² − m), within its bounds."""
+    expected = np.array([2.0, 4.0, 1.0, 3.0])
+    count = expected + np.array([3.0, -3.0, 2.0, -2.0])
+    assert _shape(count, expected) == pytest.approx((4 + 16 + 1 + 9) / (9 + 9 + 4 + 4 - 10))
+    assert _shape(expected, expected) == 1e4
+    assert _shape(expected + 100.0, expected) == 0.1
+
+
 def test_arms_share_candidates():
     """What a smaller factor keeps are sessions that a larger one keeps too, user by user."""
     rates = rates_of(100)
@@ -194,7 +205,11 @@ def test_a_market_of_kept_users_goes_on_from_its_state(tmp_path):
 
 def test_an_unstable_process_is_refused():
     """A κ with which satisfied users would come ever more often is told, with the largest that is allowed."""
-    with pytest.raises(ConfigError, match=r"kappa is 9: .*branching ratio.*allowed: below"):
+    with pytest.raises(ConfigError, match=r"kappa is 9: .*branching ratio.*allowed: below") as told:
         Market(returning(9.0))
+    branching, largest = (
+        float(re.search(rf"{word} ([\d.]+)", str(told.value))[1].rstrip(".")) for word in ("of", "below")
+    )
+    assert largest == pytest.approx(-np.log(branching) / (1 - 0.4), rel=0.05)
     with pytest.raises(ConfigError, match="option 'memory' is 1"):
         Market(override(returning(), {"arrivals.options.memory": 1}))

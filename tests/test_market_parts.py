@@ -1,0 +1,177 @@
+"""Small parts of the market, each against what it should say of every case."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_markets import small_replay, small_scenario
+
+from rimsim.agents import make_agent, play_round
+from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig
+from rimsim.durations import duration_seconds
+from rimsim.errors import AgentError, MarketError
+from rimsim.market import Market, Slates, build_world
+from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
+from rimsim.market.arrivals.schedule import VISIT_BITS
+from rimsim.market.audiences import Came
+from rimsim.market.consumers.dynamics import Dynamics
+from rimsim.market.consumers.truths import fit_sizes as fitting
+from rimsim.market.kept_rounds import KeptRounds
+from rimsim.market.platform import training_log
+from rimsim.market.providers import Roster
+from rimsim.market.records import as_slates
+from rimsim.testing import random_log
+
+
+@pytest.fixture(scope="module")
+def schedule():
+    """A round's arrivals that can be played, and how many users the log has."""
+    config = small_scenario()
+    world = build_world(config)
+    made = make_arrivals(config).round(0, RoundsSoFar(world, 0))
+    return checked_schedule(made, 0, world.log.n_users), world.log.n_users
+
+
+def _changed(column, place, value):
+    changed = column.copy()
+    changed[place] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("field", "place", "value", "told"),
+    [
+        ("tick", 0, "start-1", "ticks from"),
+        ("tick", -1, "stop+1", "ticks from"),
+        ("tick", 1, "start", "out of clock order"),
+        ("id", 3, "same", "two arrivals of one id"),
+        ("slot", 3, -1, "an arrival of no slot"),
+        ("slot", 3, "slots", "an arrival of no slot"),
+        ("log_user", 0, -1, "a slot of no user"),
+        ("log_user", 0, "users", "a slot of no user"),
+        ("user", 0, "same", "two slots of one user"),
+    ],
+)
+def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, value, told):
+    """Each column is looked at to its ends, which themselves are allowed."""
+    good, users = schedule
+    values = {
+        "start-1": good.start - 1,
+        "start": good.start,
+        "stop+1": good.stop + 1,
+        "same": getattr(good, field)[1],
+        "slots": len(good.user),
+        "users": users,
+    }
+    column = _changed(getattr(good, field), place, values.get(value, value))
+    with pytest.raises(MarketError, match=f"arrivals of round 4: .*{told}"):
+        checked_schedule(dataclasses.replace(good, **{field: column}), 4, users)
+    for end, at in (("start", 0), ("stop", -1)):
+        edge = _changed(good.tick, at, getattr(good, end))
+        assert checked_schedule(dataclasses.replace(good, tick=edge), 4, users).tick is edge
+
+
+def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
+    """A visitor with no event that the platform knows of is new on its first visit, and not on a later one."""
+    good, users = schedule
+    logged = np.arange(users) % 3
+    again = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
+    for made, own in ((again, None), (again, np.arange(len(good.user)) % 2)):
+        came = Came.of(dataclasses.replace(made, logged=own), logged)
+        visit = made.id % 2**VISIT_BITS
+        assert set(visit.tolist()) > {0}
+        known = logged[made.log_user][made.slot]
+        known = known if own is None else np.minimum(known, own[made.slot])
+        np.testing.assert_array_equal(came.first, (known == 0) & (visit == 0))
+        assert 0 < came.first.sum() < len(came.first)
+
+
+def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
+    """One entry a slate, one for each position, whole numbers: the message says how many were wanted."""
+    items = np.zeros((3, 2), np.int64)
+    with pytest.raises(AgentError, match=r"uniform has shape \(2,\); allowed: one entry a slate, \(3,\)"):
+        as_slates(Slates(items, uniform=np.ones(2, bool)))
+    for name in ("price", "propensity"):
+        with pytest.raises(AgentError, match=rf"{name} has shape \(3, 1\); allowed: .*\(3, 2\)"):
+            as_slates(Slates(items, **{name: np.zeros((3, 1), np.float32)}))
+    with pytest.raises(AgentError, match=r"shape \(3, 2\) and type float64; allowed: \(n, k\) whole numbers"):
+        as_slates(items / 2)
+
+
+@pytest.mark.parametrize("name", ["satiation", "drift", "conformity"])
+def test_each_of_the_dynamics_alone_moves_choices(name):
+    """One that is on is enough; with none, nothing moves."""
+    one = ConsumerConfig(dynamics=DynamicsConfig(**{name: 0.5}))
+    assert Dynamics(small_scenario(consumer=one)).moves
+    assert not Dynamics(small_scenario()).moves
+
+
+@pytest.mark.parametrize(("provider", "fits"), [(-1, False), (0, True), (1, True), (2, False)])
+def test_a_roster_has_no_item_of_nobody(provider, fits):
+    """Providers are numbered from 0 to G − 1."""
+    of_item = np.array([0, provider, 1])
+    roster = Roster(of_item, ("a", "b"), np.ones(2, bool), np.zeros(2))
+    if fits:
+        assert roster.checked(3) is roster
+    else:
+        with pytest.raises(MarketError, match="allowed: 0 to 1"):
+            roster.checked(3)
+
+
+@pytest.mark.parametrize("config", [small_scenario(), small_replay()], ids=["clones", "replay"])
+def test_kept_rounds_are_the_rounds(config):
+    """Made again from arrays, each round has its schedule, what was shown, and every event of its visitors."""
+    market, agent = Market(config), make_agent("relevance")
+    for _ in range(2):
+        play_round(market, agent)
+    past, keeps = market._past, market.arrivals.keeps_users
+    again = KeptRounds.of(past, keeps_users=keeps).rounds(past[0].histories.past, keeps_users=keeps)
+    assert [one.number for one in again] == [one.number for one in past]
+    assert sum(len(one.histories.all_events()[0]) for one in past) > 0
+    for one, other in zip(again, past, strict=True):
+        np.testing.assert_array_equal(one.schedule.tick, other.schedule.tick)
+        for found, expected in zip(one.histories.all_events(), other.histories.all_events(), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert (again[0].histories is again[1].histories) == keeps
+
+
+def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
+    """With inverse propensities too: no event of it has one, so all count alike."""
+    log = random_log(n_users=30, n_items=20)
+    platform = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow(warmup="all"))
+    found = training_log(platform, log, [], 0, 0)
+    assert found.weight is None
+    np.testing.assert_array_equal(np.sort(found.item), np.sort(log.item))
+    assert (
+        len(training_log(dataclasses.replace(platform, log_window=LogWindow(warmup="none")), log, [], 0, 0))
+        == 0
+    )
+
+
+def test_figures_of_few_sessions_are_those_of_their_definitions():
+    """A rank correlation needs two different pairs; a mean of nothing is 0, a ratio to nothing no number."""
+    one, two = np.array([1.0]), np.array([1.0, 2.0])
+    assert np.isnan(fitting._rank_correlation(one, one))
+    assert np.isnan(fitting._rank_correlation(two, np.ones(2)))
+    assert np.isnan(fitting._rank_correlation(np.ones(2), two))
+    assert fitting._rank_correlation(two, two[::-1]) == pytest.approx(-1.0)
+    assert (fitting._mean(two), fitting._mean(two[:0])) == (1.5, 0.0)
+    assert fitting._ratio(two, np.array([1.0, 1.0])) == 1.5
+    assert np.isnan(fitting._ratio(two[:0], two[:0]))
+
+
+def test_sizes_are_held_to_what_later_sessions_are_like():
+    """The bounds are 2 and 98 % of the events, and of the silence, that later sessions of the log begin with."""
+    log = random_log(n_users=60, n_items=40)
+    sessions = log.sessions("30min")
+    number, silence = [], []
+    for user, start in zip(sessions.user, sessions.start, strict=True):
+        before = log.time[(log.user == user) & (log.time < start)]
+        if len(before):
+            number.append(np.log(1.0 + len(before)))
+            silence.append(np.log((start - before.max()) / duration_seconds("1d")))
+    bounds = fitting._Sizes(log, "30min").bounds
+    assert bounds[0] == pytest.approx(np.quantile(number, [0.02, 0.98]))
+    assert bounds[1] == pytest.approx(np.quantile(silence, [0.02, 0.98]))
