@@ -135,6 +135,8 @@ def test_more_items_than_capacity():
         ({"capacity": float("nan")}, "capacity holds nan"),
         ({"cost": -1.0}, "cost is -1.0"),
         ({"cost": [1.0, 2.0, 3.0]}, "one per item"),
+        ({"cost": [1.0]}, "one per item"),
+        ({"cost": [[1.0, 2.0]]}, "one per item"),
         ({"max_exposure": 0, "min_exposure": 1}, "item 0 has min_exposure 1 above its max_exposure 0"),
         ({"scores": np.ones(3)}, r"scores have shape \(3,\)"),
         ({"scores": np.array([[1.0, np.nan]])}, "the score of user 0 and item 1 is nan"),

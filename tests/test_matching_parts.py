@@ -1,0 +1,308 @@
+"""The parts of the solvers, each against a search by hand over small arrays."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from rimsim.errors import AgentError
+from rimsim.matching import _large as large
+from rimsim.matching import _sweep as sweeps
+from rimsim.matching import certificate, solve_dual
+from rimsim.matching._moves import improve
+from rimsim.matching._pairs import dense_pairs, fresh_state
+from rimsim.matching._penalty import Penalty, gain
+from rimsim.matching._phases import _first_epsilon, _lower, _overspent
+from rimsim.matching._refusals import _names
+from rimsim.matching._reverse import _SPARES, File, _look_up
+from rimsim.matching._terms import Terms, values_of_row
+from rimsim.matching.problem import _in_units
+
+
+class Blocks:
+    """A matrix behind the protocol of a scorer."""
+
+    def __init__(self, matrix):
+        self.matrix, self.shape = matrix, matrix.shape
+
+    def rows(self, start, stop):
+        """Some rows."""
+        return self.matrix[start:stop]
+
+
+# -- one look at all scores -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cells", [1, 40, 10_000])
+@pytest.mark.parametrize(("per_user", "per_item"), [(1, 1), (3, 4), (3, 0), (7, 9), (50, 50)])
+def test_a_look_finds_the_best_pairs_of_users_and_of_items(per_user, per_item, cells, monkeypatch):
+    """Top sums, users' prices and the kept pairs are those of full sorts, whatever the blocks."""
+    monkeypatch.setattr(sweeps, "_CELLS", cells)
+    draw = np.random.default_rng(per_user)
+    scores = draw.normal(size=(9, 7)).astype(np.float32)
+    scores[draw.random((9, 7)) < 0.2] = -np.inf
+    w, capacity = draw.normal(size=7), draw.integers(0, 4, 9)
+    per_user = max(per_user, 3) if per_user > 1 else 1
+    capacity = np.minimum(capacity, per_user)
+    found = sweeps.sweep(Blocks(scores), w, capacity, per_user, per_item)
+    value, keys, prices, top = scores + w, set(), [], 0.0
+    for user in range(9):
+        order = [item for item in np.argsort(-value[user]) if value[user, item] > -np.inf]
+        keys |= {user * 7 + int(item) for item in order[:per_user]}
+        k = capacity[user]
+        top += sum(max(value[user, item], 0.0) for item in order[:k])
+        prices.append(np.inf if k == 0 else max(value[user, order[k - 1]], 0.0) if k <= len(order) else 0.0)
+    margin = scores - np.array(prices)[:, None]
+    for item in range(7):
+        order = [user for user in np.argsort(-margin[:, item]) if margin[user, item] > -np.inf]
+        keys |= {int(user) * 7 + item for user in order[:per_item]}
+    assert found.top == pytest.approx(top)
+    assert found.user_price.tolist() == pytest.approx(prices)
+    assert found.keys.tolist() == sorted(keys)
+    assert found.values == pytest.approx(scores.reshape(-1)[found.keys], rel=1e-6)
+
+
+def test_looks_end_when_the_gap_is_small_enough(monkeypatch):
+    """Soft floors that cost little are certified after the second look; so are hard ones that are met."""
+    seen, look = [], sweeps.sweep
+    monkeypatch.setattr(large, "sweep", lambda *given: seen.append(1) or look(*given))
+    scores = np.random.default_rng(0).random((60, 12)).astype(np.float32)
+    for cost in (1e-3, None):
+        seen.clear()
+        end = solve_dual(Blocks(scores), 3, 1, cost=cost, tol=0.05)
+        assert end.gap <= 0.05
+        assert len(seen) == 2
+
+
+# -- whole slates ---------------------------------------------------------------------------------------------------
+
+
+def terms_of(draw, n, m, k, groups, active):
+    """A problem with floors, caps and groups."""
+    items = [np.flatnonzero(draw.random(m) < 0.5) for _ in range(groups)]
+    of = [[g for g in range(groups) if item in items[g]] for item in range(m)]
+    least, most = draw.random(m + groups) * n * 0.4, np.full(m + groups, np.inf)
+    capped = draw.random(m + groups) < 0.4
+    least[capped & (draw.random(m + groups) < 0.5)] = 0.0
+    most[capped] = least[capped] + draw.random(capped.sum())
+    scores = draw.random((n, m))
+    scores[draw.random((n, m)) < 0.15] = -np.inf
+    return Terms(
+        scores=scores,
+        capacity=draw.integers(0, k + 1, n),
+        weights=np.sort(draw.random(k) + 0.2)[::-1].copy(),
+        least=least,
+        most=most,
+        cost=draw.random(m + groups),
+        first=np.concatenate([[0], np.cumsum([len(one) for one in items])]).astype(np.int64),
+        item=np.concatenate([np.zeros(0, np.int64), *items]).astype(np.int64),
+        of_first=np.concatenate([[0], np.cumsum([len(one) for one in of])]).astype(np.int64),
+        of=np.array([g for one in of for g in one], np.int64),
+        active=draw.random((n, groups)) < 0.7 if active else np.zeros((0, groups), bool),
+    )
+
+
+def counted(terms, slates):
+    """(R,) exposures of slates, and the sum of weights times scores."""
+    m, exposure, score = terms.scores.shape[1], np.zeros(len(terms.least)), 0.0
+    for user, slate in enumerate(slates):
+        for place, item in enumerate(slate):
+            if item >= 0:
+                weight = terms.weights[place]
+                score += weight * terms.scores[user, item]
+                exposure[item] += weight
+                for g in range(len(terms.first) - 1):
+                    inside = item in terms.item[terms.first[g] : terms.first[g + 1]]
+                    if inside and (not len(terms.active) or terms.active[user, g]):
+                        exposure[m + g] += weight
+    return exposure, score
+
+
+def slope(e, row, terms, penalty):
+    """H' of a row at an exposure."""
+    low, high, price = penalty.low[row], penalty.high[row], penalty.price[row]
+    if penalty.rho == np.inf:
+        return low * (e < terms.least[row]) - high * (e > terms.most[row])
+    up = np.clip(max(-price, 0) - penalty.rho * (e - terms.least[row]), 0, low) if low else 0.0
+    down = np.clip(max(price, 0) + penalty.rho * (e - terms.most[row]), 0, high) if high else 0.0
+    return up - down
+
+
+@pytest.mark.parametrize("rho", [0.7, 3.0, np.inf])
+def test_what_exposures_gain_is_the_integral_of_their_prices(rho):
+    """H(E + a) − H(E) against quadrature, with floors, caps, both and none."""
+    draw = np.random.default_rng(1)
+    terms = terms_of(draw, 6, 5, 2, 2, active=False)
+    for low, high in itertools.product((0.0, 0.8), (0.0, 1.3)):
+        most = terms.least + 0.5
+        penalty = Penalty(0.5 * draw.normal(size=7), np.full(7, low), np.full(7, high), rho)
+        penalty = penalty._replace(price=np.clip(penalty.price, -low, high))
+        here = terms._replace(most=most)
+        for row, amount in itertools.product(range(7), (-0.9, 0.4, 2.0)):
+            exposure = here.least[row] + 0.3 * draw.normal()
+            kinks = [here.least[row], most[row]]
+            points = [p for base in kinks for p in (base, base - 2 / rho, base + 2 / rho)]
+            want, _ = quad(
+                slope, exposure, exposure + amount, args=(row, here, penalty), points=points, limit=200
+            )
+            row_of = penalty.price[row], here.least[row], most[row], low, high, rho
+            assert gain(exposure, amount, *row_of) == pytest.approx(want, abs=1e-6)
+
+
+def worth(terms, penalty, slates):
+    """Σ w·s + H(E), H by its gains from nothing."""
+    exposure, score = counted(terms, slates)
+    parts = zip(exposure, penalty.price, terms.least, terms.most, penalty.low, penalty.high, strict=True)
+    return score + sum(gain(0.0, e, p, a, b, low, high, penalty.rho) for e, p, a, b, low, high in parts)
+
+
+def moves(terms, slates, lists):
+    """All slates that one move away: an exchange, another item, an item more, the last item less."""
+    for user, slate in enumerate(slates):
+        size, capacity = int((slate >= 0).sum()), int(terms.capacity[user])
+        for one, other in itertools.combinations(range(size), 2):
+            yield user, [(one, slate[other]), (other, slate[one])]
+        for place in range(min(size + 1, capacity)):
+            for item in lists[user]:
+                if item >= 0 and item not in slate and terms.scores[user, item] > -np.inf:
+                    yield user, [(place, item)]
+        if size:
+            yield user, [(size - 1, -1)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_passes_end_where_no_move_gains(seed):
+    """Every pass raises Σ w·s + H(E), exposures are those of the slates, and at the end no single move raises it."""
+    draw = np.random.default_rng(seed)
+    n, m, k, groups = 5, 6, 3, seed % 4
+    terms = terms_of(draw, n, m, k, groups, active=seed % 2 > 0)
+    low = np.where(terms.least > 0, terms.cost, 0.0)
+    high = np.where(terms.most < np.inf, 0.8, 0.0)
+    price = np.clip(0.3 * draw.normal(size=m + groups), -low, high)
+    penalty = Penalty(price, low, high, (2.0, np.inf)[seed % 3 == 0])
+    slates = np.full((n, k), -1)
+    for user in range(n):
+        allowed = draw.permutation(np.flatnonzero(terms.scores[user] > -np.inf))[: terms.capacity[user]]
+        slates[user, : len(allowed)] = allowed
+    lists = np.array([draw.permutation(m) for _ in range(n)])
+    exposure, before = np.zeros(m + groups), worth(terms, penalty, slates)
+    for _ in range(50):
+        made = improve(terms, penalty, slates, lists[:, :4], np.unique(lists[:, 4:]), exposure, 1e-9)
+        after = worth(terms, penalty, slates)
+        assert exposure == pytest.approx(counted(terms, slates)[0], abs=1e-9)
+        assert (after > before) if made else (after == pytest.approx(before))
+        before = after
+        if not made:
+            break
+    assert made == 0
+    for user, changes in moves(terms, slates, lists):
+        other = slates.copy()
+        for place, item in changes:
+            other[user, place] = item
+        assert worth(terms, penalty, other) <= before + 1e-8
+
+
+@pytest.mark.parametrize("groups", range(5))
+def test_values_of_a_row_are_scores_less_all_prices(groups):
+    """Prices of the item and of all its active groups are taken off; what is below 0 is not for show."""
+    draw = np.random.default_rng(groups)
+    for active in (False, True):
+        terms = terms_of(draw, 4, 6, 2, groups, active=active)
+        price = 0.5 * draw.normal(size=6 + groups) * (draw.random(6 + groups) < 0.8)
+        for user in range(4):
+            value = np.empty(6)
+            values_of_row(terms, price, user, value)
+            for item in range(6):
+                left = terms.scores[user, item] - price[item]
+                for g in range(groups):
+                    if item in terms.item[terms.first[g] : terms.first[g + 1]]:
+                        left -= price[6 + g] * (not active or terms.active[user, g])
+                assert value[item] == pytest.approx(left if left >= 0 else -np.inf)
+
+
+# -- the auction ----------------------------------------------------------------------------------------------------
+
+
+def auction(scores, capacity, bonus):
+    """Pairs of a whole matrix, and a state in which nobody holds anything."""
+    pairs = dense_pairs(scores, scores > -np.inf)
+    m = scores.shape[1]
+    floor, cap = np.ones(m, np.int64), np.full(m, len(scores))
+    return pairs, fresh_state(pairs, capacity, floor, cap, np.full(m, 9.0), bonus)
+
+
+@pytest.mark.parametrize("held", [[], [0], [5, 0], [19, 3]])
+@pytest.mark.parametrize("m", [20, 6])
+def test_a_search_files_the_best_pairs_that_are_not_held(held, m):
+    """Those of largest s + w above 0, sixteen at most, the first pair of all included; the cut is the least of them."""
+    draw, held = np.random.default_rng(m), [item for item in held if item < m]
+    scores = draw.random((3, m)) - 0.1
+    pairs, state = auction(scores, np.full(3, 2), 0.2 * draw.random(m) - 0.1)
+    nobody = np.full(3, 9.0)
+    file = File(np.full((3, _SPARES), -7), nobody.copy(), nobody.copy(), np.zeros(m + 1, np.int64))
+    state.slot[0, : len(held)] = held
+    state.slot[2, : len(held)] = [2 * m + item for item in held]
+    for user in range(3):
+        _look_up(pairs, state, file, user)
+        value = scores[user] + state.w
+        own = held if user != 1 else []
+        free = [item for item in np.argsort(-value) if value[item] > 0 and item not in own]
+        wanted = [user * m + int(item) for item in free[:_SPARES]]
+        found = file.spare[user]
+        assert sorted(found[found >= 0]) == sorted(wanted)
+        full = len(free) >= _SPARES
+        assert file.cut[user] == pytest.approx(value[free[_SPARES - 1]] if full else 0.0)
+
+
+def test_steps_of_the_auction_are_those_of_their_formulas():
+    """What bonuses overpay, where ε begins, and bonuses that are lowered, none across 0."""
+    pairs, state = auction(np.array([[1.0, 3.0], [2.0, -np.inf]]), np.array([1, 1]), np.array([0.5, -2.0]))
+    state.exposure[:] = [3, 4]
+    assert _overspent(state) == 0.5 * 2
+    state.exposure[:] = [0, 0]
+    assert _overspent(state) == 0.0
+    assert _first_epsilon(pairs, np.array([2.0, np.inf, 4.0])) == 3.0
+    for theta in ([0.0, 0.0], [np.inf], [-1.0]):
+        assert _first_epsilon(pairs, np.array(theta)) == pytest.approx((3.0 - 1.0) / 10)
+    bonus = np.array([0.5, 0.1, 0.0, -0.3])
+    _lower(bonus, 0.2)
+    assert bonus.tolist() == pytest.approx([0.3, 0.0, 0.0, -0.5])
+
+
+# -- what is asked for, and refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weights", "floor", "cap", "whole"),
+    [
+        ([1.0, 1.0], [2.0, 3.0], None, True),
+        ([0.5, 0.5], [1.0, 1.5], [2.0, np.float64(4.5)], True),
+        ([0.5, 0.5], [1.0, 1.25], None, False),
+        ([0.5, 0.5], [1.0, 1.5], [2.0, 4.4], False),
+        ([1.0, 0.9], [2.0, 3.0], None, False),
+        ([0.1, 0.1], [0.1 * 3, 0.7], None, True),
+    ],
+)
+def test_positions_that_count_alike_are_counted_in_whole(weights, floor, cap, whole):
+    """Bounds are whole numbers of positions, up to rounding, where all positions count alike; else they are not."""
+    cap = None if cap is None else np.array(cap)
+    assert _in_units(np.array(weights), np.array(floor), cap) == whole
+
+
+def test_ten_items_are_named():
+    """More than ten are cut off, and said to be."""
+    assert _names(np.arange(3)) == "0, 1, 2"
+    assert _names(np.arange(10)).endswith("8, 9")
+    assert _names(np.arange(11)).endswith("8, 9, …")
+
+
+def test_the_first_item_that_may_not_be_shown_is_named():
+    """Of several, the certificate names the first row, and the first item of it."""
+    admissible = np.array([[True, True, True], [True, False, False], [False, True, True]])
+    with pytest.raises(AgentError, match="row 1 shows item 2, which is not admissible"):
+        certificate(
+            np.ones((3, 3)), np.array([[0, 1], [2, 1], [0, 1]]), 2, 0, np.zeros(3), 1.0, admissible=admissible
+        )
