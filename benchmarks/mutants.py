@@ -53,14 +53,14 @@ ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/market")
 EXAMPLE = "rimsim/measures/example.py"
 """Makes up rounds for tests of measures: it holds draws, not rules."""
 TESTS = """
-agent_contract agent_options agents arrival_sessions chances choices claims controls envs examination foretold gpu
-guarantees guarantees_in_units hindsight histories impressions kernels lacking learning ledger_truth lin_ucb market
-market_currency market_parts matching_certificate matching_chunks matching_dual matching_optimum matching_parts
-matching_rows matching_serving matching_sparse matching_weighted measures measures_contract measures_own
-measures_statistics next_arrivals observed_consumers online_agents opening plugs price_formulas promised_prices
-promised_values promises propensities providers reliability response returning_users returning_visitors rollout
-row_guard sampled_softmax session_gap slate_law training_log truths two_sides two_tastes undeliverable undelivered
-vector weights
+agent_contract agent_options agents arrival_sessions chances choices claims controls envs examination examination_runs
+foretold gpu guarantees guarantees_in_units hindsight histories impressions kernels lacking learning ledger_truth
+lin_ucb market market_currency market_parts matching_certificate matching_chunks matching_dual matching_optimum
+matching_parts matching_rows matching_serving matching_sparse matching_weighted measures measures_contract
+measures_own measures_statistics next_arrivals observed_consumers online_agents opening own_code plugs price_formulas
+promised_prices promised_values promises propensities providers reliability response returning_users
+returning_visitors rollout row_guard sampled_softmax session_gap slate_law training_log truths two_sides two_tastes
+undeliverable undelivered vector weights
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """

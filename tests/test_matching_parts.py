@@ -205,6 +205,18 @@ def test_passes_end_where_no_move_gains(seed):
         assert worth(terms, penalty, other) <= before + 1e-8
 
 
+def test_items_that_nobody_may_have_leave_from_the_end():
+    """Where each exposure costs more than it is worth and there are no other items, slates are emptied."""
+    terms = terms_of(np.random.default_rng(0), 4, 3, 3, 0, active=False)
+    terms = terms._replace(scores=np.full((4, 3), 0.5), least=np.zeros(3), most=np.zeros(3))
+    penalty = Penalty(np.zeros(3), np.zeros(3), np.full(3, 9.0), np.inf)
+    slates = np.where(np.arange(3) < terms.capacity[:, None], np.array([[2, 0, 1]]), -1)
+    assert (slates >= 0).all(1).any()
+    made = improve(terms, penalty, slates, np.full((4, 1), -1), np.zeros(0, np.int64), np.zeros(3), 1e-9)
+    assert made == terms.capacity.sum()
+    assert (slates == -1).all()
+
+
 @pytest.mark.parametrize("groups", range(5))
 def test_values_of_a_row_are_scores_less_all_prices(groups):
     """Prices of the item and of all its active groups are taken off; what is below 0 is not for show."""
