@@ -14,6 +14,7 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, MarketError
 from rimsim.market import Market, Slates, build_world
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
+from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.audiences import Came
 from rimsim.market.consumers.dynamics import Dynamics
@@ -175,3 +176,20 @@ def test_sizes_are_held_to_what_later_sessions_are_like():
     bounds = fitting._Sizes(log, "30min").bounds
     assert bounds[0] == pytest.approx(np.quantile(number, [0.02, 0.98]))
     assert bounds[1] == pytest.approx(np.quantile(silence, [0.02, 0.98]))
+
+
+class Early(Clones):
+    """The market opens when half of the log is over."""
+
+    def opening(self, log):
+        """As clones open, after the first half."""
+        return super().opening(log.rows(slice(0, len(log) // 2)))
+
+
+def test_a_world_is_shared_unless_the_market_has_plugs_of_its_own():
+    """Two markets of one scenario stand on one world; one with arrivals of its own opens as these say."""
+    config = small_scenario()
+    usual, own = Market(config).world, Market(config, arrivals=Early(config)).world
+    assert Market(config).world is usual
+    assert own.opening < usual.opening
+    assert len(own.past) == len(usual.log) // 2
