@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from rimsim.intensity.weights import for_all, for_slates
 from rimsim.market import Market, Needs, build
 from rimsim.market.build import kept_truth
 from rimsim.market.consumers.kernels import left_by_past
-from rimsim.market.consumers.truths import BagTruth, Truth, fit_truth, load_truth, save_truth
+from rimsim.market.consumers.truths import BagTruth, Truth, choose, fit_truth, load_truth, save_truth
 from rimsim.market.consumers.truths.choose import _drawn_users, _resampled
 from rimsim.market.consumers.truths.contract import Candidate
 from rimsim.market.consumers.truths.fit_bag import _Chosen
@@ -273,6 +274,24 @@ def test_the_class_is_chosen_by_the_likelihood_of_later_sessions(log):
     assert found.behind == pytest.approx(abs(alone[0].log_likelihood - alone[1].log_likelihood))
     assert found.behind_error > 0
     assert np.isnan(alone[0].behind)
+
+
+def test_candidates_of_all_classes_stand_best_first(monkeypatch):
+    """Whatever class they are of; and of each class it is told whether its best lies at the end of its grid."""
+    tops = {"factors": (-1.0, 2.0), "bag": (-0.5, 3.0)}
+
+    def of(kind):
+        def judge(_held, ridge, *_):
+            height, top = tops[kind]
+            return Judged(Candidate(kind, ridge, 1.0, 1.0, 0.0, height - abs(ridge - top), 0.0), np.zeros(0))
+
+        return SimpleNamespace(ridges=(1.0, 2.0, 3.0), start=1, judge=judge)
+
+    monkeypatch.setattr(choose, "TRUTHS", {kind: of(kind) for kind in tops})
+    found, at_end = choose._judged("states", list(tops), "30min", 2, 0)
+    assert [one.candidate.log_likelihood for one in found] == [-0.5, -1.0, -1.5, -2.0, -2.0, -2.5]
+    assert (found[0].candidate.kind, found[0].candidate.ridge) == ("bag", 3.0)
+    assert at_end == {"factors": False, "bag": True}
 
 
 def test_the_error_of_a_difference_is_that_over_users(log):
