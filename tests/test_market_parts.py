@@ -9,7 +9,7 @@ import pytest
 from small_markets import small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig
+from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
 from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, MarketError
 from rimsim.market import Market, Slates, build_world
@@ -193,3 +193,46 @@ def test_a_world_is_shared_unless_the_market_has_plugs_of_its_own():
     assert Market(config).world is usual
     assert own.opening < usual.opening
     assert len(own.past) == len(usual.log) // 2
+
+
+CAMPAIGNS = [
+    {"name": "again", "items": {"genres": "Thriller"}, "share": 0.3, "audience": {"visits": "returning"}},
+    {"name": "new", "items": {"genres": "Comedy"}, "share": 0.2, "audience": {"visits": "first"}},
+]
+
+
+def test_exposures_of_some_arrivals_count_as_they_do_among_all():
+    """What is delivered to parts of a round adds up: in each row, what its audience was shown of its items."""
+    exposure = scenario_from({"exposure": {"campaigns": CAMPAIGNS}}).exposure
+    promised = Market(small_scenario(exposure=exposure)).open.promised
+    table, counted, k = promised.table, promised.counted, len(promised.weights)
+    n, m = len(counted), len(promised.required)
+    draw = np.random.default_rng(0)
+    slates = np.stack([draw.permutation(m)[:k] for _ in range(n)])
+    some = draw.permutation(n)[: n // 3]
+    others = np.setdiff1d(np.arange(n), some)
+    parts = [promised.delivered(slates[rows], rows) for rows in (some, others)]
+    assert parts[0] + parts[1] == pytest.approx(promised.delivered(slates))
+    for row in range(len(table)):
+        shown = np.isin(slates, table.items(row)) @ promised.weights
+        audience = table.audience[row]
+        counts = counted[:, audience] if audience >= 0 else np.ones(n)
+        assert parts[0][row] == pytest.approx((shown * counts)[some].sum())
+    assert set(table.audience.tolist()) >= {0, 1}
+
+
+@pytest.mark.parametrize("most", [1, 7, 50])
+def test_a_sample_of_past_states_is_spread_evenly(most):
+    """Every column is cut to the same rows, the middles of so many equal stretches."""
+    past = Market(small_scenario())._past_states._past
+    n = len(past.id)
+    past = dataclasses.replace(past, capacity=np.arange(n) % 5, audiences=np.arange(n)[:, None] % 3 > 0)
+    assert n > most
+    rows, found = ((np.arange(most) + 0.5) * n / most).astype(int), past.sampled(most)
+    for name in ("id", "tick", "user", "capacity", "audiences"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(past, name)[rows])
+    for one, other in zip(found.came, past.came, strict=True):
+        np.testing.assert_array_equal(one, other[rows])
+    np.testing.assert_array_equal(found.states(np.arange(most))[0].items, past.states(rows)[0].items)
+    assert past.sampled(n) is past
+    assert dataclasses.replace(past, capacity=None, audiences=None).sampled(most).capacity is None
