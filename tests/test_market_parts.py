@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from small_markets import small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
@@ -13,6 +14,7 @@ from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformCon
 from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, MarketError
 from rimsim.market import Market, Slates, build_world
+from rimsim.market import market as market_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
@@ -21,6 +23,7 @@ from rimsim.market.consumers.dynamics import Dynamics
 from rimsim.market.consumers.truths import fit_sizes as fitting
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.platform import training_log
+from rimsim.market.promises import Owed
 from rimsim.market.providers import Roster
 from rimsim.market.records import as_slates
 from rimsim.testing import random_log
@@ -199,6 +202,7 @@ CAMPAIGNS = [
     {"name": "again", "items": {"genres": "Thriller"}, "share": 0.3, "audience": {"visits": "returning"}},
     {"name": "new", "items": {"genres": "Comedy"}, "share": 0.2, "audience": {"visits": "first"}},
 ]
+GROUPS = {"groups": [{"column": "genres", "values": ["Horror"], "beta": 0.5}]}
 
 
 def test_exposures_of_some_arrivals_count_as_they_do_among_all():
@@ -236,3 +240,66 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
     np.testing.assert_array_equal(found.states(np.arange(most))[0].items, past.states(rows)[0].items)
     assert past.sampled(n) is past
     assert dataclasses.replace(past, capacity=None, audiences=None).sampled(most).capacity is None
+
+
+@pytest.mark.parametrize("rounds", [1, 2, None])
+@pytest.mark.parametrize("make", [small_scenario, small_replay])
+def test_impressions_are_learnt_from_the_rounds_of_the_window(make, rounds, monkeypatch):
+    """A layer is fitted to as many of the last rounds as the log window holds, in any kind of market."""
+    seen, fitted = [], market_module.layer_from
+    monkeypatch.setattr(
+        market_module, "layer_from", lambda shown, *rest: seen.append(len(shown)) or fitted(shown, *rest)
+    )
+    window = LogWindow(rounds=rounds, warmup="none")
+    platform = PlatformConfig(model="popularity-hp", learning="impressions", log_window=window)
+    arrivals = dataclasses.replace(make().arrivals, per_round=30)
+    market, agent = Market(make(platform=platform, rounds=4, arrivals=arrivals)), make_agent("relevance")
+    while not market.done:
+        play_round(market, agent)
+    assert seen == [min(n, rounds or 3) for n in (1, 2, 3)]
+
+
+def test_what_is_owed_is_carried_to_the_end_of_its_period():
+    """With a period of two rounds, the second of each takes over what the first left; campaigns are owed throughout."""
+    exposure = scenario_from({"exposure": {"per": "14d", "campaigns": CAMPAIGNS}}).exposure
+    exposure = dataclasses.replace(exposure, groups=scenario_from({"exposure": GROUPS}).exposure.groups)
+    promises = Market(small_scenario(exposure=exposure))._promises
+    start, week = promises._opening, 7 * 86_400 * 1_000_000
+    for number in range(1, 6):
+        rows = np.arange(1.0, 1.0 + len(promises._promises))
+        owed = Owed(np.full(len(promises._ids), 2.0), rows.copy(), start + (number - 1) * week)
+        found = promises._carried(owed, start + number * week)
+        if number % 2:
+            assert found is owed
+        else:
+            assert (found.items == 0).all()
+            assert promises._groups > 0
+            assert found.rows.tolist() == [0.0] * promises._groups + rows[promises._groups :].tolist()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sizes_are_the_regression_and_the_effects_fitted_in_turn(weighted):
+    """Eight rounds by a general solver: the penalised Poisson likelihood, then users' shrunk ratios; at last scaled."""
+    log, shrinkage = random_log(n_users=40, n_items=30), 4.0
+    sizes = fitting._Sizes(log, "30min")
+    x, y, user = sizes.features, sizes.count, sizes.user
+    times = np.arange(40) % 3 if weighted else None
+    repeated = np.ones(len(y)) if times is None else times[user].astype(float)
+    effect, visits = np.ones(40), np.bincount(user, minlength=40)
+    beta = np.zeros(6)
+    beta[:2] = np.log((repeated * y).sum() / repeated.sum())
+
+    def loss(b, effect):
+        fitted = repeated * (effect[user] * np.exp(x @ b) - y * (x @ b))
+        return fitted.sum() + 0.5e-3 * (b[2:] ** 2).sum()
+
+    for _ in range(8):
+        beta = minimize(loss, beta, args=(effect,), method="BFGS", options={"gtol": 1e-6}).x
+        own = np.bincount(user, y / np.exp(x @ beta), 40)
+        effect = (shrinkage + own) / (shrinkage + visits)
+    for column in (0, 1):
+        mine = x[:, column] > 0
+        beta[column] += np.log(y[mine].sum() / (effect[user] * np.exp(x @ beta))[mine].sum())
+    found = sizes.fit(shrinkage, times)
+    assert found.effect == pytest.approx(effect, rel=1e-4)
+    assert x @ found.weights == pytest.approx(x @ beta, abs=1e-4)

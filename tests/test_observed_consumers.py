@@ -165,6 +165,8 @@ def test_bad_options_are_refused(tmp_path, table):
         make_consumer(observed(table, value="stars"))
     with pytest.raises(DataError, match="no such file"):
         make_consumer(observed(str(tmp_path / "none.csv")))
+    with pytest.raises(DataError, match="no such file"):
+        make_consumer(observed("t"))
     stars = write_table(tmp_path / "stars.parquet", 5 * law())
     with pytest.raises(ConfigError, match=r"has a value of 4.5; allowed: values from 0 to 1"):
         make_consumer(observed(stars, value="probability"))
