@@ -160,7 +160,7 @@ def test_bad_options_are_refused(tmp_path, table):
     with pytest.raises(ConfigError, match="table"):
         make_consumer(dataclasses.replace(small_scenario(), consumer=ConsumerConfig(kind="observed")))
     with pytest.raises(ConfigError, match="no option 'tabel'"):
-        make_consumer(override(observed(table), {"consumer.options.tabel": "x"}))
+        make_consumer(override(observed(table), {"consumer.options.tabel": "x"}))  # codespell:ignore tabel
     with pytest.raises(ConfigError, match="value"):
         make_consumer(observed(table, value="stars"))
     with pytest.raises(DataError, match="no such file"):
