@@ -214,9 +214,22 @@ def _fault(
     text = mutated(source, operator, occurrence)
     if text is None:
         return None
+    return Mutant(str(file.relative_to(tree)), place[0], operator, occurrence, *_lines(source, text))
+
+
+def _lines(source: str, text: str) -> tuple[str, str]:
+    """The lines that a fault changes, before and after."""
     lines = list(difflib.unified_diff(source.splitlines(), text.splitlines(), n=0, lineterm=""))[3:]
     before, after = (" ".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
-    return Mutant(str(file.relative_to(tree)), place[0], operator, occurrence, before, after)
+    return before, after
+
+
+def still_there(tree: Path, mutant: Mutant) -> bool:
+    """Whether a fault of an earlier run is the same in the code as it is now."""
+    file = tree / mutant.file
+    source = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = mutated(source, mutant.operator, mutant.occurrence)
+    return text is not None and _lines(source, text) == (mutant.before, mutant.after)
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -596,7 +609,12 @@ def main() -> None:
     copy = Copy(folder)
     earlier = _read(given.out) if given.out else []
     if given.again:
-        mutants = [result.mutant for result in _read(given.again) if not result.killed]
+        survivors = [result.mutant for result in _read(given.again) if not result.killed]
+        mutants = [mutant for mutant in survivors if still_there(copy.tree, mutant)]
+        print(
+            f"{len(survivors) - len(mutants)} of {len(survivors)} survivors are gone from the code",
+            flush=True,
+        )
     else:
         mutants = drawn(copy.tree, given.sample, given.seed, given.rooms.split(","))
     if given.list:
