@@ -58,20 +58,6 @@ class Terms(NamedTuple):
         price[~self.which] = np.maximum(item[table.rows(~self.which).item], 0.0)
         return price
 
-    def solved(
-        self, table: Requirements, item: NDArray[np.float64], row: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """An agent's prices as the solver has them: those of caps in those of items, and those of groups and campaigns.
-
-        Args:
-            table: The round's promises.
-            item: (M,) prices of items.
-            row: (J,) prices of all rows.
-        """
-        whole = item.copy()
-        np.add.at(whole, table.rows(~self.which).item, row[~self.which])
-        return whole, row[self.which]
-
 
 def terms_of(
     required: NDArray[np.float64],

@@ -11,6 +11,7 @@ from rimsim.agents.prices import solved_prices
 from rimsim.config import ExposureConfig
 from rimsim.errors import AgentError
 from rimsim.market import Market, limits
+from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.round_facts import certified
 
 
@@ -44,9 +45,9 @@ def test_a_round_that_is_certified_on_a_sample_has_a_bound_no_lower(unit, monkey
     config = small_scenario(rounds=1, exposure=ExposureConfig(unit=unit))
     market, agent = Market(config), make_agent("rim-dual")
     play_round(market, agent, 32)
-    whole = certified(market.closed[0], agent.item_price)
+    whole = certified(market.closed[0], HindsightPrices())
     _held(monkeypatch, config, 50)
-    found = certified(market.closed[0], agent.item_price)
+    found = certified(market.closed[0], HindsightPrices())
     assert found.value == pytest.approx(whole.value, rel=1e-9)
     assert found.bound >= whole.bound * (1 - 2e-3)
     assert found.bound <= whole.bound * 1.1

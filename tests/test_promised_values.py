@@ -17,6 +17,7 @@ from rimsim.agents.prices import joined_states
 from rimsim.config import ArrivalsConfig, to_plain
 from rimsim.matching import Rows
 from rimsim.measures import find_measure
+from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 
 
@@ -162,7 +163,7 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
         closed.cost,
         rows,
     )
-    proof = certified(closed, getattr(agent, "item_price", None), getattr(agent, "row_price", None))
+    proof = certified(closed, HindsightPrices())
     assert best - 1e-9 <= proof.bound <= best + 2e-3 * abs(best)
     missing, beyond = owed_and_beyond(closed)
     assert (proof.shortfall, proof.excess) == pytest.approx((missing, beyond), abs=1e-9)

@@ -30,6 +30,8 @@ from rimsim.intensity.folding import folded
 from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import load
 from rimsim.intensity.personal import learned
+from rimsim.intensity.product import settled
+from rimsim.intensity.registry import make
 from rimsim.intensity.returning import log_returning
 from rimsim.intensity.shrinkage import Shrinkage, best_of, chosen
 from rimsim.testing import random_log
@@ -49,6 +51,17 @@ def tiny_log(user, item, time, target=None):
         items=pd.DataFrame({"id": range(max(item) + 1)}),
         target=None if target is None else np.array(target),
     )
+
+
+def returning():
+    """Sixty users in two groups of taste, each of whom comes on four days."""
+    source = np.random.default_rng(5)
+    rows = []
+    for user in range(60):
+        items = source.permutation(20)[:12] * 2 + user % 2
+        rows += [(user, item, (7 * user + place // 3) * 86_400.0 + place) for place, item in enumerate(items)]
+    user, item, time = zip(*sorted(rows, key=lambda row: row[2]), strict=True)
+    return tiny_log(user, item, time)
 
 
 def strangers():
@@ -326,3 +339,26 @@ def test_wrong_logs_are_refused():
         EASE().score(states)
     with pytest.raises(ModelError, match="allowed: 40"):
         EASE().fit(log).update(random_log(n_items=30))
+
+
+@pytest.mark.parametrize("name", ["bag-hp", "ease-hp", "factors-hp", "auto-hp"])
+def test_a_settled_model_chooses_nothing_and_has_what_was_chosen(name, monkeypatch):
+    """Fitted to the same log without held-out sessions, it has the same scores to the bit; so has its kind in auto."""
+    log = returning()
+    model = make(name, seed=1).fit(log)
+    monkeypatch.setattr(HeldOut, "of", lambda *_: pytest.fail("something was chosen"))
+    again = settled(make(name, seed=1), model).fit(log)
+    chosen_mark = model.mark.chosen if name == "auto-hp" else model.mark
+    assert type(again.mark) is type(chosen_mark)
+    if name != "auto-hp":
+        assert model.mark.shrinkage.users > 0
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    assert torch.equal(again.score(states), model.score(states))
+
+
+def test_what_chooses_nothing_is_settled_as_it_is():
+    """A model that says nothing of its choices is fitted to a part of the log as any is."""
+    model = make("popularity-hp", seed=1)
+    parts = model.mark, model.ground
+    again = settled(model, make("popularity-hp", seed=1).fit(returning()))
+    assert (again.mark, again.ground) == parts

@@ -19,7 +19,7 @@ from rimsim.intensity.contract import (
 )
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored, load
-from rimsim.intensity.product import save_model
+from rimsim.intensity.product import save_model, settled
 from rimsim.intensity.walking import walked
 
 if TYPE_CHECKING:
@@ -104,6 +104,14 @@ class Auto(Stored):
             )
         self._chosen = model.fit(log)
         return self
+
+    def settled(self) -> IntensityModel:
+        """A model that is not fitted, whose fit chooses nothing: of the chosen kind, with what that has chosen."""
+        from rimsim.intensity.registry import make  # noqa: PLC0415 - the registry knows this class
+
+        config = self.config
+        model = make(self.name, seed=config.seed, device=str(self.device), gap=config.session_gap)
+        return settled(model, self.chosen)
 
     @property
     def _candidates(self) -> tuple[IntensityModel, ...]:

@@ -46,6 +46,9 @@ class PersonalConfig:
     session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
     smoothing: float = Field(default=0.5, gt=0, description="Events added to every item's popularity.")
     cold_items: bool = Field(default=True, description="Predict unseen items from genres and year.")
+    shrinkage: Shrinkage | None = Field(
+        default=None, description="Strength and weights of another fit; none: chosen on later sessions."
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
@@ -136,26 +139,41 @@ class PersonalModel(Stored, Generic[Config]):
         if not log.targets.any():
             raise ModelError(f"{self.kind}: found no target event in the log; allowed: at least one")
         config = self.config
+        if config.shrinkage is not None:
+            return self._fit_with(config.shrinkage, log, log, None)
         strengths, usual = self._strengths()
         held = HeldOut.of(log, config.session_gap, config.seed)
         if held is None:
-            self.shrinkage = Shrinkage(usual)
-        else:
-            states = held.states
-            scores = (self._scores(fit, states) for fit in self._fits(held.past, strengths, log))
-            tried = self._told(zip(strengths, scores, strict=True), len(strengths))
-            self.shrinkage = chosen(held, tried, *self._impersonal(held.past))
-        now = self.shrinkage
-        popular, returning = self._impersonal(log)
-        base = now.popularity * popular + now.returning * returning
-        (fit,) = self._fits(log, (now.strength,), log)
+            return self._fit_with(Shrinkage(usual), log, log, None)
+        states = held.states
+        scores = (self._scores(fit, states) for fit in self._fits(held.past, strengths, log))
+        tried = self._told(zip(strengths, scores, strict=True), len(strengths))
+        return self._fit_with(chosen(held, tried, *self._impersonal(held.past)), log, log, held)
+
+    def _fit_with(self, now: Shrinkage, log: EventLog, whole: EventLog, held: HeldOut | None) -> Self:
+        """Fit to a log with a strength and weights that are known.
+
+        Args:
+            now: The strength and the weights.
+            log: What to fit to.
+            whole: The log that it is, or is a bootstrap of; see :meth:`_fits`.
+            held: The held-out states that the weights were chosen at, where τ is still in the unit of that fit; None:
+                weights are taken as they are.
+        """
+        (fit,) = self._fits(log, (now.strength,), whole)
         if held is not None:
             times = rescaling(now.spread, float(self._scores(fit, held.states).std()))
             now = dataclasses.replace(now, personal=now.personal * times, rescaling=times)
-            self.shrinkage = now
+        popular, returning = self._impersonal(log)
+        base = now.popularity * popular + now.returning * returning
+        self.shrinkage = now
         self._keep(self._serving(fit, now, base, log))
         self._updates = 0
         return self
+
+    def settled(self) -> Self:
+        """A model that is not fitted, whose fit chooses nothing: it takes the strength and the weights of this one."""
+        return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
 
     def _told(self, scored: Iterable[_Scored], number: int) -> Iterator[_Scored]:
         """The same, told one by one: each is a fit."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden, IntensityModel
     from rimsim.intensity.walking import Walk
 
-__all__ = ["RIM", "is_stored", "save_model", "updated"]
+__all__ = ["RIM", "is_stored", "save_model", "settled", "updated"]
 
 _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 """No states at all: encoding them tells how many tensors a hidden state has."""
@@ -193,6 +193,24 @@ def save_model(model: object, folder: Path) -> None:
             "a RIM of two"
         )
     cast("Stored", model).save(folder)
+
+
+def settled(model: IntensityModel, like: IntensityModel) -> IntensityModel:
+    """A model to fit to a part of a log, which takes over what the fit of another to the log has chosen.
+
+    Choosing takes most of the time of a fit, and a part tells no more than the whole.
+
+    Args:
+        model: Not fitted yet.
+        like: Fitted, made as ``model`` was. A mark model says with ``settled`` what it has chosen; of others, ``model``
+            is returned as it is.
+    """
+    if isinstance(model, RIM) and isinstance(like, RIM):
+        product = copy.copy(model)
+        product.mark = cast("RecurrentModel", settled(model.mark, like.mark))
+        return product
+    take = getattr(like, "settled", None)
+    return cast("IntensityModel", take()) if callable(take) else model
 
 
 def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:

@@ -8,6 +8,7 @@ from rimsim import rng
 from rimsim.errors import ConfigError, ModelError, RimsimError
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import takes_weights
+from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
 from rimsim.loading import imported, without_name
 from rimsim.threads import single_thread
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["initial_model", "require_weights", "unfitted"]
 
 
-def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> IntensityModel:
+def initial_model(
+    config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None
+) -> IntensityModel:
     """The platform's model fitted to a log, from the cache where it was fitted before.
 
     Args:
         config: The scenario.
         log: What to fit it to, such as ``world.past``.
         seed: Model seed.
+        like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.
 
     Raises:
         ConfigError: If no model has the name, or a file of the user's own cannot be used.
@@ -34,7 +38,7 @@ def initial_model(config: ScenarioConfig, log: EventLog, seed: int) -> Intensity
     single_thread()
     platform = config.platform
     model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, config.data.session_gap)
-    known = fitted(model, log)
+    known = fitted(model if like is None else settled(model, like), log)
     if not hasattr(known, "score"):
         raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
     return known

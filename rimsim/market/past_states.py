@@ -267,8 +267,9 @@ def session_scores(
     def models() -> tuple[IntensityModel, ...]:
         recent = past_log.time >= starts[0]
         held = fold_of(seed, past_log.user)
+        base, _ = layer_of(model)
         return tuple(
-            initial_model(config, past_log.rows(~(recent & (held == fold))), seed) for fold in (0, 1)
+            initial_model(config, past_log.rows(~(recent & (held == fold))), seed, base) for fold in (0, 1)
         )
 
     device = torch.device(getattr(model, "device", "cpu"))

@@ -181,7 +181,7 @@ _ALL = (
     Measure("aplt", "share", "mean over slates of the share of items outside the head that has 80 % of logged events",
         lambda f: long_tail_share(f.slates, long_tail(f.popularity)), "APLT", "two_sides", "higher"),
     Measure("bound", "model score",
-        "least D(w) = Σ_x Σ_r w_r·(r-th largest (s − v)₊) + v₋·b + v₊·most over the v of the agent and of the round "
+        "least D(w) = Σ_x Σ_r w_r·(r-th largest (s − v)₊) + v₋·b + v₊·most over the v of the round "
         "in hindsight; no slates within caps are worth more",
         lambda f: f.bound, "Dual bound", "allocation"),
     Measure("gap", "share", "(D − V) / |D|; none where a cap is exceeded",

@@ -31,12 +31,13 @@ from rimsim.measures import (
     predicted_consumption,
     reliability,
 )
-from rimsim.scenarios.store.run_folder import FAILURES, read_table
+from rimsim.scenarios.store.run_folder import FAILURES, STATES, read_table
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
 from rimsim.scenarios.study.checkpoint import ArmProgress, latest, mark_done, save
 from rimsim.scenarios.study.controls import control_of
+from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.tracking import RoundRecord, Tracker
@@ -135,13 +136,13 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     adoption = AdoptionCount(market.world.release)
     figures: list[pd.DataFrame] = []
     first: NDArray[np.int64] | None = None
-    bound_price: NDArray[np.float64] | None = None
+    hindsight = HindsightPrices((arm.shared or folder) / STATES / "hindsight")
     served = 0
     # An agent that learns and does not say what it remembers begins anew where its run is resumed.
     can_go_on = isinstance(agent, RememberingAgent) or not isinstance(agent, LearningAgent)
     if (left := latest(folder, part, market.world.release)) is not None:
         market.load_state(left.market)
-        first, adoption, served, bound_price = left.first, left.adoption, left.served, left.bound_price
+        first, adoption, served, hindsight.last = left.first, left.adoption, left.served, left.bound_price
         if isinstance(agent, RememberingAgent):
             agent.load_state(left.agent)
         before = read_table(folder / "rounds" / f"{part}.parquet")
@@ -158,9 +159,8 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             served += len(closed.ledger.schedule)
             exposure = closed.ledger.exposure(market.n_items)
             first = exposure if first is None else first
-            price, row_price = getattr(agent, "item_price", None), getattr(agent, "row_price", None)
-            proof = certified(closed, price, row_price, bound_price) if arm.certify else None
-            bound_price = None if proof is None else proof.price
+            price = getattr(agent, "item_price", None)
+            proof = certified(closed, hindsight) if arm.certify else None
             adoption.enter(closed)
             facts = shared.round(closed, first, adoption.times(), proof, price, adoption.sold())
             values = measured(facts, measures.values()) | diagnostics_of(agent)
@@ -188,7 +188,9 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             if not market.done and can_go_on:
                 remembered = agent.state if isinstance(agent, RememberingAgent) else {}
                 save(
-                    folder, part, ArmProgress(market.state, first, adoption, served, bound_price, remembered)
+                    folder,
+                    part,
+                    ArmProgress(market.state, first, adoption, served, hindsight.last, remembered),
                 )
             report(0)  # the round is on disk, all of it
         tracker.finish(_hyperparameters(config, arm.labels), _finals(figures, (*_FINAL, *own)))

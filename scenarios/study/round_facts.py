@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rimsim.market import ClosedRound, World
     from rimsim.matching import Certificate
     from rimsim.measures import AdoptionTimes
+    from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 
 __all__ = ["ArmFacts", "certified"]
 
@@ -131,27 +133,18 @@ class ArmFacts:
         )
 
 
-def certified(
-    closed: ClosedRound,
-    price: NDArray[np.float64] | None,
-    row_price: NDArray[np.float64] | None = None,
-    start: NDArray[np.float64] | None = None,
-) -> Certificate:
+def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     """V, the best bound D(w) and the gap of a round's slates under the scores of the model that served it.
 
-    The scores are computed anew from the states in which the arrivals came, and any price gives a valid bound. Prices
-    that an agent held last, or none, give a loose one, which would be read as its loss; so the round is also solved in
-    hindsight, and the lower bound of the two is taken. Where the states are too many to be held at once, that is done
-    on evenly spaced ones of them, while V and D(w) are those of all, scored block by block.
+    The scores are computed anew from the states in which the arrivals came. Any price gives a valid bound, but a loose
+    one would be read as a loss of the agent; so the round is solved in hindsight. Where the states are too many to be
+    held at once, that is done on evenly spaced ones of them, while V and D(w) are those of all, scored block by block.
 
     What groups and campaigns miss costs c, as what items miss does, and the bound is one on slates that keep all caps.
 
     Args:
         closed: The round.
-        price: (M,) item prices v of the agent; None if it has none.
-        row_price: (J,) prices v of its rows of promises; None if it has none.
-        start: (M,) prices from which the solution in hindsight starts, such as those of the last round's bound; None:
-            the agent's, if it has any.
+        hindsight: What solves the rounds of the arm.
     """
     # One model served the round, so its states are in clock order, as the ledger is.
     slates = closed.ledger.item.astype(np.int64)
@@ -166,38 +159,33 @@ def certified(
         among = table.active(some.audiences, len(some))
         known_asked = terms_of(closed.required, counting, among, closed.cost, n)
     alike = bool(closed.position_weights[0] == closed.position_weights[-1])
-    best = solve_prices(
-        known.scores,
-        known.capacity,
-        np.floor(known_asked.least) if alike and not whole and not promised else known_asked.least,
-        known_asked.most if promised else None,
-        admissible=known.admissible,
-        cost=closed.cost,
-        prices=price if start is None else start,
-        tol=_BOUND_TOL,
-        position_weights=closed.position_weights,
-        rows=known_asked.rows if promised else None,
-    )
-    prices = [(best.item_price, best.row_price)]
-    if price is not None:
-        prices.append(asked.solved(table, price, np.zeros(len(table)) if row_price is None else row_price))
-    proofs = [
-        certificate(
-            known.scores if whole else RoundScores(states, m),
-            slates,
-            known.capacity if whole else round_capacity(states, slates.shape[1]),
-            asked.least,
-            of_items,
-            closed.cost,
-            max_exposure=asked.most if promised else None,
-            admissible=known.admissible if whole else None,
+    best = hindsight.of(
+        partial(
+            solve_prices,
+            known.scores,
+            known.capacity,
+            np.floor(known_asked.least) if alike and not whole and not promised else known_asked.least,
+            known_asked.most if promised else None,
+            admissible=known.admissible,
+            cost=closed.cost,
+            tol=_BOUND_TOL,
             position_weights=closed.position_weights,
-            rows=asked.rows if promised else None,
-            row_price=of_rows if promised else 0.0,
+            rows=known_asked.rows if promised else None,
         )
-        for of_items, of_rows in prices
-    ]
-    return min(proofs, key=lambda proof: proof.bound)
+    )
+    return certificate(
+        known.scores if whole else RoundScores(states, m),
+        slates,
+        known.capacity if whole else round_capacity(states, slates.shape[1]),
+        asked.least,
+        best.item_price,
+        closed.cost,
+        max_exposure=asked.most if promised else None,
+        admissible=known.admissible if whole else None,
+        position_weights=closed.position_weights,
+        rows=asked.rows if promised else None,
+        row_price=best.row_price if promised else 0.0,
+    )
 
 
 def _penalised(proof: Certificate, cost: float) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.intensity.bag import Bag, BagConfig
-from rimsim.intensity.shrinkage import Shrinkage, rescaling
+from rimsim.intensity.shrinkage import Shrinkage
 from rimsim.market.consumers.truths.bag import BagTruth
 from rimsim.market.consumers.truths.held_out import judged
 
@@ -39,17 +39,9 @@ class _Chosen(Bag):
 
     def fit_as(self, log: EventLog, whole: EventLog, first: Judged, held: HeldOut | None) -> _Chosen:
         """Fit to a whole log, or to a bootstrap of it, with what was chosen."""
-        best, times = first.candidate, 1.0
-        popular, returning = self._impersonal(log)
-        (fit,) = self._fits(log, (best.ridge,), whole)
-        if held is not None:
-            times = rescaling(first.spread, float(self._scores(fit, held.states).std()))
-        personal = best.personal * times
-        shrinkage = Shrinkage(best.ridge, personal, best.popularity, best.returning, rescaling=times)
-        self.shrinkage = shrinkage
-        base = best.popularity * popular + best.returning * returning
-        self._keep(self._serving(fit, shrinkage, base, log))
-        return self
+        best = first.candidate
+        given = Shrinkage(best.ridge, best.personal, best.popularity, best.returning, spread=first.spread)
+        return self._fit_with(given, log, whole, held)
 
 
 def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Judged:  # noqa: ARG001  # of all classes
