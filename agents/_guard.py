@@ -278,7 +278,8 @@ def seat_due(
         seat_lacking(lacking, value, row, forced - seated, positions.weight, seats)
     size = _seat_others(value, row, seats, items, best)
     if alike:
-        seats[:size] = items[:size]
+        for which in range(size):  # to assign a slice compiles two seconds' worth of error message
+            seats[which] = items[which]
         for which in range(size):
             enter(seats[which], worth[seats[which]], row, items, best, which)
     return size

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
+from filelock import FileLock
+from numba.core.compiler_lock import global_compiler_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["compiled"]
 
@@ -15,5 +19,32 @@ F = TypeVar("F", bound="Callable[..., object]")
 
 
 def compiled(function: F) -> F:
-    """Compile a function on its first call; the machine code is cached on disk."""
-    return cast("F", numba.njit(cache=True)(function))
+    """Compile a function on its first call; the machine code is cached on disk.
+
+    Of several processes that need it at once, one compiles it while the others wait for what it leaves on disk.
+    """
+    dispatcher: Any = numba.njit(cache=True)(function)
+    if dispatcher is function:  # the user has switched compilation off
+        return function
+    found_or_made = dispatcher.compile
+
+    def compile_alone(signature: object) -> object:
+        with global_compiler_lock, _lock_of(dispatcher):  # in this order, or two threads wait for one another
+            return found_or_made(signature)
+
+    dispatcher.compile = compile_alone
+    return cast("F", dispatcher)
+
+
+@contextmanager
+def _lock_of(dispatcher: Any) -> Iterator[None]:
+    """Hold what is cached of a function; where its folder cannot be written to, nothing is held, or cached."""
+    place = Path(dispatcher.stats.cache_path) / f".{dispatcher.py_func.__qualname__}.lock"
+    lock = FileLock(place)
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -111,7 +111,8 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int) -> tuple[int, fl
 @compiled
 def _grown(array: NDArray[np.int32], size: int) -> NDArray[np.int32]:
     more = np.empty(max(2 * len(array), size), np.int32)
-    more[: len(array)] = array
+    for place in range(len(array)):  # to assign a slice compiles two seconds' worth of error message
+        more[place] = array[place]
     return more
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
-_SMALLER: dict[str, object] = {"data.min_item_events": 30}
-"""The replay over 848 items in place of 3,496, whose fits alone would take minutes."""
 _PARTS = ("closed-loop", "online-match")
 _COMMAND = "rimsim demo"
 
@@ -103,7 +101,6 @@ def _compared(folder: Path, console: Console | None, workers: int | None = None)
         "online-match",
         _AGENTS,
         seeds=2,
-        settings=_SMALLER,
         out=folder,
         workers=workers,
         command=_COMMAND,

@@ -54,7 +54,8 @@ def _logits(
     """
     hidden *= np.float32(1.0 / math.sqrt(events + 1.0))
     width, whole = len(hidden), len(hidden) - len(hidden) % 4
-    logit[:] = bias
+    for item in range(len(logit)):
+        logit[item] = bias[item]
     for j in range(0, whole, 4):
         h0, h1, h2, h3 = hidden[j], hidden[j + 1], hidden[j + 2], hidden[j + 3]
         p0, p1, p2, p3 = predicted[j], predicted[j + 1], predicted[j + 2], predicted[j + 3]
