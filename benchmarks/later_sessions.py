@@ -3,17 +3,22 @@
     python benchmarks/later_sessions.py                            embedded data, five draws
     python benchmarks/later_sessions.py --data ml-1m.zip --min-item-events 20 --draws 1
     python benchmarks/later_sessions.py --models bag,ease,gru --draws 2
+    python benchmarks/later_sessions.py --models bag,bag@sampled,factors,factors@sampled --minus bag,factors
+
+A name with ``@sampled`` is the model fitted to samples, whatever the size of the log.
 
 Each draw cuts every user of several sessions where one of its later sessions begins (rimsim.data.later_sessions).
 Models are fitted to what lies before the cuts. Precision@10 is the share of the ten best items, among those that the
 user has not consumed at its cut, that it took from the cut on; the log-likelihood is that of an item so taken, over
-what was not consumed, in nats. Differences from popularity are paired by user, over all draws; the interval is of
-95 %. CPU seconds are of the fit, the choice of its shrinkage included; start with OMP_NUM_THREADS=1 for one thread.
+what was not consumed, in nats. Differences from popularity (``--minus``: from others) are paired by user, over all
+draws; the interval is of 95 %. CPU seconds are of the fit, the choice of its shrinkage included; start with
+OMP_NUM_THREADS=1 for one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections import defaultdict
 
@@ -30,7 +35,11 @@ MODELS = "popularity,returning,bag,ease,factors"
 def judged(name: str, held: HeldOut, seed: int, *, show: bool) -> tuple[np.ndarray, float, float]:
     """(n,) precision@10 of a model's states, mean log-likelihood of an item, CPU seconds of the fit."""
     start = time.process_time()
-    model = make(name, seed=seed).fit(held.past)
+    kind, _, softmax = name.partition("@")
+    model = make(kind, seed=seed)
+    if softmax:
+        model = make(kind, mark=dataclasses.replace(model.config, softmax=softmax), seed=seed)
+    model.fit(held.past)
     seconds = time.process_time() - start
     shrinkage = getattr(model, "shrinkage", None)
     if show and shrinkage is not None:
@@ -57,6 +66,7 @@ def main() -> None:
     parser.add_argument("--min-item-events", type=int, default=30)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--models", default=MODELS)
+    parser.add_argument("--minus", default="popularity", help="those that the others are compared with")
     parser.add_argument("--show", action="store_true", help="also what was chosen at each fit")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -76,24 +86,23 @@ def main() -> None:
             likelihood[name].append(value)
             seconds[name].append(cpu)
     who, place = np.unique(np.concatenate(users), return_inverse=True)
-    print(
-        "| model | P@10 | by draw | minus popularity | nats an item | CPU s |\n|---|---:|---|---:|---:|---:|"
-    )
+    beside = [name for name in options.minus.split(",") if name in names]
+    columns = ["model", "P@10", "by draw", *(f"minus {name}" for name in beside), "nats an item", "CPU s"]
+    print(f"| {' | '.join(columns)} |\n|---|---:|---|{'---:|' * (len(beside) + 2)}")
     for name in names:
         mine = np.concatenate(hits[name])
         by_draw = " ".join(f"{part.mean():.3f}" for part in hits[name])
-        gap = ""
-        if "popularity" in names:
+        gaps = []
+        for other in beside:
             # A user who is in several draws is one user: its mean difference counts once, weighted by its draws.
-            difference = mine - np.concatenate(hits["popularity"])
+            difference = mine - np.concatenate(hits[other])
             mean = difference.mean()
             by_user = np.bincount(place, difference - mean, len(who))
             error = np.sqrt((by_user**2).sum()) / len(difference)
-            gap = f"{mean:+.4f} ± {1.96 * error:.4f}"
-        print(
-            f"| `{name}` | {mine.mean():.4f} | {by_draw} | {gap} | {np.mean(likelihood[name]):.3f} | "
-            f"{np.mean(seconds[name]):.2f} |"
-        )
+            gaps.append(f"{mean:+.4f} ± {1.96 * error:.4f}")
+        cells = [f"`{name}`", f"{mine.mean():.4f}", by_draw, *gaps]
+        cells += [f"{np.mean(likelihood[name]):.3f}", f"{np.mean(seconds[name]):.2f}"]
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
