@@ -1,4 +1,4 @@
-"""The dual of weighted positions, smoothed so that Newton's method applies.
+"""The dual of weighted positions, smoothed so that it has a slope everywhere.
 
 What a user may be given, Σ_r w_r·(item at r), averaged over slates, is the polymatroid
 
@@ -11,8 +11,7 @@ and its part of D is max over P of a·z with a = s − v: the largest a get the 
 the maximiser is the projection of a/τ on P. With the values in descending order it is a/τ less the non-increasing
 least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
 adjacent violators. Items further apart than τ times the difference of their weights stay in order, with z = w; the
-others share what their positions give, in *pools*. So D_τ is differentiable, its gradient is the bounds less Σ z, and
-its second derivative is (identity − average within the pool)/τ, which needs the pools alone.
+others share what their positions give, in *pools*. So D_τ is differentiable, and its gradient is the bounds less Σ z.
 """
 
 from __future__ import annotations
@@ -31,20 +30,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["Pools", "Smoothed", "curvature", "smoothed"]
-
-
-class Pools(NamedTuple):
-    """Items of a user that share positions."""
-
-    first: NDArray[np.int64]
-    """(P+1,) where each pool begins."""
-    item: NDArray[np.int32]
-    """(nnz,) items."""
-    user: NDArray[np.int64]
-    """(P,) whose pool it is."""
-    full: NDArray[np.bool_]
-    """(P,) true if what one gains the others lose; false where positions are worth nothing to the user."""
+__all__ = ["Smoothed", "smoothed"]
 
 
 class Smoothed(NamedTuple):
@@ -58,7 +44,6 @@ class Smoothed(NamedTuple):
     """(R,) Σ z of each row."""
     marginal: NDArray[np.float64]
     """(n,) w_k·(k-th largest (s − v)₊): what the last position of each user is worth."""
-    pools: Pools
 
 
 @compiled
@@ -109,14 +94,6 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int) -> tuple[int, fl
 
 
 @compiled
-def _grown(array: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    more = np.empty(max(2 * len(array), size), np.int32)
-    for place in range(len(array)):  # to assign a slice compiles two seconds' worth of error message
-        more[place] = array[place]
-    return more
-
-
-@compiled
 def credit_groups(terms: Terms, user: int, item: int, amount: float, out: Floats) -> None:
     """Add an amount to the rows of an item's groups that are active for a user; ``out`` is (R,)."""
     for place in range(terms.of_first[item], terms.of_first[item + 1]):
@@ -125,27 +102,14 @@ def credit_groups(terms: Terms, user: int, item: int, amount: float, out: Floats
 
 
 @compiled
-def _of_groups(terms: Terms, user: int, item: int, values: Floats) -> float:
-    """Σ of values (R,) over the rows of an item's groups that are active for a user."""
-    total = 0.0
-    for place in range(terms.of_first[item], terms.of_first[item + 1]):
-        if is_active(terms, user, terms.of[place]):
-            total += values[len(terms.of_first) - 1 + terms.of[place]]
-    return total
-
-
-@compiled
-def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed:  # noqa: C901, PLR0912, PLR0915
-    """The users' part of D and of D_τ at prices (R,), with the pools."""
+def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed:  # noqa: C901, PLR0912
+    """The users' part of D and of D_τ at prices (R,)."""
     (n, m), grouped = terms.scores.shape, len(terms.of) > 0
     width = len(terms.weights)
     value, exposure, marginal = np.empty(m), np.zeros(len(price)), np.zeros(n)
     items, best = np.empty(width, np.int64), np.empty(width)
     scaled, mean, count = np.empty(width), np.empty(width), np.empty(width, np.int64)
     extra, who = np.empty(m), np.empty(m, np.int64)
-    pool_item, used = np.empty(n * width + m, np.int32), 0
-    pool_first, pool_user = np.zeros(n * width + 1, np.int64), np.empty(n * width, np.int64)
-    pool_full, found = np.empty(n * width, np.bool_), 0
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
@@ -169,20 +133,15 @@ def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed: 
                     extra[extras], who[extras] = value[item] / tau, item
                     extras += 1
             pools, level = _join(extra[:extras], mean, count, pools)
-        if used + size + extras > len(pool_item):
-            pool_item = _grown(pool_item, used + size + extras)
         place = 0
         for pool in range(pools):
             fit = level if pool == pools - 1 else mean[pool]
-            start, full = used, fit > 0.0
             for _ in range(count[pool]):
                 z = scaled[place] - max(fit, 0.0)
                 smooth += tau * z * (scaled[place] - 0.5 * z)
                 exposure[items[place]] += z
                 if grouped:
                     credit_groups(terms, user, items[place], z, exposure)
-                pool_item[used] = items[place]
-                used += 1
                 place += 1
             if pool == pools - 1:
                 for index in range(extras):
@@ -192,36 +151,4 @@ def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed: 
                         exposure[who[index]] += z
                         if grouped:
                             credit_groups(terms, user, who[index], z, exposure)
-                        pool_item[used] = who[index]
-                        used += 1
-            if full and used - start == 1:
-                used = start  # alone at its position
-            else:
-                pool_user[found], pool_full[found] = user, full
-                found += 1
-                pool_first[found] = used
-    pools_found = Pools(pool_first[: found + 1], pool_item[:used], pool_user[:found], pool_full[:found])
-    return Smoothed(top, smooth, exposure, marginal, pools_found)
-
-
-@compiled
-def curvature(terms: Terms, pools: Pools, tau: float, direction: Floats, out: Floats) -> None:
-    """The second derivative of D_τ times a direction (R,); ``out`` (R,) is filled."""
-    out[:] = 0.0
-    grouped = len(terms.of) > 0
-    for pool in range(len(pools.user)):
-        first, last = pools.first[pool], pools.first[pool + 1]
-        average = 0.0
-        if pools.full[pool]:
-            for index in range(first, last):
-                average += direction[pools.item[index]]
-                if grouped:
-                    average += _of_groups(terms, pools.user[pool], pools.item[index], direction)
-            average /= last - first
-        for index in range(first, last):
-            item = pools.item[index]
-            moved = direction[item] - average
-            if grouped:
-                moved += _of_groups(terms, pools.user[pool], item, direction)
-                credit_groups(terms, pools.user[pool], item, moved / tau, out)
-            out[item] += moved / tau
+    return Smoothed(top, smooth, exposure, marginal)

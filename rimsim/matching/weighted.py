@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.errors import ConfigError
+from rimsim.matching._descent import Point, at_prices, minimised
 from rimsim.matching._kernels import row_states
-from rimsim.matching._newton import Point, at_prices, minimised
 from rimsim.matching._refusals import refuse_unmet, refuse_violated
 from rimsim.matching._terms import Terms, missing
 from rimsim.matching._whole import whole_slates
@@ -27,12 +27,11 @@ __all__ = ["least_bound", "solve_weighted", "terms_of"]
 _TAU = 0.03  # the first τ, in units of what a position is worth
 _FINER = 3.0  # ... and by how much it shrinks from level to level
 _LEVELS = 8
-_WARM = 2  # the level that given prices begin at
 _STUCK, _NEARER = (
     3,
     0.1,
 )  # from this level on, a gap that shrinks by less than this share of the tolerance is the end
-_ENOUGH = 0.01  # share of the tolerance that a Newton step must promise
+_ENOUGH = 0.0003  # share of the tolerance that a step must gain
 _FARTHEST = 64.0  # prices of hard rows stay below this many times the range of scores
 _SAMPLE = 256
 
@@ -135,8 +134,7 @@ def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Po
     """Prices at which D is within a share ``tol`` of its least value, and the τ at which they were found.
 
     D_τ is below D everywhere, so the least D_τ is below the least D: their difference at a minimiser of D_τ bounds how
-    far D there is from its least value. Given prices that are so far off that none is found near them are those of the
-    first, coarsest level.
+    far D there is from its least value.
 
     Args:
         problem: With weights.
@@ -147,23 +145,20 @@ def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Po
         InfeasibleError: If hard floors of items are too high.
     """
     terms, unit, _, lowest, highest, point = _search(problem, prices)
-    warm = prices is not None
-    best, tau, level = point, _TAU * unit, _WARM if warm else 0
-    while level < _LEVELS:
+    best, tau = point, _TAU * unit
+    for level in range(_LEVELS):
         tau = _TAU * unit / _FINER**level
-        enough = _ENOUGH * tol * max(abs(point.bound), unit)
-        point, found = minimised(terms, point.price, tau, lowest, highest, enough)
+        point = minimised(terms, point.price, tau, lowest, highest, unit, _ENOUGH * tol)
         best = point if point.bound < best.bound else best
-        if found and best.bound - point.smooth <= tol * abs(best.bound):
+        if best.bound - point.smooth <= tol * abs(best.bound):
             break
-        level, warm = (0 if warm and not found else level + 1), False
     return best, tau
 
 
 def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solve a problem with weights or rows.
 
-    The dual is smoothed with a τ that shrinks from level to level (``_smoothed.py``, ``_newton.py``); at the prices of
+    The dual is smoothed with a τ that shrinks from level to level (``_smoothed.py``, ``_descent.py``); at the prices of
     each, whole slates are sought (``_whole.py``). It ends where the best D and the best slates are within the
     tolerance, or where finer prices bring them no nearer: whole slates may not reach what fractions of slates can.
 
@@ -179,11 +174,10 @@ def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed
     seeds = row_states(tie_seed, np.arange(n))
     best: Best | None = None
     gap, tau = np.inf, _TAU * unit
-    for level in range(0 if prices is None else _WARM, _LEVELS):
+    for level in range(_LEVELS):
         tau = _TAU * unit / _FINER**level
-        if best is not None or prices is None:
-            enough = _ENOUGH * tol * max(abs(point.bound), unit)
-            point, _ = minimised(terms, point.price, tau, lowest, highest, enough)
+        if best is not None or prices is None:  # at prices that are given, slates are sought first
+            point = minimised(terms, point.price, tau, lowest, highest, unit, _ENOUGH * tol)
         if level == 0:
             continue
         whole = whole_slates(terms, point.price, seeds, unit, spread)

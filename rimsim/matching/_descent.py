@@ -1,0 +1,97 @@
+"""The smoothed dual (``_smoothed.py``) is minimised within the box that floors, caps and cost allow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from rimsim.matching._smoothed import Smoothed, smoothed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rimsim.matching._terms import Terms
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["Point", "at_prices", "minimised"]
+
+_EVALUATIONS = 400  # of D_τ at most
+_REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told from
+
+
+class Point(NamedTuple):
+    """Prices, and the dual there."""
+
+    price: Floats
+    """(R,) v."""
+    users: Smoothed
+    """The users' part."""
+    bound: float
+    """D(v)."""
+    smooth: float
+    """D_τ(v)."""
+
+
+def _bounds(terms: Terms, price: Floats) -> float:
+    """Σ v₋·least + v₊·most."""
+    below, above = price < 0.0, price > 0.0
+    return float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
+
+
+def at_prices(terms: Terms, price: Floats, tau: float) -> Point:
+    """The dual at some prices."""
+    users, rest = smoothed(terms, price, tau), _bounds(terms, price)
+    return Point(price, users, users.top + rest, users.smooth + rest)
+
+
+def minimised(
+    terms: Terms, start: Floats, tau: float, lowest: Floats, highest: Floats, unit: float, enough: float
+) -> Point:
+    """Prices of about the smallest D_τ.
+
+    D_τ is differentiable but for a kink at price 0 of a row that has both a floor and a cap. As the sum of a part below
+    0 and one above, each with its own bound, such a price has no kink, and at the smallest D_τ one of the two is 0. So
+    it is a smooth convex function in a box, for L-BFGS-B (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives, though
+    they are there, lead astray: a step that they promise much of brings in items that they know nothing of.
+
+    Args:
+        terms: The problem.
+        start: (R,) prices to start from.
+        tau: τ.
+        lowest: (R,) smallest prices.
+        highest: (R,) largest prices.
+        unit: What a value is about, where D is near 0.
+        enough: Stop where a step gains less than this share of D.
+    """
+    below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)
+    asked = np.concatenate([terms.least[below], terms.most[above]])
+    if not len(asked):
+        return at_prices(terms, np.zeros(len(start)), tau)
+    scale = max(abs(at_prices(terms, start, tau).smooth), unit)
+
+    def joined(parts: Floats) -> Floats:
+        price = np.zeros(len(start))
+        price[below] = parts[: len(below)]
+        price[above] += parts[len(below) :]
+        return np.clip(price * unit, lowest, highest)  # they are rounded twice
+
+    def dual(parts: Floats) -> tuple[float, Floats]:
+        users = smoothed(terms, joined(parts), tau)
+        slope = asked - np.concatenate([users.exposure[below], users.exposure[above]])
+        return (users.smooth + unit * float(parts @ asked)) / scale, slope * unit / scale
+
+    found = minimize(
+        dual,
+        np.concatenate([np.minimum(start[below], 0.0), np.maximum(start[above], 0.0)]) / unit,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[
+            *((low / unit, 0.0) for low in lowest[below]),
+            *((0.0, high / unit) for high in highest[above]),
+        ],
+        options={"maxfun": _EVALUATIONS, "maxcor": _REMEMBERED, "ftol": enough, "gtol": 0.0},
+    )
+    return at_prices(terms, joined(found.x), tau)
