@@ -25,7 +25,7 @@ class Rates:
     """An arrival's share of a certificate: once, and an item, of as many arrivals as it looks at."""
     pairs: float = 3e8
     """Most events times items that a fit grows with: its steps are bounded, whether they look at samples or not."""
-    crossed: float = 2.0
+    crossed: float = 1.6
     """What cross-fitted models cost beside the one that serves: so many times its fit in all."""
     judged: tuple[float, float] = (0.1, 1e-6)
     """A model's slates on a drawn cut of a log: once, and an event."""
