@@ -38,10 +38,10 @@ def compiled(function: F) -> F:
 
 @contextmanager
 def _lock_of(dispatcher: Any) -> Iterator[None]:
-    """Hold what is cached of a function; where its folder cannot be written to, nothing is held, or cached."""
+    """Hold what is cached of a function; where its folder cannot be written to or locked, nothing is held."""
     place = Path(dispatcher.stats.cache_path) / f".{dispatcher.py_func.__qualname__}.lock"
     lock = FileLock(place)
-    with suppress(OSError):
+    with suppress(OSError, NotImplementedError):
         place.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
