@@ -77,7 +77,7 @@ class Auto(Stored):
             ModelError: If the log has no target event.
             ConfigError: If a candidate is unknown or no mark model.
         """
-        from rimsim.intensity.registry import make, parts  # noqa: PLC0415 - the registry knows this class
+        from rimsim.intensity.registry import parts  # noqa: PLC0415 - the registry knows this class
 
         config = self.config
         if not log.targets.any():
@@ -97,7 +97,7 @@ class Auto(Stored):
         )
         alone = names[0] if len(names) == 1 else config.fallback
         self.name = self.ranking[0].name if self.ranking else alone
-        model = make(self.name, seed=config.seed, device=device, gap=config.session_gap)
+        model = self._made()
         if not isinstance(model, RecurrentModel):
             raise ConfigError(
                 f"auto: found the candidate {self.name!r}; allowed: models with encode and step"
@@ -107,11 +107,14 @@ class Auto(Stored):
 
     def settled(self) -> IntensityModel:
         """A model that is not fitted, whose fit chooses nothing: of the chosen kind, with what that has chosen."""
+        return settled(self._made(), self.chosen)
+
+    def _made(self) -> IntensityModel:
+        """A model of the chosen name that is not fitted."""
         from rimsim.intensity.registry import make  # noqa: PLC0415 - the registry knows this class
 
         config = self.config
-        model = make(self.name, seed=config.seed, device=str(self.device), gap=config.session_gap)
-        return settled(model, self.chosen)
+        return make(self.name, seed=config.seed, device=str(self.device), gap=config.session_gap)
 
     @property
     def _candidates(self) -> tuple[IntensityModel, ...]:

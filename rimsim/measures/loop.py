@@ -50,9 +50,8 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
     if user is not None:
         users = np.asarray(user)
         pairs = pairs[users[pairs[:, 0]] != users[pairs[:, 1]]]
-    return np.asarray(
-        pairs[np.argsort(pairs[:, 0], kind="stable")], np.int64
-    )  # they are in order of ``second``
+    order = np.argsort(pairs[:, 0], kind="stable")  # they are in order of ``second`` already
+    return np.asarray(pairs[order], np.int64)
 
 
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
