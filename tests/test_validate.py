@@ -23,6 +23,7 @@ from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.validating import kept
 from rimsim.scenarios.validating.acceptance import acceptance, answers
 from rimsim.scenarios.validating.conclusions import _rates
 from rimsim.scenarios.validating.config import with_serving
@@ -296,6 +297,17 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     assert evidence.utility["law"].shape == (7, 2, USERS)
     again = gather(cuts, models, {"law": law}, Setting())
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
+
+
+def test_many_judged_users_are_drawn_once(log, monkeypatch):
+    """A run's own short validation takes one cut of each of many users, and two where they are few."""
+    monkeypatch.setattr(kept, "_MODELS", ("popularity", "random"))
+    found = {}
+    for slate, many in ((4, USERS), (5, USERS + 1)):
+        monkeypatch.setattr(kept, "_MANY", many)
+        found[many] = kept.agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
+    assert [record["draws"] for record in found.values()] == [1, 2]
+    assert all(record["users"] == USERS for record in found.values())
 
 
 def test_accepted_items_are_those_of_largest_share():

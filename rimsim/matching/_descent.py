@@ -33,6 +33,8 @@ class Point(NamedTuple):
     """D(v)."""
     smooth: float
     """D_τ(v)."""
+    tau: float
+    """τ."""
 
 
 def _bounds(terms: Terms, price: Floats) -> float:
@@ -44,11 +46,11 @@ def _bounds(terms: Terms, price: Floats) -> float:
 def at_prices(terms: Terms, price: Floats, tau: float) -> Point:
     """The dual at some prices."""
     users, rest = smoothed(terms, price, tau), _bounds(terms, price)
-    return Point(price, users, users.top + rest, users.smooth + rest)
+    return Point(price, users, users.top + rest, users.smooth + rest, tau)
 
 
 def minimised(
-    terms: Terms, start: Floats, tau: float, lowest: Floats, highest: Floats, unit: float, enough: float
+    terms: Terms, start: Point, tau: float, lowest: Floats, highest: Floats, unit: float, enough: float
 ) -> Point:
     """Prices of about the smallest D_τ.
 
@@ -59,7 +61,7 @@ def minimised(
 
     Args:
         terms: The problem.
-        start: (R,) prices to start from.
+        start: Where to start from.
         tau: τ.
         lowest: (R,) smallest prices.
         highest: (R,) largest prices.
@@ -69,23 +71,29 @@ def minimised(
     below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)
     asked = np.concatenate([terms.least[below], terms.most[above]])
     if not len(asked):
-        return at_prices(terms, np.zeros(len(start)), tau)
-    scale = max(abs(at_prices(terms, start, tau).smooth), unit)
+        return at_prices(terms, np.zeros(len(start.price)), tau)
+    scale = max(abs(start.smooth if start.tau == tau else at_prices(terms, start.price, tau).smooth), unit)
+    seen: dict[bytes, Point] = {}  # the prices that were looked at last
 
-    def joined(parts: Floats) -> Floats:
-        price = np.zeros(len(start))
-        price[below] = parts[: len(below)]
-        price[above] += parts[len(below) :]
-        return np.clip(price * unit, lowest, highest)  # they are rounded twice
+    def point(parts: Floats) -> Point:
+        key = parts.tobytes()
+        if key not in seen:
+            price = np.zeros(len(start.price))
+            price[below] = parts[: len(below)]
+            price[above] += parts[len(below) :]
+            seen.clear()
+            price = np.clip(price * unit, lowest, highest)  # they are rounded twice
+            seen[key] = at_prices(terms, price, tau)
+        return seen[key]
 
     def dual(parts: Floats) -> tuple[float, Floats]:
-        users = smoothed(terms, joined(parts), tau)
+        users = point(parts).users
         slope = asked - np.concatenate([users.exposure[below], users.exposure[above]])
         return (users.smooth + unit * float(parts @ asked)) / scale, slope * unit / scale
 
     found = minimize(
         dual,
-        np.concatenate([np.minimum(start[below], 0.0), np.maximum(start[above], 0.0)]) / unit,
+        np.concatenate([np.minimum(start.price[below], 0.0), np.maximum(start.price[above], 0.0)]) / unit,
         jac=True,
         method="L-BFGS-B",
         bounds=[
@@ -94,4 +102,4 @@ def minimised(
         ],
         options={"maxfun": _EVALUATIONS, "maxcor": _REMEMBERED, "ftol": enough, "gtol": 0.0},
     )
-    return at_prices(terms, joined(found.x), tau)
+    return point(found.x)

@@ -62,7 +62,7 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
 
 
 @compiled
-def _join(extra: Floats, mean: Floats, count: Ints, pools: int) -> tuple[int, float]:
+def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool, which may then join those before.
 
     Args:
@@ -70,27 +70,37 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int) -> tuple[int, fl
         mean: Means of the pools, changed in place.
         count: Their sizes, of items with a position, changed in place.
         pools: Number of pools, at least 1.
+        inside: (E,) room for those that have not left.
 
     Returns:
         The number of pools, and the level of the last one: extra items above it are in.
     """
     while True:
-        size, total = count[pools - 1], mean[pools - 1] * count[pools - 1]
-        level, inside = mean[pools - 1], -1
-        while True:  # those that do not reach the level leave, which raises it, until none leaves
-            joined, above = 0, 0.0
-            for value in extra:
-                if value > level and value > 0.0:
-                    joined += 1
-                    above += value
-            if joined == inside:
-                break
-            inside, level = joined, (total + above) / (size + joined)
+        size, total, level = count[pools - 1], mean[pools - 1] * count[pools - 1], mean[pools - 1]
+        for place in range(len(extra)):
+            inside[place] = extra[place]
+        joined, before = _above(inside, level), -1
+        while joined != before:  # those that do not reach the level leave, which raises it, until none leaves
+            sum_above = 0.0
+            for value in inside[:joined]:
+                sum_above += value
+            level = (total + sum_above) / (size + joined)
+            joined, before = _above(inside[:joined], level), joined
         if pools == 1 or mean[pools - 2] > level:
             return pools, level
         mean[pools - 2] = (mean[pools - 2] * count[pools - 2] + total) / (count[pools - 2] + size)
         count[pools - 2] += size
         pools -= 1
+
+
+@compiled
+def _above(values: Floats, level: float) -> int:
+    """Move those above a level and 0 to the front, in their order; returns how many they are."""
+    above = 0
+    for value in values:
+        values[above] = value
+        above += value > level and value > 0.0  # without a branch, which would often be foretold wrongly
+    return above
 
 
 @compiled
@@ -109,7 +119,7 @@ def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed: 
     value, exposure, marginal = np.empty(m), np.zeros(len(price)), np.zeros(n)
     items, best = np.empty(width, np.int64), np.empty(width)
     scaled, mean, count = np.empty(width), np.empty(width), np.empty(width, np.int64)
-    extra, who = np.empty(m), np.empty(m, np.int64)
+    extra, inside, who = np.empty(m), np.empty(m), np.empty(m, np.int64)
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
@@ -128,11 +138,12 @@ def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed: 
         if size == k:
             marginal[user] = terms.weights[k - 1] * best[k - 1]
             reached = max(level, 0.0) * tau
-            for item in range(m):
-                if value[item] > reached:
-                    extra[extras], who[extras] = value[item] / tau, item
-                    extras += 1
-            pools, level = _join(extra[:extras], mean, count, pools)
+            for item in range(m):  # without a branch, as above
+                who[extras] = item
+                extras += value[item] > reached
+            for index in range(extras):
+                extra[index] = value[who[index]] / tau
+            pools, level = _join(extra[:extras], mean, count, pools, inside[:extras])
         place = 0
         for pool in range(pools):
             fit = level if pool == pools - 1 else mean[pool]

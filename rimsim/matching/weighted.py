@@ -148,7 +148,7 @@ def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Po
     best, tau = point, _TAU * unit
     for level in range(_LEVELS):
         tau = _TAU * unit / _FINER**level
-        point = minimised(terms, point.price, tau, lowest, highest, unit, _ENOUGH * tol)
+        point = minimised(terms, point, tau, lowest, highest, unit, _ENOUGH * tol)
         best = point if point.bound < best.bound else best
         if best.bound - point.smooth <= tol * abs(best.bound):
             break
@@ -177,7 +177,7 @@ def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed
     for level in range(_LEVELS):
         tau = _TAU * unit / _FINER**level
         if best is not None or prices is None:  # at prices that are given, slates are sought first
-            point = minimised(terms, point.price, tau, lowest, highest, unit, _ENOUGH * tol)
+            point = minimised(terms, point, tau, lowest, highest, unit, _ENOUGH * tol)
         if level == 0:
             continue
         whole = whole_slates(terms, point.price, seeds, unit, spread)

@@ -43,7 +43,8 @@ _STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease
 """What these models would else choose by fitting to the log several times more."""
 _CELLS = 2**25
 """Users times items that are judged at most: all of MovieLens-1M, 3,355 users over 10,000 items."""
-_DRAWS = 2
+_DRAWS, _MANY = 2, 1_000
+"""Draws of a cut, and the judged users from which one tells as much: fits to the past are most of what this costs."""
 _AFTER = 0.3
 _RESAMPLES = 500
 
@@ -60,7 +61,7 @@ def agreement_of(
 ) -> dict[str, Any] | None:
     """How a truth of a log agrees with its held-out later sessions: a short ``rimsim validate`` for every run's config.
 
-    It compares fewer models, in two draws; ``rimsim validate`` says more.
+    It compares fewer models, in two draws, or one where a thousand users are judged; ``rimsim validate`` says more.
 
     Args:
         log: The log.
@@ -86,7 +87,9 @@ def agreement_of(
         return read
     single_thread()
     try:
-        drawn = [cuts.make_cut(log, draw, gap=gap, after=_AFTER, most_cells=_CELLS) for draw in range(_DRAWS)]
+        drawn = [cuts.make_cut(log, 0, gap=gap, after=_AFTER, most_cells=_CELLS)]
+        while len(drawn) < _DRAWS and len(drawn[0]) < _MANY:
+            drawn.append(cuts.make_cut(log, len(drawn), gap=gap, after=_AFTER, most_cells=_CELLS))
         truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
         setting = evidence.Setting(slate, position_decay)
         with warnings.catch_warnings():
@@ -97,7 +100,7 @@ def agreement_of(
     else:
         simulated = found.by_user(truth.kind)[:-1]
         figures = agreement(found.by_user(), simulated, resamples=_RESAMPLES).figures
-        record = {"truth": truth.kind, "compared": models, "draws": _DRAWS, **figures}
+        record = {"truth": truth.kind, "compared": models, "draws": len(drawn), **figures}
     with draft_file(file) as draft:
         draft.write_text(json.dumps(record), encoding="utf-8")
     return record
