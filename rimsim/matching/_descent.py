@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,12 +12,13 @@ from rimsim.matching._smoothed import Smoothed, smoothed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.optimize import OptimizeResult
 
     from rimsim.matching._terms import Terms
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Point", "at_prices", "minimised"]
+__all__ = ["Ending", "Point", "at_prices", "minimised"]
 
 _EVALUATIONS = 400  # of D_τ at most
 _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told from
@@ -37,6 +39,13 @@ class Point(NamedTuple):
     """τ."""
 
 
+class Ending(NamedTuple):
+    """A search ends where so many steps in a row gain less than a share of D together."""
+
+    enough: float
+    steps: int = 1
+
+
 def _bounds(terms: Terms, price: Floats) -> float:
     """Σ v₋·least + v₊·most."""
     below, above = price < 0.0, price > 0.0
@@ -50,7 +59,7 @@ def at_prices(terms: Terms, price: Floats, tau: float) -> Point:
 
 
 def minimised(
-    terms: Terms, start: Point, tau: float, lowest: Floats, highest: Floats, unit: float, enough: float
+    terms: Terms, start: Point, tau: float, lowest: Floats, highest: Floats, unit: float, ending: Ending
 ) -> Point:
     """Prices of about the smallest D_τ.
 
@@ -66,7 +75,7 @@ def minimised(
         lowest: (R,) smallest prices.
         highest: (R,) largest prices.
         unit: What a value is about, where D is near 0.
-        enough: Stop where a step gains less than this share of D.
+        ending: When to stop.
     """
     below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)
     asked = np.concatenate([terms.least[below], terms.most[above]])
@@ -91,6 +100,13 @@ def minimised(
         slope = asked - np.concatenate([users.exposure[below], users.exposure[above]])
         return (users.smooth + unit * float(parts @ asked)) / scale, slope * unit / scale
 
+    gained: deque[float] = deque(maxlen=ending.steps + 1)
+
+    def stop(intermediate_result: OptimizeResult) -> None:
+        gained.append(float(intermediate_result.fun))
+        if len(gained) > ending.steps and gained[0] - gained[-1] < ending.enough * abs(gained[-1]):
+            raise StopIteration
+
     found = minimize(
         dual,
         np.concatenate([np.minimum(start.price[below], 0.0), np.maximum(start.price[above], 0.0)]) / unit,
@@ -100,6 +116,12 @@ def minimised(
             *((low / unit, 0.0) for low in lowest[below]),
             *((0.0, high / unit) for high in highest[above]),
         ],
-        options={"maxfun": _EVALUATIONS, "maxcor": _REMEMBERED, "ftol": enough, "gtol": 0.0},
+        callback=stop if ending.steps > 1 else None,
+        options={
+            "maxfun": _EVALUATIONS,
+            "maxcor": _REMEMBERED,
+            "ftol": ending.enough if ending.steps == 1 else 0.0,
+            "gtol": 0.0,
+        },
     )
     return point(found.x)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.errors import ConfigError
-from rimsim.matching._descent import Point, at_prices, minimised
+from rimsim.matching._descent import Ending, Point, at_prices, minimised
 from rimsim.matching._kernels import row_states
 from rimsim.matching._refusals import refuse_unmet, refuse_violated
 from rimsim.matching._terms import Terms, missing
@@ -32,6 +32,15 @@ _STUCK, _NEARER = (
     0.1,
 )  # from this level on, a gap that shrinks by less than this share of the tolerance is the end
 _ENOUGH = 0.0003  # share of the tolerance that a step must gain
+_FOR_BOUND = (
+    0,
+    3,
+    4,
+    5,
+    6,
+    7,
+)  # levels where D alone is wanted, which is flat where prices and exposures still move
+_FOR_BOUND_ENOUGH, _FOR_BOUND_STEPS = 0.2, 10  # ... where so many steps must gain that share of the tolerance
 _FARTHEST = 64.0  # prices of hard rows stay below this many times the range of scores
 _SAMPLE = 256
 
@@ -130,7 +139,9 @@ def _search(problem: Problem, prices: Floats | None) -> _Search:
     return _Search(terms, unit, spread, lowest, highest, point)
 
 
-def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Point, float]:
+def least_bound(
+    problem: Problem, prices: Floats | None, tol: float, *, for_bound: bool = False
+) -> tuple[Point, float]:
     """Prices at which D is within a share ``tol`` of its least value, and the τ at which they were found.
 
     D_τ is below D everywhere, so the least D_τ is below the least D: their difference at a minimiser of D_τ bounds how
@@ -140,15 +151,17 @@ def least_bound(problem: Problem, prices: Floats | None, tol: float) -> tuple[Po
         problem: With weights.
         prices: (M,) or (M+G,) prices to start from.
         tol: The share.
+        for_bound: See :func:`~rimsim.matching.solve_prices`.
 
     Raises:
         InfeasibleError: If hard floors of items are too high.
     """
+    ending = Ending(_FOR_BOUND_ENOUGH * tol, _FOR_BOUND_STEPS) if for_bound else Ending(_ENOUGH * tol)
     terms, unit, _, lowest, highest, point = _search(problem, prices)
     best, tau = point, _TAU * unit
-    for level in range(_LEVELS):
+    for level in _FOR_BOUND if for_bound else range(_LEVELS):
         tau = _TAU * unit / _FINER**level
-        point = minimised(terms, point, tau, lowest, highest, unit, _ENOUGH * tol)
+        point = minimised(terms, point, tau, lowest, highest, unit, ending)
         best = point if point.bound < best.bound else best
         if best.bound - point.smooth <= tol * abs(best.bound):
             break
@@ -177,7 +190,7 @@ def solve_weighted(problem: Problem, prices: Floats | None, tol: float, tie_seed
     for level in range(_LEVELS):
         tau = _TAU * unit / _FINER**level
         if best is not None or prices is None:  # at prices that are given, slates are sought first
-            point = minimised(terms, point, tau, lowest, highest, unit, _ENOUGH * tol)
+            point = minimised(terms, point, tau, lowest, highest, unit, Ending(_ENOUGH * tol))
         if level == 0:
             continue
         whole = whole_slates(terms, point.price, seeds, unit, spread)

@@ -169,6 +169,7 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
             admissible=known.admissible,
             cost=closed.cost,
             tol=_BOUND_TOL,
+            for_bound=True,
             position_weights=closed.position_weights,
             rows=known_asked.rows if promised else None,
         )
