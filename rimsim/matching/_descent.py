@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Ending", "Point", "at_prices", "minimised"]
 
 _EVALUATIONS = 400  # of D_τ at most
+_ROUNDED = 1e-9  # share by which a bound on a value is lowered, for sums are rounded
 _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told from
 
 
@@ -52,10 +53,20 @@ def _bounds(terms: Terms, price: Floats) -> float:
     return float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
 
 
-def at_prices(terms: Terms, price: Floats, tau: float) -> Point:
-    """The dual at some prices."""
-    users, rest = smoothed(terms, price, tau), _bounds(terms, price)
+def at_prices(terms: Terms, price: Floats, tau: float, before: Point | None = None) -> Point:
+    """The dual at some prices; what is known at others spares looking at what is far from the top there."""
+    kth = np.full(len(terms.capacity), -np.inf) if before is None else _kth(terms, before, price)
+    users, rest = smoothed(terms, price, tau, kth), _bounds(terms, price)
     return Point(price, users, users.top + rest, users.smooth + rest, tau)
+
+
+def _kth(terms: Terms, before: Point, price: Floats) -> Floats:
+    """(n,) what each user's k-th largest s − v is at least: no item has lost more than prices have risen."""
+    m, rise = terms.scores.shape[1], np.maximum(price - before.price, 0.0)
+    lost = rise[:m].max(initial=0.0) + rise[m:].sum()
+    weight = terms.weights[np.maximum(terms.capacity, 1) - 1]
+    kth = before.users.marginal / weight - lost
+    return np.where(before.users.marginal > 0.0, kth - _ROUNDED * (abs(kth) + lost), -np.inf)
 
 
 def minimised(
@@ -81,19 +92,19 @@ def minimised(
     asked = np.concatenate([terms.least[below], terms.most[above]])
     if not len(asked):
         return at_prices(terms, np.zeros(len(start.price)), tau)
-    scale = max(abs(start.smooth if start.tau == tau else at_prices(terms, start.price, tau).smooth), unit)
-    seen: dict[bytes, Point] = {}  # the prices that were looked at last
+    scale = max(abs(at_prices(terms, start.price, tau, start).smooth), unit)
+    last = start
+    key = b""
 
     def point(parts: Floats) -> Point:
-        key = parts.tobytes()
-        if key not in seen:
+        nonlocal last, key
+        if parts.tobytes() != key:
             price = np.zeros(len(start.price))
             price[below] = parts[: len(below)]
             price[above] += parts[len(below) :]
-            seen.clear()
             price = np.clip(price * unit, lowest, highest)  # they are rounded twice
-            seen[key] = at_prices(terms, price, tau)
-        return seen[key]
+            last, key = at_prices(terms, price, tau, last), parts.tobytes()
+        return last
 
     def dual(parts: Floats) -> tuple[float, Floats]:
         users = point(parts).users

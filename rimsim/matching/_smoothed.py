@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._best import best_items
+from rimsim.matching._best import enter
 from rimsim.matching._terms import Terms, is_active, values_of_row
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 __all__ = ["Smoothed", "smoothed"]
+
+_NO_ROW = np.uint64(0)
 
 
 class Smoothed(NamedTuple):
@@ -112,21 +114,35 @@ def credit_groups(terms: Terms, user: int, item: int, amount: float, out: Floats
 
 
 @compiled
-def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed:  # noqa: C901, PLR0912
-    """The users' part of D and of D_τ at prices (R,)."""
+def smoothed(terms: Terms, price: Floats, tau: float, kth: Floats) -> Smoothed:  # noqa: C901, PLR0912
+    """The users' part of D and of D_τ at prices.
+
+    Args:
+        terms: The problem.
+        price: (R,) v.
+        tau: τ.
+        kth: (n,) what the k-th largest s − v of each user is at least; −inf where nothing is known. What is further
+            below it than a pool can reach is passed over, to the same bits.
+    """
     (n, m), grouped = terms.scores.shape, len(terms.of) > 0
     width = len(terms.weights)
     value, exposure, marginal = np.empty(m), np.zeros(len(price)), np.zeros(n)
     items, best = np.empty(width, np.int64), np.empty(width)
     scaled, mean, count = np.empty(width), np.empty(width), np.empty(width, np.int64)
-    extra, inside, who = np.empty(m), np.empty(m), np.empty(m, np.int64)
+    near, extra, inside, who = np.empty(m, np.int64), np.empty(m), np.empty(m), np.empty(m, np.int64)
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
         if k == 0:
             continue
         values_of_row(terms, price, user, value)
-        size = best_items(value, np.uint64(0), items[:k], best[:k])
+        lowest, found, size = kth[user] - tau * terms.weights[0], 0, 0
+        for item in range(m):  # without a branch, as above
+            near[found] = item
+            found += value[item] > lowest
+        for item in near[:found]:
+            if size < k or value[item] >= best[k - 1]:
+                size = enter(item, value[item], _NO_ROW, items[:k], best[:k], size)
         if size == 0:
             continue
         for place in range(size):
@@ -138,7 +154,7 @@ def smoothed(terms: Terms, price: NDArray[np.float64], tau: float) -> Smoothed: 
         if size == k:
             marginal[user] = terms.weights[k - 1] * best[k - 1]
             reached = max(level, 0.0) * tau
-            for item in range(m):  # without a branch, as above
+            for item in near[:found]:
                 who[extras] = item
                 extras += value[item] > reached
             for index in range(extras):
