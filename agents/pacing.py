@@ -57,7 +57,7 @@ class Delivery:
         self._positions = Positions.of(view)
         self._required = view.required.astype(np.float64)
         chance, table = chances(view), view.promises
-        self._guard = Guard(self._required if view.hard else np.empty(0), chance, SPARE, SURE)
+        guard = Guard(self._required if view.hard else np.empty(0), chance, SPARE, SURE)
         guarded = range(len(table) if view.hard else 0)
         items_of = [table.items(row) if table.least[row] > 0 else _NONE for row in guarded]
         self.rows = PromisedRows(
@@ -71,9 +71,9 @@ class Delivery:
         """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)
         """(M,) exposures of the round so far, in the unit of the guarantee."""
-        self._lacking = Lacking.of(self._guard.required, self.exposure, self._positions)
+        lacking = Lacking.of(guard.required, self.exposure, self._positions)
+        self._guarded = (tuple(guard), tuple(lacking), np.full(1, np.inf)) if view.hard else None
         self._nobody = np.empty(0)
-        self._wait = np.full(1, np.inf)
         self.served = 0
         """Arrivals so far."""
         self.gone = 0.0
@@ -120,13 +120,11 @@ class Delivery:
             self._progress.gone(self.served, arrivals) - self._since,
             self._progress.left(self.served, arrivals) if self._view.hard else self._nobody,
             tuple(self._pacing),
-            tuple(self._guard),
+            self._guarded,
             tuple(self._positions),
             self.rows.batch(self.served, arrivals),
             self._before,
             self.exposure,
-            tuple(self._lacking),
-            self._wait,
             items,
             price,
         )
@@ -145,19 +143,17 @@ class Delivery:
 
 
 @compiled
-def _rank(
+def _rank(  # noqa: C901
     arrivals: tuple[Any, ...],
     ties: np.uint64,
     gone: NDArray[np.float64],
     left: NDArray[np.float64],
     pace: tuple[Any, ...],
-    due: tuple[Any, ...],
+    guarded: tuple[Any, ...] | None,
     unit: tuple[Any, ...],
     promises: tuple[Any, ...],
     before: NDArray[np.float64],
     exposure: NDArray[np.float64],
-    watch: tuple[Any, ...],
-    wait: NDArray[np.float64],
     items: NDArray[np.int64],
     prices: NDArray[np.float32],
 ) -> None:
@@ -169,19 +165,18 @@ def _rank(
         gone: (n,) how much of the pacing's time is gone before each.
         left: (n,) how many arrivals are yet to come at each, itself included; none without a guard.
         pace: :class:`Pacing`.
-        due: :class:`Guard`, of which nothing is required where there is none.
+        guarded: :class:`Guard`, :class:`Lacking`, which is changed in place, and (1,) when the guard looks again,
+            likewise; None where nothing is guarded: what a guard does is then not even compiled.
         unit: :class:`Positions`.
         promises: What :meth:`PromisedRows.batch` gives.
         before: (M,) exposures before the pacing began.
         exposure: (M,) exposures of the round, changed in place.
-        watch: :class:`Lacking`, changed in place.
-        wait: (1,) when the guard looks again, changed in place.
         items: (n, k) filled.
         prices: (n, k) filled.
     """
-    rows, pacing, guard, positions = Rows(*arrivals), Pacing(*pace), Guard(*due), Positions(*unit)
+    rows, pacing, positions = Rows(*arrivals), Pacing(*pace), Positions(*unit)
     row_pacing, to_hold, counts, row_gone, row_left, row_before, delivered = promises
-    of_rows, row_guard, lacking = RowPacing(*row_pacing), RowGuard(*to_hold), Lacking(*watch)
+    of_rows, row_guard = RowPacing(*row_pacing), RowGuard(*to_hold)
     n, k = items.shape
     price, value, best = np.empty(len(exposure)), np.empty(len(exposure)), np.empty(k)
     weight, high = np.zeros(len(exposure)), np.empty(len(exposure), np.float32)
@@ -195,22 +190,24 @@ def _rank(
         bits = tie_rank(ties, rows.id[row])
         most = min(rows.capacity[row], k)
         slate, of_slate, size, urgent, excess, now = items[row, :most], best[:most], 0, 0, 0.0, False
-        if most > 0 and len(guard.required):
-            urgent, excess, now = due_at(
-                rows.admissible[row],
-                left[row],
-                guard,
-                exposure,
-                positions,
-                lacking,
-                wait,
-                of_rows,
-                counts[row],
-                row_left[row],
-                row_before,
-                delivered,
-                row_guard,
-            )
+        if guarded is not None:
+            guard, lacking, wait = Guard(*guarded[0]), Lacking(*guarded[1]), guarded[2]
+            if most > 0:
+                urgent, excess, now = due_at(
+                    rows.admissible[row],
+                    left[row],
+                    guard,
+                    exposure,
+                    positions,
+                    lacking,
+                    wait,
+                    of_rows,
+                    counts[row],
+                    row_left[row],
+                    row_before,
+                    delivered,
+                    row_guard,
+                )
         if most > 0 and bounded and not now:
             size = best_in_bounds(
                 rows,
@@ -232,7 +229,7 @@ def _rank(
             add_row_prices(of_rows, counts[row], row_gone[row], row_before, delivered, price)
             value_row(rows, row, price, value)
             hide_full(of_rows, counts[row], row_before, delivered, positions, value)
-            if now:
+            if guarded is not None and now:
                 size = seat_due(
                     value,
                     bits,
@@ -255,7 +252,7 @@ def _rank(
         fill_row(items[row], size, price, positions, exposure, prices[row])
         if bounded:
             bound_bonuses(pacing, bounds, exposure, before, items[row, :size])
-        if len(guard.required):
+        if guarded is not None:
             count_missing(
                 lacking,
                 items[row, :size],

@@ -224,11 +224,11 @@ def test_the_guard_does_nothing_while_floors_can_wait():
     """Until few arrivals are left, slates are those that the unguarded prices give."""
     past, now = arrivals_of(skewed(200, 40)), arrivals_of(skewed(200, 40, 1), first=900)
     items = []
-    for spare in (None, 0.0):
+    for guarded in (False, True):
         agent = make_agent("rim-feedback")
         agent.begin_round(view_of(200, 40, 4, past=past, cost=30.0, hard=True, unit="examined", decay=0.8))
-        if spare is None:
-            agent._delivery._guard = agent._delivery._guard._replace(required=np.empty(0))
+        if not guarded:
+            agent._delivery._guarded = None
         items.append(agent.act(now).items)
     assert (items[0][:160] == items[1][:160]).all()
 
