@@ -115,7 +115,7 @@ def minimised(
 
     def stop(intermediate_result: OptimizeResult) -> None:
         gained.append(float(intermediate_result.fun))
-        if len(gained) > ending.steps and gained[0] - gained[-1] < ending.enough * abs(gained[-1]):
+        if len(gained) > ending.steps and gained[0] - gained[-1] <= ending.enough * abs(gained[-1]):
             raise StopIteration
 
     found = minimize(
