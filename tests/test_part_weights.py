@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -77,6 +78,18 @@ def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, m
         again = unlikelihood_of_answers(held, wide, shown) if answers else unlikelihood(held, wide)
         assert again(weights)[0] == value
         np.testing.assert_array_equal(again(weights)[1], slope)
+
+
+def test_who_takes_thousands_takes_what_is_shown(held, parts):
+    """Where more is expected of an item than a number can hold the exponential of, nothing warns, and its pull is 0."""
+    many = dataclasses.replace(held, taken=held.taken * 1e5)
+    shown = (many.taken > 0) & (np.arange(many.taken.shape[1]) == many.taken.argmax(1)[:, np.newaxis])
+    loss = unlikelihood_of_answers(many, parts, shown)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, slope = loss(np.zeros(2))
+    assert value == pytest.approx(0.0, abs=1e-12)
+    assert np.abs(slope).max() < 1e-9
 
 
 @pytest.mark.parametrize("weighted", [for_all, for_slates])

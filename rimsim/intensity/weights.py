@@ -151,7 +151,8 @@ def unlikelihood_of_answers(
             share, norm, _ = softmax.shares(weights, span)
             expected = np.maximum(number[span][row] * share[row, item] / norm[row], _LEAST)
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
-            pull = np.where(taken, -expected / np.expm1(expected), expected)
+            with np.errstate(over="ignore"):  # the pull of who takes thousands is 0
+                pull = np.where(taken, -expected / np.expm1(expected), expected)
             factor = (np.bincount(row, pull, len(norm)) / norm).astype(np.float32)
             slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
         return value / total, slope / total
