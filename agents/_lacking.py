@@ -59,7 +59,7 @@ class Lacking(NamedTuple):
         """What is missing after some exposures.
 
         Args:
-            required: (M,) required exposures; none where there is no guard.
+            required: (M,) required exposures.
             exposure: (M,) exposures so far.
             positions: What positions count.
         """

@@ -57,7 +57,6 @@ class Delivery:
         self._positions = Positions.of(view)
         self._required = view.required.astype(np.float64)
         chance, table = chances(view), view.promises
-        guard = Guard(self._required if view.hard else np.empty(0), chance, SPARE, SURE)
         guarded = range(len(table) if view.hard else 0)
         items_of = [table.items(row) if table.least[row] > 0 else _NONE for row in guarded]
         self.rows = PromisedRows(
@@ -71,8 +70,12 @@ class Delivery:
         """What was delivered for groups, campaigns and caps, and their prices."""
         self.exposure = view.exposure.astype(np.float64)
         """(M,) exposures of the round so far, in the unit of the guarantee."""
-        lacking = Lacking.of(guard.required, self.exposure, self._positions)
-        self._guarded = (tuple(guard), tuple(lacking), np.full(1, np.inf)) if view.hard else None
+        self._guarded: tuple[Any, ...] | None = None
+        """What a guard needs, see :func:`_rank`; None where no requirement is hard."""
+        if view.hard:
+            guard = Guard(self._required, chance, SPARE, SURE)
+            lacking = Lacking.of(self._required, self.exposure, self._positions)
+            self._guarded = (tuple(guard), tuple(lacking), np.full(1, np.inf))
         self._nobody = np.empty(0)
         self.served = 0
         """Arrivals so far."""

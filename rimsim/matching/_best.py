@@ -12,11 +12,12 @@ from rimsim.matching._kernels import tie_rank, uniform_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_items", "best_rows", "enter", "items_between", "kth_of_parts", "part_maxima"]
+__all__ = ["NO_ROW", "best_items", "best_rows", "enter", "items_between", "kth_of_parts", "part_maxima"]
 
 _PARTS = 16
 """Items of a part at most, a stride apart, of which one maximum is taken; many parts are compared side by side."""
-_NO_ROW = np.uint64(0)
+NO_ROW = np.uint64(0)
+"""Random bits where ties need none of a row's own."""
 
 
 @compiled
@@ -183,7 +184,7 @@ def best_rows(
     for row in range(n):
         for item in range(m):
             value[item] = scores[row, item] if admissible[row, item] else -np.inf
-        size = best_items(value, _NO_ROW, items[row], best)
+        size = best_items(value, NO_ROW, items[row], best)
         items[row, size:] = -1
         if 0 < size == k:
             reaching = 0

@@ -92,9 +92,8 @@ def minimised(
     asked = np.concatenate([terms.least[below], terms.most[above]])
     if not len(asked):
         return at_prices(terms, np.zeros(len(start.price)), tau)
-    scale = max(abs(at_prices(terms, start.price, tau, start).smooth), unit)
-    last = start
-    key = b""
+    last = start if start.tau == tau else at_prices(terms, start.price, tau, start)
+    scale, key = max(abs(last.smooth), unit), b""
 
     def point(parts: Floats) -> Point:
         nonlocal last, key

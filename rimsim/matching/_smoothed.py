@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.compiled import compiled
-from rimsim.matching._best import enter
+from rimsim.matching._best import NO_ROW, enter
 from rimsim.matching._terms import Terms, is_active, values_of_row
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 __all__ = ["Smoothed", "smoothed"]
-
-_NO_ROW = np.uint64(0)
 
 
 class Smoothed(NamedTuple):
@@ -142,7 +140,7 @@ def smoothed(terms: Terms, price: Floats, tau: float, kth: Floats) -> Smoothed: 
             found += value[item] > lowest
         for item in near[:found]:
             if size < k or value[item] >= best[k - 1]:
-                size = enter(item, value[item], _NO_ROW, items[:k], best[:k], size)
+                size = enter(item, value[item], NO_ROW, items[:k], best[:k], size)
         if size == 0:
             continue
         for place in range(size):

@@ -32,15 +32,12 @@ _STUCK, _NEARER = (
     0.1,
 )  # from this level on, a gap that shrinks by less than this share of the tolerance is the end
 _ENOUGH = 0.0003  # share of the tolerance that a step must gain
-_FOR_BOUND = (
-    0,
-    3,
-    4,
-    5,
-    6,
-    7,
-)  # levels where D alone is wanted, which is flat where prices and exposures still move
-_FOR_BOUND_ENOUGH, _FOR_BOUND_STEPS = 0.2, 10  # ... where so many steps must gain that share of the tolerance
+# Where D alone is wanted, which is flat where prices and exposures still move: the levels ...
+_FOR_BOUND = (0, *range(3, _LEVELS))
+_FOR_BOUND_ENOUGH, _FOR_BOUND_STEPS = (
+    0.2,
+    10,
+)  # ... and the share of the tolerance that so many steps must gain
 _FARTHEST = 64.0  # prices of hard rows stay below this many times the range of scores
 _SAMPLE = 256
 

@@ -87,8 +87,8 @@ def agreement_of(
         return read
     single_thread()
     try:
-        drawn = [cuts.make_cut(log, 0, gap=gap, after=_AFTER, most_cells=_CELLS)]
-        while len(drawn) < _DRAWS and len(drawn[0]) < _MANY:
+        drawn: list[cuts.Cut] = []
+        while not drawn or (len(drawn) < _DRAWS and len(drawn[0]) < _MANY):
             drawn.append(cuts.make_cut(log, len(drawn), gap=gap, after=_AFTER, most_cells=_CELLS))
         truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
         setting = evidence.Setting(slate, position_decay)
