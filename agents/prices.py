@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
 __all__ = [
+    "SAMPLED_TOL",
     "States",
     "capacities",
     "chances",
@@ -24,10 +25,15 @@ __all__ = [
     "priced",
     "solved_prices",
     "states_in_order",
+    "too_few_to_round",
 ]
 
 _DEAR = 4.0
 """Where requirements are hard, a missing exposure costs so many times the largest intensity there is."""
+SAMPLED_TOL = 3e-3
+"""Relative gap at which prices of a sample need not be refined: those of all states are about as far away."""
+_ROUNDED_FROM = 1.5
+"""Mean floor of the items of a sample, exposures, from which rounding floors costs less than sampling does."""
 
 
 def solved_prices(
@@ -39,6 +45,9 @@ def solved_prices(
     round's key, so that their sum keeps its size. Where the clock sets the pace, as many arrivals are expected as came
     last round, whatever was promised for. Where requirements are hard, prices may lie beyond −c; an item that
     could not be delivered to last round's states, such as one that is released only now, starts at −c.
+
+    Where last round's states are too many to be held at once and those of the sample too few to round floors
+    (:func:`too_few_to_round`), floors stay real numbers.
 
     Args:
         view: The round.
@@ -54,14 +63,28 @@ def solved_prices(
     came = len(states.scores) if view.came is None else view.came
     expected = came if view.pace == "clock" else view.arrivals
     share = view.required * (len(states.scores) / expected)
-    return priced(view, states, share, np.random.default_rng(view.key).random(len(share)), tol, warm)
+    sampled = len(states.scores) < came
+    draw = None if sampled and too_few_to_round(share) else np.random.default_rng(view.key).random(len(share))
+    return priced(view, states, share, draw, max(tol, SAMPLED_TOL) if draw is None else tol, warm)
+
+
+def too_few_to_round(floor: NDArray[np.float64]) -> bool:
+    """Whether a sample of states has so few positions for an item that floors of none or one would stand for all.
+
+    Prices of such floors can be a third above the least bound, those of floors left as they are some thousandths.
+
+    Args:
+        floor: (M,) floors of the sample, exposures.
+    """
+    asked = floor > 0
+    return bool(asked.any() and floor[asked].mean() < _ROUNDED_FROM)
 
 
 def priced(
     view: RoundView,
     states: States,
     required: NDArray[np.float64],
-    draw: NDArray[np.float64],
+    draw: NDArray[np.float64] | None,
     tol: float,
     warm: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.float64], float]:
@@ -74,7 +97,7 @@ def priced(
         view: The round.
         states: n states.
         required: (M,) what is required of them, in the unit of the guarantee.
-        draw: (M,) uniform numbers.
+        draw: (M,) uniform numbers by which floors are rounded; None: they stay real numbers.
         tol: Relative gap at which the solver stops.
         warm: (M,) prices to start from; None: 0.
 
@@ -83,18 +106,19 @@ def priced(
         delivered whatever it cost has −c.
     """
     weights, cost, n = view.position_weights, cost_of_missing(view, states), len(states.scores)
-    alike = bool(weights[0] == weights[-1])
+    whole = draw if weights[0] == weights[-1] else None
     below = np.floor(required)
     solution = solve_prices(
         states.scores,
         states.capacity,
-        np.minimum(below + (draw < required - below), n).astype(np.int64) if alike else required,
+        required if whole is None else np.minimum(below + (whole < required - below), n).astype(np.int64),
         admissible=states.admissible,
         cost=cost,
         prices=warm,
-        position_weights=None if alike else weights,
+        position_weights=weights if whole is None else None,
         tol=tol,
         tie_seed=view.key,
+        for_bound=draw is None,
     )
     price = np.where(solution.item_price > -cost, solution.item_price, -view.cost)
     return np.minimum(price, 0.0), solution.resolution

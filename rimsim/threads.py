@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cores", "memory", "single_thread"]
+__all__ = ["cores", "give_back", "memory", "single_thread"]
 
 _KEPT = ((-1, 2**28), (-3, 2**25))
 """Options of glibc's mallopt with values: how much that is free at its end the heap keeps (M_TRIM_THRESHOLD), and from
@@ -34,12 +34,22 @@ def _keep_memory() -> None:
     Blocks of some megabytes are made and dropped for every block of scores and every step of a fit. Memory that went
     back to the system in between comes anew a page at a time, each of them cleared.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
     for option, value in _KEPT:
-        mallopt(option, value)
+        _of_glibc("mallopt", option, value)
+
+
+def give_back() -> None:
+    """Give what this process has freed and kept back to the system, before a time in which much is asked for at once.
+
+    Between what is still in use, the heap keeps holes for as long as the process runs.
+    """
+    _of_glibc("malloc_trim", 0)
+
+
+def _of_glibc(name: str, *numbers: int) -> None:
+    """Call a function of glibc; where there is none, nothing happens."""
+    with suppress(AttributeError, OSError, TypeError):
+        getattr(ctypes.CDLL(None), name)(*numbers)
 
 
 def cores() -> int:

@@ -7,10 +7,11 @@ import pytest
 from small_markets import small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
-from rimsim.agents.prices import solved_prices
+from rimsim.agents.prices import joined_states, solved_prices
 from rimsim.config import ExposureConfig
 from rimsim.errors import AgentError
 from rimsim.market import Market, limits
+from rimsim.matching import certificate
 from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.round_facts import certified
 
@@ -62,6 +63,26 @@ def test_prices_of_a_sample_deliver_nearly_as_much(monkeypatch):
     fewer, _ = solved_prices(Market(config).round_view(), 1e-3)
     assert fewer.sum() == pytest.approx(price.sum(), rel=0.3)
     assert np.corrcoef(price, fewer)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("states", [20, 30])
+def test_a_sample_with_less_than_an_exposure_for_an_item_has_prices_too(states, monkeypatch):
+    """Prices of a few states bound all states' value nearly as well as their own, and far better than no prices."""
+    config = small_scenario(exposure=ExposureConfig(unit="shown", beta=0.3))
+    view = Market(config).round_view()
+    every = joined_states(view.past, view.k)
+    floor = view.required * (len(every.scores) / view.arrivals)
+    assert floor.mean() * states / len(every.scores) < 1.5
+    slates = np.full((len(every.scores), view.k), -1)
+
+    def bound(price):
+        own = (every.scores, slates, every.capacity, floor, price, view.cost)
+        return certificate(*own, admissible=every.admissible, position_weights=view.position_weights).bound
+
+    best, none = bound(solved_prices(view, 1e-3)[0]), bound(0.0)
+    _held(monkeypatch, config, states)
+    found = bound(solved_prices(Market(config).round_view(), 1e-3)[0])
+    assert best * 0.999 <= found <= best + 0.2 * (none - best)
 
 
 def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,4 +44,27 @@ def test_other_allocators_are_left_alone(monkeypatch):
 
     monkeypatch.setattr(threads.ctypes, "CDLL", library)
     threads._keep_memory.__wrapped__()
-    assert asked == [None]
+    threads.give_back()
+    assert asked
+    assert set(asked) == {None}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read there")
+def test_memory_that_was_freed_can_be_given_back():
+    """What blocks took is the system's again once it is given back, and not before."""
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("another allocator than glibc's")
+    threads.single_thread()
+
+    import resource
+
+    def resident() -> int:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * resource.getpagesize()
+
+    held = [np.ones(3_000_000, np.int8) for _ in range(30)]
+    assert len(held) == 30
+    held.clear()
+    before = resident()
+    threads.give_back()
+    assert before - resident() > 60_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["MOST_CELLS", "most_states"]
 
-MOST_CELLS = 1 << 27
-"""Most scores, states times items, that prices are solved on or a round is certified with at once: 1.3 GB with their
+MOST_CELLS = 1 << 26
+"""Most scores, states times items, that prices are solved on or a round is certified with at once: .7 GB with their
 masks while they are put together."""
 
 

@@ -46,7 +46,7 @@ from rimsim.market.scoring import ScoreRows
 from rimsim.market.serving import at_items
 from rimsim.market.state import MarketState
 from rimsim.matching import top_k
-from rimsim.threads import single_thread
+from rimsim.threads import give_back, single_thread
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -446,6 +446,7 @@ class Market:
 
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
+        give_back()
         opened, delivered = self.open, self.open.delivered()
         learns = self.config.platform.learning != "consumed"
         shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None

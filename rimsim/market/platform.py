@@ -173,23 +173,21 @@ def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int,
 def _joined(parts: list[_Events], items: pd.DataFrame, weight: NDArray[np.float64] | None) -> EventLog:
     users, offset = [], 0
     for part in parts:
-        _, compact = np.unique(part.user, return_inverse=True)
-        users.append(compact.reshape(-1) + offset)
-        offset += int(compact.max(initial=-1)) + 1
-    user = np.concatenate(users).astype(np.int64)
-    item = np.concatenate([part.item for part in parts])
+        there = np.bincount(part.user) > 0
+        users.append((np.cumsum(there) + (offset - 1))[part.user])
+        offset += int(there.sum())
     time = np.concatenate([part.time for part in parts])
-    target = np.concatenate([part.target for part in parts])
+    order = np.argsort(time, kind="stable")
     if weight is not None:
-        weight = np.concatenate([weight, np.ones(len(user) - len(weight))])
-    order = np.lexsort((np.arange(len(user)), time))
+        weight = np.concatenate([weight, np.ones(len(order) - len(weight))])[order]
+    # Of a large log no more than one column is held twice.
     return EventLog(
-        user=user[order],
-        item=item[order],
+        user=np.concatenate(users).astype(np.int64)[order],
+        item=np.concatenate([part.item for part in parts])[order],
         time=time[order],
-        value=np.ones(len(user), np.float32),
+        value=np.ones(len(order), np.float32),
         users=pd.DataFrame({"id": np.arange(offset)}),
         items=items,
-        target=target[order],
-        weight=None if weight is None else weight[order],
+        target=np.concatenate([part.target for part in parts])[order],
+        weight=weight,
     )

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from rimsim.compiled import compiled
 from rimsim.errors import AgentError, ConfigError
 from rimsim.matching._slates import refuse_no_slates
 from rimsim.matching.problem import Problem, as_array
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Certificate", "certificate"]
 
-_CELLS = 1 << 21  # float64 cells of a block of rows: 16 MiB
+_CELLS = 1 << 22  # scores of a block of rows, 16 MiB in float32
+_ROWS = 128  # a block is a multiple of so many rows, as what scores on demand scores them
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,41 +70,60 @@ class Certificate:
     """(G,) the prices of ``rows`` that the bound was taken at."""
 
 
+@compiled
+def _top_sums(
+    values: NDArray[np.floating],
+    price: NDArray[np.float64],
+    capacity: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> float:
+    """Σ over rows of Σ_r g_r·(r-th largest (s − v)₊); ``values`` (n, M) are s, −inf where an item may not be shown."""
+    total, best = 0.0, np.empty(len(weights))
+    for row in range(values.shape[0]):
+        k, size, lowest = capacity[row], 0, 0.0
+        if k == 0:
+            continue
+        for item in range(values.shape[1]):
+            value = values[row, item] - price[item]
+            if value > lowest:
+                place = min(size, k - 1)
+                while place > 0 and best[place - 1] < value:
+                    best[place] = best[place - 1]
+                    place -= 1
+                best[place] = value
+                size = min(size + 1, k)
+                if size == k:
+                    lowest = best[k - 1]
+        for place in range(size):
+            total += weights[place] * best[place]
+    return total
+
+
 def _score_and_top(
     problem: Problem, slates: NDArray[np.int64], price: NDArray[np.float64], row_price: NDArray[np.float64]
 ) -> tuple[float, float]:
     """Σ g·s over the slates, and Σ over users of the k largest (s − v)₊ times g, block by block of rows."""
     n, m = problem.shape
-    step = max(1, _CELLS // max(m, 1))
+    step = max(1, _CELLS // max(m, 1) // _ROWS) * _ROWS
+    weights = np.ones(problem.capacity.max(initial=0)) if problem.weights is None else problem.weights
     score = top = 0.0
     for start in range(0, n, step):
         stop = min(start + step, n)
         values = problem.block(start, stop)
         users, positions = np.nonzero(slates[start:stop] >= 0)
         items = slates[start:stop][users, positions]
-        shown = values[users, items]
+        shown = values[users, items].astype(np.float64)
         banned = np.flatnonzero(shown == -np.inf)
         if len(banned):
             row, item = start + users[banned[0]], items[banned[0]]
             raise AgentError(f"certificate: row {row} shows item {item}, which is not admissible there")
         score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
-        values -= price
         if problem.rows is not None:
+            values = values.astype(np.float64)
             for g in range(len(row_price)):
                 counts = slice(None) if problem.rows.active is None else problem.rows.active[start:stop, g]
                 values[np.ix_(np.arange(stop - start)[counts], problem.rows.items_of(g))] -= row_price[g]
-        np.maximum(values, 0.0, out=values)
-        capacity = problem.capacity[start:stop]
-        for k in np.unique(capacity):
-            if k > 0:
-                same = values if (capacity == k).all() else values[capacity == k]
-                # np.partition takes 30 times as long where many values tie at 0
-                largest = torch.topk(torch.from_numpy(same), min(int(k), m), dim=1).values.numpy()
-                top += float(
-                    (
-                        largest if problem.weights is None else largest @ problem.weights[: largest.shape[1]]
-                    ).sum()
-                )
+        top += _top_sums(values, price, problem.capacity[start:stop], weights)
     return score, top
 
 

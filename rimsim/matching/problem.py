@@ -165,14 +165,12 @@ class Problem:
         """(n, M), users and items."""
         return len(self.capacity), len(self.floor)
 
-    def block(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Scores of users ``start`` to ``stop`` − 1 in float64; −inf for pairs that are not admissible."""
+    def block(self, start: int, stop: int) -> NDArray[np.floating]:
+        """Scores of users ``start`` to ``stop`` − 1, to be read only; −inf for pairs that are not admissible."""
         if self.chunks is not None:
-            return np.array(self.chunks.rows(start, stop), np.float64)
-        values = np.array(self.scores[start:stop], np.float64)
-        if self.admissible is not None:
-            values[~self.admissible[start:stop]] = -np.inf
-        return values
+            return np.asarray(self.chunks.rows(start, stop))
+        values = self.scores[start:stop]
+        return values if self.admissible is None else np.where(self.admissible[start:stop], values, -np.inf)
 
     @classmethod
     def of(

@@ -40,6 +40,7 @@ from rimsim.scenarios.study.controls import control_of
 from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
+from rimsim.threads import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             if config.exposure.hard:
                 _write_undeliverable(arm, market, shared.release)
             play_round(market, agent, batch_size, report)
+            give_back()
             closed = market.closed.pop()
             served += len(closed.ledger.schedule)
             exposure = closed.ledger.exposure(market.n_items)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents.prices import joined_states
+from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
 from rimsim.market.clock import ALWAYS, seconds
 from rimsim.market.limits import most_states
@@ -164,11 +164,11 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
             solve_prices,
             known.scores,
             known.capacity,
-            np.floor(known_asked.least) if alike and not whole and not promised else known_asked.least,
+            _sampled_floors(known_asked.least) if alike and not whole and not promised else known_asked.least,
             known_asked.most if promised else None,
             admissible=known.admissible,
             cost=closed.cost,
-            tol=_BOUND_TOL,
+            tol=_BOUND_TOL if whole else SAMPLED_TOL,
             for_bound=True,
             position_weights=closed.position_weights,
             rows=known_asked.rows if promised else None,
@@ -187,6 +187,17 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         rows=asked.rows if promised else None,
         row_price=best.row_price if promised else 0.0,
     )
+
+
+def _sampled_floors(least: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(M,) floors of a sample of a round whose positions count alike, whole numbers where they may be rounded.
+
+    The auction, which takes whole ones, is the faster. What one item loses by rounding the next gains, so that their
+    sum is kept.
+    """
+    if too_few_to_round(least):
+        return least
+    return np.diff(np.floor(np.cumsum(least) + 0.5), prepend=0.0)
 
 
 def _penalised(proof: Certificate, cost: float) -> float:

@@ -33,11 +33,12 @@ class RoundScores:
 
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """(stop − start, M) scores of states ``start`` to ``stop`` − 1."""
-        parts = [
-            np.where(chunk.admissible.cpu().numpy(), chunk.intensity.cpu().numpy(), -np.inf)
-            for chunk in self._states.between(start, stop)
-        ]
-        return np.concatenate(parts).astype(np.float32)
+        scores, filled = np.full((stop - start, self._n_items), -np.inf, np.float32), 0
+        for chunk in self._states.between(start, stop):
+            some = scores[filled : filled + len(chunk)]
+            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
+            filled += len(chunk)
+        return scores
 
 
 def round_capacity(states: StateScores, slate: int) -> NDArray[np.int64]:
