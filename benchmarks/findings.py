@@ -123,7 +123,9 @@ def loops(run: Run) -> str:
             for value in both[field]
         ]
     columns = [*dict.fromkeys(parts["metric"]), "utility", "examined_shortfall"]
-    return pivoted("Means of late rounds", both, [*fields, "agent"], columns).markdown()
+    short = [field.rpartition(".")[2] for field in fields]
+    both = both.rename(columns=dict(zip(fields, short, strict=True)))
+    return pivoted("Means of late rounds", both, [*short, "agent"], columns).markdown()
 
 
 def by_round(run: Run) -> str:
