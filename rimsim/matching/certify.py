@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Certificate", "certificate"]
 
 _CELLS = 1 << 22  # scores of a block of rows, 16 MiB in float32
-_ROWS = 128  # a block is a multiple of so many rows, as what scores on demand scores them
+_ROWS = 128  # what scores on demand scores so many rows at once, so a block is a multiple of them where it has as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,8 @@ def _score_and_top(
 ) -> tuple[float, float]:
     """Σ g·s over the slates, and Σ over users of the k largest (s − v)₊ times g, block by block of rows."""
     n, m = problem.shape
-    step = max(1, _CELLS // max(m, 1) // _ROWS) * _ROWS
+    step = max(1, _CELLS // max(m, 1))
+    step -= step % _ROWS if step > _ROWS else 0
     weights = np.ones(problem.capacity.max(initial=0)) if problem.weights is None else problem.weights
     score = top = 0.0
     for start in range(0, n, step):
