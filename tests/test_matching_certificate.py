@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rimsim.errors import AgentError, ConfigError
-from rimsim.matching import certificate
+from rimsim.matching import FactorScores, certificate, certify
 
 
 @st.composite
@@ -155,3 +155,48 @@ def test_bad_arguments(change, message):
     }
     with pytest.raises(ConfigError, match=message):
         certificate(**(given_arguments | change))
+
+
+@pytest.mark.parametrize(("rows", "starts"), [(200, [0, 128, 256]), (400, [0]), (100, [0, 100, 200])])
+def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, starts, monkeypatch):
+    """A block has 128 rows or a multiple, fewer only where it has no room for as many; the bound is the same."""
+    scores = np.random.default_rng(0).random((300, 20)).astype(np.float32)
+    asked = []
+
+    class Recorded(FactorScores):
+        def rows(self, start, stop):
+            asked.append(start)
+            return scores[start:stop]
+
+    monkeypatch.setattr(certify, "_CELLS", rows * 20)
+    arguments = (np.full((300, 3), -1), 3, np.full(20, 5), np.full(20, -0.5), 1.0)
+    found = certificate(Recorded(np.zeros((300, 1)), np.zeros((20, 1))), *arguments)
+    assert asked == starts
+    assert found.bound == pytest.approx(certificate(scores, *arguments).bound, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_the_bound_is_what_sorting_gives(weighted, precision):
+    """D is each user's largest s − v above 0, as many as fit, times their positions' weights, and v·(bounds)."""
+    random = np.random.default_rng(3)
+    n, m, k = 200, 30, 6
+    scores = random.normal(size=(n, m)).astype(precision)
+    admissible = random.random((n, m)) < 0.7
+    capacity = random.integers(0, k + 1, n)
+    weights = np.sort(random.random(k))[::-1].copy() if weighted else np.ones(k)
+    floor, price = random.integers(0, 9, m), -random.random(m)
+    value = np.where(admissible, scores.astype(np.float64) - price, -np.inf)
+    value = -np.sort(-np.maximum(value, 0.0), axis=1)[:, :k]
+    top = (value * weights * (np.arange(k) < capacity[:, None])).sum()
+    proof = certificate(
+        scores,
+        np.full((n, k), -1),
+        capacity,
+        floor,
+        price,
+        1.0,
+        admissible=admissible,
+        position_weights=weights if weighted else None,
+    )
+    assert proof.bound == pytest.approx(top + price @ floor, rel=1e-12)
