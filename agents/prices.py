@@ -30,7 +30,7 @@ __all__ = [
 
 _DEAR = 4.0
 """Where requirements are hard, a missing exposure costs so many times the largest intensity there is."""
-SAMPLED_TOL = 3e-3
+SAMPLED_TOL = 5e-3
 """Relative gap at which prices of a sample need not be refined: those of all states are about as far away."""
 _ROUNDED_FROM = 1.5
 """Mean floor of the items of a sample, exposures, from which rounding floors costs less than sampling does."""

@@ -19,10 +19,12 @@ class Rates:
     """A process loads its libraries and compiled code."""
     pictures: float = 12.0
     """Tables are joined and pictures drawn, of a run or a point of a sweep."""
-    served: tuple[float, float] = (4e-4, 3e-8)
+    served: tuple[float, float] = (3e-4, 1e-8)
     """An arrival of an arm with its share of all that a round's end brings but certificates: once, and an item."""
     certified: tuple[float, float] = (1e-4, 2.4e-7)
-    """An arrival's share of a certificate: once, and an item, of as many arrivals as it looks at."""
+    """An arrival's share of a certificate: once, and an item, of as many arrivals as a round is solved on."""
+    bounded: float = 1.2e-8
+    """An arrival and an item of a round that is solved on some of its arrivals: the bound is taken over all of them."""
     pairs: float = 3e8
     """Most events times items that a fit grows with: its steps are bounded, whether they look at samples or not."""
     crossed: float = 1.6
@@ -41,7 +43,7 @@ class Rates:
     """Most users times items that are looked at at once."""
     state: float = 10.0
     """Bytes of an arrival and an item while prices are solved or a round is certified."""
-    states: float = 2.0**27
+    states: float = 2.0**26
     """Most arrivals times items that are looked at then; of more, some are drawn."""
 
 

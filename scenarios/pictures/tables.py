@@ -41,6 +41,9 @@ __all__ = [
 REFERENCE = "relevance"
 """The agent that others are compared with where it took part: it knows no guarantees."""
 
+_OF_LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
+"""What pictures and pages look at of a ledger."""
+
 DECILES = 10
 """Groups of arrivals by intensity, or of items by popularity."""
 
@@ -55,7 +58,7 @@ class PictureTables:
     n_items: int
     """Size of the catalogue, M."""
     ledger: pd.DataFrame | None = None
-    """Columns agent, seed, round, arrival, position, item, price of the ledger; one row an exposure."""
+    """Columns agent, seed, round, arrival, position, item, price, consumed of the ledger; one row an exposure."""
     required: Mapping[tuple[int, int], NDArray[np.int64]] | None = None
     """(seed, round) → (M,) required exposures b."""
     arrivals: pd.DataFrame | None = None
@@ -97,7 +100,7 @@ def picture_tables(run: Run) -> PictureTables:
 
     ledger = prices = reliability = None
     with suppress(MissingTableError):
-        ledger = shown(run.ledger)
+        ledger = shown(run.exposures(_OF_LEDGER))
     with suppress(MissingTableError):
         prices = shown(run.prices)
     with suppress(MissingTableError):  # a run of an earlier version
@@ -221,12 +224,12 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
     """
     rows = []
     if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
-        ledger, arrivals = _split(retrained(tables.ledger)), _split(retrained(tables.arrivals))
-        bought = _bought(ledger, tables.n_items)
         late = measures.late_rounds(int(tables.arrivals["round"].max()) + 1)
+        ledger, arrivals = (
+            _split(retrained(table[table["round"].isin(late)])) for table in (tables.ledger, tables.arrivals)
+        )
+        bought = _bought(ledger, tables.n_items)
         for (agent, seed, number), group in arrivals.items():
-            if number not in late:
-                continue
             shown = ledger.get((agent, seed, number))
             required = tables.required.get((seed, number))
             if shown is None or required is None:

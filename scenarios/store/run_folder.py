@@ -25,7 +25,7 @@ from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.store.write import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rimsim.measures import Measure
 
@@ -264,6 +264,14 @@ class Run:
         """Every exposure of every arm; see :data:`rimsim.market.ledger.LEDGER_COLUMNS`."""
         return self._table("ledger")
 
+    def exposures(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of the ledger, read alone: of a large run, all of them take twice the memory.
+
+        Args:
+            columns: Of :data:`rimsim.market.ledger.LEDGER_COLUMNS`.
+        """
+        return self._table("ledger", columns)
+
     @cached_property
     def truth(self) -> pd.DataFrame:
         """What each exposure of every arm was truly worth: arrival, position, item, probability, true_intensity."""
@@ -413,15 +421,15 @@ class Run:
         """Columns truth, model, other_truth, other_model, metric, difference, low, high, settled, likewise."""
         return self._table("observed_pairs") if (self.folder / "observed_pairs.parquet").is_file() else None
 
-    def _table(self, name: str) -> pd.DataFrame:
-        """A table, or its parts one below the other while it is not joined."""
+    def _table(self, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """A table, or its parts one below the other while it is not joined; some of its columns, or all."""
         whole, parts = self.folder / f"{name}.parquet", f"{name}/*.parquet"
         if whole.is_file():
-            return read_table(whole)
+            return read_table(whole, columns)
         written = sorted(
             path for path in self.folder.glob(parts) if not path.name.startswith(".")
         )  # no drafts
-        tables = [read_table(path) for path in written]
+        tables = [read_table(path, columns) for path in written]
         if not tables:
             raise MissingTableError(
                 f"{self.folder}: holds neither {whole.name} nor {parts}; it is not finished, or makes no such table"
@@ -441,14 +449,18 @@ def parsed_yaml(text: str) -> Any:
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A Parquet table of a run folder.
+
+    Args:
+        path: The file.
+        columns: Those to read; None: all.
 
     Raises:
         RunFolderError: If the file is damaged.
     """
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, ValueError) as error:  # pyarrow's own errors are either
         raise RunFolderError(
             f"{path}: cannot be read as a table ({' '.join(str(error).split())}); allowed: the file as the run left it"

@@ -46,7 +46,9 @@ def foreseen(
             spent = served * linear(RATES.served, log.n_items)
             if certify:
                 spent += RATES.certified[0] * served
-                spent += RATES.certified[1] * min(served * log.n_items, RATES.states)
+                cells = served * log.n_items
+                spent += RATES.certified[1] * min(cells, RATES.states)
+                spent += RATES.bounded * cells if cells > RATES.states else 0.0
             alone += RATES.pictures
             shared += arms * seeds * config.rounds * spent
             states.append(served)

@@ -14,6 +14,7 @@ from rimsim.scenarios.report.answer import comparison_sentences
 from rimsim.scenarios.report.decomposition import parts_by_seed
 from rimsim.scenarios.store.run_folder import FAILURES, STATES, Run, read_table, repeat_command
 from rimsim.scenarios.store.write import write_table, write_text
+from rimsim.threads import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def gather(plan: Plan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | Non
         Why the arms that did not fail could not be drawn beside those that did; None where all went well.
     """
     folder, names = plan.point.folder, plan.names
+    give_back()
     if not failures:
         _join(folder, names, keep_parts=False)
         return None
