@@ -72,5 +72,5 @@ def next_events_loss(
     Returns:
         A scalar, nats.
     """
-    loss: torch.Tensor = _Loss.apply(hidden, vectors, bias, label, weight)  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = _Loss.apply(hidden, vectors, bias, label, weight)  # type: ignore[no-untyped-call,unused-ignore]
     return loss

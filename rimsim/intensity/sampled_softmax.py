@@ -54,7 +54,7 @@ class Proposal:
     def of(cls, labels: NDArray[np.int64], n_items: int, draws: int, device: torch.device) -> Proposal:
         """The proposal for batches of some labels."""
         counts = np.bincount(labels, minlength=n_items).astype(np.float32)
-        return cls(torch.from_numpy(counts / max(counts.sum(), 1.0)).to(device), draws)
+        return cls(torch.from_numpy(counts / max(float(counts.sum()), 1.0)).to(device), draws)
 
     def draw(self, labels: torch.Tensor, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw items for a batch.

@@ -93,7 +93,7 @@ class PastStates:
             tick=self.tick[rows],
             user=self.user[rows],
             states=lambda some: whole(rows[some]),
-            came=Came(*(column[rows] for column in self.came)),
+            came=Came(self.came.tick[rows], self.came.log_user[rows], self.came.first[rows]),
             start=self.start,
             stop=self.stop,
             capacity=None if self.capacity is None else self.capacity[rows],

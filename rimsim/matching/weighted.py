@@ -87,7 +87,7 @@ def _scale(terms: Terms) -> tuple[float, float]:
     """What a position is about worth, from a few users, and the range of all scores, 0 included."""
     n, m = terms.scores.shape
     finite = terms.scores[terms.scores > -np.inf]
-    spread = float(max(finite.max(initial=0.0), 0.0) - min(finite.min(initial=0.0), 0.0)) or 1.0
+    spread = float(finite.max(initial=0.0) - finite.min(initial=0.0)) or 1.0
     users = np.unique(np.linspace(0, max(n - 1, 0), _SAMPLE).astype(np.int64)) if n else np.empty(0, np.int64)
     width = min(len(terms.weights), m)
     top = np.partition(terms.scores[users], m - width, axis=1)[:, m - width :] if width else np.empty((0, 0))

@@ -66,7 +66,9 @@ def made_up_round(
         user=draw.integers(0, max(1, n // 2), n),
         time=time,
         ground_intensity=draw.gamma(2.0, 5.0, n).astype(np.float32),
-        relevant=consumed.sum(axis=1) + draw.poisson(1.0, n) + (0.0 if complete else 0.5),
+        relevant=(consumed.sum(axis=1) + draw.poisson(1.0, n) + (0.0 if complete else 0.5)).astype(
+            np.float64
+        ),
         counts_items=complete,
         required=draw.poisson(n * slate / (2 * m), m).astype(np.float64) * mean_weight(weights),
         position_weights=weights,

@@ -155,7 +155,7 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     asked = terms_of(closed.required, table, active, closed.cost)
     known_asked = asked
     if not whole:
-        counting = dataclasses.replace(table, arrivals=active.sum(0))
+        counting = dataclasses.replace(table, arrivals=active.sum(0).astype(np.float64))
         among = table.active(some.audiences, len(some))
         known_asked = terms_of(closed.required, counting, among, closed.cost, n)
     alike = bool(closed.position_weights[0] == closed.position_weights[-1])
