@@ -97,7 +97,8 @@ def priced(
         view: The round.
         states: n states.
         required: (M,) what is required of them, in the unit of the guarantee.
-        draw: (M,) uniform numbers by which floors are rounded; None: they stay real numbers.
+        draw: (M,) uniform numbers by which floors are rounded; None: they stay real numbers, and the search ends
+            as soon as D is within ``tol``.
         tol: Relative gap at which the solver stops.
         warm: (M,) prices to start from; None: 0.
 

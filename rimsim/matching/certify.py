@@ -80,21 +80,19 @@ def _top_sums(
     """Σ over rows of Σ_r g_r·(r-th largest (s − v)₊); ``values`` (n, M) are s, −inf where an item may not be shown."""
     total, best = 0.0, np.empty(len(weights))
     for row in range(values.shape[0]):
-        k, size, lowest = capacity[row], 0, 0.0
+        k = capacity[row]
         if k == 0:
             continue
+        best[:] = 0.0
         for item in range(values.shape[1]):
             value = values[row, item] - price[item]
-            if value > lowest:
-                place = min(size, k - 1)
+            if value > best[k - 1]:
+                place = k - 1
                 while place > 0 and best[place - 1] < value:
                     best[place] = best[place - 1]
                     place -= 1
                 best[place] = value
-                size = min(size + 1, k)
-                if size == k:
-                    lowest = best[k - 1]
-        for place in range(size):
+        for place in range(k):
             total += weights[place] * best[place]
     return total
 
