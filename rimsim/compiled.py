@@ -22,6 +22,9 @@ def compiled(function: F) -> F:
     """Compile a function on its first call; the machine code is cached on disk.
 
     Of several processes that need it at once, one compiles it while the others wait for what it leaves on disk.
+
+    A function that Python calls returns numbers, arrays and plain tuples. Numba makes a named tuple by a call of
+    Python, and does not look whether that went well: an interrupt that falls there would end the process.
     """
     dispatcher: Any = numba.njit(cache=True)(function)
     if dispatcher is function:  # the user has switched compilation off

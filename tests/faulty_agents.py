@@ -76,6 +76,16 @@ class Dies(_Faulty):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Interrupted(_Faulty):
+    name = "interrupted"
+
+    def wrong(self, items, arrivals):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as stop:  # as it happens in libraries
+            raise SystemError("returned a result with an exception set") from stop
+
+
 class DiesOnce(Random):
     """Kills its process in the second round, unless ``died`` lies in RIMSIM_TEST_MARKS or in the cache; as random."""
 

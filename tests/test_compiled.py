@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import multiprocessing
+import os
+import signal
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rimsim.compiled import _lock_of
+import rimsim
+from rimsim.compiled import _lock_of, compiled
+from rimsim.matching import solve_prices
 
 KERNEL = """
 from rimsim.compiled import compiled
@@ -56,3 +63,63 @@ def test_where_nothing_can_be_kept_kernels_work_all_the_same(tmp_path):
 
     with _lock_of(Dispatcher):
         assert not (tmp_path / "file" / "cache").exists()
+
+
+def _functions(trees):
+    """The functions of a package, with whether each is compiled."""
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                yield node, any(ast.unparse(mark) == compiled.__name__ for mark in node.decorator_list)
+
+
+def test_no_compiled_function_hands_python_a_named_tuple():
+    """Numba calls Python to make one, and crashes if an interrupt falls there: such kernels are for kernels alone."""
+    folders = [Path(rimsim.__file__).parent, *map(Path, rimsim.__path__)]
+    files = {
+        file.resolve()
+        for base in folders
+        for folder in (base, *base.iterdir())
+        for file in folder.rglob("*.py")
+    }
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    named = {node.name for node in classes if "NamedTuple" in map(ast.unparse, node.bases)}
+    functions = list(_functions(trees))
+    makers = {
+        node.name for node, fast in functions if fast and node.returns and ast.unparse(node.returns) in named
+    }
+    assert {"Smoothed", "Queue"} <= named
+    assert "new_queue" in makers
+    for node, fast in functions:
+        calls = {ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
+        assert fast or not calls & makers, node.name
+
+
+@pytest.mark.skipif(
+    not hasattr(signal, "setitimer") or not hasattr(os, "fork"), reason="needs a timer and fork"
+)
+def test_an_interrupt_within_the_search_for_prices_ends_no_process():
+    """A signal at any time of the search arrives as what its handler raises, or as the SystemError made of it."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def solve():
+        solve_prices(scores, np.full(200, 3), 8.0, cost=1.0, position_weights=[1.0, 0.6, 0.3])
+
+    scores = np.random.default_rng(0).random((200, 60))
+    solve()  # compiled before it is interrupted
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, interrupt)
+        found = 0
+        for number in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + number))
+                while True:
+                    solve()
+            except (KeyboardInterrupt, SystemError):
+                found += 1
+        os._exit(found)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 200

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,27 @@ def test_an_interrupt_that_python_drops_is_found_again(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             stop_if_asked()
     stop_if_asked()  # and is over with the work
+
+
+def test_an_interrupt_that_became_an_error_is_an_interrupt(tmp_path, capfd):
+    """Where a library, or an agent, makes an error of an interrupt, the run is interrupted, and no arm has failed."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(to_plain(CONFIG)))
+    agent, out = f"{Path(__file__).with_name('faulty_agents.py')}:Interrupted", tmp_path / "run"
+    line = ["compare", str(tmp_path / "small.yaml"), "--agents", agent, "--seeds", "1", "--out", str(out)]
+    assert main([*line, "--frozen", "none", "--workers", "1", "--no-certificate"]) == 130
+    assert capfd.readouterr().err.startswith(f"rimsim: interrupted; finished rounds are in {out}; to go on: ")
+    assert load_run(out).rounds["round"].max() == 0
+    assert not (out / "failures").exists()
+
+
+def test_any_error_after_an_interrupt_is_the_interrupt():
+    """What fails after a signal came has failed because of it."""
+    with pytest.raises(KeyboardInterrupt), stopping_on_request(), suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stopping_on_request():  # noqa: PT012  # one after the other
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise SystemError
 
 
 @pytest.mark.parametrize("most", [0, 500, 2_000, 5_000, 9_000])

@@ -111,8 +111,7 @@ def credit_groups(terms: Terms, user: int, item: int, amount: float, out: Floats
             out[len(terms.of_first) - 1 + terms.of[place]] += amount
 
 
-@compiled
-def smoothed(terms: Terms, price: Floats, tau: float, kth: Floats) -> Smoothed:  # noqa: C901, PLR0912
+def smoothed(terms: Terms, price: Floats, tau: float, kth: Floats) -> Smoothed:
     """The users' part of D and of D_τ at prices.
 
     Args:
@@ -122,6 +121,14 @@ def smoothed(terms: Terms, price: Floats, tau: float, kth: Floats) -> Smoothed: 
         kth: (n,) what the k-th largest s − v of each user is at least; −inf where nothing is known. What is further
             below it than a pool can reach is passed over, to the same bits.
     """
+    return Smoothed(*_summed(terms, price, tau, kth))
+
+
+@compiled
+def _summed(  # noqa: C901, PLR0912
+    terms: Terms, price: Floats, tau: float, kth: Floats
+) -> tuple[float, float, Floats, Floats]:
+    """What :func:`smoothed` tells, in its order."""
     (n, m), grouped = terms.scores.shape, len(terms.of) > 0
     width = len(terms.weights)
     value, exposure, marginal = np.empty(m), np.zeros(len(price)), np.zeros(n)
@@ -176,4 +183,4 @@ def smoothed(terms: Terms, price: Floats, tau: float, kth: Floats) -> Smoothed: 
                         exposure[who[index]] += z
                         if grouped:
                             credit_groups(terms, user, who[index], z, exposure)
-    return Smoothed(top, smooth, exposure, marginal)
+    return top, smooth, exposure, marginal

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["stop_if_asked", "stopping_on_request"]
+__all__ = ["errors_of_interrupts", "stop_if_asked", "stopping_on_request"]
 
 _asked = False  # a signal is for the whole process, and so is this
 
@@ -31,12 +31,30 @@ def stopping_on_request() -> Iterator[None]:
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with errors_of_interrupts():
+            yield
         stop_if_asked()
     finally:
         _asked = False
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def errors_of_interrupts() -> Iterator[None]:
+    """Let an error that an interrupt became be the interrupt.
+
+    Where a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
+    libraries, and users' own code, may do the like.
+
+    Raises:
+        KeyboardInterrupt: If a signal has come and the work within has failed.
+    """
+    try:
+        yield
+    except Exception:
+        stop_if_asked()
+        raise
 
 
 def stop_if_asked() -> None:

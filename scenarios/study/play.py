@@ -31,6 +31,7 @@ from rimsim.measures import (
     predicted_consumption,
     reliability,
 )
+from rimsim.scenarios.execution.signals import errors_of_interrupts
 from rimsim.scenarios.store.run_folder import FAILURES, STATES, read_table
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
@@ -113,7 +114,8 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
     with disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
-        with disk_errors(arm.folder), own_code([arm.agent, *arm.measures, *own_places(arm.config)]):
+        own = [arm.agent, *arm.measures, *own_places(arm.config)]
+        with errors_of_interrupts(), disk_errors(arm.folder), own_code(own):
             _play_rounds(arm, report, batch_size)
     except Exception:
         with suppress(OSError):

@@ -18,6 +18,7 @@ from rimsim.market import build_world
 from rimsim.market.build import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
+from rimsim.scenarios.execution.signals import errors_of_interrupts
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.store.catalogue import catalogue_table, user_table
@@ -135,7 +136,8 @@ def _resumable(folder: Path) -> Iterator[None]:
         KeyboardInterrupt: If one came.
     """
     try:
-        yield
+        with errors_of_interrupts():
+            yield
     except KeyboardInterrupt:
         if not (folder / CONFIG).is_file():
             raise
