@@ -112,6 +112,25 @@ def test_an_item_consumed_twice_counts_once(model):
     np.testing.assert_array_equal(model._scores(fit, plain), model._scores(fit, twice))
 
 
+def test_distinct_events_are_the_first_of_each_item():
+    """Of states with many repeats, some of them empty, the first event of each item stays, in order."""
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(0, 12, 200) * draw.integers(0, 2, 200)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    states = UserStates(
+        offsets, draw.integers(0, 6, offsets[-1]), np.arange(float(offsets[-1])), np.full(200, 9e9)
+    )
+    found = distinct(states)
+    assert len(found) == 200
+    for state in range(200):
+        first = {}
+        for event in range(offsets[state], offsets[state + 1]):
+            first.setdefault(int(states.items[event]), float(event))
+        kept = slice(found.offsets[state], found.offsets[state + 1])
+        assert found.items[kept].tolist() == list(first)
+        assert found.times[kept].tolist() == list(first.values())
+
+
 def test_returning_computes_where_it_is_told():
     """Its own device is looked at, and an error before a fit names it."""
     with pytest.raises(ConfigError, match="device"):

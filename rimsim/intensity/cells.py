@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from rimsim.compiled import compiled
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:
@@ -67,14 +68,41 @@ class Cells:
 
 def distinct(states: UserStates) -> UserStates:
     """The states with the first event of each item alone; the very states where no item occurs twice."""
-    row = np.repeat(np.arange(len(states)), states.lengths)
-    key = row * (int(states.items.max(initial=0)) + 1) + states.items
-    first = np.sort(np.unique(key, return_index=True)[1])
-    if len(first) == len(key):
-        return states
+    first = np.empty(len(states.items), np.int64)
     offsets = np.zeros(len(states) + 1, np.int64)
-    np.cumsum(np.bincount(row[first], minlength=len(states)), out=offsets[1:])
-    return UserStates(offsets, states.items[first], states.times[first], states.now)
+    seen = np.zeros(int(states.items.max(initial=-1)) + 1, np.int64)
+    _first_of_each(states.offsets, states.items, seen, first, offsets)
+    if offsets[-1] == len(first):
+        return states
+    kept = first[: offsets[-1]]
+    return UserStates(offsets, states.items[kept], states.times[kept], states.now)
+
+
+@compiled
+def _first_of_each(
+    begin: NDArray[np.int64],
+    items: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    first: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+) -> None:
+    """Fill in the places of the first event of each item of each state, and where each state's begin among them.
+
+    Args:
+        begin: (n+1,) where each state's events begin.
+        items: (E,) their items.
+        seen: Zeros, one an item.
+        first: (E,) room for the places.
+        offsets: (n+1,) zeros.
+    """
+    found = 0
+    for state in range(len(begin) - 1):
+        for event in range(begin[state], begin[state + 1]):
+            if seen[items[event]] <= state:
+                seen[items[event]] = state + 1
+                first[found] = event
+                found += 1
+        offsets[state + 1] = found
 
 
 def sums(states: UserStates, table: NDArray[np.float32]) -> NDArray[np.float32]:
