@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
 
-from rimsim.config_errors import finding
+from rimsim.config.wording import finding
 from rimsim.errors import ConfigError, RimsimError, nearest
 from rimsim.loading import imported, without_name
 

@@ -12,7 +12,7 @@ import pydantic
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rimsim.config_errors import refusal, unknown_field
+from rimsim.config.wording import refusal, unknown_field
 from rimsim.errors import ModelError, nearest
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.returning import log_returning
-from rimsim.intensity.sampled_softmax import Softmax  # noqa: TC001  # pydantic reads it
+from rimsim.intensity.sampled_softmax import Softmax
 from rimsim.intensity.shrinkage import Shrinkage, chosen, rescaling
 
 if TYPE_CHECKING:

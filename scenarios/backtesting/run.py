@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rimsim.config import to_plain
-from rimsim.config_errors import record_from
+from rimsim.config.wording import record_from
 from rimsim.data import load_log, require_usable
 from rimsim.errors import ConfigError
 from rimsim.intensity.cache import log_digest

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from rimsim.config import to_plain
-from rimsim.config_errors import record_from
+from rimsim.config.wording import record_from
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rimsim.config import ScenarioConfig
+    from rimsim.config.scenario import ScenarioConfig
 
 __all__ = ["paths_from"]
 

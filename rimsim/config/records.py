@@ -1,106 +1,35 @@
-"""Scenarios as typed, frozen records, and how a YAML file becomes one.
+"""The parts of a scenario as typed, frozen records.
 
 Every field has its default, its range and its meaning here and nowhere else; ``docs/scenarios.md`` is made from them.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import replace
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    TypeAdapter,
-)
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.config_errors import record_from, unknown_field
-from rimsim.config_paths import paths_from
-from rimsim.config_promises import AudienceConfig, CampaignConfig, GroupConfig
-from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError, nearest, reason
-from rimsim.loading import nearest_file
+from rimsim.config.fields import STRICT, Duration, Options, Period, Time
+from rimsim.config.promises import CampaignConfig, GroupConfig
+from rimsim.errors import ConfigError
 
 __all__ = [
     "ArrivalsConfig",
-    "AudienceConfig",
-    "CampaignConfig",
     "ConsumerConfig",
     "DataConfig",
     "DynamicsConfig",
     "ExposureConfig",
-    "GroupConfig",
     "LogOptions",
     "LogWindow",
     "PlatformConfig",
     "ProvidersConfig",
     "ReleasesConfig",
-    "ScenarioConfig",
     "Seeds",
-    "at_seed",
-    "find_scenario",
-    "override",
-    "read_scenario",
-    "scenario_from",
-    "scenario_names",
-    "to_plain",
 ]
 
-_STRICT = ConfigDict(extra="forbid")
 
-
-def _is_duration(value: object) -> object:
-    """Before its type is looked at, so that a bare number, as YAML makes of ``5``, is told that it lacks a unit."""
-    if isinstance(value, (str, int, float)):
-        duration_seconds(str(value))
-    return value
-
-
-Duration = Annotated[str, BeforeValidator(_is_duration)]
-Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" else _is_duration(value))]
-
-
-def _is_time(value: object) -> object:
-    """What ``load`` takes for a time; YAML makes dates of what looks like one."""
-    from rimsim.data.readers.rows import seconds  # noqa: PLC0415  # readers load only for who selects by time
-
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    try:
-        seconds(cast("float | str | None", value), "the time")
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-Time = Annotated[float | str | None, BeforeValidator(_is_time)]
-
-
-def _pairs(options: object) -> object:
-    """A mapping as pairs, and lists in it as tuples: what a frozen record can hold."""
-    if isinstance(options, dict):
-        if any(isinstance(value, dict) for value in options.values()):
-            raise ValueError("an option is a mapping; allowed: numbers, texts and lists of them")
-        return tuple((name, _pairs(value)) for name, value in options.items())
-    return tuple(_pairs(value) for value in options) if isinstance(options, list) else options
-
-
-Options = Annotated[
-    tuple[tuple[str, Any], ...],
-    BeforeValidator(_pairs, json_schema_input_type=dict[str, Any]),
-    PlainSerializer(dict, return_type=dict[str, Any]),
-]
-"""Options of a thing of one's own: a mapping in YAML, pairs of name and value in the record."""
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LogOptions:
     """Which log, and what of it; what :func:`rimsim.data.load` is asked for.
 
@@ -149,7 +78,7 @@ class LogOptions:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class DataConfig(LogOptions):
     """Which log, and what of it."""
 
@@ -162,7 +91,7 @@ class DataConfig(LogOptions):
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ArrivalsConfig:
     """Who arrives, and when."""
 
@@ -211,7 +140,7 @@ class ArrivalsConfig:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ReleasesConfig:
     """Items that are not there from the start; the warm-up log knows nothing of them."""
 
@@ -224,7 +153,7 @@ class ReleasesConfig:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ExposureConfig:
     """What is guaranteed to items."""
 
@@ -312,7 +241,7 @@ class ExposureConfig:
                 raise ConfigError(f"exposure.campaigns: {name!r} is there twice; allowed: a name each")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class DynamicsConfig:
     """What moves what visitors want, on top of the truth; 0 switches each off."""
 
@@ -339,7 +268,7 @@ class DynamicsConfig:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ConsumerConfig:
     """Who decides what is consumed; agents never see it."""
 
@@ -387,7 +316,7 @@ class ConsumerConfig:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ProvidersConfig:
     """Who offers the items, and whether they stay."""
 
@@ -403,7 +332,7 @@ class ProvidersConfig:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LogWindow:
     """On which part of its log the platform retrains."""
 
@@ -417,7 +346,7 @@ class LogWindow:
     size: int = Field(default=3000, ge=1, description="top-up: events that the log holds at least.")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class PlatformConfig:
     """The recommender's model and how it is kept up to date."""
 
@@ -461,7 +390,7 @@ class PlatformConfig:
             )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Seeds:
     """Separate seeds for what is random; equal parts of two runs share their random numbers."""
 
@@ -474,150 +403,3 @@ class Seeds:
     def all(cls, seed: int) -> Seeds:
         """The same seed for everything; purposes keep the streams apart."""
         return cls(arrivals=seed, choice=seed, model=seed, agent=seed)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class ScenarioConfig:
-    """A named experiment: everything that defines a market but its seeds and its agents."""
-
-    name: str = Field(default="scenario", description="Name of the scenario, used in run folders.")
-    description: str = Field(default="", description="What it is for, one sentence.")
-    rounds: int = Field(default=8, ge=1, description="Rounds of N arrivals.")
-    slate: int = Field(default=10, ge=1, description="k: items shown to an arrival.")
-    user_cap: int | None = Field(
-        default=None,
-        ge=1,
-        description="Exposures that a user can get in one round, over all visits in it. Each earlier visit of the "
-        "round counts as a full slate of k, filled or not, and a visit gets what is left: with 15 and k = 10, the "
-        "first 10 and the second 5. The next round begins anew. null: no cap.",
-    )
-    data: DataConfig = Field(default=DataConfig(), description="Which log.")
-    arrivals: ArrivalsConfig = Field(default=ArrivalsConfig(), description="Who arrives.")
-    releases: ReleasesConfig = Field(default=ReleasesConfig(), description="Items that come on the way.")
-    exposure: ExposureConfig = Field(default=ExposureConfig(), description="What is guaranteed.")
-    consumer: ConsumerConfig = Field(default=ConsumerConfig(), description="The truth.")
-    platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
-    providers: ProvidersConfig = Field(default=ProvidersConfig(), description="Who offers the items.")
-
-    def __post_init__(self) -> None:
-        if self.releases.last_round < self.releases.first_round:
-            raise ConfigError(
-                f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
-                f"{self.releases.first_round}; allowed: the same round or a later one"
-            )
-        if self.arrivals.kind not in ("clones", "broadcast", "hawkes"):
-            return
-        days = self.rounds * duration_seconds(self.arrivals.round_length) / 86_400
-        for campaign in self.exposure.campaigns:
-            if campaign.start >= days:
-                raise ConfigError(
-                    f"campaign {campaign.name!r}: start is day {campaign.start:g}, but the last round ends on day "
-                    f"{days:g}; allowed: an earlier day, or more rounds"
-                )
-
-
-def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
-    """A scenario as it is at a seed: where its truth moves with the seed, that of this one.
-
-    Args:
-        config: The scenario.
-        seed: A seed of a run.
-    """
-    if config.consumer.truth_seed != "seed":
-        return config
-    return replace(config, consumer=replace(config.consumer, truth_seed=seed))
-
-
-def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
-    """Build a scenario from nested mappings.
-
-    Args:
-        plain: What a YAML file holds: a mapping of field names to values.
-        origin: Where it came from, for the error message.
-
-    Raises:
-        ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
-    """
-    return record_from({} if plain is None else plain, ScenarioConfig, origin=origin)
-
-
-def read_scenario(path: Path) -> ScenarioConfig:
-    """Read a scenario from a YAML file, from whose folder its paths begin; without a ``name`` it has the file's.
-
-    Raises:
-        ConfigError: If the file is missing, is no YAML, or does not describe a scenario.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file.{nearest_file(path)}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read as a scenario: {reason(error)}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: cannot be read as a scenario: byte {error.start} is no UTF-8; allowed: UTF-8 text"
-        ) from None
-    try:
-        plain = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    if isinstance(plain, dict):
-        plain = {"name": path.stem} | plain
-    return paths_from(path.parent, scenario_from(plain, origin=str(path)))
-
-
-def scenario_names() -> list[str]:
-    """Names of the built-in scenarios."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in resources.files("rimsim.scenarios").iterdir()
-        if entry.name.endswith(".yaml")
-    )
-
-
-def find_scenario(name: str) -> ScenarioConfig:
-    """A built-in scenario by name, or one of the user's own by the path of its YAML file.
-
-    Raises:
-        ConfigError: If there is none, with the nearest name; or as :func:`read_scenario`.
-    """
-    if name.endswith((".yaml", ".yml")):
-        return read_scenario(Path(name))
-    known = scenario_names()
-    if name not in known:
-        raise ConfigError(
-            f"scenario {name!r} is unknown.{nearest(name, known)} Your own: a path to a YAML file."
-        )
-    with resources.as_file(resources.files("rimsim.scenarios") / f"{name}.yaml") as path:
-        return read_scenario(path)
-
-
-def to_plain(config: object) -> dict[str, Any]:
-    """The nested mapping of a config record, as JSON and YAML can hold it."""
-    return cast("dict[str, Any]", TypeAdapter(type(config)).dump_python(config, mode="json"))
-
-
-def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str = "--set") -> ScenarioConfig:
-    """A scenario with some fields changed.
-
-    Args:
-        config: The scenario to start from.
-        changes: Dotted field names, such as ``exposure.beta``, and their new values.
-        origin: Named in errors.
-
-    Raises:
-        ConfigError: As :func:`scenario_from`.
-    """
-    plain = to_plain(config)
-    for dotted, value in changes.items():
-        *parents, last = dotted.split(".")
-        place = plain
-        for name in parents:
-            inner = place.get(name)
-            if not isinstance(inner, dict):
-                raise unknown_field(dotted, ScenarioConfig, origin=origin)
-            place = inner
-        place[last] = value
-    return scenario_from(plain, origin=origin)

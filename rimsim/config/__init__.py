@@ -1,0 +1,50 @@
+"""Scenarios as typed, frozen records, and how a YAML file becomes one."""
+
+from rimsim.config.promises import AudienceConfig, CampaignConfig, GroupConfig
+from rimsim.config.reading import (
+    find_scenario,
+    override,
+    read_scenario,
+    scenario_from,
+    scenario_names,
+    to_plain,
+)
+from rimsim.config.records import (
+    ArrivalsConfig,
+    ConsumerConfig,
+    DataConfig,
+    DynamicsConfig,
+    ExposureConfig,
+    LogOptions,
+    LogWindow,
+    PlatformConfig,
+    ProvidersConfig,
+    ReleasesConfig,
+    Seeds,
+)
+from rimsim.config.scenario import ScenarioConfig, at_seed
+
+__all__ = [
+    "ArrivalsConfig",
+    "AudienceConfig",
+    "CampaignConfig",
+    "ConsumerConfig",
+    "DataConfig",
+    "DynamicsConfig",
+    "ExposureConfig",
+    "GroupConfig",
+    "LogOptions",
+    "LogWindow",
+    "PlatformConfig",
+    "ProvidersConfig",
+    "ReleasesConfig",
+    "ScenarioConfig",
+    "Seeds",
+    "at_seed",
+    "find_scenario",
+    "override",
+    "read_scenario",
+    "scenario_from",
+    "scenario_names",
+    "to_plain",
+]
