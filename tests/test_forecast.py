@@ -15,6 +15,7 @@ from rimsim.errors import ConfigError
 from rimsim.scenarios import compare
 from rimsim.scenarios.execution import forecast
 from rimsim.scenarios.execution.forecast import LONG, Forecast, announce, fit_seconds, log_bytes
+from rimsim.scenarios.execution.rates import UPDATES
 from rimsim.scenarios.study.forecast import foreseen
 
 
@@ -43,6 +44,18 @@ def test_more_rounds_arms_and_seeds_take_longer(made):
     assert _foreseen(config, seeds=2).seconds > least
     assert _foreseen(config, certify=False).seconds < least
     assert foreseen([config, made(rounds=3)], 3, 1, certify=True, workers=1).seconds > least
+
+
+def test_a_model_that_is_dear_to_update_takes_longer_each_round():
+    """Every round's end costs more with a sequence model than with the usual one, by the same amount."""
+
+    def seconds(model, rounds):
+        config = small_scenario(rounds=rounds)
+        platform = dataclasses.replace(config.platform, model=model)
+        return _foreseen(dataclasses.replace(config, platform=platform), arms=1, certify=False).seconds
+
+    usual, dear = (seconds(model, 5) - seconds(model, 3) for model in ("bag-visits", "gru-visits"))
+    assert dear == pytest.approx(usual + 2 * UPDATES["gru"])
 
 
 def test_more_arrivals_take_longer_and_more_workers_less_long():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import parts
-from rimsim.scenarios.execution.rates import FITS, RATES
+from rimsim.scenarios.execution.rates import FITS, RATES, UPDATES
 from rimsim.threads import memory
 
 if TYPE_CHECKING:
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from rimsim.data import EventLog
 
-__all__ = ["LONG", "Forecast", "announce", "fit_seconds", "linear", "log_bytes", "state_bytes"]
+__all__ = [
+    "LONG",
+    "Forecast",
+    "announce",
+    "fit_seconds",
+    "linear",
+    "log_bytes",
+    "state_bytes",
+    "update_seconds",
+]
 
 LONG = 60.0
 """Seconds from which on a run is long enough to say so."""
@@ -104,6 +113,11 @@ def fit_seconds(models: Iterable[str], log: EventLog) -> tuple[float, tuple[str,
         once, event, pair = FITS[mark]
         seconds[mark] = once + event * len(log) + pair * min(len(log) * log.n_items, RATES.pairs)
     return sum(seconds.values()), tuple(unknown)
+
+
+def update_seconds(model: str) -> float:
+    """CPU seconds of a round's end that go into updates of a model and its folds, beyond those of the usual one."""
+    return UPDATES.get(_mark(model) or "", 0.0)
 
 
 def _mark(model: str) -> str | None:

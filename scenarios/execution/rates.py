@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FITS", "RATES", "Rates"]
+__all__ = ["FITS", "RATES", "UPDATES", "Rates"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Rates:
     pictures: float = 12.0
     """Tables are joined and pictures drawn, of a run or a point of a sweep."""
     served: tuple[float, float] = (3e-4, 1e-8)
-    """An arrival of an arm with its share of all that a round's end brings but certificates: once, and an item."""
+    """An arrival of an arm with its share of all that a round's end brings but certificates: once, and an item. What
+    updates beyond those of `bag` cost is not in it."""
     certified: tuple[float, float] = (1e-4, 2.4e-7)
     """An arrival's share of a certificate: once, and an item, of as many arrivals as a round is solved on."""
     bounded: float = 1.2e-8
@@ -63,3 +64,14 @@ FITS: dict[str, tuple[float, float, float]] = {
     "transformer": (1.0, 5e-4, 3.5e-7),
 }
 """Mark model → CPU seconds of a fit: once, an event, and a pair of an event and an item up to ``Rates.pairs``."""
+
+UPDATES: dict[str, float] = {
+    "ease": 0.7,
+    "factors": 2.0,
+    "als": 1.0,
+    "bpr": 1.0,
+    "graph": 3.7,
+    "gru": 0.9,
+    "transformer": 7.0,
+}
+"""Mark model → CPU seconds that updating it and those of its folds takes at a round's end, beyond what `bag` takes."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.market.build import plugs_of, shared_log
-from rimsim.scenarios.execution.forecast import Forecast, fit_seconds, linear, log_bytes, state_bytes
+from rimsim.scenarios.execution.forecast import (
+    Forecast,
+    fit_seconds,
+    linear,
+    log_bytes,
+    state_bytes,
+    update_seconds,
+)
 from rimsim.scenarios.execution.rates import RATES
 from rimsim.threads import cores
 
@@ -43,7 +50,7 @@ def foreseen(
         unknown += without
         for config in of_log:
             served = _arrivals(config, log)
-            spent = served * linear(RATES.served, log.n_items)
+            spent = served * linear(RATES.served, log.n_items) + update_seconds(config.platform.model)
             if certify:
                 spent += RATES.certified[0] * served
                 cells = served * log.n_items
