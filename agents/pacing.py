@@ -137,6 +137,13 @@ class Delivery:
     def note(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
         """Count exposures (M,), in the unit of the guarantee, that came without this, and time that they took."""
         self.exposure += exposure
+        if self._guarded is not None:  # it counts what is missing by what is shown here, which only falls
+            _, lacking, wait = self._guarded
+            for now, new in zip(
+                lacking, Lacking.of(self._required, self.exposure, self._positions), strict=True
+            ):
+                now[:] = new
+            wait[:] = np.inf
         if arrivals is not None:
             self._pass(arrivals)
 

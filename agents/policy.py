@@ -13,7 +13,7 @@ from rimsim.errors import AgentError
 from rimsim.market.serving import count_items
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,14 +52,28 @@ class PolicyAgent:
         self.name = name
         self._policy, self._sizes, self._lacking = policy, (groups, observed), lacking
         self._bonuses: Bonuses | None = None
+        self._popularity: NDArray[np.int64] = np.zeros(0, np.int64)
         self._observed: NDArray[np.float64] = np.zeros((0, 0))
+
+    @property
+    def state(self) -> Mapping[str, NDArray[np.float64]]:
+        """The popularity from which groups were made."""
+        return {"popularity": self._popularity.astype(np.float64)}
+
+    def load_state(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on with the groups of another."""
+        self._group(state["popularity"].astype(np.int64))
+
+    def _group(self, popularity: NDArray[np.int64]) -> None:
+        groups, observed = self._sizes
+        self._popularity = popularity
+        self._bonuses = Bonuses(popularity_groups(popularity, groups), self._lacking)
+        self._observed = popularity_groups(popularity, observed)
 
     def begin_round(self, view: RoundView) -> None:
         """Take the round's requirements; groups are those of the first round that is seen, of round 0 in a run."""
         if self._bonuses is None or view.round == 0:
-            groups, observed = self._sizes
-            self._bonuses = Bonuses(popularity_groups(view.popularity, groups), self._lacking)
-            self._observed = popularity_groups(view.popularity, observed)
+            self._group(view.popularity)
         self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0
 
     def act(self, arrivals: Arrivals) -> NDArray[np.int64]:

@@ -76,6 +76,11 @@ class Dies(_Faulty):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Named(Random):
+    def __init__(self, called="named"):
+        self.name = called
+
+
 class Interrupted(_Faulty):
     name = "interrupted"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rimsim.agents import make_agent
 from rimsim.agents._guard import Guard, due_now, seat_due
 from rimsim.agents._lacking import (
     GRAIN,
@@ -20,6 +22,7 @@ from rimsim.agents._lacking import (
 from rimsim.agents._row_guard import RowGuard
 from rimsim.agents.positions import Positions
 from rimsim.agents.promised import RowPacing
+from rimsim.market import Arrivals, RoundView
 from rimsim.matching import tie_rank
 
 WEIGHT = (1.0, 0.75, 0.5, 0.25)
@@ -174,3 +177,52 @@ def test_the_most_valuable_urgent_items_are_seated(urgent):
     due = sorted(range(urgent), key=lambda item: -value[item])[:3]
     others = [item for item in np.argsort(-value) if item not in due][: 3 - len(due)]
     assert sorted(items) == sorted([*due, *others])
+
+
+def test_what_is_taken_back_is_delivered_again():
+    """A guard is told what did not count in the end, as in experiments on items, and shows it in time."""
+    n, m = 60, 12
+    liked = np.random.default_rng(0).random((n, m)).astype(np.float32)
+    liked[:, :4] = 0.0  # nobody wants what is guaranteed
+    agent = make_agent("rim-feedback")
+    agent.begin_round(
+        RoundView(
+            round=0,
+            arrivals=n,
+            slate=2,
+            required=np.where(np.arange(m) < 4, 1.0, 0.0),
+            exposure=np.zeros(m),
+            cost=0.01,
+            popularity=np.zeros(m, np.int64),
+            calibration=[],
+            key=3,
+            hard=True,
+        )
+    )
+    counted, taken = np.zeros(m), set()
+    for row in range(n):
+        one = _arrivals(liked[row : row + 1], row)
+        back = np.zeros(m)
+        for item in agent.act(one).items[0]:
+            if item < 4 and item not in taken:
+                taken.add(int(item))
+                back[item] = -1.0
+            else:
+                counted[item] += 1
+        agent.note_delivery(back, None)
+    assert taken == {0, 1, 2, 3}
+    assert (counted[:4] >= 1).all()
+
+
+def _arrivals(scores, row):
+    rows = np.arange(row, row + len(scores))
+    relevance = torch.from_numpy(scores)
+    return Arrivals(
+        id=rows << 16,
+        time=rows.astype(float),
+        user=rows,
+        relevance=relevance,
+        ground_intensity=torch.ones(len(scores)),
+        admissible=torch.ones(relevance.shape, dtype=torch.bool),
+        index=rows,
+    )

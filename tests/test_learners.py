@@ -216,3 +216,25 @@ def test_the_callback_logs_the_measures():
     learner.learn(240, callback=MeasuresCallback(), log_interval=None)
     assert "rimsim/coverage" in learner.logger.name_to_value
     assert rollout(made(), make_agent("relevance"), seed=0).steps == 240
+
+
+def test_a_policy_goes_on_with_its_groups():
+    """Its groups are those of round 0, also where it is made anew and told what another remembered."""
+    market = market_for(PolicyAgent(_low_numbers, groups=2), CONFIG, seeds=Seeds())
+    agent = PolicyAgent(_low_numbers, groups=2, lacking=False)
+    play_round(market, agent)
+    agent.begin_round(market.round_view())
+    anew, resumed = (PolicyAgent(_low_numbers, groups=2, lacking=False) for _ in range(2))
+    anew.begin_round(market.round_view())
+    resumed.load_state(agent.state)
+    resumed.begin_round(market.round_view())
+    arrivals = market.next_arrivals(40)
+    expected = agent.act(arrivals)
+    assert (resumed.act(arrivals) == expected).all()
+    assert (anew.act(arrivals) != expected).any()
+
+
+def _low_numbers(seen):
+    """The bonuses of a policy that lifts the first of two groups."""
+    del seen
+    return np.array([1.0, -1.0], np.float32)

@@ -92,6 +92,20 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
         assert 0 < came.first.sum() < len(came.first)
 
 
+def test_a_user_who_came_in_an_earlier_round_does_not_come_for_the_first_time(schedule):
+    """Where the arrival process says how often users came before, ids do not count their visits."""
+    good, users = schedule
+    earlier = np.arange(len(good.user)) % 2
+    made = dataclasses.replace(
+        good, id=good.id + 256, logged=np.zeros(len(good.user), np.int64), earlier=earlier
+    )
+    came = Came.of(made, np.zeros(users, np.int64))
+    seen = set(np.flatnonzero(earlier).tolist())
+    for first, slot in zip(came.first, good.slot.tolist(), strict=True):
+        assert first == (slot not in seen)
+        seen.add(slot)
+
+
 def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
     """One entry a slate, one for each position, whole numbers: the message says how many were wanted."""
     items = np.zeros((3, 2), np.int64)

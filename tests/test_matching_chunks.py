@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from rimsim.errors import ConfigError, InfeasibleError, ModelError
 from rimsim.matching import FactorScores, certificate, solve_dual
@@ -109,3 +110,31 @@ def test_bad_factors():
         FactorScores(np.full((2, 2), np.inf), np.ones((2, 2)))
     with pytest.raises(ConfigError, match="link is 'log'"):
         FactorScores(np.ones((2, 2)), np.ones((2, 2)), "log")
+
+
+def _ways(matrix):
+    """The same scores as a matrix, in blocks and as pairs."""
+    return matrix, Rows(matrix), csr_array(matrix)
+
+
+def test_a_cost_far_above_all_scores_is_charged_whole():
+    """What a missing exposure costs is never replaced by less: value, bound and gap are those of the matrix."""
+    matrix = np.array([[1.0, 0.5], [1.0, 0.5]], np.float32)
+    for scores in _ways(matrix):
+        found = solve_dual(scores, 1, [3, 0], cost=1000.0)
+        assert found.primal == pytest.approx(2.0 - 1000.0)
+        assert found.shortfall == 1
+        assert found.dual >= found.primal - 1e-9
+
+
+@pytest.mark.parametrize("cost", [None, 2.0])
+def test_floors_are_met_whatever_users_are_looked_at_first(cost):
+    """Users with tiny scores come first: bonuses are measured against the scores of all."""
+    matrix = np.random.default_rng(0).random((600, 6)).astype(np.float32)
+    matrix[:256] *= 1e-4
+    floor = np.array([560, 0, 0, 0, 0, 0])
+    whole = solve_dual(matrix, 1, floor, cost=cost)
+    for scores in (*_ways(matrix), Rows(matrix[::-1].copy())):
+        found = solve_dual(scores, 1, floor, cost=cost)
+        assert found.shortfall == 0
+        assert found.primal == pytest.approx(whole.primal, rel=1e-3)

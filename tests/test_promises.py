@@ -138,6 +138,21 @@ def test_floors_of_a_period_are_settled_within_it():
     assert np.array_equal(market.closed[2].required, plain.closed[2].required)
 
 
+def test_arms_whose_floors_hang_on_what_they_delivered_have_tables_of_their_own(tmp_path):
+    """With ``per``, no arm's required exposures are written over another's: the table says whose they are."""
+    config = promising(per="14d", most=None, campaigns=[], groups=[])
+    found = compare(config, ("relevance", "random"), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+    later = found.required[found.required["round"] == 1].groupby("agent")["required"].sum()
+    assert set(later.index) == {"relevance", "random"}
+    assert later["relevance"] != later["random"]
+
+
+def test_a_group_of_one_item_that_asks_for_nothing_is_no_cap():
+    """Rows without a cap have no item's price: it would be charged twice."""
+    rows = [Row("cap", np.array([1]), most=3.0, begin=0, end=9), Row("group", np.array([1]), begin=0, end=9)]
+    assert Requirements.of(rows).item_caps.tolist() == [True, False]
+
+
 def test_groups_share_one_floor():
     """A group is promised β of the uniform exposure of its items, for as long as each is there."""
     market = Market(promising(small_cold_start, campaigns=[]))

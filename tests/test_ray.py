@@ -384,3 +384,23 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     os.chdir(tmp_path)
     whole = compare(config, ("random",), seeds=2, out=tmp_path / "whole", workers=1, frozen=[], certify=False)
     assert digest(resume(folder, workers=1)) == digest(whole)
+
+
+def test_a_control_is_given_what_it_waits_for(tmp_path):
+    """Played elsewhere, it knows how much the arm of its agent learnt; hindsight prices stay off the run's machine."""
+    config, folder = small_scenario(rounds=2), tmp_path / "run"
+    whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, control=("organic",))
+    request = Request(("relevance",), 1, None, certify=True, ledger=True, controls=("organic",))
+    (plan,) = planned(folder, config, {}, request).plans
+    begin(plan, "test")
+    for arm in plan.arms:
+        value_opening(arm)
+        away = replace(arm, folder=tmp_path / "nowhere", shared=tmp_path / "elsewhere")
+        for told in _work(partial(run_arm, batch_size=50), away, _left(arm), {}, versions(), _log(arm)):
+            assert told is None or isinstance(told, (int, dict)), told
+            if isinstance(told, dict):
+                _enter(folder, told)
+    assert not list(tmp_path.glob("*where"))
+    assert not (folder / "state" / "hindsight").exists()
+    assert gather(plan, []) is None
+    assert digest(load_run(folder)) == digest(whole)

@@ -15,6 +15,7 @@ from rimsim.intensity.point_process import hawkes_terms, rescaled
 from rimsim.market import Market, MarketState
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
 from rimsim.market.arrivals.session_rates import SessionRates, _shape, expected_starts, fit_rates, simulate
+from rimsim.market.audiences import Came
 from rimsim.market.clock import TICKS
 from rimsim.testing import ArrivalTests
 
@@ -47,6 +48,19 @@ class TestHawkes(ArrivalTests):
     def make(self):
         """The built-in ones."""
         return Hawkes(HawkesOptions(kappa=0.3), self.scenario())
+
+
+def test_only_whoever_never_came_comes_for_the_first_time():
+    """Without a past in the log, a user's first visit is first in whichever round it is, and no later one is."""
+    scenario = small_scenario(arrivals=ArrivalsConfig(kind="hawkes", per_round=120, history="none"), rounds=3)
+    market, seen = Market(scenario), set()
+    nothing = np.zeros(market.world.log.n_users, np.int64)
+    while not market.done:
+        schedule = market.schedule
+        for slot, first in zip(schedule.slot.tolist(), Came.of(schedule, nothing).first, strict=True):
+            assert first == (slot not in seen)
+            seen.add(slot)
+        play_round(market, make_agent("random"))
 
 
 def test_counts_are_those_of_theory():

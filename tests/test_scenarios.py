@@ -31,6 +31,9 @@ from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.store.digest import digest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+_NAMESAKES = tuple(
+    f"{Path(__file__).with_name('faulty_agents.py')}:Named(called='{name}')" for name in ("a+b", "a&b")
+)
 AGENTS = ("relevance", "rim-dual", "rim-feedback", "random", "oracle")
 
 
@@ -199,6 +202,7 @@ def test_other_markets_compare_too(config, tmp_path):
     [
         ({"agents": ()}, "at least one"),
         ({"agents": ("random", "random")}, "distinct names"),
+        ({"agents": _NAMESAKES}, r"a\+b.* and .*a&b.* would share their files"),
         ({"seeds": 0}, "positive number of seeds"),
         ({"seeds": [1, 1]}, "distinct seeds"),
         ({"workers": 0}, "workers is 0"),

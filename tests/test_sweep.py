@@ -19,6 +19,7 @@ from rimsim.market import Market, build_world
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.store.points import points_of
+from rimsim.scenarios.study import run as running
 from rimsim.scenarios.study import shadow
 from rimsim.scenarios.study.changes import require_unchanged
 from rimsim.scenarios.study.plan import Request, planned
@@ -188,3 +189,29 @@ def test_bad_grids_are_refused_before_anything_is_written(tmp_path, grid, messag
     with pytest.raises(ConfigError, match=message):
         sweep(small_scenario(), grid, ("random",), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path, monkeypatch):
+    """Points that were begun, and nothing more, are no run that is in the way; points that were played are."""
+
+    def go():
+        return sweep(small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
+
+    asked = {"seeds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
+    begin, begun = running.begin, []
+
+    def interrupted(plan, command):
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(plan)
+        begin(plan, command)
+
+    monkeypatch.setattr(running, "begin", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    monkeypatch.setattr(running, "begin", begin)
+    assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
+    assert set(go().sweep["beta"]) == {0.1, 0.8}
+    (tmp_path / "run" / "config.yaml").unlink()
+    with pytest.raises(RunFolderError):
+        go()

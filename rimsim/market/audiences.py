@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.errors import ConfigError, nearest
-from rimsim.market.arrivals.schedule import VISIT_BITS
+from rimsim.market.arrivals.schedule import VISIT_BITS, running_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,10 @@ class Came(NamedTuple):
         known = logged[schedule.log_user]
         if schedule.logged is not None:
             known = np.minimum(known, schedule.logged)
-        visit = schedule.id & ((1 << VISIT_BITS) - 1)
+        if schedule.earlier is None:
+            visit = schedule.id & ((1 << VISIT_BITS) - 1)
+        else:
+            visit = schedule.earlier[schedule.slot] + running_count(schedule.slot)
         return cls(
             schedule.tick, schedule.log_user[schedule.slot], (known[schedule.slot] == 0) & (visit == 0)
         )

@@ -215,8 +215,11 @@ class Market:
 
     @property
     def same_for_all_arms(self) -> bool:
-        """All arms of a seed are asked for the same guarantees, whatever they show."""
-        return is_fixed(self.providers) and not getattr(self.arrivals, "hangs_on_outcomes", False)
+        """All arms of a seed are asked for the same guarantees, whatever they show; not over periods of rounds."""
+        each_round = self.config.exposure.per == "round"
+        return (
+            each_round and is_fixed(self.providers) and not getattr(self.arrivals, "hangs_on_outcomes", False)
+        )
 
     @property
     def release(self) -> NDArray[np.int64]:

@@ -104,7 +104,8 @@ class Requirements:
     @property
     def item_caps(self) -> NDArray[np.bool_]:
         """(J,) rows that cap one item in the whole round."""
-        return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & (self.least == 0))
+        capped = (self.least == 0) & np.isfinite(self.most)
+        return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
     def most_of_items(self, n_items: int) -> NDArray[np.float64]:
         """(M,) exposures that each item may have at most in the round, ∞ where any number, from ``item_caps``."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import InfeasibleError, ModelError
-from rimsim.matching._pairs import dense_pairs, fresh_state
+from rimsim.matching._pairs import bonus_ceiling, dense_pairs, fresh_state
 from rimsim.matching._phases import End, last_epsilon, run_phases, score_of
 from rimsim.matching._sweep import sparse_pairs, sweep
 from rimsim.matching.solution import DualSolution, packed
@@ -29,6 +29,7 @@ __all__ = ["solve_in_chunks"]
 _LOOKS = 12
 _SAMPLE = 4096  # users of the first guess
 _BLOCKS = 16  # ... in so many runs of consecutive ones
+_ROWS = 256  # users that are looked at at once for the largest score
 _PER_USER = 2.0  # pairs kept a user, in positions (and 8 more)
 _PER_ITEM = 2.0  # pairs kept an item, in floors (and 16 more)
 
@@ -50,16 +51,21 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: NDArray[np.float64]
     return run_phases(pairs, state, 0.05, 0, 0.0).w
 
 
-def _largest_bonus(scores: ChunkedScores, problem: Problem) -> NDArray[np.float64]:
-    """The cost, or for hard floors far more than scores of a block differ: missing pairs then show as shortfall."""
-    block = np.asarray(scores.rows(0, min(scores.shape[0], 256)), np.float64)
-    if np.isnan(block).any() or (block == np.inf).any():
-        raise ModelError(
-            "solve_dual: rows() returned a score that is not a number; allowed: finite numbers or −inf"
-        )
-    finite = block[np.isfinite(block)]
-    most = 100.0 * float(np.abs(finite).max(initial=1e-300))
-    return np.minimum(problem.cost, most)
+def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
+    """The largest score of all users, or of the first block, without its sign; refuses what is no score.
+
+    Raises:
+        ModelError: If the scorer returns what is no score.
+    """
+    n, largest = scores.shape[0], 0.0
+    for start in range(0, n if of_all else min(n, 1), _ROWS):
+        block = np.asarray(scores.rows(start, min(start + _ROWS, n)), np.float64)
+        if np.isnan(block).any() or (block == np.inf).any():
+            raise ModelError(
+                "solve_dual: rows() returned a score that is not a number; allowed: finite numbers or −inf"
+            )
+        largest = max(largest, float(np.abs(block[np.isfinite(block)]).max(initial=0.0)))
+    return largest
 
 
 def solve_in_chunks(
@@ -79,7 +85,8 @@ def solve_in_chunks(
         ModelError: If the scorer returns what is no score.
     """
     n, m = scores.shape
-    ceiling = _largest_bonus(scores, problem)
+    hard = np.isinf(problem.cost)
+    ceiling = bonus_ceiling(problem.cost, _largest_score(scores, of_all=bool(hard.any())))
     w = _guess(scores, problem, ceiling) if bonus is None else bonus
     per_user = int(_PER_USER * problem.capacity.max(initial=0)) + 8
     per_item = int(_PER_ITEM * problem.floor.max(initial=0)) + 16 if problem.floor.any() else 0
@@ -97,8 +104,9 @@ def solve_in_chunks(
             solution = dataclasses.replace(
                 solution, item_price=-best_w + 0.0, user_price=best_price, dual=best_dual, gap=gap
             )
-            hard = np.isinf(problem.cost) & (solution.exposure < problem.floor)
-            if (gap <= tol and not hard.any()) or number == _LOOKS - 1:
+            if (
+                gap <= tol and not (hard & (solution.exposure < problem.floor)).any()
+            ) or number == _LOOKS - 1:
                 break
         keys, first = np.unique(np.concatenate([keys, look.keys]), return_index=True)
         values = np.concatenate([values, look.values])[first]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Pairs",
     "State",
+    "bonus_ceiling",
     "dense_pairs",
     "fresh_state",
     "item_of",
@@ -154,6 +155,18 @@ def dense_pairs(scores: NDArray[np.floating], admissible: NDArray[np.bool_] | No
         iuser=_NO_INT32,
         ipair=_NO_INT64,
     )
+
+
+def bonus_ceiling(cost: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
+    """(M,) largest bonuses: what a missing exposure costs, or for hard floors far more than any scores differ.
+
+    Hard floors that cannot be met then end in a shortfall, where bonuses would rise without end.
+
+    Args:
+        cost: (M,) cost of a missing exposure, ∞ for hard floors.
+        largest: The largest score, without its sign.
+    """
+    return np.where(np.isinf(cost), 100.0 * max(largest, 1e-300), cost)
 
 
 def fresh_state(

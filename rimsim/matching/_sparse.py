@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching._pairs import fresh_state
+from rimsim.matching._pairs import bonus_ceiling, fresh_state
 from rimsim.matching._phases import last_epsilon, run_phases
 from rimsim.matching._sweep import sparse_pairs
 from rimsim.matching.solution import packed
@@ -89,8 +89,7 @@ def solve_sparse(
     """
     n, m = scores.shape
     pairs = sparse_pairs(n, m, scores.keys(), scores.values)
-    most = 100.0 * float(np.abs(scores.values).max(initial=1e-300))
-    ceiling = np.minimum(problem.cost, most)
+    ceiling = bonus_ceiling(problem.cost, float(np.abs(scores.values).max(initial=0.0)))
     start = np.zeros(m) if bonus is None else np.minimum(bonus, ceiling)
     state = fresh_state(pairs, problem.capacity, problem.floor, problem.cap, ceiling, start)
     worth = float(np.abs(scores.values).mean()) * int(problem.capacity.sum()) if len(scores.values) else 0.0

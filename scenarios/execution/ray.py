@@ -30,7 +30,8 @@ from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.build import own_places
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
-from rimsim.scenarios.store.run_folder import FAILURES, load_run, versions
+from rimsim.scenarios.store.run_folder import FAILURES, load_run, part_name, versions
+from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.store.write import write_bytes
 from rimsim.threads import cores
 from rimsim.tracking import event_folder
@@ -228,6 +229,9 @@ def _left(arm: Arm) -> Files:
     folder, part = arm.folder, arm.part
     paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
     paths += [*(folder / "state" / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
+    if arm.control is not None:  # it learns as much as the arm of its agent did
+        subject = part_name(arm.subject, arm.seed)
+        paths += [folder / "state" / subject / DONE, *(folder / "learnt").glob(f"{subject}-*.parquet")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
 
 
@@ -268,7 +272,8 @@ def _work(
     messages: SimpleQueue[Message] = SimpleQueue()
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+        folder, shared = Path(name, "run"), Path(name, "shared")
+        folder.mkdir()
         _enter(folder, left)
         changes = _Changes(folder)
 
@@ -282,7 +287,7 @@ def _work(
         def play() -> None:
             failure: RimsimError | None = None
             try:
-                here = _moved(arm, folder, _unpacked(sources))
+                here = replace(_moved(arm, folder, _unpacked(sources)), shared=shared)
                 _require_same(here, made, log)
                 job(here, send)
             except RimsimError as error:

@@ -18,7 +18,7 @@ from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.execution.forecast import announce
 from rimsim.scenarios.store.arm_names import control_in, control_name
 from rimsim.scenarios.store.points import Point, points_of
-from rimsim.scenarios.store.run_folder import Run, load_run
+from rimsim.scenarios.store.run_folder import Run, load_run, part_name
 from rimsim.scenarios.store.write import disk_errors
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.forecast import foreseen
@@ -287,6 +287,12 @@ def _checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
             )
         if names.count(name) > 1:
             raise ConfigError(f"agents: two are called {name!r}; allowed: distinct names")
+        alike = [other for other in names if other != name and part_name(other, 0) == part_name(name, 0)]
+        if alike:
+            raise ConfigError(
+                f"agents: {name!r} and {alike[0]!r} would share their files, {part_name(name, 0)!r}; allowed: names "
+                "that differ in letters and digits"
+            )
     return agents
 
 

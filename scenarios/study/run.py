@@ -81,6 +81,8 @@ def run(study: Study, command: str, execution: Execution) -> Run:
     with executor(execution) as run_jobs, locked(study.folder), _resumable(study.folder):
         require_free(study.folder)
         for plan in study.plans:
+            if study.grid:
+                _clear_begun(plan.point.folder)
             begin(plan, command)
         if study.grid:
             described = _described(study.plans[0], command, study.base) | {"sweep": dict(study.grid)}
@@ -143,6 +145,12 @@ def _resumable(folder: Path) -> Iterator[None]:
             raise
         command = resume_command(load_run(folder))
         raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
+
+
+def _clear_begun(folder: Path) -> None:
+    """Remove a point of a sweep that was interrupted while its points were begun: nothing has been played there."""
+    if (folder / CONFIG).is_file() and not (folder / "rounds").exists():
+        shutil.rmtree(folder)
 
 
 def begin(plan: Plan, command: str) -> None:

@@ -159,6 +159,9 @@ class Hawkes:
             stop=stop,
             logged=logged,
             forecast=forecast,
+            earlier=sum(
+                (np.bincount(slots, minlength=len(everyone)) for slots, _ in earlier), np.zeros_like(everyone)
+            ),
         )
 
     def _pasts(

@@ -47,6 +47,8 @@ class Schedule:
     """(u,) how many events of its log user in the warm-up log, from the first on, are each slot's past; None: all."""
     forecast: float | None = None
     """How many arrivals are expected before the round; None: so many as come are known to come."""
+    earlier: NDArray[np.int64] | None = None
+    """(u,) how often each slot's user came in earlier rounds; None: ids count the visits of a user."""
 
     @property
     def expected_over_actual(self) -> float:
@@ -73,7 +75,8 @@ def checked_schedule(schedule: Schedule, number: int, n_log_users: int) -> Sched
     arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
     users = {len(column) for column in (schedule.user, log_user, schedule.shift)}
     logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
-    users.add(len(logged))
+    earlier = np.zeros(len(log_user), np.int64) if schedule.earlier is None else schedule.earlier
+    users |= {len(logged), len(earlier)}
     faults = (
         (len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"),
         (len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"),
