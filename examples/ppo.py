@@ -113,7 +113,7 @@ def main() -> None:
     """Train with each seed, judge all, print the table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--steps", type=int, default=50_000)
-    options.add_argument("--seeds", type=int, default=3, help="how many policies are trained")
+    options.add_argument("--seeds", type=int, default=3, help="how many policies are trained; 0: none")
     options.add_argument("--first", type=int, default=0, help="the first of their seeds")
     options.add_argument("--judged", type=int, default=20, help="seeds from 100 on that all are judged on")
     chosen = options.parse_args()
@@ -134,7 +134,8 @@ def main() -> None:
         learner.save(SAVED)
         policies.append(returns(agent_of(learner), seeds))
         print(row(f"ppo, training seed {seed}", policies[-1], base), flush=True)
-    print(row(f"ppo, mean of {chosen.seeds}", np.mean(policies, axis=0), base))
+    if policies:
+        print(row(f"ppo, mean of {chosen.seeds}", np.mean(policies, axis=0), base))
 
 
 if __name__ == "__main__":

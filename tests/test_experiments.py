@@ -317,3 +317,14 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     assert main(["report", str(out), "--digest"]) == 0
     assert main(["experiment", "relevance", "random", "--design", "users"]) == 2
     assert "--design: 'users'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("interval", "told"), [("1q", "'1q' is no duration"), ("0h", "is not positive")])
+def test_an_interval_that_is_none_is_told_in_one_line(interval, told, tmp_path, capsys):
+    """Status 2 and no folder, whatever is wrong with it."""
+    words = ["experiment", "relevance", "random", "--interval", interval, "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("rimsim: --interval: ")
+    assert told in err
+    assert not (tmp_path / "run").exists()

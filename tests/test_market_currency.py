@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rimsim.agents import make_agent, market_for, play_round
-from rimsim.config import ArrivalsConfig, DataConfig, ExposureConfig, PlatformConfig, ScenarioConfig, Seeds
+from rimsim.config import (
+    ArrivalsConfig,
+    DataConfig,
+    ExposureConfig,
+    PlatformConfig,
+    ScenarioConfig,
+    Seeds,
+    find_scenario,
+    override,
+)
 from rimsim.market import Market
 
 MODELS = ("hp", "popularity")
@@ -91,3 +103,28 @@ def test_what_happens_in_the_market_cannot_move_it():
     opening = Market(small("hp")).cost
     for seeds in (Seeds(choice=5), Seeds(agent=5)):
         assert Market(small("hp"), seeds=seeds).cost == opening
+
+
+def test_a_round_with_numbers_is_that_of_the_page():
+    """What is guaranteed, what it costs and what the first visitor is expected to take are as docs/market.md says."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "market.md").read_text(encoding="utf-8")
+    told = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
+    changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
+    config = override(find_scenario("closed-loop"), changes)
+    agent = make_agent("rim-feedback")
+    market = market_for(agent, config, seeds=Seeds.all(0))
+    agent.begin_round(market.round_view())
+    first = market.next_arrivals(1)
+    item = int(agent.act(first).items[0, 0])
+    seen = {
+        r"([\d.]+) exposures that are looked at": market.required[0],
+        r"Σb = ([\d.]+\d)": market.required.sum(),
+        r"costs c = ([\d.]+\d)": market.cost,
+        r"expects λ\(x\) = ([\d.]+\d)": float(first.ground_intensity[0]),
+        rf"top item {item}, λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
+    }
+    for pattern, value in seen.items():
+        number = re.search(pattern, told)
+        assert number, pattern
+        decimals = len(number[1].partition(".")[2])
+        assert value == pytest.approx(float(number[1]), abs=0.51 * 10.0**-decimals), pattern

@@ -211,6 +211,16 @@ def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     assert band.min() == pytest.approx(min(interval.low for interval in wanted))
 
 
+def test_the_dotted_shortfall_lies_within_its_panel(market):
+    """Where all that is drawn as lines is nearly kept, the panel still reaches up to what is missing as shown."""
+    rounds = market.rounds[market.rounds["agent"] == "rim-dual"].copy()
+    rounds.loc[rounds["metric"] == "examined_shortfall", "value"] = 0.001
+    rounds.loc[rounds["metric"] == "shortfall", "value"] = 0.2
+    figure = loop.over_rounds(replace(market, rounds=rounds))
+    (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered, as examined"]
+    assert panel.get_ylim()[1] >= 0.2
+
+
 def test_lorenz_curves_and_gini_come_from_the_ledger(market):
     """The curve of an agent is the mean of its seeds' Lorenz curves; the legend tells their Gini."""
     number = picture_tables.last_round(market.rounds)

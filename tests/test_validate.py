@@ -600,6 +600,7 @@ def test_a_serving_model_is_compared_with_bestsellers():
         (["--taken-at", "4"], "--taken-at: says how answers are read; allowed: with --observed FILE"),
         (["--observed-columns", "user=who"], "--observed-columns: says how answers are read"),
         (["--serving", "gru-hq"], "found 'gru-hq'"),
+        (["--models", "bag"], "--models: ['bag']; allowed: at least 2 of them"),
         (
             ["--models", "popularity,OWN"],
             "is a file; allowed: the file and a name in it, OWN:Bad or OWN:Silent",

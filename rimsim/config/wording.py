@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["finding", "record_from", "refusal", "unknown_field"]
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden", "invalid_key"}
+_ALLOWED = {
+    "too_short": "at least {min_length} of them",
+    "tuple_type": "a list",
+    "dataclass_type": "a mapping of field names to values",
+}
+"""What is allowed, where pydantic's own words are those of Python."""
 _QUOTED = re.compile(r"'([^']*)'")
 _ALIKE = 0.75
 """How like a field's name must be to be suggested."""
@@ -92,9 +98,12 @@ def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
     found = f"{where}{verb} {first['input']!r}"
     if first["type"] == "literal_error":
         return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
-    if first["type"] == "dataclass_type":
-        return f"{found}; allowed: a mapping of field names to values"
-    return f"{found}; allowed: {first['msg'].removeprefix('Input should be ')}"
+    told = _ALLOWED.get(first["type"])
+    if told is None:
+        allowed = first["msg"].removeprefix("Input should be ")
+    else:
+        allowed = told.format_map(first.get("ctx", {}))
+    return f"{found}; allowed: {allowed}"
 
 
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:

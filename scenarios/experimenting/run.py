@@ -119,14 +119,11 @@ def experiment(
     """
     config = resolved(scenario, rounds, data, settings)
     agents = (control, treatment)
-    chosen = _settings(design, training, prices)
+    chosen, seconds = _settings(design, training, prices), _seconds(interval)
     with own_code([*agents, *own_places(config)]):
         for text in agents:
             make_agent(text)
         build_world(config)
-    seconds = duration_seconds(interval)
-    if not seconds > 0:
-        raise ConfigError(f"--interval: {interval!r}; allowed: a duration above 0, such as 6h")
     folder = folder_for(out, "experiment")
     tasks = [_Task(config, seed, agents, chosen, seconds, folder) for seed in seeds]
     require_free(folder)
@@ -168,6 +165,14 @@ def load_experiment(path: str | Path) -> Experiment:
     run: Run = load_run(path, "experiment")
     first, second = run.config["experiment"]["agents"]
     return Experiment(run.folder, (str(first), str(second)), run.experiment, run.arrivals)
+
+
+def _seconds(interval: str) -> float:
+    """The seconds of a duration."""
+    try:
+        return duration_seconds(interval)
+    except ValueError as error:
+        raise ConfigError(f"--interval: {error}") from None
 
 
 def _settings(

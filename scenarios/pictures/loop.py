@@ -120,9 +120,9 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     for ax, metric in zip(_panels(figure, len(present), looks), present, strict=True):
         plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         plot_beside(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
-        metric_axis(ax, tables.measures[metric])
         if metric == kept and both:
             plot_beside(ax, rounds[rounds["metric"] == other], "round", looks, ":")
+        metric_axis(ax, tables.measures[metric])
         integer_rounds(ax)
         if metric == kept and both:
             ax.set_xlabel(f"round; dotted: {tables.measures[other].title.lower()}")
