@@ -98,12 +98,9 @@ def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
     found = f"{where}{verb} {first['input']!r}"
     if first["type"] == "literal_error":
         return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
-    told = _ALLOWED.get(first["type"])
-    if told is None:
-        allowed = first["msg"].removeprefix("Input should be ")
-    else:
-        allowed = told.format_map(first.get("ctx", {}))
-    return f"{found}; allowed: {allowed}"
+    if first["type"] in _ALLOWED:
+        return f"{found}; allowed: {_ALLOWED[first['type']].format_map(first.get('ctx', {}))}"
+    return f"{found}; allowed: {first['msg'].removeprefix('Input should be ')}"
 
 
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
