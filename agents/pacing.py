@@ -73,9 +73,7 @@ class Delivery:
         self._guarded: tuple[Any, ...] | None = None
         """What a guard needs, see :func:`_rank`; None where no requirement is hard."""
         if view.hard:
-            guard = Guard(self._required, chance, SPARE, SURE)
-            lacking = Lacking.of(self._required, self.exposure, self._positions)
-            self._guarded = (tuple(guard), tuple(lacking), np.full(1, np.inf))
+            self._watch(Guard(self._required, chance, SPARE, SURE))
         self._nobody = np.empty(0)
         self.served = 0
         """Arrivals so far."""
@@ -137,15 +135,15 @@ class Delivery:
     def note(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
         """Count exposures (M,), in the unit of the guarantee, that came without this, and time that they took."""
         self.exposure += exposure
-        if self._guarded is not None:  # it counts what is missing by what is shown here, which only falls
-            _, lacking, wait = self._guarded
-            for now, new in zip(
-                lacking, Lacking.of(self._required, self.exposure, self._positions), strict=True
-            ):
-                now[:] = new
-            wait[:] = np.inf
+        if self._guarded is not None:  # it knows what is shown here alone, and that less and less is missing
+            self._watch(Guard(*self._guarded[0]))
         if arrivals is not None:
             self._pass(arrivals)
+
+    def _watch(self, guard: Guard) -> None:
+        """Let the guard count anew what is missing, and look again at once."""
+        lacking = Lacking.of(self._required, self.exposure, self._positions)
+        self._guarded = (tuple(guard), tuple(lacking), np.full(1, np.inf))
 
     def _pass(self, arrivals: Arrivals) -> None:
         self.served += len(arrivals)

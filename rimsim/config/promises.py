@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 
+from rimsim.config.fields import STRICT
 from rimsim.errors import ConfigError
 
 __all__ = ["AudienceConfig", "CampaignConfig", "Filter", "GroupConfig", "ItemChoice"]
-
-_STRICT = ConfigDict(extra="forbid")
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -68,7 +67,7 @@ ItemChoice = Annotated[
 """Items of the catalogue: ids, a filter of the item table, or ``new``."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class AudienceConfig:
     """Whose visits count; all that is said must agree."""
 
@@ -87,7 +86,7 @@ class AudienceConfig:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class CampaignConfig:
     """Items that are promised a number of exposures together, or a share of all, within a time and among an audience.
 
@@ -133,7 +132,7 @@ class CampaignConfig:
             )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class GroupConfig:
     """All items that share a value of a column are promised a share of their uniform exposure together."""
 

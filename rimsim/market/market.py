@@ -216,9 +216,10 @@ class Market:
     @property
     def same_for_all_arms(self) -> bool:
         """All arms of a seed are asked for the same guarantees, whatever they show; not over periods of rounds."""
-        each_round = self.config.exposure.per == "round"
         return (
-            each_round and is_fixed(self.providers) and not getattr(self.arrivals, "hangs_on_outcomes", False)
+            self.config.exposure.per == "round"
+            and is_fixed(self.providers)
+            and not getattr(self.arrivals, "hangs_on_outcomes", False)
         )
 
     @property

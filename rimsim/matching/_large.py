@@ -104,9 +104,8 @@ def solve_in_chunks(
             solution = dataclasses.replace(
                 solution, item_price=-best_w + 0.0, user_price=best_price, dual=best_dual, gap=gap
             )
-            if (
-                gap <= tol and not (hard & (solution.exposure < problem.floor)).any()
-            ) or number == _LOOKS - 1:
+            unmet = hard & (solution.exposure < problem.floor)
+            if (gap <= tol and not unmet.any()) or number == _LOOKS - 1:
                 break
         keys, first = np.unique(np.concatenate([keys, look.keys]), return_index=True)
         values = np.concatenate([values, look.values])[first]
@@ -120,7 +119,7 @@ def solve_in_chunks(
         solution = packed(pairs, state, end)
     if solution is None:
         raise ModelError("solve_dual: no look at the scores was made")
-    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
+    short = np.flatnonzero(hard & (solution.exposure < problem.floor))
     if len(short):
         raise InfeasibleError(
             f"solve_dual: {len(short)} items stay {solution.shortfall} exposures short of their floors after "

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import DataConfig
+from rimsim.config.fields import STRICT
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import parts
 
 __all__ = ["BacktestConfig", "SplitConfig"]
 
-_STRICT = ConfigDict(extra="forbid")
 _LARGEST_SEED = 2**31
 
 
@@ -23,7 +23,7 @@ def _duration(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class SplitConfig:
     """How a log is cut into what models learn from and what they are asked to foresee."""
 
@@ -59,7 +59,7 @@ class SplitConfig:
         return 1.0 if self.kind == "user-relative" else 0.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class BacktestConfig:
     """The paper's experiment on a log: item recommendation, user recommendation, online matching."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
+from rimsim.config.fields import STRICT
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.registry import parts
 from rimsim.loading import without_name
@@ -28,7 +29,6 @@ __all__ = [
     "with_serving",
 ]
 
-_STRICT = ConfigDict(extra="forbid")
 RANDOM = "random"
 """In place of a model's name: every item is as likely as any other."""
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
@@ -74,7 +74,7 @@ def _require_name(model: str) -> None:
         raise without_name(model, "model")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class AnswersConfig:
     """Answers that are known without selection, and what counts as a yes."""
 
@@ -87,7 +87,7 @@ class AnswersConfig:
     k: int = Field(default=5, ge=1, description="Items that are chosen among those a user was asked about.")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ValidateConfig:
     """Real and simulated worth of recommenders on the later sessions of a log."""
 

@@ -75,8 +75,9 @@ def checked_schedule(schedule: Schedule, number: int, n_log_users: int) -> Sched
     arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
     users = {len(column) for column in (schedule.user, log_user, schedule.shift)}
     logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
-    earlier = np.zeros(len(log_user), np.int64) if schedule.earlier is None else schedule.earlier
-    users |= {len(logged), len(earlier)}
+    users.add(len(logged))
+    if schedule.earlier is not None:
+        users.add(len(schedule.earlier))
     faults = (
         (len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"),
         (len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"),
