@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig, Seeds
     from rimsim.intensity import IntensityModel
     from rimsim.market import Arrivals, Slates, World
+    from rimsim.market.closed_round import ClosedRound
     from rimsim.market.controls import Control
-    from rimsim.market.market import ClosedRound
 
 __all__ = ["Episode", "closed_rounds", "market_for", "play_round", "rollout"]
 

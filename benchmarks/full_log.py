@@ -17,7 +17,7 @@ from rimsim.config import find_scenario
 from rimsim.intensity import UserStates
 from rimsim.intensity.product import updated
 from rimsim.market import Market, initial_model
-from rimsim.market.platform import training_log
+from rimsim.market.training_log import training_log
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog

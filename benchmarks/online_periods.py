@@ -16,7 +16,7 @@ from rimsim.market.arrivals import BUILT_IN, RoundsSoFar
 from rimsim.market.audiences import Came
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.past_states import PastStates, StateScores, always
-from rimsim.market.platform import PastRound
+from rimsim.market.training_log import PastRound
 from rimsim.matching import required_exposure
 
 if TYPE_CHECKING:

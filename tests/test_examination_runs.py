@@ -44,7 +44,7 @@ def of_ledger(ledger, rows=slice(None)):
 def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
     """After each round γ is the mean by precision of what each ledger so far gives."""
     market, agent = begun(unknowing("harvested"), "relevance")
-    assert market._examined.decay(market.config) == 0.6
+    assert market.platform.decay == 0.6
     while not market.done:
         play_round(market, agent)
     estimates = [of_ledger(closed.ledger) for closed in market.closed]
@@ -95,7 +95,7 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     market, agent = begun(unknowing("harvested", platform=platform), "relevance")
     play_round(market, agent)
     found = market.closed[0].decay.decay
-    past = market._past[-1]
+    past = market.platform.rounds[-1]
     expected = layer_from(
         [past.shown], past.schedule.stop, positions_of(market.config, market.consumer, found), market.n_items
     )
@@ -118,7 +118,7 @@ def test_what_is_not_known_yet_tells_nothing():
     market, agent = begun(unknowing("harvested", consumer=late), "relevance")
     play_round(market, agent)
     assert market.closed[0].decay is None
-    assert market._examined.decay(market.config) == 0.6
+    assert market.platform.decay == 0.6
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_layer_is_fitted_to_the_windows_ledgers(rounds, calibration):
         play_round(market, agent)
         models = always(market.model.model)
         if calibration == "cross-fitted":
-            models = cross_fitted(platform, market.world.past, market._past, before, 0)
+            models = cross_fitted(platform, market.world.past, market.platform.rounds, before, 0)
         table = market.closed[-1].ledger.table("a", 0, market.closed[-1].number)
         score = _scores(market, models)[market.closed[-1].ledger.item >= 0]
         position = table["position"].to_numpy() - 1
@@ -172,9 +172,9 @@ def test_the_layer_learns_only_what_the_platform_knows(consumer):
         )
     )
     play_round(market, make_agent("relevance"))
-    shown, stop = market._past[-1].shown, market._past[-1].schedule.stop
+    shown, stop = market.platform.rounds[-1].shown, market.platform.rounds[-1].schedule.stop
     known = shown.settled < stop
-    late = market._past[-1].schedule.tick + ticks(duration_seconds(consumer.delay)) + 1
+    late = market.platform.rounds[-1].schedule.tick + ticks(duration_seconds(consumer.delay)) + 1
     assert np.array_equal(shown.settled, late)
     layer = layer_of(market.model)[1]
     if consumer.delay == "365d":

@@ -14,7 +14,7 @@ from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformCon
 from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, MarketError
 from rimsim.market import Market, Slates, build_world
-from rimsim.market import market as market_module
+from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
@@ -22,10 +22,10 @@ from rimsim.market.audiences import Came
 from rimsim.market.consumers.dynamics import Dynamics
 from rimsim.market.consumers.truths import fit_sizes as fitting
 from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.platform import training_log
 from rimsim.market.promises import Owed
 from rimsim.market.providers import Roster
 from rimsim.market.records import as_slates
+from rimsim.market.training_log import training_log
 from rimsim.testing import random_log
 
 
@@ -144,7 +144,7 @@ def test_kept_rounds_are_the_rounds(config):
     market, agent = Market(config), make_agent("relevance")
     for _ in range(2):
         play_round(market, agent)
-    past, keeps = market._past, market.arrivals.keeps_users
+    past, keeps = market.platform.rounds, market.arrivals.keeps_users
     again = KeptRounds.of(past, keeps_users=keeps).rounds(past[0].histories.past, keeps_users=keeps)
     assert [one.number for one in again] == [one.number for one in past]
     assert sum(len(one.histories.all_events()[0]) for one in past) > 0
@@ -260,9 +260,9 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
 @pytest.mark.parametrize("make", [small_scenario, small_replay])
 def test_impressions_are_learnt_from_the_rounds_of_the_window(make, rounds, monkeypatch):
     """A layer is fitted to as many of the last rounds as the log window holds, in any kind of market."""
-    seen, fitted = [], market_module.layer_from
+    seen, fitted = [], platform_module.layer_from
     monkeypatch.setattr(
-        market_module, "layer_from", lambda shown, *rest: seen.append(len(shown)) or fitted(shown, *rest)
+        platform_module, "layer_from", lambda shown, *rest: seen.append(len(shown)) or fitted(shown, *rest)
     )
     window = LogWindow(rounds=rounds, warmup="none")
     platform = PlatformConfig(model="popularity-hp", learning="impressions", log_window=window)

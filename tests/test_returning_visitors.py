@@ -169,7 +169,7 @@ def test_satisfaction_is_what_was_taken():
     markets = [played(config, agent) for agent in ("relevance", "random")]
     states = []
     for market in markets:
-        process, past = market.arrivals, tuple(market._past)
+        process, past = market.arrivals, tuple(market.platform.rounds)
         found = process.satisfaction(RoundsSoFar(market.world, 0, past[:2]))
         state = np.full(len(found), 0.4)
         for closed in market.closed[:2]:

@@ -20,7 +20,7 @@ from rimsim.intensity.registry import make, shipped
 from rimsim.market import Market, MarketState
 from rimsim.market.build import check_plugs
 from rimsim.market.learning import inverse_propensity_weights
-from rimsim.market.platform import training_log
+from rimsim.market.training_log import training_log
 from rimsim.testing import random_log
 
 IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow(warmup="none"))
@@ -46,8 +46,8 @@ def test_the_log_weighs_what_an_agent_drew(fold):
     market, agent = Market(config), make_agent("epsilon-greedy")
     for _ in range(2):
         play_round(market, agent)
-    last = market._past[-1].schedule
-    log = training_log(IPS, market.world.past, market._past, last.stop, 0, without_fold=fold)
+    last = market.platform.rounds[-1].schedule
+    log = training_log(IPS, market.world.past, market.platform.rounds, last.stop, 0, without_fold=fold)
     table = pd.concat([closed.ledger.table("a", 0, closed.number) for closed in market.closed])
     taken = table[table["consumed"]].assign(at=lambda t: np.rint(t["time"] * 1e3).astype(np.int64))
     known = dict(zip(zip(taken["item"], taken["at"], strict=True), taken["propensity"], strict=True))

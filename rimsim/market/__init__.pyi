@@ -1,5 +1,5 @@
 from .build import build_world as build_world
-from .market import ClosedRound as ClosedRound
+from .closed_round import ClosedRound as ClosedRound
 from .market import Market as Market
 from .models import initial_model as initial_model
 from .needs import Needs as Needs

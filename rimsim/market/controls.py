@@ -22,8 +22,8 @@ from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule
 from rimsim.market.clock import ticks
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown
-from rimsim.market.platform import PastRound
 from rimsim.market.providers import is_fixed
+from rimsim.market.training_log import PastRound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

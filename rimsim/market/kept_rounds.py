@@ -11,7 +11,7 @@ import numpy as np
 from rimsim.market.arrivals.schedule import Schedule
 from rimsim.market.histories import Histories
 from rimsim.market.learning import Shown
-from rimsim.market.platform import PastRound
+from rimsim.market.training_log import PastRound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

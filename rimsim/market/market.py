@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,39 +11,30 @@ from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
-from rimsim.intensity.contract import depends_on_state, layer_of, rescale_of
-from rimsim.intensity.product import updated
+from rimsim.intensity.contract import rescale_of
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
 from rimsim.market.clock import NEVER, Clock, seconds, ticks
+from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers import relevant_items
 from rimsim.market.controls import require_controllable
-from rimsim.market.examining import Examined, require_uniform
+from rimsim.market.currency import median_kth_score
+from rimsim.market.examining import require_uniform
 from rimsim.market.guarantees import expected, weights_of
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
 from rimsim.market.limits import most_states
-from rimsim.market.models import initial_model, require_weights
+from rimsim.market.models import initial_model
 from rimsim.market.needs import NO_NEEDS, Needs
-from rimsim.market.past_states import (
-    PastStates,
-    StateScores,
-    always,
-    cross_fitted,
-    session_scores,
-    under,
-)
-from rimsim.market.platform import PastRound, training_log
+from rimsim.market.past_states import PastStates, StateScores, always, session_scores
+from rimsim.market.platform import Platform
 from rimsim.market.promises import Promises
 from rimsim.market.providers import Offer, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
 from rimsim.market.scoring import ScoreRows
-from rimsim.market.serving import at_items
 from rimsim.market.state import MarketState
-from rimsim.matching import top_k
+from rimsim.market.training_log import PastRound
 from rimsim.threads import give_back, single_thread
 
 if TYPE_CHECKING:
@@ -53,8 +42,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.data.log import EventLog
-    from rimsim.evaluation import DecayEstimate
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
@@ -64,56 +51,9 @@ if TYPE_CHECKING:
     from rimsim.market.promises import Owed
     from rimsim.market.providers import Changes, Provider
     from rimsim.market.records import Arrivals, SlateLike, Slates
-    from rimsim.market.requirements import Requirements
     from rimsim.market.world import World
 
 __all__ = ["ClosedRound", "Market"]
-
-_FOR_MEDIAN = 8192
-"""States whose median k-th score is taken where there are too many: its standard error is 1.4 % of their spread."""
-
-
-@dataclass(frozen=True, eq=False)
-class ClosedRound:
-    """A round that is over."""
-
-    number: int
-    """Its number, from 0."""
-    ledger: Ledger
-    """Every exposure of the round."""
-    required: NDArray[np.float64]
-    """(M,) required exposures b_y, in the unit of the guarantee."""
-    position_weights: NDArray[np.float64]
-    """(k,) what an exposure at each position counts in that unit."""
-    promises: Requirements
-    """What was asked for beside ``required``."""
-    delivered: NDArray[np.float64]
-    """(J,) exposures that counted for each row of ``promises``, in that unit."""
-    due: NDArray[np.float64]
-    """(J,) exposures that the round added to what each row promises, in that unit."""
-    cost: float
-    """c, the shortfall cost of one exposure, in units of intensity."""
-    log_counts: NDArray[np.int64]
-    """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
-    relevant: NDArray[np.float64]
-    """(n,) how many items each arrival would have consumed of a catalogue shown whole."""
-    counts_items: bool
-    """``relevant`` counts items (a replay); otherwise it is λ*(x), an expectation that need not be a whole number."""
-    states: StateScores
-    """The states in which the arrivals came, under the model that served them, with their capacities; scored when
-    iterated."""
-    rescale: float
-    """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
-    decay: DecayEstimate | None
-    """γ of examination as the platform estimates it at the round's end; None where it is told, or has no estimate."""
-    learnt: PastRound
-    """What the platform keeps of the round to learn from: the round itself, or what a control has in its place."""
-    learnt_events: int
-    """How many events that is: consumptions, known by the round's end or later."""
-    offer: Offer
-    """Which providers were there in the round."""
-    changes: Changes
-    """Who leaves and who comes at its end."""
 
 
 class Market:
@@ -173,20 +113,24 @@ class Market:
             world = build_world(config) if shared else world_of(read_log(config), config, *plugs)
         self.world = world
         self._handed_in = model is not None
-        if model is not None:
-            self.model = model
-        elif shared:
-            self.model = warm_model(config, self.seeds.model)
-        else:
-            self.model = initial_model(config, world.past, self.seeds.model)
-        require_weights(config.platform, self.model)
-        self.retrain = config.platform.retrain if retrain is None else retrain
-        self.control = control
+        if model is None:
+            seed = self.seeds.model
+            model = warm_model(config, seed) if shared else initial_model(config, world.past, seed)
         if control is not None:
             require_controllable(config, self.arrivals, self.providers, "a control")
+        self.platform = Platform(
+            config,
+            model,
+            world.past,
+            self.seeds.model,
+            consumer=self.consumer,
+            retrains=config.platform.retrain if retrain is None else retrain,
+            control=control,
+            keeps_users=self.arrivals.keeps_users,
+        )
         self.barrier_every = barrier_every
         self.needs = needs
-        self.device = torch.device(getattr(self.model, "device", "cpu"))
+        self.device = torch.device(getattr(model, "device", "cpu"))
         self.n_items: int = self.world.log.n_items
         """Size of the catalogue, M."""
         delay = config.consumer.delay
@@ -198,20 +142,19 @@ class Market:
         self.closed: list[ClosedRound] = []
         self.round = 0
         self.done = False
-        self._past: list[PastRound] = []
-        self._examined = Examined.nothing(config.slate)
-        self._handed: list[PastRound] = []
-        """What a control has in place of each of them."""
-        self._before: IntensityModel | None = None
-        self._judges: FoldModels | None = None
-        """What scored the last round's impressions, until its states are to be scored too."""
-        self._log_counts = np.bincount(self.world.past.item, minlength=self.n_items)
         self._past_states: StateScores = self._first_states()
         self._clock = Clock(int(ticks(self.world.opening)))
-        self.cost = config.exposure.cost * self._median_kth_score()
+        self.cost = config.exposure.cost * median_kth_score(
+            self._past_states, model, config.slate, self.n_items
+        )
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
         """The open round; the last one where all are over."""
+
+    @property
+    def model(self) -> IntensityModel:
+        """Who scores the states of the open round."""
+        return self.platform.model
 
     @property
     def same_for_all_arms(self) -> bool:
@@ -278,7 +221,7 @@ class Market:
             required=self.required.copy(),
             exposure=self.exposure.copy(),
             cost=self.cost,
-            popularity=self._log_counts.copy(),
+            popularity=self.platform.log_counts.copy(),
             calibration=self._past_states.sampled(most_states(self.n_items)).among(self.open.promised),
             came=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
@@ -365,18 +308,7 @@ class Market:
             raise MarketError(
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
-        keeps = self.arrivals.keeps_users
-        return MarketState(
-            round=self.round,
-            model=self.model,
-            before=self._before,
-            log_counts=self._log_counts,
-            examined=self._examined,
-            offer=self._offer,
-            past=KeptRounds.of(self._past, keeps_users=keeps),
-            learnt=None if self.control is None else KeptRounds.of(self._handed, keeps_users=keeps),
-            owed=self._owed,
-        )
+        return MarketState(self.round, self.platform.state, self._offer, self._owed)
 
     def load_state(self, state: MarketState) -> None:
         """Go on from a state of a market with the same config and seeds; what follows is the same to the last bit.
@@ -387,26 +319,22 @@ class Market:
         Raises:
             MarketError: If the state is not of such a market.
         """
-        if not 0 <= state.round < self.config.rounds or len(state.log_counts) != self.n_items:
+        n_items = len(state.platform.log_counts)
+        if not 0 <= state.round < self.config.rounds or n_items != self.n_items:
             raise MarketError(
-                f"load_state: found round {state.round} over {len(state.log_counts)} items; "
+                f"load_state: found round {state.round} over {n_items} items; "
                 f"allowed: a round below {self.config.rounds} over {self.n_items} items"
             )
-        self.round, self.model, self._before = state.round, state.model, state.before
-        self.closed, self.done, self._log_counts = [], False, state.log_counts
-        self._examined = state.examined
+        self.round, self.closed, self.done = state.round, [], False
         self._owed, self._offer = state.owed, state.offer
-        keeps = self.arrivals.keeps_users
-        self._past = state.past.rounds(self._logged_past, keeps_users=keeps)
-        if state.learnt is not None:
-            self._handed = state.learnt.rounds(self._logged_past, keeps_users=keeps)
-        stop = self._past[-1].schedule.stop if self._past else int(ticks(self.world.opening))
-        self._clock = Clock(stop)
-        self._past_states = self._last_states() if self._past else self._first_states()
+        self.platform.load_state(state.platform, self._logged_past)
+        past = self.platform.rounds
+        self._clock = Clock(past[-1].schedule.stop if past else int(ticks(self.world.opening)))
+        self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
 
     def _schedule_of(self, number: int) -> Schedule:
-        so_far = RoundsSoFar(self.world, self.seeds.arrivals, tuple(self._past))
+        so_far = RoundsSoFar(self.world, self.seeds.arrivals, tuple(self.platform.rounds))
         return checked_schedule(self.arrivals.round(number, so_far), number, self.world.log.n_users)
 
     def _capacity(self, schedule: Schedule) -> NDArray[np.int64] | None:
@@ -415,13 +343,14 @@ class Market:
     def _open_round(self) -> OpenRound:
         """The round that comes next, with its guarantees and its cost of a missing exposure."""
         config, world, schedule = self.config, self.world, self._schedule_of(self.round)
-        if self.arrivals.keeps_users and self._past:
-            self._require_same_users(self._past[-1].schedule, schedule)
-            histories = self._past[-1].histories
+        past = self.platform.rounds
+        if self.arrivals.keeps_users and past:
+            self._require_same_users(past[-1].schedule, schedule)
+            histories = past[-1].histories
         else:
             histories = Histories(schedule, self._logged_past)
         capacity = self._capacity(schedule)
-        weights = weights_of(config, self.consumer, self._examined.decay(config))
+        weights = weights_of(config, self.consumer, self.platform.decay)
         return OpenRound(
             self.round,
             world,
@@ -437,7 +366,7 @@ class Market:
             choice_seed=self.seeds.choice,
             promised=self._promises.round(self.round, schedule, capacity, self._owed, weights, self.release),
             release=self.release,
-            popularity=self._log_counts,
+            popularity=self.platform.log_counts,
         )
 
     def _require_same_users(self, before: Schedule, now: Schedule) -> None:
@@ -451,24 +380,10 @@ class Market:
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
         give_back()
-        opened, delivered = self.open, self.open.delivered()
-        learns = self.config.platform.learning != "consumed"
-        shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
-        past = PastRound(self.round, opened.schedule, opened.histories, shown)
-        self._past.append(past)
-        if (
-            not opened.hits_only
-        ):  # where consumption is a hit in what visitors do anyway, positions tell nothing
-            known = opened.settled() < opened.schedule.stop
-            self._examined = self._examined.after(opened.ledger, known, self.config)
-        if self.control is not None:
-            self._handed.append(self.control.learnt(past))
-        self._forget()
-        log = training_log(
-            self.config.platform, self.world.past, self._learnt, opened.schedule.stop, self.seeds.model
-        )
-        self._log_counts = np.bincount(log.item[log.targets], minlength=self.n_items)
-        changes = self._changes()
+        opened, platform, delivered = self.open, self.platform, self.open.delivered()
+        past = platform.keep(opened)
+        log = platform.log()
+        learnt, changes = platform.learnt[-1], self._changes()
         self.closed.append(
             ClosedRound(
                 number=self.round,
@@ -479,16 +394,14 @@ class Market:
                 delivered=delivered,
                 due=opened.promised.due,
                 cost=self.cost,
-                log_counts=self._log_counts,
+                log_counts=platform.log_counts,
                 relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),
                 counts_items=opened.hits_only,
                 states=self._states_of(past, always(self.model)).among(opened.promised),
                 rescale=rescale_of(self.model),
-                decay=self._examined.estimate,
-                learnt=self._learnt[-1],
-                learnt_events=opened.entered
-                if self.control is None
-                else int(self._learnt[-1].histories.events.size[0]),
+                decay=platform.examined.estimate,
+                learnt=learnt,
+                learnt_events=opened.entered if learnt is past else int(learnt.histories.events.size[0]),
                 offer=self._offer,
                 changes=changes,
             )
@@ -498,12 +411,9 @@ class Market:
         if self.round == self.config.rounds:
             self.done = True
             return
-        self._before = self.model
-        if self.retrain:
-            self.model = self._retrained(log)
-        self._offer = self._offer.after(
-            changes, self.round - 1
-        )  # what was shown is scored as it was on offer
+        platform.retrain(log, self._states_of)
+        # What was shown is scored as it was on offer.
+        self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()
         self.open = self._open_round()
 
@@ -520,48 +430,13 @@ class Market:
         )
         return self.providers.end_of_round(outcome)
 
-    def _retrained(self, log: EventLog) -> IntensityModel:
-        """The model that serves the next round: updated on a log, under a layer where impressions are learnt from."""
-        platform = self.config.platform
-        model, layer = layer_of(self.model)
-        if len(log):
-            model = updated(model, log, ground=platform.retrain_ground)
-        if platform.learning == "impressions":
-            learnt = self._learnt
-            learnt[-1] = self._with_scores(learnt[-1], model)
-            rounds = learnt[-(platform.log_window.rounds or len(learnt)) :]
-            shown = [past.shown for past in rounds if past.shown is not None]
-            if shown:  # what is logged without slates has no impressions
-                now = self._past[-1].schedule.stop
-                positions = positions_of(self.config, self.consumer, self._examined.decay(self.config))
-                layer = layer_from(shown, now, positions, self.n_items)
-        return laid_over(model, layer)
-
-    def _with_scores(self, past: PastRound, model: IntensityModel) -> PastRound:
-        """A round that is learnt from with scores of what it showed, by models that have not seen what came of it."""
-        if past.shown is None:
-            return past
-        self._judges = self._judges_of(model)
-        return dataclasses.replace(past, shown=past.shown.scored(self._states_of(past, self._judges)))
-
-    def _forget(self) -> None:
-        """Let go of rounds that neither the log window nor the prices look at."""
-        keep = self.config.platform.log_window.rounds
-        if keep is not None and not self.arrivals.keeps_users:
-            del self._past[:-keep], self._handed[:-keep]
-
-    @property
-    def _learnt(self) -> list[PastRound]:
-        """What the platform learns from, oldest first: the rounds themselves, or what a control has in their place."""
-        return self._past if self.control is None else self._handed
-
     # -- states that prices are solved on -----------------------------------------------------------------------------
 
     def _first_states(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
         schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)
         if self.arrivals.keeps_users:
-            crossed = self._crosses and not self._handed_in
+            crossed = self.platform.crosses and not self._handed_in
             return session_scores(
                 self.config,
                 self.world,
@@ -576,27 +451,7 @@ class Market:
 
     def _last_states(self) -> StateScores:
         """The states of the last round, with the models that score them for the prices of the next."""
-        judges, self._judges = self._judges, None
-        if self.control is not None:  # the model has not seen what its own visitors did next
-            return self._states_of(self._past[-1], always(self.model))
-        model, layer = layer_of(self.model)
-        return self._states_of(self._past[-1], under(judges or self._judges_of(model), layer))
-
-    def _judges_of(self, model: IntensityModel) -> FoldModels:
-        """The models without a layer that score the states of the round learnt from last, once ``model`` serves."""
-        if not (self.retrain and self._crosses):
-            return always(model)
-        before = self._before or self.model
-        return cross_fitted(self.config.platform, self.world.past, self._learnt, before, self.seeds.model)
-
-    @property
-    def _crosses(self) -> bool:
-        """True if past states are to be scored by models that have not seen what they did next.
-
-        A model whose p is the same for all states cannot remember what one of them did next. Prices would not bear the
-        crossing either: they would make up for how its items differ between the fold and the model that serves.
-        """
-        return self.config.platform.calibration == "cross-fitted" and depends_on_state(self.model)
+        return self._states_of(self.platform.rounds[-1], self.platform.judges_of_last())
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
         """The states of a round under some models."""
@@ -610,31 +465,3 @@ class Market:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
         return self._states_of(past, always(self.model)).among(self.open.promised)
-
-    def _median_kth_score(self) -> float:
-        """Median over the warm-up states of the k-th largest λ(x,y) under the warm-up model.
-
-        Fixed once, so that values, returns and rewards of all arms and rounds of a seed are in one currency, which no
-        policy can move by what it trains the model on. Where there are more states than may be held at once, it is the
-        median of some thousands of them, evenly spaced, the same for all arms.
-        """
-        k, parts = self.config.slate, []
-        states = self._past_states
-        if len(states) > most_states(self.n_items):
-            states = states.sampled(_FOR_MEDIAN)
-        for chunk in states.scored_by(always(self.model)):
-            items = top_k(chunk.relevance, chunk.admissible, k)
-            found = np.count_nonzero(items >= 0, axis=1)  # a row with fewer than k has its last for its k-th
-            some = np.flatnonzero(found)
-            best = at_items(chunk.relevance, items)[some, found[some] - 1]
-            parts.append(best * chunk.ground_intensity.cpu().numpy()[some])
-        scores = np.concatenate(parts) if parts else np.zeros(0)
-        if not len(scores):
-            return 1.0  # no past at all: any cost is as good
-        median = float(torch.from_numpy(scores).double().quantile(0.5))
-        if not median > 0:
-            raise MarketError(
-                f"the median k-th score of {len(scores)} past states is {median}: shortfall would cost nothing; "
-                "allowed: a model that gives more than half of the states k items of positive intensity"
-            )
-        return median

@@ -19,9 +19,9 @@ from rimsim.market.audiences import Came
 from rimsim.market.clock import seconds, ticks
 from rimsim.market.learning import laid_over
 from rimsim.market.models import initial_model
-from rimsim.market.platform import fold_of, training_log
 from rimsim.market.records import Arrivals, ScoredStates
 from rimsim.market.scoring import BLOCK, score_states
+from rimsim.market.training_log import fold_of, training_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.impressions import ImpressionLayer
-    from rimsim.market.platform import PastRound
     from rimsim.market.promises import RoundPromises
+    from rimsim.market.training_log import PastRound
     from rimsim.market.world import World
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]

@@ -1,193 +1,209 @@
-"""The platform: its own log, the model it retrains on it, and the states that prices are solved on."""
+"""The platform: the model that serves, the rounds that it learns from, and how it is retrained on them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from rimsim import rng
-from rimsim.data.log import EventLog
-from rimsim.market.clock import seconds
-from rimsim.market.learning import inverse_propensity_weights
+from rimsim.intensity.contract import depends_on_state, layer_of
+from rimsim.intensity.product import updated
+from rimsim.market.examining import Examined
+from rimsim.market.kept_rounds import KeptRounds
+from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
+from rimsim.market.models import require_weights
+from rimsim.market.past_states import always, cross_fitted, under
+from rimsim.market.state import PlatformState
+from rimsim.market.training_log import PastRound, training_log
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
+    from typing import TypeAlias
 
-    from rimsim.config import PlatformConfig
-    from rimsim.market.arrivals.schedule import Schedule
-    from rimsim.market.histories import Histories
-    from rimsim.market.learning import Shown
+    from rimsim.config import ScenarioConfig
+    from rimsim.data.log import EventLog
+    from rimsim.intensity.contract import IntensityModel
+    from rimsim.market.consumers import Consumer
+    from rimsim.market.controls import Control
+    from rimsim.market.histories import LoggedPast
+    from rimsim.market.past_states import FoldModels, StateScores
+    from rimsim.market.round import OpenRound
 
-__all__ = ["PastRound", "fold_of", "training_log"]
+    StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
 
-
-@dataclass(frozen=True, eq=False)
-class PastRound:
-    """A round that is over: who arrived and what they had consumed by when."""
-
-    number: int
-    schedule: Schedule
-    histories: Histories
-    shown: Shown | None = None
-    """What was shown, where the platform learns from it."""
+__all__ = ["Platform"]
 
 
-def fold_of(seed: int, users: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) the fold, 0 or 1, of market users: a model of one fold has not seen the last round of the other."""
-    return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)
-
-
-def training_log(
-    config: PlatformConfig,
-    warmup: EventLog,
-    rounds: list[PastRound],
-    now: int,
-    seed: int,
-    without_fold: int | None = None,
-) -> EventLog:
-    """What the platform retrains on: consumptions of the last rounds, and warm-up users as the log window says.
+class Platform:
+    """What scores states, and what it has learnt so far.
 
     Args:
-        config: The platform of the scenario.
-        warmup: The warm-up log.
-        rounds: The rounds that are kept, oldest first; only those within the log window are looked at. Their number
-            keys the sample of warm-up users, so the sample stays once the window is full.
-        now: Tick of the retraining; what is visible from then on, or later, is not known yet.
-        seed: Model seed, for the sample of warm-up users and for the folds.
-        without_fold: Leave out what this fold of users did in the last round, for cross-fitted prices.
-
-    Returns:
-        A log whose ``target`` events are what models fit; the other events are history of their users. Its user
-        table numbers the users of this log alone. With ``learning: ips`` and an agent that has propensities, each of
-        the platform's own target events weighs by its inverse propensity, and others weigh 1.
+        config: The scenario.
+        model: The fitted model that serves first.
+        warmup: The log before the market opened.
+        seed: Model seed.
+        consumer: Who consumes: what the platform makes of positions hangs on it.
+        retrains: The model is updated at the end of each round.
+        control: Says what is learnt from in place of the platform's own rounds; None: those.
+        keeps_users: Visitors are the same in all rounds, so that no round is ever forgotten.
     """
-    window = config.log_window
-    recent = rounds if window.rounds is None else rounds[-window.rounds :]
-    parts = _own_log(recent, now, seed, without_fold, warmup.n_items)
-    own = sum(int(part.target.sum()) for part in parts)
-    weight = None
-    if config.learning == "ips":
-        weight = _weights(parts, config.ips_clip)
-    parts.append(_warmup_users(config, warmup, own, seed, len(rounds)))
-    return _joined(parts, warmup.items, weight)
 
+    def __init__(
+        self,
+        config: ScenarioConfig,
+        model: IntensityModel,
+        warmup: EventLog,
+        seed: int,
+        *,
+        consumer: Consumer,
+        retrains: bool,
+        control: Control | None,
+        keeps_users: bool,
+    ) -> None:
+        require_weights(config.platform, model)
+        self.model = model
+        self.rounds: list[PastRound] = []
+        """The rounds that are still looked at, oldest first."""
+        self.examined = Examined.nothing(config.slate)
+        """What the rounds so far have told of examination by position."""
+        self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
+        """(M,) target events of each item in the log that the model is retrained on."""
+        self._config = config
+        self._warmup = warmup
+        self._seed = seed
+        self._consumer = consumer
+        self._retrains = retrains
+        self._control = control
+        self._keeps_users = keeps_users
+        self._handed: list[PastRound] = []
+        """What a control has in place of each of the rounds."""
+        self._before: IntensityModel | None = None
+        """The model that served the round before; None in the first one."""
+        self._judges: FoldModels | None = None
+        """What scored the last round's impressions, until its states are to be scored too."""
 
-@dataclass(frozen=True, eq=False)
-class _Events:
-    """Events of some users, not yet in order; ``user`` is a number of the part's own."""
+    @property
+    def learnt(self) -> list[PastRound]:
+        """What the platform learns from, oldest first: the rounds themselves, or what a control has in their place."""
+        return self.rounds if self._control is None else self._handed
 
-    user: NDArray[np.int64]
-    item: NDArray[np.int64]
-    time: NDArray[np.float64]
-    target: NDArray[np.bool_]
-    propensity: NDArray[np.float64] | None = None
-    """Inclusion probability of what was consumed because it was shown; NaN where there is none."""
+    @property
+    def decay(self) -> float:
+        """γ of examination as the platform takes it."""
+        return self.examined.decay(self._config)
 
+    @property
+    def crosses(self) -> bool:
+        """True if past states are to be scored by models that have not seen what they did next.
 
-def _own_log(
-    rounds: list[PastRound], now: int, seed: int, without_fold: int | None, n_items: int
-) -> list[_Events]:
-    parts = []
-    done: set[int] = set()
-    for past in reversed(
-        rounds
-    ):  # users who are kept have one history for all rounds: take it once, as of now
-        histories = past.histories
-        if id(histories) in done:
-            continue
-        done.add(id(histories))
-        since = min(other.schedule.start for other in rounds if other.histories is histories)
-        last = rounds[-1]
-        hidden_from = last.schedule.start if last.histories is histories else now + 1
-        everyone = np.arange(len(histories))
-        counts = histories.visible_at(everyone, np.full(len(histories), now - 1))
-        if without_fold is not None:
-            held = np.flatnonzero((counts > 0) & (fold_of(seed, histories.user) == without_fold))
-            known = histories.visible_at(held, np.full(len(held), hidden_from - 1))
-            counts[held] = np.minimum(counts[held], known)
-        slots = np.flatnonzero(counts)
-        states = histories.states(slots, counts[slots], np.full(len(slots), now))
-        rows = np.repeat(np.arange(len(slots)), states.lengths)
-        from_end = states.offsets[1:][rows] - np.arange(len(rows))
-        in_market = from_end <= counts[slots][rows]
-        target = in_market & (states.times >= seconds(since))
-        propensity = _propensities(
-            [other for other in rounds if other.histories is histories],
-            np.where(in_market, slots[rows] * n_items + states.items, -1),
-            n_items,
-        )
-        parts.append(_Events(rows, states.items, states.times, target, propensity))
-    return parts
+        A model whose p is the same for all states cannot remember what one of them did next. Prices would not bear the
+        crossing either: they would make up for how its items differ between the fold and the model that serves.
+        """
+        return self._config.platform.calibration == "cross-fitted" and depends_on_state(self.model)
 
+    # -- at the end of a round ----------------------------------------------------------------------------------------
 
-def _propensities(rounds: list[PastRound], wanted: NDArray[np.int64], n_items: int) -> NDArray[np.float64]:
-    """(n,) with which probability each event's item was shown when it was consumed; NaN where that is not known.
+    def keep(self, opened: OpenRound) -> PastRound:
+        """Take up a round that is over, and forget those that neither the log window nor the prices look at."""
+        learns = self._config.platform.learning != "consumed"
+        shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
+        past = PastRound(opened.number, opened.schedule, opened.histories, shown)
+        self.rounds.append(past)
+        if not opened.hits_only:  # a hit in what visitors do anyway tells nothing of positions
+            known = opened.settled() < opened.schedule.stop
+            self.examined = self.examined.after(opened.ledger, known, self._config)
+        if self._control is not None:
+            self._handed.append(self._control.learnt(past))
+        window = self._config.platform.log_window.rounds
+        if window is not None and not self._keeps_users:
+            del self.rounds[:-window], self._handed[:-window]
+        return past
 
-    Args:
-        rounds: Rounds of one store of histories, in which no slot consumes an item twice that it is known to have.
-        wanted: (n,) slot · M + item of each event; −1 for one that is not of the market.
-        n_items: M.
-    """
-    keys, values = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for past in rounds:
+    def log(self) -> EventLog:
+        """The log to retrain on at the end of the last round, whose items are counted."""
+        now = self.rounds[-1].schedule.stop
+        log = training_log(self._config.platform, self._warmup, self.learnt, now, self._seed)
+        self.log_counts = np.bincount(log.item[log.targets], minlength=log.n_items)
+        return log
+
+    def retrain(self, log: EventLog, states_of: StatesOf) -> None:
+        """Let the model that serves the next round be the one that is updated on a log, if it is updated at all.
+
+        Args:
+            log: What :meth:`log` gave.
+            states_of: The states of a round under some models.
+        """
+        self._before = self.model
+        if self._retrains:
+            self.model = self._updated(log, states_of)
+
+    def _updated(self, log: EventLog, states_of: StatesOf) -> IntensityModel:
+        """The model updated on a log, under a layer where impressions are learnt from."""
+        platform = self._config.platform
+        model, layer = layer_of(self.model)
+        if len(log):
+            model = updated(model, log, ground=platform.retrain_ground)
+        if platform.learning == "impressions":
+            learnt = self.learnt
+            learnt[-1] = self._with_scores(learnt[-1], model, states_of)
+            rounds = learnt[-(platform.log_window.rounds or len(learnt)) :]
+            shown = [past.shown for past in rounds if past.shown is not None]
+            if shown:  # what is logged without slates has no impressions
+                now = self.rounds[-1].schedule.stop
+                positions = positions_of(self._config, self._consumer, self.decay)
+                layer = layer_from(shown, now, positions, len(self.log_counts))
+        return laid_over(model, layer)
+
+    def _with_scores(self, past: PastRound, model: IntensityModel, states_of: StatesOf) -> PastRound:
+        """A round that is learnt from with scores of what it showed, by models that have not seen what came of it."""
         if past.shown is None:
-            continue
-        row, position = np.nonzero(past.shown.taken & (past.shown.propensity > 0))
-        keys.append(past.schedule.slot[row] * n_items + past.shown.item[row, position])
-        values.append(past.shown.propensity[row, position].astype(np.float64))
-    key, value = np.concatenate(keys), np.concatenate(values)
-    found = np.full(len(wanted), np.nan)
-    if len(key):
-        order = np.argsort(key, kind="stable")
-        at = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
-        same = key[order][at] == wanted
-        found[same] = value[order][at[same]]
-    return found
+            return past
+        self._judges = self._judges_of(model)
+        return dataclasses.replace(past, shown=past.shown.scored(states_of(past, self._judges)))
 
+    # -- who scores the states that prices are solved on --------------------------------------------------------------
 
-def _weights(parts: list[_Events], clip: float) -> NDArray[np.float64] | None:
-    """Weights of the events of some parts, one part after the other; None where no target event has a propensity."""
-    known = [np.where(part.target, part.propensity, np.nan) for part in parts if part.propensity is not None]
-    propensity = np.concatenate(known) if known else np.zeros(0)
-    return inverse_propensity_weights(propensity, clip) if (propensity > 0).any() else None
+    def judges_of_last(self) -> FoldModels:
+        """The models that score the states of the last round for the prices of the next; asked for once a round."""
+        judges, self._judges = self._judges, None
+        if self._control is not None:  # the model has not seen what its own visitors did next
+            return always(self.model)
+        model, layer = layer_of(self.model)
+        return under(judges or self._judges_of(model), layer)
 
+    def _judges_of(self, model: IntensityModel) -> FoldModels:
+        """The models without a layer that score the states of the round learnt from last, once ``model`` serves."""
+        if not (self._retrains and self.crosses):
+            return always(model)
+        before = self._before or self.model
+        return cross_fitted(self._config.platform, self._warmup, self.learnt, before, self._seed)
 
-def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int, number: int) -> _Events:
-    window = config.log_window
-    if window.warmup == "all":
-        keep = np.ones(warmup.n_users, bool)
-    elif window.warmup == "none" or own >= window.size:
-        keep = np.zeros(warmup.n_users, bool)
-    else:
-        order = np.argsort(rng.bits(seed, rng.Purpose.MODEL, 8, number, np.arange(warmup.n_users)))
-        filled = np.cumsum(np.bincount(warmup.user, minlength=warmup.n_users)[order])
-        keep = np.zeros(warmup.n_users, bool)
-        keep[order[: int(np.searchsorted(filled, window.size - own)) + 1]] = True
-    rows = keep[warmup.user]
-    return _Events(warmup.user[rows], warmup.item[rows], warmup.time[rows], warmup.targets[rows])
+    # -- between rounds -----------------------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> PlatformState:
+        """What the platform is at the beginning of a round, for :meth:`load_state`."""
+        return PlatformState(
+            model=self.model,
+            before=self._before,
+            log_counts=self.log_counts,
+            examined=self.examined,
+            past=KeptRounds.of(self.rounds, keeps_users=self._keeps_users),
+            learnt=None
+            if self._control is None
+            else KeptRounds.of(self._handed, keeps_users=self._keeps_users),
+        )
 
-def _joined(parts: list[_Events], items: pd.DataFrame, weight: NDArray[np.float64] | None) -> EventLog:
-    users, offset = [], 0
-    for part in parts:
-        there = np.bincount(part.user) > 0
-        users.append((np.cumsum(there) + (offset - 1))[part.user])
-        offset += int(there.sum())
-    time = np.concatenate([part.time for part in parts])
-    order = np.argsort(time, kind="stable")
-    if weight is not None:
-        weight = np.concatenate([weight, np.ones(len(order) - len(weight))])[order]
-    # Of a large log no more than one column is held twice.
-    return EventLog(
-        user=np.concatenate(users).astype(np.int64)[order],
-        item=np.concatenate([part.item for part in parts])[order],
-        time=time[order],
-        value=np.ones(len(order), np.float32),
-        users=pd.DataFrame({"id": np.arange(offset)}),
-        items=items,
-        target=np.concatenate([part.target for part in parts])[order],
-        weight=weight,
-    )
+    def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
+        """Go on from a state of a platform of the same scenario and seed.
+
+        Args:
+            state: What :attr:`state` gave.
+            logged_past: What visitors consumed before the market opened.
+        """
+        self.model, self._before = state.model, state.before
+        self.log_counts, self.examined = state.log_counts, state.examined
+        self.rounds = state.past.rounds(logged_past, keeps_users=self._keeps_users)
+        if state.learnt is not None:
+            self._handed = state.learnt.rounds(logged_past, keeps_users=self._keeps_users)

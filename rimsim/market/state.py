@@ -25,9 +25,27 @@ if TYPE_CHECKING:
 
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["MarketState"]
+__all__ = ["MarketState", "PlatformState"]
 
 _FORMAT = 6
+
+
+@dataclass(frozen=True, eq=False)
+class PlatformState:
+    """What the platform is at the beginning of a round."""
+
+    model: IntensityModel
+    """The model that will serve it."""
+    before: IntensityModel | None
+    """The model that served the round before, from which cross-fitted ones are retrained; None in round 0."""
+    log_counts: NDArray[np.int64]
+    """(M,) target events of each item in the platform's log."""
+    examined: Examined
+    """What the rounds so far have told of examination by position."""
+    past: KeptRounds
+    """The rounds that are still looked at."""
+    learnt: KeptRounds | None = None
+    """What the platform of a control learns from in place of them; None for any other platform."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +54,10 @@ class MarketState:
 
     round: int
     """The round that is about to begin."""
-    model: IntensityModel
-    """The model that will serve it."""
-    before: IntensityModel | None
-    """The model that served the round before, from which cross-fitted ones are retrained; None in round 0."""
-    log_counts: NDArray[np.int64]
-    """(M,) target events of each item in the platform's log."""
-    past: KeptRounds
-    """The rounds that are still looked at."""
-    examined: Examined
-    """What the rounds so far have told of examination by position."""
+    platform: PlatformState
+    """Who will serve it."""
     offer: Offer
-    """Which providers are there in the round that is about to begin."""
-    learnt: KeptRounds | None = None
-    """What the platform of a control learns from in place of them; None for any other platform."""
+    """Which providers are there in it."""
     owed: Owed | None = None
     """What the rounds so far left undelivered of what is promised; None in round 0."""
 
@@ -60,22 +68,23 @@ class MarketState:
             ModelError: If the model cannot be saved.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        estimate = self.examined.estimate
-        arrays: dict[str, Any] = self.past.arrays("past-") | {
-            "log_counts": self.log_counts,
+        platform = self.platform
+        estimate = platform.examined.estimate
+        arrays: dict[str, Any] = platform.past.arrays("past-") | {
+            "log_counts": platform.log_counts,
             **self.offer.arrays(),
-            "examined": self.examined.counts,
+            "examined": platform.examined.counts,
             "decay": np.array([] if estimate is None else dataclasses.astuple(estimate)),
         }
         if self.owed is not None:
             arrays |= {f"owed-{name}": part for name, part in self.owed._asdict().items()}
-        if self.learnt is not None:
-            arrays |= self.learnt.arrays("learnt-")
+        if platform.learnt is not None:
+            arrays |= platform.learnt.arrays("learnt-")
         np.savez(folder / "state.npz", **arrays)
-        for name, model in (("model", self.model), ("before", self.before)):
+        for name, model in (("model", platform.model), ("before", platform.before)):
             if model is not None:
                 save_model(model, folder / name)
-        described = {"format": _FORMAT, "round": self.round, "before": self.before is not None}
+        described = {"format": _FORMAT, "round": self.round, "before": platform.before is not None}
         (folder / "state.json").write_text(json.dumps(described), encoding="utf-8")
 
     @classmethod
@@ -103,14 +112,12 @@ class MarketState:
             raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
         if described.get("format") != _FORMAT:
             raise RunFolderError(f"{folder}: state format {described.get('format')!r}; allowed: {_FORMAT}")
-        return cls(
-            round=int(described["round"]),
+        platform = PlatformState(
             model=load(folder / "model"),
             before=load(folder / "before") if described["before"] else None,
             log_counts=log_counts,
-            past=past,
             examined=examined,
-            offer=offer,
+            past=past,
             learnt=learnt,
-            owed=owed,
         )
+        return cls(int(described["round"]), platform, offer, owed)

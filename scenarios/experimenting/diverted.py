@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim.market.clock import seconds
 from rimsim.market.histories import Histories
-from rimsim.market.platform import PastRound
+from rimsim.market.training_log import PastRound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

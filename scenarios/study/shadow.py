@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rimsim.config import ScenarioConfig
     from rimsim.market import World
-    from rimsim.market.platform import PastRound
+    from rimsim.market.training_log import PastRound
 
 __all__ = ["shadow_of"]
 

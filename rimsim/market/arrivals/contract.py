@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals.schedule import Schedule
-    from rimsim.market.platform import PastRound
+    from rimsim.market.training_log import PastRound
     from rimsim.market.world import World
 
 __all__ = ["ArrivalProcess", "Opening", "RoundsSoFar"]
