@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 import torch
-from scale_costs import Costs
+from scale_costs import cost_of
 from scale_logs import SIZES, log_file
+from speed_stages import Sampler
 from speed_tables import Report, peak_memory
 
 import rimsim
@@ -170,7 +171,7 @@ def _served(market: Market, arrivals: int) -> None:
 
 def _compared(scenario: str, size: str, source: str, model: str) -> dict[str, object]:
     """A whole comparison from an empty cache."""
-    with tempfile.TemporaryDirectory() as out, Costs() as costs:
+    with tempfile.TemporaryDirectory() as out, Sampler(0.01, cost_of) as costs:
         took, _ = _timed(
             lambda: rimsim.compare(
                 scenario,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import FrameType, TracebackType
 
-__all__ = ["STAGES", "Sampler"]
+__all__ = ["STAGES", "Sampler", "check_names"]
 
 STAGES = (
     "SimPy",
@@ -47,9 +50,7 @@ _FUNCTIONS = {
     "_fill": "state update",
     "_ahead": "state update",
     "_write_round": "ledger",
-    "_write_prices": "ledger",
     "act": "top-k",
-    "choose": "top-k",
     "_observation": "observation",
     "_summary": "observation",
     "measured": "measures",
@@ -83,6 +84,30 @@ _HELPERS = ("intensity/blocks.py", "rimsim/rng.py")
 """Files that work for whoever calls them."""
 
 
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def check_names(functions: Iterable[str], files: Iterable[str] = ()) -> None:
+    """Refuse names that the code does not have: what they stood for would be counted as something else, unseen.
+
+    Args:
+        functions: Names of functions.
+        files: Parts of paths.
+    """
+    found = [
+        file for room in ("rimsim", "agents", "envs", "scenarios") for file in (_ROOT / room).rglob("*.py")
+    ]
+    defined = {
+        name for file in found for name in re.findall(r"def (\w+)\(", file.read_text(encoding="utf-8"))
+    }
+    missing = [name for name in functions if name not in defined]
+    missing += [part for part in files if not any(part in file.as_posix() for file in found)]
+    if missing:
+        raise SystemExit(
+            f"no function or file of rimsim is called {', '.join(missing)}; allowed: those it has"
+        )
+
+
 def stage_of(frame: FrameType | None) -> str:
     """The stage that a stack is in: that of the innermost function or file that is known."""
     found, whole = "", ""
@@ -104,10 +129,10 @@ class Sampler:
     A signal waits until a call into compiled code returns, so each sample is weighed with the CPU time since the last.
     """
 
-    def __init__(self, interval: float = 0.001) -> None:
+    def __init__(self, interval: float = 0.001, stage: Callable[[FrameType | None], str] = stage_of) -> None:
         self.seconds: Counter[str] = Counter()
         """CPU seconds by stage."""
-        self._interval = interval
+        self._interval, self._stage = interval, stage
 
     def __enter__(self) -> Self:
         self._last = time.process_time()
@@ -126,10 +151,18 @@ class Sampler:
 
     def _look(self, _: int, frame: FrameType | None) -> None:
         now = time.process_time()
-        self.seconds[stage_of(frame)] += now - self._last
+        self.seconds[self._stage(frame)] += now - self._last
         self._last = now
 
     def shares(self) -> dict[str, float]:
         """Share of the CPU time by stage, for all of :data:`STAGES`."""
         total = sum(self.seconds.values()) or 1.0
         return {stage: self.seconds[stage] / total for stage in STAGES}
+
+    def largest(self, n: int) -> list[tuple[str, float]]:
+        """The n stages that took most, CPU seconds each."""
+        return self.seconds.most_common(n)
+
+
+_LIBRARIES = ("/simpy/", "/gymnasium/")
+check_names((*_WHOLE, *_FUNCTIONS), [*(part for part, _ in _FILES if part not in _LIBRARIES), *_HELPERS])
