@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from kept_runs import finished
 
-from rimsim.scenarios import load_run
-from rimsim.scenarios.cli.main import main as command_line
 from rimsim.scenarios.report import comparison, sweep
 from rimsim.scenarios.report.matrix import Contrast, matrix, matrix_table
 from rimsim.scenarios.report.summary import over_seeds
@@ -61,31 +60,14 @@ _COURSES = (
 """What is told of thirty rounds: title, metric, and the arms whose difference it is."""
 
 
-def finished(name: str, out: Path) -> Run:
-    """The run behind a table; its command is run, or gone on with, unless its folder is complete.
-
-    Args:
-        name: One of :data:`COMMANDS`.
-        out: Where the runs lie.
-    """
-    command, folder = COMMANDS[name], out / name
-    kind = "sweep" if " sweep " in command else "rounds"
-    if not (folder / f"{kind}.parquet").is_file():
-        left = [folder.as_posix()] if (folder / "config.yaml").is_file() else []
-        arguments = (
-            ["compare" if kind == "rounds" else "sweep", "--resume", *left]
-            if left
-            else [*shlex.split(command)[1:], "--out", str(folder)]
-        )
-        status = command_line(arguments)
-        if status:
-            raise SystemExit(status)
-    return load_run(folder)
+def run_of(name: str, out: Path) -> Run:
+    """The run behind one of :data:`COMMANDS`, which lies under its name in a folder."""
+    return finished(out / name, shlex.split(COMMANDS[name])[1:])
 
 
 def table(name: str, out: Path) -> str:
     """The Markdown of a table, and the command above it."""
-    run = finished(name, out)
+    run = run_of(name, out)
     if name == "matrix":
         made = sweep.result_tables(run)[0].markdown()
     elif name == "learning":

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from kept_runs import kept
 
 import rimsim
 from rimsim.agents import BUILT_IN
 from rimsim.measures import MEASURES, late_means, mean_interval
-from rimsim.scenarios import load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "benchmarks" / "leaderboard.parquet"
@@ -69,22 +69,19 @@ BOARDS = {
 def played(name: str, out: Path) -> pd.DataFrame:
     """Means over the late rounds of a scenario: scenario, agent, seed, metric, value."""
     board, folder = BOARDS[name], out / name
-    if (folder / "rounds.parquet").is_file():
-        run = load_run(folder)
-    else:
-        run = rimsim.compare(
-            name,
-            board.agents,
-            board.rounds,
-            SEEDS,
-            settings=board.settings,
-            frozen=[],
-            workers=1,
-            out=folder,
-            certify=False,
-            ledger=False,
-            command="python benchmarks/leaderboard.py",
-        )
+    run = kept(folder) or rimsim.compare(
+        name,
+        board.agents,
+        board.rounds,
+        SEEDS,
+        settings=board.settings,
+        frozen=[],
+        workers=1,
+        out=folder,
+        certify=False,
+        ledger=False,
+        command="python benchmarks/leaderboard.py",
+    )
     late = late_means(run.rounds)
     late = late[late["metric"].isin(SHOWN)]
     return late.assign(scenario=name)[["scenario", "agent", "seed", "metric", "value"]]

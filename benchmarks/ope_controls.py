@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kept_runs import kept
+
 from rimsim import scenarios
 from rimsim.agents import make_agent
 from rimsim.config import find_scenario, override
@@ -101,7 +103,7 @@ def main() -> None:
     for control in (one for one in CONTROLS if one.name in given.only):
         config = override(find_scenario("closed-loop"), _SMALL | control.settings, origin="settings")
         folder = given.out / control.name
-        if not (folder / "rounds.parquet").is_file():
+        if kept(folder) is None:
             scenarios.compare(config, list(control.logged), seeds=1, frozen=[], certify=False, out=folder)
         for logged in control.logged:
             done = scenarios.ope(folder, control.target, logged=logged, seeds=given.seeds, workers=1)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from kept_runs import finished
 
 from rimsim.measures import MEASURES, break_even, mean_interval, paired_difference
-from rimsim.scenarios import load_run
-from rimsim.scenarios.cli.main import main as command_line
 from rimsim.scenarios.pictures.style import style, styles
+from rimsim.scenarios.store.points import runs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,16 +64,6 @@ class Arms:
         return ", ".join("none" if (found := break_even(*pair)) is None else str(found) for pair in pairs)
 
 
-def played(folder: Path, command: list[str]) -> Path:
-    """Play what a command says into a folder, unless it is complete there."""
-    kind = "sweep" if command[0] == "sweep" else "rounds"
-    if not (folder / f"{kind}.parquet").is_file():
-        line = [command[0], "--resume"] if (folder / "state").is_dir() else command
-        if status := command_line([*line, "--out", str(folder)]):
-            raise SystemExit(status)
-    return folder
-
-
 def cell(out: Path, truth: str, model: str, seeds: int) -> Arms:
     """The scenario under a truth with a platform."""
     command = [
@@ -87,7 +77,7 @@ def cell(out: Path, truth: str, model: str, seeds: int) -> Arms:
         *PLAIN,
     ]
     sets = ["--set", f"consumer.truth={truth}", "--set", f"platform.model={model}"]
-    return Arms(load_run(played(out / f"{truth}-{model}", [*command, *sets])).rounds)
+    return Arms(finished(out / f"{truth}-{model}", [*command, *sets]).rounds)
 
 
 def over_time(arms: Arms) -> None:
@@ -146,10 +136,9 @@ def grid(out: Path, seeds: int) -> dict[tuple[float, float], Arms]:
     fields = ["--beta", betas, "--grid", f"providers.options.threshold={thresholds}"]
     agents = ["--agents", "relevance,rim-feedback", "--seeds", str(seeds)]
     command = ["sweep", "two-sided", *agents, *fields, "--set", "consumer.truth=factors", *PLAIN]
-    runs = [load_run(one.parent) for one in played(out / "heat", command).glob("*/**/config.yaml")]
     return {
         (dict(run.scenario.providers.options)["threshold"], run.scenario.exposure.beta): Arms(run.rounds)
-        for run in runs
+        for _, run in runs_of(finished(out / "heat", command))
     }
 
 

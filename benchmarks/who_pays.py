@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kept_runs import kept
+
 from rimsim import measures
-from rimsim.scenarios import compare, load_run
+from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.tables import PictureTables, guaranteed_by_decile, picture_tables
 
 if TYPE_CHECKING:
@@ -41,11 +43,7 @@ def main() -> None:
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/who-pays")
     mine = Path(__file__).with_name("p_only.py")
     agents = ("relevance", "rim-dual", "rim-feedback", f"{mine}:DualOnP", f"{mine}:FeedbackOnP")
-    run = (
-        load_run(out)
-        if (out / "rounds.parquet").exists()
-        else compare("closed-loop", agents, seeds=seeds, frozen=[], out=out)
-    )
+    run = kept(out) or compare("closed-loop", agents, seeds=seeds, frozen=[], out=out)
     burden = _burden(picture_tables(run))
     print("| agent | positions a slate, lowest λ-decile minus highest |\n|---|---|")
     for agent, values in burden.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,10 @@ CLAIMS = [
 @pytest.fixture(scope="module")
 def swept():
     """The table behind the matrix of docs/findings.md, from ``runs/findings`` where it is complete."""
-    place = ROOT / "benchmarks" / "findings.py"
-    spec = importlib.util.spec_from_file_location("findings", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    run = module.finished("matrix", ROOT / "runs" / "findings")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        findings = import_module("findings")
+    run = findings.run_of("matrix", ROOT / "runs" / "findings")
     return sweep_table(run), run.scenario.exposure.unit
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import runpy
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -73,10 +73,11 @@ def test_pages_are_short_enough_to_be_read():
     assert {name: count for name, count in words.items() if count > 1500} == {}
 
 
-def test_the_leaderboard_shows_its_table():
+def test_the_leaderboard_shows_its_table(monkeypatch):
     """The page is what its script makes of the committed table, and has every built-in agent."""
-    board = runpy.run_path(str(ROOT / "benchmarks" / "leaderboard.py"))
-    table = pd.read_parquet(board["TABLE"])
-    assert board["PAGE"].read_text(encoding="utf-8") == board["page"](table)
-    assert set(table["scenario"]) == set(board["BOARDS"])
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    board = import_module("leaderboard")
+    table = pd.read_parquet(board.TABLE)
+    assert board.PAGE.read_text(encoding="utf-8") == board.page(table)
+    assert set(table["scenario"]) == set(board.BOARDS)
     assert set(table["agent"]) == set(BUILT_IN)
