@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rimsim import measures
-from rimsim.agents import make_agent, play_round
+from rimsim.agents import closed_rounds, make_agent
 from rimsim.config import find_scenario
 from rimsim.intensity import UserStates
 from rimsim.intensity.product import updated
@@ -58,9 +58,8 @@ def main() -> None:
     )
     for name in ("random", "rim-feedback", "relevance"):
         market, agent, consumed = Market(config), make_agent(name), 0
-        while not market.done:
-            play_round(market, agent)
-            consumed += int(market.closed.pop().ledger.consumed.sum())
+        for closed in closed_rounds(market, agent):
+            consumed += int(closed.ledger.consumed.sum())
         print(
             f"| updated every round, {name} | {consumed:,} | {top_coverage(market.model, past):.3f} |",
             flush=True,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import measures
-from rimsim.agents import RimFeedback, joined_states, make_agent, market_for, play_round
+from rimsim.agents import RimFeedback, closed_rounds, joined_states, make_agent, market_for
 from rimsim.config import Seeds, find_scenario, scenario_from, to_plain
 from rimsim.matching import certificate, solve_dual
 
@@ -55,12 +55,10 @@ def agent_of(name: str) -> Agent:
 def played(name: str, config: ScenarioConfig, seed: int) -> np.ndarray:
     """(rounds, 3) examined shortfall, shortfall in positions and expected consumptions a slate."""
     agent = agent_of(name)
-    market = market_for(agent, config, seeds=Seeds(arrivals=seed, choice=seed, model=seed, agent=seed))
+    market = market_for(agent, config, seeds=Seeds.all(seed))
     weights = measures.position_weights(config.consumer.position_decay, config.slate)
     rows = []
-    while not market.done:
-        play_round(market, agent)
-        closed = market.closed[-1]
+    for closed in closed_rounds(market, agent):
         promised = closed.required / measures.mean_weight(closed.position_weights)
         examined = measures.weighted_exposure(closed.ledger.item, weights, market.n_items)
         rows.append(
@@ -119,9 +117,7 @@ def table_of_bought(model: str, base: ScenarioConfig, seeds: int, name: str) -> 
         agent = make_agent(name)
         market = market_for(agent, config, seeds=Seeds.all(seed))
         rows = []
-        while not market.done:
-            play_round(market, agent)
-            closed = market.closed.pop()
+        for closed in closed_rounds(market, agent):
             at_bound = measures.prices_at_bound(agent.item_price, closed.required, closed.cost)
             utility = 100 * closed.ledger.probability.sum() / len(closed.ledger.item)
             rows.append([*bought(closed, agent.item_price), 100 * at_bound, utility])
@@ -204,9 +200,7 @@ def table_of_rows(title: str, promises: dict[str, object], seeds: int) -> None:
             for seed in range(seeds):
                 agent = make_agent(name)
                 market = market_for(agent, config, seeds=Seeds.all(seed))
-                while not market.done:
-                    play_round(market, agent)
-                    closed = market.closed.pop()
+                for closed in closed_rounds(market, agent):
                     slates, least = closed.ledger.item, closed.promises.least
                     exposure = measures.weighted_exposure(slates, closed.position_weights, market.n_items)
                     rows += list(zip(least, np.maximum(least - closed.delivered, 0.0), strict=True))

@@ -11,13 +11,13 @@ CPU seconds are of this process, on one thread.
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from cpu_and_memory import cpu
 
 from rimsim.data import load
 from rimsim.intensity import (
@@ -39,18 +39,9 @@ from rimsim.intensity.registry import make
 from rimsim.rng import Purpose, generator, uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from rimsim.data import EventLog
-
-
-def cpu(work: Callable[[], object]) -> float:
-    """CPU seconds that a piece of work takes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def clones(log: EventLog, arrivals: int, each: int, seed: int) -> EventLog:

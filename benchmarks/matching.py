@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import resource
-import statistics
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cpu_and_memory import cpu, median_timed, peak, timed
 from scipy import sparse
 from scipy.optimize import linprog
 
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-    from rimsim.matching import DualSolution
 
 
 def skewed(population: int = 0, drift: float = 0.0) -> NDArray[np.float32]:
@@ -59,24 +54,9 @@ def demo(clones: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_], float
     return scores, admissible, 2.0 * float(np.median(np.partition(scores, 838, axis=1)[:, 838]))
 
 
-def timed(call: Callable[[], DualSolution], repeats: int) -> tuple[DualSolution, float]:
-    """The result and the median CPU seconds."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        result = call()
-        seconds.append(time.process_time() - start)
-    return result, statistics.median(seconds)
-
-
 def row(*cells: object) -> None:
     """Print a row of a Markdown table."""
     print("| " + " | ".join(f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells) + " |", flush=True)
-
-
-def peak() -> float:
-    """Peak resident memory of this process, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def part_skewed(repeats: int) -> None:
@@ -88,7 +68,7 @@ def part_skewed(repeats: int) -> None:
         old = solve_dual(last, 37, 30, tol=tol).item_price
         for name, scores in (("last round's", last), ("users moved", moved), ("other users", other)):
             for start, prices in (("cold", None), ("warm", old)):
-                end, seconds = timed(
+                end, seconds = median_timed(
                     lambda s=scores, p=prices, t=tol: solve_dual(s, 37, 30, prices=p, tol=t), repeats
                 )
                 proof = certificate(scores, end.slates, 37, 30, end.item_price, None)
@@ -104,7 +84,7 @@ def part_skewed(repeats: int) -> None:
     for clones in (600, 2000):
         scores = last.copy()
         scores[:clones] = scores[0]
-        end, seconds = timed(lambda s=scores: solve_dual(s, 37, 30), repeats)
+        end, seconds = median_timed(lambda s=scores: solve_dual(s, 37, 30), repeats)
         proof = certificate(scores, end.slates, 37, 30, end.item_price, None)
         met, distinct = (
             f"{proof.items_met}/{proof.items_required}",
@@ -130,7 +110,7 @@ def part_demo(repeats: int) -> None:
     for clones in (0, 600, 2000):
         scores, admissible, cost = demo(clones)
         for price in (cost, None):
-            end, seconds = timed(
+            end, seconds = median_timed(
                 lambda s=scores, a=admissible, c=price: solve_dual(s, 10, 12, admissible=a, cost=c), repeats
             )
             proof = certificate(scores, end.slates, 10, 12, end.item_price, price, admissible=admissible)
@@ -149,15 +129,16 @@ def highs(scores: NDArray[np.float32], k: int, floor: int) -> tuple[float, float
     n, m = scores.shape
     users = sparse.kron(sparse.eye(n), np.ones((1, m)))
     items = sparse.kron(np.ones((1, n)), sparse.eye(m))
-    start = time.process_time()
-    result = linprog(
-        -scores.astype(np.float64).ravel(),
-        A_ub=sparse.vstack([users, -items]).tocsr(),
-        b_ub=np.concatenate([np.full(n, k), np.full(m, -floor)]),
-        bounds=(0, 1),
-        method="highs",
+    result, seconds = timed(
+        lambda: linprog(
+            -scores.astype(np.float64).ravel(),
+            A_ub=sparse.vstack([users, -items]).tocsr(),
+            b_ub=np.concatenate([np.full(n, k), np.full(m, -floor)]),
+            bounds=(0, 1),
+            method="highs",
+        )
     )
-    return -result.fun, time.process_time() - start
+    return -result.fun, seconds
 
 
 def part_highs(repeats: int) -> None:
@@ -185,7 +166,7 @@ def part_highs(repeats: int) -> None:
     for scores, name, n, m, k, floor in sizes:
         part = np.ascontiguousarray(scores[:n, :m])
         optimum, slow = highs(part, k, floor)
-        end, fast = timed(lambda s=part, k=k, b=floor: solve_dual(s, k, b, tol=1e-6), repeats)
+        end, fast = median_timed(lambda s=part, k=k, b=floor: solve_dual(s, k, b, tol=1e-6), repeats)
         row(
             name,
             f"{n} × {m}",
@@ -211,16 +192,9 @@ def part_serve(repeats: int) -> None:
     }
     row("call", "µs an arrival")
     for name, call in calls.items():
-        seconds = []
-        for _ in range(repeats):
-            start = time.process_time()
-            for i in range(2000):
-                call(i)
-            seconds.append(time.process_time() - start)
-        row(name, statistics.median(seconds) / 2000 * 1e6)
-    start = time.process_time()
-    price_slates(scores, price, 37)
-    row("price_slates, 2,000 rows", (time.process_time() - start) / 2000 * 1e6)
+        _, seconds = median_timed(lambda call=call: [call(i) for i in range(2000)], repeats)
+        row(name, seconds / 2000 * 1e6)
+    row("price_slates, 2,000 rows", cpu(lambda: price_slates(scores, price, 37)) / 2000 * 1e6)
 
 
 def part_frozen(_: int) -> None:
@@ -257,7 +231,7 @@ def part_weighted(repeats: int) -> None:
         for gamma, beta, charge in ((0.9, 0.5, cost), (0.9, 1.0, cost), (0.7, 0.5, cost), (0.9, 0.5, None)):
             weights = np.round(gamma ** np.arange(10) * 2**20) / 2**20
             floor = beta * states * 10 / 848
-            _, plain = timed(
+            _, plain = median_timed(
                 lambda s=scores, a=admissible, b=int(floor), c=charge: solve_dual(
                     s, 10, b, admissible=a, cost=c
                 ),
@@ -271,8 +245,8 @@ def part_weighted(repeats: int) -> None:
                 cost=charge,
                 position_weights=weights,
             )
-            cold, first = timed(functools.partial(call, scores), repeats)
-            warm, then = timed(functools.partial(call, moved, prices=cold.item_price), repeats)
+            cold, first = median_timed(functools.partial(call, scores), repeats)
+            warm, then = median_timed(functools.partial(call, moved, prices=cold.item_price), repeats)
             row(
                 states,
                 gamma,
@@ -293,7 +267,7 @@ def part_large(_: int) -> None:
     users = draw.standard_normal((200_000, 32), dtype=np.float32) / np.float32(32**0.5)
     items = draw.standard_normal((20_000, 32), dtype=np.float32)
     scores = FactorScores(users, items)
-    end, seconds = timed(lambda: solve_dual(scores, 10, 50), 1)
+    end, seconds = median_timed(lambda: solve_dual(scores, 10, 50), 1)
     memory = peak()
     proof = certificate(scores, end.slates, 10, 50, end.item_price, None)
     row("size", "k, floor", "CPU s", "certified gap", "items met", "peak GB")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from cpu_and_memory import median_timed, timed
 from matching import skewed
 from online_periods import MIXES, Calibrated, Source, rows_of
 from scipy import stats
@@ -73,9 +74,7 @@ def certified(period: Period, slates: NDArray[np.int64], price: NDArray[np.float
 
 def measured(agent: Agent, period: Period, best: DualSolution) -> list[float]:
     """One row of results: an agent in a period whose hindsight optimum is given, and with it the best bound."""
-    start = time.process_time()
-    slates = played(agent, period)
-    seconds = time.process_time() - start
+    slates, seconds = timed(lambda: played(agent, period))
     proof = certified(period, slates, best.item_price)
     return [
         100 * proof.value / best.primal,
@@ -125,12 +124,7 @@ def table(source: Source, mix: str, number: int, names: tuple[str, ...]) -> None
 
 def median_microseconds(call: Callable[[], object], n: int, repeats: int) -> float:
     """µs an arrival, median of some runs over n arrivals."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return statistics.median(seconds) / n * 1e6
+    return median_timed(call, repeats)[1] / n * 1e6
 
 
 def speed(repeats: int) -> None:
@@ -210,7 +204,7 @@ def chances(source: Source, repeats: int) -> None:
         agent = make_agent(name)
         agent.begin_round(period.view)
         drawn, given = (
-            median_microseconds(call, n, repeats) * n / 1e6
+            median_timed(call, repeats)[1]
             for call in (
                 lambda agent=agent: copy.deepcopy(agent).act(period.arrivals),
                 lambda agent=agent: agent.chance_of(others, period.arrivals),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 import torch
+from cpu_and_memory import cpu, timed
 from scale_costs import cost_of
 from scale_logs import SIZES, log_file
 from speed_stages import Sampler
@@ -36,7 +37,7 @@ from rimsim.intensity.visits import Visits
 from rimsim.market import Market
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 AGENTS = ["relevance", "rim-dual"]
 GRU_NAME = "sampled-gru-visits"
@@ -99,18 +100,12 @@ def _measured(what: str, size: str, model: str) -> dict[str, object]:
     return _compared(what, size, source, model)
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.process_time()
-    found = work()
-    return time.process_time() - start, found
-
-
 def _environment(model: str) -> dict[str, object]:
     """The default environment, slates of the ten most relevant items: a first episode, and one with all code loaded."""
-    making, env = _timed(lambda: gymnasium.make("RIMMarket-v0", settings={"platform.model": model}))
-    first, (seen, _) = _timed(lambda: env.reset(seed=0))
+    env, making = timed(lambda: gymnasium.make("RIMMarket-v0", settings={"platform.model": model}))
+    (seen, _), first = timed(lambda: env.reset(seed=0))
     steps, took, alone = _episode(env, seen)
-    again, (seen, _) = _timed(lambda: env.reset(seed=1))
+    (seen, _), again = timed(lambda: env.reset(seed=1))
     more, took_again, alone_again = _episode(env, seen)
     return {
         "model": model,
@@ -144,11 +139,9 @@ def _engine(size: str, source: str, model: str) -> dict[str, object]:
     settings = {"data.source": source, "platform.model": model, "platform.calibration": "seen"}
     config = override(find_scenario("online-match"), settings, origin="settings")
     _served(Market(config), 512)  # code is compiled
-    opening, market = _timed(lambda: Market(config))
+    market, opening = timed(lambda: Market(config))
     n = market.n_arrivals - 128
-    start = time.process_time()
-    _served(market, n)
-    took = time.process_time() - start
+    took = cpu(lambda: _served(market, n))
     return {
         "size": size,
         "model": model,
@@ -172,7 +165,7 @@ def _served(market: Market, arrivals: int) -> None:
 def _compared(scenario: str, size: str, source: str, model: str) -> dict[str, object]:
     """A whole comparison from an empty cache."""
     with tempfile.TemporaryDirectory() as out, Sampler(0.01, cost_of) as costs:
-        took, _ = _timed(
+        took = cpu(
             lambda: rimsim.compare(
                 scenario,
                 AGENTS,

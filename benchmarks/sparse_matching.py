@@ -10,12 +10,10 @@ solved first.
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cpu_and_memory import peak, timed
 from scale_logs import Size, made_up
 from scipy import sparse
 
@@ -52,11 +50,9 @@ def main() -> None:
     tol = parser.parse_args().tol
     matched(ratings(_SMALL), tol)
     scores = ratings(_MOVIELENS)
-    before = _peak()
-    start = time.process_time()
-    end = matched(scores, tol)
-    seconds = time.process_time() - start
-    after = _peak()
+    before = peak()
+    end, seconds = timed(lambda: matched(scores, tol))
+    after = peak()
     proof = certificate(scores, end.slates, 1, 0, end.item_price, None, max_exposure=_CAP)
     excess = int(np.maximum(end.exposure - _CAP, 0).max())
     pairs = f"{scores.shape[0]:,} × {scores.shape[1]:,}, {scores.nnz:,} pairs"
@@ -66,11 +62,6 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     proven = f"{proof.gap:.2g} | {excess} | {proof.value:,.1f}"
     print(f"| {pairs} | {tol:g} | {seconds:.1f} | {proven} | {before:.1f} | {after:.1f} |")
-
-
-def _peak() -> float:
-    """Peak resident memory of this process, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def course(exposure: ExposureConfig, rounds: int, seed: int) -> Course:
     """How prices and delivery went in the last of some rounds."""
     config = dataclasses.replace(find_scenario("closed-loop"), rounds=rounds, exposure=exposure)
     agent = Watched()
-    market = market_for(agent, config, seeds=Seeds(arrivals=seed, choice=seed, model=seed, agent=seed))
+    market = market_for(agent, config, seeds=Seeds.all(seed))
     while not market.done:
         view = market.round_view()
         agent.bonus, agent.delivered = [], []
