@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from made_logs import log_of
 from small_markets import drawn
 
 from rimsim import measures
@@ -59,19 +60,9 @@ def _skewed(m):
 
 def _log(rows):
     """An EventLog from (user, item, time) rows."""
-    embedded = load("ml-latest-small")
-    user, item, time = (np.array(column) for column in zip(*rows, strict=True))
-    order = np.lexsort((item, user, time))
-    return dataclasses.replace(
-        embedded,
-        user=user[order].astype(np.int64),
-        item=item[order].astype(np.int64),
-        time=time[order].astype(np.float64),
-        value=np.ones(len(user), np.float32),
-        users=embedded.users.iloc[: int(user.max()) + 1].reset_index(drop=True),
-        items=embedded.items.iloc[: int(item.max()) + 1].reset_index(drop=True),
-        report=None,
-    )
+    embedded, (user, item, time) = load("ml-latest-small"), zip(*rows, strict=True)
+    users, items = embedded.users.iloc[: max(user) + 1], embedded.items.iloc[: max(item) + 1]
+    return log_of(user, item, time, users.reset_index(drop=True), items.reset_index(drop=True))
 
 
 def _busy(log):

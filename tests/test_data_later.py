@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_logs import log_of
 
 from rimsim.data import EventLog, later_sessions
 from rimsim.errors import DataError
 
 GAP = 10.0
-
-
-def _log(user: list[int], time: list[float], n_users: int) -> EventLog:
-    order = np.lexsort((user, time))
-    return EventLog(
-        user=np.array(user)[order],
-        item=np.arange(len(user)),
-        time=np.array(time, float)[order],
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": np.arange(n_users)}),
-        items=pd.DataFrame({"id": np.arange(len(user))}),
-    )
 
 
 @st.composite
@@ -32,7 +20,8 @@ def _logs(draw: st.DrawFn) -> EventLog:
     events = draw(
         st.lists(st.tuples(st.integers(0, n_users - 1), st.integers(0, 120)), min_size=1, max_size=40)
     )
-    return _log([user for user, _ in events], [float(time) for _, time in events], n_users)
+    user, time = zip(*events, strict=True)
+    return log_of(user, np.arange(len(user)), time, n_users)
 
 
 @given(_logs(), st.integers(0, 3))
@@ -62,7 +51,7 @@ def test_every_cut_is_the_beginning_of_a_session_that_can_be_drawn(log: EventLog
 
 def test_all_sessions_that_can_be_drawn_are_drawn_alike() -> None:
     """Over many seeds each of a user's three later sessions is cut about as often as another."""
-    log = _log([0] * 5, [0.0, 100.0, 200.0, 300.0, 400.0], 1)
+    log = log_of([0] * 5, range(5), [0.0, 100.0, 200.0, 300.0, 400.0])
     times = [later_sessions(log, gap=GAP, seed=seed).time[0] for seed in range(300)]
     drawn, counts = np.unique(times, return_counts=True)
     assert drawn.tolist() == [200.0, 300.0, 400.0]

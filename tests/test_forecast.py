@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
+from made_logs import log_of
 from small_markets import small_broadcast, small_replay, small_scenario
 
 from rimsim import threads
-from rimsim.data import EventLog
 from rimsim.errors import ConfigError
 from rimsim.scenarios import compare
 from rimsim.scenarios.execution import forecast
@@ -20,14 +19,8 @@ from rimsim.scenarios.study.forecast import foreseen
 
 
 def _log(events, users=50, items=40):
-    return EventLog(
-        user=np.arange(events) % users,
-        item=np.arange(events) % items,
-        time=np.arange(events, dtype=float),
-        value=np.ones(events, np.float32),
-        users=pd.DataFrame({"id": np.arange(users)}),
-        items=pd.DataFrame({"id": np.arange(items)}),
-    )
+    place = np.arange(events)
+    return log_of(place % users, place % items, place, users, items)
 
 
 def _foreseen(config, arms=3, seeds=1, *, certify=True, workers=1):

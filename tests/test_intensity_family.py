@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_logs import log_of
 
-from rimsim.data.log import EventLog
 from rimsim.errors import ModelError
 from rimsim.intensity import (
     GRU,
@@ -32,21 +32,13 @@ from rimsim.intensity.registry import make
 from rimsim.testing import random_log
 
 
-def checkerboard(users: int = 60, items: int = 20, each: int = 5) -> EventLog:
+def checkerboard(users: int = 60, items: int = 20, each: int = 5):
     """Even users consume even items, odd users odd ones."""
     rng = np.random.default_rng(0)
     item = np.stack([rng.choice(items // 2, each, replace=False) * 2 + u % 2 for u in range(users)])
     user = np.repeat(np.arange(users), each)
     time = np.arange(each) * 1e5 + np.arange(users)[:, None]
-    order = np.argsort(time.ravel(), kind="stable")
-    return EventLog(
-        user=user[order],
-        item=item.ravel()[order],
-        time=time.ravel()[order],
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": np.arange(users)}),
-        items=pd.DataFrame({"id": np.arange(items)}),
-    )
+    return log_of(user, item.ravel(), time.ravel(), users, items)
 
 
 @pytest.mark.parametrize(

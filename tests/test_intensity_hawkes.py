@@ -6,12 +6,11 @@ import dataclasses
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
+from made_logs import log_of
 from scipy.integrate import quad
 from scipy.optimize import check_grad
 
-from rimsim.data.log import EventLog
 from rimsim.intensity import Hawkes, HawkesConfig, Scales, UserStates
 from rimsim.intensity.point_process import hawkes_terms, negative_log_likelihood, rescaled
 from rimsim.rng import Purpose, generator
@@ -58,15 +57,7 @@ def as_log(times, offsets, stop):
     """A log of simulated users, closed by an event of one more user at the end of observation."""
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     user, time = np.append(user, len(offsets) - 1), np.append(times, stop)
-    order = np.argsort(time, kind="stable")
-    return EventLog(
-        user=user[order],
-        item=np.zeros(len(user), np.int64),
-        time=time[order],
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": np.arange(len(offsets))}),
-        items=pd.DataFrame({"id": [0]}),
-    )
+    return log_of(user, np.zeros(len(user)), time)
 
 
 def test_likelihood_equals_brute_force():

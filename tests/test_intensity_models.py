@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from made_logs import log_of
 from scipy.optimize import check_grad
 
-from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import (
     GRU,
@@ -37,23 +36,9 @@ from rimsim.testing import random_log
 SMALL = GRUConfig(width=8, context=12, burn=4, epochs=3, learning_rate=0.02)
 
 
-def tiny_log(
-    user: list[int], item: list[int], time: list[float], target: list[bool] | None = None
-) -> EventLog:
-    return EventLog(
-        user=np.array(user),
-        item=np.array(item),
-        time=np.array(time, float),
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": range(max(user) + 1)}),
-        items=pd.DataFrame({"id": range(max(item) + 1)}),
-        target=None if target is None else np.array(target),
-    )
-
-
 def test_popularity_is_the_smoothed_share_of_target_events():
     """Popularity is (count + s) / total over target events only."""
-    log = tiny_log([0, 0, 1, 1], [0, 1, 1, 2], [0, 1, 2, 3], [True, True, True, False])
+    log = log_of([0, 0, 1, 1], [0, 1, 1, 2], [0, 1, 2, 3], target=[True, True, True, False])
     model = Popularity(PopularityConfig(smoothing=0.5)).fit(log)
     expected = torch.tensor([1.5, 2.5, 0.5]) / 4.5
     torch.testing.assert_close(model.score(UserStates.of(log, [0, 1], 9.0))[1].cpu(), expected)
@@ -75,7 +60,7 @@ def test_hawkes_poisson_gradient_is_the_derivative():
 def test_hawkes_poisson_features_are_the_sums_they_say():
     """λ computed event by event in plain Python equals the model's."""
     scales = Scales(shortest=10, longest=1000, number=3)
-    log = tiny_log([0, 0, 0, 1], [0, 1, 0, 1], [0, 5, 4000, 4100])
+    log = log_of([0, 0, 0, 1], [0, 1, 0, 1], [0, 5, 4000, 4100])
     model = HawkesPoisson(HawkesPoissonConfig(scales=scales)).fit(log)
     weights = model.weights.cpu().numpy()
     states = UserStates.of(log, [0, 1, 1], [9150.0, 6150.0, 4000.0])
@@ -146,7 +131,7 @@ def test_an_update_keeps_the_mean_intensity():
 
 def test_session_examples_count_targets_after_strictly_earlier_states():
     """A session's example holds what came before it, context included, and counts its target events."""
-    log = tiny_log([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], [False, False, True, True, True])
+    log = log_of([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], target=[False, False, True, True, True])
     found = session_examples(log)
     assert found.counts.tolist() == [3]
     assert found.states.items.tolist() == [0, 1]
@@ -156,7 +141,7 @@ def test_session_examples_count_targets_after_strictly_earlier_states():
 def test_session_examples_are_thinned_where_states_hold_too_many_events():
     """Every second or third session is left in, in the order of time, until the states are small enough."""
     times = [10_000.0 * n for n in range(12)]
-    log = tiny_log([0, 1] * 6, list(range(12)), times, [True] * 12)
+    log = log_of([0, 1] * 6, list(range(12)), times, target=[True] * 12)
     every = session_examples(log)
     assert every.states.lengths.tolist() == [n // 2 for n in range(12)]  # 30 in all
     some = session_examples(log, most_events=10)
@@ -167,7 +152,7 @@ def test_session_examples_are_thinned_where_states_hold_too_many_events():
 
 def test_a_log_is_cut_into_sessions_once():
     """Sessions of one gap are the same object; another gap, and another log, have others."""
-    log = tiny_log([0, 0, 1], [0, 1, 2], [0, 10, 5000], [True] * 3)
+    log = log_of([0, 0, 1], [0, 1, 2], [0, 10, 5000], target=[True] * 3)
     assert log.sessions("30min") is log.sessions(1800.0)
     assert len(log.sessions(5.0)) == 3
     assert len(log.rows(log.user == 0).sessions("30min")) == 1
@@ -175,7 +160,7 @@ def test_a_log_is_cut_into_sessions_once():
 
 def test_window_examples_count_what_falls_into_each_window():
     """Windows before the end of the log give every known user's state and count."""
-    log = tiny_log([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40])
+    log = log_of([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40])
     found = window_examples(log, 15.0, 2)
     assert sorted(zip(found.user.tolist(), found.counts.tolist(), strict=True)) == [
         (0, 0),
@@ -230,7 +215,7 @@ def test_gru_learns_an_order_that_popularity_cannot():
     start = np.arange(n_users) % n_items
     item = (start[:, None] + np.arange(10)) % n_items
     time = np.arange(10)[:, None] * 1000 + np.arange(n_users)
-    log = tiny_log(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
+    log = log_of(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
     model = GRU(GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)).fit(log)
     scores = model.score(UserStates.of(log, np.arange(n_users), 1e9))
     assert float(scores[torch.arange(n_users), torch.from_numpy((start + 10) % n_items)].mean()) > 0.8

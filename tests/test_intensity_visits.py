@@ -6,9 +6,9 @@ import dataclasses
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from made_logs import log_of
 from scipy.optimize import check_grad
 
 from rimsim.data import EventLog, later_sessions
@@ -27,7 +27,7 @@ GAP = 1800.0
 CPU = torch.device("cpu")
 
 
-def log_of(sizes: list[list[int]], pause: float = 86400.0) -> EventLog:
+def sessions_of(sizes: list[list[int]], pause: float = 86400.0) -> EventLog:
     """A log in which user u has sessions of ``sizes[u]`` events, ten seconds apart, a ``pause`` between sessions."""
     user, time = [], []
     for who, own in enumerate(sizes):
@@ -36,15 +36,7 @@ def log_of(sizes: list[list[int]], pause: float = 86400.0) -> EventLog:
             user += [who] * size
             time += [now + 10.0 * event for event in range(size)]
             now = time[-1] + pause
-    order = np.lexsort((user, time))
-    return EventLog(
-        user=np.array(user, np.int64)[order],
-        item=np.arange(len(user)) % 5,
-        time=np.array(time, float)[order],
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": range(len(sizes))}),
-        items=pd.DataFrame({"id": range(5)}),
-    )
+    return log_of(user, np.arange(len(user)) % 5, time, len(sizes), 5)
 
 
 def habits(n_users: int = 400, seed: int = 0) -> EventLog:
@@ -56,7 +48,7 @@ def habits(n_users: int = 400, seed: int = 0) -> EventLog:
         later = 0 if user % 2 else 1 + int(source.poisson(4.0))
         first = 1 + int(source.poisson(3 * own[user]))
         sizes.append([first, *(1 + source.poisson(own[user], later))])
-    return log_of(sizes)
+    return sessions_of(sizes)
 
 
 def written_out(events: list[float], now: float, usual: float, weight: float) -> list[float]:
@@ -205,8 +197,8 @@ def test_no_term_is_extrapolated():
     log = habits()
     model = Visits().fit(log)
     day = 86400.0
-    far, farther = (log_of([[200] * 40], pause=pause * day) for pause in (1e4, 1e5))
-    huge, huger = (log_of([[size] * 40]) for size in (10**3, 10**4))
+    far, farther = (sessions_of([[200] * 40], pause=pause * day) for pause in (1e4, 1e5))
+    huge, huger = (sessions_of([[size] * 40]) for size in (10**3, 10**4))
     for one, other in ((far, farther), (huge, huger)):
         rate = [
             float(model.intensity(UserStates.of(found, [0], found.time[-1] + 1e9))) for found in (one, other)
@@ -236,13 +228,13 @@ def test_an_update_keeps_the_mean_and_what_the_new_log_does_not_tell():
 def test_logs_that_tell_little_give_the_mean():
     """A log with one session, or in which nobody comes back, gives its mean count also to states it does not have."""
     for sizes in ([[7]], [[3], [5], [13]]):
-        log = log_of(sizes)
+        log = sessions_of(sizes)
         model = Visits().fit(log)
         states = UserStates.of(log, [0, 0], [log.time[0], log.time[-1] + 1e6])
         np.testing.assert_allclose(model.intensity(states).numpy(), 7.0, rtol=1e-3)
-        again = log_of([[3, 4, 4], [2, 9]])
+        again = sessions_of([[3, 4, 4], [2, 9]])
         assert bool(torch.isfinite(model.update(again).intensity(session_examples(again).states)).all())
-    returning = dataclasses.replace(log_of([[4, 6]]), target=np.repeat([False, True], [4, 6]))
+    returning = dataclasses.replace(sessions_of([[4, 6]]), target=np.repeat([False, True], [4, 6]))
     model = Visits().fit(returning)
     np.testing.assert_allclose(model.intensity(UserStates.of(returning, [0], [0.0])).numpy(), 6.0, rtol=1e-3)
 

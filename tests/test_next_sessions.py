@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from made_logs import log_of
 
-from rimsim.data.log import EventLog
 from rimsim.intensity import GRU, GRUConfig, IntensityModel, Transformer, TransformerConfig, UserStates
 from rimsim.intensity.sequences import batches, windows
 from rimsim.testing import IntensityModelTests, random_log
@@ -24,14 +23,7 @@ def small_log():
     """Two users; the first has sessions of 2, 1 and 2 events, the second one of 1 and one of 2."""
     user = np.array([0, 0, 1, 0, 0, 0, 1, 1])
     time = np.array([0.0, 60, 90, 2 * HOUR, 4 * HOUR, 4 * HOUR + 60, 6 * HOUR, 6 * HOUR + 1])
-    return EventLog(
-        user=user,
-        item=np.arange(8),
-        time=time,
-        value=np.ones(8, np.float32),
-        users=pd.DataFrame({"id": range(2)}),
-        items=pd.DataFrame({"id": range(8)}),
-    )
+    return log_of(user, np.arange(8), time)
 
 
 def told(log):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from made_logs import log_of
 from scipy.optimize import minimize
 
-from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import (
     EASE,
@@ -40,19 +39,6 @@ HOUR = 3600.0
 SMALL_BAG = BagConfig(width=8, steps=40)
 
 
-def tiny_log(user, item, time, target=None):
-    """A log of a few events."""
-    return EventLog(
-        user=np.array(user),
-        item=np.array(item),
-        time=np.array(time, float),
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": range(max(user) + 1)}),
-        items=pd.DataFrame({"id": range(max(item) + 1)}),
-        target=None if target is None else np.array(target),
-    )
-
-
 def returning():
     """Sixty users in two groups of taste, each of whom comes on four days."""
     source = np.random.default_rng(5)
@@ -61,7 +47,7 @@ def returning():
         items = source.permutation(20)[:12] * 2 + user % 2
         rows += [(user, item, (7 * user + place // 3) * 86_400.0 + place) for place, item in enumerate(items)]
     user, item, time = zip(*sorted(rows, key=lambda row: row[2]), strict=True)
-    return tiny_log(user, item, time)
+    return log_of(user, item, time)
 
 
 def strangers():
@@ -72,7 +58,9 @@ def strangers():
 
 def test_returning_counts_later_sessions_alone():
     """Only targets after a user's first session count; popularity in all targets is worth ``prior`` events an item."""
-    log = tiny_log([0, 0, 1, 0, 1], [0, 1, 1, 2, 2], [0, 60, 60, 9 * HOUR, 9 * HOUR + 1], [1, 1, 1, 1, 0])
+    log = log_of(
+        [0, 0, 1, 0, 1], [0, 1, 1, 2, 2], [0, 60, 60, 9 * HOUR, 9 * HOUR + 1], target=[1, 1, 1, 1, 0]
+    )
     log = dataclasses.replace(log, target=log.target.astype(bool))
     every = np.array([1.0, 2.0, 1.0]) + 0.5
     expected = np.array([0.0, 0.0, 1.0]) + 0.5 * 3 * every / every.sum()
@@ -89,7 +77,7 @@ def test_returning_is_popularity_where_nobody_returns():
 
 def test_cells_hold_each_pair_once():
     """A pair that is both history and target is one cell with a label; users without events have no row."""
-    log = tiny_log([2, 0, 0, 2], [1, 0, 1, 1], [0, 1, 2, 3], [False, True, False, True])
+    log = log_of([2, 0, 0, 2], [1, 0, 1, 1], [0, 1, 2, 3], target=[False, True, False, True])
     cells = Cells.of(log)
     assert len(cells) == 2
     np.testing.assert_array_equal(cells.matrix().toarray(), [[1, 1], [0, 1]])
@@ -325,7 +313,7 @@ def test_history_is_only_read():
 
 def test_learned_popularity_is_a_posterior_mean():
     """Old popularity counts for ``memory`` events, new target events for themselves."""
-    log = tiny_log([0, 0, 0], [0, 0, 2], [0, 1, 2], [True, True, False])
+    log = log_of([0, 0, 0], [0, 0, 2], [0, 1, 2], target=[True, True, False])
     old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
     expected = np.array([2.0 + 2, 3.0, 5.0]) / 12
     np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)

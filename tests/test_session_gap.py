@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from made_logs import log_of
 from small_markets import small_scenario
 
 from rimsim.config import DataConfig, PlatformConfig
-from rimsim.data.log import EventLog
 from rimsim.intensity import AutoConfig, UserStates
 from rimsim.intensity.auto import Auto
 from rimsim.intensity.registry import make
@@ -27,15 +26,7 @@ def hourly():
     items = np.concatenate([source.permutation(40)[:12] for _ in range(60)])
     user, place = np.repeat(np.arange(60), 12), np.tile(np.arange(12), 60)
     time = 1e6 + (place // 4) * 14 * 24 * HOUR + (place % 4) * HOUR + user
-    order = np.argsort(time, kind="stable")
-    return EventLog(
-        user=user[order],
-        item=items[order],
-        time=time[order],
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": range(60)}),
-        items=pd.DataFrame({"id": range(40)}),
-    )
+    return log_of(user, items, time, items=40)
 
 
 def test_a_scenario_tells_its_model_what_ends_a_session():

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
+from made_logs import log_of
 
-from rimsim.data.log import EventLog
 from rimsim.intensity import EASE, EASEConfig, UserStates
 from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.registry import make
@@ -35,16 +34,7 @@ def two_tastes(users, strength):
     items = np.array(drawn)
     user, place = np.repeat(np.arange(users), 12), np.tile(np.arange(12), users)
     time = 1e6 + place // 4 * 1e5 + place
-    order = np.argsort(time, kind="stable")
-    log = EventLog(
-        user=user[order],
-        item=items[:, :12].ravel()[order],
-        time=time[order].astype(float),
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": range(users)}),
-        items=pd.DataFrame({"id": range(M)}),
-    )
-    return log, items[:, 12:]
+    return log_of(user, items[:, :12].ravel(), time, users, M), items[:, 12:]
 
 
 def nats(log, fresh, scores):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from made_logs import log_of
 from scipy import stats
 from small_markets import drawn, small_scenario
 
@@ -78,19 +79,10 @@ def log(law):
         begins = np.sort(source.uniform(0, 100 * DAY, 6))
         times = np.repeat(begins, 4) + np.tile(60.0 * np.arange(4), 6)
         rows += [(user, int(item), float(time)) for item, time in zip(items, times, strict=True)]
-    user, item, time = (np.array(column) for column in zip(*rows, strict=True))
-    order = np.lexsort((item, user, time))
+    user, item, time = zip(*rows, strict=True)
     embedded = load("ml-latest-small")
-    return dataclasses.replace(
-        embedded,
-        user=user[order].astype(np.int64),
-        item=item[order].astype(np.int64),
-        time=time[order].astype(np.float64),
-        value=np.ones(len(user), np.float32),
-        users=embedded.users.iloc[:USERS].reset_index(drop=True),
-        items=embedded.items.iloc[:ITEMS].reset_index(drop=True),
-        report=None,
-    )
+    users, items = embedded.users.iloc[:USERS], embedded.items.iloc[:ITEMS]
+    return log_of(user, item, time, users.reset_index(drop=True), items.reset_index(drop=True))
 
 
 @pytest.fixture(scope="module")

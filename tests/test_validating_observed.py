@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from made_logs import log_of
 from scipy.optimize import minimize
 
 from rimsim import rng
@@ -56,17 +57,9 @@ def table_of(taken: np.ndarray) -> ObservedTable:
     )
 
 
-def log_of(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> EventLog:
+def all_of(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> EventLog:
     """A log of some events over all users and items."""
-    order = np.lexsort((item, user, time))
-    return EventLog(
-        user=user[order],
-        item=item[order],
-        time=time[order],
-        value=np.ones(len(user), np.float32),
-        users=pd.DataFrame({"id": np.arange(USERS)}),
-        items=random_items(ITEMS),
-    )
+    return log_of(user, item, time, USERS, random_items(ITEMS))
 
 
 def selected(taken: np.ndarray, appeal: np.ndarray) -> EventLog:
@@ -75,7 +68,7 @@ def selected(taken: np.ndarray, appeal: np.ndarray) -> EventLog:
     item = np.argsort(-chance, axis=1)[:, :CHOSEN].ravel()
     user = np.repeat(np.arange(USERS), CHOSEN)
     start = rng.uniform(4, DRAW, np.arange(USERS))[user] * 30 * 86_400
-    return log_of(user, item, 1e9 + start + np.tile(np.arange(CHOSEN), USERS) * 3 * 86_400.0)
+    return all_of(user, item, 1e9 + start + np.tile(np.arange(CHOSEN), USERS) * 3 * 86_400.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +95,7 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
     taken = rng.uniform(2, DRAW, USER, ITEM) < p
     log = selected(taken, 0.5 + 2 * rng.uniform(5, DRAW, ITEM))
     strangers = log.item[np.argsort(rng.uniform(6, DRAW, np.arange(len(log))))]
-    shuffled = log_of(log.user, strangers, log.time)
+    shuffled = all_of(log.user, strangers, log.time)
     truths = {
         "good": fit_truth(log, gap="30min", kind="factors", rank=4),
         "bad": fit_truth(shuffled, gap="30min", kind="factors", rank=4),
@@ -133,7 +126,7 @@ def test_the_law_has_the_auc_that_it_must_have():
     """With answers drawn from a law, the mean AUC of the law is the one that its probabilities say, within error."""
     p = law()
     taken = rng.uniform(2, DRAW, USER, ITEM) < p
-    log = log_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
+    log = all_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
     found = judge_observed(table_of(taken), log, {"law": Known(p)}, {}, taken_at=1.0).table()
     value, low, high = found[(found.truth == "law") & (found.metric == "auc")][["value", "low", "high"]].iloc[
         0
@@ -150,7 +143,7 @@ def test_the_law_has_the_auc_that_it_must_have():
 def test_deciles_hold_all_answers_and_their_shares():
     """Over the tenths, shares of yes add up to the table's share, each mean probability grows, intervals hold it."""
     taken = rng.uniform(2, DRAW, USER, ITEM) < law()
-    log = log_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
+    log = all_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
     evidence = judge_observed(table_of(taken), log, {"law": Known(law())}, {}, taken_at=1.0)
     found = evidence.table().query("truth == 'law'").set_index("metric")["value"]
     shares = [found[f"decile_{number}_taken"] for number in range(1, 11)]
@@ -233,7 +226,7 @@ def test_folds_are_of_one_size_and_none_is_empty():
 @pytest.mark.parametrize("users", [1, 2])
 def test_answers_of_two_users_are_judged_and_those_of_one_are_refused(users):
     """Each user's answers are foretold from the other's; one user has no other."""
-    log = log_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
+    log = all_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
     table = dataclasses.replace(
         table_of(np.eye(USERS, ITEMS, dtype=bool)),
         user=np.arange(4) % users,
@@ -274,7 +267,7 @@ def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
 
 def test_states_end_before_the_first_known_answer():
     """Answers to what the log has fall out; a user's state is what came before the first answer, else the whole log."""
-    log = log_of(np.array([0, 0, 0, 1, 1]), np.array([1, 2, 3, 1, 2]), np.array([10.0, 20, 30, 10, 20]))
+    log = all_of(np.array([0, 0, 0, 1, 1]), np.array([1, 2, 3, 1, 2]), np.array([10.0, 20, 30, 10, 20]))
     table = dataclasses.replace(
         table_of(np.eye(USERS, ITEMS, dtype=bool)),
         user=np.array([0, 0, 0, 1, 1]),
