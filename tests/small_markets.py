@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from importlib import import_module
 
-from rimsim.agents import BUILT_IN
+from rimsim.agents import BUILT_IN, play_round
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
@@ -16,6 +16,7 @@ from rimsim.config import (
     ScenarioConfig,
     to_plain,
 )
+from rimsim.errors import MarketError
 
 
 def small_scenario(**changes):
@@ -83,6 +84,13 @@ PAIRS = [
 """Every kind of market with every built-in agent that can act in it."""
 
 
+def play_out(market, agent, batch_size=None):
+    """Let an agent serve a market to its end; the market, which has all closed rounds."""
+    while not market.done:
+        play_round(market, agent, batch_size)
+    return market
+
+
 def settings_of(config):
     """All fields of a scenario as dotted settings."""
     flat = {}
@@ -96,6 +104,22 @@ def settings_of(config):
 
     walk("", to_plain(config))
     return flat
+
+
+@contextmanager
+def stopped_after_a_round(monkeypatch, error=MarketError):
+    """Within it, each arm that is run ends with an error, "enough", once a round has been saved."""
+    from rimsim.scenarios.study import play
+
+    save = play.save
+
+    def save_and_stop(*progress):
+        save(*progress)
+        raise error("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(play, "save", save_and_stop)
+        yield
 
 
 DRAWING = ("pictures.loop", "pictures.front", "backtesting.pictures", "validating.pictures", "evaluating.pictures",

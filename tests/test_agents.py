@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_markets import small_capped, small_scenario
+from small_markets import play_out, small_capped, small_scenario
 
 from rimsim import measures
 from rimsim.agents import (
@@ -145,8 +145,7 @@ def test_guarantees_are_kept_in_order_of_what_is_paid_for_them():
     for name in ("relevance", *PRICING):
         market = Market(small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3)))
         agent = make_agent(name)
-        while not market.done:
-            play_round(market, agent)
+        play_out(market, agent)
         rounds = market.closed
         short[name] = np.mean(
             [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in rounds]
@@ -174,6 +173,9 @@ def test_identical_states_are_spread_over_the_items():
         ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
         ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2; allowed: less than or equal to 1"),
         ("epsilon-greedy(0.2)", "option=value"),
+        ("rim-resolve(every=2.5)", "option 'every' is 2.5;"),
+        ("rim-feedback(guard=True)", "no option 'guard'"),
+        ("fair-rec(alpha=2)", "no option 'alpha'"),
         ("nowhere.py:Mine", "no file"),
         ("rimsim.agents:Randm", "'Random'"),
         ("argparse:Namespace", "has no begin_round, act"),

@@ -7,12 +7,12 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
+from made_arrivals import arrivals_of
 from small_markets import small_scenario
 
 from rimsim.agents import StatingAgent, make_agent, play_round
 from rimsim.evaluation import Chances
-from rimsim.market import Arrivals, Market
+from rimsim.market import Market
 from rimsim.market.records import as_slates
 
 ADMISSIBLE = ("111111", "101101", "110000", "000000")
@@ -25,16 +25,7 @@ STATING = ("random", "epsilon-greedy(epsilon=0.3)", "entropic-dual(temperature=3
 def _arrivals(n, m, relevance, admissible, capacity=None):
     """Arrivals with λ = 1."""
     admissible = np.broadcast_to(admissible, (n, m)).copy()
-    return Arrivals(
-        id=np.arange(n),
-        time=np.zeros(n),
-        user=np.arange(n),
-        relevance=torch.from_numpy(np.where(admissible, relevance, 0.0).astype(np.float32)),
-        ground_intensity=torch.ones(n),
-        admissible=torch.from_numpy(admissible),
-        index=np.arange(n),
-        capacity=None if capacity is None else np.full(n, capacity),
-    )
+    return arrivals_of(np.where(admissible, relevance, 0.0), admissible, capacity)
 
 
 def _ready(name, arrivals, unit="examined", k=SLATE, key=7):

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_markets import small_scenario
+from small_markets import play_out, small_scenario
 
 from rimsim import rng
 from rimsim.agents import make_agent, market_for, play_round
@@ -220,8 +220,7 @@ def test_conformity_narrows_the_log():
         for seed in range(4):
             market = market_for(agent := make_agent("random"), config, seeds=Seeds.all(seed))
             before = market.open.visits(np.arange(2)).popularity
-            while not market.done:
-                play_round(market, agent)
+            play_out(market, agent)
             np.testing.assert_array_equal(
                 before, np.bincount(market.world.past.item, minlength=market.n_items)
             )

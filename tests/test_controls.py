@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import small_broadcast, small_replay, small_scenario
+from small_markets import play_out, small_broadcast, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig, Seeds
@@ -34,9 +34,7 @@ def _config(learning="impressions", **changes):
 
 def _played(config, agent, control=None, batch=None):
     market, acting = market_for(make_agent(agent), config, seeds=SEEDS, control=control), make_agent(agent)
-    while not market.done:
-        play_round(market, acting, batch)
-    return market
+    return play_out(market, acting, batch)
 
 
 def _sizes(market):
@@ -160,8 +158,7 @@ def test_a_control_goes_on_from_its_saved_state(kind, tmp_path):
         make_agent("rim-feedback"),
     )
     again.load_state(MarketState.load(tmp_path / "kept"))
-    while not again.done:
-        play_round(again, other, 7)
+    play_out(again, other, 7)
     again.closed[:0] = first.closed
     pd.testing.assert_frame_equal(_ledgers(again), whole, check_exact=True)
 

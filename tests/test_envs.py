@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from small_markets import PAIRS, SMALL, settings_of
+from small_markets import PAIRS, SMALL, play_out, settings_of
 
 import rimsim
-from rimsim.agents import make_agent, market_for, play_round, rollout
+from rimsim.agents import make_agent, market_for, rollout
 from rimsim.config import Seeds
 from rimsim.envs import GROUND_BOUND, BonusAction, MarketEnv
 from rimsim.errors import AgentError, ConfigError, MarketError
@@ -194,8 +194,7 @@ def test_rollout_gives_what_the_engine_gives(kind, name):
     rollout(made, make_agent(name), seed=5)
     agent = make_agent(name)
     market = market_for(agent, config, seeds=Seeds.all(5))
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     for one, other in zip(made.unwrapped.market.closed, market.closed, strict=True):
         pd.testing.assert_frame_equal(
             one.ledger.table("a", 5, 0), other.ledger.table("a", 5, 0), check_exact=True

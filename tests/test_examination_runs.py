@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_markets import small_replay, small_scenario
+from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ConsumerConfig, ExposureConfig
@@ -45,8 +45,7 @@ def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
     """After each round γ is the mean by precision of what each ledger so far gives."""
     market, agent = begun(unknowing("harvested"), "relevance")
     assert market.platform.decay == 0.6
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     estimates = [of_ledger(closed.ledger) for closed in market.closed]
     for number, closed in enumerate(market.closed, 1):
         expected = DecayEstimate.pooled(estimates[:number])
@@ -72,8 +71,7 @@ def test_only_uniform_slates_are_counted_where_gamma_comes_from_them():
     """With epsilon-greedy the estimate is that of its uniform slates, added up over rounds."""
     market, agent = begun(unknowing("random"), "epsilon-greedy(epsilon=0.4)")
     counts, seen = 0, 0
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     for closed in market.closed:
         ledger = closed.ledger
         counts = counts + taken_by_position(ledger.item[ledger.uniform], ledger.consumed[ledger.uniform])
@@ -128,8 +126,7 @@ def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, exami
     """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
     config = unknowing(examination)
     market, agent = begun(config, name)
-    while not market.done:
-        play_round(market, agent, 7)
+    play_out(market, agent, 7)
     for stop in (1, 2):
         first, agent = begun(config, name)
         for _ in range(stop):
@@ -137,8 +134,7 @@ def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, exami
         first.state.save(tmp_path / str(stop))
         second, agent = begun(config, name)
         second.load_state(MarketState.load(tmp_path / str(stop)))
-        while not second.done:
-            play_round(second, agent)
+        play_out(second, agent)
         for one, other in zip(market.closed[stop:], second.closed, strict=True):
             assert one.decay == other.decay
             np.testing.assert_array_equal(one.ledger.item, other.ledger.item)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_markets import SMALL, small_scenario
+from small_markets import SMALL, play_out, small_scenario
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
@@ -102,8 +102,7 @@ def test_the_batch_does_not_matter_where_positions_do(name, hard):
         exposure = ExposureConfig(unit="examined", hard=hard, pace="clock", forecast=1.3)
         agent = make_agent(name)
         market = market_for(agent, small_scenario(rounds=2, exposure=exposure))
-        while not market.done:
-            play_round(market, agent, size)
+        play_out(market, agent, size)
         seen.append([(r.ledger.item, r.ledger.price, r.ledger.propensity) for r in market.closed])
     for other in seen[1:]:
         for one, two in zip(seen[0], other, strict=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_arrivals import arrivals_of
 
 from rimsim.agents import make_agent
 from rimsim.agents._guard import Guard, due_now, seat_due
@@ -22,7 +22,7 @@ from rimsim.agents._lacking import (
 from rimsim.agents._row_guard import RowGuard
 from rimsim.agents.positions import Positions
 from rimsim.agents.promised import RowPacing
-from rimsim.market import Arrivals, RoundView
+from rimsim.market import RoundView
 from rimsim.matching import tie_rank
 
 WEIGHT = (1.0, 0.75, 0.5, 0.25)
@@ -201,7 +201,7 @@ def test_what_is_taken_back_is_delivered_again():
     )
     counted, taken = np.zeros(m), set()
     for row in range(n):
-        one = _arrivals(liked[row : row + 1], row)
+        one = arrivals_of(liked[row : row + 1], first=row)
         back = np.zeros(m)
         for item in agent.act(one).items[0]:
             if item < 4 and item not in taken:
@@ -212,17 +212,3 @@ def test_what_is_taken_back_is_delivered_again():
         agent.note_delivery(back, None)
     assert taken == {0, 1, 2, 3}
     assert (counted[:4] >= 1).all()
-
-
-def _arrivals(scores, row):
-    rows = np.arange(row, row + len(scores))
-    relevance = torch.from_numpy(scores)
-    return Arrivals(
-        id=rows << 16,
-        time=rows.astype(float),
-        user=rows,
-        relevance=relevance,
-        ground_intensity=torch.ones(len(scores)),
-        admissible=torch.ones(relevance.shape, dtype=torch.bool),
-        index=rows,
-    )

@@ -13,6 +13,7 @@ import torch
 from small_markets import (
     PAIRS,
     SMALL,
+    play_out,
     small_broadcast,
     small_capped,
     small_cold_start,
@@ -54,9 +55,7 @@ def played(config, name="relevance", batch_size=None, **options):
     """All rounds of a market under an agent."""
     agent = make_agent(name)
     market = market_for(agent, config, **options)
-    while not market.done:
-        play_round(market, agent, batch_size)
-    return market
+    return play_out(market, agent, batch_size)
 
 
 @cache
@@ -361,8 +360,7 @@ def test_waves_change_nothing():
     agent = make_agent("relevance")
     agent.order_free = False
     market = Market(small_scenario())
-    while not market.done:
-        play_round(market, agent, 50)
+    play_out(market, agent, 50)
     pd.testing.assert_frame_equal(ledgers(market), ledgers(played(small_scenario())), check_exact=True)
 
 
@@ -656,8 +654,7 @@ def test_frozen_market_keeps_its_model():
     market = Market(config, retrain=False)
     model = market.model
     agent = make_agent("relevance")
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     assert market.model is model
     assert played(config).model is not model
 
@@ -736,8 +733,7 @@ def test_a_market_goes_on_from_its_saved_state(scenario, name, delay, tmp_path):
     first.state.save(tmp_path / "state")
     again, other = Market(config), make_agent(name)
     again.load_state(MarketState.load(tmp_path / "state"))
-    while not again.done:
-        play_round(again, other)
+    play_out(again, other)
     again.closed.insert(0, first.closed[0])
     pd.testing.assert_frame_equal(ledgers(again), whole, check_exact=True)
 
@@ -772,8 +768,7 @@ def test_a_state_of_round_zero_can_be_loaded():
     state = market.state
     play_round(market, agent)
     market.load_state(state)
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     pd.testing.assert_frame_equal(ledgers(market), whole, check_exact=True)
 
 

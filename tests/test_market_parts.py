@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from small_markets import small_replay, small_scenario
+from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
@@ -268,8 +268,7 @@ def test_impressions_are_learnt_from_the_rounds_of_the_window(make, rounds, monk
     platform = PlatformConfig(model="popularity-hp", learning="impressions", log_window=window)
     arrivals = dataclasses.replace(make().arrivals, per_round=30)
     market, agent = Market(make(platform=platform, rounds=4, arrivals=arrivals)), make_agent("relevance")
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     assert seen == [min(n, rounds or 3) for n in (1, 2, 3)]
 
 

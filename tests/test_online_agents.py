@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
+from made_arrivals import arrivals_of
 from scipy import optimize, stats
-from small_markets import SMALL, small_scenario
+from small_markets import SMALL, play_out, small_scenario
 
 from rimsim import measures, rng
 from rimsim.agents import Agent, States, make_agent, play_round
@@ -16,8 +16,7 @@ from rimsim.agents._gibbs import gibbs_draw, gibbs_law, inclusion_sums
 from rimsim.agents._moving import Bounds, Pacing, bound_bonuses
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.p_mmf import projected
-from rimsim.errors import ConfigError
-from rimsim.market import Arrivals, Market, RoundView
+from rimsim.market import Market, RoundView
 from rimsim.matching import (
     best_items,
     items_between,
@@ -46,22 +45,6 @@ class Chunks(list):
 
     def __len__(self):
         return sum(len(chunk) for chunk in self)
-
-
-def arrivals_of(scores, admissible=None, first=0):
-    """Arrivals with λ = 1 and given scores."""
-    n = len(scores)
-    mask = np.ones(scores.shape, bool) if admissible is None else admissible
-    rows = np.arange(first, first + n)
-    return Arrivals(
-        id=rows,
-        time=rows.astype(float),
-        user=rows,
-        relevance=torch.tensor(scores, dtype=torch.float32),
-        ground_intensity=torch.ones(n),
-        admissible=torch.from_numpy(mask),
-        index=np.arange(n),
-    )
 
 
 def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
@@ -456,8 +439,7 @@ def test_slates_do_not_depend_on_the_batch(name, scenario):
     for size in (1, 7, 1000):
         market, agent = Market(SMALL[scenario](rounds=2)), make_agent(name)
         assert isinstance(agent, Agent)
-        while not market.done:
-            play_round(market, agent, size)
+        play_out(market, agent, size)
         seen.append([(r.ledger.item, r.ledger.price, r.ledger.propensity) for r in market.closed])
     for other in seen[1:]:
         for one, two in zip(seen[0], other, strict=True):
@@ -499,8 +481,7 @@ def test_guarantees_are_kept(name, most):
 
     market = Market(small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3)))
     agent = make_agent(name)
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     short = [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in market.closed]
     assert np.mean(short) <= most
 
@@ -517,27 +498,3 @@ def test_propensities_stand_in_the_ledger():
     chunks = list(market.closed[0].states)
     pairs = sum(int(chunk.admissible.sum()) for chunk in chunks)
     assert (1 / stated).sum() == pytest.approx(pairs, rel=0.2)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("rim-feedback(closing=-1)", "option 'closing' is -1;"),
-        ("rim-feedback(guard=True)", "no option 'guard'"),
-        ("rim-resolve(every=0)", "option 'every' is 0;"),
-        ("rim-resolve(every=2.5)", "option 'every' is 2.5;"),
-        ("rim-resolve(gain=-1)", "option 'gain' is -1;"),
-        ("rim-resolve(sample=0)", "option 'sample' is 0;"),
-        ("rim-resolve(memory=-0.5)", "option 'memory' is -0.5;"),
-        ("entropic-dual(temperature=0)", "option 'temperature' is 0;"),
-        ("entropic-dual(gain=-0.1)", "option 'gain' is -0.1;"),
-        ("entropic-dual(states=0)", "option 'states' is 0;"),
-        ("p-mmf(eta=0)", "option 'eta' is 0;"),
-        ("p-mmf(momentum=1)", "option 'momentum' is 1;"),
-        ("fair-rec(alpha=2)", "no option 'alpha'"),
-    ],
-)
-def test_bad_options_are_refused(text, message):
-    """An option out of its range is an error that says what was found and what is allowed."""
-    with pytest.raises(ConfigError, match=message):
-        make_agent(text)

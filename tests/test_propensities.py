@@ -6,11 +6,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-import torch
+from made_arrivals import arrivals_of
 from small_markets import small_scenario
 
 from rimsim.agents import make_agent
-from rimsim.market import Arrivals, Market
+from rimsim.market import Market
 
 ADMISSIBLE = ("111111", "101101", "110000")
 """Three arrivals' admissible ones of six items; the last has fewer than a slate holds."""
@@ -23,18 +23,7 @@ def _answered(agent, capacity):
     admissible = np.array([[letter == "1" for letter in row] for row in ADMISSIBLE])
     agent = make_agent(agent)
     agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
-    return agent.act(
-        Arrivals(
-            id=np.arange(3),
-            time=np.zeros(3),
-            user=np.arange(3),
-            relevance=torch.from_numpy(np.where(admissible, RELEVANCE, 0.0).astype(np.float32)),
-            ground_intensity=torch.ones(3),
-            admissible=torch.from_numpy(admissible),
-            index=np.arange(3),
-            capacity=None if capacity is None else np.full(3, capacity),
-        )
-    )
+    return agent.act(arrivals_of(np.where(admissible, RELEVANCE, 0.0), admissible, capacity))
 
 
 @pytest.mark.parametrize("capacity", [None, 2, 1])
@@ -62,15 +51,7 @@ def test_the_share_of_arrivals_that_are_explored_is_epsilon():
     n, epsilon = 40_000, 0.1
     agent = make_agent(f"epsilon-greedy(epsilon={epsilon})")
     agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
-    arrivals = Arrivals(
-        id=np.arange(n),
-        time=np.zeros(n),
-        user=np.arange(n),
-        relevance=torch.from_numpy(RELEVANCE.astype(np.float32)).repeat(n, 1),
-        ground_intensity=torch.ones(n),
-        admissible=torch.ones(n, 6, dtype=torch.bool),
-        index=np.arange(n),
-    )
+    arrivals = arrivals_of(np.tile(RELEVANCE, (n, 1)))
     items = agent.act(arrivals).items
     others = (np.sort(items, axis=1) != np.sort(np.argsort(-RELEVANCE)[:SLATE])[None, :]).any(1)
     expected = epsilon * (1 - 1 / 20)  # 20 sets of three among six
