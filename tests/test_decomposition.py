@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import small_replay, small_scenario
+from small_markets import small_replay, small_scenario, stopped_after_a_round
 
 from rimsim import measures
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig, override
-from rimsim.errors import ArmsError, ConfigError, MarketError
+from rimsim.errors import ArmsError, ConfigError
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
 from rimsim.scenarios.pictures.tables import PictureTables
 from rimsim.scenarios.report.comparison import markdown
 from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed, parts_of
 from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.study.checkpoint import save
 from rimsim.scenarios.study.run import resume
 from rimsim.tracking import read_scalars, summary_folder
 
@@ -185,12 +184,7 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monk
     other = compare(config, AGENTS, out=tmp_path / "two", **words | {"workers": 2, "batch_size": 7})
     assert digest(other) == digest(run)
 
-    def save_and_stop(*progress):
-        save(*progress)
-        raise MarketError("enough")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("rimsim.scenarios.study.play.save", save_and_stop)
+    with stopped_after_a_round(monkeypatch):
         with pytest.raises(ArmsError, match="whose arm of seed 0 is not complete"):
             compare(config, AGENTS, out=tmp_path / "stopped", **words)
         for _ in range(3):  # the agents' second round; the controls' first, then second, when those are over

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from small_markets import small_scenario
+from small_markets import play_out, small_scenario
 
 from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import PlatformConfig, override
@@ -60,9 +60,7 @@ def played(scenario, saved, device, name):
     market = Market(scenario, model=load(saved, device))
     assert market.device.type == device
     agent = make_agent(name)
-    while not market.done:
-        play_round(market, agent)
-    return market
+    return play_out(market, agent)
 
 
 @contextmanager

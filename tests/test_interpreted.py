@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_markets import SMALL
+from small_markets import SMALL, play_out
 
 from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
 from rimsim.config import ConsumerConfig, DataConfig
@@ -26,7 +26,7 @@ def _tiny(kind, unit="shown"):
     """Some tens of arrivals over some thirty items."""
     config = SMALL[kind](rounds=2, slate=3)
     arrivals = dataclasses.replace(config.arrivals, per_round=24)
-    consumer = dataclasses.replace(config.consumer, truth="factors")
+    consumer = dataclasses.replace(config.consumer, truth="factors", rank=1)
     exposure = dataclasses.replace(config.exposure, unit=unit)
     data = DataConfig(min_item_events=60, start="2009-01-01")
     return dataclasses.replace(config, data=data, arrivals=arrivals, consumer=consumer, exposure=exposure)
@@ -40,8 +40,7 @@ def digests():
             if kind == "broadcast" or not getattr(BUILT_IN.get(name), "needs_audience", False):
                 agent = make_agent(name)
                 market = market_for(agent, _tiny(kind))
-                while not market.done:
-                    play_round(market, agent, 10)
+                play_out(market, agent, 10)
                 found[f"{kind} {name}"] = _digest(
                     part
                     for closed in market.closed
@@ -53,8 +52,7 @@ def digests():
         if not getattr(BUILT_IN.get(name), "needs_audience", False):
             agent = make_agent(name)
             market = market_for(agent, _tiny("clones", unit="examined"))
-            while not market.done:
-                play_round(market, agent, 10)
+            play_out(market, agent, 10)
             found[f"examined {name}"] = sum(int((closed.ledger.item >= 0).sum()) for closed in market.closed)
     for kind in ("clones", "cold-start"):
         config = dataclasses.replace(_tiny(kind), consumer=ConsumerConfig(truth="bag"))

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import yaml
 from filelock import FileLock, Timeout
-from small_markets import drawn, small_scenario
+from small_markets import drawn, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
-from rimsim.errors import AgentError, ArmsError, MarketError, RunFolderError
+from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
@@ -31,7 +31,6 @@ from rimsim.scenarios.store import run_folder
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.store.run_folder import load_run, locked, versions, writing
 from rimsim.scenarios.store.status import shown_rounds
-from rimsim.scenarios.study.checkpoint import save
 from rimsim.scenarios.study.run import resume
 
 resource = pytest.importorskip("resource")
@@ -382,15 +381,8 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 def _stopped(folder, monkeypatch):
     """A run with certificates that ends after its first round has been saved."""
-
-    def save_and_stop(*progress):
-        save(*progress)
-        raise MarketError("enough")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("rimsim.scenarios.study.play.save", save_and_stop)
-        with pytest.raises(ArmsError, match="enough"):
-            compare(small_scenario(rounds=3), ("relevance",), seeds=1, out=folder, workers=1, frozen=[])
+    with stopped_after_a_round(monkeypatch), pytest.raises(ArmsError, match="enough"):
+        compare(small_scenario(rounds=3), ("relevance",), seeds=1, out=folder, workers=1, frozen=[])
     return folder
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import SMALL, small_replay, small_scenario
+from small_markets import SMALL, play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
@@ -33,9 +33,7 @@ def _small(kind, **changes):
 def _played(config, name="relevance", batch_size=None):
     agent = make_agent(name)
     market = market_for(agent, config)
-    while not market.done:
-        play_round(market, agent, batch_size)
-    return market
+    return play_out(market, agent, batch_size)
 
 
 def _ledgers(market):
@@ -135,8 +133,7 @@ def test_a_market_goes_on_from_its_saved_state(kind, tmp_path):
     first.state.save(tmp_path / "state")
     again, other = Market(config), make_agent("rim-feedback")
     again.load_state(MarketState.load(tmp_path / "state"))
-    while not again.done:
-        play_round(again, other)
+    play_out(again, other)
     again.closed[:0] = first.closed
     pd.testing.assert_frame_equal(_ledgers(again), whole, check_exact=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import drawn, small_scenario
+from small_markets import drawn, small_scenario, stopped_after_a_round
 
 from rimsim import tracking
 from rimsim.data import load
@@ -133,19 +133,9 @@ def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
 
 def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, monkeypatch):
     """Stopped after a round, it ends as the whole run did; with other content in the file it is refused."""
-    from rimsim.scenarios.study import play
-
     write(FILLED)
-    save = play.save
-
-    def save_and_stop(*progress):
-        save(*progress)
-        raise MeasureError("enough")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(play, "save", save_and_stop)
-        with pytest.raises(ArmsError, match="enough"):
-            _compare("run")
+    with stopped_after_a_round(monkeypatch, MeasureError), pytest.raises(ArmsError, match="enough"):
+        _compare("run")
     write(FILLED + "\n")
     with pytest.raises(RunFolderError, match=r"changed since the run began: mine\.py"):
         resume("run", workers=1)

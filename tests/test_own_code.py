@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_markets import small_scenario
+from small_markets import small_scenario, stopped_after_a_round
 
 from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig, ScenarioConfig
-from rimsim.errors import ArmsError, ConfigError, MarketError, ModelError, nearest
+from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
 from rimsim.market.build import check_plugs, warm_model
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.study.checkpoint import save
 from rimsim.scenarios.study.run import resume
 
 MODEL = """\
@@ -214,15 +213,8 @@ def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_pa
     write("mine.py", text)
     config = small_scenario(rounds=3, platform=PlatformConfig(model="mine.py:product"))
     whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
-
-    def save_and_stop(*progress):
-        save(*progress)
-        raise MarketError("enough")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("rimsim.scenarios.study.play.save", save_and_stop)
-        with pytest.raises(ArmsError, match="enough"):
-            compare(config, ("relevance",), seeds=1, out=tmp_path / "part", workers=1, frozen=[])
+    with stopped_after_a_round(monkeypatch), pytest.raises(ArmsError, match="enough"):
+        compare(config, ("relevance",), seeds=1, out=tmp_path / "part", workers=1, frozen=[])
     assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
     assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
 

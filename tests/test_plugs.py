@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,8 +149,9 @@ def test_the_documented_consumer_is_bored(written):
 def test_what_is_written_as_documented_passes_its_tests(written):
     """The tests of the documentation, over all files of it, pass."""
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", "test_mine.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
         cwd=written, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they need none, and loading some takes a while
     )  # fmt: skip
     assert found.returncode == 0, found.stdout
 

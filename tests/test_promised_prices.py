@@ -10,7 +10,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_markets import small_broadcast, small_capped, small_cold_start, small_replay, small_scenario
+from small_markets import (
+    play_out,
+    small_broadcast,
+    small_capped,
+    small_cold_start,
+    small_replay,
+    small_scenario,
+)
 
 from rimsim.agents import make_agent, market_for, play_round, rollout
 from rimsim.agents.prices import solved_prices
@@ -43,8 +50,7 @@ def played(name, config, batch_size=None, seed=0):
     """The closed rounds of an agent, and the agent."""
     agent = make_agent(name)
     market = market_for(agent, config, seeds=Seeds.all(seed))
-    while not market.done:
-        play_round(market, agent, batch_size)
+    play_out(market, agent, batch_size)
     return market.closed, agent
 
 

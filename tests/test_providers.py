@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from small_markets import small_scenario
+from small_markets import play_out, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ProvidersConfig, Seeds, override
@@ -112,8 +112,7 @@ def test_a_provider_that_stays_away_is_unknown_to_the_platform():
     market = market_for(agent := make_agent("random"), config)
     reserved = ~market.world.roster.there
     assert not reserved[market.world.past.item].any()
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     first, last = market.closed[0], market.closed[-1]
     assert not first.ledger.exposure(market.n_items)[reserved].any()
     came = last.offer.came > 0
@@ -133,8 +132,7 @@ def test_a_market_goes_on_from_its_saved_state(tmp_path):
     other = Market(config, seeds=Seeds.all(0))
     other.load_state(MarketState.load(tmp_path / "state"))
     for market, one in ((whole, agent), (other, make_agent("rim-feedback"))):
-        while not market.done:
-            play_round(market, one)
+        play_out(market, one)
     for closed, again in zip(whole.closed[1:], other.closed, strict=True):
         np.testing.assert_array_equal(closed.ledger.item, again.ledger.item)
         np.testing.assert_array_equal(closed.ledger.consumed, again.ledger.consumed)

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from small_markets import small_scenario
+from small_markets import play_out, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, override
@@ -142,9 +142,7 @@ def test_arms_share_candidates():
 def played(config, agent):
     """A market that an agent has played to its end."""
     market = market_for(made := make_agent(agent), config)
-    while not market.done:
-        play_round(market, made)
-    return market
+    return play_out(market, made)
 
 
 def test_without_kappa_all_arms_have_the_same_arrivals():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_markets import small_replay, small_scenario
+from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig
@@ -35,8 +35,7 @@ def _retrained(config):
     recorder, agent = Recorder(), make_agent("random")
     world = build_world(config)
     market = Market(config, world=world, model=recorder.fit(world.past))
-    while not market.done:
-        play_round(market, agent)
+    play_out(market, agent)
     tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
     events = [_pairs(log.item[log.targets], log.time[log.targets]) for log in recorder.logs]
     return market, tables, events
