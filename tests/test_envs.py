@@ -189,7 +189,7 @@ def test_reward_is_consumption_plus_what_shortfall_went_down(env):
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""
-    config = SMALL[kind]()
+    config = SMALL[kind](rounds=2)
     made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config), model_seed=5)
     rollout(made, make_agent(name), seed=5)
     agent = make_agent(name)
