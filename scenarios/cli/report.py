@@ -58,7 +58,7 @@ def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
 
 
 def print_run(run: Run) -> None:
-    """Print the tables of a comparison, sweep or back-test and say where everything is.
+    """Print the tables of a comparison or sweep and say where everything is.
 
     Raises:
         RunFolderError: If no arm of a sweep is complete.

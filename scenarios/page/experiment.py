@@ -8,6 +8,7 @@ from rimsim.scenarios.experimenting.figures import summary
 from rimsim.scenarios.experimenting.results import sentences, tables
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.settings import as_yaml, command_of, versions_line
+from rimsim.scenarios.pictures.messages import many
 
 if TYPE_CHECKING:
     from rimsim.scenarios.experimenting.run import Experiment
@@ -29,8 +30,8 @@ def experiment_page(done: Experiment, run: Run) -> Page:
         question=f"What does `{second}` bring beside `{first}`, and would an experiment on one market have found it?",
         setting=(
             config.name,
-            f"{config.rounds} rounds",
-            f"{len(run.seeds)} seeds",
+            many(config.rounds, "round"),
+            many(len(run.seeds), "seed"),
             f"slates of {config.slate}",
         ),
         answer=tuple(sentences(found)),

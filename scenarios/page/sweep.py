@@ -12,6 +12,7 @@ from rimsim.scenarios.page.chart import Axis, Chart
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words
 from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
+from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.answer import with_interval
@@ -53,7 +54,7 @@ def sweep_page(sweep: Run) -> Page:
             scenario.description,
             log_fact(runs[0], scenario.data.source),
             *(f"{field}: {', '.join(map(str, values))}" for field, values in sweep.config["sweep"].items()),
-            f"{len(sweep.seeds)} seed{'s' if len(sweep.seeds) > 1 else ''}",
+            many(len(sweep.seeds), "seed"),
         ),
         answer=tuple(answer),
         cautions=tuple(as_sentence(note) for note in notes),

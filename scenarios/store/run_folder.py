@@ -491,7 +491,7 @@ def load_run(path: str | Path, kind: Kind | None = None) -> Run:
 
 
 def resume_command(run: Run) -> str | None:
-    """The command that goes on with a run; None for a back-test or a validation, which are begun anew."""
+    """The command that goes on with a comparison or a sweep; None for runs of other kinds, which are begun anew."""
     if run.kind not in {"comparison", "sweep"}:
         return None
     return f"rimsim {_WORDS[run.kind][1]} --resume --out {shlex.quote(str(run.folder))}"

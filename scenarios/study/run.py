@@ -118,7 +118,7 @@ def resume(
     """
     execution = Execution(batch_size, workers, backend, address, console)
     begun = load_run(folder)
-    if begun.kind == "backtest":
+    if resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
     study = study_of(begun)
     left = [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
