@@ -29,7 +29,8 @@ from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_reques
 from rimsim.scenarios.pictures import loop
 from rimsim.scenarios.store import run_folder
 from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.run_folder import load_run, locked, versions, writing
+from rimsim.scenarios.store.folders import locked, versions, writing
+from rimsim.scenarios.store.run_folder import load_run
 from rimsim.scenarios.store.status import shown_rounds
 from rimsim.scenarios.study.checkpoint import save
 from rimsim.scenarios.study.run import resume

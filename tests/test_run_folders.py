@@ -8,7 +8,7 @@ from small_markets import small_scenario
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.run_folder import folder_for, require_free
+from rimsim.scenarios.store.folders import folder_for, require_free
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from rimsim.scenarios.evaluating.pictures import draw_evaluation
 from rimsim.scenarios.evaluating.replay import replayed, true_values
 from rimsim.scenarios.execution.seeds import chosen_seeds
 from rimsim.scenarios.execution.tasks import run_tasks
-from rimsim.scenarios.store.run_folder import load_run, locked, part_name, read_table
+from rimsim.scenarios.store.folders import locked, part_name
+from rimsim.scenarios.store.run_folder import load_run, read_table
 from rimsim.scenarios.store.write import write_table
 
 if TYPE_CHECKING:

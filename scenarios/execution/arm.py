@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.store.arm_names import subject_of
-from rimsim.scenarios.store.run_folder import part_name
+from rimsim.scenarios.store.folders import part_name
 
 if TYPE_CHECKING:
     from pathlib import Path

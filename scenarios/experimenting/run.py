@@ -22,16 +22,8 @@ from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, tail_of, total_effects
 from rimsim.scenarios.experimenting.pictures import draw_experiment
 from rimsim.scenarios.experimenting.play import play_experiment, play_world
-from rimsim.scenarios.store.run_folder import (
-    CONFIG,
-    Run,
-    folder_for,
-    load_run,
-    locked,
-    read_table,
-    require_free,
-    versions,
-)
+from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
+from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run, read_table
 from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.scenarios.study.plan import resolved
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import shlex
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,55 +10,27 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pandas as pd
 import yaml
-from filelock import FileLock, Timeout
 
-from rimsim import __version__
 from rimsim.config import ScenarioConfig, scenario_from
-from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason
-from rimsim.files import remove_drafts
+from rimsim.errors import MissingTableError, RunFolderError
 from rimsim.measures import MEASURES, recorded
-from rimsim.scenarios.store.write import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rimsim.measures import Measure
 
 __all__ = [
-    "BEGUN",
-    "CATALOGUE",
     "CONFIG",
-    "FAILURES",
-    "STATES",
-    "USERS",
     "Run",
-    "folder_for",
     "load_run",
-    "locked",
     "parsed_yaml",
-    "part_name",
     "read_table",
     "repeat_command",
-    "require_free",
     "resume_command",
-    "versions",
-    "writing",
 ]
 
 CONFIG = "config.yaml"
-STATES = "state"
-"""Folder of a run that is not finished: how far each arm has come."""
-BEGUN = f"{STATES}/begun.yaml"
-"""The config as it was when the run began, while the run is not finished."""
-FAILURES = "failures"
-"""Folder of a run that holds a traceback of each arm that failed."""
-CATALOGUE = "catalogue.parquet"
-USERS = "users.parquet"
-_LOCK = ".lock"
-_PATIENCE = 60.0
-"""Seconds that a worker gets to see that the process which began it is gone."""
-_FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
-"""What a run that was killed before its config was written may have left."""
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
 Kind: TypeAlias = Literal["comparison", "sweep", "backtest", "validation", "experiment"]
 _WORDS: dict[Kind, tuple[str, str]] = {
@@ -74,124 +41,13 @@ _WORDS: dict[Kind, tuple[str, str]] = {
     "experiment": ("experiment", "experiment"),
 }
 """Kind of a run → what it is called, and the command that makes it."""
-_RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
-
-
-def versions() -> dict[str, str]:
-    """Versions that results may depend on."""
-    ours = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    return ours | {name: importlib.metadata.version(name) for name in _RECORDED}
-
-
-def part_name(name: str, seed: int) -> str:
-    """What the files of an arm begin with: its name in tables and its seed."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
-    return f"{safe}-{seed}"
-
-
-def folder_for(out: str | Path | None, usual: str) -> Path:
-    """The folder of a new run.
-
-    Args:
-        out: What was asked for; None: the usual place.
-        usual: Its name begins so; the time follows.
-
-    Raises:
-        ConfigError: If it is no path; an empty text would be the current folder.
-    """
-    if out is None:
-        return Path("runs") / f"{usual}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not isinstance(out, str | os.PathLike) or not os.fspath(out):
-        raise ConfigError(f"out: {out!r} is no path; allowed: a path, as text or pathlib.Path")
-    return Path(out)
-
-
-def require_free(folder: Path) -> None:
-    """Refuse a folder for a new run that holds one, or files that are no run's.
-
-    Raises:
-        RunFolderError: If it does; it says how a run that is there is gone on with.
-    """
-    if (folder / CONFIG).exists():
-        held = load_run(folder)
-        command = resume_command(held)
-        onward = "" if command is None else f", or to go on with it: {command}"
-        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder{onward}")
-    if not folder.is_dir():
-        return
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
-    foreign = [name for name in foreign if not name.startswith(".draft")]
-    if foreign:
-        raise RunFolderError(
-            f"{folder}: holds {foreign[0]!r}, which is no run's; allowed: an empty or new folder"
-        )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder, so that no other process writes to it.
-
-    Waits for workers of a run that was killed, which end by themselves.
-
-    Raises:
-        RunFolderError: If it cannot be made or written to, or a process that is still alive holds it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(
-            f"{folder}: cannot be made: {reason(error)}; allowed: a folder that can be written to"
-        ) from None
-    lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunFolderError(
-            f"{folder}: in use by another process; allowed: another folder, or wait for it"
-        ) from None
-    try:
-        with disk_errors(folder):
-            _await_workers(folder)
-            remove_drafts(folder)
-            yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def writing(folder: Path, part: str) -> Iterator[None]:
-    """Hold the files of an arm, from a process that may outlive the one that holds the run folder.
-
-    Args:
-        folder: The run folder of the arm.
-        part: Its files begin so.
-    """
-    states = folder / STATES
-    with disk_errors(states):
-        states.mkdir(parents=True, exist_ok=True)
-        held = FileLock(states / f"{_LOCK}-{part}")
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
-
-
-def _await_workers(folder: Path) -> None:
-    """Wait until no worker of an earlier process writes to the folder.
-
-    Raises:
-        RunFolderError: If one does not end.
-    """
-    for path in folder.rglob(f"{STATES}/{_LOCK}-*"):
-        try:
-            with FileLock(path).acquire(timeout=_PATIENCE):
-                pass
-        except Timeout:
-            raise RunFolderError(
-                f"{folder}: a worker of a run that was killed still writes to it ({path.name}); "
-                "allowed: another folder, or wait for it"
-            ) from None
+_MARKS: dict[str, Kind] = {
+    "sweep": "sweep",
+    "validate": "validation",
+    "experiment": "experiment",
+    "backtest": "backtest",
+}
+"""Entry of the config that runs of a kind alone have → the kind; a comparison has none of them."""
 
 
 def _kept(name: str) -> cached_property[pd.DataFrame]:
@@ -242,13 +98,7 @@ class Run:
     @property
     def kind(self) -> Kind:
         """What made the run."""
-        if "sweep" in self.config:
-            return "sweep"
-        if "validate" in self.config:
-            return "validation"
-        if "experiment" in self.config:
-            return "experiment"
-        return "backtest" if "backtest" in self.config else "comparison"
+        return next((kind for mark, kind in _MARKS.items() if mark in self.config), "comparison")
 
     @property
     def scenario(self) -> ScenarioConfig:

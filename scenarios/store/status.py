@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.scenarios.store.run_folder import FAILURES, STATES, part_name
+from rimsim.scenarios.store.folders import FAILURES, STATES, part_name
 
 if TYPE_CHECKING:
     from pathlib import Path

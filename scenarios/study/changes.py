@@ -11,7 +11,8 @@ from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file, own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, plugs_of
-from rimsim.scenarios.store.run_folder import BEGUN, Run, parsed_yaml, versions
+from rimsim.scenarios.store.folders import BEGUN, versions
+from rimsim.scenarios.store.run_folder import Run, parsed_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

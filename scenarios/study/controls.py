@@ -11,7 +11,8 @@ from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import Organic, Shadowed, require_controllable
 from rimsim.market.providers import make_providers
 from rimsim.scenarios.store.arm_names import CONTROLS
-from rimsim.scenarios.store.run_folder import part_name, read_table
+from rimsim.scenarios.store.folders import part_name
+from rimsim.scenarios.store.run_folder import read_table
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.study.shadow import shadow_of
 

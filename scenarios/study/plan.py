@@ -18,8 +18,9 @@ from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.execution.forecast import announce
 from rimsim.scenarios.execution.seeds import chosen_seeds
 from rimsim.scenarios.store.arm_names import control_in, control_name
+from rimsim.scenarios.store.folders import part_name
 from rimsim.scenarios.store.points import Point, points_of
-from rimsim.scenarios.store.run_folder import Run, load_run, part_name
+from rimsim.scenarios.store.run_folder import Run, load_run
 from rimsim.scenarios.store.write import disk_errors
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.forecast import foreseen

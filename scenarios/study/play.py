@@ -32,7 +32,8 @@ from rimsim.measures import (
     reliability,
 )
 from rimsim.scenarios.execution.signals import errors_of_interrupts
-from rimsim.scenarios.store.run_folder import FAILURES, STATES, read_table
+from rimsim.scenarios.store.folders import FAILURES, STATES
+from rimsim.scenarios.store.run_folder import read_table
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount

@@ -22,22 +22,19 @@ from rimsim.scenarios.execution.signals import errors_of_interrupts
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.store.catalogue import catalogue_table, user_table
-from rimsim.scenarios.store.load_report import load_facts
-from rimsim.scenarios.store.points import POINTS
-from rimsim.scenarios.store.run_folder import (
+from rimsim.scenarios.store.folders import (
     BEGUN,
     CATALOGUE,
-    CONFIG,
     FAILURES,
     STATES,
     USERS,
-    Run,
-    load_run,
     locked,
     require_free,
-    resume_command,
     versions,
 )
+from rimsim.scenarios.store.load_report import load_facts
+from rimsim.scenarios.store.points import POINTS
+from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run, resume_command
 from rimsim.scenarios.store.status import is_finished
 from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.scenarios.study.arms import run_arms
