@@ -16,6 +16,7 @@ from rimsim.config import (
     ScenarioConfig,
     to_plain,
 )
+from rimsim.config.reading import flat
 
 
 def small_scenario(**changes):
@@ -85,17 +86,7 @@ PAIRS = [
 
 def settings_of(config):
     """All fields of a scenario as dotted settings."""
-    flat = {}
-
-    def walk(prefix, part):
-        for name, value in part.items():
-            if isinstance(value, dict):
-                walk(f"{prefix}{name}.", value)
-            else:
-                flat[prefix + name] = value
-
-    walk("", to_plain(config))
-    return flat
+    return flat(to_plain(config))
 
 
 DRAWING = ("pictures.loop", "pictures.front", "backtesting.pictures", "validating.pictures", "evaluating.pictures",
