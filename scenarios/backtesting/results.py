@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.backtesting.run import Backtest
 
-__all__ = ["markdown", "parts_or_none", "print_results", "result_tables"]
+__all__ = ["parts_or_none", "print_results", "result_tables"]
 
 _FIRST = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FLOORS = ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met")
@@ -31,12 +31,6 @@ def print_results(backtest: Backtest, console: Console) -> None:
     for sentence in backtest_sentences(backtest.table):
         console.print(sentence.replace("`", ""), soft_wrap=True, highlight=False)
     print_report(result_tables(backtest), (), folder_places(backtest.folder), console)
-
-
-def markdown(backtest: Backtest) -> str:
-    """What a back-test found, and its tables, as Markdown."""
-    found = " ".join(backtest_sentences(backtest.table))
-    return "\n".join([f"{found}\n", *(table.markdown() for table in result_tables(backtest))])
 
 
 def result_tables(backtest: Backtest) -> list[TextTable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.experimenting.figures import summary
-from rimsim.scenarios.experimenting.results import sentences, tables
+from rimsim.scenarios.experimenting.results import result_tables, sentences
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.settings import as_yaml, command_of, versions_line
 from rimsim.scenarios.pictures.messages import many
@@ -24,7 +24,7 @@ def experiment_page(done: Experiment, run: Run) -> Page:
         done: The experiment.
         run: Its run folder.
     """
-    found, (first, second) = summary(done.table), done.agents
+    first, second = done.agents
     config = run.scenario
     return Page(
         question=f"What does `{second}` bring beside `{first}`, and would an experiment on one market have found it?",
@@ -34,9 +34,9 @@ def experiment_page(done: Experiment, run: Run) -> Page:
             many(len(run.seeds), "seed"),
             f"slates of {config.slate}",
         ),
-        answer=tuple(sentences(found)),
+        answer=tuple(sentences(summary(done.table))),
         cautions=(),
-        sections=(Section("Naive estimates and total effects", tables=tuple(tables(found, done.agents))),),
+        sections=(Section("Naive estimates and total effects", tables=tuple(result_tables(done))),),
         command=command_of(run),
         settings=as_yaml(run.config["scenario"]),
         versions=versions_line(run),

@@ -25,7 +25,7 @@ from rimsim.scenarios.report.summary import (
     two_seeds_note,
 )
 from rimsim.scenarios.report.tables import TextTable, folder_places, pivoted, print_report
-from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
+from rimsim.scenarios.store.status import shown_rounds, status_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.store.run_folder import Run
 
 __all__ = [
-    "markdown",
     "outcome_tables",
     "print_results",
     "result_notes",
@@ -117,11 +116,6 @@ def result_notes(run: Run) -> list[str]:
         None if opening is None else opening_note(opening),
         *undelivered_notes(run),
         two_seeds_note(len(run.seeds)),
-        status_note([status_of(run)], run.folder, "compare"),
+        status_note(run, [run]),
     )
     return [note for note in notes if note is not None]
-
-
-def markdown(run: Run) -> str:
-    """The tables of a run as Markdown."""
-    return "\n".join(table.markdown() for table in result_tables(run))

@@ -221,8 +221,9 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     done = load_run(study.folder)
     if study.grid:
         shutil.rmtree(study.folder / STATES, ignore_errors=True)
-        write_table(study.folder / "sweep.parquet", sweep_table(done))
-        found = sweep_matrix(done)
+        table = sweep_table(done)
+        write_table(study.folder / "sweep.parquet", table)
+        found = sweep_matrix(table, done.scenario.exposure.unit)
         if not found.empty:
             write_table(study.folder / "matrix.parquet", found)
         draw_sweep(done)
