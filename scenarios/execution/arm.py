@@ -52,3 +52,12 @@ class Arm:
     def part(self) -> str:
         """What the arm's files begin with."""
         return part_name(self.name, self.seed)
+
+    def round_file(self, table: str, number: int) -> Path:
+        """Where the arm's part of a table lies.
+
+        Args:
+            table: Name of the table.
+            number: Of the round.
+        """
+        return self.folder / table / f"{self.part}-{number:03d}.parquet"
