@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
-from rimsim.config.fields import STRICT
+from rimsim.config.fields import STRICT, require_distinct
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.registry import mark_and_ground, parts
 from rimsim.loading import without_name
@@ -121,10 +121,7 @@ class ValidateConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
-        for name in ("models", "without", "truths"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")
+        require_distinct(self, ("models", "without", "truths"))
         for model in (*self.models, self.serving):
             _require_name(model)
             if model != RANDOM and ":" not in model:
