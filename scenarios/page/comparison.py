@@ -12,7 +12,7 @@ from rimsim.measures import FEW_SEEDS, late_means, late_words
 from rimsim.scenarios.page.chart import Axis, Chart, Curve
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words, widened
-from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
+from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
 from rimsim.scenarios.pictures.decomposition import PART_LOOKS, effect_of_retraining
 from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.prices import price_deciles
@@ -94,9 +94,7 @@ def comparison_page(run: Run) -> Page:
         answer=tuple(answer),
         cautions=tuple(as_sentence(note) for note in ([agreement] if agreement else []) + result_notes(run)),
         sections=sections,
-        command=command_of(run),
         settings=as_yaml(to_plain(scenario)),
-        versions=versions_line(run),
     )
 
 

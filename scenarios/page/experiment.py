@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rimsim.scenarios.experimenting.figures import summary
 from rimsim.scenarios.experimenting.results import result_tables, sentences
 from rimsim.scenarios.page.content import Page, Section
-from rimsim.scenarios.page.settings import as_yaml, command_of, versions_line
+from rimsim.scenarios.page.settings import as_yaml
 from rimsim.scenarios.pictures.messages import many
 
 if TYPE_CHECKING:
@@ -37,7 +37,5 @@ def experiment_page(done: Experiment, run: Run) -> Page:
         answer=tuple(sentences(summary(done.table))),
         cautions=(),
         sections=(Section("Naive estimates and total effects", tables=tuple(result_tables(done))),),
-        command=command_of(run),
         settings=as_yaml(run.config["scenario"]),
-        versions=versions_line(run),
     )

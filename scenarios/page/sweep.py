@@ -11,7 +11,7 @@ from rimsim.measures import MEASURES, paired_difference
 from rimsim.scenarios.page.chart import Axis, Chart
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words
-from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
+from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
 from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.report.answer import with_interval
@@ -57,9 +57,7 @@ def sweep_page(sweep: Run) -> Page:
         answer=tuple(answer),
         cautions=tuple(as_sentence(note) for note in result_notes(sweep, runs)),
         sections=(*sections, Section("All figures", tables=tuple(result_tables(sweep, table)))),
-        command=command_of(sweep),
         settings=as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
-        versions=versions_line(sweep),
     )
 
 
