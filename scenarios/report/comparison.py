@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.measures import late_means, late_words
+from rimsim.measures import late_means, late_of
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.decomposition import decomposition
 from rimsim.scenarios.report.examination import examination_note
@@ -54,7 +54,7 @@ def result_tables(run: Run) -> list[TextTable]:
 def outcome_tables(run: Run) -> list[TextTable]:
     """Late means of each arm, their differences to the baseline, and their changes a round."""
     rounds, agents = shown_arms(run)
-    late = late_words(int(rounds["round"].max()) + 1)
+    late = late_of(rounds)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = told_unit(rounds, run.scenario.exposure.unit)
     shown = shown_metrics(unit) + own
@@ -85,7 +85,7 @@ def retraining_table(run: Run) -> TextTable:
     """What retraining does to the agents with controls, in parts that add up; without rows where none has any."""
     rounds, agents = shown_arms(run)
     effects = EFFECTS + tuple(measure.name for measure in run.own_measures.values())
-    late = late_words(int(rounds["round"].max()) + 1)
+    late = late_of(rounds)
     parts = decomposition(late_means(rounds), agents, effects)
     return pivoted(
         f"What retraining does, in parts that add up: {late}, at the same seeds",

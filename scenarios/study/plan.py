@@ -17,6 +17,7 @@ from rimsim.measures import own_measures, try_measures
 from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.execution.forecast import announce
 from rimsim.scenarios.execution.seeds import chosen_seeds
+from rimsim.scenarios.report.summary import REFERENCE
 from rimsim.scenarios.store.arm_names import control_in, control_name
 from rimsim.scenarios.store.folders import part_name
 from rimsim.scenarios.store.points import Point, points_of
@@ -303,7 +304,7 @@ def _checked_frozen(
 ) -> tuple[str, ...]:
     """The agents that also get controls."""
     if frozen is None:
-        usual = [text for text, agent in agents.items() if agent.name == "relevance"]
+        usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
     for text in frozen:
         if text not in agents:
