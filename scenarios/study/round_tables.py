@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import undeliverable
+from rimsim.agents.undeliverable import undeliverable
 from rimsim.measures import predicted_consumption, reliability
 from rimsim.scenarios.store.write import write_table
 
