@@ -139,7 +139,7 @@ def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     """The folder of an experiment, a validation or a back-test is refused with the command that repeats it."""
     command = f"rimsim {entry} --seeds 1"
     (tmp_path / "config.yaml").write_text(f"{entry}: {{}}\ncommand: {command}\n", encoding="utf-8")
-    held = f"holds a {name.split()[1]}; allowed: a comparison, .* repeated by: {command}$"
+    held = f"holds {name}; allowed: a comparison, .* repeated by: {command}$"
     with pytest.raises(RunFolderError, match=held):
         resume(tmp_path)
     for job in ("compare", "sweep"):

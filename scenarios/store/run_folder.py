@@ -34,11 +34,11 @@ CONFIG = "config.yaml"
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
 Kind: TypeAlias = Literal["comparison", "sweep", "backtest", "validation", "experiment"]
 _WORDS: dict[Kind, tuple[str, str]] = {
-    "comparison": ("comparison", "compare"),
-    "sweep": ("sweep", "sweep"),
-    "backtest": ("back-test", "backtest"),
-    "validation": ("validation", "validate"),
-    "experiment": ("experiment", "experiment"),
+    "comparison": ("a comparison", "compare"),
+    "sweep": ("a sweep", "sweep"),
+    "backtest": ("a back-test", "backtest"),
+    "validation": ("a validation", "validate"),
+    "experiment": ("an experiment", "experiment"),
 }
 """Kind of a run → what it is called, and the command that makes it."""
 _MARKS: dict[str, Kind] = {
@@ -275,7 +275,7 @@ def load_run(path: str | Path, kind: Kind | None = None) -> Run:
     if kind is not None and run.kind != kind:
         held, (wanted, maker) = _WORDS[run.kind][0], _WORDS[kind]
         raise RunFolderError(
-            f"{path}: holds a {held}; allowed: a {wanted}, which rimsim {maker} made. The {held} is repeated by: "
+            f"{path}: holds {held}; allowed: {wanted}, which rimsim {maker} made. What it holds is repeated by: "
             f"{repeat_command(run)}"
         )
     _ = run.config
