@@ -18,7 +18,7 @@ from kept_runs import finished
 from rimsim.scenarios.report import comparison, sweep
 from rimsim.scenarios.report.matrix import Contrast, matrix, matrix_table
 from rimsim.scenarios.report.summary import over_seeds
-from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.report.tables import markdown, pivoted
 from rimsim.scenarios.store.arm_names import control_name, is_control
 from rimsim.scenarios.store.points import runs_of
 from rimsim.scenarios.store.status import shown_rounds
@@ -69,13 +69,13 @@ def table(name: str, out: Path) -> str:
     """The Markdown of a table, and the command above it."""
     run = run_of(name, out)
     if name == "matrix":
-        made = sweep.result_tables(run)[0].markdown()
+        made = sweep.result_tables(run, sweep.sweep_table(run))[0].markdown()
     elif name == "learning":
         made = loops(run)
     elif name == "thirty-rounds":
         made = by_round(run)
     else:
-        made = comparison.markdown(run)
+        made = markdown(comparison.result_tables(run))
     return f"```sh\n{COMMANDS[name]}\n```\n\n{made.strip()}\n"
 
 

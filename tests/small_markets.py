@@ -16,6 +16,7 @@ from rimsim.config import (
     ScenarioConfig,
     to_plain,
 )
+from rimsim.config.reading import flat
 from rimsim.errors import MarketError
 
 
@@ -93,17 +94,7 @@ def play_out(market, agent, batch_size=None):
 
 def settings_of(config):
     """All fields of a scenario as dotted settings."""
-    flat = {}
-
-    def walk(prefix, part):
-        for name, value in part.items():
-            if isinstance(value, dict):
-                walk(f"{prefix}{name}.", value)
-            else:
-                flat[prefix + name] = value
-
-    walk("", to_plain(config))
-    return flat
+    return flat(to_plain(config))
 
 
 @contextmanager

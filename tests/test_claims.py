@@ -21,7 +21,7 @@ from rimsim.scenarios.pictures.matrix import matrix_figure
 from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.matrix import contrasts, matrix, matrix_table
 from rimsim.scenarios.report.summary import over_seeds, trends
-from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.report.tables import markdown, pivoted
 from rimsim.scenarios.study import gather
 
 FIELDS = ["truth", "model"]
@@ -227,6 +227,8 @@ def test_a_sweep_of_models_has_a_matrix(tmp_path, monkeypatch):
         run = sweep(small_scenario(), grid, ("relevance", "rim-feedback"), seeds=2, **asked)
     assert (run.folder / "pictures" / "matrix.png").is_file()
     again = load_run(run.folder)
-    pd.testing.assert_frame_equal(again.matrix, sweep_report.sweep_matrix(again), check_dtype=False)
+    table = sweep_report.sweep_table(again)
+    found = sweep_report.sweep_matrix(table, again.scenario.exposure.unit)
+    pd.testing.assert_frame_equal(again.matrix, found, check_dtype=False)
     assert list(again.matrix["model"].unique()) == ["popularity-hp", "popularity"]
-    assert "settled" in sweep_report.markdown(again)
+    assert "settled" in markdown(sweep_report.result_tables(again, table))

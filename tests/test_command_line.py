@@ -131,6 +131,22 @@ def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folde
     assert "holds a comparison; allowed: a sweep" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [("experiment", "an experiment"), ("validate", "a validation"), ("backtest", "a back-test")],
+)
+def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
+    """The folder of an experiment, a validation or a back-test is refused with the command that repeats it."""
+    command = f"rimsim {entry} --seeds 1"
+    (tmp_path / "config.yaml").write_text(f"{entry}: {{}}\ncommand: {command}\n", encoding="utf-8")
+    held = f"holds {name}; allowed: a comparison, .* repeated by: {command}$"
+    with pytest.raises(RunFolderError, match=held):
+        resume(tmp_path)
+    for job in ("compare", "sweep"):
+        assert main([job, "--resume", "--out", str(tmp_path)]) == 2
+        assert f"repeated by: {command}\n" in capsys.readouterr().err
+
+
 def test_the_repeating_command_leaves_the_folder_out(folders):
     """What is repeated goes to a folder of its own."""
     from rimsim.scenarios.store.run_folder import repeat_command

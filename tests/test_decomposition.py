@@ -13,8 +13,9 @@ from rimsim.errors import ArmsError, ConfigError
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
 from rimsim.scenarios.pictures.tables import PictureTables
-from rimsim.scenarios.report.comparison import markdown
+from rimsim.scenarios.report.comparison import result_tables
 from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed, parts_of
+from rimsim.scenarios.report.tables import markdown
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.study.run import resume
 from rimsim.tracking import read_scalars, summary_folder
@@ -147,7 +148,7 @@ def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run):
 
 def test_tables_and_event_files_tell_the_parts(run):
     """The report has a row a part; the event files of an agent have its mean over seeds, and the lowest and highest."""
-    text = markdown(run)
+    text = markdown(result_tables(run))
     for words in ("retraining (organic − frozen)", "data (random − organic)", "loop (self − random)"):
         assert text.count(f"| {words} |") == 2
     parts = decomposition(run.rounds, run.agents, ["coverage"], ["round"])

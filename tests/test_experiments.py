@@ -20,6 +20,8 @@ from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment, Outcome,
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, summary, total_effects
 from rimsim.scenarios.experimenting.play import play_experiment, play_world
 from rimsim.scenarios.experimenting.split import Split, merged
+from rimsim.scenarios.page.experiment import experiment_page
+from rimsim.scenarios.store.run_folder import load_run
 
 HOUR = 3600.0
 
@@ -315,8 +317,21 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     assert main(["report", str(out), "--markdown"]) == 0
     assert main(["report", str(out), "--html"]) == 0
     assert main(["report", str(out), "--digest"]) == 0
+    one = load_run(out)
+    one.config["seeds"], one.config["scenario"]["rounds"] = [0], 1
+    assert experiment_page(done, one).setting[1:3] == ("1 round", "1 seed")
     assert main(["experiment", "relevance", "random", "--design", "users"]) == 2
     assert "--design: 'users'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
+def test_seeds_that_are_none_are_refused(seeds, tmp_path):
+    """As a comparison does, before there is a folder: none at all, one twice, or one below 0."""
+    with pytest.raises(
+        ConfigError, match="seeds: .*; allowed: a positive number of seeds, or distinct seeds"
+    ):
+        scenarios.experiment("relevance", "random", scenario=_scenario(), seeds=seeds, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("interval", "told"), [("1q", "'1q' is no duration"), ("0h", "is not positive")])

@@ -29,7 +29,7 @@ from rimsim.intensity.examples import CountExamples, session_examples, window_ex
 from rimsim.intensity.hawkes_poisson import poisson_objective
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import updated
-from rimsim.intensity.registry import config_of, make, names, parts, register
+from rimsim.intensity.registry import config_of, make, mark_and_ground, names, parts, register
 from rimsim.intensity.sequences import batches, windows
 from rimsim.testing import random_log
 
@@ -325,6 +325,21 @@ def test_every_name_can_be_made():
         assert isinstance(make(name), RIM) == (
             "-" in name or name in {"hp", "pop", "ema", "hawkes", "visits"}
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "joined"),
+    [
+        ("gru", ("gru", None)),
+        ("gru-hp", ("gru", "hp")),
+        ("hp", ("popularity", "hp")),
+        ("mine.py:Mine", ("mine.py:Mine", None)),
+        ("gru-hq", ("gru-hq", None)),
+    ],
+)
+def test_a_name_has_a_mark_and_perhaps_a_ground(name, joined):
+    """A ground alone is times item popularity; what is not shipped is a mark that has its name."""
+    assert mark_and_ground(name) == joined
 
 
 def test_an_unknown_name_or_field_is_told_the_nearest():

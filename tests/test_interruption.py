@@ -27,9 +27,10 @@ from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.execution.local import run_on_workers
 from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
 from rimsim.scenarios.pictures import loop
-from rimsim.scenarios.store import run_folder
+from rimsim.scenarios.store import folders
 from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.run_folder import load_run, locked, versions, writing
+from rimsim.scenarios.store.folders import locked, versions, writing
+from rimsim.scenarios.store.run_folder import load_run
 from rimsim.scenarios.store.status import shown_rounds
 from rimsim.scenarios.study.run import resume
 
@@ -332,7 +333,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "_PATIENCE", 0.1)
+        patch.setattr(folders, "_PATIENCE", 0.1)
         with (
             pytest.raises(RunFolderError, match=r"worker .* still writes to it \(.lock-relevance-0\)"),
             locked(tmp_path),

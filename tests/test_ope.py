@@ -123,4 +123,13 @@ def test_an_agent_without_chances_is_refused(run):
         scenarios.ope(run.folder, "random", logged="relevance", workers=1)
     with pytest.raises(ConfigError, match="--logged: 'nobody' is not among"):
         scenarios.ope(run.folder, "random", logged="nobody")
+
+
+@pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
+def test_seeds_that_are_none_are_refused(seeds, run):
+    """As a comparison does: none at all, one twice, or one below 0."""
+    with pytest.raises(
+        ConfigError, match="seeds: .*; allowed: a positive number of seeds, or distinct seeds"
+    ):
+        scenarios.ope(run.folder, "random", seeds=seeds, workers=1)
     assert settings_of(run.scenario)["rounds"] == 2

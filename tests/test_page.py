@@ -318,7 +318,7 @@ def test_a_sweep_has_a_page(tmp_path):
     content = page_of(made)
     assert content.answer[0] == "`relevance`: beta from 0 to 0.5 changes nothing."
     assert content.answer[1].startswith("`rim-feedback`: beta from 0 to 0.5 changes utility by")
-    assert html(content).count('<svg viewBox="0 0 360 232"') == 5
+    assert html(content, made).count('<svg viewBox="0 0 360 232"') == 5
 
 
 def test_runs_differ_in_what_was_set(run, tmp_path):

@@ -25,6 +25,7 @@ from rimsim.market.providers import (
 )
 from rimsim.market.providers.viability import _poisson
 from rimsim.scenarios import compare
+from rimsim.scenarios.store.schema import TABLES
 from rimsim.testing import ProviderTests, random_log
 
 HARSH = {
@@ -143,6 +144,7 @@ def test_a_run_tells_who_left(tmp_path):
     """Leavers add up to what is not alive, and guarantees are each arm's own."""
     run = compare(leaving(), ("relevance", "random"), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
     moves, rounds = run.providers, run.rounds
+    assert list(moves.columns) == list(TABLES["providers"].columns)
     alive = rounds[(rounds["metric"] == "providers_alive") & (rounds["round"] == 2)].set_index("agent")[
         "value"
     ]

@@ -35,7 +35,7 @@ from rimsim.scenarios.execution.ray import (
     on_ray,
 )
 from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.run_folder import versions
+from rimsim.scenarios.store.folders import versions
 from rimsim.scenarios.study.gather import gather
 from rimsim.scenarios.study.plan import Request, planned
 from rimsim.scenarios.study.play import run_arm, value_opening

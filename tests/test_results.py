@@ -14,9 +14,10 @@ from small_markets import small_scenario
 from rimsim import measures
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.tables import late_figures
-from rimsim.scenarios.report.comparison import markdown, print_results
+from rimsim.scenarios.report.comparison import print_results, result_tables
 from rimsim.scenarios.report.summary import summary, two_seeds_note
 from rimsim.scenarios.report.sweep import undrawn_reason
+from rimsim.scenarios.report.tables import markdown
 from rimsim.tracking import event_folder, read_scalars
 
 
@@ -67,7 +68,7 @@ def test_the_note_stands_under_printed_tables_alone(tmp_path):
     print_results(run, Console(file=text, width=200))
     assert "2 seeds: intervals are wide" in text.getvalue()
     assert "small: round 1, 2 seeds" in text.getvalue()
-    assert "intervals are wide" not in markdown(run)
+    assert "intervals are wide" not in markdown(result_tables(run))
 
 
 def test_a_sweep_says_why_it_has_no_picture():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from small_markets import small_scenario
 
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError, MissingTableError, RunFolderError
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.run_folder import folder_for, require_free
+from rimsim.scenarios.store.folders import folder_for, require_free
+from rimsim.scenarios.store.run_folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,16 @@ def test_a_folder_that_holds_a_run_says_how_to_go_on_with_it(run):
         RunFolderError, match=rf"already holds a run; .*: rimsim compare --resume --out {run}$"
     ):
         require_free(run)
+
+
+def test_a_table_of_drafts_alone_is_none(tmp_path):
+    """A run that was killed while it wrote its first part has no such table; read anew, it has what was written."""
+    (tmp_path / "promises").mkdir()
+    (tmp_path / "promises" / ".draft-0.parquet").write_bytes(b"half")
+    assert Run(tmp_path).promises is None
+    with pytest.raises(MissingTableError, match=r"holds neither prices\.parquet nor prices/"):
+        Run(tmp_path).prices  # noqa: B018
+    pd.DataFrame({"agent": ["random"], "due": [1.0]}).to_parquet(
+        tmp_path / "promises" / "random-0-000.parquet"
+    )
+    assert Run(tmp_path).promises["due"].tolist() == [1.0]

@@ -13,6 +13,7 @@ from rimsim.data import load
 from rimsim.scenarios import compare
 from rimsim.scenarios.report.items import group_exposures, item_exposures, item_names, items_table
 from rimsim.scenarios.store.catalogue import catalogue_table
+from rimsim.scenarios.store.digest import _ORDER
 from rimsim.scenarios.store.run_folder import Run
 from rimsim.scenarios.store.schema import TABLES, markdown_tables
 
@@ -48,6 +49,12 @@ def test_every_table_of_a_run_is_described(run):
 def test_every_table_is_an_attribute_of_a_run():
     """The schema names what ``Run`` reads."""
     assert all(hasattr(Run, name) for name in TABLES)
+
+
+def test_every_table_of_a_digest_is_described():
+    """What equal comparisons have equal is in the schema, with the columns that its rows are ordered by."""
+    for name, columns in _ORDER.items():
+        assert set(columns) <= set(TABLES[name].columns), name
 
 
 def test_arrivals_know_the_logs_users(run):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 
-__all__ = ["STRICT", "Duration", "Options", "Period", "Time"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["STRICT", "Duration", "Options", "Period", "Time", "require_distinct"]
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -57,3 +60,19 @@ Options = Annotated[
     PlainSerializer(dict, return_type=dict[str, Any]),
 ]
 """Options of a thing of one's own: a mapping in YAML, pairs of name and value in the record."""
+
+
+def require_distinct(record: object, names: Iterable[str]) -> None:
+    """Refuse a record in which a sequence holds a value twice.
+
+    Args:
+        record: The record.
+        names: Of its fields that are sequences.
+
+    Raises:
+        ConfigError: If one does.
+    """
+    for name in names:
+        values = getattr(record, name)
+        if len(set(values)) != len(values):
+            raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")

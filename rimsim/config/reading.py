@@ -15,7 +15,15 @@ from rimsim.config.wording import record_from, unknown_field
 from rimsim.errors import ConfigError, nearest, reason
 from rimsim.loading import nearest_file
 
-__all__ = ["find_scenario", "override", "read_scenario", "scenario_from", "scenario_names", "to_plain"]
+__all__ = [
+    "find_scenario",
+    "flat",
+    "override",
+    "read_scenario",
+    "scenario_from",
+    "scenario_names",
+    "to_plain",
+]
 
 
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
@@ -87,6 +95,21 @@ def find_scenario(name: str) -> ScenarioConfig:
 def to_plain(config: object) -> dict[str, Any]:
     """The nested mapping of a config record, as JSON and YAML can hold it."""
     return cast("dict[str, Any]", TypeAdapter(type(config)).dump_python(config, mode="json"))
+
+
+def flat(plain: object, name: str = "") -> dict[str, object]:
+    """Dotted names and values of nested mappings, such as ``exposure.beta``.
+
+    Args:
+        plain: Nested mappings, or a value.
+        name: That of ``plain``, which all names begin with; empty: it has none.
+    """
+    if not isinstance(plain, dict):
+        return {name: plain}
+    named: dict[str, object] = {}
+    for key, value in plain.items():
+        named |= flat(value, f"{name}.{key}" if name else str(key))
+    return named
 
 
 def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str = "--set") -> ScenarioConfig:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["config_of", "make", "names", "parts", "register", "shipped", "thorough"]
+__all__ = ["config_of", "make", "mark_and_ground", "names", "parts", "register", "shipped", "thorough"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,17 @@ def parts(name: str) -> tuple[str, str | None] | None:
         return "popularity", name
     mark, _, ground = name.partition("-")
     return mark, ground or None
+
+
+def mark_and_ground(name: str) -> tuple[str, str | None]:
+    """The names of the mark model and of the ground intensity of any model, known or not.
+
+    Returns:
+        (mark, ground), ground None for a mark model alone; what is not shipped, such as a model of one's own, is a mark
+        model alone.
+    """
+    joined = parts(name) if name in names() else None
+    return joined or (name, None)
 
 
 def _entry(part: str) -> _Entry:

@@ -33,6 +33,7 @@ from .exposure import who_pays as who_pays
 from .exposure import worst_ratio as worst_ratio
 from .facts import RoundFacts as RoundFacts
 from .late import late_means as late_means
+from .late import late_of as late_of
 from .late import late_rounds as late_rounds
 from .late import late_slopes as late_slopes
 from .late import late_words as late_words

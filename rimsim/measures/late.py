@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["late_means", "late_rounds", "late_slopes", "late_words"]
+__all__ = ["late_means", "late_of", "late_rounds", "late_slopes", "late_words"]
 
 
 def late_rounds(count: int) -> range:
@@ -26,6 +26,15 @@ def late_words(count: int) -> str:
     """The late rounds of so many in words, such as ``mean of rounds 4–7``."""
     late = late_rounds(count)
     return f"round {late[0]}" if len(late) == 1 else f"mean of rounds {late[0]}–{late[-1]}"
+
+
+def late_of(rounds: pd.DataFrame) -> str:
+    """The late rounds of a run in words.
+
+    Args:
+        rounds: Its rounds: a column round, whose last is the run's last.
+    """
+    return late_words(int(rounds["round"].max()) + 1)
 
 
 def late_means(rounds: pd.DataFrame) -> pd.DataFrame:

@@ -8,9 +8,8 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import DataConfig
-from rimsim.config.fields import STRICT
+from rimsim.config.fields import STRICT, require_distinct
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError
 from rimsim.intensity.registry import parts
 
 __all__ = ["BacktestConfig", "SplitConfig"]
@@ -105,9 +104,6 @@ class BacktestConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
-        for name in ("models", "beta", "cap", "seeds"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")
+        require_distinct(self, ("models", "beta", "cap", "seeds"))
         for model in self.models:
             parts(model)

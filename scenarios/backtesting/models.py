@@ -14,7 +14,7 @@ from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
 from rimsim.intensity.contract import depends_on_state
 from rimsim.intensity.ground import Ground
-from rimsim.intensity.registry import config_of, make, parts, thorough
+from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores, Scores
 
@@ -79,7 +79,7 @@ class Models:
 
     def test(self, name: str) -> ModelScores:
         """Scores of the test states."""
-        mark, ground = _parts(name)
+        mark, ground = mark_and_ground(name)
         states = self.split.test.states
         hidden = self._hidden(mark, _SERVING, states)
         rate = None if ground is None else self.rate(ground)
@@ -91,8 +91,8 @@ class Models:
 
     def judging_rate(self, name: str) -> NDArray[np.float32] | None:
         """(n,) the λ(x) by which to say who pays: the model's own, or that of the first model that has one."""
-        of_model = _parts(name)[1]
-        grounds = [ground for _, ground in map(_parts, self.config.models) if ground is not None]
+        of_model = mark_and_ground(name)[1]
+        grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
         chosen = of_model or next(iter(grounds), None)
         return None if chosen is None else self.rate(chosen)
 
@@ -110,7 +110,7 @@ class Models:
         )
 
     def _past(self, name: str, fold: int, rows: NDArray[np.int64]) -> ModelScores:
-        mark, ground = _parts(name)
+        mark, ground = mark_and_ground(name)
         states = self.split.past.states.take(rows)
         rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
         model = self._mark(mark, _SERVING)
@@ -120,7 +120,7 @@ class Models:
 
     def reports(self) -> list[Report]:
         """Calibration of every mark model and ground intensity that takes part, on the test states."""
-        joined = [_parts(name) for name in self.config.models]
+        joined = [mark_and_ground(name) for name in self.config.models]
         future = self.split.future()
         reports = []
         for mark in dict.fromkeys(mark for mark, _ in joined):
@@ -218,7 +218,3 @@ class Models:
         if (part, fold) not in self._encoded:
             self._encoded[part, fold] = model.encode(states)
         return self._encoded[part, fold]
-
-
-def _parts(name: str) -> tuple[str, str | None]:
-    return parts(name) or (name, None)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.lines import Line2D
 
+from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.backtesting.answer import by_seed
-from rimsim.scenarios.backtesting.results import parts_or_none
 from rimsim.scenarios.pictures.messages import per_cent, seeds_caption
 from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, plot_means
 from rimsim.scenarios.report.summary import over_seeds
@@ -60,7 +60,7 @@ def _looks(models: list[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
     own = iter(_OWN * len(models))
     looks = {}
     for model in models:
-        mark, ground = parts_or_none(model) or (model, None)
+        mark, ground = mark_and_ground(model)
         colour = _COLOURS.get(mark) or next(own)
         looks[model] = (mark, ground, AgentStyle(colour, _MARKERS.get(ground, "P")))
     return looks
@@ -185,7 +185,7 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
     if not betas or 0.0 not in set(table["beta"].dropna().unique()):
         return "Relevance against diversity of exposure"
     beta = betas[-1]
-    hybrids = [model for model in models if (joined := parts_or_none(model)) and joined[1] is not None]
+    hybrids = [model for model in models if mark_and_ground(model)[1] is not None]
     best = max(
         hybrids or models,
         key=lambda model: float(by_seed(table, "online", model, "precision", beta=beta).mean()),
@@ -194,10 +194,10 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
     text = (
         f"β = {beta:g} spreads the exposure of {best} {wide:.1f} times as wide at {_loss(lost)} of precision"
     )
-    joined = parts_or_none(best)
-    if joined is None or joined[1] is None or joined[0] not in models:
+    mark, ground = mark_and_ground(best)
+    if ground is None or mark not in models:
         return text
-    alone = 1 - change(joined[0], "precision", beta)
+    alone = 1 - change(mark, "precision", beta)
     return f"{text}; without λ(x) at {_loss(alone)}"
 
 

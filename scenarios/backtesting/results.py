@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.errors import ConfigError
-from rimsim.intensity.registry import parts
+from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.backtesting.answer import backtest_sentences
 from rimsim.scenarios.backtesting.tasks import PAYING
 from rimsim.scenarios.report.summary import interval_words, over_seeds
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.backtesting.run import Backtest
 
-__all__ = ["markdown", "parts_or_none", "print_results", "result_tables"]
+__all__ = ["print_results", "result_tables"]
 
 _FIRST = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FLOORS = ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met")
@@ -31,12 +30,6 @@ def print_results(backtest: Backtest, console: Console) -> None:
     for sentence in backtest_sentences(backtest.table):
         console.print(sentence.replace("`", ""), soft_wrap=True, highlight=False)
     print_report(result_tables(backtest), (), folder_places(backtest.folder), console)
-
-
-def markdown(backtest: Backtest) -> str:
-    """What a back-test found, and its tables, as Markdown."""
-    found = " ".join(backtest_sentences(backtest.table))
-    return "\n".join([f"{found}\n", *(table.markdown() for table in result_tables(backtest))])
 
 
 def result_tables(backtest: Backtest) -> list[TextTable]:
@@ -105,7 +98,7 @@ def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float
     by_model = tasks.pivot_table(index=["metric", "seed"], columns="model", values="value")
     gains = []
     for model in models:
-        mark, ground = parts_or_none(model) or (model, None)
+        mark, ground = mark_and_ground(model)
         if ground is not None and mark in models:
             gain = (by_model[model] - by_model[mark]).rename("value").reset_index()
             gains.append(gain.assign(difference=f"{model} − {mark}"))
@@ -114,14 +107,6 @@ def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float
     if not gains:
         return TextTable(title, (), ())
     return _means(title, pd.concat(gains), ["difference"], columns, overlap)
-
-
-def parts_or_none(model: str) -> tuple[str, str | None] | None:
-    """The mark and the ground of a name; None for a name that is not registered, such as a model of a user's own."""
-    try:
-        return parts(model)
-    except ConfigError:
-        return None
 
 
 def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:

@@ -28,8 +28,9 @@ from rimsim.scenarios.backtesting.tasks import (
 )
 from rimsim.scenarios.execution.forecast import Forecast, announce, fit_seconds, linear, log_bytes
 from rimsim.scenarios.execution.rates import RATES
+from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
 from rimsim.scenarios.store.load_report import load_facts, load_text
-from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, require_free, versions
+from rimsim.scenarios.store.run_folder import CONFIG, load_run
 from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.threads import single_thread
 

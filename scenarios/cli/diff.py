@@ -26,13 +26,14 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
     """
     from rimsim.scenarios import load_run
     from rimsim.scenarios.report.difference import result_differences, setting_differences
+    from rimsim.scenarios.report.tables import markdown as markdown_of
     from rimsim.scenarios.report.tables import print_report
     from rimsim.scenarios.store.digest import digest
 
     runs = load_run(one), load_run(other)
     tables = [setting_differences(*runs), result_differences(*runs)]
     if markdown:
-        click.echo("\n".join(table.markdown() for table in tables), nl=False)
+        click.echo(markdown_of(tables), nl=False)
         return
     notes = [] if tables[0].rows else ["The settings are the same."]
     notes += ["The tables are equal."] if digest(runs[0]) == digest(runs[1]) else []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from click import option
@@ -47,24 +48,23 @@ def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
 
         click.echo(write_page(loaded))
         return
-    results, tables, draw = _of_kind(loaded)
+    told = _told(loaded)
     if digest:
         click.echo(digest_of(loaded))
     elif markdown:
-        click.echo(results.markdown(tables), nl=False)
+        click.echo(told.markdown(), nl=False)
     else:
-        draw()
-        results.print_results(tables, terminal())
+        told.draw()
+        told.show(terminal())
 
 
 def print_run(run: Run) -> None:
-    """Print the tables of a comparison, sweep or back-test and say where everything is.
+    """Print the tables of a comparison or sweep and say where everything is.
 
     Raises:
         RunFolderError: If no arm of a sweep is complete.
     """
-    results, tables, _ = _of_kind(run)
-    results.print_results(tables, terminal())
+    _told(run).show(terminal())
 
 
 def print_complete(folder: str) -> None:
@@ -78,36 +78,67 @@ def print_complete(folder: str) -> None:
             print_run(run)
 
 
-def _of_kind(run: Run) -> tuple[Any, Any, Callable[[], object]]:
-    """The module that prints runs of a kind, what it takes, and what draws the pictures."""
+class _Told(NamedTuple):
+    """What is told of a run; nothing is read before it is asked for."""
+
+    markdown: Callable[[], str]
+    """The tables, for a page."""
+    show: Callable[[Console], None]
+    """Prints the tables and where everything is."""
+    draw: Callable[[], object]
+    """Draws the pictures into the folder."""
+
+
+def _told(run: Run) -> _Told:
+    """What is told of a run of any kind."""
     from rimsim.scenarios import load_backtest, load_experiment, load_validation
-    from rimsim.scenarios.backtesting import results
+    from rimsim.scenarios.backtesting import results as backtesting
+    from rimsim.scenarios.backtesting.answer import backtest_sentences
     from rimsim.scenarios.backtesting.pictures import draw_backtest
     from rimsim.scenarios.experimenting import results as experimenting
     from rimsim.scenarios.experimenting.pictures import draw_experiment
     from rimsim.scenarios.pictures.front import draw_sweep
     from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.report import comparison, sweep
-    from rimsim.scenarios.validating import results as validation
+    from rimsim.scenarios.report.tables import markdown
+    from rimsim.scenarios.validating import results as validating
     from rimsim.scenarios.validating.pictures import draw_validation
 
+    where = run.folder / "pictures"
     if run.kind == "backtest":
         foretold = load_backtest(run.folder)
-        return (
-            results,
-            foretold,
-            lambda: draw_backtest(run.backtest, run.folder / "pictures", foretold.config.split.overlap),
+        return _Told(
+            lambda: (
+                f"{' '.join(backtest_sentences(foretold.table))}\n\n{markdown(backtesting.result_tables(foretold))}"
+            ),
+            partial(backtesting.print_results, foretold),
+            lambda: draw_backtest(foretold.table, where, foretold.config.split.overlap),
         )
     if run.kind == "validation":
-        done = load_validation(run.folder)
-        return validation, done, lambda: draw_validation(done, run.folder / "pictures")
+        judged = load_validation(run.folder)
+        return _Told(
+            lambda: markdown(validating.result_tables(judged)),
+            partial(validating.print_results, judged),
+            lambda: draw_validation(judged, where),
+        )
     if run.kind == "experiment":
         tested = load_experiment(run.folder)
-        where = run.folder / "pictures"
-        return experimenting, tested, lambda: draw_experiment(tested.table, tested.agents, where)
+        return _Told(
+            lambda: markdown(experimenting.result_tables(tested)),
+            partial(experimenting.print_results, tested),
+            lambda: draw_experiment(tested.table, tested.agents, where),
+        )
     if run.kind == "sweep":
-        return sweep, run, lambda: (run.folder / "sweep.parquet").is_file() and draw_sweep(run)
-    return comparison, run, lambda: draw_pictures(run)
+        return _Told(
+            lambda: markdown(sweep.result_tables(run, sweep.sweep_table(run))),
+            partial(sweep.print_results, run),
+            lambda: (run.folder / "sweep.parquet").is_file() and draw_sweep(run),
+        )
+    return _Told(
+        lambda: markdown(comparison.result_tables(run)),
+        partial(comparison.print_results, run),
+        lambda: draw_pictures(run),
+    )
 
 
 def terminal() -> Console:

@@ -15,8 +15,10 @@ from rimsim.market.build import expected_arrivals, own_places
 from rimsim.scenarios.evaluating.figures import estimates
 from rimsim.scenarios.evaluating.pictures import draw_evaluation
 from rimsim.scenarios.evaluating.replay import replayed, true_values
+from rimsim.scenarios.execution.seeds import chosen_seeds
 from rimsim.scenarios.execution.tasks import run_tasks
-from rimsim.scenarios.store.run_folder import load_run, locked, part_name, read_table
+from rimsim.scenarios.store.folders import locked, part_name
+from rimsim.scenarios.store.run_folder import load_run, read_table
 from rimsim.scenarios.store.write import write_table
 
 if TYPE_CHECKING:
@@ -82,14 +84,14 @@ def ope(
         console: Where progress is shown; None: nowhere.
 
     Raises:
-        ConfigError: If there is no such agent, or one cannot say its chances.
+        ConfigError: If there is no such agent or seed, or one cannot say its chances.
         RunFolderError: If the folder holds no comparison, or is in use.
     """
     begun = load_run(run, "comparison")
     shows = _logged(begun, logged)
     with own_code([target]):
         names = make_agent(shows).name, make_agent(target).name
-    chosen = begun.seeds if seeds is None else list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    chosen = begun.seeds if seeds is None else chosen_seeds(seeds)
     tasks = [_Task(begun.scenario, seed, shows, target, begun.folder) for seed in chosen]
     with locked(begun.folder):
         total = 2 * sum(expected_arrivals(task.config) for task in tasks)

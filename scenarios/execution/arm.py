@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.store.arm_names import subject_of
-from rimsim.scenarios.store.run_folder import part_name
+from rimsim.scenarios.store.folders import part_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +52,12 @@ class Arm:
     def part(self) -> str:
         """What the arm's files begin with."""
         return part_name(self.name, self.seed)
+
+    def round_file(self, table: str, number: int) -> Path:
+        """Where the arm's part of a table lies.
+
+        Args:
+            table: Name of the table.
+            number: Of the round.
+        """
+        return self.folder / table / f"{self.part}-{number:03d}.parquet"

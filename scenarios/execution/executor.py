@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rimsim.errors import ConfigError, nearest
 from rimsim.scenarios.execution.local import Workers, run_here
-from rimsim.scenarios.store.run_folder import writing
+from rimsim.scenarios.store.folders import writing
 from rimsim.threads import cores
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rimsim.errors import ConfigError
-from rimsim.intensity.registry import parts
+from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.execution.rates import FITS, RATES, UPDATES
 from rimsim.threads import memory
 
@@ -106,7 +106,7 @@ def fit_seconds(models: Iterable[str], log: EventLog) -> tuple[float, tuple[str,
     seconds: dict[str, float] = {}
     unknown = []
     for model in dict.fromkeys(models):
-        mark = _mark(model)
+        mark, _ = mark_and_ground(model)
         if mark not in FITS:
             unknown.append(model)
             continue
@@ -117,16 +117,7 @@ def fit_seconds(models: Iterable[str], log: EventLog) -> tuple[float, tuple[str,
 
 def update_seconds(model: str) -> float:
     """CPU seconds of a round's end that go into updates of a model and its folds, beyond those of the usual one."""
-    return UPDATES.get(_mark(model) or "", 0.0)
-
-
-def _mark(model: str) -> str | None:
-    """The mark model of a name of the registry; None of what is one's own."""
-    try:
-        known = parts(model)
-    except ConfigError:
-        return None
-    return None if known is None else known[0]
+    return UPDATES.get(mark_and_ground(model)[0], 0.0)
 
 
 def linear(rate: tuple[float, float], number: float) -> float:

@@ -30,7 +30,8 @@ from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.build import own_places
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
-from rimsim.scenarios.store.run_folder import FAILURES, load_run, part_name, versions
+from rimsim.scenarios.store.folders import FAILURES, part_name, versions
+from rimsim.scenarios.store.run_folder import load_run
 from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.store.write import write_bytes
 from rimsim.threads import cores

@@ -15,27 +15,18 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.experimenting.run import Experiment
 
-__all__ = ["markdown", "print_results", "sentences", "tables"]
+__all__ = ["print_results", "result_tables", "sentences"]
 
 
 def print_results(done: Experiment, console: Console) -> None:
     """Print the tables and the sentences, and say where everything is."""
-    found = summary(done.table)
-    print_report(tables(found, done.agents), sentences(found), picture_places(done.folder), console)
+    said = sentences(summary(done.table))
+    print_report(result_tables(done), said, picture_places(done.folder), console)
 
 
-def markdown(done: Experiment) -> str:
-    """The tables as Markdown."""
-    return "\n".join(table.markdown() for table in tables(summary(done.table), done.agents))
-
-
-def tables(found: pd.DataFrame, agents: tuple[str, str]) -> list[TextTable]:
-    """A table a metric, a row a design.
-
-    Args:
-        found: What :func:`rimsim.scenarios.experimenting.figures.summary` gives.
-        agents: A and B.
-    """
+def result_tables(done: Experiment) -> list[TextTable]:
+    """A table a metric, a row a design."""
+    found, (first, second) = summary(done.table), done.agents
     columns = (
         "design, training, prices",
         "naive",
@@ -62,7 +53,7 @@ def tables(found: pd.DataFrame, agents: tuple[str, str]) -> list[TextTable]:
             )
             for row in rows
         )
-        title = f"{agents[1]} − {agents[0]}: {metric} ({meaning}); seeds: {rows[0]['seeds']}"
+        title = f"{second} − {first}: {metric} ({meaning}); seeds: {rows[0]['seeds']}"
         made.append(TextTable(title, columns, cells))
     return made
 

@@ -16,21 +16,14 @@ from rimsim.errors import ConfigError, nearest
 from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import expected_arrivals, own_places
+from rimsim.scenarios.execution.seeds import chosen_seeds
 from rimsim.scenarios.execution.tasks import run_tasks
 from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, tail_of, total_effects
 from rimsim.scenarios.experimenting.pictures import draw_experiment
 from rimsim.scenarios.experimenting.play import play_experiment, play_world
-from rimsim.scenarios.store.run_folder import (
-    CONFIG,
-    Run,
-    folder_for,
-    load_run,
-    locked,
-    read_table,
-    require_free,
-    versions,
-)
+from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
+from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run, read_table
 from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.scenarios.study.plan import resolved
 
@@ -86,7 +79,7 @@ def experiment(
     interval: str = "1d",
     scenario: str | Path | ScenarioConfig = "closed-loop",
     rounds: int | None = None,
-    seeds: Sequence[int] = (0, 1),
+    seeds: int | Sequence[int] = (0, 1),
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     out: str | Path | None = None,
@@ -105,7 +98,7 @@ def experiment(
         interval: Length of a block of a switchback, a duration.
         scenario: Name, path of a YAML file, or a record.
         rounds: Replaces the scenario's rounds; figures are of the late ones.
-        seeds: Which seeds.
+        seeds: How many, from 0, or which.
         data: Replaces ``data.source``.
         settings: Other fields to replace, by dotted name.
         out: The folder; None: ``runs/experiment-<time>``.
@@ -114,10 +107,10 @@ def experiment(
         console: Where progress is shown; None: nowhere.
 
     Raises:
-        ConfigError: If a design, an agent or a scenario does not fit.
+        ConfigError: If a design, an agent, a scenario or the seeds do not fit.
         RunFolderError: If the folder is in use or holds something.
     """
-    config = resolved(scenario, rounds, data, settings)
+    config, numbers = resolved(scenario, rounds, data, settings), chosen_seeds(seeds)
     agents = (control, treatment)
     chosen, seconds = _settings(design, training, prices), _seconds(interval)
     with own_code([*agents, *own_places(config)]):
@@ -125,7 +118,7 @@ def experiment(
             make_agent(text)
         build_world(config)
     folder = folder_for(out, "experiment")
-    tasks = [_Task(config, seed, agents, chosen, seconds, folder) for seed in seeds]
+    tasks = [_Task(config, seed, agents, chosen, seconds, folder) for seed in numbers]
     require_free(folder)
     with locked(folder):
         about = {
@@ -139,7 +132,7 @@ def experiment(
             {
                 "command": command or "rimsim.scenarios.experiment",
                 "experiment": {"agents": list(agents)} | about,
-                "seeds": list(seeds),
+                "seeds": list(numbers),
                 "scenario": to_plain(config),
                 "versions": versions(),
             },
@@ -148,7 +141,7 @@ def experiment(
         total = markets * sum(expected_arrivals(task.config) for task in tasks)
         run_tasks(_play, tasks, workers, console, what="arrivals served", total=total)
         for name in ("experiment", "arrivals"):
-            parts = [read_table(folder / _PARTS / f"{name}-{seed}.parquet") for seed in seeds]
+            parts = [read_table(folder / _PARTS / f"{name}-{seed}.parquet") for seed in numbers]
             write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))
         shutil.rmtree(folder / _PARTS)
         done = load_experiment(folder)

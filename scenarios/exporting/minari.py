@@ -15,6 +15,7 @@ from gymnasium.envs.registration import WrapperSpec
 
 from rimsim import __version__
 from rimsim.config import to_plain
+from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.files import draft_folder
@@ -61,17 +62,7 @@ def env_spec(config: ScenarioConfig, seed: int) -> Any:
         config: The scenario.
         seed: That of the arm.
     """
-    settings: dict[str, object] = {}
-
-    def enter(part: object, name: str) -> None:
-        if isinstance(part, dict):
-            for key, value in part.items():
-                enter(value, f"{name}.{key}" if name else str(key))
-        else:
-            settings[name] = part
-
-    enter(to_plain(config), "")
-    kwargs = {"scenario": "closed-loop", "settings": settings, "model_seed": seed}
+    kwargs = {"scenario": "closed-loop", "settings": flat(to_plain(config)), "model_seed": seed}
     return dataclasses.replace(
         gymnasium.spec(_ENV), kwargs=kwargs, additional_wrappers=_SEEN, max_episode_steps=_NO_LIMIT
     )

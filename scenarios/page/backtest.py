@@ -10,7 +10,8 @@ from rimsim.scenarios.backtesting.results import result_tables
 from rimsim.scenarios.page.chart import Axis, Chart
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import front_points, over
-from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
+from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
+from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.report.summary import over_seeds, two_seeds_note
 
 if TYPE_CHECKING:
@@ -37,15 +38,13 @@ def backtest_page(backtest: Backtest, run: Run) -> Page:
         question="Which model finds what users do next, and what do floors cost it?",
         setting=(
             log_fact(run, str(config.data.source)),
-            f"{len(config.models)} models",
-            f"{seeds} seed{'s' if seeds > 1 else ''}",
+            many(len(config.models), "model"),
+            many(seeds, "seed"),
         ),
         answer=tuple(backtest_sentences(table)),
         cautions=(as_sentence(note),) if note else (),
         sections=(*_sections(table), Section("All figures", tables=tuple(result_tables(backtest)))),
-        command=command_of(run),
         settings=as_yaml(described),
-        versions=versions_line(run),
     )
 
 

@@ -8,18 +8,17 @@ import numpy as np
 
 from rimsim.config import to_plain
 from rimsim.errors import MissingTableError
-from rimsim.measures import FEW_SEEDS, late_means, late_words
+from rimsim.measures import FEW_SEEDS, late_means, late_of
 from rimsim.scenarios.page.chart import Axis, Chart, Curve
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words, widened
-from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
+from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
 from rimsim.scenarios.pictures.decomposition import PART_LOOKS, effect_of_retraining
 from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.prices import price_deciles
 from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.pictures.tables import (
     DECILES,
-    REFERENCE,
     delivery_ratios,
     guaranteed_by_decile,
     mean_curve,
@@ -32,7 +31,7 @@ from rimsim.scenarios.report.comparison import outcome_tables, result_notes, ret
 from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed
 from rimsim.scenarios.report.items import group_table, item_exposures, items_table
 from rimsim.scenarios.report.promised import promised_table
-from rimsim.scenarios.report.summary import EFFECTS, over_seeds, shortfalls
+from rimsim.scenarios.report.summary import EFFECTS, REFERENCE, over_seeds, shortfalls
 from rimsim.scenarios.store.arm_names import is_control
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def comparison_page(run: Run) -> Page:
     answer = comparison_sentences(rounds, agents, scenario.exposure.unit)
     parts = decomposition(late_means(rounds), agents, EFFECTS)
     if not parts.empty:
-        words = late_words(int(rounds["round"].max()) + 1)
+        words = late_of(rounds)
         answer.append(f"{effect_of_retraining(parts, words, run.measures)}.")
     agreement = agreement_note(run)
     sections = (
@@ -94,9 +93,7 @@ def comparison_page(run: Run) -> Page:
         answer=tuple(answer),
         cautions=tuple(as_sentence(note) for note in ([agreement] if agreement else []) + result_notes(run)),
         sections=sections,
-        command=command_of(run),
         settings=as_yaml(to_plain(scenario)),
-        versions=versions_line(run),
     )
 
 
@@ -143,7 +140,7 @@ def _front(tables: PictureTables) -> tuple[Chart, ...]:
     across = Axis("exposure perplexity (items)", scale="log" if log else "linear", zero=not log)
     up = Axis("utility (expected consumptions a slate)")
     points = front_points(means, "perplexity", "utility", looks)
-    return (Chart(f"Late rounds: {late_words(int(rounds['round'].max()) + 1)}", across, up, points),)
+    return (Chart(f"Late rounds: {late_of(rounds)}", across, up, points),)
 
 
 def _retraining(tables: PictureTables, numbers: TextTable) -> Section:

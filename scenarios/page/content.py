@@ -50,12 +50,8 @@ class Page:
     """What to mind, and how far the figures may be believed."""
     sections: tuple[Section, ...]
     """Those that are not empty are shown."""
-    command: str
-    """What makes the run again."""
     settings: str
     """Every field, as YAML."""
-    versions: str
-    """Of rimsim and of what results depend on."""
 
     @property
     def shown(self) -> tuple[Section, ...]:

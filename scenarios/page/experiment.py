@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.experimenting.figures import summary
-from rimsim.scenarios.experimenting.results import sentences, tables
+from rimsim.scenarios.experimenting.results import result_tables, sentences
 from rimsim.scenarios.page.content import Page, Section
-from rimsim.scenarios.page.settings import as_yaml, command_of, versions_line
+from rimsim.scenarios.page.settings import as_yaml
+from rimsim.scenarios.pictures.messages import many
 
 if TYPE_CHECKING:
     from rimsim.scenarios.experimenting.run import Experiment
@@ -23,20 +24,18 @@ def experiment_page(done: Experiment, run: Run) -> Page:
         done: The experiment.
         run: Its run folder.
     """
-    found, (first, second) = summary(done.table), done.agents
+    first, second = done.agents
     config = run.scenario
     return Page(
         question=f"What does `{second}` bring beside `{first}`, and would an experiment on one market have found it?",
         setting=(
             config.name,
-            f"{config.rounds} rounds",
-            f"{len(run.seeds)} seeds",
+            many(config.rounds, "round"),
+            many(len(run.seeds), "seed"),
             f"slates of {config.slate}",
         ),
-        answer=tuple(sentences(found)),
+        answer=tuple(sentences(summary(done.table))),
         cautions=(),
-        sections=(Section("Naive estimates and total effects", tables=tuple(tables(found, done.agents))),),
-        command=command_of(run),
+        sections=(Section("Naive estimates and total effects", tables=tuple(result_tables(done))),),
         settings=as_yaml(run.config["scenario"]),
-        versions=versions_line(run),
     )

@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rimsim.scenarios.store.run_folder import repeat_command
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["as_sentence", "as_yaml", "command_of", "log_fact", "versions_line"]
-
-
-def command_of(run: Run) -> str:
-    """The command that makes a run again."""
-    return repeat_command(run)
+__all__ = ["as_sentence", "as_yaml", "log_fact", "versions_line"]
 
 
 def versions_line(run: Run) -> str:

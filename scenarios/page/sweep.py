@@ -11,14 +11,19 @@ from rimsim.measures import MEASURES, paired_difference
 from rimsim.scenarios.page.chart import Axis, Chart
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words
-from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
+from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
+from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.style import styles
-from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.answer import with_interval
-from rimsim.scenarios.report.summary import over_seeds, shortfalls, two_seeds_note
-from rimsim.scenarios.report.sweep import result_tables, sweep_table, swept_fields, undrawn_reason
+from rimsim.scenarios.report.summary import over_seeds, shortfalls
+from rimsim.scenarios.report.sweep import (
+    result_notes,
+    result_tables,
+    sweep_table,
+    swept_fields,
+    undrawn_reason,
+)
 from rimsim.scenarios.store.points import runs_of
-from rimsim.scenarios.store.status import status_note, status_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,12 +41,6 @@ def sweep_page(sweep: Run) -> Page:
     """
     table, scenario = sweep_table(sweep), sweep.scenario
     runs = [run for _, run in runs_of(sweep)]
-    agreements = dict.fromkeys(note for run in runs if (note := agreement_note(run)) is not None)
-    others = (
-        two_seeds_note(len(sweep.seeds)),
-        status_note([status_of(run) for run in runs], sweep.folder, "sweep"),
-    )
-    notes = [*agreements, *(note for note in others if note is not None)]
     fields = swept_fields(table)
     why_not = undrawn_reason(table)
     unit, moved = scenario.exposure.unit, " and ".join(f"`{field}`" for field in sweep.config["sweep"])
@@ -53,14 +52,12 @@ def sweep_page(sweep: Run) -> Page:
             scenario.description,
             log_fact(runs[0], scenario.data.source),
             *(f"{field}: {', '.join(map(str, values))}" for field, values in sweep.config["sweep"].items()),
-            f"{len(sweep.seeds)} seed{'s' if len(sweep.seeds) > 1 else ''}",
+            many(len(sweep.seeds), "seed"),
         ),
         answer=tuple(answer),
-        cautions=tuple(as_sentence(note) for note in notes),
-        sections=(*sections, Section("All figures", tables=tuple(result_tables(sweep)))),
-        command=command_of(sweep),
+        cautions=tuple(as_sentence(note) for note in result_notes(sweep, runs)),
+        sections=(*sections, Section("All figures", tables=tuple(result_tables(sweep, table)))),
         settings=as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
-        versions=versions_line(sweep),
     )
 
 

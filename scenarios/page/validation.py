@@ -8,7 +8,8 @@ import numpy as np
 
 from rimsim.scenarios.page.chart import Axis, Chart, Curve
 from rimsim.scenarios.page.content import Page, Section
-from rimsim.scenarios.page.settings import as_yaml, command_of, log_fact, versions_line
+from rimsim.scenarios.page.settings import as_yaml, log_fact
+from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves
@@ -50,16 +51,14 @@ def validation_page(validation: Validation, run: Run) -> Page:
         question="May one believe the market on this log?",
         setting=(
             log_fact(run, str(config.data.source)),
-            f"{config.draws} draws",
-            f"{len(config.models)} models",
+            many(config.draws, "draw"),
+            many(len(config.models), "model"),
             f"slates of {config.slate}",
         ),
         answer=found.may,
         cautions=found.may_not,
         sections=sections,
-        command=command_of(run),
         settings=as_yaml(run.config["validate"]),
-        versions=versions_line(run),
     )
 
 

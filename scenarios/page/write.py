@@ -11,9 +11,11 @@ from rimsim.scenarios import load_backtest, load_experiment, load_validation
 from rimsim.scenarios.page.backtest import backtest_page
 from rimsim.scenarios.page.comparison import comparison_page
 from rimsim.scenarios.page.experiment import experiment_page
+from rimsim.scenarios.page.settings import versions_line
 from rimsim.scenarios.page.svg import legend_key, svg, templates
 from rimsim.scenarios.page.sweep import sweep_page
 from rimsim.scenarios.page.validation import validation_page
+from rimsim.scenarios.store.run_folder import repeat_command
 from rimsim.scenarios.store.write import write_text
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def write_page(run: Run) -> Path:
         MissingTableError: If a table is missing.
     """
     path = run.folder / PAGE
-    write_text(path, html(page_of(run)))
+    write_text(path, html(page_of(run), run))
     return path
 
 
@@ -56,11 +58,18 @@ def page_of(run: Run) -> Page:
     return sweep_page(run) if run.kind == "sweep" else comparison_page(run)
 
 
-def html(page: Page) -> str:
-    """A page as HTML; its style, its charts and its text are all within."""
+def html(page: Page, run: Run) -> str:
+    """A page as HTML; its style, its charts and its text are all within.
+
+    Args:
+        page: What it says.
+        run: The run, whose command and versions stand at the end.
+    """
     environment = templates().overlay()
     environment.filters["words"] = _words
-    text = environment.get_template("page.html.jinja").render(page=page, svg=svg, key=legend_key)
+    text = environment.get_template("page.html.jinja").render(
+        page=page, command=repeat_command(run), versions=versions_line(run), svg=svg, key=legend_key
+    )
     return text.rstrip() + "\n"
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from rimsim.scenarios.pictures.messages import per_cent, seeds_caption, subject
 from rimsim.scenarios.pictures.style import frame, legend, plot_bands, styles
-from rimsim.scenarios.pictures.tables import REFERENCE, retrained
+from rimsim.scenarios.pictures.tables import retrained
+from rimsim.scenarios.report.summary import REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
 
-from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_words
+from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
 from rimsim.scenarios.pictures.messages import many, subject
 from rimsim.scenarios.pictures.style import (
     AgentStyle,
@@ -17,9 +17,8 @@ from rimsim.scenarios.pictures.style import (
     plot_threads,
     styles,
 )
-from rimsim.scenarios.pictures.tables import REFERENCE, last_round
 from rimsim.scenarios.report.decomposition import ALL, LOOP, decomposition, parts_by_seed
-from rimsim.scenarios.report.summary import shortfalls
+from rimsim.scenarios.report.summary import REFERENCE, shortfalls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +73,7 @@ def decomposed(tables: PictureTables) -> Figure | None:
     columns = min(3, len(shown))
     rows = -(-len(places) // columns)
     late = decomposition(late_means(rounds), list(rounds["agent"].unique()), shown)
-    message = effect_of_retraining(late, late_words(last_round(rounds) + 1), tables.measures)
+    message = effect_of_retraining(late, late_of(rounds), tables.measures)
     figure = frame(message, caption, 0.5 + 3.1 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[len(places) :]:

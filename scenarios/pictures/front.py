@@ -36,7 +36,7 @@ def draw_sweep(sweep: Run) -> list[Path]:
     unit, fields = sweep.scenario.exposure.unit, swept_fields(table)
     if undrawn_reason(table) is None:
         return draw({"front": lambda: front_figure(table, fields[0], unit)}, sweep.folder / "pictures")
-    found = sweep_matrix(sweep)
+    found = sweep_matrix(table, unit)
     if found.empty or found["n"].max() < 2:
         return []
     return draw({"matrix": lambda: matrix_figure(found, fields)}, sweep.folder / "pictures")

@@ -41,7 +41,6 @@ from rimsim.scenarios.pictures.style import (
 )
 from rimsim.scenarios.pictures.tables import (
     DECILES,
-    REFERENCE,
     PictureTables,
     delivery_ratios,
     exposures,
@@ -52,7 +51,7 @@ from rimsim.scenarios.pictures.tables import (
     picture_tables,
     retrained,
 )
-from rimsim.scenarios.report.summary import over_seeds, shortfalls, told_unit
+from rimsim.scenarios.report.summary import REFERENCE, over_seeds, shortfalls, told_unit
 from rimsim.scenarios.store.arm_names import control_in, subject_of
 from rimsim.scenarios.store.status import shown_rounds
 
@@ -113,7 +112,7 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
     figure = frame(
         cost_of_guarantees(late_figures(rounds), tables.unit),
-        f"By round; the title's figures: {_late(rounds)}. {seeds_caption(rounds)}{dashed}",
+        f"By round; the title's figures: {measures.late_of(rounds)}. {seeds_caption(rounds)}{dashed}",
         _height(len(present)),
     )
     both = told_unit(rounds, "examined") == "examined"
@@ -139,7 +138,7 @@ def front(tables: PictureTables) -> Figure | None:
     looks = {name: look for name, look in styles(rounds["agent"].unique()).items() if name in means.index}
     if not looks:
         return None
-    words = _late(rounds)
+    words = measures.late_of(rounds)
     caption = f"{words[0].upper()}{words[1:]}. {seeds_caption(rounds, 'bars')} Up and to the right is better."
     figure = frame(diversity(late_figures(rounds)), caption, 5.6)
     ax = figure.subplots()
@@ -229,8 +228,8 @@ def who_pays(tables: PictureTables) -> Figure | None:
     looks = styles(table["agent"].unique())
     chosen = subject(looks)
     message = who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
-    items = "that relevance leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
-    caption = f"Positions given to items {items}, {_late(tables.rounds)}. {seeds_caption(table)}"
+    items = f"that {REFERENCE} leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
+    caption = f"Positions given to items {items}, {measures.late_of(tables.rounds)}. {seeds_caption(table)}"
     figure = frame(message, caption, 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
     plot_bands(ax, table, "decile", looks)
@@ -309,10 +308,6 @@ def _panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle]) -> list
     for ax in axes[count + 1 :]:
         ax.set_axis_off()
     return list(axes[:count])
-
-
-def _late(rounds: pd.DataFrame) -> str:
-    return measures.late_words(last_round(rounds) + 1)
 
 
 PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {

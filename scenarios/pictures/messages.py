@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.measures import FEW_SEEDS
-from rimsim.scenarios.pictures.tables import REFERENCE
-from rimsim.scenarios.report.summary import guarantor_of, shortfalls
+from rimsim.scenarios.report.summary import BOUNDS, REFERENCE, guarantor_of, shortfalls
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +24,7 @@ __all__ = [
 ]
 
 # Bounds and baselines do not speak for guarantees.
-_BASELINES = ("random", "popularity", "oracle", "hindsight", "epsilon-greedy", REFERENCE)
+_BASELINES = (*BOUNDS, "epsilon-greedy", REFERENCE)
 
 
 def subject(agents: Collection[str]) -> str:

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rimsim.scenarios.pictures.messages import many, per_cent, seeds_caption, subject
 from rimsim.scenarios.pictures.style import frame, legend, plot_bands, styles
-from rimsim.scenarios.pictures.tables import DECILES, REFERENCE, last_round, retrained
+from rimsim.scenarios.pictures.tables import DECILES, last_round, retrained
+from rimsim.scenarios.report.summary import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

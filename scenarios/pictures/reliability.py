@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.measures import late_rounds, late_words
+from rimsim.measures import late_of, late_rounds
 from rimsim.scenarios.pictures.messages import subject
 from rimsim.scenarios.pictures.style import frame, legend, styles
-from rimsim.scenarios.pictures.tables import REFERENCE, last_round, retrained
+from rimsim.scenarios.pictures.tables import last_round, retrained
+from rimsim.scenarios.report.summary import REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ def reliability(tables: PictureTables) -> Figure | None:
         for name, curve in curves.items()
         if curve["actual"].sum() > 0
     }
-    words = late_words(last_round(tables.rounds) + 1)
+    words = late_of(tables.rounds)
     chosen = subject(looks)
     named = [name for name in dict.fromkeys((chosen, REFERENCE)) if name in ratio]
     parts = [f"{ratio[name]:.2f} with {name}" for name in named]

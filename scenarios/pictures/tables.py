@@ -13,7 +13,7 @@ from rimsim import measures
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES
 from rimsim.scenarios.report.items import item_names
-from rimsim.scenarios.report.summary import told_unit
+from rimsim.scenarios.report.summary import REFERENCE, told_unit
 from rimsim.scenarios.store.arm_names import is_control
 from rimsim.scenarios.store.status import shown_rounds, status_of
 
@@ -37,9 +37,6 @@ __all__ = [
     "picture_tables",
     "retrained",
 ]
-
-REFERENCE = "relevance"
-"""The agent that others are compared with where it took part: it knows no guarantees."""
 
 _OF_LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
 """What pictures and pages look at of a ledger."""

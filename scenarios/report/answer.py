@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.measures import MEASURES, late_words
-from rimsim.scenarios.report.summary import baseline_of, differences, shortfalls, summary, told_unit
+from rimsim.measures import MEASURES, late_of
+from rimsim.scenarios.report.summary import (
+    baseline_of,
+    differences,
+    others_than,
+    shortfalls,
+    summary,
+    told_unit,
+)
 from rimsim.scenarios.store.arm_names import is_control
 
 if TYPE_CHECKING:
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_sentences", "figure", "with_interval"]
 
-_BOUNDS = ("oracle", "hindsight", "random", "popularity")
-"""Agents that are there to be compared with: nothing is said of them in sentences."""
 _MOST = 3
 """Of how many agents sentences are written."""
 
@@ -36,13 +41,11 @@ def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str)
     kept, _ = shortfalls(unit)
     there = [name for name in agents if not is_control(name)]
     base = baseline_of(there)
-    others = [name for name in there if name != base and name not in _BOUNDS] or [
-        n for n in there if n != base
-    ]
+    others = others_than(base, there)
     metrics = (kept, "utility", "coverage", "effective_items")
     means = summary(rounds, there, metrics).set_index(["agent", "metric"])
     paired = differences(rounds, there, metrics).set_index(["agent", "metric"])
-    late = late_words(int(rounds["round"].max()) + 1)
+    late = late_of(rounds)
     sentences = [_guarantee(means, base, others[0] if others else None, kept, unit, late)]
     told = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
     sentences += [_against(name, base, means, paired, kept) for name in told]

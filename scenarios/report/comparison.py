@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.measures import late_means, late_words
+from rimsim.measures import late_means, late_of
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.decomposition import decomposition
 from rimsim.scenarios.report.examination import examination_note
@@ -25,7 +25,7 @@ from rimsim.scenarios.report.summary import (
     two_seeds_note,
 )
 from rimsim.scenarios.report.tables import TextTable, folder_places, pivoted, print_report
-from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
+from rimsim.scenarios.store.status import shown_rounds, status_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.store.run_folder import Run
 
 __all__ = [
-    "markdown",
     "outcome_tables",
     "print_results",
     "result_notes",
@@ -55,7 +54,7 @@ def result_tables(run: Run) -> list[TextTable]:
 def outcome_tables(run: Run) -> list[TextTable]:
     """Late means of each arm, their differences to the baseline, and their changes a round."""
     rounds, agents = shown_arms(run)
-    late = late_words(int(rounds["round"].max()) + 1)
+    late = late_of(rounds)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = told_unit(rounds, run.scenario.exposure.unit)
     shown = shown_metrics(unit) + own
@@ -86,7 +85,7 @@ def retraining_table(run: Run) -> TextTable:
     """What retraining does to the agents with controls, in parts that add up; without rows where none has any."""
     rounds, agents = shown_arms(run)
     effects = EFFECTS + tuple(measure.name for measure in run.own_measures.values())
-    late = late_words(int(rounds["round"].max()) + 1)
+    late = late_of(rounds)
     parts = decomposition(late_means(rounds), agents, effects)
     return pivoted(
         f"What retraining does, in parts that add up: {late}, at the same seeds",
@@ -117,11 +116,6 @@ def result_notes(run: Run) -> list[str]:
         None if opening is None else opening_note(opening),
         *undelivered_notes(run),
         two_seeds_note(len(run.seeds)),
-        status_note([status_of(run)], run.folder, "compare"),
+        status_note(run, [run]),
     )
     return [note for note in notes if note is not None]
-
-
-def markdown(run: Run) -> str:
-    """The tables of a run as Markdown."""
-    return "\n".join(table.markdown() for table in result_tables(run))

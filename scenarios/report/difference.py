@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError
 from rimsim.measures import late_means, paired_difference
 from rimsim.scenarios.report.summary import shown_metrics
@@ -38,7 +39,7 @@ def setting_differences(one: Run, other: Run) -> TextTable:
         one: A run.
         other: Another one.
     """
-    here, there = _flat(one.config), _flat(other.config)
+    here, there = _settings(one.config), _settings(other.config)
     fields = [field for field in here | there if here.get(field, _ABSENT) != there.get(field, _ABSENT)]
     rows = tuple((field, here.get(field, _ABSENT), there.get(field, _ABSENT)) for field in fields)
     return TextTable("Settings that differ", ("field", str(one.folder), str(other.folder)), rows)
@@ -96,18 +97,11 @@ def _values(run: Run) -> pd.DataFrame:
     return late_means(rounds) if len(rounds) else pd.DataFrame(columns=["agent", "seed", "metric", "value"])
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted field → value, as text."""
-    flat: dict[str, str] = {}
-
-    def walk(prefix: str, value: object) -> None:
-        if isinstance(value, dict):
-            for name, part in value.items():
-                walk(f"{prefix}.{name}", part)
-        else:
-            flat[prefix.removeprefix("scenario.")] = str(value)
-
-    for part in _SETTINGS:
-        if part in config:
-            walk(part, config[part])
-    return flat
+def _settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted field → value, as text; those of the scenario begin anew."""
+    return {
+        name.removeprefix("scenario."): str(value)
+        for part in _SETTINGS
+        if part in config
+        for name, value in flat(config[part], part).items()
+    }

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rimsim.measures import late_rounds, late_words
 from rimsim.scenarios.report.agreement import signed
-from rimsim.scenarios.report.summary import baseline_of
+from rimsim.scenarios.report.summary import baseline_of, others_than
 from rimsim.scenarios.report.tables import TextTable
 from rimsim.scenarios.store.arm_names import is_control
 
@@ -200,10 +200,7 @@ def _chosen(exposures: pd.DataFrame, agents: Sequence[str]) -> tuple[str, str] |
         return None
     base = baseline_of(there)
     kept = exposures.groupby("agent")["delivered"].mean().fillna(0.0)
-    others = [
-        name for name in there if name != base and name not in {"random", "oracle", "hindsight", "popularity"}
-    ]
-    return max(others or [name for name in there if name != base], key=lambda name: kept[name]), base
+    return max(others_than(base, there), key=lambda name: kept[name]), base
 
 
 def _over(values: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "BOUNDS",
     "EFFECTS",
+    "REFERENCE",
     "TRENDS",
     "baseline_of",
     "differences",
     "guarantor_of",
     "interval_words",
+    "others_than",
     "over_seeds",
     "shortfalls",
     "shown_metrics",
@@ -28,6 +31,10 @@ __all__ = [
     "two_seeds_note",
 ]
 
+REFERENCE = "relevance"
+"""The agent that others are compared with where it took part: it knows no guarantees."""
+BOUNDS = ("oracle", "hindsight", "random", "popularity")
+"""Agents that are there to be compared with: nothing is said of them in sentences where there are others."""
 _LEVEL = ""
 """An arm whose values are all 0."""
 
@@ -119,7 +126,13 @@ def summary(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> 
 
 def baseline_of(agents: list[str]) -> str:
     """The agent that others are compared with: relevance where it took part, else the first."""
-    return "relevance" if "relevance" in agents else agents[0]
+    return REFERENCE if REFERENCE in agents else agents[0]
+
+
+def others_than(base: str, agents: Sequence[str]) -> list[str]:
+    """The agents beside the baseline that something is said of: no bounds, unless there are bounds alone."""
+    others = [name for name in agents if name != base]
+    return [name for name in others if name not in BOUNDS] or others
 
 
 _GUARANTORS = ("rim-feedback", "rim-resolve", "rim-dual", "entropic-dual")

@@ -14,16 +14,19 @@ from rimsim.scenarios.report.matrix import matrix, matrix_table
 from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
 from rimsim.scenarios.report.tables import TextTable, pivoted, print_report
 from rimsim.scenarios.store.points import runs_of
+from rimsim.scenarios.store.run_folder import resume_command
 from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from rimsim.scenarios.store.run_folder import Run
 
 __all__ = [
-    "markdown",
     "print_results",
+    "result_notes",
     "result_table",
     "result_tables",
     "sweep_matrix",
@@ -54,8 +57,8 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
             parts.append(means.assign(**columns))
     if not parts:
         raise RunFolderError(
-            f"{sweep.folder}: no arm is complete; allowed: a sweep that has come further, or rimsim sweep --resume "
-            f"--out {sweep.folder}"
+            f"{sweep.folder}: no arm is complete; allowed: a sweep that has come further, or "
+            f"{resume_command(sweep)}"
         )
     table = pd.concat(parts, ignore_index=True)[["agent", "seed", *fields, "metric", "value"]]
     return table.astype({"agent": str, "seed": np.int64})
@@ -81,29 +84,33 @@ def undrawn_reason(table: pd.DataFrame) -> str | None:
     return None
 
 
-def sweep_matrix(sweep: Run) -> pd.DataFrame:
+def sweep_matrix(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     """The matrix of a sweep, finished or not, as :func:`rimsim.scenarios.report.matrix.matrix` tells it.
 
     Args:
-        sweep: The sweep; one that has a front has no matrix.
+        table: The table of the sweep; one that has a front has no matrix.
+        unit: The unit of the guarantees.
     """
-    table = sweep_table(sweep)
-    found = matrix(table, swept_fields(table), sweep.scenario.exposure.unit)
+    found = matrix(table, swept_fields(table), unit)
     return found.iloc[:0] if undrawn_reason(table) is None else found
 
 
-def result_tables(sweep: Run) -> list[TextTable]:
-    """The matrix where there is one, then all figures."""
-    found, whole = sweep_matrix(sweep), result_table(sweep)
+def result_tables(sweep: Run, table: pd.DataFrame) -> list[TextTable]:
+    """The matrix where there is one, then all figures.
+
+    Args:
+        sweep: The sweep.
+        table: Its table, as :func:`sweep_table` gives it.
+    """
+    found, whole = sweep_matrix(table, sweep.scenario.exposure.unit), result_table(sweep, table)
     if found.empty:
         return [whole]
     title = f"{sweep.scenario.name}: differences of late means, {interval_words(len(sweep.seeds))}"
-    return [matrix_table(found, swept_fields(sweep_table(sweep)), title), whole]
+    return [matrix_table(found, swept_fields(table), title), whole]
 
 
-def result_table(sweep: Run) -> TextTable:
-    """An agent at a point a row."""
-    table = sweep_table(sweep)
+def result_table(sweep: Run, table: pd.DataFrame) -> TextTable:
+    """An agent at a point a row; of the table of a sweep."""
     fields = swept_fields(table)
     shown = (*_SHOWN, *(measure.name for measure in sweep.own_measures.values()))
     means = over_seeds(table, ["agent", *fields], shown)
@@ -121,23 +128,26 @@ def print_results(sweep: Run, console: Console) -> None:
     Raises:
         RunFolderError: If no arm is complete.
     """
-    runs = [run for _, run in runs_of(sweep)]
-    statuses = [status_of(run) for run in runs]
-    agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
-    unfinished = status_note(statuses, sweep.folder, "sweep")
+    table, runs = sweep_table(sweep), [run for _, run in runs_of(sweep)]
+    unfinished = status_note(sweep, runs)
     drawn = ", ".join(path.name for path in sorted((sweep.folder / "pictures").glob("[!.]*.png")))
-    why_not = "some arms are missing" if unfinished else undrawn_reason(sweep_table(sweep))
+    why_not = "some arms are missing" if unfinished else undrawn_reason(table)
     places = (
         ("table", f"{sweep.folder}/sweep.parquet" if unfinished is None else "none: some arms are missing"),
         ("pictures", f"{sweep.folder}/pictures/ ({drawn})" if drawn else f"none: {why_not}"),
         ("points", f"{sweep.folder}/points/"),
         ("events", f"tensorboard --logdir {sweep.folder}/points"),
     )
-    print_report(
-        result_tables(sweep), (*agreements, two_seeds_note(len(sweep.seeds)), unfinished), places, console
-    )
+    print_report(result_tables(sweep, table), result_notes(sweep, runs), places, console)
 
 
-def markdown(sweep: Run) -> str:
-    """The tables of a sweep as Markdown."""
-    return "\n".join(table.markdown() for table in result_tables(sweep))
+def result_notes(sweep: Run, runs: Sequence[Run]) -> list[str]:
+    """What to mind beside the tables: how far the truth agrees with reality, few seeds, missing arms.
+
+    Args:
+        sweep: The sweep.
+        runs: Its points.
+    """
+    agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
+    notes = (*agreements, two_seeds_note(len(sweep.seeds)), status_note(sweep, runs))
+    return [note for note in notes if note is not None]

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-__all__ = ["TextTable", "cell", "folder_places", "number", "picture_places", "pivoted", "print_report"]
+__all__ = [
+    "TextTable",
+    "cell",
+    "folder_places",
+    "markdown",
+    "number",
+    "picture_places",
+    "pivoted",
+    "print_report",
+]
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,11 @@ def pivoted(
         tuple((*label, *(cells.get(name, "–") for name in there)) for label, cells in rows.items()),
         labels=len(labels),
     )
+
+
+def markdown(tables: Iterable[TextTable]) -> str:
+    """Tables as Markdown, one below the other."""
+    return "\n".join(table.markdown() for table in tables)
 
 
 def print_report(

@@ -170,6 +170,19 @@ TABLES: dict[str, Table] = {
         parts=True,
         when="with releases",
     ),
+    "providers": Table(
+        "compare",
+        "a provider that left or came at the end of a round",
+        {
+            **_ROUND,
+            "provider": "its name: a value of `providers.options.column`, or the id of its only item",
+            "event": "`left` or `came`",
+            "items": "how many items it has",
+            "satisfaction": "X, by which it left; of those that came, that of the opening",
+        },
+        parts=True,
+        when="with `providers.kind: viability`, where one left or came",
+    ),
     "promises": Table(
         "compare",
         "a group, campaign or cap in a round",

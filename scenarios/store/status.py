@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.scenarios.store.run_folder import FAILURES, STATES, part_name
+from rimsim.scenarios.store.folders import FAILURES, STATES, part_name
+from rimsim.scenarios.store.run_folder import resume_command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rimsim.scenarios.store.run_folder import Run
@@ -83,14 +85,14 @@ def shown_rounds(run: Run) -> pd.DataFrame:
     return rounds.loc[rounds["round"] <= common].reset_index(drop=True)
 
 
-def status_note(statuses: list[Status], folder: Path, command: str) -> str | None:
+def status_note(run: Run, points: Sequence[Run]) -> str | None:
     """Say which arms failed and which are left; None where all are complete.
 
     Args:
-        statuses: Of a comparison, or of each point of a sweep.
-        folder: The run folder.
-        command: What goes on with it: ``compare`` or ``sweep``.
+        run: A comparison or a sweep.
+        points: The comparison itself, or the points of the sweep.
     """
+    folder, statuses = run.folder, [status_of(point) for point in points]
     arms = sum(status.arms for status in statuses)
     failed = [path for status in statuses for path in status.failed]
     left = arms - sum(len(status.complete) for status in statuses) - len(failed)
@@ -99,7 +101,5 @@ def status_note(statuses: list[Status], folder: Path, command: str) -> str | Non
         files = ", ".join(str(path.relative_to(folder)) for path in failed)
         parts.append(f"{len(failed)} of {arms} arms failed: {folder}/ holds {files}")
     if left > 0:
-        parts.append(
-            f"{left} of {arms} arms are not finished: rimsim {command} --resume --out {folder} goes on with them"
-        )
+        parts.append(f"{left} of {arms} arms are not finished: {resume_command(run)} goes on with them")
     return "; ".join(parts) or None

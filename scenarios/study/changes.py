@@ -6,12 +6,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from rimsim.config import to_plain
+from rimsim.config.reading import flat
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file, own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, plugs_of
-from rimsim.scenarios.store.run_folder import BEGUN, Run, parsed_yaml, versions
+from rimsim.scenarios.store.folders import BEGUN, versions
+from rimsim.scenarios.store.run_folder import Run, parsed_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +34,8 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
     Raises:
         ConfigError: If they do; it names each difference.
     """
-    kept = _flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
-    wanted = _flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
+    kept = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
+    wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
     other = [
         f"{name} {value!r}, where it has {kept.get(name)!r}"
         for name, value in wanted.items()
@@ -56,7 +58,7 @@ def require_unchanged(run: Run) -> None:
         raise RunFolderError(
             f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
         )
-    before, now = _flat(parsed_yaml(begun.read_text(encoding="utf-8"))), _flat(run.config)
+    before, now = flat(parsed_yaml(begun.read_text(encoding="utf-8"))), flat(run.config)
     edited = [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in before | now
@@ -109,13 +111,3 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
 def _same(one: object, other: object) -> bool:
     """Whether two values are equal; figures that a truth does not have are NaN, which equals nothing."""
     return one == other or (one != one and other != other)  # noqa: PLR0124
-
-
-def _flat(plain: object, name: str = "") -> dict[str, object]:
-    """Dotted names and values of nested mappings."""
-    if not isinstance(plain, dict):
-        return {name: plain}
-    named: dict[str, object] = {}
-    for key, value in plain.items():
-        named |= _flat(value, f"{name}.{key}" if name else str(key))
-    return named

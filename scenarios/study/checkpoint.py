@@ -11,7 +11,7 @@ import numpy as np
 from rimsim.errors import MarketError, ModelError, RunFolderError
 from rimsim.files import draft_folder
 from rimsim.market import MarketState
-from rimsim.scenarios.store.run_folder import STATES
+from rimsim.scenarios.store.folders import STATES
 from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.study.adoption import AdoptionCount
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.execution.executor import Execution
-from rimsim.scenarios.store.run_folder import folder_for
+from rimsim.scenarios.store.folders import folder_for
 from rimsim.scenarios.study.plan import Request, planned, resolved
 from rimsim.scenarios.study.run import run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rimsim.config import Seeds
@@ -11,7 +12,7 @@ from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import Organic, Shadowed, require_controllable
 from rimsim.market.providers import make_providers
 from rimsim.scenarios.store.arm_names import CONTROLS
-from rimsim.scenarios.store.run_folder import part_name, read_table
+from rimsim.scenarios.store.run_folder import read_table
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.study.shadow import shadow_of
 
@@ -82,14 +83,14 @@ def control_of(arm: Arm, report: Report) -> Control | None:
     """
     if arm.control not in _RETRAINED:
         return None
-    part = part_name(arm.subject, arm.seed)
-    if not is_done(arm.folder, part):
+    own = replace(arm, name=arm.subject, control=None)
+    if not is_done(own.folder, own.part):
         raise RunFolderError(
             f"{arm.folder}: {arm.name} retrains on as many events as {arm.subject} had, whose arm of seed {arm.seed} "
             "is not complete; allowed: after it"
         )
     sizes = [
-        int(read_table(arm.folder / "learnt" / f"{part}-{number:03d}.parquet")["events"].item())
+        int(read_table(own.round_file("learnt", number))["events"].item())
         for number in range(arm.config.rounds)
     ]
     return _RETRAINED[arm.control](arm, sizes, report)

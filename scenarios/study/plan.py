@@ -16,9 +16,12 @@ from rimsim.market.build import check_plugs
 from rimsim.measures import own_measures, try_measures
 from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.execution.forecast import announce
+from rimsim.scenarios.execution.seeds import chosen_seeds
+from rimsim.scenarios.report.summary import REFERENCE
 from rimsim.scenarios.store.arm_names import control_in, control_name
+from rimsim.scenarios.store.folders import part_name
 from rimsim.scenarios.store.points import Point, points_of
-from rimsim.scenarios.store.run_folder import Run, load_run, part_name
+from rimsim.scenarios.store.run_folder import Run, load_run
 from rimsim.scenarios.store.write import disk_errors
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.forecast import foreseen
@@ -30,7 +33,16 @@ if TYPE_CHECKING:
     from rimsim.measures import Measure
     from rimsim.scenarios.execution.executor import Execution
 
-__all__ = ["REVEALED", "Plan", "Request", "Study", "default_agents", "planned", "resolved", "study_of"]
+__all__ = [
+    "REVEALED",
+    "Plan",
+    "Request",
+    "Study",
+    "default_agents",
+    "planned",
+    "resolved",
+    "study_of",
+]
 
 REVEALED = ("truth",)
 """What may be written of what only the market knows."""
@@ -184,7 +196,7 @@ def planned(
     agents = request.agents
     if agents is None:  # defaults contain one another: the shortest can play at every point
         agents = min((default_agents(point.config) for point in points), key=len)
-    seeds, measures = _seeds(request.seeds), own_measures(request.measures)
+    seeds, measures = chosen_seeds(request.seeds), own_measures(request.measures)
     for what in request.reveal:
         if what not in REVEALED:
             raise ConfigError(f"reveal: {what!r}.{nearest(what, REVEALED)}")
@@ -254,15 +266,6 @@ def study_of(run: Run) -> Study:
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
-def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
-    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
-        raise ConfigError(
-            f"seeds: {seeds!r}; allowed: a positive number of seeds, or distinct seeds from 0 up"
-        )
-    return numbers
-
-
 def _check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
     if make_arrivals(config).known_beforehand:
         return
@@ -301,7 +304,7 @@ def _checked_frozen(
 ) -> tuple[str, ...]:
     """The agents that also get controls."""
     if frozen is None:
-        usual = [text for text, agent in agents.items() if agent.name == "relevance"]
+        usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
     for text in frozen:
         if text not in agents:

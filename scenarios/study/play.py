@@ -6,7 +6,6 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from rimsim.agents import (
@@ -16,7 +15,6 @@ from rimsim.agents import (
     make_agent,
     market_for,
     play_round,
-    undeliverable,
 )
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
@@ -28,11 +26,10 @@ from rimsim.measures import (
     late_means,
     measured,
     own_measures,
-    predicted_consumption,
-    reliability,
 )
 from rimsim.scenarios.execution.signals import errors_of_interrupts
-from rimsim.scenarios.store.run_folder import FAILURES, STATES, read_table
+from rimsim.scenarios.store.folders import FAILURES, STATES
+from rimsim.scenarios.store.run_folder import read_table
 from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.store.write import disk_errors, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
@@ -41,17 +38,16 @@ from rimsim.scenarios.study.controls import control_of
 from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
+from rimsim.scenarios.study.round_tables import round_table, write_tables, write_undeliverable
 from rimsim.threads import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from rimsim.market import ClosedRound, Market
-    from rimsim.market.providers import Roster
-    from rimsim.measures import RoundFacts
     from rimsim.scenarios.execution.arm import Arm
 
 __all__ = ["open_round", "prepare", "run_arm", "value_opening"]
@@ -156,7 +152,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     ) as tracker:
         while not market.done:
             if config.exposure.hard:
-                _write_undeliverable(arm, market, shared.release)
+                write_undeliverable(arm, market, shared.release)
             play_round(market, agent, batch_size, report)
             give_back()
             closed = market.closed.pop()
@@ -169,10 +165,9 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             facts = shared.round(closed, first, adoption.times(), proof, price, adoption.sold())
             values = measured(facts, measures.values()) | diagnostics_of(agent)
             figures.append(
-                _table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
+                round_table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
             )
-            _write_round(arm, market, closed, facts.required_positions, price)
-            _write_reliability(arm, facts)
+            write_tables(arm, market, closed, facts, price)
             write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
             tracker.round(
                 RoundRecord(
@@ -202,119 +197,6 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     if adopted is not None:
         write_table(folder / "adoption" / f"{part}.parquet", adopted)
     mark_done(folder, part)
-
-
-def _table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:
-    """A table of a round: agent, seed, round, then the columns given."""
-    keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(number)}
-    return pd.DataFrame(keys | dict(columns))
-
-
-def _write_round(
-    arm: Arm,
-    market: Market,
-    closed: ClosedRound,
-    required: NDArray[np.float64],
-    price: NDArray[np.float64] | None,
-) -> None:
-    """The tables of a round; ``required`` (M,) is counted as positions, as the ledger's rows are."""
-    folder, number, ledger = arm.folder, closed.number, closed.ledger
-    name = f"{arm.part}-{number:03d}.parquet"
-    if arm.ledger:
-        exposures = ledger.table(arm.name, arm.seed, number)
-        write_table(folder / "ledger" / name, exposures.assign(agent=exposures["agent"].astype(str)))
-    if arm.truth:
-        write_table(folder / "truth" / name, _table(arm, number, ledger.true_columns()))
-    schedule = ledger.schedule
-    arrivals = {
-        "arrival": schedule.id,
-        "time": schedule.tick / 1e6,
-        "user": schedule.user[schedule.slot],
-        "log_user": schedule.log_user[schedule.slot],
-        "ground_intensity": ledger.ground,
-    }
-    write_table(folder / "arrivals" / name, _table(arm, number, arrivals))
-    write_table(folder / "learnt" / name, _table(arm, number, {"events": [closed.learnt_events]}))
-    needed = np.flatnonzero(required)
-    promised = _table(arm, number, {"item": needed, "required": required[needed]})
-    if market.same_for_all_arms:
-        promised, name_of_round = promised.drop(columns="agent"), f"{arm.seed}-{number:03d}.parquet"
-    else:
-        name_of_round = name
-    write_table(folder / "required" / name_of_round, promised)
-    moves = _moves(closed, market.world.roster)
-    if moves is not None:
-        write_table(folder / "providers" / name, _table(arm, number, moves))
-    if len(closed.promises):
-        write_table(folder / "promises" / name, _table(arm, number, _promised(closed)))
-    if price is not None:
-        prices = {"item": np.arange(len(price)), "price": price, "cost": closed.cost}
-        write_table(folder / "prices" / name, _table(arm, number, prices))
-
-
-def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
-    """Columns of who left and who came at a round's end; None where nobody did."""
-    changes = closed.changes
-    who = np.flatnonzero(changes.leaves | changes.comes)
-    if not len(who):
-        return None
-    items = np.bincount(roster.of_item, minlength=len(roster.names))
-    return {
-        "provider": [roster.names[one] for one in who],
-        "event": np.where(changes.leaves[who], "left", "came"),
-        "items": items[who],
-        "satisfaction": changes.satisfaction[who],
-    }
-
-
-def _promised(closed: ClosedRound) -> dict[str, object]:
-    """Columns of what was promised in a round and delivered: seconds, exposures in the unit of the guarantee."""
-    table = closed.promises
-    return {
-        "name": list(table.name),
-        "begin": table.begin / 1e6,
-        "end": table.end / 1e6,
-        "arrivals": table.arrivals,
-        "due": closed.due,
-        "least": table.least,
-        "most": table.most,
-        "delivered": closed.delivered,
-    }
-
-
-def _write_undeliverable(arm: Arm, market: Market, release: NDArray[np.float64]) -> None:
-    """What no agent could deliver in the round that opens, and why; nothing where all can be delivered.
-
-    Args:
-        arm: The arm.
-        market: Its market.
-        release: (M,) seconds at which items come.
-    """
-    found = undeliverable(market.round_view(), release)
-    if found:
-        columns = {
-            "why": [one.why for one in found],
-            "items": [len(one.items) for one in found],
-            "required": [one.required for one in found],
-            "reachable": [one.reachable for one in found],
-            "text": [str(one) for one in found],
-        }
-        name = f"{arm.part}-{market.round:03d}.parquet"
-        write_table(arm.folder / "undeliverable" / name, _table(arm, market.round, columns))
-
-
-def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
-    filled = facts.slates >= 0
-    chance = predicted_consumption(facts.intensity, facts.examination)
-    curve = reliability(chance[filled], facts.consumed[filled])
-    columns = {
-        "decile": 1 + np.arange(len(curve.exposures)),
-        "exposures": curve.exposures,
-        "predicted": curve.predicted,
-        "consumed": curve.consumed,
-    }
-    table = _table(arm, facts.round, columns)
-    write_table(arm.folder / "reliability" / f"{arm.part}-{facts.round:03d}.parquet", table)
 
 
 def _hyperparameters(

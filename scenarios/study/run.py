@@ -22,22 +22,19 @@ from rimsim.scenarios.execution.signals import errors_of_interrupts
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.store.catalogue import catalogue_table, user_table
-from rimsim.scenarios.store.load_report import load_facts
-from rimsim.scenarios.store.points import POINTS
-from rimsim.scenarios.store.run_folder import (
+from rimsim.scenarios.store.folders import (
     BEGUN,
     CATALOGUE,
-    CONFIG,
     FAILURES,
     STATES,
     USERS,
-    Run,
-    load_run,
     locked,
     require_free,
-    resume_command,
     versions,
 )
+from rimsim.scenarios.store.load_report import load_facts
+from rimsim.scenarios.store.points import POINTS
+from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run, resume_command
 from rimsim.scenarios.store.status import is_finished
 from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.scenarios.study.arms import run_arms
@@ -118,7 +115,7 @@ def resume(
     """
     execution = Execution(batch_size, workers, backend, address, console)
     begun = load_run(folder)
-    if begun.kind == "backtest":
+    if resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
     study = study_of(begun)
     left = [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
@@ -224,8 +221,9 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     done = load_run(study.folder)
     if study.grid:
         shutil.rmtree(study.folder / STATES, ignore_errors=True)
-        write_table(study.folder / "sweep.parquet", sweep_table(done))
-        found = sweep_matrix(done)
+        table = sweep_table(done)
+        write_table(study.folder / "sweep.parquet", table)
+        found = sweep_matrix(table, done.scenario.exposure.unit)
         if not found.empty:
             write_table(study.folder / "matrix.parquet", found)
         draw_sweep(done)

@@ -18,7 +18,7 @@ from rimsim.market.controls import replica_seeds
 from rimsim.market.histories import LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.models import initial_model
-from rimsim.scenarios.store.run_folder import STATES
+from rimsim.scenarios.store.folders import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

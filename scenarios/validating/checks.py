@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rimsim.durations import duration_seconds
 from rimsim.intensity.examples import session_examples
-from rimsim.intensity.registry import parts
+from rimsim.intensity.registry import mark_and_ground
 from rimsim.market.build import kept_truth
 from rimsim.scenarios.validating.acceptance import acceptance
 from rimsim.scenarios.validating.distributions import logged, simulated
@@ -22,15 +22,7 @@ if TYPE_CHECKING:
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.tables import Row
 
-__all__ = ["check_rows", "serving_ground"]
-
-
-def serving_ground(config: ValidateConfig) -> str | None:
-    """The ground intensity of the model that a platform would serve; None where its name has none."""
-    if ":" in config.serving:
-        return None
-    joined = parts(config.serving)
-    return None if joined is None else joined[1]
+__all__ = ["check_rows"]
 
 
 def check_rows(
@@ -64,7 +56,7 @@ def check_rows(
         add("", "", cut, logged(cut, sizes))
         for name, truth in truths.items():
             add("", name, cut, simulated(truth, cut, sizes))
-    first, ground = cuts[0], serving_ground(config)
+    first, (_, ground) = cuts[0], mark_and_ground(config.serving)
     if ground is not None:
         add(ground, "", first, rate_of_ground(ground, log, gap, config.device))
     for name, truth in truths.items():

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING
 
+from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.report.agreement import agreement_sentence, signed, unfit_sentence
-from rimsim.scenarios.validating.config import BESTSELLERS, mark_of
+from rimsim.scenarios.validating.config import BESTSELLERS
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
@@ -119,7 +120,7 @@ def _bestsellers(config: ValidateConfig, pairs: pd.DataFrame) -> tuple[list[str]
         good.append(f"More precise than a list of bestsellers, beyond the interval: {better}.")
     if worse:
         bad.append(f"Less precise than a list of bestsellers, beyond the interval: {worse}.")
-    serving = mark_of(config.serving)
+    serving, _ = mark_and_ground(config.serving)
     named = f"`{serving}`, the mark model of the platform `{config.serving}`,"
     of_serving = pairs[
         ((pairs["model"] == serving) & (pairs["other"] == BESTSELLERS))

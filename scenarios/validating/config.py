@@ -9,9 +9,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
-from rimsim.config.fields import STRICT
+from rimsim.config.fields import STRICT, require_distinct
 from rimsim.errors import ConfigError, nearest
-from rimsim.intensity.registry import parts
+from rimsim.intensity.registry import mark_and_ground, parts
 from rimsim.loading import without_name
 from rimsim.market.consumers.truths import TRUTHS
 
@@ -25,7 +25,6 @@ __all__ = [
     "RANDOM",
     "AnswersConfig",
     "ValidateConfig",
-    "mark_of",
     "with_serving",
 ]
 
@@ -40,16 +39,9 @@ AUTO = "auto"
 
 
 def _default_models() -> tuple[str, ...]:
-    joined = parts(PlatformConfig().model)
-    serving = () if joined is None else (joined[0],)
+    serving, _ = mark_and_ground(PlatformConfig().model)
     there = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
-    return tuple(dict.fromkeys((*there, *serving)))
-
-
-def mark_of(model: str) -> str:
-    """The mark model of a model's name; a model of one's own is its own."""
-    joined = None if ":" in model else parts(model)
-    return model if joined is None else joined[0]
+    return tuple(dict.fromkeys((*there, serving)))
 
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
@@ -64,8 +56,10 @@ def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[s
         ConfigError: If the platform's model is unknown, or a file without a name in it.
     """
     _require_name(serving)
+    if ":" not in serving:
+        parts(serving)
     asked = list(_default_models() if models is None else models)
-    needed = (name for name in (mark_of(serving), BESTSELLERS) if name not in {*asked, *without})
+    needed = (name for name in (mark_and_ground(serving)[0], BESTSELLERS) if name not in {*asked, *without})
     return [*asked, *dict.fromkeys(needed)]
 
 
@@ -127,10 +121,7 @@ class ValidateConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
-        for name in ("models", "without", "truths"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")
+        require_distinct(self, ("models", "without", "truths"))
         for model in (*self.models, self.serving):
             _require_name(model)
             if model != RANDOM and ":" not in model:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.scenarios.report.agreement import signed
-from rimsim.scenarios.report.tables import TextTable, picture_places, pivoted, print_report
+from rimsim.scenarios.report.tables import TextTable, markdown, picture_places, pivoted, print_report
 from rimsim.scenarios.validating.acceptance import NEGATIVES
 from rimsim.scenarios.validating.conclusions import Conclusions, conclusions
 from rimsim.scenarios.validating.distributions import QUANTILES
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.validating.run import Validation
 
-__all__ = ["concluded", "markdown", "page", "print_results", "result_tables"]
+__all__ = ["concluded", "page", "print_results", "result_tables"]
 
 _REAL = ("precision", "ndcg", "log_likelihood")
 
@@ -31,11 +31,6 @@ def print_results(validation: Validation, console: Console) -> None:
     notes = ["What may be concluded:", *(f"  {text}" for text in found.may)]
     notes += ["", "What may not:", *(f"  {text}" for text in found.may_not), ""] if found.may_not else [""]
     print_report(result_tables(validation), notes, picture_places(validation.folder), console)
-
-
-def markdown(validation: Validation) -> str:
-    """The tables of a validation as Markdown."""
-    return "\n".join(table.markdown() for table in result_tables(validation))
 
 
 def page(validation: Validation) -> str:
@@ -53,7 +48,7 @@ def page(validation: Validation) -> str:
         parts += ["## What may not", "\n".join(f"* {text}" for text in found.may_not)]
     pictures = sorted((validation.folder / "pictures").glob("[!.]*.png"))
     parts += [f"![{path.stem}](pictures/{path.name})" for path in pictures]
-    return "\n\n".join([*parts, "## Figures", markdown(validation)])
+    return "\n\n".join([*parts, "## Figures", markdown(result_tables(validation))])
 
 
 def concluded(validation: Validation) -> Conclusions:

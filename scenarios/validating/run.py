@@ -14,16 +14,17 @@ from rimsim.errors import ConfigError
 from rimsim.files import draft_content
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.device import resolved
-from rimsim.intensity.registry import make
+from rimsim.intensity.registry import make, mark_and_ground
 from rimsim.loading import own_code
 from rimsim.market.build import kept_truth
 from rimsim.measures import agreement
 from rimsim.scenarios.execution.forecast import Forecast, announce, fit_seconds, linear, log_bytes
 from rimsim.scenarios.execution.rates import RATES
+from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
 from rimsim.scenarios.store.load_report import load_facts, load_text
-from rimsim.scenarios.store.run_folder import CONFIG, folder_for, load_run, locked, require_free, versions
+from rimsim.scenarios.store.run_folder import CONFIG, load_run
 from rimsim.scenarios.store.write import write_table, write_text, write_yaml
-from rimsim.scenarios.validating.checks import check_rows, serving_ground
+from rimsim.scenarios.validating.checks import check_rows
 from rimsim.scenarios.validating.config import AUTO, RANDOM, ValidateConfig
 from rimsim.scenarios.validating.cuts import make_cut
 from rimsim.scenarios.validating.evidence import Setting, gather
@@ -172,7 +173,7 @@ def _require_models(config: ValidateConfig) -> None:
         for name in config.chosen:
             if name != RANDOM:
                 unfitted_model(name, 0, config.device)
-    if (ground := serving_ground(config)) is not None:
+    if (ground := mark_and_ground(config.serving)[1]) is not None:
         make(ground, device=config.device)
 
 
