@@ -71,7 +71,7 @@ def model_looks(models: list[str]) -> dict[str, AgentStyle]:
     return {model: look for model, (_, _, look) in _looks(models).items()}
 
 
-def recommendation(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
+def recommendation(table: pd.DataFrame, overlap: float) -> Figure | None:
     """Precision of item recommendation against precision of user recommendation."""
     precise = table[(table["metric"] == "precision") & table["task"].isin(("item-rec", "user-rec"))]
     if not (precise["task"] == "user-rec").any():
@@ -97,7 +97,7 @@ def recommendation(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
     return figure
 
 
-def fronts(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
+def fronts(table: pd.DataFrame, overlap: float) -> Figure | None:
     """Precision against exposure perplexity over β, one line a model."""
     online = table[(table["task"] == "online") & table["beta"].notna()]
     means = over_seeds(online, ["model", "beta"], ("precision", "perplexity"), overlap)

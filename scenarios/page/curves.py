@@ -43,24 +43,21 @@ def widened(axis: Axis, values: pd.Series[float]) -> Axis:
     return replace(axis, scale="log") if not axis.share and least > 0 and most > _WIDE * least else axis
 
 
-def over(
-    table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle], *, by: str = "agent"
-) -> tuple[Curve, ...]:
+def over(table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> tuple[Curve, ...]:
     """A curve a name: means over seeds.
 
     Args:
-        table: Columns ``by``, seed, ``x``, value; one row a seed.
+        table: Columns agent, seed, ``x``, value; one row a seed.
         x: Column along the x axis.
         looks: Name, or agent of a control, → its look; also the order.
-        by: Column of the names.
     """
     curves = []
-    present = list(dict.fromkeys(table[by]))
+    present = list(dict.fromkeys(table["agent"]))
     for agent, look in looks.items():
         for name in (
             name for name in present if name == agent or (is_control(name) and subject_of(name) == agent)
         ):
-            wide = table[table[by] == name].pivot(index=x, columns="seed", values="value").sort_index()
+            wide = table[table["agent"] == name].pivot(index=x, columns="seed", values="value").sort_index()
             found = [mean_interval(row[np.isfinite(row)]) for row in wide.to_numpy(np.float64)]
             few = 1 < wide.shape[1] < FEW_SEEDS
             threads = tuple(tuple(map(float, wide[seed])) for seed in wide) if few else ()

@@ -88,9 +88,7 @@ def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> 
     return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
 
 
-def fitted_model(
-    name: str, seed: int, device: str, log: EventLog, make: Make = unfitted_model
-) -> IntensityModel:
+def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -> IntensityModel:
     """A model fitted to a log, or read from the fit cache.
 
     Args:
