@@ -41,6 +41,8 @@ __all__ = [
     "label_points",
     "legend",
     "metric_axis",
+    "panel_rows",
+    "panels",
     "plot_bands",
     "plot_beside",
     "plot_means",
@@ -334,6 +336,32 @@ def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] |
         handlelength=2.4,
         fontsize=10 if crowded else 11,
     )
+
+
+def panel_rows(count: int, least: int = 2) -> int:
+    """Rows of three for so many panels and a legend.
+
+    Args:
+        count: Of the panels.
+        least: Rows that there are at least.
+    """
+    return max(least, count // 3 + 1)
+
+
+def panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle], least: int = 2) -> list[Axes]:
+    """Panels in rows of three, with the legend behind the last.
+
+    Args:
+        figure: An empty one.
+        count: Of the panels.
+        looks: Agent → style.
+        least: Rows that there are at least.
+    """
+    axes = figure.subplots(panel_rows(count, least), 3).ravel()
+    legend(axes[count], looks)
+    for ax in axes[count + 1 :]:
+        ax.set_axis_off()
+    return list(axes[:count])
 
 
 def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None:
