@@ -25,8 +25,8 @@ __all__ = [
     "priced",
     "solved_prices",
     "states_in_order",
-    "within_bound",
     "too_few_to_round",
+    "within_bound",
 ]
 
 _DEAR = 4.0

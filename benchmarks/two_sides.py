@@ -17,7 +17,8 @@ import numpy as np
 from rimsim.measures import MEASURES, break_even, mean_interval, paired_difference
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main as command_line
-from rimsim.scenarios.pictures.style import style, styles
+from rimsim.scenarios.pictures.looks import styles
+from rimsim.scenarios.pictures.style import style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

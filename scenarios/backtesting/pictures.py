@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 
 from rimsim.scenarios.backtesting.answer import by_seed
 from rimsim.scenarios.backtesting.results import parts_or_none
+from rimsim.scenarios.pictures.looks import AgentStyle
 from rimsim.scenarios.pictures.messages import per_cent, seeds_caption
-from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, plot_means
+from rimsim.scenarios.pictures.style import draw, frame, plot_means
 from rimsim.scenarios.report.summary import over_seeds
 
 if TYPE_CHECKING:

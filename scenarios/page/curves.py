@@ -10,6 +10,7 @@ import numpy as np
 
 from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.scenarios.page.chart import Axis, Curve
+from rimsim.scenarios.pictures.looks import WIDE
 from rimsim.scenarios.store.arm_names import is_control, subject_of
 
 if TYPE_CHECKING:
@@ -18,11 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.measures import Measure
-    from rimsim.scenarios.pictures.style import AgentStyle
+    from rimsim.scenarios.pictures.looks import AgentStyle
 
 __all__ = ["axis_of", "front_points", "over", "spread_words", "widened"]
-
-_WIDE = 20.0
 
 
 def axis_of(measure: Measure, *, difference: bool = False) -> Axis:
@@ -40,7 +39,7 @@ def axis_of(measure: Measure, *, difference: bool = False) -> Axis:
 def widened(axis: Axis, values: pd.Series[float]) -> Axis:
     """The axis, logarithmic where a plain one would show the largest of some counts alone."""
     least, most = float(values.min()), float(values.max())
-    return replace(axis, scale="log") if not axis.share and least > 0 and most > _WIDE * least else axis
+    return replace(axis, scale="log") if not axis.share and least > 0 and most > WIDE * least else axis
 
 
 def over(table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> tuple[Curve, ...]:

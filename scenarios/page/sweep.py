@@ -12,7 +12,7 @@ from rimsim.scenarios.page.chart import Axis, Chart
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words
 from rimsim.scenarios.page.settings import as_sentence, as_yaml, command_of, log_fact, versions_line
-from rimsim.scenarios.pictures.style import styles
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.report.agreement import agreement_note
 from rimsim.scenarios.report.answer import with_interval
 from rimsim.scenarios.report.summary import over_seeds, shortfalls, two_seeds_note

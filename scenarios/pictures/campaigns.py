@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import beside, per_cent, seeds_caption, subject
-from rimsim.scenarios.pictures.style import frame, panel_rows, panels, plot_bands, styles
+from rimsim.scenarios.pictures.style import frame, panel_rows, panels, plot_bands
 from rimsim.scenarios.pictures.tables import retrained
 
 if TYPE_CHECKING:

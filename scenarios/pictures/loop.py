@@ -14,6 +14,8 @@ from matplotlib.transforms import Bbox
 from rimsim import measures
 from rimsim.scenarios.pictures.campaigns import campaigns
 from rimsim.scenarios.pictures.decomposition import decomposed
+from rimsim.scenarios.pictures.labels import label_points
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import (
     beside,
     cost_of_guarantees,
@@ -32,7 +34,6 @@ from rimsim.scenarios.pictures.style import (
     frame,
     integer_rounds,
     keep_lines_in_view,
-    label_points,
     legend,
     metric_axis,
     panel_rows,
@@ -40,7 +41,6 @@ from rimsim.scenarios.pictures.style import (
     plot_bands,
     plot_beside,
     plot_means,
-    styles,
 )
 from rimsim.scenarios.pictures.tables import (
     DECILES,

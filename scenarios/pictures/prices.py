@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import beside, many, per_cent, seeds_caption, subject
-from rimsim.scenarios.pictures.style import frame, legend, plot_bands, styles
+from rimsim.scenarios.pictures.style import frame, legend, plot_bands
 from rimsim.scenarios.pictures.tables import DECILES, last_round, retrained
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from rimsim.scenarios.pictures.style import AgentStyle
+    from rimsim.scenarios.pictures.looks import AgentStyle
     from rimsim.scenarios.pictures.tables import PictureTables
 
 __all__ = ["delivery", "price_deciles", "prices"]
