@@ -207,7 +207,7 @@ def mark_calibration(
         p = _score(model, states)
         p /= p.sum(1, keepdims=True)
         hit = p[np.arange(len(rows)), log.item[rows]]
-        owner = np.repeat(np.arange(len(rows)), states.lengths)
+        owner = states.owner
         again = log.item[rows][owner] == states.items
         p[owner, states.items] = 0.0
         # A repeated item is not admissible; its loss is counted over the catalogue alone.

@@ -36,6 +36,16 @@ class UserStates:
         """(n,) events of each row."""
         return np.diff(self.offsets)
 
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """(total,) the row that each event is of."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def rows_of(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The events of rows ``start`` to ``stop``: (e,) the row of each, counted from ``start``, and (e,) its item."""
+        offsets = self.offsets[start : stop + 1]
+        return np.repeat(np.arange(stop - start), np.diff(offsets)), self.items[offsets[0] : offsets[-1]]
+
     @classmethod
     def of(cls, log: EventLog, users: ArrayLike, now: ArrayLike) -> UserStates:
         """The states of users of a log at given instants; only events strictly before ``now`` are in them.

@@ -263,8 +263,7 @@ def score_states(
             raw = model.score(states.take(some))
         else:
             raw = recurrent.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
-        begin, end = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
-        consumed = np.repeat(rows - first, states.lengths[rows]), states.items[begin:end]
+        consumed = states.rows_of(first, first + len(rows))
         scored = _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer)
 

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from rimsim.config import ScenarioConfig
     from rimsim.market.controls import Control
-    from rimsim.scenarios.execution.arm import Arm
-
-    Report = Callable[[int], None]
+    from rimsim.scenarios.execution.arm import Arm, Report
 
 __all__ = ["checked_controls", "control_of", "waits"]
 
