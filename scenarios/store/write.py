@@ -45,8 +45,9 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an archive of arrays by name (``.npz``) whole or not at all."""
+    named: dict[str, Any] = dict(arrays)
     with draft_file(path) as draft, draft.open("wb") as file:
-        np.savez(file, **dict(arrays))
+        np.savez(file, **named)
 
 
 @contextmanager
