@@ -9,13 +9,12 @@ import torch
 
 from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.intensity.contract import rescale_of
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
-from rimsim.market.clock import NEVER, Clock, seconds, ticks
+from rimsim.market.clock import NEVER, Clock, delay_ticks, seconds, ticks
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers import relevant_items
 from rimsim.market.controls import require_controllable
@@ -133,8 +132,7 @@ class Market:
         self.device = torch.device(getattr(model, "device", "cpu"))
         self.n_items: int = self.world.log.n_items
         """Size of the catalogue, M."""
-        delay = config.consumer.delay
-        self._delay = 0 if delay is None else int(ticks(duration_seconds(delay)))
+        self._delay = delay_ticks(config.consumer.delay)
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
         self._promises = Promises(config, self.world, self.seeds.arrivals)
         self._owed: Owed | None = None

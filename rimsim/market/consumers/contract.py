@@ -62,9 +62,14 @@ class Visits:
 
     def in_market(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(visit, item) pairs of what the visitors consumed in the market before, in order of consumption."""
+        visit, item, _ = self.events_in_market()
+        return visit, item
+
+    def events_in_market(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Visit, item and tick from which it is visible (m,) of the same."""
         counts = self.histories.events.counts[self.slot]
-        _, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
-        return np.repeat(np.arange(len(counts)), counts), items
+        known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
+        return np.repeat(np.arange(len(counts)), counts), items, known
 
     def uniform(self, slates: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n, k) uniform draws, one for each pair of a visit and an item, whatever else is shown."""
