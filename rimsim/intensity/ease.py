@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EASE", "EASEConfig", "solved"]
 
-_STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
-_USUAL = 1000.0
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EASEConfig(PersonalConfig):
@@ -89,13 +86,8 @@ class EASE(PersonalModel[EASEConfig]):
     """
 
     kind: ClassVar[str] = "ease"
-
-    def __init__(self, config: EASEConfig | None = None) -> None:
-        super().__init__(config or EASEConfig())
-
-    def _strengths(self) -> tuple[tuple[float, ...], float]:
-        given = self.config.ridge
-        return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
+    config_class = EASEConfig
+    grid, usual, strength = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0), 1000.0, "ridge"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         del whole

@@ -13,7 +13,7 @@ from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.denoising import UNLIKELY, Cycle, batches
+from rimsim.intensity.denoising import UNLIKELY, Cycle, matrices
 from rimsim.intensity.folding import folded
 from rimsim.intensity.personal import PersonalModel, SoftmaxConfig, learned
 from rimsim.intensity.popularity import log_popularity
@@ -27,15 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
     from rimsim.intensity.personal import Arrays
     from rimsim.intensity.shrinkage import Shrinkage
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Factors", "FactorsConfig"]
 
-_STRENGTHS = (100.0, 30.0, 10.0, 3.0)
-_USUAL = 10.0
 _CELLS = 500_000
 """Scores that a step of a fit holds at once, users times items."""
 
@@ -73,13 +70,9 @@ class Factors(PersonalModel[FactorsConfig]):
     """
 
     kind: ClassVar[str] = "factors"
-
-    def __init__(self, config: FactorsConfig | None = None) -> None:
-        super().__init__(config or FactorsConfig())
-
-    def _strengths(self) -> tuple[tuple[float, ...], float]:
-        given = self.config.ridge
-        return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
+    config_class = FactorsConfig
+    summed = "vectors"
+    grid, usual, strength = (100.0, 30.0, 10.0, 3.0), 10.0, "ridge"
 
     @torch.no_grad()
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
@@ -172,7 +165,7 @@ class Factors(PersonalModel[FactorsConfig]):
             seed,
             read_history=True,
         )
-        for step, (read, label) in enumerate(batches(cells, cycle)):
+        for step, (read, label) in enumerate(matrices(cells, cycle)):
             x, y = read.to(self.device), label.to(self.device)
             now = vectors.double()
             users = folded((x.double() @ now), x.sum(1).double(), now, offset, ridge, config.newton_steps)
@@ -186,18 +179,6 @@ class Factors(PersonalModel[FactorsConfig]):
             "bias": learned(bias.cpu().numpy(), log, config.memory),
             "weights": np.array([personal, ridge], np.float32),
         }
-
-    def encode(self, states: UserStates) -> Hidden:
-        """(n, R) the sum of c over each state's distinct items, and (n,) their number."""
-        states = distinct(states)
-        total = sums(states, self._array("vectors"))
-        count = states.lengths.astype(np.float32)
-        return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Adds one item's vector to each sum."""
-        del times
-        return hidden[0] + self.served("vectors")[items.to(self.device)], hidden[1] + 1.0
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         total, count = hidden

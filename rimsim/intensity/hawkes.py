@@ -21,6 +21,7 @@ from rimsim.intensity.point_process import (
     negative_log_likelihood,
     rescaled,
 )
+from rimsim.intensity.refusals import not_fitted, require_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +89,7 @@ class Hawkes(Ground):
             ModelError: Before a fit.
         """
         if self._parameters is None:
-            raise ModelError("hawkes: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._parameters.cpu().numpy()
 
     def terms(self, log: EventLog) -> HawkesTerms:
@@ -120,11 +121,10 @@ class Hawkes(Ground):
         Raises:
             ModelError: If no user has a target event after its first event; as :meth:`fit_examples`.
         """
-        if not log.targets.any():
-            raise ModelError("hawkes: found no target event in the log; allowed: at least one")
+        require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
-            raise ModelError("hawkes: found no user with a second event; allowed: at least one")
+            raise ModelError(f"{self.kind}: found no user with a second event; allowed: at least one")
         self._solve(terms)
         return super().fit_to(log, examples)
 
@@ -169,10 +169,9 @@ class Hawkes(Ground):
         """Set the scale c to given states and counts; the process must be fitted to a log before.
 
         Raises:
-            ModelError: If there is no event in the examples.
+            ModelError: If there are no examples, or no event in them.
         """
-        if examples.counts.sum() == 0:
-            raise ModelError("hawkes: found examples with 0 events in all; allowed: at least one event")
+        self._require_events(examples)
         active = examples.states.lengths > 0
         self.factor, self.rescale = 1.0, 1.0
         raw = float(self.intensity(examples.states).double().cpu().numpy()[active].sum())

@@ -10,10 +10,10 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ModelError
 from rimsim.intensity import decayed
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ class HawkesPoisson(Ground):
             ModelError: Before a fit.
         """
         if self._weights is None:
-            raise ModelError("hp: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._weights
 
     def fit_examples(self, examples: CountExamples) -> Self:
@@ -106,10 +106,7 @@ class HawkesPoisson(Ground):
         Raises:
             ModelError: If there are no examples, or no event in them.
         """
-        if examples.counts.sum() == 0:
-            raise ModelError(
-                f"hp: found {len(examples.counts)} examples with 0 events in all; allowed: at least one event"
-            )
+        self._require_events(examples)
         self._solve(self._numbers(examples.states), examples.counts)
         return self
 

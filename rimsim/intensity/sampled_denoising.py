@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rimsim.intensity.adamw import AdamW
-from rimsim.intensity.denoising import Tables, splits
+from rimsim.intensity.denoising import Tables, begun, splits
 from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import Proposal
 from rimsim.rng import Purpose, derived_seed
@@ -30,11 +29,8 @@ def trained_on_samples(tables: Tables, cells: Cells, cycle: Cycle, draws: int) -
         draws: Labels drawn for a batch, and as many uniform items, which stand for all others.
     """
     device, n_items = tables.read.device, cells.n_items
-    begin = [tables.read, tables.predicted, tables.bias]
-    now = [torch.nn.Parameter(t.clone()) for t in begin]
+    now, centre, optimizer = begun(tables, cycle)
     read, predicted, bias = now
-    centre = [t if cycle.centred else torch.zeros_like(t) for t in begin[:2]]
-    optimizer = AdamW(now if cycle.learn_bias else now[:2], weight_decay=0.0, largest=float("inf"))
     proposal = Proposal.of(cells.item[cells.label > 0], n_items, draws, device)
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))

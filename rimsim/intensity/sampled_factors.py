@@ -9,7 +9,7 @@ import torch
 
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import spans
-from rimsim.intensity.denoising import Cycle
+from rimsim.intensity.denoising import Cycle, decks
 from rimsim.intensity.folding import shortened
 from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import Proposal
@@ -69,11 +69,7 @@ def fit_items(
     cycle = Cycle(steps, size, _RATE, 0.0, seed)
     order = generator(seed, Purpose.MODEL, 26)
     draw = _Draw(cells, draws, seed, device)
-    waiting = np.zeros(0, np.int64)
-    for step in range(steps):
-        if len(waiting) < size:
-            waiting = np.concatenate([waiting, order.permutation(n)])
-        batch, waiting = waiting[:size], waiting[size:]
+    for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
         pairs, label, drawn = draw.of(batch)
         rows = torch.from_numpy(batch).to(device)
         a[rows] = u = _newton(a[rows], c, sampled_shares(a[rows], c, d, pairs, drawn), ridge)

@@ -10,10 +10,10 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ModelError
 from rimsim.intensity import past_sessions
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.refusals import not_fitted
 from rimsim.intensity.walking import stepped
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Visits(Ground):
 
     def _known(self, name: str) -> torch.Tensor:
         if name not in self._fitted:
-            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._fitted[name]
 
     @property
@@ -148,10 +148,7 @@ class Visits(Ground):
         Raises:
             ModelError: If there are no examples, or no event in them.
         """
-        if examples.counts.sum() == 0:
-            raise ModelError(
-                f"{self.kind}: found {len(examples.counts)} examples with 0 events in all; allowed: at least one event"
-            )
+        self._require_events(examples)
         hidden = self.encode(examples.states)
         sizes = past_sessions.last_sizes(hidden)
         self._usual = float(sizes.mean()) if len(sizes) else 0.0
