@@ -16,7 +16,7 @@ from rimsim.matching._moves import improve
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._penalty import Penalty, gain
 from rimsim.matching._phases import _first_epsilon, _lower, _overspent
-from rimsim.matching._refusals import _names
+from rimsim.matching._refusals import names_of
 from rimsim.matching._reverse import _SPARES, File, _look_up
 from rimsim.matching._terms import Terms, values_of_row
 from rimsim.matching.problem import _in_units
@@ -306,9 +306,9 @@ def test_positions_that_count_alike_are_counted_in_whole(weights, floor, cap, wh
 
 def test_ten_items_are_named():
     """More than ten are cut off, and said to be."""
-    assert _names(np.arange(3)) == "0, 1, 2"
-    assert _names(np.arange(10)).endswith("8, 9")
-    assert _names(np.arange(11)).endswith("8, 9, …")
+    assert names_of(np.arange(3)) == "0, 1, 2"
+    assert names_of(np.arange(10)).endswith("8, 9")
+    assert names_of(np.arange(11)).endswith("8, 9, …")
 
 
 def test_the_first_item_that_may_not_be_shown_is_named():
