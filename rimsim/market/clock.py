@@ -28,7 +28,7 @@ ALWAYS = -(2**62)
 
 
 NEVER = 2**62
-"""The release tick of what is not on offer: after any round."""
+"""A tick after all rounds, such as the release of what is not on offer."""
 
 
 class Rank(IntEnum):

@@ -424,7 +424,7 @@ class Market:
             roster=self.world.roster,
             offer=self._offer,
             exposure=ledger.exposure(self.n_items),
-            consumption=np.bincount(ledger.item[ledger.consumed], minlength=self.n_items),
+            consumption=ledger.consumption(self.n_items),
         )
         return self.providers.end_of_round(outcome)
 
