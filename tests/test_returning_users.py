@@ -23,7 +23,7 @@ from rimsim.intensity import (
     UserStates,
 )
 from rimsim.intensity.cells import Cells, distinct, sums
-from rimsim.intensity.denoising import Cycle, Tables, batches, trained
+from rimsim.intensity.denoising import Cycle, Tables, matrices, trained
 from rimsim.intensity.ease import solved
 from rimsim.intensity.folding import folded
 from rimsim.intensity.held_out import HeldOut
@@ -271,7 +271,7 @@ def test_the_written_out_gradient_is_the_gradient():
     source = np.random.default_rng(5)
     start = source.normal(size=(2, 6, 2)).astype(np.float32)
     cycle = Cycle(1, 50, 1e-3, 0.3, 7)
-    ((x, y),) = [(x.numpy().astype(float), y.numpy().astype(float)) for x, y in batches(cells, cycle)]
+    ((x, y),) = [(x.numpy().astype(float), y.numpy().astype(float)) for x, y in matrices(cells, cycle)]
 
     def loss(flat):
         read, predicted = flat.reshape(2, 6, 2)
@@ -301,13 +301,13 @@ def test_history_is_only_read():
     labels = cells.matrix(cells.label).toarray()
     for read_history in (False, True):
         seen = np.zeros(2)
-        for x, y in batches(cells, Cycle(3, 1000, 0.1, 0.0, 1, read_history=read_history)):
+        for x, y in matrices(cells, Cycle(3, 1000, 0.1, 0.0, 1, read_history=read_history)):
             assert not (x.numpy() * y.numpy()).any()
             assert not (y.numpy() > 0).sum() > (labels > 0).sum()
             seen += x.numpy().sum(), y.numpy().sum()
         assert (seen > 0).all()
     users = (labels.sum(1) > 0).sum()
-    ((x, _),) = batches(cells, Cycle(1, users, 0.1, 0.0, 1, read_history=True))
+    ((x, _),) = matrices(cells, Cycle(1, users, 0.1, 0.0, 1, read_history=True))
     assert x.sum() >= (history - labels)[labels.sum(1) > 0].sum()
 
 

@@ -13,20 +13,12 @@ __all__ = ["not_fitted", "require_targets"]
 
 
 def not_fitted(kind: str) -> ModelError:
-    """The error of a model that is asked for something before a fit.
-
-    Args:
-        kind: The model's kind.
-    """
+    """The error of a model of a kind that is asked for something before a fit."""
     return ModelError(f"{kind}: not fitted yet; allowed: score after fit or load")
 
 
 def require_targets(log: EventLog, kind: str) -> None:
-    """Refuse a log in which there is nothing to fit to, or to compare with.
-
-    Args:
-        log: The log.
-        kind: The model's kind, or what else asks for it.
+    """Refuse a log in which there is nothing that a model of a kind can be fitted to, or compared with.
 
     Raises:
         ModelError: If the log has no target event.
