@@ -189,4 +189,4 @@ def fitted(
         _fit(model, log, examples)
         return model
 
-    return cast("Model", kept(folder, load, make, Stored.save))
+    return cast("Model", kept(folder, load, make, lambda one, draft: one.save(draft)))

@@ -6,8 +6,6 @@ import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from rimsim.data.readers.columns import missing_roles, resolve
 from rimsim.data.readers.rows import RowProblemError, holds_number, moment, short
 from rimsim.errors import ConfigError, DataError
@@ -126,11 +124,7 @@ def sniff(first: bytes, where: str, wanted: Columns | None, separator: str | Non
     if wanted is not None and wanted.positional():
         header = not _is_data(names, wanted)
         names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
-    elif (
-        wanted is None
-        and len(missing_roles(names)) == 3
-        and sum(holds_number(field, np.inf) for field in names) >= 2
-    ):
+    elif wanted is None and len(missing_roles(names)) == 3 and sum(map(holds_number, names)) >= 2:
         raise DataError(
             f"{where}: {short(text)} looks like data, so there is no header; say which column is "
             f"which by position, such as columns='user,item,value,time' ('-' for others)"
@@ -143,7 +137,7 @@ def _is_data(names: list[str], wanted: Columns) -> bool:
     place = wanted.time
     if not isinstance(place, int) or not 1 <= place <= len(names):
         return False
-    if holds_number(names[place - 1], np.inf):
+    if holds_number(names[place - 1]):
         return True
     try:
         moment(names[place - 1], "")
@@ -158,7 +152,7 @@ def with_times(dialect: Dialect, text: bytes) -> Dialect:
     for line in text.split(b"\n", LOOKED_AT)[:LOOKED_AT]:
         try:
             field = fields_of(decoded(line), dialect.separator, quoted=dialect.quoted)[dialect.positions.time]
-            if holds_number(field, np.inf):
+            if holds_number(field):
                 numbers += 1
             else:
                 moment(field, "")

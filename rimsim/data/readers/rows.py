@@ -87,7 +87,7 @@ def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
     return value + 0.0  # -0 becomes 0
 
 
-def holds_number(text: str, largest: float) -> bool:
+def holds_number(text: str, largest: float = math.inf) -> bool:
     """Whether a text is a number that :func:`number` accepts."""
     try:
         number(text, "", largest)
