@@ -33,8 +33,8 @@ from rimsim.intensity import (
     UserStates,
 )
 from rimsim.intensity.calibration import calibration, count_calibration
-from rimsim.intensity.examples import count_examples, session_examples
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground.contract import Ground
+from rimsim.intensity.ground.examples import count_examples, session_examples
 from rimsim.intensity.registry import make
 from rimsim.rng import Purpose, generator, uniform
 

@@ -12,10 +12,10 @@ from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import takes_weights
-from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import is_stored
 from rimsim.intensity.registry import make, register
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.testing import random_log
 
 NAMES = ("popularity", "returning", "ease")

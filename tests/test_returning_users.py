@@ -22,17 +22,17 @@ from rimsim.intensity import (
     ReturningConfig,
     UserStates,
 )
-from rimsim.intensity.cells import Cells, distinct, sums
-from rimsim.intensity.denoising import Cycle, Tables, matrices, trained
-from rimsim.intensity.ease import solved
-from rimsim.intensity.folding import folded
-from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import load
-from rimsim.intensity.personal import learned
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make
-from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import Shrinkage, best_of, chosen
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import Shrinkage, best_of, chosen
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.denoising import Cycle, Tables, matrices, trained
+from rimsim.intensity.sets.ease import solved
+from rimsim.intensity.sets.folding import folded
+from rimsim.intensity.sets.personal import learned
+from rimsim.intensity.sets.returning import log_returning
 from rimsim.testing import random_log
 
 HOUR = 3600.0
@@ -215,10 +215,12 @@ def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(monkeyp
     """Of both ways to weigh, the likelihood's is taken unless its slates are worse beyond two standard errors."""
     held = HeldOut.of(random_log(n_users=80), "30min", 0)
     good, flat = held.taken.copy(), np.zeros(held.taken.shape[1])
-    monkeypatch.setattr("rimsim.intensity.shrinkage.for_slates", lambda _, parts: np.ones(len(parts)))
+    monkeypatch.setattr(
+        "rimsim.intensity.selection.shrinkage.for_slates", lambda _, parts: np.ones(len(parts))
+    )
     for personal, slates in ((0.0, True), (2.0, False)):
         weights = lambda _, parts, personal=personal: np.array([personal, 0.0, 0.0])[-len(parts) :]  # noqa: E731
-        monkeypatch.setattr("rimsim.intensity.shrinkage.for_all", weights)
+        monkeypatch.setattr("rimsim.intensity.selection.shrinkage.for_all", weights)
         found = chosen(held, [(1.0, good)], flat, flat)
         assert (found.slates, "for slates" in found.line()) == (slates, slates)
         assert found.personal == (1.0 if slates else 2.0)

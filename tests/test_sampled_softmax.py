@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from rimsim.intensity import GRU, Factors, FactorsConfig, GRUConfig
-from rimsim.intensity.cells import Cells
-from rimsim.intensity.denoising import Cycle, Tables, trained
-from rimsim.intensity.folding import folded
-from rimsim.intensity.held_out import HeldOut
-from rimsim.intensity.next_events import next_events_loss
-from rimsim.intensity.sampled_denoising import trained_on_samples
-from rimsim.intensity.sampled_factors import Items, fit_items, fold_users
-from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import MANY_PAIRS, Proposal, is_sampled, sampled_loss
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.sequence.next_events import next_events_loss
+from rimsim.intensity.sets.cells import Cells
+from rimsim.intensity.sets.denoising import Cycle, Tables, trained
+from rimsim.intensity.sets.folding import folded
+from rimsim.intensity.sets.sampled_denoising import trained_on_samples
+from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
+from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
 from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
 
@@ -152,7 +152,7 @@ def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
         fitted.append(int(cells.label.sum()))
         return fit_items(cells, *rest)
 
-    monkeypatch.setattr("rimsim.intensity.factors.fit_items", counted)
+    monkeypatch.setattr("rimsim.intensity.sets.factors.fit_items", counted)
     Factors(FactorsConfig(rank=4, ridge=3.0)).fit(log)
     assert fitted == [len(held.past), len(log)]
 

@@ -20,7 +20,7 @@ import torch
 from rimsim.errors import ModelError
 from rimsim.files import draft_folder
 from rimsim.first_use import tell
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.product import RIM, is_stored
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.examples import CountExamples
-    from rimsim.intensity.ground import GroundModel
+    from rimsim.intensity.ground.contract import GroundModel
+    from rimsim.intensity.ground.examples import CountExamples
 
 __all__ = ["cache_folder", "fitted", "kept", "log_digest", "source_digest"]
 
@@ -71,13 +71,13 @@ def source_digest(*places: Path) -> str:
     """A digest of source files.
 
     Args:
-        *places: Files, and folders, of which all modules count.
+        *places: Files, and folders, of which all modules count, those of folders in them too.
     """
     digest = hashlib.sha256()
     for place in places:
-        modules = place.glob("*.py") if place.is_dir() else [place]
-        for file in sorted(modules, key=lambda path: path.name):
-            digest.update(file.name.encode() + file.read_bytes())
+        modules = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        for file in modules:
+            digest.update(file.relative_to(place.parent).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ import scipy
 
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import spans
-from rimsim.intensity.examples import session_examples
+from rimsim.intensity.ground.examples import session_examples
 from rimsim.intensity.refusals import require_targets
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, generator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
 
 __all__ = [
     "Calibration",

@@ -20,7 +20,7 @@ from rimsim.intensity.contract import (
     depends_on_state,
     takes_weights,
 )
-from rimsim.intensity.ground import GroundModel
+from rimsim.intensity.ground.contract import GroundModel
 from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write_record
 from rimsim.intensity.states import UserStates
 from rimsim.intensity.walking import walked

@@ -13,7 +13,7 @@ from rimsim.intensity import RIM, Hawkes, RecurrentModel
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
 from rimsim.intensity.contract import depends_on_state
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores, Scores
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rimsim.data import EventLog
     from rimsim.intensity import IntensityModel
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.split import Split
 

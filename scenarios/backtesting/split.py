@@ -15,7 +15,7 @@ import numpy as np
 from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
-from rimsim.intensity.examples import CountExamples, count_examples
+from rimsim.intensity.ground.examples import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
 
 if TYPE_CHECKING:

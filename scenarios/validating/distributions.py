@@ -16,7 +16,7 @@ from rimsim.scenarios.validating.evidence import true_shares
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.cuts import Cut
 

@@ -23,7 +23,8 @@ __all__ = ["BagTruth"]
 class BagTruth(Kept):
     """p*(y|x) ∝ exp(⟨W_y, Σ_{i ∈ x} E_i⟩/√(n + 1) + b_y) over admissible items, n the events of x.
 
-    The law of :class:`rimsim.intensity.bag.Bag`. Two users in one state want the same; who they are is in λ* alone.
+    The law of :class:`rimsim.intensity.sets.bag.Bag`. Two users in one state want the same; who they are is in λ*
+    alone.
     """
 
     kind: ClassVar[str] = "bag"

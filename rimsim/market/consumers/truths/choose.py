@@ -10,7 +10,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.data.later import later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
-from rimsim.intensity.held_out import HeldOut
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.market.consumers.truths.contract import Candidate, TruthReport
 from rimsim.market.consumers.truths.fit_bag import fit_bag, judge_bag
 from rimsim.market.consumers.truths.fit_factors import fit_factors_truth, judge_factors

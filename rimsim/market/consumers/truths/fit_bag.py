@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.intensity.bag import Bag, BagConfig
-from rimsim.intensity.shrinkage import Shrinkage
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.bag import Bag, BagConfig
 from rimsim.market.consumers.truths.bag import BagTruth
 from rimsim.market.consumers.truths.held_out import judged
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
-    from rimsim.intensity.held_out import HeldOut
+    from rimsim.intensity.selection.held_out import HeldOut
     from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.intensity.cells import Cells
-from rimsim.intensity.returning import log_returning
-from rimsim.intensity.sampled_factors import Items, fit_items, fold_users
 from rimsim.intensity.sampled_softmax import is_sampled
-from rimsim.intensity.shrinkage import rescaling
+from rimsim.intensity.selection.shrinkage import rescaling
+from rimsim.intensity.sets.cells import Cells
+from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
 from rimsim.market.consumers.truths.factors import FactorsTruth
 from rimsim.market.consumers.truths.held_out import PRIOR, judged
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.held_out import HeldOut
+    from rimsim.intensity.selection.held_out import HeldOut
     from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes

@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ConfigError
-from rimsim.intensity.choosing import CANDIDATES, Judged, judged
 from rimsim.intensity.contract import (
     RecurrentModel,
     caller_owns,
@@ -21,6 +20,7 @@ from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.product import save_model, settled
 from rimsim.intensity.refusals import not_fitted, require_targets
+from rimsim.intensity.selection.choosing import CANDIDATES, Judged, judged
 from rimsim.intensity.walking import walked
 
 if TYPE_CHECKING:

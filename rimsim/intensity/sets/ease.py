@@ -10,9 +10,9 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.personal import PersonalConfig, PersonalModel, learned
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.personal import PersonalConfig, PersonalModel, learned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.personal import Arrays
-    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.selection.shrinkage import Shrinkage
+    from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
 
 __all__ = ["EASE", "EASEConfig", "solved"]

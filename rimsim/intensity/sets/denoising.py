@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.cells import Cells
+    from rimsim.intensity.sets.cells import Cells
 
 __all__ = ["UNLIKELY", "Cycle", "Split", "Tables", "begun", "decks", "matrices", "splits", "trained"]
 

@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 
 from rimsim.intensity.adamw import AdamW
-from rimsim.intensity.next_events import next_events_loss
 from rimsim.intensity.sampled_softmax import Proposal, sampled_loss
-from rimsim.intensity.sequences import batches
+from rimsim.intensity.sequence.next_events import next_events_loss
+from rimsim.intensity.sequence.sequences import batches
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.sequences import Batch, Windows
+    from rimsim.intensity.sequence.sequences import Batch, Windows
 
 __all__ = [
     "Outputs",

@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.ground.contract import Ground, GroundConfig
 from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
 
 __all__ = ["EMA", "EMAConfig", "UserPopularity", "UserPopularityConfig"]
 

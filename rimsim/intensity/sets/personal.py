@@ -14,16 +14,16 @@ from pydantic.dataclasses import dataclass
 from rimsim.errors import ModelError
 from rimsim.first_use import tell
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.cells import distinct, sums
 from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
-from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.refusals import not_fitted, require_targets
-from rimsim.intensity.returning import log_returning
 from rimsim.intensity.sampled_softmax import Softmax
-from rimsim.intensity.shrinkage import Shrinkage, chosen, rescaling
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import Shrinkage, chosen, rescaling
+from rimsim.intensity.sets.cells import distinct, sums
+from rimsim.intensity.sets.returning import log_returning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,9 +76,9 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     A subclass says what s is; unless it has others, its hidden states are sums of the consumed items' vectors, and how
     many they are. τ, κ, κ' ≥ 0 and how strongly s is regularised are chosen on held-out later sessions
-    (:mod:`rimsim.intensity.shrinkage`); s is then fitted anew to the whole log, and where it has become much larger at
-    the held-out states, τ is made smaller by as much. A log with fewer than 20 users who came back has τ = κ = 1,
-    κ' = 0 and the subclass's usual strength.
+    (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted anew to the whole log, and where it has become much
+    larger at the held-out states, τ is made smaller by as much. A log with fewer than 20 users who came back has
+    τ = κ = 1, κ' = 0 and the subclass's usual strength.
 
     Attributes:
         shrinkage: What was chosen at the last fit; None before.

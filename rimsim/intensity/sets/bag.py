@@ -10,13 +10,13 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.compiled import compiled
-from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.denoising import Cycle, Tables, trained
-from rimsim.intensity.personal import PersonalModel, SoftmaxConfig
 from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.sampled_denoising import trained_on_samples
 from rimsim.intensity.sampled_softmax import MANY_ITEMS, is_sampled
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.denoising import Cycle, Tables, trained
+from rimsim.intensity.sets.personal import PersonalModel, SoftmaxConfig
+from rimsim.intensity.sets.sampled_denoising import trained_on_samples
 from rimsim.intensity.walking import stepped
 from rimsim.rng import Purpose, derived_seed, generator
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.personal import Arrays
-    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.selection.shrinkage import Shrinkage
+    from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.walking import Walk
 

@@ -9,17 +9,17 @@ import torch
 
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import spans
-from rimsim.intensity.denoising import Cycle, decks
-from rimsim.intensity.folding import shortened
-from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import Proposal
+from rimsim.intensity.sets.denoising import Cycle, decks
+from rimsim.intensity.sets.folding import shortened
+from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.intensity.cells import Cells
-    from rimsim.intensity.sampled_sets import SampledShares
+    from rimsim.intensity.sets.cells import Cells
+    from rimsim.intensity.sets.sampled_sets import SampledShares
 
 __all__ = ["Items", "fit_items", "fold_users"]
 

@@ -11,10 +11,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
-from rimsim.intensity import decayed
 from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
-from rimsim.intensity.examples import session_examples, window_examples
+from rimsim.intensity.ground import decayed
+from rimsim.intensity.ground.examples import session_examples, window_examples
 from rimsim.intensity.persistence import Stored
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Ground", "GroundConfig", "GroundModel"]
@@ -145,7 +145,7 @@ class Ground(FromHidden, Stored):
             )
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.decayed.encode`."""
+        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.ground.decayed.encode`."""
         return decayed.encode(states, self._rates.cpu().numpy(), self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:

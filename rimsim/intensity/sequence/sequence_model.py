@@ -18,8 +18,8 @@ from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.refusals import not_fitted, require_targets
 from rimsim.intensity.sampled_softmax import MANY_ITEMS, Softmax, is_sampled
-from rimsim.intensity.sequences import Batch, windows
-from rimsim.intensity.training import SequenceNetwork, TrainingOptions, TrainingRun, held_out, train
+from rimsim.intensity.sequence.sequences import Batch, windows
+from rimsim.intensity.sequence.training import SequenceNetwork, TrainingOptions, TrainingRun, held_out, train
 from rimsim.rng import Purpose, derived_seed
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequences import Windows
+    from rimsim.intensity.sequence.sequences import Windows
+    from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-    from rimsim.intensity.training import Outputs
 
 __all__ = ["SequenceConfig", "SequenceModel"]
 

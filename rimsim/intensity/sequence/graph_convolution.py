@@ -10,15 +10,15 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel
-from rimsim.intensity.training import SequenceNetwork, dropped
+from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
+from rimsim.intensity.sequence.training import SequenceNetwork, dropped
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequences import Batch
+    from rimsim.intensity.sequence.sequences import Batch
+    from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-    from rimsim.intensity.training import Outputs
 
 __all__ = ["GraphConvolution", "GraphConvolutionConfig", "GraphNetwork"]
 

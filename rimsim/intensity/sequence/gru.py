@@ -10,9 +10,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.blocks import BLOCK, STEP, in_blocks, padded, spans
-from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel
-from rimsim.intensity.sequences import Batch, Windows, histories, last_events
-from rimsim.intensity.training import SequenceNetwork, dropped
+from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
+from rimsim.intensity.sequence.sequences import Batch, Windows, histories, last_events
+from rimsim.intensity.sequence.training import SequenceNetwork, dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-    from rimsim.intensity.training import Outputs
 
 __all__ = ["GRU", "GRUConfig", "GRUNetwork"]
 

@@ -10,9 +10,9 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity import decayed
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.ground import decayed
+from rimsim.intensity.ground.contract import Ground, GroundConfig
 from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
 
 __all__ = ["HawkesPoisson", "HawkesPoissonConfig", "poisson_objective"]
@@ -68,7 +68,7 @@ class HawkesPoisson(Ground):
 
     φ(x) holds, for fixed log-spaced scales, the sums Σ_i exp(−β_s (now − t_i)) over the state's events and
     the terms exp(−β_s (now − t_first)), and two constants, for states with and without a history (see
-    :func:`rimsim.intensity.decayed.features`). The counts are taken as Poisson, so the fit is convex; it is
+    :func:`rimsim.intensity.ground.decayed.features`). The counts are taken as Poisson, so the fit is convex; it is
     solved with L-BFGS-B and the analytic gradient.
 
     With a session as horizon, a state is looked at no sooner than ``gap`` after its last event: that is where
@@ -91,7 +91,7 @@ class HawkesPoisson(Ground):
 
     @property
     def weights(self) -> torch.Tensor:
-        """(2S + 2,) float64 weights, in the order of :func:`rimsim.intensity.decayed.features`.
+        """(2S + 2,) float64 weights, in the order of :func:`rimsim.intensity.ground.decayed.features`.
 
         Raises:
             ModelError: Before a fit.

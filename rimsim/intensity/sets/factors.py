@@ -11,14 +11,14 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.denoising import UNLIKELY, Cycle, matrices
-from rimsim.intensity.folding import folded
-from rimsim.intensity.personal import PersonalModel, SoftmaxConfig, learned
 from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.sampled_factors import Items, fit_items
 from rimsim.intensity.sampled_softmax import is_sampled
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.denoising import UNLIKELY, Cycle, matrices
+from rimsim.intensity.sets.folding import folded
+from rimsim.intensity.sets.personal import PersonalModel, SoftmaxConfig, learned
+from rimsim.intensity.sets.sampled_factors import Items, fit_items
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.personal import Arrays
-    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.selection.shrinkage import Shrinkage
+    from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Factors", "FactorsConfig"]
@@ -63,10 +63,10 @@ class Factors(PersonalModel[FactorsConfig]):
     """p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y), λ(x) = 1.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both; of a large log nearly (:func:`rimsim.intensity.sampled_factors.fit_items`). When it serves, a user
-    need not be known: u(x) solves the same problem for the items of x with c as they are
-    (:func:`rimsim.intensity.folding.folded`). It depends on x by Σ c_i and the number of items alone, so a hidden state
-    takes an event by an addition; the Newton steps are made when it is scored.
+    ridge on both; of a large log nearly (:func:`rimsim.intensity.sets.sampled_factors.fit_items`). When it serves, a
+    user need not be known: u(x) solves the same problem for the items of x with c as they are
+    (:func:`rimsim.intensity.sets.folding.folded`). It depends on x by Σ c_i and the number of items alone, so a hidden
+    state takes an event by an addition; the Newton steps are made when it is scored.
     """
 
     kind: ClassVar[str] = "factors"

@@ -11,10 +11,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
-from rimsim.intensity import decayed
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.ground import Ground, GroundConfig
-from rimsim.intensity.point_process import (
+from rimsim.intensity.ground import decayed
+from rimsim.intensity.ground.contract import Ground, GroundConfig
+from rimsim.intensity.ground.point_process import (
     HawkesTerms,
     Rescaled,
     hawkes_terms,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
 
 __all__ = ["Hawkes", "HawkesConfig"]
 
@@ -56,7 +56,7 @@ class HawkesConfig(GroundConfig):
 class Hawkes(Ground):
     """λ(x) from a Hawkes process with sum-of-exponentials kernels (Hawkes, 1971; Ogata, 1981).
 
-    The process and its exact maximum likelihood are in :mod:`rimsim.intensity.point_process`; the solver is
+    The process and its exact maximum likelihood are in :mod:`rimsim.intensity.ground.point_process`; the solver is
     L-BFGS-B with the analytic gradient, which finds the maximum because the likelihood is concave. λ(x) is
     the integral of the intensity over the horizon if nothing more happened (a day where the horizon is a
     session), times a factor c that makes the mean over training examples the mean count that followed; states

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rimsim.intensity.denoising import Tables, begun, splits
-from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import Proposal
+from rimsim.intensity.sets.denoising import Tables, begun, splits
+from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
 from rimsim.rng import Purpose, derived_seed
 
 if TYPE_CHECKING:
-    from rimsim.intensity.cells import Cells
-    from rimsim.intensity.denoising import Cycle
+    from rimsim.intensity.sets.cells import Cells
+    from rimsim.intensity.sets.denoising import Cycle
 
 __all__ = ["trained_on_samples"]
 
 
 @torch.no_grad()
 def trained_on_samples(tables: Tables, cells: Cells, cycle: Cycle, draws: int) -> Tables:
-    """The tables after a training; see :func:`rimsim.intensity.denoising.trained`.
+    """The tables after a training; see :func:`rimsim.intensity.sets.denoising.trained`.
 
     Args:
         tables: What to begin from; stays as it is.

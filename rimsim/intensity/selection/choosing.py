@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.intensity.blocks import spans
-from rimsim.intensity.held_out import HeldOut
-from rimsim.intensity.shrinkage import best_of
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import best_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
