@@ -329,7 +329,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         market, row, scores = self.market, self._row, self._waiting()
         opened, cost = market.open, market.cost
         revealed = None if self.needs == NO_NEEDS else self.arrivals  # before what is consumed changes it
-        shown, consumed = market.show(row, scores, answer, empty=True)
+        shown, consumed = market.show(row, answer, empty=True)
         self._feedback = lambda: Feedback(
             opened.arrivals(row, scores, NO_NEEDS) if revealed is None else revealed,
             shown,

@@ -31,7 +31,6 @@ from rimsim.market.promises import Promises
 from rimsim.market.providers import Offer, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
-from rimsim.market.scoring import ScoreRows
 from rimsim.market.state import MarketState
 from rimsim.market.training_log import PastRound
 from rimsim.threads import give_back, single_thread
@@ -274,12 +273,11 @@ class Market:
             AgentError: If the slates have another shape, or hold what is no admissible item.
             MarketError: If the arrivals were not handed out or were served before.
         """
-        scores = ScoreRows((arrivals.relevance, arrivals.ground_intensity, arrivals.admissible))
-        shown, consumed = self.show(arrivals.index, scores, as_slates(slates), empty=invalid == "empty")
+        shown, consumed = self.show(arrivals.index, as_slates(slates), empty=invalid == "empty")
         return Feedback(arrivals, shown, consumed)
 
     def show(
-        self, rows: NDArray[np.int64], scores: ScoreRows, slates: Slates, *, empty: bool
+        self, rows: NDArray[np.int64], slates: Slates, *, empty: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`.
 
@@ -287,7 +285,7 @@ class Market:
             ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
         """
         require_uniform(slates, self.config)
-        shown = self.open.show(rows, scores, slates, empty=empty)
+        shown = self.open.show(rows, slates, empty=empty)
         if self.open.all_served:
             self.open.run_out()
             self._close_round()
@@ -393,7 +391,9 @@ class Market:
                 due=opened.promised.due,
                 cost=self.cost,
                 log_counts=platform.log_counts,
-                relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),
+                relevant=relevant_items(
+                    self.consumer, opened.visits(np.arange(len(opened.schedule))), self.n_items
+                ),
                 counts_items=opened.hits_only,
                 states=self._states_of(past, always(self.model)).among(opened.promised),
                 rescale=rescale_of(self.model),

@@ -11,6 +11,7 @@ import pandas as pd
 from rimsim.agents import make_agent
 from rimsim.config import Seeds
 from rimsim.market import Market, Needs
+from rimsim.market.consumers.answers import true_intensity_of
 from rimsim.market.serving import within_capacity
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     assert view.audience is not None  # noqa: S101  # reveal_future
     for states in view.audience:
         visits = market.open.visits(states.index)
-        true = market.consumer.true_intensity(visits).to(market.device)
+        true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
         revealed = dataclasses.replace(states, true_intensity=true)
         for number, agent in enumerate(agents):
             slates = within_capacity(np.asarray(agent.act(revealed)), states.capacity)

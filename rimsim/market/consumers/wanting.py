@@ -47,13 +47,17 @@ class Wanting:
 
     def relevant(self, visits: Visits) -> NDArray[np.float64]:
         """(n,) λ*(x) of the truth: what is consumed of a catalogue shown whole if nothing moved."""
+        return self._sizes(visits)
+
+    def _sizes(self, visits: Visits) -> NDArray[np.float64]:
+        """(n,) λ*(x) of the truth, whatever a subclass says is relevant."""
         return _truth(visits).sizes.of_visits(visits, self._delay)
 
     def answer(self, visits: Visits, slates: NDArray[np.int64], law: Law) -> Response:
         """The Poisson-intensity response of the truth alone, in one compiled pass."""
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
-        _truth(visits).answer(visits, slates, self.relevant(visits), law, response)
+        _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
         return response
 
     def of_slates(self, visits: Visits, slates: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -63,7 +67,7 @@ class Wanting:
 
     def of_catalogue(self, visits: Visits) -> NDArray[np.float64]:
         """(n, M) intensities of all that is admissible."""
-        wanted = _truth(visits).shares(visits) * self.relevant(visits)[:, None]
+        wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
         return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
 
 
