@@ -57,7 +57,11 @@ def put(value, row=1, position=2):
         (lambda usual: None, "a NoneType; allowed: a Response"),
         (lambda usual: (usual.consumed, usual.probability), "a tuple; allowed: a Response"),
         (changed(consumed=lambda part: part.astype(int)), "consumed int64"),
-        (changed(probability=lambda part: part[:, :1]), r"consumed bool \(3, 5\), probability \(3, 1\)"),
+        (
+            changed(probability=lambda part: part[:, :1]),
+            r"consumed bool \(3, 5\), probability float64 \(3, 1\)",
+        ),
+        (changed(intensity=lambda part: part.astype(int)), r"consumed .* intensity int64 \(3, 5\)"),
         (changed(probability=put(1.01)), "item 12 at position 3 .*probability 1.01 .*allowed: .*from 0 to 1"),
         (changed(probability=put(-0.1)), "item 12 at position 3 .*probability -0.1"),
         (changed(probability=put(np.nan)), "item 12 at position 3 .*probability nan"),

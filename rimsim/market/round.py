@@ -214,7 +214,7 @@ class OpenRound:
 
     def _scores_told(self, rows: NDArray[np.int64]) -> ScoreRows:
         """What was said of some arrivals that wait; most often they are those that were asked about last."""
-        if self._told is not None and np.array_equal(self._told[0], rows):
+        if self._told is not None and (self._told[0] is rows or np.array_equal(self._told[0], rows)):
             return self._told[1]
         return self.scores(rows)
 

@@ -34,14 +34,17 @@ def response_of(consumer: Consumer, visits: Visits, slates: NDArray[np.int64]) -
     if not isinstance(response, Response):
         raise MarketError(f"{name}: found a {type(response).__name__}; allowed: a Response")
     consumed, probability, intensity = response.consumed, response.probability, response.intensity
-    if consumed.dtype != np.bool_ or not (
-        consumed.shape == probability.shape == intensity.shape == slates.shape
+    if (
+        consumed.dtype != np.bool_
+        or probability.dtype.kind != "f"
+        or intensity.dtype.kind != "f"
+        or not consumed.shape == probability.shape == intensity.shape == slates.shape
     ):
         raise MarketError(
-            f"{name}: found consumed {consumed.dtype} {consumed.shape}, probability {probability.shape}, intensity "
-            f"{intensity.shape}; allowed: bool, and {slates.shape} for each, a number a position"
+            f"{name}: found consumed {consumed.dtype} {consumed.shape}, probability {probability.dtype} "
+            f"{probability.shape}, intensity {intensity.dtype} {intensity.shape}; allowed: bool, float and float, and "
+            f"{slates.shape} for each, a number a position"
         )
-    probability, intensity = (np.ascontiguousarray(part, np.float64) for part in (probability, intensity))
     place = _first_wrong(slates, consumed, probability, intensity)
     if place >= 0:
         row, position = divmod(place, slates.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,10 +42,15 @@ class Visits:
     def __len__(self) -> int:
         return len(self.row)
 
-    @property
+    @cached_property
     def slot(self) -> NDArray[np.int64]:
         """(n,) whose visits they are, as slots of the round."""
         return self.schedule.slot[self.row]
+
+    @cached_property
+    def tick(self) -> NDArray[np.int64]:
+        """(n,) when they come, on the market's clock."""
+        return self.schedule.tick[self.row]
 
     @property
     def log_user(self) -> NDArray[np.int64]:
@@ -54,7 +60,7 @@ class Visits:
     @property
     def time(self) -> NDArray[np.float64]:
         """(n,) seconds on the market's clock."""
-        return seconds(self.schedule.tick[self.row])
+        return seconds(self.tick)
 
     def consumed(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(visit, item) pairs of all that the visitors consumed before, even what the platform does not know yet."""

@@ -97,7 +97,7 @@ class Dynamics:
     def _consumed(self, visits: Visits) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Visit, item and age in seconds (m,) of what visitors consumed in the market before each visit."""
         row, item, known = visits.events_in_market()
-        age = visits.schedule.tick[visits.row][row] - (known - self._wait)
+        age = visits.tick[row] - (known - self._wait)
         before = age > 0
         return row[before], item[before], age[before] / TICKS
 

@@ -58,7 +58,7 @@ class BagTruth(Kept):
         answer_slates(
             slates,
             visits.slot,
-            visits.schedule.tick[visits.row],
+            visits.tick,
             visits.keys[visits.row],
             ground,
             histories.begin,
@@ -83,7 +83,7 @@ class BagTruth(Kept):
         histories, events = visits.histories, visits.histories.events
         return visit_shares(
             visits.slot,
-            visits.schedule.tick[visits.row],
+            visits.tick,
             histories.begin,
             histories.length,
             histories.past.items,

@@ -72,7 +72,7 @@ class SessionSizes:
         events, found = histories.events, np.empty(len(slot))
         _sizes_of_visits(
             slot,
-            visits.schedule.tick[visits.row],
+            visits.tick,
             self.effect[histories.log_user[slot]],
             self.weights,
             self.bounds,
