@@ -10,7 +10,7 @@ import numpy as np
 
 from rimsim.agents.contract import LearningAgent
 from rimsim.envs.market import market_env
-from rimsim.errors import AgentError, RimsimError
+from rimsim.errors import AgentError, ArrivalsError, RimsimError
 from rimsim.market import Feedback, Market, Needs
 from rimsim.market.records import as_slates
 from rimsim.market.scoring import BLOCK
@@ -165,9 +165,14 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 @contextmanager
 def _with_place(agent: Agent, where: str) -> Iterator[None]:
-    """Let an error of ours say with which agent and where it came up; it keeps its kind."""
+    """Let an error of ours say with which agent and where it came up; it keeps its kind.
+
+    One of the arrivals of the round after has nothing to do with the agent, and stays as it is.
+    """
     try:
         yield
+    except ArrivalsError:
+        raise
     except RimsimError as error:
         raise type(error)(*(f"agent {agent.name!r} {where}: {error}", *error.args[1:])) from error
 

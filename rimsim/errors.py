@@ -8,6 +8,7 @@ What is a kind of what::
     ├── ModelError           an intensity model used wrongly, or one that returned nonsense
     ├── InfeasibleError      exposure floors that no set of slates can meet
     ├── MarketError          the market driven out of order
+    │   └── ArrivalsError       arrivals of a round that no market can play
     ├── AgentError           an agent that raised, or answered with something that is no slate
     │   └── ArmsError        arms of a run that failed, one line an arm
     ├── MeasureError         a measure that raised, or returned something that is no number
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentError",
     "ArmsError",
+    "ArrivalsError",
     "ConfigError",
     "DataError",
     "InfeasibleError",
@@ -80,6 +82,10 @@ class InfeasibleError(RimsimError):
 
 class MarketError(RimsimError):
     """The market driven out of order: slates for arrivals it did not hand out, or a state of another market."""
+
+
+class ArrivalsError(MarketError):
+    """Arrivals of a round that no market can play; the message names their process, whichever agent serves them."""
 
 
 class AgentError(RimsimError):

@@ -168,4 +168,4 @@ def test_a_past_of_less_than_nothing_is_refused():
     schedule, world = _schedule()
     for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
         with pytest.raises(MarketError, match="less than no event|one length"):
-            checked_schedule(dataclasses.replace(schedule, logged=logged), 0, world.log.n_users)
+            checked_schedule(dataclasses.replace(schedule, logged=logged), 0, RoundsSoFar(world, 0))

@@ -21,21 +21,21 @@ from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.audiences import Came
 from rimsim.market.consumers.dynamics import Dynamics
 from rimsim.market.consumers.truths import fit_sizes as fitting
+from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.promises import Owed
 from rimsim.market.providers import Roster
 from rimsim.market.records import as_slates
-from rimsim.market.training_log import training_log
+from rimsim.market.training_log import PastRound, training_log
 from rimsim.testing import random_log
 
 
 @pytest.fixture(scope="module")
 def schedule():
-    """A round's arrivals that can be played, and how many users the log has."""
+    """A round's arrivals that can be played, and what their process was told."""
     config = small_scenario()
-    world = build_world(config)
-    made = make_arrivals(config).round(0, RoundsSoFar(world, 0))
-    return checked_schedule(made, 0, world.log.n_users), world.log.n_users
+    so_far = RoundsSoFar(build_world(config), 0)
+    return checked_schedule(make_arrivals(config).round(0, so_far), 0, so_far), so_far
 
 
 def _changed(column, place, value):
@@ -56,31 +56,79 @@ def _changed(column, place, value):
         ("log_user", 0, -1, "a slot of no user"),
         ("log_user", 0, "users", "a slot of no user"),
         ("user", 0, "same", "two slots of one user"),
+        ("user", 0, 7, "ids that are not those of a user's visits"),
+        ("shift", 0, np.nan, "a past that is moved by no number"),
+        ("shift", slice(None), 1e10, "a past that is moved beyond the visitor's first visit"),
     ],
 )
 def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, value, told):
     """Each column is looked at to its ends, which themselves are allowed."""
-    good, users = schedule
+    good, so_far = schedule
     values = {
         "start-1": good.start - 1,
         "start": good.start,
         "stop+1": good.stop + 1,
         "same": getattr(good, field)[1],
         "slots": len(good.user),
-        "users": users,
+        "users": so_far.world.log.n_users,
     }
     column = _changed(getattr(good, field), place, values.get(value, value))
     with pytest.raises(MarketError, match=f"arrivals of round 4: .*{told}"):
-        checked_schedule(dataclasses.replace(good, **{field: column}), 4, users)
+        checked_schedule(dataclasses.replace(good, **{field: column}), 4, so_far)
+    new = dataclasses.replace(good, logged=np.zeros_like(good.user))  # whose pasts can be moved nowhere
     for end, at in (("start", 0), ("stop", -1)):
         edge = _changed(good.tick, at, getattr(good, end))
-        assert checked_schedule(dataclasses.replace(good, tick=edge), 4, users).tick is edge
+        assert checked_schedule(dataclasses.replace(new, tick=edge), 4, so_far).tick is edge
+
+
+@pytest.mark.parametrize("field", ["tick", "id", "slot", "session", "user", "log_user", "logged", "earlier"])
+def test_a_column_of_no_whole_numbers_is_refused(schedule, field):
+    """Ticks, ids and all that is counted are integers."""
+    good, so_far = schedule
+    column = np.zeros(len(good.user)) if field == "earlier" else getattr(good, field).astype(float)
+    with pytest.raises(MarketError, match=f"{field} of type float64; allowed: whole numbers"):
+        checked_schedule(dataclasses.replace(good, **{field: column}), 0, so_far)
+
+
+def test_a_round_begins_after_what_is_over(schedule):
+    """None is before the opening or the end of the round before; that of past states, −1, is."""
+    good, so_far = schedule
+    day = 86_400_000_000
+    early = dataclasses.replace(
+        good, tick=good.tick - day, start=good.start - day, stop=good.stop - day, shift=good.shift - 86_400.0
+    )
+    with pytest.raises(
+        MarketError, match=f"start at tick {early.start}; .*{good.start}, where the market opens"
+    ):
+        checked_schedule(early, 0, so_far)
+    assert checked_schedule(early, -1, so_far) is early
+    after = dataclasses.replace(
+        so_far, past=(PastRound(0, good, Histories(good, LoggedPast.of(so_far.world.past))),)
+    )
+    with pytest.raises(MarketError, match=f"from {good.stop}, where the round before ends"):
+        checked_schedule(good, 1, after)
+
+
+def test_ids_may_be_any_where_earlier_visits_are_told(schedule):
+    """Where a schedule says how often its users came before, its ids need but be distinct."""
+    good, so_far = schedule
+    own = dataclasses.replace(good, id=np.arange(len(good)), earlier=np.zeros_like(good.user))
+    assert checked_schedule(own, 0, so_far) is own
+
+
+def test_without_a_logged_past_no_shift_is_too_far(schedule):
+    """Visitors who come with nothing have no past that could end after their visit."""
+    good, so_far = schedule
+    moved = dataclasses.replace(good, shift=good.shift + 1e9)
+    with pytest.raises(MarketError, match="moved beyond"):
+        checked_schedule(moved, 0, so_far)
+    assert checked_schedule(moved, 0, so_far, LoggedPast.of(so_far.world.past, empty=True)) is moved
 
 
 def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
     """A visitor with no event that the platform knows of is new on its first visit, and not on a later one."""
-    good, users = schedule
-    logged = np.arange(users) % 3
+    good, so_far = schedule
+    logged = np.arange(so_far.world.log.n_users) % 3
     again = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
     for made, own in ((again, None), (again, np.arange(len(good.user)) % 2)):
         came = Came.of(dataclasses.replace(made, logged=own), logged)
@@ -94,12 +142,12 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
 
 def test_a_user_who_came_in_an_earlier_round_does_not_come_for_the_first_time(schedule):
     """Where the arrival process says how often users came before, ids do not count their visits."""
-    good, users = schedule
+    good, so_far = schedule
     earlier = np.arange(len(good.user)) % 2
     made = dataclasses.replace(
         good, id=good.id + 256, logged=np.zeros(len(good.user), np.int64), earlier=earlier
     )
-    came = Came.of(made, np.zeros(users, np.int64))
+    came = Came.of(made, np.zeros(so_far.world.log.n_users, np.int64))
     seen = set(np.flatnonzero(earlier).tolist())
     for first, slot in zip(came.first, good.slot.tolist(), strict=True):
         assert first == (slot not in seen)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_markets import small_scenario
 
-from rimsim.config import ArrivalsConfig, override, to_plain
-from rimsim.errors import ConfigError, MarketError, RimsimError
+from rimsim.agents import make_agent, play_round
+from rimsim.config import ArrivalsConfig, ScenarioConfig, override, to_plain
+from rimsim.errors import ArrivalsError, ConfigError, MarketError, RimsimError
 from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
+from rimsim.market.arrivals import make_arrivals, opening_after
 from rimsim.market.arrivals.clones import Clones
-from rimsim.market.build import check_plugs
+from rimsim.market.build import check_plugs, world_of
 from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
 from rimsim.matching import top_k
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.store.digest import digest
-from rimsim.testing import ArrivalTests, ConsumerTests
+from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -315,6 +319,121 @@ def test_kept_users_have_the_same_slots():
         MarketError, match="arrivals of round 1: user of the slots is not that of the round before"
     ):
         play()
+
+
+@dataclass(frozen=True)
+class Swayed:
+    """A few more come where something was taken in the round before; it says of outcomes what it is told to."""
+
+    scenario: ScenarioConfig
+    more: int = 10
+    known_beforehand = keeps_users = False
+
+    def opening(self, log):
+        """When the log ends."""
+        return opening_after(log, self.scenario)
+
+    def round(self, number, so_far):
+        """Clones, as many as the round before says."""
+        sold = so_far.past and len(so_far.past[-1].histories.all_events()[0])
+        per_round = {"arrivals.per_round": 20 + (self.more if sold else 0)}
+        return Clones(override(self.scenario, per_round)).round(number, so_far)
+
+
+class SwayedUnsaid(Swayed):
+    """It denies that it hangs on outcomes."""
+
+    hangs_on_outcomes = False
+
+
+class Restless(Swayed):
+    """Once there is a past, it draws from NumPy's own generator."""
+
+    def round(self, number, so_far):
+        """Other times whenever it is asked."""
+        made = super().round(number, so_far)
+        if not so_far.past:
+            return made
+        late = np.sort(np.random.default_rng().integers(made.tick[-1], made.stop, len(made)))
+        return dataclasses.replace(made, tick=late)
+
+
+class Late(Swayed):
+    """Visitors' pasts end a year after they come."""
+
+    def round(self, number, so_far):
+        """Clones with a shift that is too large."""
+        made = super().round(number, so_far)
+        return dataclasses.replace(made, shift=made.shift + 365 * 86_400.0)
+
+
+@pytest.mark.parametrize(
+    ("process", "test", "error"),
+    [
+        (SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
+        (Restless, "test_all_chance_comes_from_the_seed", AssertionError),
+        (Restless, "test_a_market_plays_it", AssertionError),
+        (Late, "test_schedules_can_be_played", MarketError),
+        (Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
+        (Swayed, "test_all_chance_comes_from_the_seed", None),
+    ],
+)
+def test_the_tests_for_arrivals_find_what_is_broken(process, test, error):
+    """Arrivals that hang on outcomes unsaid, or on chance once there is a past, or come before their past, fail."""
+
+    class Tests(ArrivalTests):
+        def make(self):
+            return process(self.scenario())
+
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        getattr(Tests(), test)()
+
+
+def test_arms_share_what_is_required_only_if_arrivals_say_so():
+    """Of arrivals of one's own that say nothing of outcomes, each arm is taken to have its own."""
+    config = small_scenario()
+    world = build_world(config)
+    for arrivals, same in ((Swayed(config), False), (SwayedUnsaid(config), True), (Clones(config), True)):
+        assert Market(config, world=world, arrivals=arrivals).same_for_all_arms is same
+    for name, built_in in ARRIVALS.items():
+        process = make_arrivals(override(config, {"arrivals.kind": name}))
+        assert isinstance(process, built_in)
+        assert process.hangs_on_outcomes is False  # with kappa 0, as by default
+
+
+GAP = """
+from rimsim.market.arrivals.clones import Clones
+import dataclasses
+
+class Gap(Clones):
+    def round(self, number, so_far):
+        made = super().round(number, so_far)
+        none = {name: getattr(made, name)[:0] for name in ("tick", "id", "slot", "session")}
+        return dataclasses.replace(made, **none) if number == 1 else made
+"""
+
+
+def test_a_round_that_cannot_be_played_names_its_process(tmp_path, monkeypatch):
+    """Arrivals that the next round cannot have are the process's fault, and not the agent's who served the last."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(GAP)
+    market = Market(override(small_scenario(), {"arrivals.kind": "mine.py:Gap"}))
+    with pytest.raises(
+        ArrivalsError, match=r"^arrivals.kind 'mine.py:Gap': arrivals of round 1: no arrival at all; allowed"
+    ):
+        play_round(market, make_agent("relevance"))
+
+
+def test_a_past_after_the_opening_is_refused_with_its_time():
+    """The message has the time of the last event and that of the opening."""
+    log, config = random_log(), small_scenario()
+    early = Swayed(config)
+    opening = dataclasses.replace(early.opening(log), time=float(log.time[0]))
+    object.__setattr__(early, "opening", lambda _: opening)
+    with pytest.raises(
+        MarketError, match=rf"last event at {log.time[-1]:.0f} s; .* the opening, at {log.time[0]:.0f} s"
+    ):
+        world_of(log, config, early, Intensity(config))
 
 
 class Snacking(Intensity):

@@ -127,12 +127,12 @@ def world_of(
             f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}; allowed: ({log.n_items},) "
             "seconds, 0 for what is there from the start"
         )
-    if (past.n_users, past.n_items) != (log.n_users, log.n_items) or past.time.max(
-        initial=-np.inf
-    ) > opening.time:
+    last = past.time.max(initial=-np.inf)
+    if (past.n_users, past.n_items) != (log.n_users, log.n_items) or last > opening.time:
         raise MarketError(
-            f"arrivals.kind {config.arrivals.kind!r}: the past has {past.n_users} users and {past.n_items} items; "
-            f"allowed: the log's {log.n_users} and {log.n_items}, and no event after the opening"
+            f"arrivals.kind {config.arrivals.kind!r}: the past has {past.n_users} users and {past.n_items} items, and "
+            f"its last event at {last:.0f} s; allowed: the log's {log.n_users} and {log.n_items}, and no event after "
+            f"the opening, at {opening.time:.0f} s"
         )
     roster = (make_providers(config) if providers is None else providers).opening(log).checked(log.n_items)
     if not roster.there.all():

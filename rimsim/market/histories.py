@@ -41,6 +41,17 @@ class LoggedPast:
         """Group a log; ``empty`` gives every user no past at all. Markets over one log share one grouping."""
         return _grouped(log, empty)
 
+    def length(self, log_user: NDArray[np.int64], logged: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """(slots,) events of each slot's past: ``logged`` (slots,) from its log user's first on, or all."""
+        everything = self.offsets[log_user + 1] - self.offsets[log_user]
+        return everything if logged is None else np.minimum(logged, everything)
+
+    def last(self, log_user: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(slots,) seconds of the last event in pasts of so many events (slots,); 0 where there is none."""
+        last, some = np.zeros(len(log_user)), length > 0
+        last[some] = self.times[(self.offsets[log_user] + length - 1)[some]]
+        return last
+
 
 @lru_cache(maxsize=4)
 def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key of the cache
@@ -257,8 +268,7 @@ class Histories:
         self.shift = schedule.shift
         self.begin = past.offsets[self.log_user]
         """(slots,) where each slot's logged past begins among the events of ``past``."""
-        everything = past.offsets[self.log_user + 1] - self.begin
-        self.length = everything if schedule.logged is None else np.minimum(schedule.logged, everything)
+        self.length = past.length(self.log_user, schedule.logged)
         """(slots,) events of each slot's logged past."""
         self.row_of_past = self.begin + self.log_user + self.length
         """(slots,) the number of each slot's logged past among all beginnings of all users' pasts, the empty ones too:
@@ -281,9 +291,7 @@ class Histories:
     @cached_property
     def last_logged(self) -> NDArray[np.float64]:
         """(slots,) seconds of the last event of each slot's logged past, moved in time; 0 where there is none."""
-        last, some = np.zeros(len(self)), self.length > 0
-        last[some] = self.past.times[(self.begin + self.length - 1)[some]] + self.shift[some]
-        return last
+        return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
 
     def copy(self) -> Histories:
         """The same histories, to be lengthened apart."""

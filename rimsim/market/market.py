@@ -9,7 +9,7 @@ import torch
 
 from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.errors import MarketError
+from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import rescale_of
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
@@ -104,6 +104,8 @@ class Market:
         self.seeds = Seeds() if seeds is None else seeds
         self.config = config = at_seed(config, self.seeds.choice)
         self.arrivals, self.consumer = plugs_of(config, arrivals, consumer)
+        kind = f"arrivals.kind {config.arrivals.kind!r}"
+        self._who_arrives = kind if arrivals is None else type(arrivals).__name__
         shared = world is None and arrivals is None and consumer is None and providers is None
         self.providers = make_providers(config) if providers is None else providers
         if world is None:
@@ -159,7 +161,7 @@ class Market:
         return (
             self.config.exposure.per == "round"
             and is_fixed(self.providers)
-            and not getattr(self.arrivals, "hangs_on_outcomes", False)
+            and not getattr(self.arrivals, "hangs_on_outcomes", True)  # one that says nothing may do so
         )
 
     @property
@@ -330,8 +332,22 @@ class Market:
         self.open = self._open_round()
 
     def _schedule_of(self, number: int) -> Schedule:
-        so_far = RoundsSoFar(self.world, self.seeds.arrivals, tuple(self.platform.rounds))
-        return checked_schedule(self.arrivals.round(number, so_far), number, self.world.log.n_users)
+        """The arrivals of a round.
+
+        Raises:
+            ArrivalsError: If the market cannot play them.
+        """
+        past = tuple(self.platform.rounds)
+        so_far = RoundsSoFar(self.world, self.seeds.arrivals, past)
+        try:
+            schedule = checked_schedule(
+                self.arrivals.round(number, so_far), number, so_far, self._logged_past
+            )
+            if self.arrivals.keeps_users and past:
+                _require_same_users(number, past[-1].schedule, schedule)
+        except MarketError as error:
+            raise ArrivalsError(f"{self._who_arrives}: {error}") from error
+        return schedule
 
     def _capacity(self, schedule: Schedule) -> NDArray[np.int64] | None:
         return row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
@@ -340,11 +356,8 @@ class Market:
         """The round that comes next, with its guarantees and its cost of a missing exposure."""
         config, world, schedule = self.config, self.world, self._schedule_of(self.round)
         past = self.platform.rounds
-        if self.arrivals.keeps_users and past:
-            self._require_same_users(past[-1].schedule, schedule)
-            histories = past[-1].histories
-        else:
-            histories = Histories(schedule, self._logged_past)
+        stay = self.arrivals.keeps_users and past
+        histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
         capacity = self._capacity(schedule)
         weights = weights_of(config, self.consumer, self.platform.decay)
         return OpenRound(
@@ -364,14 +377,6 @@ class Market:
             release=self.release,
             popularity=self.platform.log_counts,
         )
-
-    def _require_same_users(self, before: Schedule, now: Schedule) -> None:
-        for name in ("user", "log_user", "shift", "logged"):
-            if not np.array_equal(getattr(before, name), getattr(now, name)):
-                raise MarketError(
-                    f"arrivals of round {self.round}: {name} of the slots is not that of the round before; allowed "
-                    "with keeps_users: the same slots in every round"
-                )
 
     def _close_round(self) -> None:
         """The platform retrains on its log; the states of the round become those that prices are solved on."""
@@ -463,3 +468,13 @@ class Market:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
         return self._states_of(past, always(self.model)).among(self.open.promised)
+
+
+def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
+    """Refuse a round whose slots are not those of the round before."""
+    for name in ("user", "log_user", "shift", "logged"):
+        if not np.array_equal(getattr(before, name), getattr(now, name)):
+            raise MarketError(
+                f"arrivals of round {number}: {name} of the slots is not that of the round before; allowed "
+                "with keeps_users: the same slots in every round"
+            )

@@ -4,28 +4,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, Seeds
 from rimsim.intensity import Popularity
 from rimsim.market import Market
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.build import world_of
-from rimsim.market.consumers import make_consumer
+from rimsim.market.consumers import NOTHING, drawn, make_consumer
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals import ArrivalProcess
-    from rimsim.market.consumers import Consumer
+    from rimsim.market.consumers import Consumer, Organic, Response, Visits
     from rimsim.market.ledger import Ledger
     from rimsim.market.providers import Provider
 
-__all__ = ["require_same_in_batches", "small_market", "small_scenario"]
+__all__ = ["Taking", "require_same_in_batches", "serve_round", "small_market", "small_scenario"]
+
+
+@dataclass(frozen=True)
+class Taking:
+    """A consumer who takes each item that is shown with one probability, whoever comes."""
+
+    probability: float
+
+    needs_truth = False
+
+    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+        """The same probability at each position."""
+        probability = np.full(slates.shape, self.probability)
+        return drawn(visits, slates, probability, probability)
+
+    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+        """Nothing."""
+        return NOTHING
+
+    def true_intensity(self, visits: Visits) -> torch.Tensor:
+        """The same for all items."""
+        return torch.full((len(visits), visits.world.log.n_items), self.probability)
 
 
 def small_scenario() -> ScenarioConfig:
@@ -70,8 +96,21 @@ def small_market(
     )
 
 
+def serve_round(market: Market, batch_size: int | None = None) -> None:
+    """Serve the open round of a market with what is most relevant, in clock order.
+
+    Args:
+        market: The market.
+        batch_size: Arrivals a batch at most; None: as many as can be.
+    """
+    number = market.round
+    while not market.done and market.round == number:
+        arrivals = market.next_arrivals(batch_size)
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
+
+
 def require_same_in_batches(market: Callable[[], Market]) -> None:
-    """Play a market one arrival at a time and in large batches; both must show and sell the same.
+    """Play a market one arrival at a time and in large batches; the same must come, be shown and sold.
 
     Args:
         market: Makes it; it is served with what is most relevant, in clock order.
@@ -79,12 +118,13 @@ def require_same_in_batches(market: Callable[[], Market]) -> None:
     one, many = (_ledgers(market(), batch_size) for batch_size in (1, None))
     for alone, together in zip(one, many, strict=True):
         assert len(alone.schedule) == len(alone.item)
+        for column in ("tick", "id", "slot"):
+            np.testing.assert_array_equal(getattr(alone.schedule, column), getattr(together.schedule, column))
         np.testing.assert_array_equal(alone.item, together.item)
         np.testing.assert_array_equal(alone.consumed, together.consumed)
 
 
 def _ledgers(market: Market, batch_size: int | None) -> list[Ledger]:
     while not market.done:
-        arrivals = market.next_arrivals(batch_size)
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
+        serve_round(market, batch_size)
     return [closed.ledger for closed in market.closed]

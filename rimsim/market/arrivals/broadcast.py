@@ -34,6 +34,7 @@ class Broadcast:
 
     known_beforehand = True
     keeps_users = False
+    hangs_on_outcomes = False
 
     def __init__(self, scenario: ScenarioConfig) -> None:
         self._scenario = scenario

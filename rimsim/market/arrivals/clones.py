@@ -41,6 +41,7 @@ class Clones:
 
     known_beforehand = False
     keeps_users = False
+    hangs_on_outcomes = False
 
     def __init__(self, scenario: ScenarioConfig) -> None:
         self._scenario = scenario

@@ -47,8 +47,8 @@ class RoundsSoFar:
 class ArrivalProcess(Protocol):
     """Decides who arrives when. It keeps no state of its own: all chance comes from the seed that it is told.
 
-    It may also have ``hangs_on_outcomes = True``: who comes hangs on what was shown and taken before, so that arms of a
-    seed have different arrivals.
+    It may also have ``hangs_on_outcomes = False``: who comes hangs on nothing that was shown or taken before, so that
+    all arms of a seed have the same arrivals. Without it, arms are taken to differ.
     """
 
     known_beforehand: bool

@@ -41,6 +41,7 @@ class Replay:
 
     known_beforehand = False
     keeps_users = True
+    hangs_on_outcomes = False
     replays_sessions = True
 
     def __init__(self, scenario: ScenarioConfig) -> None:

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import MarketError
+from rimsim.market.clock import NEVER, ticks
+from rimsim.market.histories import LoggedPast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+
+    from rimsim.market.arrivals.contract import RoundsSoFar
 
 __all__ = ["VISIT_BITS", "Schedule", "checked_schedule", "row_capacity", "running_count"]
 
@@ -28,7 +34,10 @@ class Schedule:
     tick: NDArray[np.int64]
     """(n,) when, in ticks."""
     id: NDArray[np.int64]
-    """(n,) arrival ids; draws are keyed by them."""
+    """(n,) arrival ids, distinct over all rounds; draws are keyed by them.
+
+    Where ``earlier`` is None, an id is ``user << 16 | visit``: the market user and how often it came before.
+    """
     slot: NDArray[np.int64]
     """(n,) who, as a slot."""
     user: NDArray[np.int64]
@@ -59,53 +68,89 @@ class Schedule:
         return len(self.tick)
 
 
-def checked_schedule(schedule: Schedule, number: int, n_log_users: int) -> Schedule:
+def checked_schedule(
+    schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast | None = None
+) -> Schedule:
     """The schedule, if the market can play it: compiled code trusts its slots and lengths.
 
     Args:
         schedule: What an arrival process made.
         number: The round.
-        n_log_users: Users of the log.
+        so_far: What the process was told.
+        past: The logged past that visitors come with; None: all of the warm-up log.
 
     Raises:
-        MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot, or lengths
-            differ.
+        MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot, lengths
+            differ, the round is not after what is over, or a visitor's past is not before its first visit.
     """
-    tick, slot, log_user = schedule.tick, schedule.slot, schedule.log_user
-    arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
-    users = {len(column) for column in (schedule.user, log_user, schedule.shift)}
-    logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
-    users.add(len(logged))
-    if schedule.earlier is not None:
-        users.add(len(schedule.earlier))
-    faults = (
-        (len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"),
-        (len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"),
-        (
-            np.any((log_user < 0) | (log_user >= n_log_users)),
-            "a slot of no user of the log",
-            f"users from 0 to {n_log_users - 1}",
-        ),
-        (np.any(logged < 0), "a past of less than no event", "numbers of events from 0"),
-        (len(np.unique(schedule.user)) != len(schedule.user), "two slots of one user", "distinct users"),
-        (not len(tick), "no arrival at all", "at least one"),
-        (np.any(tick[1:] < tick[:-1]), "arrivals out of clock order", "ascending ticks"),
-        (
-            len(tick) and not schedule.start <= tick[0] <= tick[-1] <= schedule.stop,
-            f"ticks from {tick[:1]} to {tick[-1:]}",
-            f"from its start, {schedule.start}, to its stop, {schedule.stop}",
-        ),
-        (len(np.unique(schedule.id)) != len(tick), "two arrivals of one id", "distinct ids"),
-        (
-            np.any((slot < 0) | (slot >= len(schedule.user))),
-            "an arrival of no slot",
-            f"slots from 0 to {len(schedule.user) - 1}",
-        ),
-    )
-    for wrong, what, allowed in faults:
+    past = LoggedPast.of(so_far.world.past) if past is None else past
+    for wrong, what, allowed in _faults(schedule, number, so_far, past):
         if wrong:
             raise MarketError(f"arrivals of round {number}: {what}; allowed: {allowed}")
     return schedule
+
+
+def _faults(
+    schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast
+) -> Iterator[tuple[bool, str, str]]:
+    """Whether there is a fault, what it is, and what is allowed; each may be looked at where those before are not."""
+    tick, slot, log_user, n_users = schedule.tick, schedule.slot, schedule.log_user, so_far.world.log.n_users
+    arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
+    yield len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"
+    logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
+    earlier = np.zeros(len(log_user), np.int64) if schedule.earlier is None else schedule.earlier
+    users = {len(column) for column in (schedule.user, log_user, schedule.shift, logged, earlier)}
+    yield len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"
+    for name in ("tick", "id", "slot", "session", "user", "log_user", "logged", "earlier"):
+        column = getattr(schedule, name)
+        kind = "" if column is None else np.asarray(column).dtype.name
+        yield (
+            column is not None and not kind.startswith("int"),
+            f"{name} of type {kind}",
+            "whole numbers, int64",
+        )
+    yield (
+        bool(np.any((log_user < 0) | (log_user >= n_users))),
+        "a slot of no user of the log",
+        f"users from 0 to {n_users - 1}",
+    )
+    yield bool(np.any(logged < 0)), "a past of less than no event", "numbers of events from 0"
+    yield len(np.unique(schedule.user)) != len(schedule.user), "two slots of one user", "distinct users"
+    yield not len(tick), "no arrival at all", "at least one"
+    yield bool(np.any(tick[1:] < tick[:-1])), "arrivals out of clock order", "ascending ticks"
+    yield (
+        not schedule.start <= tick[0] <= tick[-1] <= schedule.stop,
+        f"ticks from {tick[:1]} to {tick[-1:]}",
+        f"from its start, {schedule.start}, to its stop, {schedule.stop}",
+    )
+    yield len(np.unique(schedule.id)) != len(tick), "two arrivals of one id", "distinct ids"
+    yield (
+        bool(np.any((slot < 0) | (slot >= len(schedule.user)))),
+        "an arrival of no slot",
+        f"slots from 0 to {len(schedule.user) - 1}",
+    )
+    yield (
+        schedule.earlier is None and bool(np.any(schedule.id >> VISIT_BITS != schedule.user[slot])),
+        "ids that are not those of a user's visits",
+        f"the user's number << {VISIT_BITS} | how often it came before, or how often that is in `earlier`",
+    )
+    if number >= 0:  # round −1 is of the past
+        over = so_far.past[-1].schedule.stop if so_far.past else int(ticks(so_far.world.opening))
+        yield (
+            schedule.start < over - 1,  # seconds are rounded to ticks at both ends
+            f"a start at tick {schedule.start}",
+            f"from {over}, where the {'round before ends' if so_far.past else 'market opens'}, in microseconds",
+        )
+    yield not np.isfinite(schedule.shift).all(), "a past that is moved by no number", "finite shifts"
+    length = past.length(log_user, schedule.logged)
+    came = np.full(len(log_user), NEVER)
+    came[slot[::-1]] = tick[::-1]  # the first visit of each is written last
+    late = np.flatnonzero((length > 0) & (ticks(past.last(log_user, length) + schedule.shift) > came))
+    yield (
+        bool(len(late)),
+        f"a past that is moved beyond the visitor's first visit, for {len(late)} of {len(log_user)} slots",
+        "shifts by which it ends before",
+    )
 
 
 def row_capacity(visitor: NDArray[np.int64], slate: int, user_cap: int | None) -> NDArray[np.int64] | None:
