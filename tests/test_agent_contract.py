@@ -233,6 +233,12 @@ class _Releasing(Relevance):
         view.required[:] = 0
 
 
+class _Evening(Relevance):
+    def begin_round(self, view):
+        super().begin_round(view)
+        view.position_weights[:] = 1
+
+
 class _Fading(Relevance):
     def begin_round(self, view):
         super().begin_round(view)
@@ -288,6 +294,7 @@ class _Padded(Relevance):
         (_Opening, "test_it_leaves_what_it_is_told_as_it_was"),
         (_Scaling, "test_it_leaves_what_it_is_told_as_it_was"),
         (_Releasing, "test_it_leaves_what_it_is_told_as_it_was"),
+        (_Evening, "test_it_leaves_what_it_is_told_as_it_was"),
         (_Fading, "test_it_leaves_what_it_is_told_as_it_was"),
         (_Rewriting, "test_it_leaves_what_it_is_told_as_it_was"),
         (_Sometimes, "test_the_batch_does_not_matter"),

@@ -213,6 +213,10 @@ class AgentTests:
         """Neither the view of a round, nor arrivals, nor feedback are written to: others read the same memory."""
         arrivals, agent = self.arrivals(), self.make()
         view, batch = self.view(arrivals), arrivals.rows(slice(agent.barrier_every))
+        # Positions count differently, so that a 1 that is written shows.
+        view = dataclasses.replace(
+            view, position_weights=view.position_weights * 0.9 ** np.arange(view.slate)
+        )
         before = _copies(view), _copies(batch)
         agent.begin_round(view)
         items = as_slates(agent.act(batch)).items
