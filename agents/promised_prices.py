@@ -88,7 +88,9 @@ def terms_of(
         first=others.first,
         item=others.item,
         least=others.least * share,
-        most=np.where(np.isfinite(others.most), others.most * share, np.inf),
+        most=np.multiply(
+            others.most, share, out=np.full(len(others), np.inf), where=np.isfinite(others.most)
+        ),
         cost=np.full(len(others), cost),
         active=mine,
     )

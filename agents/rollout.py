@@ -10,7 +10,7 @@ import numpy as np
 
 from rimsim.agents.contract import LearningAgent
 from rimsim.envs.market import market_env
-from rimsim.errors import AgentError, ArrivalsError, RimsimError
+from rimsim.errors import AgentError, ArrivalsError, RimsimError, one_line
 from rimsim.market import Feedback, Market, Needs
 from rimsim.market.records import as_slates
 from rimsim.market.scoring import BLOCK
@@ -186,7 +186,9 @@ def _named(agent: Agent, where: str) -> Iterator[None]:
     except RimsimError:
         raise
     except Exception as error:
-        raise AgentError(f"agent {agent.name!r} raised {type(error).__name__} {where}: {error}") from error
+        raise AgentError(
+            f"agent {agent.name!r} raised {type(error).__name__} {where}: {one_line(error)}"
+        ) from error
 
 
 class _FeedbackBuffer:

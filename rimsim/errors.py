@@ -42,6 +42,7 @@ __all__ = [
     "RimsimError",
     "RunFolderError",
     "nearest",
+    "one_line",
     "reason",
 ]
 
@@ -144,6 +145,15 @@ def reason(error: OSError) -> str:
     """
     known = _REASONS.get(error.errno) if error.errno is not None else None
     return known or (error.strerror or str(error)).lower()
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception of another's code says, folded to one line.
+
+    Args:
+        error: What was raised; its text may have several.
+    """
+    return " ".join(str(error).splitlines())
 
 
 _MOST = 10

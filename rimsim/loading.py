@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import shlex
 import sys
 import traceback
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rimsim.errors import ConfigError, ModelError, RimsimError, nearest
+from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +42,8 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
     except Exception as error:  # whatever a user's file does when it is imported
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(
-            f"{kind} {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {error}"
+            f"{kind} {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
+            f"{_beside(Path(place), error)}"
         ) from error
     if not hasattr(module, name):
         raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, _own(module, of))}")
@@ -52,6 +54,18 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
             f"{kind} {where!r}: found a {type(found).__name__}; allowed: a {of.__name__} ({place} has {others})"
         )
     return found
+
+
+def _beside(path: Path, error: Exception) -> str:
+    """What to do where a file imports one that lies beside it, as the tail of an error message."""
+    folder = path.parent
+    wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
+        return ""
+    return (
+        f"; {wanted}.py lies beside it: put PYTHONPATH={shlex.quote(str(folder))} before the command, or install both "
+        "as a package"
+    )
 
 
 def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
@@ -123,7 +137,7 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
             raise type(error)(f"{error} ({place})", *error.args[1:]) from error
         if not own or isinstance(error, OSError):
             raise
-        said = f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {one_line(error)}"
         text = f"{place}: {said}" if place else f"{said}, with {', '.join(own)}"
         raise ModelError(text) from error
 

@@ -11,7 +11,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from rimsim.config.wording import finding
-from rimsim.errors import ConfigError, RimsimError, nearest
+from rimsim.errors import ConfigError, RimsimError, nearest, one_line
 from rimsim.loading import imported, without_name
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def make_plug(
         raise _refused(error, "", origin) from None
     except Exception as error:  # whatever a user's constructor does
         raise ConfigError(
-            f"{kind} {where!r} cannot be made from {dict(options) or 'no options'}: {type(error).__name__}: {error}"
+            f"{kind} {where!r} cannot be made from {dict(options) or 'no options'}: "
+            f"{type(error).__name__}: {one_line(error)}"
         ) from error
     lacks = [method for method in methods if not hasattr(plug, method)]
     if lacks:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rimsim.agents import BUILT_IN, EpsilonGreedy, Random, Relevance, RimDual, make_agent
+from rimsim.evaluation.chances import Chances
 from rimsim.market import Slates
 from rimsim.measures import mean_weight, position_weights
 from rimsim.testing import AgentTests
@@ -165,6 +166,103 @@ class _OnePerCent(EpsilonGreedy):
         return dataclasses.replace(answer, propensity=answer.propensity * np.float32(0.99))
 
 
+class _Rounds(Relevance):
+    """Turns its slates by one position in each round but the first."""
+
+    def __init__(self):
+        self.rounds = np.zeros(1)
+
+    def begin_round(self, view):
+        super().begin_round(view)
+        self.rounds = self.rounds + 1
+
+    def act(self, arrivals):
+        return np.roll(super().act(arrivals), int(self.rounds[0]), axis=1)
+
+
+class _Forgetful(_Rounds):
+    @property
+    def state(self):
+        return {"rounds": self.rounds}
+
+    def load_state(self, state):
+        pass
+
+
+class _Misnamed(_Forgetful):
+    def load_state(self, state):
+        self.rounds = state["round"]
+
+
+class _Objects(_Forgetful):
+    @property
+    def state(self):
+        return {"rounds": np.array([self])}
+
+
+class _Remembering(_Forgetful):
+    def load_state(self, state):
+        self.rounds = state["rounds"]
+
+
+class _Wording(Relevance):
+    diagnostics = {"mood": "good"}  # noqa: RUF012 - one of its kind
+
+
+class _Listing(Relevance):
+    diagnostics = (1.0, 2.0)
+
+
+class _Opening(Relevance):
+    def act(self, arrivals):
+        items = super().act(arrivals)
+        arrivals.admissible[:] = True
+        return items
+
+
+class _Scaling(Relevance):
+    def act(self, arrivals):
+        items = super().act(arrivals)
+        arrivals.relevance.numpy()[:] *= 0.5
+        return items
+
+
+class _Releasing(Relevance):
+    def begin_round(self, view):
+        super().begin_round(view)
+        view.required[:] = 0
+
+
+class _Evening(Relevance):
+    def begin_round(self, view):
+        super().begin_round(view)
+        view.position_weights[:] = 1
+
+
+class _Fading(Relevance):
+    def begin_round(self, view):
+        super().begin_round(view)
+        for states in view.past:
+            states.ground_intensity.mul_(0.5)
+
+
+class _Rewriting(_Learner):
+    def learn(self, feedback):
+        feedback.consumed[:] = False
+
+
+class _Sometimes(Relevance):
+    def act(self, arrivals):
+        return Slates(super().act(arrivals), uniform=np.full(len(arrivals), len(arrivals) > 1))
+
+
+class _Unsure(Relevance):
+    def act(self, arrivals):
+        items = super().act(arrivals)
+        same = Chances.certain(items, items)
+        return Slates(items, chances=Chances.mixed(1 / len(items), same, Chances.none(items.shape)))
+
+
 class _Nameless(Random):
     name = ""
 
@@ -187,6 +285,20 @@ class _Padded(Relevance):
         (_Global, "test_the_same_key_gives_the_same_slates"),
         (_Positive, "test_prices_are_bonuses"),
         (_OnePerCent, "test_propensities_are_frequencies"),
+        (_Rounds, "test_it_goes_on_where_a_run_is_resumed"),
+        (_Forgetful, "test_it_goes_on_where_a_run_is_resumed"),
+        (_Misnamed, "test_it_goes_on_where_a_run_is_resumed"),
+        (_Objects, "test_it_goes_on_where_a_run_is_resumed"),
+        (_Wording, "test_diagnostics_are_names_with_numbers"),
+        (_Listing, "test_diagnostics_are_names_with_numbers"),
+        (_Opening, "test_it_leaves_what_it_is_told_as_it_was"),
+        (_Scaling, "test_it_leaves_what_it_is_told_as_it_was"),
+        (_Releasing, "test_it_leaves_what_it_is_told_as_it_was"),
+        (_Evening, "test_it_leaves_what_it_is_told_as_it_was"),
+        (_Fading, "test_it_leaves_what_it_is_told_as_it_was"),
+        (_Rewriting, "test_it_leaves_what_it_is_told_as_it_was"),
+        (_Sometimes, "test_the_batch_does_not_matter"),
+        (_Unsure, "test_the_batch_does_not_matter"),
     ],
 )
 def test_an_agent_that_breaks_a_promise_is_caught(agent, promise):
@@ -196,5 +308,15 @@ def test_an_agent_that_breaks_a_promise_is_caught(agent, promise):
         def make(self):
             return agent()
 
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, KeyError, ValueError)):
         getattr(Mine(), promise)()
+
+
+def test_an_agent_that_remembers_over_rounds_goes_on():
+    """One whose state says how many rounds it has seen passes where one that does not say so is caught."""
+
+    class Mine(AgentTests):
+        def make(self):
+            return _Remembering()
+
+    Mine().test_it_goes_on_where_a_run_is_resumed()

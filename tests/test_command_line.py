@@ -131,6 +131,12 @@ def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folde
     assert "holds a comparison; allowed: a sweep" in capsys.readouterr().err
 
 
+def test_a_run_that_was_never_begun_is_not_resumed(tmp_path, capsys):
+    """The message says that the command without --resume begins one."""
+    assert main(["compare", "--resume", "--out", str(tmp_path / "none")]) == 2
+    assert "no such folder; the command without --resume begins a run there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("entry", "name"),
     [("experiment", "an experiment"), ("validate", "a validation"), ("backtest", "a back-test")],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from rimsim.intensity import (
     EASE,
     EMA,
     GRU,
+    RIM,
     AutoConfig,
     Bag,
     BagConfig,
@@ -27,8 +29,72 @@ from rimsim.intensity import (
     UserPopularity,
     Visits,
 )
+from rimsim.intensity.contract import FromHidden
 from rimsim.intensity.registry import make
 from rimsim.testing import IntensityModelTests
+
+
+class TestOfOnesOwn(IntensityModelTests):
+    """A whole λ(x,y) of one's own, which says nothing of its λ(x)."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return _Eager()
+
+
+class TestMarkOfOnesOwn(IntensityModelTests):
+    """A mark of one's own joined with a ground intensity, which cannot be saved."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return RIM(mark=_Shares(), ground=HawkesPoisson())
+
+
+class _Shares(FromHidden):
+    """p(y) in proportion to how often the item was consumed."""
+
+    def fit(self, log):
+        self.counts = torch.bincount(torch.from_numpy(log.item[log.targets]), minlength=log.n_items) + 0.1
+        return self
+
+    def update(self, log):
+        return self.fit(log) if log.targets.any() else self
+
+    def encode(self, states):
+        return (torch.from_numpy(states.lengths),)
+
+    def step(self, hidden, items, times):
+        return (hidden[0] + 1,)
+
+    def score_hidden(self, hidden, now):
+        return (self.counts / self.counts.sum()).float().repeat(len(now), 1)
+
+
+class _Eager(_Shares):
+    """The same, times more the more was consumed before."""
+
+    def score_hidden(self, hidden, now):
+        return super().score_hidden(hidden, now) * (1.0 + hidden[0][:, None].float())
+
+
+class _Doubled(_Eager):
+    """One that says twice the sum."""
+
+    def intensity(self, states):
+        return 2 * self.score(states).sum(1)
+
+
+@pytest.mark.parametrize(("made", "is_mark"), [(_Eager, True), (_Doubled, None)])
+def test_rows_of_another_sum_are_caught(made, is_mark):
+    """Rows that do not sum to 1 are found in what is said to be a mark, and in a product that says another λ(x)."""
+
+    class Mine(IntensityModelTests):
+        def make(self):
+            return made()
+
+    Mine.is_mark = is_mark
+    with pytest.raises(AssertionError):
+        Mine().test_rows_sum_to_the_ground_intensity()
 
 
 class TestPopularity(IntensityModelTests):

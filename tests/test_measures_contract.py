@@ -24,6 +24,11 @@ class TestBuiltIn(MeasureTests):
         """The measure of the case."""
         return self.measure
 
+    def test_it_is_a_finite_number_or_none(self):
+        """No built-in measure leaves it to the run to drop what is not finite."""
+        values = [self.measure.of(facts) for facts in self.rounds()]
+        assert all(value is None or math.isfinite(value) for value in values)
+
 
 @pytest.fixture
 def facts():
@@ -47,14 +52,15 @@ _DRAWS = np.random.default_rng(0)
     ("test", "wrong"),
     [
         ("it_says_what_it_measures", _measure(lambda _: 0.5, name="gini")),
-        ("a_round_has_a_finite_value_or_none", _measure(lambda facts: np.nanmean(facts.price))),
+        ("a_round_has_a_finite_value_or_none", _measure(lambda _: math.nan)),
+        ("a_round_has_a_finite_value_or_none", _measure(lambda _: "a half")),
+        ("some_round_has_a_value", _measure(lambda _: math.nan)),
         ("some_round_has_a_value", _measure(lambda _: None)),
         ("the_same_round_has_the_same_value", _measure(lambda _: float(_DRAWS.random()))),
         ("it_leaves_the_round_as_it_was", _measure(_shuffled)),
         ("the_order_of_arrivals_does_not_matter", _measure(lambda facts: float(facts.slates[0, 0]))),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
     """Each test of the mixin passes a good measure and fails for one that breaks its promise."""
 
@@ -67,8 +73,17 @@ def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
             return wrong
 
     getattr(Good(), f"test_{test}")()
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, MeasureError)):
         getattr(Wrong(), f"test_{test}")()
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+class TestOfPrices(MeasureTests):
+    """A measure that is NaN where nothing is shown, which leaves a gap as None does."""
+
+    def make(self):
+        """The mean price of what is shown."""
+        return _measure(lambda facts: float(np.nanmean(facts.price.astype(np.float64))))
 
 
 def test_a_record_cannot_be_written_to(facts):

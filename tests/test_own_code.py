@@ -265,6 +265,29 @@ def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(wri
     assert left.to_dict()["relevance-frozen"] == 2
 
 
+def test_what_a_users_code_says_in_several_lines_is_told_in_one(write, tmp_path):
+    """The text of an exception that has line breaks is folded, wherever a user's code raised it."""
+    write("mine.py", MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
+    with pytest.raises(ModelError, match=r"^mine.py:10: ValueError: one two$"):
+        _compare(tmp_path / "run", model="mine.py:Mine")
+    write("mine.py", "raise ValueError('one\\ntwo')")
+    with pytest.raises(ConfigError, match=r"cannot import 'mine.py': ValueError: one two$"):
+        make_agent("mine.py:Mine")
+
+
+def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
+    """The folder of a file is not searched, and the message says how it is; of another module it says nothing."""
+    write("shared.py", "K = 1")
+    write("mine.py", "from shared import K")
+    with pytest.raises(
+        ConfigError, match=r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
+    ):
+        make_agent("mine.py:Mine")
+    write("mine.py", "import shaded")
+    with pytest.raises(ConfigError, match=r"No module named 'shaded'$"):
+        make_agent("mine.py:Mine")
+
+
 @pytest.mark.parametrize(
     ("agent", "message"),
     [

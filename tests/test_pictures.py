@@ -617,3 +617,10 @@ def test_campaigns_are_drawn_against_what_was_due(market):
     assert due.get_ydata().tolist() == [0.0, 30.0, 40.0]
     assert day.lines[0].get_ydata().tolist() == [0.0, 8.0]
     assert campaigns(loop.PictureTables(rounds=market.rounds, n_items=market.n_items)) is None
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_campaign_that_was_due_nothing_is_kept(market):
+    """Where nothing was promised, such as to an audience of nobody, all of it is delivered."""
+    nobody = replace(market, campaigns=_campaigns().assign(due=0.0, delivered=0.0))
+    assert "rim-feedback delivers 100 % of what campaigns are promised" in _texts(campaigns(nobody))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_markets import small_scenario
 
+from rimsim import rng
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ArrivalsConfig, ScenarioConfig, override, to_plain
 from rimsim.errors import ArrivalsError, ConfigError, MarketError, RimsimError
@@ -75,6 +77,40 @@ class TestReplayedLog(ConsumerTests):
     def make(self):
         """The built-in one."""
         return CONSUMERS["replay"](self.scenario())
+
+
+class _Same(Intensity):
+    """Draws by arrival and item alone, whatever the seed."""
+
+    def respond(self, visits, slates):
+        fair = super().respond(visits, slates)
+        chance = rng.uniform(5, rng.Purpose.CHOICE, visits.schedule.id[visits.row][:, None], slates)
+        return dataclasses.replace(fair, consumed=(chance < fair.probability) & (slates >= 0))
+
+
+class _Again(Intensity):
+    """Wants again what it consumed."""
+
+    def true_intensity(self, visits):
+        return torch.ones(len(visits), visits.world.log.n_items)
+
+
+@pytest.mark.parametrize(
+    ("consumer", "promise"),
+    [
+        (_Same, "test_another_seed_draws_otherwise"),
+        (_Again, "test_true_intensities_are_intensities"),
+    ],
+)
+def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
+    """Draws that do not hang on the seed, and an intensity of what was consumed before."""
+
+    class Mine(ConsumerTests):
+        def make(self):
+            return consumer(self.scenario())
+
+    with pytest.raises(AssertionError):
+        getattr(Mine(), promise)()
 
 
 # -- of one's own -------------------------------------------------------------------------------------------------

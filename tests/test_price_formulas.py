@@ -131,6 +131,15 @@ def test_caps_have_prices_of_at_least_nothing():
     assert price == pytest.approx([0.7, 0.0, -0.2])
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_campaign_for_nobody_may_have_any_number():
+    """Where no state is of a row's audience, what has no upper limit has none, and what is asked for is nothing."""
+    row = Row("campaign", np.array([0, 1]), least=12.0, arrivals=40.0, audience=0)
+    terms = terms_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
+    assert terms.rows.least.tolist() == [0.0]
+    assert terms.rows.most.tolist() == [np.inf]
+
+
 def test_an_empty_position_has_no_chance():
     """Of a slate with an empty position only what is shown has chances; the slate as a whole cannot be."""
     chances = np.full((3, 2), 9.0)

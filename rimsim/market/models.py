@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rimsim import rng
-from rimsim.errors import ConfigError, ModelError, RimsimError
+from rimsim.errors import ConfigError, ModelError, RimsimError, one_line
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import takes_weights
 from rimsim.intensity.product import settled
@@ -67,8 +67,8 @@ def unfitted(platform: PlatformConfig, seed: int, gap: str | None = None) -> Int
         raise
     except Exception as error:  # whatever a user's factory does
         raise ConfigError(
-            f"model {platform.model!r} cannot be made: {type(error).__name__}: {error}; allowed: what can be called "
-            "with seed and device"
+            f"model {platform.model!r} cannot be made: {type(error).__name__}: {one_line(error)}; allowed: what can be "
+            "called with seed and device"
         ) from error
     lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
     if lacks:

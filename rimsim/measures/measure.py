@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from rimsim.errors import ConfigError, MeasureError
+from rimsim.errors import ConfigError, MeasureError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Measure:
             result = self.of(facts)
         except Exception as error:  # whatever a user's function does
             raise MeasureError(
-                f"measure {self.name!r} raised {type(error).__name__}: {error}, in round {facts.round}"
+                f"measure {self.name!r} raised {type(error).__name__}: {one_line(error)}, in round {facts.round}"
             ) from error
         if result is None:
             return None

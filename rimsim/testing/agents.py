@@ -15,14 +15,17 @@ numbers; override :meth:`AgentTests.arrivals` or :meth:`AgentTests.view` to use 
 from __future__ import annotations
 
 import dataclasses
+import io
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 
-from rimsim.agents import Agent, LearningAgent, PricingAgent
+from rimsim.agents import Agent, LearningAgent, PricingAgent, RememberingAgent, diagnostics_of
+from rimsim.evaluation.chances import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.market import Arrivals, Feedback, Needs, RoundView, Slates
 from rimsim.market.records import as_slates
@@ -38,7 +41,7 @@ __all__ = ["AgentTests"]
 
 @dataclasses.dataclass(frozen=True)
 class _Chunks:
-    """Scored states in chunks of 32."""
+    """Scored states in chunks of 32, which lie in the memory of the whole."""
 
     states: Arrivals
 
@@ -47,7 +50,7 @@ class _Chunks:
 
     def __iter__(self) -> Iterator[Arrivals]:
         for rows in np.array_split(np.arange(len(self)), -(-len(self) // 32)):
-            yield self.states.rows(rows)
+            yield self.states.rows(slice(rows[0], rows[-1] + 1))
 
 
 class AgentTests:
@@ -111,9 +114,27 @@ class AgentTests:
         )
 
     def served(self, arrivals: Arrivals, batch: int, order: NDArray[np.int64] | None = None) -> Slates:
-        """Slates of a round, in batches that end at barriers; even items are consumed, for an agent that learns."""
-        agent = self.make()
-        agent.begin_round(self.view(arrivals))
+        """Slates of a round of a new agent, as :meth:`played` has it."""
+        return self.played(self.make(), self.view(arrivals), arrivals, batch, order)
+
+    def played(
+        self,
+        agent: Agent,
+        view: RoundView,
+        arrivals: Arrivals,
+        batch: int,
+        order: NDArray[np.int64] | None = None,
+    ) -> Slates:
+        """Slates of a round, in batches that end at barriers; even items are consumed, for an agent that learns.
+
+        Args:
+            agent: Who answers.
+            view: What it is told when the round begins.
+            arrivals: n arrivals, in clock order.
+            batch: Arrivals a batch at most.
+            order: (n,) the order in which they come; None: that of the clock.
+        """
+        agent.begin_round(view)
         order, n = np.arange(len(arrivals)) if order is None else order, len(arrivals)
         barriers = {*range(0, n, agent.barrier_every or n), n}
         answers: list[Slates] = []
@@ -130,7 +151,17 @@ class AgentTests:
                     untold = []
         columns = zip(*((one.items, one.price, one.propensity, one.uniform) for one in answers), strict=True)
         joined: list[Any] = [None if part[0] is None else np.concatenate(part) for part in columns]
-        return Slates(*joined)
+        chances = [one.chances for one in answers if one.chances is not None]
+        return Slates(*joined, *([Chances.joined(chances)] if chances else []))
+
+    def next_round(self) -> tuple[RoundView, Arrivals]:
+        """A round after that of :meth:`view`, with other arrivals and another popularity."""
+        arrivals = self.arrivals(seed=2)
+        view = self.view(arrivals)
+        return (
+            dataclasses.replace(view, round=view.round + 1, popularity=np.roll(view.popularity, 1)),
+            arrivals,
+        )
 
     def test_follows_the_protocol(self) -> None:
         """The agent has a name, says whether rows may come in any order, and where its barriers are."""
@@ -156,7 +187,7 @@ class AgentTests:
         assert (self.served(self.arrivals(), 60).items[5] == -1).all()
 
     def test_the_batch_does_not_matter(self) -> None:
-        """Slates, prices and propensities are the same bits in batches of one, of seven and of all."""
+        """Slates and what is said of them are the same bits in batches of one, of seven and of all."""
         arrivals = self.arrivals()
         for batch in (1, 7):
             _assert_same(self.served(arrivals, batch), self.served(arrivals, 60), np.arange(60))
@@ -177,6 +208,54 @@ class AgentTests:
             torch.manual_seed(seed)
             answers.append(self.served(arrivals, 7))
         _assert_same(answers[0], answers[1], np.arange(60))
+
+    def test_it_leaves_what_it_is_told_as_it_was(self) -> None:
+        """Neither the view of a round, nor arrivals, nor feedback are written to: others read the same memory."""
+        arrivals, agent = self.arrivals(), self.make()
+        view, batch = self.view(arrivals), arrivals.rows(slice(agent.barrier_every))
+        # Positions count differently, so that a 1 that is written shows.
+        view = dataclasses.replace(
+            view, position_weights=view.position_weights * 0.9 ** np.arange(view.slate)
+        )
+        before = _copies(view), _copies(batch)
+        agent.begin_round(view)
+        items = as_slates(agent.act(batch)).items
+        if isinstance(agent, LearningAgent):
+            for row, slate in enumerate(items.copy()):
+                feedback = Feedback(batch.rows(slice(row, row + 1)), slate[None], slate[None] % 2 == 0)
+                told = _copies(feedback)
+                agent.learn(feedback)
+                _assert_unchanged(feedback, told)
+        for record, copies in zip((view, batch), before, strict=True):
+            _assert_unchanged(record, copies)
+
+    def test_it_goes_on_where_a_run_is_resumed(self) -> None:
+        """After a round a new agent with ``load_state(state)`` shows what the old one shows; without learning, any new.
+
+        Only an agent that learns, and has no ``state``, may begin anew: its whole arm does then.
+        """
+        arrivals = self.arrivals()
+        old, new = self.make(), self.make()
+        self.played(old, self.view(arrivals), arrivals, 60)
+        _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state
+        if isinstance(old, RememberingAgent):
+            assert isinstance(new, RememberingAgent)
+            new.load_state(_from_disk(old.state))
+        elif isinstance(old, LearningAgent):
+            return
+        view, later = self.next_round()
+        _assert_same(self.played(new, view, later, 60), self.played(old, view, later, 60), np.arange(60))
+
+    def test_diagnostics_are_names_with_numbers(self) -> None:
+        """Figures of its own, if it has any, are a mapping of texts to numbers when a round is over."""
+        arrivals, agent = self.arrivals(), self.make()
+        self.played(agent, self.view(arrivals), arrivals, 60)
+        found = getattr(agent, "diagnostics", {})
+        assert isinstance(found, Mapping), f"they are {found!r}"
+        for name, value in found.items():
+            assert isinstance(name, str), f"a name is {name!r}"
+            assert not isinstance(value, str), f"{name} is {value!r}"
+        diagnostics_of(agent)  # raises, as in a run, if a value is no number
 
     def test_prices_are_bonuses(self) -> None:
         """Item prices are (M,) finite numbers, and neither they nor those of shown items are above 0."""
@@ -209,7 +288,45 @@ class AgentTests:
 
 
 def _assert_same(found: Slates, expected: Slates, order: NDArray[np.int64]) -> None:
-    """Slates, prices and propensities of served rows are those of the rows ``order`` of others."""
-    for name in ("items", "price", "propensity"):
+    """Slates, and what is said of them, of served rows are those of the rows ``order`` of others."""
+    for name in ("items", "price", "propensity", "uniform"):
         one, other = getattr(found, name), getattr(expected, name)
-        np.testing.assert_array_equal(one, other if other is None else other[order])
+        np.testing.assert_array_equal(one, other if other is None else other[order], name)
+    assert (found.chances is None) == (expected.chances is None)
+    if found.chances is not None and expected.chances is not None:
+        for part, same in zip(found.chances.columns, expected.chances.rows(order).columns, strict=True):
+            np.testing.assert_array_equal(part, same, "chances")
+
+
+def _copies(record: Any, within: str = "") -> dict[str, NDArray[Any]]:
+    """Copies of all arrays, tensors and columns of a table in a record and in those that it holds, by name."""
+    found = {}
+    for field in dataclasses.fields(record):
+        name, value = f"{within}{field.name}", getattr(record, field.name)
+        if isinstance(value, torch.Tensor):
+            found[name] = value.detach().cpu().numpy().copy()
+        elif isinstance(value, np.ndarray):
+            found[name] = value.copy()
+        elif isinstance(value, pd.DataFrame):
+            found |= {f"{name}.{column}": value[column].to_numpy(copy=True) for column in value}
+        elif dataclasses.is_dataclass(value):
+            found |= _copies(value, f"{name}.")
+    return found
+
+
+def _assert_unchanged(record: Any, before: dict[str, NDArray[Any]]) -> None:
+    """What a record holds is what it held before."""
+    after = _copies(record)
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, f"{name} was written to")
+
+
+def _from_disk(state: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """What a run that is resumed gives back of an agent's state: arrays by name, without Python objects."""
+    file = io.BytesIO()
+    named: dict[str, Any] = {f"agent-{name}": np.asarray(value) for name, value in state.items()}
+    np.savez(file, **named)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name.removeprefix("agent-"): arrays[name] for name in arrays}

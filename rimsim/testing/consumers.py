@@ -13,6 +13,7 @@ Every test states a promise that the market relies on.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -107,8 +108,23 @@ class ConsumerTests:
         spread = np.sqrt((response.probability * (1 - response.probability)).sum())
         assert abs(response.consumed.sum() - response.probability.sum()) <= 5 * spread + 1e-9
 
+    def test_another_seed_draws_otherwise(self) -> None:
+        """With other keys, as another seed has them, probabilities are the same, and what is drawn is not."""
+        market = self.market()
+        visits, slates = self.visits(market)
+        first, likely = market.consumer.respond(visits, slates), 0.0
+        for seed in range(1, 21):
+            keys = rng.bits(seed, rng.Purpose.MEASURE, np.arange(len(visits.keys)))
+            other = market.consumer.respond(dataclasses.replace(visits, keys=keys), slates)
+            np.testing.assert_array_equal(other.probability, first.probability)
+            if (other.consumed != first.consumed).any():
+                return
+            likely += 2 * float((first.probability * (1 - first.probability)).sum())
+        # That none of so many differ has a chance below e^-20.
+        assert likely < 20, "it draws the same with every seed; draw with visits.keys, as drawn does"
+
     def test_true_intensities_are_intensities(self) -> None:
-        """They are finite, not negative, (n, M) float32, row by row, and nothing is relevant below zero."""
+        """They are finite, not negative, (n, M) float32, row by row, 0 for what was consumed; so is relevance."""
         market = self.market()
         visits, _ = self.visits(market)
         true = market.consumer.true_intensity(visits)
@@ -116,6 +132,7 @@ class ConsumerTests:
         assert true.dtype == torch.float32
         assert bool(torch.isfinite(true).all())
         assert float(true.min()) >= 0
+        assert not bool(true[visits.consumed()].any()), "what was consumed is no longer admissible"
         alone = market.consumer.true_intensity(market.open.visits(visits.row[:1]))
         torch.testing.assert_close(alone[0], true[0])
         assert (relevant_items(market.consumer, visits, market.n_items) >= 0).all()

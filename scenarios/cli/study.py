@@ -159,6 +159,10 @@ def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run
         asked["out"] = asked.pop("scenario")
     if "out" not in asked:
         raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+    if not Path(asked["out"]).is_dir():
+        raise RunFolderError(
+            f"{asked['out']}: no such folder; the command without --resume begins a run there"
+        )
     _require_same(scenarios.load_run(asked["out"], kind), asked)
     return scenarios.resume(asked["out"], **_execution(asked))
 

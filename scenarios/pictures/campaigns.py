@@ -66,6 +66,10 @@ def _so_far(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kept(table: pd.DataFrame, agent: str) -> float:
-    """Share of what an agent's campaigns promised that was delivered by the end, what is beyond left out."""
+    """Share of what an agent's campaigns promised that was delivered by the end, 1 where nothing was promised.
+
+    What is delivered beyond that is left out.
+    """
     last = table[table["agent"] == agent].groupby(["seed", "name"], observed=True)[["due", "value"]].last()
-    return float(np.minimum(last["due"], last["value"]).sum() / last["due"].sum())
+    due = float(last["due"].sum())
+    return float(np.minimum(last["due"], last["value"]).sum()) / due if due else 1.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from rimsim.errors import one_line
 from rimsim.measures import MEASURES
 from rimsim.scenarios.pictures.loop import draw_pictures
 from rimsim.scenarios.report.answer import comparison_sentences
@@ -50,13 +51,13 @@ def gather(plan: Plan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | Non
         try:
             _join(folder, names, keep_parts=True)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not hide why the arms failed
-            return f"the other arms are complete, but not drawn: {type(error).__name__}: {error}"
+            return f"the other arms are complete, but not drawn: {type(error).__name__}: {one_line(error)}"
     return None
 
 
 def failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
     """Which of so many arms failed and why, a line an arm."""
-    lines = sorted((_at(arm), arm.seed, " ".join(str(error).splitlines())) for arm, error in failures)
+    lines = sorted((_at(arm), arm.seed, one_line(error)) for arm, error in failures)
     text = "".join(f"\n  {where}, seed {seed}: {error}" for where, seed, error in lines)
     return f"{len(failures)} of {arms} arms failed:{text}"
 
