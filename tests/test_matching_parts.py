@@ -9,17 +9,18 @@ import pytest
 from scipy.integrate import quad
 
 from rimsim.errors import AgentError
+from rimsim.matching import Rows, certificate, solve_dual, weighted
 from rimsim.matching import _large as large
 from rimsim.matching import _sweep as sweeps
-from rimsim.matching import certificate, solve_dual
+from rimsim.matching._greedy import dual_value
 from rimsim.matching._moves import improve
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._penalty import Penalty, gain
-from rimsim.matching._phases import _first_epsilon, _lower, _overspent
+from rimsim.matching._phases import End, _first_epsilon, _lower, _overspent
 from rimsim.matching._refusals import _names
 from rimsim.matching._reverse import _SPARES, File, _look_up
 from rimsim.matching._terms import Terms, values_of_row
-from rimsim.matching.problem import _in_units
+from rimsim.matching.problem import Problem, _in_units
 
 
 class Blocks:
@@ -235,6 +236,36 @@ def test_values_of_a_row_are_scores_less_all_prices(groups):
                 assert value[item] == pytest.approx(left if left >= 0 else -np.inf)
 
 
+@pytest.mark.parametrize("groups", [0, 1, 3])
+@pytest.mark.parametrize("active", [False, True])
+def test_a_problem_with_rows_is_told_to_the_kernels(groups, active):
+    """Each item's groups are those that hold it; what may not be shown scores −∞; a cap of all users is none."""
+    expected = terms_of(np.random.default_rng(groups), 6, 5, 2, groups, active)
+    least, most = np.minimum(expected.least, 3.0), np.maximum(np.minimum(expected.most, 6.0), 3.0)
+    most[0] = np.inf
+    counts = expected.active if active else None
+    rows = Rows(expected.first, expected.item, least[5:], most[5:], expected.cost[5:], counts)
+    problem = Problem.of(
+        np.where(np.isfinite(expected.scores), expected.scores, 0.0),
+        expected.capacity,
+        least[:5],
+        np.minimum(most[:5], 9.0),
+        admissible=np.isfinite(expected.scores),
+        cost=expected.cost[:5],
+        position_weights=expected.weights,
+        rows=rows,
+        where="here",
+    )
+    found = weighted.terms_of(problem)
+    for name in ("capacity", "weights", "first", "item", "of_first", "of", "active"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+    assert found.scores == pytest.approx(expected.scores)
+    assert found.least == pytest.approx(least)
+    items = np.where(most[:5] < 6 * expected.weights[0], most[:5], np.inf)
+    assert found.most == pytest.approx(np.concatenate([items, most[5:]]))
+    assert found.cost == pytest.approx(np.where(least > 0, expected.cost, 0.0))
+
+
 # -- the auction ----------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +275,48 @@ def auction(scores, capacity, bonus):
     m = scores.shape[1]
     floor, cap = np.ones(m, np.int64), np.full(m, len(scores))
     return pairs, fresh_state(pairs, capacity, floor, cap, np.full(m, 9.0), bonus)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_dual_of_bonuses_is_what_its_formula_says(seed):
+    """D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap by sorts, and the prices of users' last positions."""
+    draw = np.random.default_rng(seed)
+    scores, capacity = draw.normal(size=(7, 5)), draw.integers(0, 7, 7)
+    scores[draw.random((7, 5)) < 0.2] = -np.inf
+    pairs, state = auction(scores, np.minimum(capacity, 5), np.zeros(5))
+    state.floor[:], state.cap[:] = [0, 1, 2, 3, 1], [2, 1, 7, 3, 4]
+    w, prices = np.array([0.5, -0.4, 0.0, 1.2, -0.1]), np.full(7, 9.0)
+    found = dual_value(pairs, state, w, prices)
+    best = np.sort(np.maximum(scores + w, 0.0), axis=1)[:, ::-1]
+    top = sum(best[user, : min(capacity[user], 5)].sum() for user in range(7))
+    assert found == pytest.approx(top - np.maximum(w, 0) @ state.floor + np.maximum(-w, 0) @ state.cap)
+    last = [best[user, min(capacity[user], 5) - 1] if capacity[user] else 0.0 for user in range(7)]
+    assert prices.tolist() == pytest.approx(last)
+
+
+@pytest.mark.parametrize("n", [16, 17, 60])
+def test_many_users_are_guessed_from_a_few_runs_of_them(n, monkeypatch):
+    """Floors and caps of the sample are scaled down and rounded up; up to twice as many users guess nothing."""
+    monkeypatch.setattr(large, "_SAMPLE", 8)
+    monkeypatch.setattr(large, "_BLOCKS", 2)
+    seen = []
+    monkeypatch.setattr(large, "run_phases", lambda *given: seen.append(given) or End(*np.full((6, 5), 7.0)))
+    draw = np.random.default_rng(n)
+    scores, capacity = draw.random((n, 5)).astype(np.float32), draw.integers(0, 4, n)
+    floor, cap = np.array([0, 1, n // 3, 2, 0]), np.array([n, 2, n // 2, n, 0])
+    problem = Problem.of(Blocks(scores), capacity, floor, cap, where="here")
+    found = large._guess(problem.chunks, problem, np.full(5, 9.0))
+    if n <= 16:
+        assert not seen
+        assert found.tolist() == [0.0] * 5
+        return
+    ((pairs, state, *_),) = seen
+    users = np.concatenate([np.arange(4), np.arange(n - 4, n)])
+    assert found.tolist() == [7.0] * 5
+    assert pairs.uval.reshape(8, 5) == pytest.approx(scores[users])
+    assert state.capacity.tolist() == capacity[users].tolist()
+    assert state.floor.tolist() == np.ceil(floor * 8 / n).tolist()
+    assert state.cap.tolist() == np.maximum(np.ceil(problem.cap * 8 / n), state.floor).tolist()
 
 
 @pytest.mark.parametrize("held", [[], [0], [5, 0], [19, 3]])
@@ -302,6 +375,16 @@ def test_positions_that_count_alike_are_counted_in_whole(weights, floor, cap, wh
     """Bounds are whole numbers of positions, up to rounding, where all positions count alike; else they are not."""
     cap = None if cap is None else np.array(cap)
     assert _in_units(np.array(weights), np.array(floor), cap) == whole
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5, 3.0])
+def test_bounds_in_positions_that_count_alike_are_bounds_in_whole_ones(weight):
+    """Floors and caps are divided by what a position counts, and the problem has no weights."""
+    bounds = np.array([1, 0, 2, 3]) * weight, np.array([2, 3, 2, 9]) * weight
+    found = Problem.of(np.ones((5, 4)), 2, *bounds, position_weights=np.full(2, weight), where="here")
+    assert (found.unit, found.weights) == (weight, None)
+    assert found.floor.tolist() == [1, 0, 2, 3]
+    assert found.cap.tolist() == [2, 3, 2, 5]  # no item has more positions than there are users
 
 
 def test_ten_items_are_named():
