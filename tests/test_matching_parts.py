@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.integrate import quad
 
 from rimsim.errors import AgentError
@@ -19,6 +20,7 @@ from rimsim.matching._penalty import Penalty, gain
 from rimsim.matching._phases import End, _first_epsilon, _lower, _overspent
 from rimsim.matching._refusals import _names
 from rimsim.matching._reverse import _SPARES, File, _look_up
+from rimsim.matching._smoothed import _pool, smoothed
 from rimsim.matching._terms import Terms, values_of_row
 from rimsim.matching.problem import Problem, _in_units
 
@@ -234,6 +236,63 @@ def test_values_of_a_row_are_scores_less_all_prices(groups):
                     if item in terms.item[terms.first[g] : terms.first[g + 1]]:
                         left -= price[6 + g] * (not active or terms.active[user, g])
                 assert value[item] == pytest.approx(left if left >= 0 else -np.inf)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+def test_pools_are_those_of_a_non_increasing_fit(size):
+    """Means of SciPy's isotonic regression of values less weights, with ties, and how many places each has."""
+    for seed in range(30):
+        draw = np.random.default_rng(seed)
+        value = np.sort(draw.integers(0, 5, size) if seed % 2 else 3 * draw.random(size))[::-1].astype(float)
+        weights = np.sort(2 * draw.random(size))[::-1].copy()
+        mean, count = np.empty(size), np.empty(size, np.int64)
+        pools = _pool(value, weights, mean, count)
+        fit = optimize.isotonic_regression(value - weights, increasing=False).x
+        assert np.repeat(mean[:pools], count[:pools]) == pytest.approx(fit)
+
+
+def most_smoothed(a, weights, tau):
+    """The largest of a·z − τ/2·|z|² over z ≥ 0 with z(A) ≤ w_1 + … + w_|A| for every set A, and where it is."""
+    m = len(a)
+    sets = np.array(list(itertools.product((0.0, 1.0), repeat=m))[1:])
+    bound = np.concatenate([np.cumsum(weights), np.full(m, np.sum(weights))])[sets.sum(1).astype(int) - 1]
+    found = optimize.minimize(
+        lambda z: tau / 2 * z @ z - a @ z,
+        np.zeros(m),
+        jac=lambda z: tau * z - a,
+        bounds=[(0, None)] * m,
+        constraints={"type": "ineq", "fun": lambda z: bound - sets @ z, "jac": lambda _: -sets},
+        method="SLSQP",
+        options={"ftol": 1e-13, "maxiter": 300},
+    )
+    return -found.fun, found.x
+
+
+@pytest.mark.parametrize("tau", [0.02, 0.3, 2.0])
+@pytest.mark.parametrize(("groups", "active"), [(0, False), (2, True), (2, False)])
+def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, active):
+    """For each user by a general solver: both sums, what the last position is worth, and exposures of all rows."""
+    draw = np.random.default_rng(int(100 * tau) + groups)
+    terms = terms_of(draw, 5, 5, 4, groups, active)
+    terms.capacity[:] = [4, 3, 1, 0, 2]
+    price = 0.3 * draw.normal(size=5 + groups)
+    value, expected, top, smooth, last = np.empty(5), np.zeros(5 + groups), 0.0, 0.0, []
+    for user, k in enumerate(terms.capacity):
+        values_of_row(terms, price, user, value)
+        a, weights = np.sort(np.maximum(value, 0.0))[::-1], terms.weights[:k]
+        top += weights @ a[:k]
+        last.append(weights[-1] * a[k - 1] if k else 0.0)
+        part, z = most_smoothed(np.maximum(value, 0.0), weights, tau) if k else (0.0, np.zeros(5))
+        smooth += part
+        expected[:5] += z
+        for g in range(groups):
+            counts = not active or terms.active[user, g]
+            expected[5 + g] += counts * z[terms.item[terms.first[g] : terms.first[g + 1]]].sum()
+    found = smoothed(terms, price, tau, np.full(5, -np.inf))
+    assert found.top == pytest.approx(top)
+    assert found.smooth == pytest.approx(smooth, abs=1e-6)
+    assert found.marginal == pytest.approx(last)
+    assert found.exposure == pytest.approx(expected, abs=2e-4)
 
 
 @pytest.mark.parametrize("groups", [0, 1, 3])
