@@ -17,12 +17,13 @@ from rimsim.matching._greedy import dual_value
 from rimsim.matching._moves import improve
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._penalty import Penalty, gain
-from rimsim.matching._phases import End, _first_epsilon, _lower, _overspent
+from rimsim.matching._phases import End, _first_epsilon, _lower, _overspent, sampled_worth
 from rimsim.matching._refusals import _names
 from rimsim.matching._reverse import _SPARES, File, _look_up
 from rimsim.matching._smoothed import _pool, smoothed
 from rimsim.matching._terms import Terms, values_of_row
 from rimsim.matching.problem import Problem, _in_units
+from rimsim.matching.weighted import _scale
 
 
 class Blocks:
@@ -323,6 +324,26 @@ def test_a_problem_with_rows_is_told_to_the_kernels(groups, active):
     items = np.where(most[:5] < 6 * expected.weights[0], most[:5], np.inf)
     assert found.most == pytest.approx(np.concatenate([items, most[5:]]))
     assert found.cost == pytest.approx(np.where(least > 0, expected.cost, 0.0))
+
+
+@pytest.mark.parametrize("k", [1, 3, 4, 6])
+@pytest.mark.parametrize("offset", [0.0, -5.0])
+def test_searches_begin_with_what_a_position_is_worth(k, offset):
+    """By sorts: the mean size of k best scores, the range of all and 0, and what best slates are worth."""
+    draw = np.random.default_rng(k)
+    terms = terms_of(draw, 9, 4, k, 0, active=False)
+    terms.scores[:] += offset
+    best = [sorted((s for s in row if s > -np.inf), reverse=True)[:k] for row in terms.scores]
+    finite = terms.scores[np.isfinite(terms.scores)]
+    spread = max(finite.max(), 0.0) - min(finite.min(), 0.0)
+    assert _scale(terms) == pytest.approx((np.abs(np.concatenate(best)).mean(), spread))
+    nothing = terms._replace(scores=np.full((9, 4), -np.inf))
+    assert _scale(nothing) == (1.0, 1.0)
+    assert _scale(terms._replace(scores=np.zeros((0, 4)))) == (1.0, 1.0)
+    pairs, state = auction(terms.scores, np.minimum(terms.capacity, 4), np.zeros(4))
+    width = max(terms.capacity.clip(0, 4).max(), 1)
+    top = np.sort(np.maximum(terms.scores, 0.0), axis=1)[:, ::-1][:, :width]
+    assert sampled_worth(pairs, state) == pytest.approx(top.mean() * state.capacity.sum())
 
 
 # -- the auction ----------------------------------------------------------------------------------------------------
