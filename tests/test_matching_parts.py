@@ -9,12 +9,12 @@ import pytest
 from scipy import optimize
 from scipy.integrate import quad
 
-from rimsim.errors import AgentError
+from rimsim.errors import AgentError, ConfigError
 from rimsim.matching import Rows, certificate, solve_dual, weighted
 from rimsim.matching import _large as large
 from rimsim.matching import _sweep as sweeps
 from rimsim.matching._greedy import dual_value
-from rimsim.matching._moves import improve
+from rimsim.matching._moves import dealt, improve
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._penalty import Penalty, gain
 from rimsim.matching._phases import End, _first_epsilon, _lower, _overspent, sampled_worth
@@ -22,6 +22,8 @@ from rimsim.matching._refusals import _names
 from rimsim.matching._reverse import _SPARES, File, _look_up
 from rimsim.matching._smoothed import _pool, smoothed
 from rimsim.matching._terms import Terms, values_of_row
+from rimsim.matching.certify import _beyond
+from rimsim.matching.dual import _given, _start
 from rimsim.matching.problem import Problem, _in_units
 from rimsim.matching.weighted import _scale
 
@@ -79,6 +81,31 @@ def test_looks_end_when_the_gap_is_small_enough(monkeypatch):
         end = solve_dual(Blocks(scores), 3, 1, cost=cost, tol=0.05)
         assert end.gap <= 0.05
         assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("floor", "kept"), [(0, (14, 0)), (1, (14, 18)), (5, (14, 26))])
+def test_a_look_keeps_pairs_of_items_where_something_is_asked_for(floor, kept, monkeypatch):
+    """Twice the positions of a user and eight; twice the largest floor and sixteen of an item, if there is a floor."""
+    seen, look = [], sweeps.sweep
+    monkeypatch.setattr(large, "sweep", lambda *given: seen.append(given[3:]) or look(*given))
+    scores = np.random.default_rng(1).random((60, 40)).astype(np.float32)
+    scores[:, 7] *= 0.01  # nobody's best item
+    end = solve_dual(Blocks(scores), [3] * 59 + [1], floor * (np.arange(40) == 7), tol=0.05)
+    assert set(seen) == {kept}
+    assert len(seen) == 2
+    assert end.exposure[7] == floor
+
+
+@pytest.mark.parametrize("looks", [2, 3])
+def test_the_last_look_ends_the_search(looks, monkeypatch):
+    """Where the gap stays too large, each look but the last one is followed by an auction on the pairs known so far."""
+    seen, look, auctions = [], sweeps.sweep, large.run_phases
+    monkeypatch.setattr(large, "_LOOKS", looks)
+    monkeypatch.setattr(large, "sweep", lambda *given: seen.append("look") or look(*given))
+    monkeypatch.setattr(large, "run_phases", lambda *given: seen.append("auction") or auctions(*given))
+    scores = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32) / 3
+    solve_dual(Blocks(scores), 3, 15, cost=2.0, tol=1e-300)
+    assert seen == ["look", "auction"] * (looks - 1) + ["look"]
 
 
 # -- whole slates ---------------------------------------------------------------------------------------------------
@@ -207,6 +234,52 @@ def test_passes_end_where_no_move_gains(seed):
         for place, item in changes:
             other[user, place] = item
         assert worth(terms, penalty, other) <= before + 1e-8
+
+
+def dealt_by_hand(terms, price, rho, keep):
+    """Users are served at the prices, then each again while prices follow what all others have got."""
+    rows, (n, m) = range(len(price)), terms.scores.shape
+    lists, value = [[] for _ in range(n)], np.empty(m)
+
+    def now(without, weight):
+        slates = [[] if user == without else one[: terms.capacity[user]] for user, one in enumerate(lists)]
+        exposure, _ = counted(terms, slates)
+        moved = np.empty(len(price))
+        for row in rows:
+            below, above = min(price[row], 0.0), max(price[row], 0.0)
+            if terms.least[row] > 0:
+                below = np.clip(below + weight * (exposure[row] - terms.least[row]), -terms.cost[row], 0.0)
+            if terms.most[row] < np.inf:
+                above = max(above + weight * (exposure[row] - terms.most[row]), 0.0)
+            moved[row] = below + above
+        return moved
+
+    for turn in range(2):
+        for user in range(n):
+            values_of_row(terms, now(user, rho) if turn else price, user, value)
+            lists[user] = [int(item) for item in np.argsort(-value)[:keep] if value[item] > -np.inf]
+    return [one + [-1] * (keep - len(one)) for one in lists]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_users_are_dealt_slates_while_prices_follow(seed):
+    """What each user is given in the second turn is what a search by hand finds at the prices that it then sees."""
+    draw, keep = np.random.default_rng(seed), 4
+    terms = terms_of(draw, 6, 6, 3, groups=2 * (seed % 2), active=seed % 4 == 1)
+    price = np.where(terms.least > 0, -0.5 * terms.cost * draw.random(len(terms.least)), 0.0)
+    price += np.where(terms.most < np.inf, 0.3 * draw.random(len(price)), 0.0)
+    found = dealt(terms, price, np.arange(6).astype(np.uint64), 0.4, keep)
+    assert found.tolist() == dealt_by_hand(terms, price, 0.4, keep)
+
+
+def test_what_rounding_leaves_is_within_a_bound():
+    """Where positions count unlike, nothing is beyond a bound that is not so by a share of it, or of 1 at least."""
+    over = np.array([0.5, -0.5, 9e-10, 1.1e-9, 9e-9, 1.1e-8])
+    bound = np.array([0.1, 0.1, 0.5, 0.5, 10.0, 10.0])
+    problem = Problem.of(np.ones((5, 6)), 2, 0.3, position_weights=[1.0, 0.5], where="here")
+    assert _beyond(problem, over, bound).tolist() == [0.5, 0.0, 0.0, 1.1e-9, 0.0, 1.1e-8]
+    whole = Problem.of(np.ones((5, 6)), 2, 1, where="here")
+    assert _beyond(whole, np.array([2, -2]), np.array([0, 9])).tolist() == [2, 0]
 
 
 def test_items_that_nobody_may_have_leave_from_the_end():
@@ -465,6 +538,33 @@ def test_bounds_in_positions_that_count_alike_are_bounds_in_whole_ones(weight):
     assert (found.unit, found.weights) == (weight, None)
     assert found.floor.tolist() == [1, 0, 2, 3]
     assert found.cap.tolist() == [2, 3, 2, 5]  # no item has more positions than there are users
+
+
+def test_prices_to_start_from_are_of_items_or_of_items_and_rows():
+    """None, one price an item, or one a row besides; another shape, or what is no finite number, is refused."""
+    rows = Rows(np.array([0, 2, 3]), np.array([0, 1, 2]), *np.array([[1.0, 0.0], [9.0, 9.0], [1.0, 1.0]]))
+    problem = Problem.of(np.ones((5, 4)), 2, 1, rows=rows, where="here")
+    assert _given(None, problem) is None
+    for size in (4, 6):
+        assert _given(np.arange(size), problem).tolist() == list(range(size))
+    for wrong in (np.zeros(5), np.zeros(16), np.zeros((4, 1)), np.full(4, np.nan), np.full(6, np.inf)):
+        with pytest.raises(ConfigError, match=r"here: prices have shape .*; allowed: \(4,\) finite numbers"):
+            _given(wrong, problem)
+
+
+def test_bonuses_to_start_from_are_within_what_bounds_allow():
+    """An item with a floor may have a bonus of c at most, one with a cap below all users a price of any height."""
+    problem = Problem.of(np.ones((5, 4)), 2, [1, 1, 0, 0], [9, 4, 4, 9], cost=0.5, where="here")
+    for prices, bonus in (
+        (-9.0, [0.5, 0.5, 0.0, 0.0]),
+        (3.0, [0.0, -3.0, -3.0, 0.0]),
+        (-0.2, [0.2, 0.2, 0.0, 0.0]),
+    ):
+        assert _start(np.full(4, prices), problem).tolist() == bonus
+    assert _start(None, problem) is None
+    for wrong in (np.zeros(5), np.full(4, np.nan)):
+        with pytest.raises(ConfigError, match="prices have shape"):
+            _start(wrong, problem)
 
 
 def test_ten_items_are_named():
