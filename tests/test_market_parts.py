@@ -20,6 +20,7 @@ from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.audiences import Came
 from rimsim.market.consumers.dynamics import Dynamics
+from rimsim.market.consumers.truths import fit_factors as fitting_factors
 from rimsim.market.consumers.truths import fit_sizes as fitting
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.promises import Owed
@@ -316,3 +317,41 @@ def test_sizes_are_the_regression_and_the_effects_fitted_in_turn(weighted):
     found = sizes.fit(shrinkage, times)
     assert found.effect == pytest.approx(effect, rel=1e-4)
     assert x @ found.weights == pytest.approx(x @ beta, abs=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [20, 10_000])
+def test_factors_of_users_are_the_penalised_likelihoods_optimum(chunk, monkeypatch):
+    """Folded in to fixed items by Adam, they are what a general solver finds, whatever the chunks of users."""
+    monkeypatch.setattr(fitting_factors, "_CHUNK", chunk)
+    monkeypatch.setattr(fitting_factors, "is_sampled", lambda _: False)
+    log, ridge, draw = random_log(n_users=9, n_items=8, mean_events=3.0), 2.0, np.random.default_rng(0)
+    item, bias = draw.normal(size=(8, 2)), draw.normal(size=8)
+    found = fitting_factors.fold_in(log, fitting_factors.FittedFactors(np.zeros((9, 2)), item, bias), ridge)
+    for user in range(9):
+        taken = log.item[log.user == user]
+
+        def loss(a, taken=taken):
+            logit = item @ a + bias
+            return len(taken) * np.log(np.exp(logit).sum()) - logit[taken].sum() + 0.5 * ridge * a @ a
+
+        assert found.user[user] == pytest.approx(minimize(loss, np.zeros(2)).x, abs=0.02)
+    assert found.item is item
+
+
+def test_factors_of_users_and_items_are_fitted_together(monkeypatch):
+    """The penalised likelihood of users', items' and bias factors is as small as a general solver makes it."""
+    monkeypatch.setattr(fitting_factors, "is_sampled", lambda _: False)
+    log, ridge = random_log(n_users=12, n_items=6, mean_events=3.0), 0.5
+    found = fitting_factors.fit_factors(log, 1, ridge, 3)
+    counts = np.bincount(log.item, minlength=6)
+    assert (counts > 0).all()
+
+    def loss(flat):
+        a, c, d = flat[:12], flat[12:18], flat[18:]
+        logit = a[:, None] * c + d
+        normaliser = np.log(np.exp(logit).sum(1))[log.user].sum()
+        return normaliser - logit[log.user, log.item].sum() + 0.5 * ridge * (a @ a + c @ c)
+
+    own = np.concatenate([found.user[:, 0], found.item[:, 0], found.bias])
+    best = min(minimize(loss, start).fun for start in np.random.default_rng(1).normal(size=(4, 24)))
+    assert best <= loss(own) <= best * 1.005
