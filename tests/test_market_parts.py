@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
 from rimsim.durations import duration_seconds
-from rimsim.errors import AgentError, MarketError
+from rimsim.errors import AgentError, MarketError, ModelError
 from rimsim.market import Market, Slates, build_world
 from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.audiences import Came
+from rimsim.market.clock import ALWAYS
 from rimsim.market.consumers.dynamics import Dynamics
 from rimsim.market.consumers.truths import fit_factors as fitting_factors
 from rimsim.market.consumers.truths import fit_sizes as fitting
+from rimsim.market.consumers.truths.held_out import behind
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.promises import Owed
 from rimsim.market.providers import Roster
 from rimsim.market.records import as_slates
+from rimsim.market.scoring import BLOCK, _normalised
 from rimsim.market.training_log import training_log
 from rimsim.testing import random_log
 
@@ -355,3 +360,44 @@ def test_factors_of_users_and_items_are_fitted_together(monkeypatch):
     own = np.concatenate([found.user[:, 0], found.item[:, 0], found.bias])
     best = min(minimize(loss, start).fun for start in np.random.default_rng(1).normal(size=(4, 24)))
     assert best <= loss(own) <= best * 1.005
+
+
+def test_what_a_model_says_is_split_into_chances_and_rates():
+    """λ(x) is the sum over all items, p(y|x) what of it falls on items that are released and not consumed."""
+    draw, ids = np.random.default_rng(0), np.arange(70, 75)
+    said = torch.from_numpy(draw.random((BLOCK, 6)).astype(np.float32))
+    said[1] = 0.0  # a model may say so of a state
+    said[2, 3] = 0.0
+    ticks, release = np.array([5, 6, 7, 8, 9]), np.array([ALWAYS, 7, ALWAYS, 9, 10, ALWAYS])
+    consumed = np.array([0, 0, 3]), np.array([0, 2, 5])
+    p, rate, admissible = _normalised(said, consumed, ids, ticks, release, SimpleNamespace()).tensors
+    for n in range(5):
+        may = release <= ticks[n]
+        may[consumed[1][consumed[0] == n]] = False
+        left = np.where(may, said[n], 0.0)
+        assert admissible[n].tolist() == may.tolist()
+        assert rate[n] == pytest.approx(float(said[n].sum()))
+        assert p[n].numpy() == pytest.approx(left / left.sum() if left.sum() else left)
+    for wrong in (-0.1, np.nan, np.inf):
+        bad = said.clone()
+        bad[3, 4] = wrong
+        with pytest.raises(
+            ModelError, match="in the state of arrival 73; allowed: finite intensities of at least 0"
+        ):
+            _normalised(bad, consumed, ids, ticks, release, SimpleNamespace())
+        bad[3, 4], bad[7, 0] = 0.0, wrong  # of the padding nothing is asked
+        _normalised(bad, consumed, ids, ticks, release, SimpleNamespace())
+
+
+def test_a_candidate_is_behind_by_a_mean_over_what_was_taken():
+    """By a ratio of sums over users, and its standard error; of equal candidates both are 0."""
+    taken = np.array([[2, 0, 1], [0, 0, 4], [1, 1, 0], [0, 3, 0]])
+    best, other = np.array([-3.0, -2.0, -5.0, -1.5]), np.array([-4.0, -1.5, -8.0, -1.5])
+    held = SimpleNamespace(taken=taken)
+    found, error = behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=other))
+    gap, number = best - other, np.array([2, 1, 2, 1])
+    assert found == pytest.approx(gap.sum() / 6)
+    assert error == pytest.approx(
+        np.sqrt(sum((g - found * n) ** 2 for g, n in zip(gap, number, strict=True))) / 6
+    )
+    assert behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=best)) == (0.0, 0.0)
