@@ -104,7 +104,7 @@ def test_best_items_with_a_dither_are_a_sort_by_what_it_adds(m, width):
         row = np.uint64(draw.integers(0, 2**63))
         items, best = np.empty(k, np.int64), np.empty(k)
         size = best_items(value, row, items, best, width)
-        raised = value + width * np.array([uniform_of(tie_rank(row, item)) for item in range(m)])
+        raised = value + width * np.array([uniform_of(np.uint64(tie_rank(row, item))) for item in range(m)])
         order = [int(item) for item in np.argsort(-raised, kind="stable") if raised[item] > -np.inf]
         assert items[:size].tolist() == order[:k]
         assert best[:size].tolist() == raised[items[:size]].tolist()
