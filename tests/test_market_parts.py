@@ -21,10 +21,12 @@ from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.audiences import Came
+from rimsim.market.campaigns import Promise, RoundAhead
 from rimsim.market.clock import ALWAYS
 from rimsim.market.consumers.dynamics import Dynamics
 from rimsim.market.consumers.truths import fit_factors as fitting_factors
 from rimsim.market.consumers.truths import fit_sizes as fitting
+from rimsim.market.consumers.truths.choose import TRUTHS
 from rimsim.market.consumers.truths.held_out import behind
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.promises import Owed
@@ -401,3 +403,38 @@ def test_a_candidate_is_behind_by_a_mean_over_what_was_taken():
         np.sqrt(sum((g - found * n) ** 2 for g, n in zip(gap, number, strict=True))) / 6
     )
     assert behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=best)) == (0.0, 0.0)
+
+
+def test_grids_of_ridges_rise_from_above_nothing_and_begin_inside():
+    """A ridge of 0 or less would fit noise; the search begins where it can go both ways."""
+    for grid, start in ((one.ridges, one.start) for one in TRUTHS.values()):
+        assert grid[0] > 0
+        assert (np.diff(grid) > 0).all()
+        assert 0 < start < len(grid) - 1
+
+
+@pytest.mark.parametrize("window", [(0, 40), (10, 30), (35, 60), (60, 90)])
+def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
+    """A share of positions or of the uniform exposure; of a number, the part of its time that the round has."""
+    ahead = RoundAhead(
+        start=20,
+        stop=50,
+        came=SimpleNamespace(tick=np.arange(20, 50, 5)),
+        positions=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        share=np.array([0.5, 1.5, 2.5, 3.5]),
+        forecast=1.5,
+    )
+    begin, end = window
+    whose = SimpleNamespace(
+        begin=begin, end=end, counts=lambda came: (begin <= came.tick) & (came.tick < end)
+    )
+    here = [begin <= tick < end for tick in range(20, 50, 5)]
+    items = np.array([1, 3])
+    assert Promise("group", items, beta=0.5).accrues(ahead) == pytest.approx(0.5 * 5.0)
+    part = Promise("share", items, audience=whose, share=0.2)
+    assert part.accrues(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
+    number = Promise("number", items, audience=whose, exposures=100)
+    within = sum(1 for tick in range(20, 50) if begin <= tick < end)
+    assert number.accrues(ahead) == pytest.approx(100 * within / (end - begin))
+    assert ahead.arrivals(None) == 9.0
+    assert ahead.arrivals(whose) == 1.5 * sum(here)
