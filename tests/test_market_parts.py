@@ -15,7 +15,8 @@ from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
 from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
-from rimsim.market import Market, Slates, build_world
+from rimsim.intensity.states import UserStates
+from rimsim.market import Market, Slates, build_world, scoring
 from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
@@ -438,3 +439,52 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     assert number.accrues(ahead) == pytest.approx(100 * within / (end - begin))
     assert ahead.arrivals(None) == 9.0
     assert ahead.arrivals(whose) == 1.5 * sum(here)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_what_states_have_consumed_is_told_pair_by_pair(recurrent, monkeypatch):
+    """States are scored block after block; of each block's states every event is one pair of row and item."""
+    log, height = random_log(n_users=30, n_items=20), scoring.BLOCK
+    n = height + 9
+    draw = np.random.default_rng(0)
+    states = UserStates.of(log, draw.integers(0, 30, n), np.quantile(log.time, draw.random(n)))
+    told, normalised = [], scoring._normalised
+    monkeypatch.setattr(
+        scoring,
+        "_normalised",
+        lambda raw, pairs, *more: told.append((raw, pairs)) or normalised(raw, pairs, *more),
+    )
+    model = _Lengths() if recurrent else SimpleNamespace(score=_Lengths().score)
+    parts = list(
+        scoring.score_states(model, states, np.arange(n), np.arange(n), np.arange(n), np.full(20, ALWAYS))
+    )
+    assert len(told) == len(parts) == 2
+    for first, (raw, (rows, items)), part in zip((0, height), told, parts, strict=True):
+        size = min(height, n - first)
+        assert len(rows) == len(items)
+        expected = {
+            (row, int(item)) for row in range(size) for item in states[first + row : first + row + 1].items
+        }
+        assert set(zip(rows.tolist(), items.tolist(), strict=True)) == expected
+        lengths = states.lengths[first : first + size] + 1.0
+        assert raw[:size, 0].numpy() == pytest.approx(lengths)
+        admissible = part.tensors[2][:size].numpy()
+        assert set(zip(*(one.tolist() for one in np.nonzero(~admissible)), strict=True)) == expected
+
+
+class _Lengths:
+    """A model whose scores tell how long each state is; read from a hidden state, or at once."""
+
+    def fit(self, log): ...
+
+    def step(self, hidden, items, times): ...
+
+    def score(self, states):
+        return torch.from_numpy(np.repeat(states.lengths[:, None] + 1.0, 20, axis=1))
+
+    def encode(self, states):
+        return (torch.from_numpy(states.lengths + 1.0),)
+
+    def score_hidden(self, hidden, now):
+        assert len(now) == len(hidden[0])
+        return hidden[0][:, None].repeat(1, 20)
