@@ -41,6 +41,19 @@ def test_exponentials_are_those_of_the_library_to_single_precision(spread):
     assert not nothing.any()
 
 
+def test_exponentials_next_to_the_middle_of_two_numbers_are_rounded_to_the_right_one():
+    """Of a million logits those whose exponential is hardest to round: every power of the sum counts there."""
+    logit = np.linspace(-1.04, -0.05, 1_000_000).astype(np.float32)
+    exact = np.exp(logit.astype(np.float64))
+    rounded = exact.astype(np.float32)
+    toward = np.nextafter(rounded, np.where(exact > rounded, np.float32(2.0), np.float32(0.0)))
+    middle = (rounded.astype(np.float64) + toward) / 2
+    hardest = np.argpartition(np.abs(exact - middle) / exact, 300)[:300]
+    weight = np.concatenate([[np.float32(0.0)], logit[hardest]])
+    _exponentials(weight, np.empty(301))
+    np.testing.assert_array_equal(weight[1:], rounded[hardest])
+
+
 @pytest.mark.parametrize("rank", [1, 7, 8, 9, 16, 31, 128, 200])
 def test_shares_are_the_softmax_of_each_pair(rank):
     """Each pair gets exp(⟨a, c⟩ + d − log Z), whatever else is in the batch."""
