@@ -16,7 +16,7 @@ from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformCon
 from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
 from rimsim.intensity.states import UserStates
-from rimsim.market import Market, Slates, build_world, scoring
+from rimsim.market import Market, Slates, build_world, learning, score_cache, scoring
 from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
@@ -488,3 +488,83 @@ class _Lengths:
     def score_hidden(self, hidden, now):
         assert len(now) == len(hidden[0])
         return hidden[0][:, None].repeat(1, 20)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_factors_of_a_large_log_are_fitted_on_samples(sampled, monkeypatch):
+    """Which it is, is asked of the whole log where that is given: its users and items are then fitted on samples."""
+    seen, asked = [], []
+    small, whole = random_log(n_users=6, n_items=5), random_log(n_users=7, n_items=5)
+    monkeypatch.setattr(fitting_factors, "is_sampled", lambda log: asked.append(log) or sampled)
+    monkeypatch.setattr(fitting_factors, "_maximise", lambda *_: seen.append("all"))
+    items = torch.zeros(5, 2), torch.zeros(5)
+    monkeypatch.setattr(fitting_factors, "fit_items", lambda *_, **__: seen.append("items") or items)
+    monkeypatch.setattr(fitting_factors, "_folded", lambda *_: seen.append("users") or torch.zeros(6, 2))
+    for given_ in (None, whole):
+        seen.clear()
+        found = fitting_factors.fit_factors(small, 2, 1.0, 0, whole=given_)
+        assert seen == (["items", "users"] if sampled else ["all"])
+        seen.clear()
+        fitting_factors.fold_in(small, found, 1.0, whole=given_)
+        assert seen == (["users"] if sampled else ["all"])
+    assert [log is whole for log in asked] == [False, False, True, True]
+
+
+def test_a_layer_is_fitted_to_what_is_known_by_now(monkeypatch):
+    """Each filled position of a slate whose outcome is known is one impression, with the number of its round."""
+    draw, now, positions = np.random.default_rng(0), 50, np.array([1.0, 0.6, 0.3])
+    rounds = [
+        SimpleNamespace(
+            item=draw.integers(-1, 9, (6, 3)),
+            settled=draw.permutation([10, 20, 49, 50, 51, 90]),
+            score=draw.random((6, 3)).astype(np.float32),
+            taken=draw.random((6, 3)) < 0.5,
+        )
+        for _ in range(2)
+    ]
+    fitted = []
+    monkeypatch.setattr(learning, "fit_layer", lambda joined, n: fitted.append((joined, n)) or "layer")
+    assert learning.layer_from(rounds, now, positions, 9) == "layer"
+    ((joined, n_items),) = fitted
+    expected = [
+        (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], number)
+        for number, shown in enumerate(rounds)
+        for n in range(6)
+        for place in range(3)
+        if shown.item[n, place] >= 0 and shown.settled[n] < 50
+    ]
+    told = zip(joined.item, joined.score, joined.examination, joined.taken, joined.round, strict=True)
+    assert list(told) == expected
+    assert n_items == 9
+
+
+class _Visits(SimpleNamespace):
+    def __len__(self):
+        return len(self.id)
+
+
+def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeypatch):
+    """Blocks are filled with each user's next visit, then with later ones, each scored once while nothing happens."""
+    monkeypatch.setattr(score_cache, "BLOCK", 4)
+    slots, scored = np.array([0, 1, 0, 1, 2, 2, 0, 3]), []
+    schedule = _Visits(id=np.arange(8) + 30, slot=slots, tick=np.arange(8) * 10)
+
+    def score(ids, of_slots, ticks, counts):
+        assert of_slots.tolist() == slots[ids - 30].tolist()
+        assert ticks.tolist() == schedule.tick[ids - 30].tolist()
+        scored.append((ids - 30).tolist())
+        rows = torch.from_numpy(np.repeat(ids[:, None], 2, axis=1).astype(np.float32))
+        return scoring.ScoreRows((rows, rows[:, 0].contiguous(), rows > 0))
+
+    events = np.zeros(4, np.int64)
+    histories = _Visits(id=range(4), visible_at=lambda of, _: events[of])
+    ahead = score_cache.ScoreAhead(SimpleNamespace(score=score), histories, schedule)
+    for arrival, new in ((0, [0, 1, 4, 7]), (1, []), (2, [2, 3, 5, 6]), (3, []), (4, [])):
+        found = ahead.rows(np.array([arrival]))
+        assert found.tensors[0].tolist() == [[arrival + 30.0] * 2]
+        assert (scored[-1] if new else []) == new
+        assert len(scored) == (1 if arrival < 2 else 2)
+        ahead.drop(np.array([arrival]))
+    events[2] = 1  # what was known of its user is stale
+    assert ahead.rows(np.array([5, 6])).tensors[0][:, 0].tolist() == [35.0, 36.0]
+    assert scored[2:] == [[5]]
