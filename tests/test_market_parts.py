@@ -29,6 +29,7 @@ from rimsim.market.consumers.truths import fit_factors as fitting_factors
 from rimsim.market.consumers.truths import fit_sizes as fitting
 from rimsim.market.consumers.truths.choose import TRUTHS
 from rimsim.market.consumers.truths.held_out import behind
+from rimsim.market.guarantees import required_by_release, uniform_share
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.promises import Owed
 from rimsim.market.providers import Roster
@@ -568,3 +569,34 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
     events[2] = 1  # what was known of its user is stale
     assert ahead.rows(np.array([5, 6])).tensors[0][:, 0].tolist() == [35.0, 36.0]
     assert scored[2:] == [[5]]
+
+
+@pytest.mark.parametrize("items", [None, 2, 9])
+@pytest.mark.parametrize("each", [None, 4])
+def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each):
+    """Of some items drawn by seed, or all: each within one of its part, never above what comes after it."""
+    n, positions, beta = 10, 37, 0.6
+    schedule = _Visits(id=np.arange(n), tick=np.arange(100, 200, 10), start=100, stop=200)
+    release = np.array([ALWAYS, 100, 101, 150, 151, 190, 199, 200, 300])
+    left = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
+    whole = (positions * left / left.sum() * beta) if each is None else each * left / n
+    assert uniform_share(schedule, positions, release) == pytest.approx(positions * left / left.sum())
+    drawn = set()
+    for number in range(30):
+        exposure = SimpleNamespace(items=items, each=each, beta=beta)
+        found = required_by_release(exposure, schedule, positions, release, 5, number)
+        asked = np.flatnonzero(found)
+        drawn.add(tuple(asked.tolist()))
+        assert len(asked) <= min(items or 6, 6)
+        assert (found <= left).all()
+        assert (found[asked] <= np.ceil(whole[asked])).all()
+        assert (found[asked] >= np.floor(whole[asked])).all()
+        again = required_by_release(exposure, schedule, positions, release, 5, number)
+        assert found.tolist() == again.tolist()
+        if items is None:
+            assert found.sum() == round(whole.sum())
+    assert (len(drawn) > 5) == (items == 2)
+    there = release[:2]
+    all_there = required_by_release(exposure, schedule, positions, there, 5, 0)
+    if items is None and each is None:
+        assert all_there.sum() == round(beta * positions)
