@@ -11,6 +11,7 @@ from rimsim.agents.positions import Positions
 from rimsim.agents.prices import cost_of_missing, states_in_order
 from rimsim.agents.promised_prices import counted, terms_of
 from rimsim.errors import AgentError
+from rimsim.market import Slates
 from rimsim.market.limits import most_states
 from rimsim.matching import ordered_by, solve_dual
 
@@ -59,6 +60,10 @@ class Plan:
     def answer(self, arrivals: Arrivals) -> NDArray[np.int64]:
         """(n, k) the planned slates of some arrivals."""
         return self.slates[arrivals.index]
+
+    def priced(self, items: NDArray[np.int64]) -> Slates:
+        """Slates (n, k) with the price v of each item that they show."""
+        return Slates(items, price=np.where(items >= 0, self.price[items], np.nan).astype(np.float32))
 
 
 def planned(view: RoundView, agent: str, tol: float) -> Plan:

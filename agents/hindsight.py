@@ -11,14 +11,13 @@ from pydantic.dataclasses import dataclass
 from rimsim.agents.audience import planned
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
-from rimsim.market import Slates
 from rimsim.market.serving import at_items
 from rimsim.measures import weighted_exposure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.market import Arrivals, RoundView
+    from rimsim.market import Arrivals, RoundView, Slates
 
 __all__ = ["Hindsight"]
 
@@ -66,7 +65,7 @@ class Hindsight:
             )
             admissible = arrivals.admissible[row].cpu().numpy()
             items[row] = self._mended(items[row], gone[row], score, admissible)
-        return Slates(items, price=np.where(items >= 0, self.item_price[items], np.nan).astype(np.float32))
+        return self._plan.priced(items)
 
     def _mended(
         self,

@@ -129,7 +129,7 @@ class LinUCB:
         history: UserStates | None = arrivals.history
         assert history is not None  # noqa: S101  # needs_history
         sums = np.zeros((len(arrivals), self._genres.shape[1]))
-        np.add.at(sums, np.repeat(np.arange(len(arrivals)), history.lengths), self._genres[history.items])
+        np.add.at(sums, history.owner, self._genres[history.items])
         return sums / np.maximum(history.lengths, 1)[:, None]
 
     def _simple(self, chance: NDArray[np.float64], items: NDArray[np.int64] | slice) -> NDArray[np.float64]:

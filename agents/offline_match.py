@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.audience import planned
 from rimsim.agents.contract import OPTIONS
-from rimsim.market import Slates
 
 if TYPE_CHECKING:
-    from rimsim.market import Arrivals, RoundView
+    from rimsim.market import Arrivals, RoundView, Slates
 
 __all__ = ["OfflineMatch"]
 
@@ -48,5 +46,4 @@ class OfflineMatch:
 
     def act(self, arrivals: Arrivals) -> Slates:
         """The planned slates of these users."""
-        items = self._plan.answer(arrivals)
-        return Slates(items, price=np.where(items >= 0, self.item_price[items], np.nan).astype(np.float32))
+        return self._plan.priced(self._plan.answer(arrivals))

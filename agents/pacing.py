@@ -15,6 +15,7 @@ from rimsim.agents.positions import Positions
 from rimsim.agents.prices import chances
 from rimsim.agents.progress import Progress
 from rimsim.agents.promised import PromisedRows, RowPacing, add_row_prices, count_rows, hide_full
+from rimsim.agents.promised_prices import solved_with_promises
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import best_items, order_items, tie_base, tie_rank
@@ -80,6 +81,15 @@ class Delivery:
         self.gone = 0.0
         """How much of the round is gone, in arrivals of those expected, as far as the arrivals so far tell."""
         self.pace(-np.zeros(len(self.exposure)))
+
+    @classmethod
+    def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
+        """A delivery paced from the prices of last round's states, which are solved to the relative gap ``tol``."""
+        price = solved_with_promises(view, tol)
+        delivery = cls(view, gain, closing)
+        delivery.pace(price.item)
+        delivery.rows.pace(price.row)
+        return delivery
 
     def pace(self, price: NDArray[np.float64]) -> None:
         """Let prices start from here, at the rate that what is still missing asks for.

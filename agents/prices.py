@@ -26,6 +26,7 @@ __all__ = [
     "solved_prices",
     "states_in_order",
     "too_few_to_round",
+    "within_bound",
 ]
 
 _DEAR = 4.0
@@ -121,8 +122,12 @@ def priced(
         tie_seed=view.key,
         for_bound=draw is None,
     )
-    price = np.where(solution.item_price > -cost, solution.item_price, -view.cost)
-    return np.minimum(price, 0.0), solution.resolution
+    return np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0), solution.resolution
+
+
+def within_bound(price: NDArray[np.float64], bound: float, cost: float) -> NDArray[np.float64]:
+    """Prices v, −c in place of those at the bound: what could not be delivered to last round's states starts there."""
+    return np.where(price > -bound, price, -cost)
 
 
 def cost_of_missing(view: RoundView, states: States) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.agents.prices import cost_of_missing, joined_states, solved_prices
+from rimsim.agents.prices import cost_of_missing, joined_states, solved_prices, within_bound
 from rimsim.matching import Rows, solve_prices
 
 if TYPE_CHECKING:
@@ -131,15 +131,10 @@ def solved_with_promises(view: RoundView, tol: float) -> Prices:
     )
     row = terms.prices(table, solution.item_price, solution.row_price)
     return Prices(
-        item=np.minimum(_within(solution.item_price, cost, view.cost), 0.0),
-        row=_within(row, cost, view.cost),
+        item=np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0),
+        row=within_bound(row, cost, view.cost),
         width=solution.resolution,
     )
-
-
-def _within(price: NDArray[np.float64], bound: float, cost: float) -> NDArray[np.float64]:
-    """Prices v, −c in place of those at the bound: what could not be delivered to last round's states starts there."""
-    return np.where(price > -bound, price, -cost)
 
 
 def spread_prices(view: RoundView, price: NDArray[np.float64], arrivals: Arrivals) -> NDArray[np.float64]:

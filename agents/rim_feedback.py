@@ -9,7 +9,6 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Delivery
-from rimsim.agents.promised_prices import solved_with_promises
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +55,7 @@ class RimFeedback:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states and set the pace of delivery."""
-        price = solved_with_promises(view, self.tol)
-        self._delivery = Delivery(view, self.gain, self.closing)
-        self._delivery.pace(price.item)
-        self._delivery.rows.pace(price.row)
+        self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
 
     @property
     def item_price(self) -> NDArray[np.float64]:

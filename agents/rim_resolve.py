@@ -12,7 +12,6 @@ from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Delivery
 from rimsim.agents.prices import States, joined_states, priced, states_in_order
-from rimsim.agents.promised_prices import solved_with_promises
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,13 +67,10 @@ class RimResolve:
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
         self._view = view
-        price = solved_with_promises(view, self.tol)
+        self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
         past = list(view.past)
         self._past = [states_in_order(past, view.k)] if past else []
         self._seen: list[States] = []
-        self._delivery = Delivery(view, self.gain, self.closing)
-        self._delivery.pace(price.item)
-        self._delivery.rows.pace(price.row)
 
     @property
     def item_price(self) -> NDArray[np.float64]:

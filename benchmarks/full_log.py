@@ -33,8 +33,7 @@ def top_coverage(model: IntensityModel, past: EventLog) -> float:
     np.maximum.at(last, past.user, past.time)
     states = UserStates.of(past, np.arange(past.n_users), last + DAY)
     score = model.score(states)
-    rows = np.repeat(np.arange(len(states)), states.lengths)
-    score[rows, states.items] = -1.0
+    score[states.owner, states.items] = -1.0
     best = score.topk(10).indices.numpy()
     return measures.coverage(np.bincount(best.ravel(), minlength=past.n_items))
 

@@ -33,8 +33,8 @@ from rimsim.intensity import (
     UserStates,
 )
 from rimsim.intensity.calibration import calibration, count_calibration
-from rimsim.intensity.examples import count_examples, session_examples
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground.contract import Ground
+from rimsim.intensity.ground.examples import count_examples, session_examples
 from rimsim.intensity.registry import make
 from rimsim.rng import Purpose, generator, uniform
 
@@ -197,7 +197,7 @@ def quality_of(score: NDArray[np.float32], cut: Split) -> str:
     """Precision, recall and item perplexity at 1 % of the items, precision and recall at 1 % of the users."""
     score = score.copy()
     score[:, ~cut.known] = -1.0
-    score[np.repeat(np.arange(len(cut.test)), cut.test.lengths), cut.test.items] = -1.0
+    score[cut.test.owner, cut.test.items] = -1.0
     n, items = len(score), int(cut.known.sum())
     k, c = -(-items // 100), -(-n // 100)
     chosen = np.argpartition(-score, k, axis=1)[:, :k]

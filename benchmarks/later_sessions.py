@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from rimsim.data import load
-from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.registry import make
+from rimsim.intensity.selection.held_out import HeldOut
 
 MODELS = "popularity,returning,bag,ease,factors"
 

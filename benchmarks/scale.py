@@ -32,8 +32,8 @@ import rimsim
 from rimsim.agents import make_agent
 from rimsim.config import find_scenario, override
 from rimsim.intensity import GRU, RIM, GRUConfig
+from rimsim.intensity.ground.visits import Visits
 from rimsim.intensity.registry import register
-from rimsim.intensity.visits import Visits
 from rimsim.market import Market
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ def foretold(log: EventLog, config: BagConfig) -> tuple[float, float]:
         users = np.unique(part.user)
         states = UserStates.of(log.rows(slice(0, begin)), users, log.time[begin])
         chance = model.score(states).double().numpy().copy()
-        chance[np.repeat(np.arange(len(users)), states.lengths), states.items] = 0.0
+        chance[states.owner, states.items] = 0.0
         chance /= chance.sum(1, keepdims=True)
         best = np.argsort(-chance, axis=1)[:, :_K]
         for row, user in enumerate(users):

@@ -13,6 +13,7 @@ from rimsim.envs.market import MarketEnv, market_env
 from rimsim.envs.standing import popularity_groups
 from rimsim.errors import ConfigError
 from rimsim.market import build_world
+from rimsim.measures import genre_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,11 +107,5 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> NDArray[np.float64]:
             )
         return popularity_groups(np.bincount(world.past.item, minlength=m), groups)
     if by == "genre":
-        names = [str(text).split("|") if str(text) else ["(none)"] for text in world.log.items["genres"]]
-        known = sorted({name for item in names for name in item})
-        share = np.zeros((len(known), m))
-        for item, genres in enumerate(names):
-            for genre in genres:
-                share[known.index(genre), item] = 1.0 / len(genres)
-        return share
+        return np.ascontiguousarray(genre_weights([str(text) for text in world.log.items["genres"]])[0].T)
     raise ConfigError(f"BonusAction: by is {by!r}; allowed: 'item', 'genre', 'popularity', 'shortfall'")

@@ -16,13 +16,13 @@ from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
 from rimsim.envs.snapshot import Snapshot
 from rimsim.envs.standing import Standing
+from rimsim.envs.stock import Stock
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.first_use import telling
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.clock import TICKS
 from rimsim.market.needs import NO_NEEDS
 from rimsim.market.records import as_slates
-from rimsim.market.serving import observed_gain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.market import Arrivals, RoundView
-    from rimsim.market.round import OpenRound
     from rimsim.market.scoring import ScoreRows
     from rimsim.market.state import MarketState
 
@@ -157,10 +156,6 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """What has been answered since."""
         self._view: RoundView | None = None
         """What may be known of the open round, once it was asked for."""
-        self._missing = self._excess = 0.0
-        """What of the round's guarantees is still to deliver, and what was shown above caps, in their unit."""
-        self._delivered = np.zeros(0)
-        """(J,) exposures of the round so far that count for each row of its promises."""
         with telling(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -334,29 +329,19 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         market, row, scores = self.market, self._row, self._waiting()
         opened, cost = market.open, market.cost
         revealed = None if self.needs == NO_NEEDS else self.arrivals  # before what is consumed changes it
-        shown, consumed = market.show(row, scores, answer, empty=True)
+        shown, consumed = market.show(row, answer, empty=True)
         self._feedback = lambda: Feedback(
             opened.arrivals(row, scores, NO_NEEDS) if revealed is None else revealed,
             shown,
             consumed,
         )
-        useful = observed_gain(
-            shown[0],
-            opened.promised.weights,
-            opened.exposure,
-            opened.required,
-            self._exposure,
-            self._shortfall,
-        )
-        missing, excess = self._count_promised(opened, row, shown)
-        useful += missing
-        self._missing, self._excess = max(self._missing - useful, 0.0), self._excess + excess
+        gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
             self._hand_out()
         else:
             self._begin()
-        return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * (useful - excess)
+        return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * gain
 
     def render(self) -> Any:
         """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
@@ -397,7 +382,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """Take up a round before its first arrival."""
         self._begun, self._answers, self._view = self.market.state, [], None
         self._hand_out()
-        self._take_stock()
+        self._stock = Stock(self.market.open)
 
     def _hand_out(self) -> None:
         """Let the next arrival come, if there is one."""
@@ -405,27 +390,6 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         if not self.market.done:
             self._row = self.market.open.hand_out(1)
             self._scores = self.market.open.scores(self._row)
-
-    def _take_stock(self) -> None:
-        """Exposure and shortfall of a round that begins; steps then change the items that they show alone."""
-        market = self.market
-        short = np.maximum(market.required - market.exposure, 0)
-        self._exposure, self._shortfall = market.exposure.astype(np.float32), short.astype(np.float32)
-        promised = market.open.promised.table
-        self._delivered = np.zeros(len(promised))
-        self._missing, self._excess = float(short.sum() + promised.least.sum()), 0.0
-
-    def _count_promised(
-        self, opened: OpenRound, row: NDArray[np.int64], shown: NDArray[np.int64]
-    ) -> tuple[float, float]:
-        """By how much a slate (1, k) reduced what groups and campaigns lack, and added to what is above caps."""
-        if not len(self._delivered):
-            return 0.0, 0.0
-        table, before = opened.promised.table, self._delivered
-        self._delivered = before + opened.promised.delivered(shown, row)
-        gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
-        beyond = np.maximum(self._delivered - table.most, 0.0) - np.maximum(before - table.most, 0.0)
-        return float(gained.sum()), float(beyond.sum())
 
     def _observation(self) -> Observation:
         if self._scores is None:
@@ -438,8 +402,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return {
             "relevance": relevance,
             "ground_intensity": ground,
-            "exposure": self._exposure.copy(),
-            "shortfall": self._shortfall.copy(),
+            "exposure": self._stock.exposure.copy(),
+            "shortfall": self._stock.shortfall.copy(),
             "admissible": admissible,
             "clock": np.array(_clock(self.market), np.float32),
         }
@@ -464,8 +428,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             "items": tuple(items.tolist()),
             "taken": tuple(taken.tolist()),
             "emptied": emptied,
-            "shortfall": self._missing,
-            "excess": self._excess,
+            "shortfall": self._stock.missing,
+            "excess": self._stock.excess,
         }
 
 

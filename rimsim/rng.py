@@ -31,7 +31,6 @@ class Purpose(IntEnum):
     AGENT = 4
     FLOORS = 5
     MEASURE = 6
-    DELAY = 7
     TIES = 8
     SPLIT = 9
     LATER_SESSIONS = 10

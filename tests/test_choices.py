@@ -150,8 +150,8 @@ def test_what_moves_is_multiplied(visited):
     logged = np.bincount(market.world.past.item, minlength=market.n_items)
     others = (1.0 + visits.popularity) ** 0.5
     others *= logged.sum() / (others * logged).sum()
-    ratio = moved.wants.of_catalogue(visits) / np.maximum(plain.wants.of_catalogue(visits), 1e-300)
-    there = plain.wants.of_catalogue(visits) > 0
+    ratio = moved.of_catalogue(visits) / np.maximum(plain.of_catalogue(visits), 1e-300)
+    there = plain.of_catalogue(visits) > 0
     histories = visits.histories
     consumers = 0
     for n, (slot, tick) in enumerate(zip(visits.slot, visits.schedule.tick[visits.row], strict=True)):
@@ -168,7 +168,7 @@ def test_what_moves_is_multiplied(visited):
     rows = np.arange(len(slates))[:, None]
     filled = (slates >= 0) & there[rows, slates]  # the market shows nothing else
     np.testing.assert_allclose(
-        some.intensity[filled], moved.wants.of_catalogue(visits)[rows, slates][filled], rtol=1e-9
+        some.intensity[filled], moved.of_catalogue(visits)[rows, slates][filled], rtol=1e-9
     )
     weight = 0.85 ** np.arange(5)
     np.testing.assert_allclose(some.probability, -np.expm1(-some.intensity * weight), rtol=1e-12)
@@ -205,7 +205,7 @@ def test_drift_leads_towards_what_was_consumed(visited):
     some = np.flatnonzero(taste.any(1))
     shares = []
     for consumer in (drifting, Intensity(market.config)):
-        wanted = consumer.wants.of_catalogue(visits)[some]
+        wanted = consumer.of_catalogue(visits)[some]
         mass = (wanted / wanted.sum(1, keepdims=True)) @ weights
         shares.append((mass * taste[some]).sum(1) / taste[some].sum(1))
     assert paired_difference(*shares).low > 0
@@ -238,7 +238,7 @@ def test_what_is_off_changes_no_bit(visited):
     one, other = off.respond(visits, slates), plain.respond(visits, slates)
     for field in dataclasses.fields(one):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
-    off.wants.dynamics.__class__ = type("On", (type(off.wants.dynamics),), {"moves": True})
+    off.dynamics.__class__ = type("On", (type(off.dynamics),), {"moves": True})
     moved = off.respond(visits, slates)
     for field in dataclasses.fields(one):
         np.testing.assert_array_equal(getattr(moved, field.name), getattr(other, field.name))

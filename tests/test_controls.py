@@ -14,7 +14,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformCon
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market import MarketState, build_world
 from rimsim.market.clock import ticks
-from rimsim.market.controls import Organic, Shadowed, replica_seeds
+from rimsim.market.controls import AsLogged, Shadowed, replica_seeds
 from rimsim.market.histories import LoggedPast
 from rimsim.scenarios.study.shadow import shadow_of
 
@@ -48,7 +48,7 @@ def _shadow(config, folder):
 def _control(kind, config, sizes, folder):
     if kind == "random":
         return Shadowed(_shadow(config, folder), sizes)
-    return Organic(config, build_world(config), SEEDS, sizes)
+    return AsLogged(config, build_world(config), SEEDS, sizes)
 
 
 def _ledgers(market):
@@ -124,7 +124,7 @@ def test_organic_events_are_those_of_the_visitors_logged_sessions():
     config = _config()
     own, world = _played(config, "relevance"), build_world(config)
     past = own.closed[1].learnt
-    learnt = Organic(config, world, SEEDS, [0, 150]).learnt(past)
+    learnt = AsLogged(config, world, SEEDS, [0, 150]).learnt(past)
     slots, tick, items = learnt.histories.all_events()
     assert len(slots) == 150 == len(set(zip(slots.tolist(), items.tolist(), strict=True)))
     assert (tick > learnt.schedule.tick[0]).all()
@@ -168,7 +168,7 @@ def test_a_control_is_refused_where_visitors_stay():
     config = small_replay()
     with pytest.raises(ConfigError, match="visitors are the same in every round"):
         market_for(
-            make_agent("relevance"), config, control=Organic(config, build_world(config), SEEDS, [9, 9])
+            make_agent("relevance"), config, control=AsLogged(config, build_world(config), SEEDS, [9, 9])
         )
 
 

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -256,6 +257,14 @@ def test_bonus_action_passes_stable_baselines_checker(by, size):
     high[favoured] = 1.0
     assert made.action(low).tolist() == made.unwrapped.arrivals.intensity[0].topk(5).indices.tolist()
     assert made.share[favoured][made.action(high)].sum() >= made.share[favoured][made.action(low)].sum()
+
+
+def test_a_genre_named_twice_counts_once(monkeypatch):
+    """Bonuses of an item's genres are shared in equal parts that sum to 1, however often its cell names one."""
+    log = SimpleNamespace(n_items=3, items={"genres": ["Drama|Drama", "Comedy|Drama|Comedy", ""]})
+    monkeypatch.setattr("rimsim.envs.bonus.build_world", lambda _: SimpleNamespace(log=log))
+    made = BonusAction(gymnasium.make("RIMMarket-v0", settings=SETTINGS), by="genre")
+    assert made.share.T.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("by", ["item", "genre"])

@@ -12,8 +12,8 @@ from small_markets import small_replay
 from rimsim.agents import top_k
 from rimsim.config import ConsumerConfig, PlatformConfig
 from rimsim.intensity import GRUConfig
-from rimsim.intensity.bag import Bag, BagConfig
 from rimsim.intensity.registry import make
+from rimsim.intensity.sets.bag import Bag, BagConfig
 from rimsim.intensity.states import UserStates
 from rimsim.intensity.walking import Walk, stepped, walked
 from rimsim.market import Market, foretold

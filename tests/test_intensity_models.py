@@ -25,12 +25,12 @@ from rimsim.intensity import (
 )
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import caller_owns_scores, depends_on_state, rescale_of
-from rimsim.intensity.examples import CountExamples, session_examples, window_examples
-from rimsim.intensity.hawkes_poisson import poisson_objective
+from rimsim.intensity.ground.examples import CountExamples, session_examples, window_examples
+from rimsim.intensity.ground.hawkes_poisson import poisson_objective
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import updated
 from rimsim.intensity.registry import config_of, make, mark_and_ground, names, parts, register
-from rimsim.intensity.sequences import batches, windows
+from rimsim.intensity.sequence.sequences import batches, windows
 from rimsim.testing import random_log
 
 SMALL = GRUConfig(width=8, context=12, burn=4, epochs=3, learning_rate=0.02)

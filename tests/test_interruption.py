@@ -24,7 +24,7 @@ from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.execution.local import run_on_workers
+from rimsim.scenarios.execution.local import Workers
 from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
 from rimsim.scenarios.pictures import loop
 from rimsim.scenarios.store import folders
@@ -305,7 +305,8 @@ def test_workers_end_with_the_process_that_began_them(tmp_path):
     held = tmp_path / "held"
     parent = os.fork()
     if parent == 0:
-        run_on_workers(_hold, [held], 1, lambda count: None)
+        with Workers() as pool:
+            pool.run(_hold, [held], 1, lambda count: None)
         os._exit(0)
     deadline = time.monotonic() + 60
     while not held.exists() and time.monotonic() < deadline:

@@ -133,7 +133,7 @@ def test_ledger_holds_each_exposure_once_and_only_admissible_ones(kind, name):
         assert (market.world.release[table["item"]] <= tick).all()
         past = market.world.past
         consumed, slots = {}, np.arange(len(schedule.user))
-        for slot, item in zip(*Histories(schedule, LoggedPast.of(past)).logged(slots), strict=True):
+        for slot, item in zip(*Histories(schedule, LoggedPast.of(past)).consumed(slots), strict=True):
             consumed.setdefault(int(schedule.user[slot]), set()).add(int(item))
         eaten: set[tuple[int, int]] = set()
         for row in table.itertuples():

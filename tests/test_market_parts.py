@@ -515,11 +515,12 @@ def test_a_layer_is_fitted_to_what_is_known_by_now(monkeypatch):
     """Each filled position of a slate whose outcome is known is one impression, with the number of its round."""
     draw, now, positions = np.random.default_rng(0), 50, np.array([1.0, 0.6, 0.3])
     rounds = [
-        SimpleNamespace(
+        learning.Shown(
             item=draw.integers(-1, 9, (6, 3)),
-            settled=draw.permutation([10, 20, 49, 50, 51, 90]),
-            score=draw.random((6, 3)).astype(np.float32),
             taken=draw.random((6, 3)) < 0.5,
+            propensity=np.full((6, 3), np.nan, np.float32),
+            score=draw.random((6, 3)).astype(np.float32),
+            settled=draw.permutation([10, 20, 49, 50, 51, 90]),
         )
         for _ in range(2)
     ]

@@ -18,7 +18,7 @@ from rimsim.matching._moves import dealt, improve
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._penalty import Penalty, gain
 from rimsim.matching._phases import End, _first_epsilon, _lower, _overspent, sampled_worth
-from rimsim.matching._refusals import _names
+from rimsim.matching._refusals import names_of
 from rimsim.matching._reverse import _SPARES, File, _look_up
 from rimsim.matching._smoothed import _pool, smoothed
 from rimsim.matching._terms import Terms, values_of_row
@@ -569,9 +569,9 @@ def test_bonuses_to_start_from_are_within_what_bounds_allow():
 
 def test_ten_items_are_named():
     """More than ten are cut off, and said to be."""
-    assert _names(np.arange(3)) == "0, 1, 2"
-    assert _names(np.arange(10)).endswith("8, 9")
-    assert _names(np.arange(11)).endswith("8, 9, …")
+    assert names_of(np.arange(3)) == "0, 1, 2"
+    assert names_of(np.arange(10)).endswith("8, 9")
+    assert names_of(np.arange(11)).endswith("8, 9, …")
 
 
 def test_the_first_item_that_may_not_be_shown_is_named():

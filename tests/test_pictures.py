@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from small_markets import drawn
 
 from rimsim import measures
-from rimsim.scenarios.pictures import front, loop, messages, prices, reliability, style
+from rimsim.scenarios.pictures import front, looks, loop, messages, prices, reliability, style
 from rimsim.scenarios.pictures import tables as picture_tables
 from rimsim.scenarios.pictures.campaigns import campaigns
 from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
@@ -201,11 +201,11 @@ def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered, as examined"]
     rows = rounds.query("agent == 'rim-dual' and metric == 'examined_shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
-    colour = style.styles(AGENTS)["rim-dual"].colour
+    colour = looks.styles(AGENTS)["rim-dual"].colour
     assert _curves(panel, "-")[colour] == pytest.approx([interval.mean for interval in wanted])
     shown = rounds.query("agent == 'rim-dual' and metric == 'shortfall'").groupby("round")["value"].mean()
     assert _curves(panel, ":")[colour] == pytest.approx(shown.to_numpy())
-    names = list(style.styles(AGENTS))
+    names = list(looks.styles(AGENTS))
     band = panel.collections[names.index("rim-dual")].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(max(interval.high for interval in wanted))
     assert band.min() == pytest.approx(min(interval.low for interval in wanted))
@@ -227,7 +227,7 @@ def test_lorenz_curves_and_gini_come_from_the_ledger(market):
     rows = market.ledger[market.ledger["agent"].eq("relevance") & market.ledger["round"].eq(number)]
     counts = [np.bincount(items, minlength=market.n_items) for _, items in rows.groupby("seed")["item"]]
     figure = loop.lorenz_curves(market)
-    colour = style.styles(AGENTS)["relevance"].colour
+    colour = looks.styles(AGENTS)["relevance"].colour
     expected = np.mean([measures.lorenz(count) for count in counts], axis=0)
     assert _curves(figure.axes[0])[colour] == pytest.approx(expected)
     gini = np.mean([measures.gini(count) for count in counts])
@@ -340,7 +340,7 @@ def test_delivery_counts_exposures_over_the_arrivals(market):
     mine = market.ledger[(market.ledger["round"] == 2) & (market.ledger["seed"] == 0)]
     counts = mine[mine["item"] == item].groupby("agent").size()
     curves = _curves(figure.axes[0])
-    look = style.styles(AGENTS)["rim-feedback"]
+    look = looks.styles(AGENTS)["rim-feedback"]
     assert curves[look.colour][-1] == counts["rim-feedback"]
     assert curves["#999999"][-1] == market.required[0, 2][item]
 
@@ -359,7 +359,7 @@ def test_few_seeds_are_drawn_as_thin_lines(market):
     rounds = market.rounds[market.rounds["metric"] == "utility"]
     thin = [line for line in panel.lines if line.get_linewidth() == 1]
     of_dual = rounds[rounds["agent"] == "rim-dual"].pivot(index="seed", columns="round", values="value")
-    colour = style.styles(["rim-dual"])["rim-dual"].colour
+    colour = looks.styles(["rim-dual"])["rim-dual"].colour
     drawn = [line.get_ydata() for line in thin if line.get_color() == colour]
     np.testing.assert_array_equal(drawn, of_dual)
     assert not panel.collections
@@ -450,13 +450,13 @@ def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(diff
 def test_agents_keep_their_colour_whoever_else_takes_part():
     """Known agents have fixed, distinct looks; others get distinct ones; frozen arms share theirs."""
     alone, together = (
-        style.styles(["rim-dual"]),
-        style.styles([*AGENTS, "mine", "yours", "theirs"]),
+        looks.styles(["rim-dual"]),
+        looks.styles([*AGENTS, "mine", "yours", "theirs"]),
     )
     assert alone["rim-dual"] == together["rim-dual"]
     assert "rim-dual-frozen" not in together
     assert len({look.colour for look in together.values()}) == len(together)
-    assert style.styles(["mine"])["mine"] == style.styles(["mine", "relevance"])["mine"]
+    assert looks.styles(["mine"])["mine"] == looks.styles(["mine", "relevance"])["mine"]
 
 
 def _contrast(first: str, second: str) -> float:
@@ -471,8 +471,8 @@ def _contrast(first: str, second: str) -> float:
 
 def test_every_look_stands_out_from_white():
     """Lines and labels of all agents have enough contrast to be seen on white."""
-    looks = style.styles([*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"])
-    assert min(_contrast(look.colour, "white") for look in looks.values()) > 2.0
+    every = looks.styles([*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"])
+    assert min(_contrast(look.colour, "white") for look in every.values()) > 2.0
 
 
 def test_labels_of_the_front_do_not_overlap(market):
@@ -554,7 +554,7 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     ]
     figure = front.front_figure(pd.DataFrame(rows), "beta")
     assert "β does not move relevance" in _texts(figure)
-    colour = style.styles(["relevance"])["relevance"].colour
+    colour = looks.styles(["relevance"])["relevance"].colour
     left, right = figure.axes[:2]
     (ring,) = [line for line in left.lines if line.get_color() == colour and line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
@@ -603,7 +603,7 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):
     ]
     assert panel.get_ylabel() == "days"
     value = own[(own["agent"] == "random")].groupby("round")["value"].mean()
-    assert _curves(panel)[style.styles(AGENTS)["random"].colour] == pytest.approx(value.to_numpy())
+    assert _curves(panel)[looks.styles(AGENTS)["random"].colour] == pytest.approx(value.to_numpy())
 
 
 def test_campaigns_are_drawn_against_what_was_due(market):

@@ -251,7 +251,7 @@ class Mine:
         (
             "np.full(slates.shape, 0.2)",
             "np.full((len(slates), 1, 5), 0.2)",
-            r"Mine.respond: found consumed bool .*allowed: bool, and",
+            r"Mine.respond: found consumed bool .*allowed: bool, float",
         ),
     ],
 )

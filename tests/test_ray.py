@@ -22,18 +22,8 @@ from rimsim.config import ConsumerConfig, DataConfig, override, to_plain
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.execution.arm import Arm
-from rimsim.scenarios.execution.ray import (
-    _SETTINGS,
-    _enter,
-    _left,
-    _log,
-    _moved,
-    _require_same,
-    _sources,
-    _unpacked,
-    _work,
-    on_ray,
-)
+from rimsim.scenarios.execution.ray import _SETTINGS, _log, _require_same, _work, on_ray
+from rimsim.scenarios.execution.ray_files import enter, left_of, moved, sources_of, unpacked
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.store.folders import versions
 from rimsim.scenarios.study.gather import gather
@@ -98,11 +88,11 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     away = replace(arm, folder=tmp_path / "nowhere")
     sent, rounds = [0], []
     while sent[-1] is not None:
-        stream = _work(partial(run_arm, batch_size=50), away, _left(arm), {}, versions(), _log(arm))
+        stream = _work(partial(run_arm, batch_size=50), away, left_of(arm), {}, versions(), _log(arm))
         sent = [told for told, _ in zip(stream, range(len(rounds) + 1), strict=False)]
         stream.close()
         for files in (told for told in sent if isinstance(told, dict)):
-            _enter(folder, files)
+            enter(folder, files)
         rounds.append(load_run(folder).rounds["round"].nunique() if any(folder.glob("rounds/*")) else 0)
     assert rounds[0] == 0
     assert {1, 2} < set(rounds)
@@ -155,11 +145,17 @@ def test_every_file_that_an_arm_names_lies_where_it_runs(tmp_path, monkeypatch):
         ledger=False,
         measures=("measure.py:m",),
     )
-    sources = _sources([arm])
+    sources = sources_of([arm])
     monkeypatch.chdir(away)
-    moved = _moved(arm, away, _unpacked(sources))
-    config = moved.config
-    places = [moved.agent, *moved.measures, config.arrivals.kind, config.consumer.kind, config.platform.model]
+    arrived = moved(arm, away, unpacked(sources))
+    config = arrived.config
+    places = [
+        arrived.agent,
+        *arrived.measures,
+        config.arrivals.kind,
+        config.consumer.kind,
+        config.platform.model,
+    ]
     texts = {Path(place.partition(".py:")[0] + ".py").read_text() for place in places}
     assert texts == {f"# {name}" for name in names}
     assert [place.partition(".py:")[2] for place in places] == ["Mine(a=1)", "m", "A", "C", "M"]
@@ -184,9 +180,9 @@ def test_a_table_of_known_answers_lies_where_an_arm_runs(tmp_path, monkeypatch):
         ledger=False,
         measures=(),
     )
-    sources = _sources([arm])
+    sources = sources_of([arm])
     monkeypatch.chdir(away)
-    options = dict(_moved(arm, away, _unpacked(sources)).config.consumer.options)
+    options = dict(moved(arm, away, unpacked(sources)).config.consumer.options)
     assert options["taken_at"] == 4.0
     table = Path(options["table"])
     assert (table.name, table.read_text()) == ("test.ascii", "0 5")
@@ -396,10 +392,10 @@ def test_a_control_is_given_what_it_waits_for(tmp_path):
     for arm in plan.arms:
         value_opening(arm)
         away = replace(arm, folder=tmp_path / "nowhere", shared=tmp_path / "elsewhere")
-        for told in _work(partial(run_arm, batch_size=50), away, _left(arm), {}, versions(), _log(arm)):
+        for told in _work(partial(run_arm, batch_size=50), away, left_of(arm), {}, versions(), _log(arm)):
             assert told is None or isinstance(told, (int, dict)), told
             if isinstance(told, dict):
-                _enter(folder, told)
+                enter(folder, told)
     assert not list(tmp_path.glob("*where"))
     assert not (folder / "state" / "hindsight").exists()
     assert gather(plan, []) is None

@@ -22,17 +22,17 @@ from rimsim.intensity import (
     ReturningConfig,
     UserStates,
 )
-from rimsim.intensity.cells import Cells, distinct, sums
-from rimsim.intensity.denoising import Cycle, Tables, batches, trained
-from rimsim.intensity.ease import solved
-from rimsim.intensity.folding import folded
-from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import load
-from rimsim.intensity.personal import learned
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make
-from rimsim.intensity.returning import log_returning
-from rimsim.intensity.shrinkage import Shrinkage, best_of, chosen
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import Shrinkage, best_of, chosen
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.denoising import Cycle, Tables, matrices, trained
+from rimsim.intensity.sets.ease import solved
+from rimsim.intensity.sets.folding import folded
+from rimsim.intensity.sets.personal import learned
+from rimsim.intensity.sets.returning import log_returning
 from rimsim.testing import random_log
 
 HOUR = 3600.0
@@ -215,10 +215,12 @@ def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(monkeyp
     """Of both ways to weigh, the likelihood's is taken unless its slates are worse beyond two standard errors."""
     held = HeldOut.of(random_log(n_users=80), "30min", 0)
     good, flat = held.taken.copy(), np.zeros(held.taken.shape[1])
-    monkeypatch.setattr("rimsim.intensity.shrinkage.for_slates", lambda _, parts: np.ones(len(parts)))
+    monkeypatch.setattr(
+        "rimsim.intensity.selection.shrinkage.for_slates", lambda _, parts: np.ones(len(parts))
+    )
     for personal, slates in ((0.0, True), (2.0, False)):
         weights = lambda _, parts, personal=personal: np.array([personal, 0.0, 0.0])[-len(parts) :]  # noqa: E731
-        monkeypatch.setattr("rimsim.intensity.shrinkage.for_all", weights)
+        monkeypatch.setattr("rimsim.intensity.selection.shrinkage.for_all", weights)
         found = chosen(held, [(1.0, good)], flat, flat)
         assert (found.slates, "for slates" in found.line()) == (slates, slates)
         assert found.personal == (1.0 if slates else 2.0)
@@ -271,7 +273,7 @@ def test_the_written_out_gradient_is_the_gradient():
     source = np.random.default_rng(5)
     start = source.normal(size=(2, 6, 2)).astype(np.float32)
     cycle = Cycle(1, 50, 1e-3, 0.3, 7)
-    ((x, y),) = [(x.numpy().astype(float), y.numpy().astype(float)) for x, y in batches(cells, cycle)]
+    ((x, y),) = [(x.numpy().astype(float), y.numpy().astype(float)) for x, y in matrices(cells, cycle)]
 
     def loss(flat):
         read, predicted = flat.reshape(2, 6, 2)
@@ -301,13 +303,13 @@ def test_history_is_only_read():
     labels = cells.matrix(cells.label).toarray()
     for read_history in (False, True):
         seen = np.zeros(2)
-        for x, y in batches(cells, Cycle(3, 1000, 0.1, 0.0, 1, read_history=read_history)):
+        for x, y in matrices(cells, Cycle(3, 1000, 0.1, 0.0, 1, read_history=read_history)):
             assert not (x.numpy() * y.numpy()).any()
             assert not (y.numpy() > 0).sum() > (labels > 0).sum()
             seen += x.numpy().sum(), y.numpy().sum()
         assert (seen > 0).all()
     users = (labels.sum(1) > 0).sum()
-    ((x, _),) = batches(cells, Cycle(1, users, 0.1, 0.0, 1, read_history=True))
+    ((x, _),) = matrices(cells, Cycle(1, users, 0.1, 0.0, 1, read_history=True))
     assert x.sum() >= (history - labels)[labels.sum(1) > 0].sum()
 
 

@@ -39,7 +39,7 @@ def test_draws_are_uniform_and_independent():
 
 def test_exponential_draws_follow_their_law():
     """Kolmogorov-Smirnov does not reject the standard exponential."""
-    assert stats.kstest(exponential(0, Purpose.DELAY, np.arange(50_000)), "expon").pvalue > 1e-3
+    assert stats.kstest(exponential(0, Purpose.ARRIVALS, np.arange(50_000)), "expon").pvalue > 1e-3
 
 
 def test_known_values_do_not_change():

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_markets import small_scenario
 
-from rimsim.errors import ConfigError, MissingTableError, RunFolderError
+from rimsim.config import ConsumerConfig
+from rimsim.errors import AgentError, ConfigError, MissingTableError, RunFolderError
+from rimsim.market import Market
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.store.folders import folder_for, require_free
 from rimsim.scenarios.store.run_folder import Run
+from rimsim.scenarios.study import checkpoint
+from rimsim.scenarios.study.adoption import AdoptionCount
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +95,23 @@ def test_a_table_of_drafts_alone_is_none(tmp_path):
         tmp_path / "promises" / "random-0-000.parquet"
     )
     assert Run(tmp_path).promises["due"].tolist() == [1.0]
+
+
+def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):
+    """Arrays come back as they were, also under names that NumPy's writer takes for itself; objects are refused."""
+    market = Market(small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors")))
+    adoption = AdoptionCount(market.release, [np.arange(2)], [np.arange(2)], [np.arange(2)])
+
+    def progress(remembered):
+        return checkpoint.ArmProgress(market.state, np.zeros(market.n_items), adoption, 7, None, remembered)
+
+    names = ("file", "allow_pickle", "args", "weights")
+    remembered = {name: np.arange(3.0) + number for number, name in enumerate(names)}
+    checkpoint.save(tmp_path, "arm", progress(remembered))
+    found = checkpoint.latest(tmp_path, "arm", market.release)
+    assert found.served == 7
+    assert {name: array.tolist() for name, array in found.agent.items()} == {
+        name: array.tolist() for name, array in remembered.items()
+    }
+    with pytest.raises(AgentError, match="'notes' holds Python objects; allowed: numbers and text"):
+        checkpoint.save(tmp_path, "arm", progress({"notes": np.array([{}])}))

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from rimsim.intensity import GRU, Factors, FactorsConfig, GRUConfig
-from rimsim.intensity.cells import Cells
-from rimsim.intensity.denoising import Cycle, Tables, trained
-from rimsim.intensity.folding import folded
-from rimsim.intensity.held_out import HeldOut
-from rimsim.intensity.next_events import next_events_loss
-from rimsim.intensity.sampled_denoising import trained_on_samples
-from rimsim.intensity.sampled_factors import Items, fit_items, fold_users
-from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import MANY_PAIRS, Proposal, is_sampled, sampled_loss
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.sequence.next_events import next_events_loss
+from rimsim.intensity.sets.cells import Cells
+from rimsim.intensity.sets.denoising import Cycle, Tables, trained
+from rimsim.intensity.sets.folding import folded
+from rimsim.intensity.sets.sampled_denoising import trained_on_samples
+from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
+from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
 from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
 
@@ -125,7 +125,7 @@ def test_a_truth_of_factors_is_nearly_the_same_on_samples(monkeypatch):
     nats = []
     for many in (MANY_PAIRS, 0):
         monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", many)
-        a, c, d = fit_factors(log, 4, 3.0, 0)
+        a, c, d = fit_factors(log, 4, 3.0)
         shares = np.log(np.exp(a @ c.T + d).sum(1))[log.user] - (a @ c.T + d)[log.user, log.item]
         nats.append((shares.sum() + 1.5 * (np.square(a).sum() + np.square(c).sum())) / len(log))
     assert abs(nats[0] - nats[1]) < 0.02
@@ -139,20 +139,20 @@ def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
     monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", len(held.past) * 30)
     assert is_sampled(log)
     assert not is_sampled(held.past)
-    by_itself, as_whole = (fit_factors(held.past, 4, 3.0, 0, whole=whole) for whole in (None, log))
+    by_itself, as_whole = (fit_factors(held.past, 4, 3.0, whole=whole) for whole in (None, log))
     assert not np.array_equal(by_itself.item, as_whole.item)
     users = [fold_in(held.past, as_whole, 3.0, whole=whole).user for whole in (None, log)]
     assert not np.array_equal(*users)
-    asked = fit_factors(held.past, 4, 3.0, 0, held.user, whole=log)
+    asked = fit_factors(held.past, 4, 3.0, held.user, whole=log)
     spread = float((asked.user[held.user] @ asked.item.T).std())
-    assert judge_factors(held, 3.0, "30min", 4, 0).spread == pytest.approx(spread)
+    assert judge_factors(held, 3.0, "30min", 4).spread == pytest.approx(spread)
     fitted = []
 
     def counted(cells, *rest):
         fitted.append(int(cells.label.sum()))
         return fit_items(cells, *rest)
 
-    monkeypatch.setattr("rimsim.intensity.factors.fit_items", counted)
+    monkeypatch.setattr("rimsim.intensity.sets.factors.fit_items", counted)
     Factors(FactorsConfig(rank=4, ridge=3.0)).fit(log)
     assert fitted == [len(held.past), len(log)]
 

@@ -14,9 +14,9 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import UserStates
-from rimsim.intensity.held_out import HeldOut
-from rimsim.intensity.returning import log_returning
-from rimsim.intensity.weights import for_all, for_slates
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.weights import for_all, for_slates
+from rimsim.intensity.sets.returning import log_returning
 from rimsim.market import Market, Needs, build
 from rimsim.market.build import kept_truth
 from rimsim.market.consumers.kernels import left_by_past
@@ -222,7 +222,7 @@ def test_what_is_taken_from_the_cut_on_is_judged(log):
 def test_the_weights_of_a_candidate_are_those_for_slates(log):
     """A truth is asked about slates; candidates are compared by the likelihood at its largest."""
     held = HeldOut.of(log, "30min", 0)
-    a, c, d = fit_factors(held.past, 4, 3.0, 0)
+    a, c, d = fit_factors(held.past, 4, 3.0)
     personal, returning = a[held.user] @ c.T, log_returning(held.past, "30min", 0.5)
     best = judged(held, "factors", 3.0, personal, d, "30min").candidate
     parts = [np.asarray(part, np.float32) for part in (personal, d, returning)]
@@ -290,7 +290,7 @@ def test_candidates_of_all_classes_stand_best_first(monkeypatch):
         return SimpleNamespace(ridges=(1.0, 2.0, 3.0), start=1, judge=judge)
 
     monkeypatch.setattr(choose, "TRUTHS", {kind: of(kind) for kind in tops})
-    found, at_end = choose._judged("states", list(tops), "30min", 2, 0)
+    found, at_end = choose._judged("states", list(tops), "30min", 2)
     assert [one.candidate.log_likelihood for one in found] == [-0.5, -1.0, -1.5, -2.0, -2.0, -2.5]
     assert (found[0].candidate.kind, found[0].candidate.ridge) == ("bag", 3.0)
     assert at_end == {"factors": False, "bag": True}
@@ -315,7 +315,7 @@ def test_the_error_of_a_difference_is_that_over_users(log):
 def test_a_bag_is_the_mark_model_of_that_name(log):
     """Preferences are what the model scores; they move with what was consumed and not with who the user is."""
     best = Candidate("bag", 1e-4, 0.8, 0.6, 0.3, 0.0, 0.0)
-    model = _Chosen.of("30min", 0).fit_as(log, log, Judged(best, np.zeros(0)), None)
+    model = _Chosen.of("30min").fit_as(log, log, Judged(best, np.zeros(0)), None)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
     truth = BagTruth(read, np.ascontiguousarray(predicted.T), bias, sizes=None, report=None)
     users, states = _states(log)
@@ -401,7 +401,7 @@ def test_the_shrinkage_of_many_sessions_is_chosen_on_those_of_some_users(log, mo
     if thinner.shrinkage == report.shrinkage:
         np.testing.assert_array_equal(some.effect, everyone.effect)
     visits = np.bincount(log.sessions("30min").user, minlength=log.n_users)
-    drawn = _Sizes(log, "30min").of_some_users(sessions // 2, 0)
+    drawn = _Sizes(log, "30min").of_some_users(sessions // 2)
     among = np.unique(drawn.user)
     assert np.bincount(drawn.user, minlength=log.n_users)[among].tolist() == visits[among].tolist()
 
@@ -410,7 +410,7 @@ def test_what_is_left_of_p_is_one_minus_what_was_consumed(log):
     """After each event of a user, Σ p* of the rest is 1 less that of its distinct items."""
     truth = fit_truth(log, gap="30min", kind="factors", rank=4)
     past = LoggedPast.of(log)
-    left = left_by_past(past.offsets, past.items, *truth.factors)
+    left = left_by_past(past.offsets, past.items, truth.factors)
     rows = truth.preference(*_states(log))
     for user in range(log.n_users):
         items = past.items[past.offsets[user] : past.offsets[user + 1]]

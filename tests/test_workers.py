@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rimsim.errors import DataError, RimsimError
-from rimsim.scenarios.execution.local import Workers, run_here, run_on_workers
+from rimsim.scenarios.execution.local import Workers, run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,8 @@ def do(errand, report):
 
 def _run(kinds, place, workers=2):
     news = []
-    failures = run_on_workers(do, [Errand(kind, place) for kind in kinds], workers, news.append)
+    with Workers() as pool:
+        failures = pool.run(do, [Errand(kind, place) for kind in kinds], workers, news.append)
     return {number: (type(error), str(error)) for number, error in failures.items()}, sum(news)
 
 

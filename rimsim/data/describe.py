@@ -141,8 +141,7 @@ def describe(log: EventLog) -> LogDescription:
 
 
 def _ties(log: EventLog) -> float:
-    order = np.lexsort((log.time, log.user))
-    user, time = log.user[order], log.time[order]
+    user, time = log.user[log.by_user], log.time[log.by_user]
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
     tied = np.zeros(len(log), bool)
     tied[1:] |= same

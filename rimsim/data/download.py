@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rimsim.data.catalogue import Entry, entry
+from rimsim.data.readers.containers import reason
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -75,15 +76,12 @@ def download(
     try:
         path = pooch.retrieve(wanted.url, wanted.checksum, fname=wanted.file, path=target, downloader=fetch)
     except ValueError as wrong:
-        raise DataError(f"{wanted.url}: sent something else than {wanted.title}: {_first(wrong)}") from wrong
+        raise DataError(
+            f"{wanted.url}: sent something else than {wanted.title}: {reason(wrong, 200)}"
+        ) from wrong
     except OSError as broken:
-        raise DataError(f"{wanted.url}: cannot be fetched to {target} ({_first(broken)})") from broken
+        raise DataError(f"{wanted.url}: cannot be fetched to {target} ({reason(broken, 200)})") from broken
     return Path(path)
-
-
-def _first(broken: BaseException) -> str:
-    text = broken.strerror if isinstance(broken, OSError) and broken.strerror else str(broken)
-    return " ".join((text or type(broken).__name__).split())[:200]
 
 
 class _Counted:

@@ -127,11 +127,6 @@ class EventLog:
         """Events strictly before ``time`` (seconds)."""
         return self.rows(slice(0, int(np.searchsorted(self.time, time, "left"))))
 
-    def between(self, start: float, stop: float) -> EventLog:
-        """Events with ``start`` ≤ time < ``stop`` (seconds)."""
-        first, last = np.searchsorted(self.time, [start, stop], "left")
-        return self.rows(slice(int(first), max(int(first), int(last))))
-
     def sessions(self, gap: str | float = "30min") -> Sessions:
         """Cut every user's events into sessions.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.data.log import EventLog
+from rimsim.data.readers.ids import places_among
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class ObservedTable:
         Raises:
             DataError: If none is left.
         """
-        user = _positions(self.users, log.users["id"])[self.user]
-        item = _positions(self.items, log.items["id"])[self.item]
+        user = places_among(self.users, log.users["id"].tolist())[self.user]
+        item = places_among(self.items, log.items["id"].tolist())[self.item]
         kept = np.flatnonzero((user >= 0) & (item >= 0))
         if not len(kept):
             first = [repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])]
@@ -168,9 +169,3 @@ class ObservedTable:
             f"{self.source}: {self.layout}, {len(self):,} answers of {len(self.users):,} users to {len(self.items):,} "
             f"items ({self.dense:.1%} of all pairs; {shown}){repeated}"
         )
-
-
-def _positions(ids: Ids, known: pd.Series) -> NDArray[np.int64]:
-    """(n,) where each id stands among the known ones, by its text; −1 where it does not."""
-    place = {str(one): position for position, one in enumerate(known.tolist())}
-    return np.array([place.get(str(one), -1) for one in ids.tolist()], np.int64)

@@ -120,8 +120,7 @@ def _span(seconds: float) -> str:
 
 
 def _silences(axes: Axes, log: EventLog) -> None:
-    order = np.lexsort((log.time, log.user))
-    user, time = log.user[order], log.time[order]
+    user, time = log.user[log.by_user], log.time[log.by_user]
     gaps = np.diff(time)[user[1:] == user[:-1]]
     positive = gaps[gaps > 0]
     tied = len(gaps) - len(positive)

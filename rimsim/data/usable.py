@@ -38,18 +38,16 @@ class Needs:
 def shortcomings(log: EventLog, needs: Needs | None = None) -> tuple[str, ...]:
     """What a log lacks, a sentence each; nothing if it is usable."""
     needs = Needs() if needs is None else needs
-    order = log.by_user
-    user, time = log.user[order], log.time[order]
     # An event has a past if it is later than the first event of its user; ties with the first do not count.
     first = np.full(log.n_users, np.inf)
-    np.minimum.at(first, user, time)
+    np.minimum.at(first, log.user, log.time)
     counts = {
         "users": len(np.unique(log.user)),
         "items": len(np.unique(log.item)),
         "events": len(log),
         "sessions": len(log.sessions(needs.gap)),
         "instants": len(np.unique(log.time)),
-        "transitions": int((time > first[user]).sum()),
+        "transitions": int((log.time > first[log.user]).sum()),
     }
     words = {
         "users": "users with events",

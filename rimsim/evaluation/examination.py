@@ -29,7 +29,8 @@ __all__ = ["DecayEstimate", "decay_of_counts", "decay_of_slates", "taken_by_posi
 
 LEAST_DECAY = 0.2
 """No γ below it is used: the tenth position then still counts."""
-_NORMAL_95 = 1.959963984540054
+NORMAL_95 = 1.959963984540054
+"""Quantile of a 95 % interval."""
 _FLOOR = 1e-9
 """A score below it is taken for it, so that its logarithm exists."""
 _WIDE = 10.0
@@ -55,7 +56,7 @@ class DecayEstimate:
     @property
     def interval(self) -> tuple[float, float]:
         """The ends of the 95 % interval of γ, not cut at 1."""
-        half = _NORMAL_95 * self.error
+        half = NORMAL_95 * self.error
         return math.exp(self.log_decay - half), math.exp(min(self.log_decay + half, 700.0))
 
     @classmethod

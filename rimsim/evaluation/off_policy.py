@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rimsim.evaluation.examination import NORMAL_95
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
     from rimsim.evaluation.chances import Chances
 
 __all__ = ["ESTIMATORS", "Estimate", "LoggedSlates", "estimated"]
-
-_NORMAL = 1.959963984540054
-"""Quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +119,7 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     squares = float((w**2).sum())
     share = len(w) / n
     effective = float(w.sum()) ** 2 / squares / share if squares > 0 and share > 0 else 0.0
-    return Estimate(value, value - _NORMAL * error, value + _NORMAL * error, effective)
+    return Estimate(value, value - NORMAL_95 * error, value + NORMAL_95 * error, effective)
 
 
 def _ratio(target: NDArray[np.float64], logging: NDArray[np.float64]) -> NDArray[np.float64]:

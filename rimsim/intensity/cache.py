@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import shutil
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -19,19 +20,22 @@ import torch
 from rimsim.errors import ModelError
 from rimsim.files import draft_folder
 from rimsim.first_use import tell
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.product import RIM, is_stored
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.examples import CountExamples
-    from rimsim.intensity.ground import GroundModel
+    from rimsim.intensity.ground.contract import GroundModel
+    from rimsim.intensity.ground.examples import CountExamples
 
-__all__ = ["cache_folder", "fitted", "log_digest"]
+__all__ = ["cache_folder", "fitted", "kept", "log_digest", "source_digest"]
 
 
+Entry = TypeVar("Entry")
 Model = TypeVar("Model", bound="IntensityModel | GroundModel")
 
 
@@ -63,13 +67,51 @@ def _examples_digest(examples: CountExamples) -> str:
     return digest.hexdigest()
 
 
+def source_digest(*places: Path) -> str:
+    """A digest of source files.
+
+    Args:
+        *places: Files, and folders, of which all modules count, those of folders in them too.
+    """
+    digest = hashlib.sha256()
+    for place in places:
+        modules = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        for file in modules:
+            digest.update(file.relative_to(place.parent).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 @lru_cache
 def _package_digest() -> str:
     """A digest of the source of this package."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py"), key=lambda path: path.name):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+    return source_digest(Path(__file__).parent)
+
+
+def kept(
+    folder: Path,
+    load: Callable[[Path], Entry],
+    make: Callable[[], Entry],
+    save: Callable[[Entry, Path], object],
+) -> Entry:
+    """What a folder of the cache holds, or what is made and kept there.
+
+    A damaged entry is made again. Entries are written to a folder of their own and moved into place, so that processes
+    that make the same one at once do not disturb each other.
+
+    Args:
+        folder: The entry's.
+        load: Reads it; raises a ModelError where it is damaged.
+        make: Makes it.
+        save: Writes it into a folder.
+    """
+    if folder.is_dir():
+        with suppress(ModelError):
+            return load(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
+    made = make()
+    with draft_folder(folder, existing="keep") as draft:  # a process that was first wrote the same
+        save(made, draft)
+    return made
 
 
 def _source(kind: type) -> str | None:
@@ -95,15 +137,6 @@ def _model_digest(model: Stored, source: str) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _loaded(model: Stored, folder: Path) -> Stored | None:
-    """The cached model, or None where there is none that can be read."""
-    device = getattr(model, "device", None)
-    try:
-        return type(model).load(folder, None if device is None else str(device)) if folder.is_dir() else None
-    except ModelError:
-        return None
-
-
 def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
     tell(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
     return model.fit(log) if examples is None else model.fit_to(log, examples)
@@ -119,9 +152,8 @@ def fitted(
     """A model fitted to a log, read from the cache if it was fitted there before.
 
     The key is a digest of the log, of the model's class and config, of its source code and of the version of
-    torch. A damaged entry is fitted again. Entries are written to a folder of their own and moved into place,
-    so that processes that fit the same model at once do not disturb each other. The factors of a product have an
-    entry each. A model of one's own that the cache could not give back (:func:`is_stored`) is fitted each time.
+    torch. Entries are those of :func:`kept`. The factors of a product have an entry each. A model of one's own that the
+    cache could not give back (:func:`is_stored`) is fitted each time.
 
     Args:
         model: A model that is not fitted yet, such as :func:`rimsim.intensity.registry.make` returns.
@@ -148,11 +180,13 @@ def fitted(
         described += f" {_examples_digest(examples)}"
     key = hashlib.sha256(described.encode()).hexdigest()
     folder = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models" / key
-    cached = _loaded(model, folder)
-    if cached is not None:
-        return cast("Model", cached)
-    shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
-    _fit(model, log, examples)
-    with draft_folder(folder, existing="keep") as draft:  # a process that was first wrote the same model
-        model.save(draft)
-    return model
+    device = getattr(model, "device", None)
+
+    def load(entry: Path) -> Stored:
+        return type(model).load(entry, None if device is None else str(device))
+
+    def make() -> Stored:
+        _fit(model, log, examples)
+        return model
+
+    return cast("Model", kept(folder, load, make, lambda one, draft: one.save(draft)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -100,9 +100,7 @@ class Calibrated:
             ModelError: If the folder holds no such model, or a damaged one.
         """
         path = Path(folder)
-        record: dict[str, Any] = read_record(path)
-        if record["kind"] != cls.kind:
-            raise ModelError(f"{path}: found a saved {record['kind']!r}; allowed here: {cls.kind!r}")
+        record = read_record(path, cls.kind)
         try:
             item = load_file(path / _LAYER)["item"].numpy()
             layer = ImpressionLayer(float(record["level"]), float(record["slope"]), item)

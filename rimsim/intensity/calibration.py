@@ -9,8 +9,9 @@ import numpy as np
 import scipy
 
 from rimsim.errors import ModelError
-from rimsim.intensity.blocks import BLOCK
-from rimsim.intensity.examples import session_examples
+from rimsim.intensity.blocks import spans
+from rimsim.intensity.ground.examples import session_examples
+from rimsim.intensity.refusals import require_targets
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, generator
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
 
 __all__ = [
     "Calibration",
@@ -171,10 +172,9 @@ def calibration(
     Raises:
         ModelError: If the log has no target event.
     """
-    if not log.targets.any():
-        raise ModelError("calibration: found no target event in the log; allowed: at least one")
+    require_targets(log, "calibration")
     pairs = examples or session_examples(log)
-    blocks = [np.arange(a, min(a + BLOCK, len(pairs.counts))) for a in range(0, len(pairs.counts), BLOCK)]
+    blocks = [np.arange(first, stop) for first, stop in spans(len(pairs.counts))]
     # Scores are float32: what differs by rounding alone must not be ranked.
     rate = np.concatenate([_score(model, pairs.states.take(rows)).sum(1) for rows in blocks]).round(5)
     mark = mark_calibration(model, log, events=events, seed=seed)
@@ -195,19 +195,18 @@ def mark_calibration(
     Raises:
         ModelError: If the log has no target event.
     """
+    require_targets(log, "calibration")
     goal = np.flatnonzero(log.targets)
-    if not len(goal):
-        raise ModelError("calibration: found no target event in the log; allowed: at least one")
     if len(goal) > events:
         goal = np.sort(generator(seed, Purpose.MEASURE, 7).choice(goal, events, replace=False))
     losses, admissible = [], []
-    for first in range(0, len(goal), BLOCK):
-        rows = goal[first : first + BLOCK]
+    for first, stop in spans(len(goal)):
+        rows = goal[first:stop]
         states = UserStates.of(log, log.user[rows], log.time[rows])
         p = _score(model, states)
         p /= p.sum(1, keepdims=True)
         hit = p[np.arange(len(rows)), log.item[rows]]
-        owner = np.repeat(np.arange(len(rows)), states.lengths)
+        owner = states.owner
         again = log.item[rows][owner] == states.items
         p[owner, states.items] = 0.0
         # A repeated item is not admissible; its loss is counted over the catalogue alone.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Hidden: TypeAlias = tuple[torch.Tensor, ...]
 
 __all__ = [
+    "FromHidden",
     "IntensityModel",
     "RecurrentModel",
     "caller_owns",
@@ -74,6 +75,14 @@ class RecurrentModel(IntensityModel, Protocol):
     def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
         """(n, M) float32 intensities of the states at the instants ``now`` (n,), seconds."""
         ...
+
+
+class FromHidden:
+    """Part of a recurrent model: its scores are those of its hidden states."""
+
+    def score(self: RecurrentModel, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 intensities of the states."""
+        return self.score_hidden(self.encode(states), states.now)
 
 
 _Method = TypeVar("_Method", bound=Callable[..., object])

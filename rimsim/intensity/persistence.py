@@ -53,11 +53,15 @@ def write_record(folder: Path, record: Mapping[str, object]) -> None:
     (folder / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
     """The JSON half of a saved model.
 
+    Args:
+        folder: Where it was saved.
+        kind: What it must be; None: anything.
+
     Raises:
-        ModelError: If the folder holds no readable model.
+        ModelError: If the folder holds no readable model, or one of another kind.
     """
     path = folder / RECORD
     try:
@@ -68,6 +72,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path}: found no field 'kind'; allowed: a file written by an intensity model's save"
         )
+    if kind is not None and record["kind"] != kind:
+        raise ModelError(f"{folder}: found a saved {record['kind']!r}; allowed here: {kind!r}")
     return record
 
 
@@ -159,9 +165,7 @@ class Stored(ABC):
             ModelError: If the folder holds no such model, or a damaged one.
         """
         path = Path(folder)
-        record = read_record(path)
-        if record["kind"] != cls.kind:
-            raise ModelError(f"{path}: found a saved {record['kind']!r}; allowed here: {cls.kind!r}")
+        record = read_record(path, cls.kind)
         values = dict(record["config"]) | ({} if device is None else {"device": device})
         kind = type(cls().config)
         model = cls(config_from(kind, values, str(path / RECORD)))

@@ -9,10 +9,10 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ModelError
 from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
+from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ class Popularity(Stored):
             ModelError: Before a fit.
         """
         if self._p is None:
-            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._p
 
     def score(self, states: UserStates) -> torch.Tensor:

@@ -13,13 +13,14 @@ import torch
 
 from rimsim.errors import ModelError
 from rimsim.intensity.contract import (
+    FromHidden,
     RecurrentModel,
     caller_owns,
     caller_owns_scores,
     depends_on_state,
     takes_weights,
 )
-from rimsim.intensity.ground import GroundModel
+from rimsim.intensity.ground.contract import GroundModel
 from rimsim.intensity.persistence import KINDS, Stored, load, read_record, write_record
 from rimsim.intensity.states import UserStates
 from rimsim.intensity.walking import walked
@@ -37,7 +38,7 @@ _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), 
 """No states at all: encoding them tells how many tensors a hidden state has."""
 
 
-class RIM:
+class RIM(FromHidden):
     """λ(x,y) = λ(x)·p(y|x): recurrent intensity model of Ma, Liu and Deoras (ICLR 2022).
 
     Args:
@@ -104,10 +105,6 @@ class RIM:
         """(n,) float32 λ(x)."""
         return self.ground.intensity_hidden(self.ground.encode(states), states.now)
 
-    def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 λ(x)·p(y|x)."""
-        return self.score_hidden(self.encode(states), states.now)
-
     def encode(self, states: UserStates) -> Hidden:
         """The mark model's tensors followed by the ground intensity's."""
         return (*self.mark.encode(states), *self.ground.encode(states))
@@ -154,9 +151,7 @@ class RIM:
             ModelError: If the folder holds no such model, or a damaged one.
         """
         path = Path(folder)
-        kind = read_record(path)["kind"]
-        if kind != cls.kind:
-            raise ModelError(f"{path}: found a saved {kind!r}; allowed here: {cls.kind!r}")
+        read_record(path, cls.kind)
         mark, ground = load(path / "mark", device), load(path / "ground", device)
         return cls(mark=cast("RecurrentModel", mark), ground=cast("GroundModel", ground))
 

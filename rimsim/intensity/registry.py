@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest
-from rimsim.intensity.activity import EMA, UserPopularity
-from rimsim.intensity.auto import Auto
-from rimsim.intensity.bag import Bag
-from rimsim.intensity.ease import EASE
-from rimsim.intensity.factors import Factors
-from rimsim.intensity.graph_convolution import GraphConvolution, GraphConvolutionConfig
-from rimsim.intensity.ground import Ground
-from rimsim.intensity.gru import GRU, GRUConfig
-from rimsim.intensity.hawkes import Hawkes
-from rimsim.intensity.hawkes_poisson import HawkesPoisson
-from rimsim.intensity.matrix_factorization import MatrixFactorization
+from rimsim.intensity.ground.activity import EMA, UserPopularity
+from rimsim.intensity.ground.contract import Ground
+from rimsim.intensity.ground.hawkes import Hawkes
+from rimsim.intensity.ground.hawkes_poisson import HawkesPoisson
+from rimsim.intensity.ground.visits import Visits
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity
 from rimsim.intensity.product import RIM
-from rimsim.intensity.returning import Returning
-from rimsim.intensity.transformer import Transformer, TransformerConfig
-from rimsim.intensity.visits import Visits
+from rimsim.intensity.selection.auto import Auto
+from rimsim.intensity.sequence.graph_convolution import GraphConvolution, GraphConvolutionConfig
+from rimsim.intensity.sequence.gru import GRU, GRUConfig
+from rimsim.intensity.sequence.transformer import Transformer, TransformerConfig
+from rimsim.intensity.sets.bag import Bag
+from rimsim.intensity.sets.ease import EASE
+from rimsim.intensity.sets.factors import Factors
+from rimsim.intensity.sets.matrix_factorization import MatrixFactorization
+from rimsim.intensity.sets.returning import Returning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

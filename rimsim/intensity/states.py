@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.ragged import places_of
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -36,6 +38,16 @@ class UserStates:
         """(n,) events of each row."""
         return np.diff(self.offsets)
 
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """(total,) the row that each event is of."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def rows_of(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The events of rows ``start`` to ``stop``: (e,) the row of each, counted from ``start``, and (e,) its item."""
+        offsets = self.offsets[start : stop + 1]
+        return np.repeat(np.arange(stop - start), np.diff(offsets)), self.items[offsets[0] : offsets[-1]]
+
     @classmethod
     def of(cls, log: EventLog, users: ArrayLike, now: ArrayLike) -> UserStates:
         """The states of users of a log at given instants; only events strictly before ``now`` are in them.
@@ -48,7 +60,7 @@ class UserStates:
         wanted = np.asarray(users, np.int64)
         instants = np.broadcast_to(np.asarray(now, np.float64), wanted.shape)
         begin, end = known_events(log, wanted, instants)
-        places, offsets = _places(begin, end)
+        places, offsets = places_of(begin, end)
         rows = log.by_user[places]
         return cls(offsets, log.item[rows], log.time[rows], np.array(instants, np.float64))
 
@@ -58,7 +70,7 @@ class UserStates:
     def take(self, rows: ArrayLike) -> UserStates:
         """The states of some rows, in the given order."""
         wanted = np.asarray(rows, np.int64)
-        places, offsets = _places(self.offsets[wanted], self.offsets[wanted + 1])
+        places, offsets = places_of(self.offsets[wanted], self.offsets[wanted + 1])
         return UserStates(offsets, self.items[places], self.times[places], self.now[wanted])
 
 
@@ -81,11 +93,3 @@ def known_events(
         low = np.where(open_rows & earlier, middle + 1, low)
         high = np.where(open_rows & ~earlier, middle, high)
     return begin, low
-
-
-def _places(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(total,) the numbers from each begin (n,) to its end, row after row, and (n + 1,) where the rows begin."""
-    lengths = end - begin
-    offsets = np.zeros(len(begin) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 import torch
 
-from rimsim.intensity.blocks import STEP
+from rimsim.intensity.blocks import STEP, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from rimsim.intensity.contract import Hidden
@@ -104,15 +102,10 @@ def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden
             for part, kept in zip(now, seen, strict=True):
                 kept.index_copy_(0, where, part.index_select(0, at))
         active = int(ahead[done + 1]) if done + 1 < len(ahead) else 0
-        for first, stop in _blocks(active):
+        for first, stop in spans(active, STEP):
             _step(model, now, walk, order, done, first, stop)
     after = torch.from_numpy(back).to(device)
     return tuple(part.index_select(0, after) for part in now), seen
-
-
-def _blocks(n: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, n, STEP):
-        yield first, min(first + STEP, n)
 
 
 def _step(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import shutil
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,10 +15,9 @@ import torch
 from rimsim import intensity
 from rimsim.data import Needs, later_sessions, load_log, require_usable
 from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError, MarketError, ModelError
-from rimsim.files import draft_folder
+from rimsim.errors import ConfigError, MarketError
 from rimsim.first_use import tell
-from rimsim.intensity.cache import cache_folder, log_digest
+from rimsim.intensity.cache import cache_folder, kept, log_digest, source_digest
 from rimsim.market.arrivals import RoundsSoFar, make_arrivals
 from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.clock import ALWAYS, ticks
@@ -280,14 +277,12 @@ def kept_truth(
         bootstrap: Seed of the bootstrap of users that it is fitted to; None: the log itself.
     """
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
-    with suppress(ModelError):
-        return load_truth(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
-    tell(f"truth {kind}: fitting to {len(log):,} events")
-    truth = fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
-    with draft_folder(folder, existing="keep") as draft:
-        save_truth(truth, draft)
-    return truth
+
+    def make() -> Truth:
+        tell(f"truth {kind}: fitting to {len(log):,} events")
+        return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+
+    return kept(folder, load_truth, make, save_truth)
 
 
 def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
@@ -299,12 +294,8 @@ def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | 
 @lru_cache
 def _code() -> str:
     """A digest of the source of the truths, of the models that they are made of, and of the cut that judges them."""
-    digest = hashlib.sha256()
-    for package in (truths, intensity):
-        for file in sorted(Path(inspect.getfile(package)).parent.glob("*.py"), key=lambda path: path.name):
-            digest.update(file.name.encode() + file.read_bytes())
-    digest.update(Path(inspect.getfile(later_sessions)).read_bytes())
-    return digest.hexdigest()
+    packages = (Path(inspect.getfile(package)).parent for package in (truths, intensity))
+    return source_digest(*packages, Path(inspect.getfile(later_sessions)))
 
 
 @lru_cache(maxsize=8)

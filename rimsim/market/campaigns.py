@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim.errors import ConfigError, nearest
 from rimsim.market.audiences import Audience, Came, matching_rows, require_column
-from rimsim.market.clock import ALWAYS, ticks
+from rimsim.market.clock import ALWAYS, NEVER, ticks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from rimsim.config import CampaignConfig, GroupConfig
     from rimsim.market.world import World
 
-__all__ = ["FOREVER", "Promise", "RoundAhead", "campaign_of", "groups_of"]
+__all__ = ["Promise", "RoundAhead", "campaign_of", "groups_of"]
 
-FOREVER = 2**62
-"""A tick after all rounds."""
 _DAY = 86_400.0
 
 
@@ -114,7 +112,7 @@ def campaign_of(world: World, campaign: CampaignConfig, seed: int, number: int) 
     """
     where = f"campaign {campaign.name!r}"
     begin = world.opening + campaign.start * _DAY
-    end = FOREVER if campaign.stop is None else int(ticks(world.opening + campaign.stop * _DAY))
+    end = NEVER if campaign.stop is None else int(ticks(world.opening + campaign.stop * _DAY))
     audience = Audience.of(
         campaign.audience, world.log.users, (int(ticks(begin)), end), where, seed, 2, number
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import simpy
 
+from rimsim.durations import duration_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     Process: TypeAlias = Generator[simpy.Event, object, None]
 
-__all__ = ["ALWAYS", "NEVER", "TICKS", "Clock", "Rank", "seconds", "ticks"]
+__all__ = ["ALWAYS", "NEVER", "TICKS", "Clock", "Rank", "delay_ticks", "seconds", "ticks"]
 
 TICKS = 1_000_000
 """Ticks of the clock in a second. Whole ticks add and compare exactly, floating seconds would not."""
@@ -26,7 +28,7 @@ ALWAYS = -(2**62)
 
 
 NEVER = 2**62
-"""The release tick of what is not on offer: after any round."""
+"""A tick after all rounds, such as the release of what is not on offer."""
 
 
 class Rank(IntEnum):
@@ -48,6 +50,11 @@ def ticks(time: ArrayLike) -> NDArray[np.int64]:
 def seconds(tick: ArrayLike) -> NDArray[np.float64]:
     """Ticks as seconds."""
     return np.asarray(tick, np.int64) / TICKS
+
+
+def delay_ticks(delay: str | None) -> int:
+    """A duration such as ``1h`` as whole ticks; 0 for None."""
+    return 0 if delay is None else int(ticks(duration_seconds(delay)))
 
 
 class Moment(simpy.Event):

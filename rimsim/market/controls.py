@@ -24,6 +24,7 @@ from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown
 from rimsim.market.providers import is_fixed
 from rimsim.market.training_log import PastRound
+from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from rimsim.market.providers import Provider
     from rimsim.market.world import World
 
-__all__ = ["Control", "Organic", "Shadowed", "replica_seeds", "require_controllable"]
+__all__ = ["AsLogged", "Control", "Shadowed", "replica_seeds", "require_controllable"]
 
 _MOST = 100
 """Replicas of a round that are looked at before it counts as one that yields too little."""
@@ -113,16 +114,15 @@ class Shadowed:
         Raises:
             MarketError: If the replicas yield too little.
         """
-        missing, parts = self._sizes[own.number], list[_Part]()
-        while missing or not parts:
-            _require_more(len(parts), missing, own.number)
-            part = _Part.of(self._replica(len(parts))[own.number])
-            parts.append(part if len(part.item) <= missing else part.first(missing))
-            missing -= len(parts[-1].item)
-        return _joined(parts, own)
+
+        def part(replica: int, most: int) -> _Part:
+            whole = _Part.of(self._replica(replica)[own.number])
+            return whole if len(whole.item) <= most else whole.first(most)
+
+        return _gathered(own, self._sizes[own.number], part)
 
 
-class Organic:
+class AsLogged:
     """What the visitors of a round did in the log, in the sessions that their visits stand for, as many as an arm had.
 
     The visitors are the arm's own, in the states in which they came, so that only what they consume differs: events
@@ -149,13 +149,11 @@ class Organic:
         Raises:
             MarketError: If the log holds too little.
         """
-        missing, parts = self._sizes[own.number], list[_Part]()
-        while missing or not parts:
-            _require_more(len(parts), missing, own.number)
-            part = self._logged(len(parts), own, missing)
-            parts.append(part)
-            missing -= len(part.item)
-        return _joined(parts, own)
+
+        def part(replica: int, most: int) -> _Part:
+            return self._logged(replica, own, most)
+
+        return _gathered(own, self._sizes[own.number], part)
 
     def _logged(self, replica: int, own: PastRound, most: int) -> _Part:
         """At most so many events of the sessions of a round's visitors; of replica 0 those are the round's own."""
@@ -164,8 +162,7 @@ class Organic:
             schedule = self._clones.round(own.number, RoundsSoFar(self._world, seeds.arrivals))
         log = LoggedPast.of(self._world.past)
         begin, length = self._sessions_of(schedule)
-        slot = np.repeat(np.arange(len(length)), length)
-        nth = np.arange(len(slot)) - np.repeat(np.cumsum(length) - length, length)
+        slot, nth = numbered(length)
         lot = rng.bits(seeds.choice, rng.Purpose.CONTROL, own.number, schedule.user[slot], nth)
         drawn = np.sort(np.argsort(lot, kind="stable")[:most])
         slot, place = slot[drawn], (begin[slot] + nth)[drawn]
@@ -187,12 +184,27 @@ class Organic:
         return LoggedPast.of(past).offsets[schedule.log_user] + schedule.logged, count
 
 
-def _require_more(replicas: int, missing: int, number: int) -> None:
-    if replicas == _MOST:
-        raise MarketError(
-            f"control of round {number}: {_MOST} replicas of it hold {missing} events fewer than the arm had; allowed: "
-            "consumers who take something of what they are shown without regard to them, or logged"
-        )
+def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) -> PastRound:
+    """So many events of a round, from one replica of it after the other.
+
+    Args:
+        own: The round.
+        wanted: How many events.
+        part: Number of a replica, and how many events of it at most → its visits and events.
+
+    Raises:
+        MarketError: If the replicas yield too little.
+    """
+    missing, parts = wanted, list[_Part]()
+    while missing or not parts:
+        if len(parts) == _MOST:
+            raise MarketError(
+                f"control of round {own.number}: {_MOST} replicas of it hold {missing} events fewer than the arm had; "
+                "allowed: consumers who take something of what they are shown without regard to them, or logged"
+            )
+        parts.append(part(len(parts), missing))
+        missing -= len(parts[-1].item)
+    return _joined(parts, own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,11 +246,7 @@ class _Part:
             self.schedule,
             **{name: getattr(self.schedule, name)[rows] for name in ("tick", "id", "slot", "session")},
         )
-        return _Part(schedule, self.logged, slot, tick, item, _rows(shown, np.flatnonzero(rows)))
-
-
-def _rows(shown: Shown, rows: NDArray[np.int64]) -> Shown:
-    return Shown(**{field.name: getattr(shown, field.name)[rows] for field in dataclasses.fields(Shown)})
+        return _Part(schedule, self.logged, slot, tick, item, shown.rows(np.flatnonzero(rows)))
 
 
 def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
@@ -292,7 +300,4 @@ def _shown(parts: Sequence[_Part], order: NDArray[np.int64]) -> Shown | None:
     shown = [part.shown for part in parts if part.shown is not None]
     if len(shown) < len(parts):
         return None
-    names = [field.name for field in dataclasses.fields(Shown)]
-    return _rows(
-        Shown(**{name: np.concatenate([getattr(one, name) for one in shown]) for name in names}), order
-    )
+    return Shown.joined(shown).rows(order)

@@ -353,14 +353,13 @@ class Histories:
         """
         return _between(slots, begin, end, self.events)
 
-    def logged(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(row, item) pairs of the logged events of some slots; a row is a place among them."""
-        return self.consumed(slots, np.zeros(len(slots), np.int64))
-
     def consumed(
         self, slots: NDArray[np.int64], counts: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(row, item) pairs of what some slots consumed: the logged past and ``counts`` (n,) events; None: all."""
+        """(row, item) pairs of what some slots consumed: the logged past and ``counts`` (n,) events; None: all.
+
+        A row is a place among the slots.
+        """
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +54,15 @@ class Shown:
         nothing = np.full(ledger.item.shape, np.nan, np.float32)
         return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing, settled)
 
+    def rows(self, which: NDArray[np.int64]) -> Shown:
+        """What was shown to some of the arrivals, in the given order."""
+        return Shown(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Shown]) -> Shown:
+        """What some rounds showed, one after the other."""
+        return cls(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(cls)))
+
     def scored(self, states: ScoredStates) -> Shown:
         """With the scores that the states of the round's arrivals have of what was shown."""
         score = np.full(self.item.shape, np.nan, np.float32)
@@ -62,7 +70,7 @@ class Shown:
             items = self.item[chunk.index].astype(np.int64)
             found = at_items(chunk.relevance, items) * chunk.ground_intensity.cpu().numpy()[:, None]
             score[chunk.index] = np.where(items >= 0, found, np.nan)
-        return dataclasses.replace(self, score=score)
+        return replace(self, score=score)
 
 
 def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> NDArray[np.float64]:
@@ -92,21 +100,17 @@ def layer_from(
         positions: (k,) by how much each position multiplies an intensity.
         n_items: Size of the catalogue, M.
     """
-    parts = []
-    for number, shown in enumerate(rounds):
-        filled = (shown.item >= 0) & (shown.settled < now)[:, None]
-        parts.append(
-            Impressions(
-                item=shown.item[filled].astype(np.int64),
-                score=shown.score[filled].astype(np.float64),
-                examination=np.broadcast_to(positions, filled.shape)[filled],
-                taken=shown.taken[filled],
-                round=np.full(int(filled.sum()), number),
-            )
-        )
-    columns = ("item", "score", "examination", "taken", "round")
-    joined = Impressions(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
-    return fit_layer(joined, n_items)
+    shown = Shown.joined(rounds)
+    number = np.repeat(np.arange(len(rounds)), [len(one.settled) for one in rounds])
+    filled = (shown.item >= 0) & (shown.settled < now)[:, None]
+    known = Impressions(
+        item=shown.item[filled].astype(np.int64),
+        score=shown.score[filled].astype(np.float64),
+        examination=np.broadcast_to(positions, filled.shape)[filled],
+        taken=shown.taken[filled],
+        round=np.broadcast_to(number[:, None], filled.shape)[filled],
+    )
+    return fit_layer(known, n_items)
 
 
 def inverse_propensity_weights(propensity: NDArray[np.float64], clip: float) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rimsim.compiled import compiled
 from rimsim.evaluation.chances import Chances
+from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -169,7 +170,7 @@ class Ledger:
                 "seed": np.full(n, seed, np.int64),
                 "round": np.full(n, number, np.int32),
                 "arrival": self.schedule.id[row],
-                "time": self.schedule.tick[row] / 1e6,
+                "time": seconds(self.schedule.tick[row]),
                 "user": self.schedule.user[slot],
                 "log_user": self.schedule.log_user[slot],
                 "position": (position + 1).astype(np.int16),

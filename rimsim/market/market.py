@@ -9,13 +9,12 @@ import torch
 
 from rimsim import rng
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.intensity.contract import rescale_of
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
-from rimsim.market.clock import NEVER, Clock, seconds, ticks
+from rimsim.market.clock import NEVER, Clock, delay_ticks, seconds, ticks
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers import relevant_items
 from rimsim.market.controls import require_controllable
@@ -32,7 +31,6 @@ from rimsim.market.promises import Promises
 from rimsim.market.providers import Offer, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
-from rimsim.market.scoring import ScoreRows
 from rimsim.market.state import MarketState
 from rimsim.market.training_log import PastRound
 from rimsim.threads import give_back, single_thread
@@ -133,8 +131,7 @@ class Market:
         self.device = torch.device(getattr(model, "device", "cpu"))
         self.n_items: int = self.world.log.n_items
         """Size of the catalogue, M."""
-        delay = config.consumer.delay
-        self._delay = 0 if delay is None else int(ticks(duration_seconds(delay)))
+        self._delay = delay_ticks(config.consumer.delay)
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
         self._promises = Promises(config, self.world, self.seeds.arrivals)
         self._owed: Owed | None = None
@@ -276,12 +273,11 @@ class Market:
             AgentError: If the slates have another shape, or hold what is no admissible item.
             MarketError: If the arrivals were not handed out or were served before.
         """
-        scores = ScoreRows((arrivals.relevance, arrivals.ground_intensity, arrivals.admissible))
-        shown, consumed = self.show(arrivals.index, scores, as_slates(slates), empty=invalid == "empty")
+        shown, consumed = self.show(arrivals.index, as_slates(slates), empty=invalid == "empty")
         return Feedback(arrivals, shown, consumed)
 
     def show(
-        self, rows: NDArray[np.int64], scores: ScoreRows, slates: Slates, *, empty: bool
+        self, rows: NDArray[np.int64], slates: Slates, *, empty: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`.
 
@@ -289,7 +285,7 @@ class Market:
             ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
         """
         require_uniform(slates, self.config)
-        shown = self.open.show(rows, scores, slates, empty=empty)
+        shown = self.open.show(rows, slates, empty=empty)
         if self.open.all_served:
             self.open.run_out()
             self._close_round()
@@ -395,7 +391,9 @@ class Market:
                 due=opened.promised.due,
                 cost=self.cost,
                 log_counts=platform.log_counts,
-                relevant=relevant_items(self.consumer, opened.visits(np.arange(len(opened.schedule)))),
+                relevant=relevant_items(
+                    self.consumer, opened.visits(np.arange(len(opened.schedule))), self.n_items
+                ),
                 counts_items=opened.hits_only,
                 states=self._states_of(past, always(self.model)).among(opened.promised),
                 rescale=rescale_of(self.model),
@@ -426,7 +424,7 @@ class Market:
             roster=self.world.roster,
             offer=self._offer,
             exposure=ledger.exposure(self.n_items),
-            consumption=np.bincount(ledger.item[ledger.consumed], minlength=self.n_items),
+            consumption=ledger.consumption(self.n_items),
         )
         return self.providers.end_of_round(outcome)
 

@@ -11,7 +11,7 @@ import numpy as np
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.market.audiences import Audience, Came
-from rimsim.market.campaigns import FOREVER, Promise, RoundAhead, campaign_of, groups_of
+from rimsim.market.campaigns import Promise, RoundAhead, campaign_of, groups_of
 from rimsim.market.clock import NEVER, ticks
 from rimsim.market.guarantees import expected, required_by_release, uniform_share
 from rimsim.market.histories import LoggedPast
@@ -258,7 +258,7 @@ class Promises:
             audience = promise.audience
             if audience is None or promise.exposures is None:
                 continue
-            anytime = dataclasses.replace(audience, begin=-FOREVER, end=FOREVER).counts(ahead.came)
+            anytime = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.came)
             each = np.minimum(ahead.positions[anytime], ahead.forecast * len(promise.items))
             there = float(each.sum())
             if self._exposure.most is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.errors import AgentError, MarketError
 from rimsim.market.clock import Rank, seconds
+from rimsim.market.consumers.answers import organic_of, response_of, true_intensity_of
 from rimsim.market.consumers.contract import NOTHING, Response, Visits
 from rimsim.market.foretold import ScoreForetold
 from rimsim.market.ledger import Ledger
@@ -113,6 +114,8 @@ class OpenRound:
         self._scores: ScoreAhead | ScoreForetold = (ScoreForetold if self._foretold else ScoreAhead)(
             scorer, self._known, schedule
         )
+        self._told: tuple[NDArray[np.int64], ScoreRows] | None = None
+        """The arrivals whose scores were asked for last, and these."""
         self._arrived: deque[int] = deque()
         self._held: dict[int, deque[int]] = {}
         """By slot, rows that arrived and wait for an earlier visit of the same user."""
@@ -122,9 +125,8 @@ class OpenRound:
         """Rows that wait for their slates."""
         self._busy: set[int] = set()
         """Their slots."""
-        self._n_arrived = 0
-        self.served = 0
-        """Arrivals that have been served."""
+        self._n_arrived = self.served = 0
+        """Arrivals that have come, and that have been served."""
         self._entered_before = int(histories.events.size[0])
         self._over = False
         self._clock = clock
@@ -205,10 +207,19 @@ class OpenRound:
     def scores(self, rows: NDArray[np.int64]) -> ScoreRows:
         """What the model says of some arrivals, of different users each."""
         scores = self._scores.rows(rows)
-        return scores if self.capacity is None else scores.only(self.capacity[rows] > 0)
+        if self.capacity is not None:
+            scores = scores.only(self.capacity[rows] > 0)
+        self._told = rows, scores
+        return scores
+
+    def _scores_told(self, rows: NDArray[np.int64]) -> ScoreRows:
+        """What was said of some arrivals that wait; most often they are those that were asked about last."""
+        if self._told is not None and (self._told[0] is rows or np.array_equal(self._told[0], rows)):
+            return self._told[1]
+        return self.scores(rows)
 
     def arrivals(self, rows: NDArray[np.int64], scores: ScoreRows, needs: Needs) -> Arrivals:
-        """Some arrivals as agents see them.
+        """Some arrivals as agents see them, with copies of their scores: what an agent writes into them is its own.
 
         Args:
             rows: (n,) which.
@@ -216,15 +227,17 @@ class OpenRound:
             needs: What else is filled in.
         """
         relevance, ground, admissible = scores.tensors
-        true = self._consumer.true_intensity(self.visits(rows)) if needs.truth else None
+        true = None
+        if needs.truth:
+            true = true_intensity_of(self._consumer, self.visits(rows), len(self.exposure))
         return Arrivals(
             id=self.schedule.id[rows],
             time=seconds(self.schedule.tick[rows]),
             user=self._user[rows],
-            relevance=relevance,
-            ground_intensity=ground,
-            admissible=admissible,
-            index=rows,
+            relevance=relevance.clone(),
+            ground_intensity=ground.clone(),
+            admissible=admissible.clone(),
+            index=rows.copy(),
             true_intensity=None if true is None else true.to(self._device),
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if self.promised.counted is None else self.promised.counted[rows],
@@ -275,13 +288,12 @@ class OpenRound:
     # -- what is shown, and what comes of it --------------------------------------------------------------------------
 
     def show(
-        self, rows: NDArray[np.int64], scores: ScoreRows, slates: Slates, *, empty: bool
+        self, rows: NDArray[np.int64], slates: Slates, *, empty: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Show slates to arrivals that wait, write down what is consumed, and let it have its effects.
 
         Args:
             rows: (n,) the arrivals.
-            scores: What the model said of them.
             slates: Their slates.
             empty: Empty a repeated or inadmissible position; false refuses it.
 
@@ -298,6 +310,9 @@ class OpenRound:
                 "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
             )
         self._require_shape(slates, rows)
+        if not len(rows):
+            return slates.items, np.zeros(slates.items.shape, bool)
+        scores = self._scores_told(rows)
         relevance, admissible = scores.at(slates.items)
         wrong = wrong_positions(slates.items, admissible, len(self.exposure))
         if wrong is not None:
@@ -329,22 +344,9 @@ class OpenRound:
         """What visits make of their slates.
 
         Raises:
-            MarketError: If the consumer's answer is not one for each position, or it consumes what is not shown.
+            MarketError: If the consumer answers anything else.
         """
-        response = self._consumer.respond(visits, slates)
-        if response.consumed.dtype != np.bool_ or not (
-            response.consumed.shape == response.probability.shape == response.intensity.shape == slates.shape
-        ):
-            raise MarketError(
-                f"{type(self._consumer).__name__}.respond: found consumed {response.consumed.dtype} "
-                f"{response.consumed.shape}, probability {response.probability.shape}, intensity "
-                f"{response.intensity.shape}; allowed: bool, and {slates.shape} for each, a number a position"
-            )
-        if np.count_nonzero(response.consumed) and (slates[response.consumed] < 0).any():
-            raise MarketError(
-                f"{type(self._consumer).__name__}.respond: found an empty position that is consumed; allowed: items "
-                "that are shown"
-            )
+        response = response_of(self._consumer, visits, slates)
         if self._wait > 1 and not self.hits_only:
             return self._without_repeats(visits, slates, response)
         return response
@@ -358,27 +360,8 @@ class OpenRound:
         return Response(response.consumed & fresh, response.probability * fresh, response.intensity * fresh)
 
     def _organic(self, visits: Visits) -> Organic:
-        """What visitors do by themselves.
-
-        Raises:
-            MarketError: If it is not of these visits, not of the catalogue, or before they come.
-        """
-        organic = self._consumer.organic(visits)
-        row, tick, item = organic
-        if not len(row) and not len(tick) and not len(item):
-            return organic
-        if (
-            not len(row) == len(tick) == len(item)
-            or not np.isin(row, visits.row).all()
-            or not ((item >= 0) & (item < len(self.exposure))).all()
-            or not (tick >= self.schedule.tick[row]).all()
-        ):
-            raise MarketError(
-                f"{type(self._consumer).__name__}.organic: found {len(row)} rows, {len(tick)} ticks, {len(item)} "
-                f"items; allowed: as many of each, rows of the visits, items from 0 to {len(self.exposure) - 1}, ticks "
-                "not before the visit"
-            )
-        return organic
+        """What visitors do by themselves."""
+        return organic_of(self._consumer, visits, len(self.exposure))
 
     def _append(self, histories: Histories, organic: Organic) -> None:
         """Enter what visitors do by themselves."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Tensors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     Arrays: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]
 
-__all__ = ["BLOCK", "ScoreRows", "Scorer", "joined", "padded", "score_states"]
+__all__ = ["BLOCK", "ScoreRows", "Scorer", "filled_up", "joined", "score_states"]
 
 
 class ScoreRows:
@@ -195,14 +195,14 @@ class Scorer:
         """
         if self._recurrent is None:
             states = self._histories.states(slots, counts, ticks)
-            raw = self._model.score(states.take(padded(np.arange(len(slots)))))
+            raw = self._model.score(states.take(filled_up(np.arange(len(slots)))))
         else:
             if hidden is None:
                 self._catch_up(self._recurrent, slots, counts)
-                hidden = _rows_of(self._hidden, padded(slots))
+                hidden = _rows_of(self._hidden, filled_up(slots))
             else:
-                hidden = _rows_of(hidden, padded(np.arange(len(slots))))
-            raw = self._recurrent.score_hidden(hidden, padded(seconds(ticks)))
+                hidden = _rows_of(hidden, filled_up(np.arange(len(slots))))
+            raw = self._recurrent.score_hidden(hidden, filled_up(seconds(ticks)))
         consumed = self._histories.consumed(slots, counts)
         rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
         return rows if self._layer is None else rows.under(self._layer)
@@ -218,9 +218,9 @@ class Scorer:
         known = self._known[slots]
         visible, items = self._histories.between(slots, known, known + 1)
         hidden = model.step(
-            _rows_of(self._hidden, padded(slots, STEP)),
-            torch.from_numpy(padded(items, STEP)).to(self._device),
-            torch.from_numpy(padded(seconds(visible), STEP)).to(self._device),
+            _rows_of(self._hidden, filled_up(slots, STEP)),
+            torch.from_numpy(filled_up(items, STEP)).to(self._device),
+            torch.from_numpy(filled_up(seconds(visible), STEP)).to(self._device),
         )
         rows = torch.from_numpy(slots).to(self._device)
         for part, new in zip(self._hidden, hidden, strict=True):
@@ -258,13 +258,12 @@ def score_states(
         hidden = recurrent.encode(states.take(different))
     for first in range(0, len(states), BLOCK):
         rows = np.arange(first, min(first + BLOCK, len(states)))
-        some = padded(rows)
+        some = filled_up(rows)
         if recurrent is None:
             raw = model.score(states.take(some))
         else:
             raw = recurrent.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
-        begin, end = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
-        consumed = np.repeat(rows - first, states.lengths[rows]), states.items[begin:end]
+        consumed = states.rows_of(first, first + len(rows))
         scored = _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer)
 
@@ -277,7 +276,7 @@ def _rows_of(hidden: Hidden, rows: NDArray[np.int64]) -> Hidden:
 _Number = TypeVar("_Number", np.int64, np.float64)
 
 
-def padded(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
+def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
     """Values filled up to ``height`` with the first of them."""
     return np.concatenate([values, np.repeat(values[:1], height - len(values))])
 
@@ -312,7 +311,7 @@ def _normalised(
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
     kept = raw if caller_owns_scores(model) else raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
-        late = torch.from_numpy(release[None, :] > padded(ticks)[:, None]).to(raw.device)
+        late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
         admissible[late], kept[late] = False, 0.0
     if raw.device.type == "cpu":
         _take_out(*consumed, kept.numpy(), admissible.numpy())

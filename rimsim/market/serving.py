@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from rimsim.market.records import Slates
 
-__all__ = ["at_items", "beyond_capacity", "count_items", "emptied", "observed_gain", "wrong_positions"]
+__all__ = [
+    "at_items",
+    "beyond_capacity",
+    "count_items",
+    "emptied",
+    "observed_gain",
+    "within_capacity",
+    "wrong_positions",
+]
 
 
 def at_items(values: torch.Tensor | NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
@@ -59,6 +67,11 @@ def beyond_capacity(items: NDArray[np.int64], capacity: NDArray[np.int64]) -> ND
     """(n, k) positions to be emptied, from the end, until no row of slates fills more than its capacity (n,)."""
     filled = items >= 0
     return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
+
+
+def within_capacity(items: NDArray[np.int64], capacity: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """(n, k) slates cut from the end to the capacity (n,) of each row; None: as they are."""
+    return items if capacity is None else np.where(beyond_capacity(items, capacity), -1, items)
 
 
 def emptied(slates: Slates, positions: NDArray[np.bool_]) -> Slates:

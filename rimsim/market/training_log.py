@@ -110,7 +110,7 @@ def _own_log(
             counts[held] = np.minimum(counts[held], known)
         slots = np.flatnonzero(counts)
         states = histories.states(slots, counts[slots], np.full(len(slots), now))
-        rows = np.repeat(np.arange(len(slots)), states.lengths)
+        rows = states.owner
         from_end = states.offsets[1:][rows] - np.arange(len(rows))
         in_market = from_end <= counts[slots][rows]
         target = in_market & (states.times >= seconds(since))

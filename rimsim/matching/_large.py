@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.errors import InfeasibleError, ModelError
+from rimsim.errors import ModelError
 from rimsim.matching._pairs import bonus_ceiling, dense_pairs, fresh_state
 from rimsim.matching._phases import End, last_epsilon, run_phases, score_of
+from rimsim.matching._refusals import refuse_short
 from rimsim.matching._sweep import sparse_pairs, sweep
 from rimsim.matching.solution import DualSolution, packed
 
@@ -119,12 +120,5 @@ def solve_in_chunks(
         solution = packed(pairs, state, end)
     if solution is None:
         raise ModelError("solve_dual: no look at the scores was made")
-    short = np.flatnonzero(hard & (solution.exposure < problem.floor))
-    if len(short):
-        raise InfeasibleError(
-            f"solve_dual: {len(short)} items stay {solution.shortfall} exposures short of their floors after "
-            f"{_LOOKS} looks at all scores; lower min_exposure or give `cost`",
-            tuple(int(item) for item in short),
-            solution.shortfall,
-        )
+    refuse_short(problem, solution, f"after {_LOOKS} looks at all scores")
     return solution

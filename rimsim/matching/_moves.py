@@ -14,7 +14,7 @@ import numpy as np
 
 from rimsim.compiled import compiled
 from rimsim.matching._best import best_items
-from rimsim.matching._penalty import Penalty, count, gain, gain_of_groups, recount
+from rimsim.matching._penalty import Penalty, enter_exposure, gain, gain_of_groups, recount
 from rimsim.matching._terms import Terms, values_of_row
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _follow(
         item = slate[place]
         if item < 0:
             break
-        count(terms, exposure, user, item, sign * terms.weights[place])
+        enter_exposure(terms, exposure, user, item, sign * terms.weights[place])
         now[item] = _moved(terms, price, item, exposure[item], rho)
         for index in range(terms.of_first[item], terms.of_first[item + 1]):
             row = m + terms.of[index]
@@ -116,12 +116,12 @@ def _exchange(terms: Terms, penalty: Penalty, user: int, slate: Ints, exposure: 
             )
             if grouped:
                 gained += gain_of_groups(terms, penalty, exposure, user, up, by)
-                count(terms, exposure, user, up, by)
+                enter_exposure(terms, exposure, user, up, by)
                 gained += gain_of_groups(terms, penalty, exposure, user, down, -by)
-                count(terms, exposure, user, up, -by)
+                enter_exposure(terms, exposure, user, up, -by)
             if gained > enough:
-                count(terms, exposure, user, up, by)
-                count(terms, exposure, user, down, -by)
+                enter_exposure(terms, exposure, user, up, by)
+                enter_exposure(terms, exposure, user, down, -by)
                 slate[place], slate[other] = up, down
                 moves += 1
     return moves
@@ -150,7 +150,7 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
             )
             if grouped:
                 given += gain_of_groups(terms, penalty, exposure, user, old, -weight)
-            count(terms, exposure, user, old, -weight)
+            enter_exposure(terms, exposure, user, old, -weight)
         new, best = old, enough
         if old >= 0 and given > best and (place + 1 == len(slate) or slate[place + 1] < 0):
             new, best = -1, given
@@ -166,7 +166,7 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
             if gained > best:
                 new, best = item, gained
         if new >= 0:
-            count(terms, exposure, user, new, weight)
+            enter_exposure(terms, exposure, user, new, weight)
         if new != old:
             slate[place] = new
             moves += 1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Penalty", "count", "gain", "gain_of_groups", "recount"]
+__all__ = ["Penalty", "enter_exposure", "gain", "gain_of_groups", "recount"]
 
 
 class Penalty(NamedTuple):
@@ -96,7 +96,7 @@ def gain_of_groups(
 
 
 @compiled
-def count(terms: Terms, exposure: Floats, user: int, item: int, amount: float) -> None:
+def enter_exposure(terms: Terms, exposure: Floats, user: int, item: int, amount: float) -> None:
     """Count an exposure in all rows of an item; ``exposure`` (R,) is changed in place."""
     exposure[item] += amount
     for place in range(terms.of_first[item], terms.of_first[item + 1]):
@@ -111,4 +111,4 @@ def recount(terms: Terms, slates: NDArray[np.int64], exposure: Floats) -> None:
     for user in range(slates.shape[0]):
         for place in range(slates.shape[1]):
             if slates[user, place] >= 0:
-                count(terms, exposure, user, slates[user, place], terms.weights[place])
+                enter_exposure(terms, exposure, user, slates[user, place], terms.weights[place])

@@ -1,4 +1,4 @@
-"""Refusals of floors that cannot be met, or were not, where positions count differently."""
+"""Refusals of floors that cannot be met, or were not."""
 
 from __future__ import annotations
 
@@ -15,8 +15,26 @@ if TYPE_CHECKING:
 
     from rimsim.matching._terms import Terms
     from rimsim.matching._whole import Whole
+    from rimsim.matching.problem import Problem
+    from rimsim.matching.solution import DualSolution
 
-__all__ = ["refuse_unmet", "refuse_violated"]
+__all__ = ["names_of", "refuse_short", "refuse_unmet", "refuse_violated"]
+
+
+def refuse_short(problem: Problem, solution: DualSolution, after: str) -> None:
+    """Raise if slates of positions that count alike miss hard floors ``after`` what was tried.
+
+    Raises:
+        InfeasibleError: If so.
+    """
+    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
+    if len(short):
+        raise InfeasibleError(
+            f"solve_dual: {len(short)} items stay {solution.shortfall} exposures short of their floors {after}; lower "
+            "min_exposure or give `cost`",
+            tuple(int(item) for item in short),
+            int(solution.shortfall),
+        )
 
 
 def refuse_violated(terms: Terms, order: NDArray[np.int64], where: str) -> None:
@@ -33,14 +51,14 @@ def refuse_violated(terms: Terms, order: NDArray[np.int64], where: str) -> None:
     items, lacking = violated_items_weighted(terms.scores, terms.capacity, terms.weights, terms.least, order)
     if lacking > 0.0:
         raise InfeasibleError(
-            f"{where}: the floors of {len(items)} items ({_names(items)}) ask for {lacking:.6g} more exposure than "
+            f"{where}: the floors of {len(items)} items ({names_of(items)}) ask for {lacking:.6g} more exposure than "
             "can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
             tuple(int(item) for item in items),
             lacking,
         )
 
 
-def _names(items: NDArray[np.int64]) -> str:
+def names_of(items: NDArray[np.int64]) -> str:
     return ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
 
 
@@ -58,7 +76,7 @@ def refuse_unmet(terms: Terms, whole: Whole, where: str) -> NoReturn:
     m = terms.scores.shape[1]
     lacking = np.where(np.isinf(terms.cost), missing(terms, whole.exposure), 0.0)
     items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
-    whose = [f"{name} {_names(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
+    whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
     raise InfeasibleError(
         f"{where}: no whole slates were found that meet the floors of {' and '.join(whose)}, "
         f"{lacking.sum():.6g} is missing; lower them or give `cost`",

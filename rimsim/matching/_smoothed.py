@@ -22,7 +22,8 @@ import numpy as np
 
 from rimsim.compiled import compiled
 from rimsim.matching._best import NO_ROW, enter
-from rimsim.matching._terms import Terms, is_active, values_of_row
+from rimsim.matching._penalty import enter_exposure
+from rimsim.matching._terms import Terms, values_of_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,14 +104,6 @@ def _above(values: Floats, level: float) -> int:
     return above
 
 
-@compiled
-def credit_groups(terms: Terms, user: int, item: int, amount: float, out: Floats) -> None:
-    """Add an amount to the rows of an item's groups that are active for a user; ``out`` is (R,)."""
-    for place in range(terms.of_first[item], terms.of_first[item + 1]):
-        if is_active(terms, user, terms.of[place]):
-            out[len(terms.of_first) - 1 + terms.of[place]] += amount
-
-
 def smoothed(terms: Terms, price: Floats, tau: float, kth: Floats) -> Smoothed:
     """The users' part of D and of D_τ at prices.
 
@@ -171,16 +164,18 @@ def _summed(  # noqa: C901, PLR0912
             for _ in range(count[pool]):
                 z = scaled[place] - max(fit, 0.0)
                 smooth += tau * z * (scaled[place] - 0.5 * z)
-                exposure[items[place]] += z
                 if grouped:
-                    credit_groups(terms, user, items[place], z, exposure)
+                    enter_exposure(terms, exposure, user, items[place], z)
+                else:
+                    exposure[items[place]] += z
                 place += 1
             if pool == pools - 1:
                 for index in range(extras):
                     z = extra[index] - max(fit, 0.0)
                     if z > 0.0:
                         smooth += tau * z * (extra[index] - 0.5 * z)
-                        exposure[who[index]] += z
                         if grouped:
-                            credit_groups(terms, user, who[index], z, exposure)
+                            enter_exposure(terms, exposure, user, who[index], z)
+                        else:
+                            exposure[who[index]] += z
     return top, smooth, exposure, marginal

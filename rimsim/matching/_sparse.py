@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.errors import ConfigError, InfeasibleError
+from rimsim.errors import ConfigError
 from rimsim.matching._pairs import bonus_ceiling, fresh_state
 from rimsim.matching._phases import last_epsilon, run_phases
+from rimsim.matching._refusals import refuse_short
 from rimsim.matching._sweep import sparse_pairs
 from rimsim.matching.solution import packed
 
@@ -95,12 +96,5 @@ def solve_sparse(
     worth = float(np.abs(scores.values).mean()) * int(problem.capacity.sum()) if len(scores.values) else 0.0
     epsilon = 0.0 if bonus is None else last_epsilon(state, worth, tol)
     solution = packed(pairs, state, run_phases(pairs, state, tol, tie_seed, epsilon))
-    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
-    if len(short):
-        raise InfeasibleError(
-            f"solve_dual: {len(short)} items stay {solution.shortfall} exposures short of their floors with the pairs "
-            "that are there; lower min_exposure or give `cost`",
-            tuple(int(item) for item in short),
-            int(solution.shortfall),
-        )
+    refuse_short(problem, solution, "with the pairs that are there")
     return solution

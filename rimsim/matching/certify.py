@@ -23,7 +23,7 @@ import numpy as np
 from rimsim.compiled import compiled
 from rimsim.errors import AgentError, ConfigError
 from rimsim.matching._slates import refuse_no_slates
-from rimsim.matching.problem import Problem, as_array
+from rimsim.matching.problem import Problem, as_array, spreads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -257,7 +257,7 @@ def _plain(amount: Any, unit: float) -> float:
 def _prices(values: ArrayLike, length: int, name: str) -> NDArray[np.float64]:
     """(length,) given prices."""
     asked = as_array(values).astype(np.float64)
-    if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != length) or not np.isfinite(asked).all():
+    if not spreads(asked, length) or not np.isfinite(asked).all():
         raise ConfigError(
             f"certificate: {name} has shape {asked.shape}; allowed: finite numbers, one or ({length},)"
         )

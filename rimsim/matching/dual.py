@@ -11,6 +11,7 @@ from rimsim.matching._flow import violated_items, violated_items_of_all
 from rimsim.matching._large import solve_in_chunks
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._phases import last_epsilon, run_phases, sampled_worth
+from rimsim.matching._refusals import names_of
 from rimsim.matching._sparse import SparseScores, solve_sparse
 from rimsim.matching.problem import Problem, as_array
 from rimsim.matching.solution import DualPrices, DualSolution, packed
@@ -25,7 +26,7 @@ __all__ = ["DualPrices", "DualSolution", "solve_dual", "solve_prices"]
 
 
 def _given(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | None:
-    """Prices to start from of a problem with weights, of items or of items and rows."""
+    """Prices to start from, of items or of items and rows."""
     if prices is None:
         return None
     m, groups = problem.shape[1], 0 if problem.rows is None else len(problem.rows.least)
@@ -37,14 +38,11 @@ def _given(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | 
 
 def _start(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | None:
     """The bonuses that given prices mean, clipped to what floors, caps and cost allow."""
-    if prices is None:
+    start = _given(prices, problem)
+    if start is None:
         return None
-    n, m = problem.shape
-    start = as_array(prices).astype(np.float64)
-    if start.shape != (m,) or not np.isfinite(start).all():
-        raise ConfigError(f"{problem.where}: prices have shape {start.shape}; allowed: ({m},) finite numbers")
     highest = np.where(problem.floor > 0, problem.cost, 0.0)
-    lowest = np.where(problem.cap < n, -np.inf, 0.0)
+    lowest = np.where(problem.cap < problem.shape[0], -np.inf, 0.0)
     return np.asarray(np.clip(-start, lowest, highest), np.float64)
 
 
@@ -53,10 +51,9 @@ def _refuse(violated: tuple[NDArray[np.int64], int], problem: Problem) -> None:
     items, lacking = violated
     if not lacking:
         return
-    names = ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
     asked = int(problem.floor[items].sum())
     raise InfeasibleError(
-        f"{problem.where}: the floors of {len(items)} items ({names}) ask for {asked} exposures, "
+        f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for {asked} exposures, "
         f"{lacking} more than can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
         tuple(int(item) for item in items),
         lacking,

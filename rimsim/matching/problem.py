@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rimsim.matching.rows import Rows
 
-__all__ = ["Problem", "as_array"]
+__all__ = ["Problem", "as_array", "spreads"]
 
 _WHOLE = 1e-9  # how far from a whole number of units a bound may be
 
@@ -64,12 +64,21 @@ def _refuse_infinite(matrix: NDArray[np.floating], mask: NDArray[np.bool_] | Non
         )
 
 
-def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int64]:
-    given = as_array(values)
-    if given.ndim > 1 or (given.ndim == 1 and len(given) != length):
+def spreads(given: NDArray[Any], length: int) -> bool:
+    """Whether an array is one number, or one for each of so many things."""
+    return given.ndim == 0 or given.shape == (length,)
+
+
+def _require_length(given: NDArray[Any], length: int, where: str, name: str) -> None:
+    if not spreads(given, length):
         raise ConfigError(
             f"{where}: {name} has shape {given.shape}; allowed: one number or shape ({length},)"
         )
+
+
+def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int64]:
+    given = as_array(values)
+    _require_length(given, length, where, name)
     if not (np.issubdtype(given.dtype, np.integer) or np.issubdtype(given.dtype, np.floating)):
         raise ConfigError(f"{where}: {name} has type {given.dtype}; allowed: whole numbers of at least 0")
     numbers = given.astype(np.float64)
@@ -84,10 +93,7 @@ def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int
 
 def _amounts(values: object, length: int, where: str, name: str) -> NDArray[np.float64]:
     given = as_array(values)
-    if given.ndim > 1 or (given.ndim == 1 and len(given) != length):
-        raise ConfigError(
-            f"{where}: {name} has shape {given.shape}; allowed: one number or shape ({length},)"
-        )
+    _require_length(given, length, where, name)
     numbers = np.array(np.broadcast_to(given.astype(np.float64), (length,)))
     if not (np.isfinite(numbers) & (numbers >= 0)).all():
         raise ConfigError(f"{where}: {name} must be finite numbers of at least 0")
@@ -111,7 +117,7 @@ def _cost(values: object, length: int, where: str) -> NDArray[np.float64]:
     if values is None:
         return np.full(length, np.inf)
     asked = as_array(values).astype(np.float64)
-    if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != length) or not (asked >= 0).all():
+    if not spreads(asked, length) or not (asked >= 0).all():
         raise ConfigError(
             f"{where}: cost is {values!r}; allowed: a number of at least 0, or one per item ({length},)"
         )

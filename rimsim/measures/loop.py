@@ -134,7 +134,12 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):
         return 0.0
-    divergence = _entropy((now + then) / 2) - (_entropy(now) + _entropy(then)) / 2
+    return jensen_shannon(now, then)
+
+
+def jensen_shannon(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Jensen-Shannon divergence of two distributions, base 2: 0 where they are alike, 1 where they share nothing."""
+    divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
     return min(max(divergence, 0.0), 1.0)
 
 

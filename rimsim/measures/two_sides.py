@@ -8,6 +8,7 @@ import numpy as np
 
 from rimsim.errors import DataError
 from rimsim.measures._checks import as_counts, as_slates, same_length
+from rimsim.measures.loop import jensen_shannon
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -73,8 +74,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     same_length(given, wanted, "exposure and target")
     if not (given.any() and wanted.any()):
         return 1.0
-    divergence = _entropy((given + wanted) / 2) - (_entropy(given) + _entropy(wanted)) / 2
-    return 1.0 - min(max(divergence, 0.0), 1.0)
+    return 1.0 - jensen_shannon(given, wanted)
 
 
 def long_tail(popularity: ArrayLike) -> NDArray[np.bool_]:
@@ -174,8 +174,3 @@ def _shares(values: ArrayLike, name: str) -> NDArray[np.float64]:
     given = as_counts(values, name)
     total = given.sum()
     return given / total if total > 0 else given
-
-
-def _entropy(share: NDArray[np.float64]) -> float:
-    positive = share[share > 0]
-    return float(-np.sum(positive * np.log2(positive)))

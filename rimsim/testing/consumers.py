@@ -118,7 +118,7 @@ class ConsumerTests:
         assert float(true.min()) >= 0
         alone = market.consumer.true_intensity(market.open.visits(visits.row[:1]))
         torch.testing.assert_close(alone[0], true[0])
-        assert (relevant_items(market.consumer, visits) >= 0).all()
+        assert (relevant_items(market.consumer, visits, market.n_items) >= 0).all()
 
     def test_what_is_organic_is_in_order(self) -> None:
         """What visitors do by themselves is told for the visits asked for, each not before it begins."""

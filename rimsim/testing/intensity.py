@@ -24,7 +24,7 @@ import torch
 
 from rimsim.data.log import EventLog
 from rimsim.intensity import RIM, IntensityModel, RecurrentModel, UserStates
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.persistence import load
 from rimsim.rng import Purpose, generator
 from rimsim.testing.measures import random_items

@@ -28,17 +28,17 @@ _FIRST = ("loop", "all")
 def write_summary(
     run: Path,
     rounds: pd.DataFrame,
-    level: float = 0.95,
     measures: Mapping[str, Measure] = MEASURES,
     parts: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write the bands over seeds of every agent, anew, from the table of rounds.
 
+    A band is a 95 % interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
+    line itself.
+
     Args:
         run: The run folder.
         rounds: Columns agent, seed, round, metric, value. Metrics without a band are left out.
-        level: Confidence level of the band. With two or three seeds it is from the lowest to the highest, with one the
-            line itself.
         measures: Metric name → measure.
         parts: Columns agent, part, metric, round, seed, value: what retraining does to an agent, in parts, with
             bands of their own; None: not known.
@@ -55,12 +55,12 @@ def write_summary(
         folder = summary_folder(run, agent)
         with _anew(folder) as file:
             file.layout(page)
-            for (metric,), step, ends in _bands(known[known["agent"] == agent], ["metric"], level):
+            for (metric,), step, ends in _bands(known[known["agent"] == agent], ["metric"]):
                 for end, value in ends.items():
                     file.scalar(band_tag(metric, end), value, step)
             if parts is not None:
                 mine = parts[(parts["agent"] == agent) & parts["metric"].isin([*RETRAINED, *own])]
-                for (metric, part), step, ends in _bands(mine, ["metric", "part"], level):
+                for (metric, part), step, ends in _bands(mine, ["metric", "part"]):
                     file.scalar(part_tag(metric, part), ends["mid"], step)
                     for end, value in ends.items():
                         file.scalar(band_tag(f"{metric}/{part}", end), value, step)
@@ -105,14 +105,12 @@ def _anew(folder: Path) -> Iterator[EventFile]:
         path.unlink()
 
 
-def _bands(
-    table: pd.DataFrame, names: list[str], level: float
-) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:
+def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:
     """What a band is of, its step, and its mean and ends over seeds."""
     ordered = table.dropna(subset=["value"]).sort_values([*names, "round", "seed"])
     for row in ordered.groupby([*names, "round"])["value"].agg(list).reset_index().itertuples(index=False):
         *what, step, values = row
-        band = mean_interval(values, level)
+        band = mean_interval(values, 0.95)
         if band.mean is None:
             continue
         low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))

@@ -83,10 +83,8 @@ def by_seed(
     metric: str,
     *,
     beta: float | None = None,
-    cap: float | None = None,
 ) -> pd.Series:
-    """The value of a metric at each seed (index), ascending; empty where there is none."""
+    """The value of a metric without caps at each seed (index), ascending; empty where there is none."""
     rows = table[(table["task"] == task) & (table["model"] == model) & (table["metric"] == metric)]
-    for column, wanted in (("beta", beta), ("cap", cap)):
-        rows = rows[rows[column].isna()] if wanted is None else rows[rows[column] == wanted]
+    rows = rows[rows["cap"].isna() & (rows["beta"].isna() if beta is None else rows["beta"] == beta)]
     return rows.set_index("seed")["value"].astype(float).sort_index()

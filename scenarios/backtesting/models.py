@@ -13,7 +13,7 @@ from rimsim.intensity import RIM, Hawkes, RecurrentModel
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
 from rimsim.intensity.contract import depends_on_state
-from rimsim.intensity.ground import Ground
+from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores, Scores
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data import EventLog
-    from rimsim.intensity import IntensityModel, UserStates
+    from rimsim.intensity import IntensityModel
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.split import Split
 
@@ -42,8 +42,8 @@ class Fit:
 
     part: str
     """Mark model or ground intensity, by name."""
-    fold: int | None
-    """The fold of past states that it was fitted without; None: the model that serves."""
+    fold: int
+    """The fold of past states that it was fitted without; −1: the model that serves."""
     seconds: float
     """CPU seconds."""
     cached: bool
@@ -75,15 +75,14 @@ class Models:
     """What has been fitted so far."""
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)
-    _encoded: dict[tuple[str, int], Hidden] = field(default_factory=dict)
+    _encoded: dict[str, Hidden] = field(default_factory=dict)
 
     def test(self, name: str) -> ModelScores:
         """Scores of the test states."""
         mark, ground = mark_and_ground(name)
-        states = self.split.test.states
-        hidden = self._hidden(mark, _SERVING, states)
+        hidden = self._hidden(mark)
         rate = None if ground is None else self.rate(ground)
-        return ModelScores(self._mark(mark, _SERVING), states, self.split.known, rate, hidden)
+        return ModelScores(self._mark(mark, _SERVING), self.split.test.states, self.split.known, rate, hidden)
 
     def rate(self, ground: str) -> NDArray[np.float32]:
         """(n,) λ(x) of the test states by a ground intensity's name."""
@@ -204,17 +203,17 @@ class Models:
         result = fitted(model, train, examples=examples)
         took = time.process_time() - start
         cached = result is not model
-        self.fits.append(Fit(part, None if fold == _SERVING else fold, took, cached))
+        self.fits.append(Fit(part, fold, took, cached))
         which = "" if fold == _SERVING else f", without fold {fold} of the past states"
         how = "from the cache" if cached else f"fit in {took:.1f} CPU s"
         self.show(f"seed {self.seed}: {part}{which}: {how}")
         return result
 
-    def _hidden(self, part: str, fold: int, states: UserStates) -> Hidden | None:
+    def _hidden(self, part: str) -> Hidden | None:
         """The hidden states of the test states, shared by all models of the same mark."""
-        model = self._mark(part, fold)
+        model = self._mark(part, _SERVING)
         if not isinstance(model, RecurrentModel):
             return None
-        if (part, fold) not in self._encoded:
-            self._encoded[part, fold] = model.encode(states)
-        return self._encoded[part, fold]
+        if part not in self._encoded:
+            self._encoded[part] = model.encode(self.split.test.states)
+        return self._encoded[part]

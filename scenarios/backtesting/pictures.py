@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.backtesting.answer import by_seed
+from rimsim.scenarios.pictures.looks import AgentStyle
 from rimsim.scenarios.pictures.messages import per_cent, seeds_caption
-from rimsim.scenarios.pictures.style import AgentStyle, draw, frame, plot_means
+from rimsim.scenarios.pictures.style import draw, frame, plot_means
 from rimsim.scenarios.report.summary import over_seeds
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def model_looks(models: list[str]) -> dict[str, AgentStyle]:
     return {model: look for model, (_, _, look) in _looks(models).items()}
 
 
-def recommendation(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
+def recommendation(table: pd.DataFrame, overlap: float) -> Figure | None:
     """Precision of item recommendation against precision of user recommendation."""
     precise = table[(table["metric"] == "precision") & table["task"].isin(("item-rec", "user-rec"))]
     if not (precise["task"] == "user-rec").any():
@@ -97,7 +98,7 @@ def recommendation(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
     return figure
 
 
-def fronts(table: pd.DataFrame, overlap: float = 0.0) -> Figure | None:
+def fronts(table: pd.DataFrame, overlap: float) -> Figure | None:
     """Precision against exposure perplexity over β, one line a model."""
     online = table[(table["task"] == "online") & table["beta"].notna()]
     means = over_seeds(online, ["model", "beta"], ("precision", "perplexity"), overlap)

@@ -161,10 +161,7 @@ def backtest(
                 show(f"seed {seed}: {name}")
                 for task, beta, cap, values in _answers(models, name):
                     rows += [(task, name, beta, cap, seed, metric, value) for metric, value in values.items()]
-            fits += [
-                (seed, fit.part, -1 if fit.fold is None else fit.fold, fit.seconds, fit.cached)
-                for fit in models.fits
-            ]
+            fits += [(seed, fit.part, fit.fold, fit.seconds, fit.cached) for fit in models.fits]
         table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(
             {"beta": float, "cap": float, "value": float}
         )

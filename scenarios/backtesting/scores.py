@@ -12,17 +12,17 @@ from rimsim.errors import ModelError
 from rimsim.intensity import RecurrentModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from rimsim.intensity import IntensityModel, UserStates
     from rimsim.intensity.contract import Hidden
 
-__all__ = ["ROWS", "JoinedScores", "ModelScores", "Scores", "blocks"]
+__all__ = ["ROWS", "JoinedScores", "ModelScores", "Scores"]
 
 ROWS = 1024
-"""States of a block."""
+"""States of a block, for :func:`rimsim.intensity.blocks.spans`."""
 
 
 class Scores(Protocol):
@@ -36,12 +36,6 @@ class Scores(Protocol):
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
         """(stop − start, M) float32 scores; −inf for pairs that may not be shown."""
         ...
-
-
-def blocks(n: int) -> Iterator[tuple[int, int]]:
-    """The first and past-the-last row of each block of n rows."""
-    for start in range(0, n, ROWS):
-        yield start, min(start + ROWS, n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +89,7 @@ class ModelScores:
         if self.rate is not None:
             scores *= self.rate[start:stop, None]
         scores[:, ~self.known] = -np.inf
-        offsets = self.states.offsets[start : stop + 1]
-        row = np.repeat(np.arange(stop - start), np.diff(offsets))
-        scores[row, self.states.items[offsets[0] : offsets[-1]]] = -np.inf
+        scores[self.states.rows_of(start, stop)] = -np.inf
         return scores
 
 

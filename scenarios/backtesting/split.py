@@ -15,7 +15,7 @@ import numpy as np
 from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
-from rimsim.intensity.examples import CountExamples, count_examples
+from rimsim.intensity.ground.examples import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
 
 if TYPE_CHECKING:
@@ -269,5 +269,5 @@ def _targets(log: EventLog, users: NDArray[np.int64], states: UserStates, horizo
     now = states.now[row]
     inside = (row >= 0) & (log.time >= now) & (log.time < now + horizon)
     pairs = row[inside] * log.n_items + log.item[inside]
-    seen = np.repeat(np.arange(len(states)), states.lengths) * log.n_items + states.items
+    seen = states.owner * log.n_items + states.items
     return Targets(np.setdiff1d(pairs, seen), len(users), log.n_items)

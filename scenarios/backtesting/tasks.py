@@ -14,8 +14,9 @@ import numpy as np
 
 from rimsim import measures
 from rimsim.errors import InfeasibleError
+from rimsim.intensity.blocks import spans
 from rimsim.matching import price_slates, required_exposure, solve_dual, user_rec
-from rimsim.scenarios.backtesting.scores import blocks
+from rimsim.scenarios.backtesting.scores import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +136,7 @@ def user_recommendation(scores: Scores, split: Split, c: int, seed: int) -> dict
     for first in range(0, len(items), width):
         block = items[first : first + width]
         columns = np.empty((n, len(block)), np.float32)
-        for start, stop in blocks(n):
+        for start, stop in spans(n, ROWS):
             columns[start:stop] = scores.rows(start, stop)[:, block]
         best.append(user_rec(columns, c, tie_seed=seed, row_keys=block))
     users = np.concatenate(best)
@@ -263,7 +264,7 @@ class _Prices:
         self._admissible: NDArray[np.bool_] | None = None
         self._n, self._known, self._largest = n, known, 0.0
         if n * m <= _DENSE:
-            matrix = np.concatenate([past.rows(start, stop) for start, stop in blocks(n)])
+            matrix = np.concatenate([past.rows(start, stop) for start, stop in spans(n, ROWS)])
             self._admissible = np.isfinite(matrix)
             matrix[~self._admissible] = 0.0
             self._scores = matrix
@@ -301,14 +302,14 @@ class _Prices:
         if isinstance(self._scores, np.ndarray):
             return float(self._scores.max())
         past: Scores = self._scores  # type: ignore[assignment]  # the two kinds that __init__ makes
-        return max(float(past.rows(start, stop).max()) for start, stop in blocks(self._n))
+        return max(float(past.rows(start, stop).max()) for start, stop in spans(self._n, ROWS))
 
 
 def _served(
     scores: Scores, split: Split, price: NDArray[np.float64], k: int, seed: int, tie_width: float
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """First row and slates of each block of test states."""
-    for start, stop in blocks(scores.shape[0]):
+    for start, stop in spans(scores.shape[0], ROWS):
         users = split.test.user[start:stop]
         yield (
             start,

@@ -17,7 +17,7 @@ from rimsim.market import Market, Needs
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.learning import positions_of
 from rimsim.market.records import as_slates
-from rimsim.market.serving import at_items, beyond_capacity
+from rimsim.market.serving import at_items, within_capacity
 from rimsim.measures import predicted_consumption
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class _Watched:
                 f"--logged: {self.name!r} does not say with which chance it shows its slates; allowed: random, "
                 "epsilon-greedy, entropic-dual, or an agent of one's own whose Slates have chances"
             )
-        items = _within(slates.items, arrivals)
+        items = within_capacity(slates.items, arrivals.capacity)
         target = self._target_chances(items, arrivals)
         drawn = as_slates(self._valued.act(arrivals))
         if drawn.propensity is not None and target is None:
@@ -135,7 +135,7 @@ class _Watched:
                 f"--target: {self._valued.name!r} draws its slates and cannot say with which chance it shows those of "
                 "another; allowed: an agent that has chance_of, or draws nothing"
             )
-        own = _within(drawn.items, arrivals)
+        own = within_capacity(drawn.items, arrivals.capacity)
         self._note(arrivals, slates, items, target, own)
         return slates
 
@@ -216,10 +216,3 @@ class _WatchedLearner(_Watched):
     def learn(self, feedback: Feedback) -> None:
         """Let the agent that shows learn; the target sees nothing of what came of another's slates."""
         self._shows.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
-
-
-def _within(items: NDArray[np.int64], arrivals: Arrivals) -> NDArray[np.int64]:
-    """Slates as the market shows them, where a visitor may be shown fewer."""
-    if arrivals.capacity is None:
-        return items
-    return np.where(beyond_capacity(items, arrivals.capacity), -1, items)

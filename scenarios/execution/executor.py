@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.errors import RimsimError
-    from rimsim.scenarios.execution.arm import Arm
+    from rimsim.scenarios.execution.arm import Arm, Job, Report
 
-    Report: TypeAlias = Callable[[int], None]
-    Job: TypeAlias = Callable[[Arm, Report], None]
     Executor: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
     """Does a job for each arm, reports numbers for progress, and answers position → what went wrong."""
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rimsim.errors import RimsimError
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from typing import Self
 
-    Report: TypeAlias = Callable[[int], None]
+    from rimsim.scenarios.execution.arm import Report
 
-__all__ = ["ATTEMPTS", "LostWorkerError", "Workers", "run_here", "run_on_workers"]
+__all__ = ["ATTEMPTS", "LostWorkerError", "Workers", "run_here"]
 
 Task = TypeVar("Task")
 ATTEMPTS = 2
@@ -73,24 +73,6 @@ def run_here(
     return failures
 
 
-def run_on_workers(
-    job: Callable[[Task, Report], None], tasks: Sequence[Task], workers: int, report: Report
-) -> dict[int, RimsimError]:
-    """Do the tasks on other processes, each of which lives for as many tasks as it can.
-
-    Args:
-        job: As in :func:`run_here`; a function of a module, which another process can import.
-        tasks: Plain data, one for each call of the job.
-        workers: Processes at most.
-        report: Called in this process with the numbers that jobs report.
-
-    Returns:
-        Position of a failed task → what went wrong; an error that is not ours becomes one of ours.
-    """
-    with Workers() as pool:
-        return pool.run(job, tasks, workers, report)
-
-
 class Workers:
     """Worker processes, started when they are first needed; they live until the block ends, for tasks of any job.
 
@@ -111,7 +93,17 @@ class Workers:
     def run(
         self, job: Callable[[Task, Report], None], tasks: Sequence[Task], most: int, report: Report
     ) -> dict[int, RimsimError]:
-        """Do the tasks as :func:`run_on_workers` does, on at most so many workers."""
+        """Do the tasks on other processes, each of which lives for as many tasks as it can.
+
+        Args:
+            job: As in :func:`run_here`; a function of a module, which another process can import.
+            tasks: Plain data, one for each call of the job.
+            most: Workers at most.
+            report: Called in this process with the numbers that jobs report.
+
+        Returns:
+            Position of a failed task → what went wrong; an error that is not ours becomes one of ours.
+        """
         stage = _Stage(job, tasks)
         try:
             while self._assign(stage, most):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import shutil
 import signal
 import socket
 import tempfile
@@ -18,37 +17,25 @@ import threading
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rimsim.config import override
 from rimsim.errors import ConfigError, DataError, RimsimError
-from rimsim.files import draft_folder
-from rimsim.intensity.cache import cache_folder, log_digest
+from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
-from rimsim.market.build import own_places
 from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
-from rimsim.scenarios.store.folders import FAILURES, part_name, versions
+from rimsim.scenarios.execution.ray_files import Changes, enter, left_of, moved, sources_of, unpacked
+from rimsim.scenarios.store.folders import versions
 from rimsim.scenarios.store.run_folder import load_run
-from rimsim.scenarios.store.status import DONE
-from rimsim.scenarios.store.write import write_bytes
 from rimsim.threads import cores
-from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.execution.arm import Arm
+    from rimsim.scenarios.execution.arm import Arm, Job, Report
+    from rimsim.scenarios.execution.ray_files import Files, Sources
 
-    Report: TypeAlias = Callable[[int], None]
-    Job: TypeAlias = Callable[[Arm, Report], None]
-    Files: TypeAlias = dict[str, bytes | None]
-    """Name in the run folder → content; None: it is gone."""
-    Sources: TypeAlias = dict[str, bytes | str]
-    """Place → content of a file, or where a folder lies."""
     Message: TypeAlias = int | Files | RimsimError | None
     """What a task sends: numbers for progress, files, and at its end what went wrong, or None."""
 
@@ -135,7 +122,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 
 
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
-    """Do a job for each arm, as :func:`rimsim.scenarios.execution.local.run_on_workers` does; within :func:`on_ray`.
+    """Do a job for each arm, as :meth:`rimsim.scenarios.execution.local.Workers.run` does; within :func:`on_ray`.
 
     Args:
         workers: Tasks at once at most; None: as many as the cluster has CPUs for.
@@ -148,7 +135,7 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
     """
     ray = _ray(_SETTINGS)
     begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
-    sources, made = ray.put(_sources(arms)), versions()
+    sources, made = ray.put(sources_of(arms)), versions()
     failures: dict[int, RimsimError] = {}
     waiting, attempts = deque(range(len(arms))), [0] * len(arms)
     streams: dict[Any, int] = {}
@@ -158,7 +145,7 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
                 number = waiting.popleft()
                 attempts[number] += 1
                 arm = arms[number]
-                streams[begin.remote(job, arm, _left(arm), sources, made, _log(arm))] = number
+                streams[begin.remote(job, arm, left_of(arm), sources, made, _log(arm))] = number
             ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
             report(0)
             for stream in ready:
@@ -167,7 +154,7 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
                 if isinstance(message, int):
                     report(message)
                 elif isinstance(message, dict):
-                    _enter(arms[number].folder, message)
+                    enter(arms[number].folder, message)
                 else:
                     del streams[stream]
                     if isinstance(message, LostWorkerError) and attempts[number] < ATTEMPTS:
@@ -200,69 +187,6 @@ def _log(arm: Arm) -> str:
     return str(load_run(arm.folder).config["digests"]["log"])
 
 
-# -- where the run began ------------------------------------------------------------------------------------------
-
-
-def _file_of(text: str) -> str | None:
-    """The file in ``file.py:Name``."""
-    place, colon, _ = text.partition(".py:")
-    return place + ".py" if colon else None
-
-
-def _table_of(config: ScenarioConfig) -> str | None:
-    """The table from which consumers answer, if they do."""
-    table = dict(config.consumer.options).get("table") if config.consumer.kind == "observed" else None
-    return None if table is None else str(table)
-
-
-def _sources(arms: Sequence[Arm]) -> Sources:
-    """What arms name, by its place as it is written: files of a user's own, logs and tables in a file or a folder."""
-    named = {_file_of(text) for arm in arms for text in (arm.agent, *arm.measures, *own_places(arm.config))}
-    named |= {arm.config.data.source for arm in arms} | {_table_of(arm.config) for arm in arms}
-    paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
-    return {
-        name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
-    }
-
-
-def _left(arm: Arm) -> Files:
-    """The files that an arm needs to go on after its last finished round."""
-    folder, part = arm.folder, arm.part
-    paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
-    paths += [*(folder / "state" / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
-    if arm.control is not None:  # it learns as much as the arm of its agent did
-        subject = part_name(arm.subject, arm.seed)
-        paths += [folder / "state" / subject / DONE, *(folder / "learnt").glob(f"{subject}-*.parquet")]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
-
-
-def _enter(folder: Path, files: Files) -> None:
-    """Write files that came back: tables, then the states that belong to them, each whole; then remove what is gone."""
-    states: dict[Path, dict[Path, bytes]] = {}
-    gone: set[Path] = set()
-    for name, content in files.items():
-        path = Path(name)
-        unit = Path(*path.parts[:3]) if path.parts[0] == "state" else path
-        if content is None:
-            gone.add(unit)
-        elif unit is path:
-            write_bytes(folder / path, content)
-        else:
-            states.setdefault(unit, {})[path.relative_to(unit)] = content
-    for unit, contents in states.items():
-        if contents.keys() == {Path()}:  # a mark, not a folder
-            write_bytes(folder / unit, contents[Path()])
-            continue
-        with draft_folder(folder / unit) as draft:
-            for path, content in contents.items():
-                write_bytes(draft / path, content)
-    for unit in gone - states.keys():
-        if (folder / unit).is_dir():
-            shutil.rmtree(folder / unit)
-        else:
-            (folder / unit).unlink(missing_ok=True)
-
-
 # -- where an arm runs --------------------------------------------------------------------------------------------
 
 
@@ -275,8 +199,8 @@ def _work(
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
         folder, shared = Path(name, "run"), Path(name, "shared")
         folder.mkdir()
-        _enter(folder, left)
-        changes = _Changes(folder)
+        enter(folder, left)
+        changes = Changes(folder)
 
         def send(count: int) -> None:
             if stopped.is_set():
@@ -288,7 +212,7 @@ def _work(
         def play() -> None:
             failure: RimsimError | None = None
             try:
-                here = replace(_moved(arm, folder, _unpacked(sources)), shared=shared)
+                here = replace(moved(arm, folder, unpacked(sources)), shared=shared)
                 _require_same(here, made, log)
                 job(here, send)
             except RimsimError as error:
@@ -313,47 +237,6 @@ def _work(
             player.join(_PATIENCE)
 
 
-def _unpacked(sources: Sources) -> dict[str, str]:
-    """Write files into this machine's cache; the place where the run began → the place here."""
-    places = {}
-    for name, content in sources.items():
-        if isinstance(content, str):
-            places[name] = content
-            continue
-        place = cache_folder() / "sent" / sha256(content).hexdigest() / Path(name).name
-        if not place.is_file():
-            write_bytes(place, content)
-        places[name] = str(place)
-    return places
-
-
-def _moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
-    """An arm with the places that hold here."""
-
-    def here(text: str) -> str:
-        file = _file_of(text)
-        return text.replace(file, places[file], 1) if file in places else text
-
-    config = arm.config
-    source = config.data.source
-    changes: dict[str, object] = {
-        "arrivals.kind": here(config.arrivals.kind),
-        "consumer.kind": here(config.consumer.kind),
-        "platform.model": here(config.platform.model),
-        "providers.kind": here(config.providers.kind),
-        "data.source": places.get(source, source),
-    }
-    if (table := _table_of(config)) is not None:
-        changes["consumer.options.table"] = places.get(table, table)
-    return replace(
-        arm,
-        folder=folder,
-        agent=here(arm.agent),
-        measures=tuple(here(place) for place in arm.measures),
-        config=override(config, changes),
-    )
-
-
 def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
     """Refuse to run where results could be others.
 
@@ -375,35 +258,3 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
         raise ConfigError(f"the machine {machine} cannot read the log: {error}; {wanted}") from error
     if digest != log:
         raise ConfigError(f"the machine {machine} has another log as {arm.config.data.source!r}; {wanted}")
-
-
-class _Changes:
-    """Files of a folder that have changed since they were last sent."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._sent = self._now()
-
-    def of_round(self) -> Files:
-        """Files to send after a round; nothing within one, when not all of them belong together."""
-        tables = self._now(folder="rounds")
-        return self.all() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
-
-    def all(self) -> Files:
-        """All that is to be sent."""
-        now, sent = self._now(), self._sent
-        self._sent = now
-        files: Files = dict.fromkeys(sent.keys() - now.keys())
-        return files | {
-            name: (self._folder / name).read_bytes() for name, stamp in now.items() if stamp != sent.get(name)
-        }
-
-    def _now(self, folder: str = "") -> dict[str, tuple[int, int, int]]:
-        """Name of each file → a stamp that changes with its content."""
-        stamps = {}
-        for path in sorted((self._folder / folder).rglob("*")):
-            if path.is_file():
-                stat = path.stat()
-                name = path.relative_to(self._folder).as_posix()
-                stamps[name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        return stamps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from rimsim.scenarios.execution.bars import bars
-from rimsim.scenarios.execution.local import run_here, run_on_workers
+from rimsim.scenarios.execution.local import Workers, run_here
 from rimsim.scenarios.execution.signals import stop_if_asked
 from rimsim.threads import cores
 
@@ -42,13 +42,13 @@ def run_tasks(
         RimsimError: What went wrong first.
     """
     most = min(workers or cores(), len(tasks))
-    with bars(console) as progress:
+    with bars(console) as progress, Workers() as pool:
         bar = progress.add_task(what, total=total)
 
         def advance(count: int) -> None:
             stop_if_asked()
             progress.advance(bar, count)
 
-        failed = run_here(job, tasks, advance) if most == 1 else run_on_workers(job, tasks, most, advance)
+        failed = run_here(job, tasks, advance) if most == 1 else pool.run(job, tasks, most, advance)
     for error in failed.values():
         raise error

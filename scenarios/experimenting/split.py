@@ -11,7 +11,7 @@ from rimsim.agents import LearningAgent
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.market.records import as_slates
-from rimsim.market.serving import beyond_capacity, count_items
+from rimsim.market.serving import count_items, within_capacity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,9 +117,8 @@ class Split:
         if both.any():
             each = [one.rows(np.flatnonzero(both)) for one in arrivals]
             ranked = [as_slates(agent.act(one)).items for agent, one in zip(self._agents, each, strict=True)]
-            items[both] = merged(ranked[0], ranked[1], self._treated_item)
-            if each[0].capacity is not None:
-                items[both] = np.where(beyond_capacity(items[both], each[0].capacity), -1, items[both])
+            joined = merged(ranked[0], ranked[1], self._treated_item)
+            items[both] = within_capacity(joined, each[0].capacity)
             for arm, own in enumerate(ranked):
                 self._correct(arm, own, items[both])
         return Slates(items, price)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from rimsim.scenarios.exporting.formats import obp_feedback, scope_rl_dataset
 from rimsim.scenarios.exporting.logged import logged_arm
 from rimsim.scenarios.exporting.minari import write_minari
 from rimsim.scenarios.store.run_folder import load_run
-from rimsim.scenarios.store.write import disk_errors
+from rimsim.scenarios.store.write import disk_errors, write_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,10 +107,9 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Cal
 
 def _save(place: Path, columns: Mapping[str, object]) -> None:
     """Write an archive without pickle: None and an empty mapping are left out."""
-    kept: dict[str, Any] = {
+    kept = {
         name: np.asarray(value)
         for name, value in columns.items()
         if value is not None and not isinstance(value, dict)
     }
-    with draft_file(place) as draft, draft.open("wb") as file:
-        np.savez(file, **kept)
+    write_arrays(place, kept)

@@ -14,9 +14,9 @@ from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words, widened
 from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
 from rimsim.scenarios.pictures.decomposition import PART_LOOKS, effect_of_retraining
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import many
 from rimsim.scenarios.pictures.prices import price_deciles
-from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.pictures.tables import (
     DECILES,
     delivery_ratios,

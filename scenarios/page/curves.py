@@ -10,6 +10,7 @@ import numpy as np
 
 from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.scenarios.page.chart import Axis, Curve
+from rimsim.scenarios.pictures.looks import WIDE
 from rimsim.scenarios.store.arm_names import is_control, subject_of
 
 if TYPE_CHECKING:
@@ -18,11 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.measures import Measure
-    from rimsim.scenarios.pictures.style import AgentStyle
+    from rimsim.scenarios.pictures.looks import AgentStyle
 
 __all__ = ["axis_of", "front_points", "over", "spread_words", "widened"]
-
-_WIDE = 20.0
 
 
 def axis_of(measure: Measure, *, difference: bool = False) -> Axis:
@@ -40,27 +39,24 @@ def axis_of(measure: Measure, *, difference: bool = False) -> Axis:
 def widened(axis: Axis, values: pd.Series[float]) -> Axis:
     """The axis, logarithmic where a plain one would show the largest of some counts alone."""
     least, most = float(values.min()), float(values.max())
-    return replace(axis, scale="log") if not axis.share and least > 0 and most > _WIDE * least else axis
+    return replace(axis, scale="log") if not axis.share and least > 0 and most > WIDE * least else axis
 
 
-def over(
-    table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle], *, by: str = "agent"
-) -> tuple[Curve, ...]:
+def over(table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> tuple[Curve, ...]:
     """A curve a name: means over seeds.
 
     Args:
-        table: Columns ``by``, seed, ``x``, value; one row a seed.
+        table: Columns agent, seed, ``x``, value; one row a seed.
         x: Column along the x axis.
         looks: Name, or agent of a control, → its look; also the order.
-        by: Column of the names.
     """
     curves = []
-    present = list(dict.fromkeys(table[by]))
+    present = list(dict.fromkeys(table["agent"]))
     for agent, look in looks.items():
         for name in (
             name for name in present if name == agent or (is_control(name) and subject_of(name) == agent)
         ):
-            wide = table[table[by] == name].pivot(index=x, columns="seed", values="value").sort_index()
+            wide = table[table["agent"] == name].pivot(index=x, columns="seed", values="value").sort_index()
             found = [mean_interval(row[np.isfinite(row)]) for row in wide.to_numpy(np.float64)]
             few = 1 < wide.shape[1] < FEW_SEEDS
             threads = tuple(tuple(map(float, wide[seed])) for seed in wide) if few else ()

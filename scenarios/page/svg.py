@@ -47,6 +47,8 @@ MARKERS = {
     "H": _polygon(6, 4.2),
 }
 """Marker, as Matplotlib calls it, → its outline around the point (0, 0)."""
+_MARKED = 24
+"""At most so many points of a line get a marker."""
 _BLACK = {"#000000": "var(--ink)", "#555555": "var(--faint)"}
 """Colours that a dark page has no use for → what stands for them."""
 
@@ -124,11 +126,9 @@ def _drawn(chart: Chart, curve: Curve) -> _Drawn:
     )
 
 
-def _spread(
-    points: Sequence[tuple[float, float, str]], most: int = 24
-) -> tuple[tuple[float, float, str], ...]:
-    """At most so many points of a line get a marker."""
-    step = -(-len(points) // most) or 1
+def _spread(points: Sequence[tuple[float, float, str]]) -> tuple[tuple[float, float, str], ...]:
+    """The points of a line that get a marker."""
+    step = -(-len(points) // _MARKED) or 1
     return tuple(points[::step])
 
 

@@ -12,8 +12,8 @@ from rimsim.scenarios.page.chart import Axis, Chart
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import axis_of, front_points, over, spread_words
 from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import many
-from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.report.answer import with_interval
 from rimsim.scenarios.report.summary import over_seeds, shortfalls
 from rimsim.scenarios.report.sweep import (

@@ -9,8 +9,8 @@ import numpy as np
 from rimsim.scenarios.page.chart import Axis, Chart, Curve
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.settings import as_yaml, log_fact
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import many
-from rimsim.scenarios.pictures.style import styles
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.results import concluded, result_tables
@@ -19,7 +19,7 @@ from rimsim.scenarios.validating.tables import figures_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.scenarios.pictures.style import AgentStyle
+    from rimsim.scenarios.pictures.looks import AgentStyle
     from rimsim.scenarios.store.run_folder import Run
     from rimsim.scenarios.validating.run import Validation
 

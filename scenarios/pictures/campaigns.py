@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.scenarios.pictures.messages import per_cent, seeds_caption, subject
-from rimsim.scenarios.pictures.style import frame, legend, plot_bands, styles
+from rimsim.scenarios.pictures.looks import styles
+from rimsim.scenarios.pictures.messages import beside, per_cent, seeds_caption, subject
+from rimsim.scenarios.pictures.style import frame, panel_rows, panels, plot_bands
 from rimsim.scenarios.pictures.tables import retrained
-from rimsim.scenarios.report.summary import REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,16 +34,13 @@ def campaigns(tables: PictureTables) -> Figure | None:
     names = size.index[:_MOST].tolist()
     chosen = subject(looks)
     message = f"{chosen} delivers {per_cent(_kept(table, chosen))} of what campaigns are promised"
-    if REFERENCE in looks and chosen != REFERENCE:
-        message += f", {REFERENCE} {per_cent(_kept(table, REFERENCE))}"
-    lines = len(names) // 3 + 1
+    message += beside(chosen, looks, lambda name: f"{name} {per_cent(_kept(table, name))}")
     figure = frame(
         message,
         f"Points: where a round or the campaign ends; grey: due by then. {seeds_caption(table)}",
-        1.0 + 2.7 * lines,
+        1.0 + 2.7 * panel_rows(len(names), 1),
     )
-    panels = figure.subplots(lines, 3, squeeze=False).ravel()
-    for ax, name in zip(panels, names, strict=False):
+    for ax, name in zip(panels(figure, len(names), looks, 1), names, strict=True):
         mine = table[table["name"] == name]
         due = mine.groupby("day")["due"].mean()
         ax.plot(due.index, due, color="#777777", linewidth=1.5, linestyle="--", marker="_")
@@ -52,9 +49,6 @@ def campaigns(tables: PictureTables) -> Figure | None:
         ax.set_ylabel("exposures so far")
         ax.set_ylim(bottom=0)
         ax.set_xlabel("days since it began")
-    legend(panels[len(names)], looks)
-    for ax in panels[len(names) + 1 :]:
-        ax.set_axis_off()
     return figure
 
 

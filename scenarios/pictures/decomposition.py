@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING
 from matplotlib.lines import Line2D
 
 from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
+from rimsim.scenarios.pictures.looks import AgentStyle, styles
 from rimsim.scenarios.pictures.messages import many, subject
-from rimsim.scenarios.pictures.style import (
-    AgentStyle,
-    frame,
-    integer_rounds,
-    metric_axis,
-    plot_threads,
-    styles,
-)
+from rimsim.scenarios.pictures.style import frame, integer_rounds, metric_axis, plot_threads
 from rimsim.scenarios.report.decomposition import ALL, LOOP, decomposition, parts_by_seed
 from rimsim.scenarios.report.summary import REFERENCE, shortfalls
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.measures import MEASURES
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.matrix import matrix_figure
 from rimsim.scenarios.pictures.messages import many, per_cent, subject
-from rimsim.scenarios.pictures.style import draw, frame, legend, metric_axis, plot_means, styles
+from rimsim.scenarios.pictures.style import draw, frame, legend, metric_axis, plot_means
 from rimsim.scenarios.report.summary import over_seeds, shortfalls
 from rimsim.scenarios.report.sweep import sweep_matrix, swept_fields, undrawn_reason
 

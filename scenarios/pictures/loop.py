@@ -14,7 +14,10 @@ from matplotlib.transforms import Bbox
 from rimsim import measures
 from rimsim.scenarios.pictures.campaigns import campaigns
 from rimsim.scenarios.pictures.decomposition import decomposed
+from rimsim.scenarios.pictures.labels import label_points
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import (
+    beside,
     cost_of_guarantees,
     diversity,
     many,
@@ -31,13 +34,13 @@ from rimsim.scenarios.pictures.style import (
     frame,
     integer_rounds,
     keep_lines_in_view,
-    label_points,
     legend,
     metric_axis,
+    panel_rows,
+    panels,
     plot_bands,
     plot_beside,
     plot_means,
-    styles,
 )
 from rimsim.scenarios.pictures.tables import (
     DECILES,
@@ -56,13 +59,11 @@ from rimsim.scenarios.store.arm_names import control_in, subject_of
 from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from rimsim.scenarios.pictures.style import AgentStyle
     from rimsim.scenarios.store.run_folder import Run
 
 __all__ = [
@@ -113,10 +114,10 @@ def over_rounds(tables: PictureTables) -> Figure | None:
     figure = frame(
         cost_of_guarantees(late_figures(rounds), tables.unit),
         f"By round; the title's figures: {measures.late_of(rounds)}. {seeds_caption(rounds)}{dashed}",
-        _height(len(present)),
+        3.1 * panel_rows(len(present)),
     )
     both = told_unit(rounds, "examined") == "examined"
-    for ax, metric in zip(_panels(figure, len(present), looks), present, strict=True):
+    for ax, metric in zip(panels(figure, len(present), looks), present, strict=True):
         plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         plot_beside(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
         if metric == kept and both:
@@ -186,8 +187,7 @@ def lorenz_curves(tables: PictureTables) -> Figure | None:
     top = {name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(c)), c)) for name, c in curves.items()}
     chosen = subject(looks)
     message = f"The most shown tenth of the items takes {per_cent(top[chosen])} of the exposure with {chosen}"
-    if REFERENCE in looks and chosen != REFERENCE:
-        message += f", {per_cent(top[REFERENCE])} with {REFERENCE}"
+    message += beside(chosen, looks, lambda name: f"{per_cent(top[name])} with {name}")
     count = max(len(seeds) for seeds in counted.values())
     figure = frame(message, f"Lorenz curves of round {number}, mean of {many(count, 'seed')}.", 5.6)
     ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
@@ -257,15 +257,14 @@ def requirement(tables: PictureTables) -> Figure | None:
     of_round = tables.rounds[(tables.rounds["round"] == number) & (tables.rounds["metric"] == metric)]
     given = 1.0 - of_round.groupby("agent", observed=True)["value"].mean()
     message = f"{chosen} delivers {per_cent(given[chosen])} of what is guaranteed in round {number}"
-    if REFERENCE in looks and chosen != REFERENCE:
-        message += f", {REFERENCE} {per_cent(given[REFERENCE])}"
+    message += beside(chosen, looks, lambda name: f"{name} {per_cent(given[name])}")
     columns = min(4, len(looks))
     lines = -(-len(looks) // columns)
     counted = "positions" if tables.weights is None else "exposures as examined"
     caption = f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of"
     figure = frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, (name, look) in zip(panels, looks.items(), strict=False):
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, (name, look) in zip(grid, looks.items(), strict=False):
         curve = mean_curve(ratios[name])
         share = (np.arange(len(curve)) + 0.5) / len(curve)
         ax.axhline(1, color="#777777", linewidth=1.2)
@@ -279,9 +278,9 @@ def requirement(tables: PictureTables) -> Figure | None:
         ax.set_title(textwrap.fill(name, 18), loc="left", color=look.colour)
         met_text = f"{per_cent(given[name])} delivered\n{per_cent(met[name])} of items in full"
         ax.text(0.05, 0.96, met_text, transform=ax.transAxes, va="top", fontsize=10, fontweight="bold")
-    for ax in panels[len(looks) :]:
+    for ax in grid[len(looks) :]:
         ax.set_axis_off()
-    for ax in panels[: len(looks)][-columns:]:  # the lowest panel of each column carries the scale
+    for ax in grid[: len(looks)][-columns:]:  # the lowest panel of each column carries the scale
         ax.tick_params(labelbottom=True)
         first, _, last = ax.get_xticklabels()
         first.set_horizontalalignment("left")  # else neighbouring panels' ends run together
@@ -289,25 +288,6 @@ def requirement(tables: PictureTables) -> Figure | None:
     figure.supxlabel("share of the guaranteed items", fontsize=11)
     figure.supylabel("exposure / required exposure", fontsize=11)
     return figure
-
-
-def _rows(count: int) -> int:
-    """Rows of three for so many panels and a legend."""
-    return max(2, count // 3 + 1)
-
-
-def _height(count: int) -> float:
-    """Inches for so many panels and a legend."""
-    return 3.1 * _rows(count)
-
-
-def _panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle]) -> list[Axes]:
-    """Panels in rows of three, with the legend behind the last."""
-    axes = figure.subplots(_rows(count), 3).ravel()
-    legend(axes[count], looks)
-    for ax in axes[count + 1 :]:
-        ax.set_axis_off()
-    return list(axes[:count])
 
 
 PICTURES: dict[str, Callable[[PictureTables], Figure | None]] = {

@@ -8,12 +8,13 @@ from rimsim.measures import FEW_SEEDS
 from rimsim.scenarios.report.summary import BOUNDS, REFERENCE, guarantor_of, shortfalls
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     import pandas as pd
 
 
 __all__ = [
+    "beside",
     "cost_of_guarantees",
     "diversity",
     "many",
@@ -31,6 +32,17 @@ def subject(agents: Collection[str]) -> str:
     """The agent that a title speaks of: one that keeps guarantees, else no baseline, else the first."""
     others = [name for name in sorted(agents) if name not in _BASELINES]
     return guarantor_of(list(agents)) or (others + sorted(agents))[0]
+
+
+def beside(chosen: str, agents: Collection[str], told: Callable[[str], str]) -> str:
+    """What a title adds of relevance, where that takes part and the title does not speak of it already.
+
+    Args:
+        chosen: The agent that the title speaks of.
+        agents: Those that take part.
+        told: Called with relevance's name; returns what is to be said of it.
+    """
+    return f", {told(REFERENCE)}" if REFERENCE in agents and chosen != REFERENCE else ""
 
 
 def per_cent(share: float) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rimsim.scenarios.pictures.messages import many, per_cent, seeds_caption, subject
-from rimsim.scenarios.pictures.style import frame, legend, plot_bands, styles
+from rimsim.scenarios.pictures.looks import styles
+from rimsim.scenarios.pictures.messages import beside, many, per_cent, seeds_caption, subject
+from rimsim.scenarios.pictures.style import frame, legend, plot_bands
 from rimsim.scenarios.pictures.tables import DECILES, last_round, retrained
-from rimsim.scenarios.report.summary import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from rimsim.scenarios.pictures.style import AgentStyle
+    from rimsim.scenarios.pictures.looks import AgentStyle
     from rimsim.scenarios.pictures.tables import PictureTables
 
 __all__ = ["delivery", "price_deciles", "prices"]
@@ -109,8 +109,7 @@ def delivery(tables: PictureTables) -> Figure | None:
     owed = {item: int(required[item]) for item in items.values()}
     counts = {name: ledger[ledger["agent"] == name]["item"].value_counts() for name in looks}
     message = f"{_delivered(chosen, counts[chosen], owed)} of {many(len(owed), 'item')} in round {number}"
-    if REFERENCE in looks and chosen != REFERENCE:
-        message += f", {_delivered(REFERENCE, counts[REFERENCE], owed, short=True)}"
+    message += beside(chosen, looks, lambda name: _delivered(name, counts[name], owed, short=True))
     caption = (
         f"Seed {seed}. Above, grey: the requirement, spread evenly over the arrivals; the axis ends at three times "
         "as many. Below: the bonus at each exposure; dotted: its upper bound, the cost c of a missing exposure "

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rimsim.measures import late_of, late_rounds
+from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import subject
-from rimsim.scenarios.pictures.style import frame, legend, styles
+from rimsim.scenarios.pictures.style import frame, legend
 from rimsim.scenarios.pictures.tables import last_round, retrained
 from rimsim.scenarios.report.summary import REFERENCE
 

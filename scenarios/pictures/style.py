@@ -1,11 +1,9 @@
-"""How pictures look: one colour and marker an agent, a frame with a message, labels that avoid each other."""
+"""How pictures look: a frame with a message, panels, lines with bands, a legend that covers no data."""
 
 from __future__ import annotations
 
 import textwrap
-import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -15,94 +13,41 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from rimsim.files import draft_file
 from rimsim.measures import FEW_SEEDS, mean_interval
-from rimsim.scenarios.store.arm_names import subject_of
+from rimsim.scenarios.pictures.looks import WIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.text import Annotation
 
     from rimsim.measures import Measure
+    from rimsim.scenarios.pictures.looks import AgentStyle
 
 __all__ = [
-    "AgentStyle",
     "bars",
     "draw",
     "frame",
     "integer_rounds",
     "keep_lines_in_view",
-    "label_points",
     "legend",
     "metric_axis",
+    "panel_rows",
+    "panels",
     "plot_bands",
     "plot_beside",
     "plot_means",
     "plot_threads",
     "style",
-    "styles",
 ]
 
 WIDTH, DPI = 10.0, 120  # inches and dots an inch: 1,200 pixels wide
 _MANY = 4  # agents whose bands can still be distinguished
 _INK = "#333333"
-_WIDE = 20.0  # where the largest count is so many times the smallest, a plain axis shows the largest alone
-
-
-@dataclass(frozen=True)
-class AgentStyle:
-    """Colour and marker of an agent; either is enough to know it by."""
-
-    colour: str
-    marker: str
-
-
-# Seaborn's colour-blind palette and Okabe and Ito's black; blue and vermilion, the safest pair, for the main
-# contrast.
-_KNOWN: Mapping[str, AgentStyle] = {
-    "relevance": AgentStyle("#0173b2", "o"),
-    "rim-dual": AgentStyle("#de8f05", "s"),
-    "rim-feedback": AgentStyle("#d55e00", "D"),
-    "rim-resolve": AgentStyle("#ca9161", "v"),
-    "entropic-dual": AgentStyle("#cc78bc", "P"),
-    "epsilon-greedy": AgentStyle("#56b4e9", "^"),
-    "popularity": AgentStyle("#029e73", "X"),
-    "random": AgentStyle("#949494", "<"),
-    "oracle": AgentStyle("#000000", "*"),
-    "hindsight": AgentStyle("#555555", "p"),
-}
-_OWN = (
-    AgentStyle("#7b4ba6", "d"),
-    AgentStyle("#a50f4a", ">"),
-    AgentStyle("#3f6b1f", "H"),
-    AgentStyle("#00798c", "p"),
-    AgentStyle("#8c564b", "X"),
-    AgentStyle("#e377a2", "P"),
-)
-
-
-def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
-    """The style of each agent, in the order of drawing; a control looks like its agent.
-
-    rimsim's own agents have fixed styles. Any other name takes one of six by its checksum, or the next that
-    is free.
-    """
-    names = {subject_of(name) for name in agents}
-    chosen = {name: _KNOWN[name] for name in _KNOWN if name in names}
-    taken: set[int] = set()
-    for name in sorted(names - set(_KNOWN)):
-        start = zlib.crc32(name.encode())
-        free = [(start + step) % len(_OWN) for step in range(len(_OWN))]
-        place = next((index for index in free if index not in taken), free[0])
-        taken.add(place)
-        chosen[name] = _OWN[place]
-    return chosen
 
 
 _LOOK: dict[Any, Any] = {
@@ -336,6 +281,32 @@ def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] |
     )
 
 
+def panel_rows(count: int, least: int = 2) -> int:
+    """Rows of three for so many panels and a legend.
+
+    Args:
+        count: Of the panels.
+        least: Rows that there are at least.
+    """
+    return max(least, count // 3 + 1)
+
+
+def panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle], least: int = 2) -> list[Axes]:
+    """Panels in rows of three, with the legend behind the last.
+
+    Args:
+        figure: An empty one.
+        count: Of the panels.
+        looks: Agent → style.
+        least: Rows that there are at least.
+    """
+    axes = figure.subplots(panel_rows(count, least), 3).ravel()
+    legend(axes[count], looks)
+    for ax in axes[count + 1 :]:
+        ax.set_axis_off()
+    return list(axes[:count])
+
+
 def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None:
     """Title and y axis of a panel that shows a measure: its title, its unit, shares in per cent.
 
@@ -345,7 +316,7 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
         difference: Whether it shows differences of the measure: shares in percentage points, 0 anywhere.
     """
     ax.set_title(measure.title, loc="left", pad=9)
-    if measure.unit == "items" and not difference and _spread(ax) > _WIDE:
+    if measure.unit == "items" and not difference and _spread(ax) > WIDE:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(lambda value, _: _number(value))
         ax.yaxis.set_minor_formatter(NullFormatter())
@@ -400,78 +371,3 @@ def integer_rounds(ax: Axes) -> None:
     """Whole numbers of rounds on the x axis."""
     ax.set_xlabel("round")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-
-
-_NEAR = 8
-_WAYS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28)] + [
-    (across * reach // 2, up * reach - 5)
-    for reach in (30, 45, 60, 80)
-    for across, up in ((1, 1), (-1, 1), (1, -1), (-1, -1), (3, 1), (-3, 1), (3, -1), (-3, -1))
-]
-"""Where a label may stand, in points from its point, best first; from :data:`_NEAR` on a line leads to it."""
-
-
-def label_points(
-    ax: Axes,
-    points: Mapping[str, tuple[float, float]],
-    looks: Mapping[str, AgentStyle],
-    avoid: Sequence[Bbox] = (),
-) -> dict[str, Bbox]:
-    """Write each agent's name beside its point, off other points, labels and error bars if possible.
-
-    Args:
-        ax: With its final limits.
-        points: Agent → position in data.
-        looks: Agent → style.
-        avoid: Boxes in pixels that labels should stay off, such as error bars.
-
-    Returns:
-        Agent → box of its label in pixels.
-    """
-    figure = ax.get_figure(root=True)
-    if figure is None:
-        return {}
-    figure.draw_without_rendering()
-    spots = {name: ax.transData.transform(position) for name, position in points.items()}
-    busy = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in spots.values()] + list(avoid)
-    inside = ax.get_window_extent()
-    boxes: dict[str, Bbox] = {}
-    for name in points:
-        text = ax.annotate(
-            name,
-            points[name],
-            xytext=(0, 0),
-            textcoords="offset points",
-            fontsize=11,
-            color=looks[name].colour,
-            fontweight="bold",
-        )
-        scored = []
-        for order, way in enumerate(_WAYS):
-            box = _placed(text, way)
-            clashes = sum(box.overlaps(other) for other in [*busy, *boxes.values()])
-            outside = not (
-                inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
-            )
-            scored.append((clashes + 2 * outside, order))
-        best = min(scored)[1]
-        dx, dy = _WAYS[best]
-        boxes[name] = _placed(text, (dx, dy))
-        if best >= _NEAR:  # too far away to see whose name it is
-            end = (dx, dy + 4) if dx else (dx, dy + (0 if dy > 0 else 10))
-            line = {
-                "arrowstyle": "-",
-                "color": looks[name].colour,
-                "linewidth": 0.8,
-                "shrinkA": 0,
-                "shrinkB": 4,
-            }
-            ax.annotate("", points[name], xytext=end, textcoords="offset points", arrowprops=line)
-    return boxes
-
-
-def _placed(text: Annotation, way: tuple[int, int]) -> Bbox:
-    """Put a label at an offset from its point; returns its box in pixels."""
-    text.set_position(way)
-    text.set_horizontalalignment("left" if way[0] > 0 else "right" if way[0] < 0 else "center")
-    return text.get_window_extent()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from rimsim.errors import RunFolderError, reason
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from numpy.typing import NDArray
 
-__all__ = ["disk_errors", "write_bytes", "write_table", "write_text", "write_yaml"]
+__all__ = ["disk_errors", "write_arrays", "write_bytes", "write_table", "write_text", "write_yaml"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -39,6 +41,13 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet table whole or not at all."""
     with draft_file(path) as draft:
         table.to_parquet(draft, index=False, compression="zstd")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an archive of arrays by name (``.npz``) whole or not at all."""
+    named: dict[str, Any] = dict(arrays)
+    with draft_file(path) as draft, draft.open("wb") as file:
+        np.savez(file, **named)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from rimsim.market.build import expected_arrivals
 from rimsim.scenarios.execution.bars import bars
@@ -15,15 +15,13 @@ from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rich.progress import TaskID
 
     from rimsim.errors import RimsimError
-    from rimsim.scenarios.execution.arm import Arm
+    from rimsim.scenarios.execution.arm import Arm, Report
     from rimsim.scenarios.execution.executor import Execution, Executor
-
-    Report: TypeAlias = Callable[[int], None]
 
 __all__ = ["run_arms"]
 

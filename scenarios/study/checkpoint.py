@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.errors import MarketError, ModelError, RunFolderError
+from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
 from rimsim.files import draft_folder
 from rimsim.market import MarketState
 from rimsim.scenarios.store.folders import STATES
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ArmProgress", "latest", "mark_done", "save"]
+
+_AGENT = "agent-"
+"""What the names of an agent's arrays begin with on disk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,9 @@ def save(folder: Path, part: str, progress: ArmProgress) -> None:
     """Keep the state at the beginning of the market's next round; the one before it goes.
 
     A market whose model cannot be saved keeps none: its arm begins anew when the run is resumed.
+
+    Raises:
+        AgentError: If what the agent remembers holds Python objects.
     """
     place = _place(folder, part)
     old = sorted(place.glob("round-*"))
@@ -76,12 +82,25 @@ def save(folder: Path, part: str, progress: ArmProgress) -> None:
                 items=np.concatenate(adoption.items),
                 arrivals=np.concatenate(adoption.arrivals),
             )
-            np.savez(draft / "agent.npz", allow_pickle=False, **progress.agent)
+            np.savez(draft / "agent.npz", **_of_agent(progress.agent))
     except (MarketError, ModelError):
         return
     for path in old:
         if path != new:
             shutil.rmtree(path)
+
+
+def _of_agent(state: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """What an agent remembers, by names that no parameter of :func:`numpy.savez` has.
+
+    Raises:
+        AgentError: If an entry holds Python objects.
+    """
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise AgentError(f"state of the agent: {name!r} holds Python objects; allowed: numbers and text")
+    return {f"{_AGENT}{name}": array for name, array in arrays.items()}
 
 
 def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress | None:
@@ -96,7 +115,7 @@ def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress |
     path = states[-1] / "arm.npz"
     try:
         with np.load(states[-1] / "agent.npz", allow_pickle=False) as arrays:
-            remembered = dict(arrays)
+            remembered = {name.removeprefix(_AGENT): arrays[name] for name in arrays}
         with np.load(path, allow_pickle=False) as arrays:
             adoption = AdoptionCount(release, [arrays["ticks"]], [arrays["items"]], [arrays["arrivals"]])
             first, served, price = arrays["first"], int(arrays["served"]), arrays["bound_price"]

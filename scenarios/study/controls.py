@@ -9,7 +9,7 @@ from rimsim.config import Seeds
 from rimsim.errors import ConfigError, RunFolderError, nearest
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.controls import Organic, Shadowed, require_controllable
+from rimsim.market.controls import AsLogged, Shadowed, require_controllable
 from rimsim.market.providers import make_providers
 from rimsim.scenarios.store.arm_names import CONTROLS
 from rimsim.scenarios.store.run_folder import read_table
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from rimsim.config import ScenarioConfig
     from rimsim.market.controls import Control
-    from rimsim.scenarios.execution.arm import Arm
-
-    Report = Callable[[int], None]
+    from rimsim.scenarios.execution.arm import Arm, Report
 
 __all__ = ["checked_controls", "control_of", "waits"]
 
@@ -34,7 +32,7 @@ def _shadowed(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
 
 def _organic(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
     report(0)
-    return Organic(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
+    return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
 
 
 _RETRAINED: dict[str, Callable[[Arm, Sequence[int], Report], Control]] = {

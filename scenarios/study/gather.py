@@ -13,7 +13,7 @@ from rimsim.scenarios.pictures.loop import draw_pictures
 from rimsim.scenarios.report.answer import comparison_sentences
 from rimsim.scenarios.report.decomposition import parts_by_seed
 from rimsim.scenarios.store.folders import FAILURES, STATES
-from rimsim.scenarios.store.run_folder import Run, read_table, repeat_command
+from rimsim.scenarios.store.run_folder import CONFIG, Run, read_table, repeat_command
 from rimsim.scenarios.store.write import write_table, write_text
 from rimsim.threads import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
@@ -95,7 +95,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
 def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
     """What TensorBoard says of a run in words: what was found, the command that makes it again, the settings."""
     found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit)
-    settings = (run.folder / "config.yaml").read_text(encoding="utf-8")
+    settings = (run.folder / CONFIG).read_text(encoding="utf-8")
     return {
         "answer": "\n\n".join(found),
         "command": f"```\n{repeat_command(run)}\n```",

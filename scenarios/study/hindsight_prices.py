@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.files import draft_file
 from rimsim.matching import DualPrices
+from rimsim.scenarios.store.write import write_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +50,7 @@ def _kept(folder: Path, solve: partial[DualPrices]) -> DualPrices:
     place = folder / f"{_digest(solve)}.npz"
     if not place.is_file():
         found = solve()
-        with draft_file(place) as draft, draft.open("wb") as file:
-            np.savez(file, allow_pickle=False, **found._asdict())
+        write_arrays(place, {name: np.asarray(value) for name, value in found._asdict().items()})
         return found
     with np.load(place, allow_pickle=False) as arrays:
         return DualPrices(

@@ -11,7 +11,8 @@ import pandas as pd
 from rimsim.agents import make_agent
 from rimsim.config import Seeds
 from rimsim.market import Market, Needs
-from rimsim.market.serving import beyond_capacity
+from rimsim.market.consumers.answers import true_intensity_of
+from rimsim.market.serving import within_capacity
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
@@ -44,12 +45,10 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     assert view.audience is not None  # noqa: S101  # reveal_future
     for states in view.audience:
         visits = market.open.visits(states.index)
-        true = market.consumer.true_intensity(visits).to(market.device)
+        true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
         revealed = dataclasses.replace(states, true_intensity=true)
         for number, agent in enumerate(agents):
-            slates = np.asarray(agent.act(revealed))
-            if states.capacity is not None:
-                slates = np.where(beyond_capacity(slates, states.capacity), -1, slates)
+            slates = within_capacity(np.asarray(agent.act(revealed)), states.capacity)
             total[number] += market.open.respond(visits, slates).probability.sum()
         visits_valued += len(states)
     return pd.DataFrame(

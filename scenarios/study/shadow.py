@@ -6,19 +6,19 @@ import dataclasses
 import hashlib
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim.agents import closed_rounds, make_agent, market_for
 from rimsim.config import ExposureConfig, PlatformConfig, Seeds, to_plain
-from rimsim.files import draft_file
 from rimsim.market import build_world
 from rimsim.market.controls import replica_seeds
 from rimsim.market.histories import LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.models import initial_model
 from rimsim.scenarios.store.folders import STATES
+from rimsim.scenarios.store.write import write_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +62,7 @@ def shadow_of(
         place = folder / STATES / "shadow" / f"{name}-{seed}-{number}.npz"
         if not place.is_file():
             kept = KeptRounds.of(_played(plain, world, seed, number, report), keeps_users=False)
-            arrays: dict[str, Any] = kept.arrays("")
-            with draft_file(place) as draft, draft.open("wb") as file:
-                np.savez(file, **arrays)
+            write_arrays(place, kept.arrays(""))
         with np.load(place, allow_pickle=False) as arrays:
             return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
-from rimsim.scenarios.backtesting.scores import blocks
+from rimsim.intensity.blocks import spans
+from rimsim.scenarios.backtesting.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
     items = np.arange(len(cut.known))
     edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
-    for start, stop in blocks(len(cut)):
+    for start, stop in spans(len(cut), ROWS):
         share, shown = true_shares(truth, cut, start, stop), cut.admissible(start, stop)
         for row in range(start, stop):
             taken = cut.taken_item[edges[row] : edges[row + 1]]

@@ -52,9 +52,7 @@ class Cut:
     def admissible(self, start: int, stop: int) -> NDArray[np.bool_]:
         """(stop − start, M) items of some rows that are known, released, and not yet consumed by the user."""
         shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
-        offsets = self.states.offsets[start : stop + 1]
-        row = np.repeat(np.arange(stop - start), np.diff(offsets))
-        shown[row, self.states.items[offsets[0] : offsets[-1]]] = False
+        shown[self.states.rows_of(start, stop)] = False
         return shown
 
 
@@ -95,9 +93,8 @@ def make_cut(
     in_session = np.empty(len(future), bool)
     in_session[order] = np.arange(len(future)) - begin[row[order]] < later.count[row[order]]
     key, first = np.unique(row * m + future.item, return_index=True)
-    owner = np.repeat(np.arange(len(later)), states.lengths)
     may_be = (
-        ~pd.Index(key).isin(owner * m + states.items)
+        ~pd.Index(key).isin(states.owner * m + states.items)
         & known[key % m]
         & (release[key % m] <= later.time[key // m])
     )

@@ -8,14 +8,15 @@ import numpy as np
 import scipy
 
 from rimsim import rng
+from rimsim.intensity.blocks import spans
 from rimsim.measures import genre_shares, genre_weights
-from rimsim.scenarios.backtesting.scores import blocks
+from rimsim.scenarios.backtesting.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.cuts import Cut
 
@@ -67,7 +68,7 @@ def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, floa
     sizes = np.asarray(scipy.stats.poisson.ppf(lot, of_session), np.float64).astype(np.int64)
     expected = truth.expected(cut.later.user, cut.states)
     mass = np.zeros(len(cut.known))
-    for start, stop in blocks(len(cut)):
+    for start, stop in spans(len(cut), ROWS):
         mass += expected[start:stop] @ true_shares(truth, cut, start, stop)
     taken, weights, popularity = _taken(cut), _genres(cut)[0], _popularity(cut)
     return _figures(cut, sizes, mass) | {

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.intensity.blocks import spans
 from rimsim.market.consumers.intensity import examination
 from rimsim.matching import price_slates
-from rimsim.scenarios.backtesting.scores import blocks
+from rimsim.scenarios.backtesting.scores import ROWS
 from rimsim.scenarios.validating.judged import judged, scores_of, unfitted_model
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def utilities(
     worth = np.empty((len(slates) + 1, n))
     expected = truth.expected(cut.later.user, cut.states)
     seen = examination(setting.position_decay, setting.slate)
-    for start, stop in blocks(n):
+    for start, stop in spans(n, ROWS):
         share = true_shares(truth, cut, start, stop)
         best = price_slates(
             share,

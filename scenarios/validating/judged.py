@@ -11,11 +11,12 @@ import pandas as pd
 from rimsim import rng
 from rimsim.config import PlatformConfig
 from rimsim.errors import ModelError
+from rimsim.intensity.blocks import spans
 from rimsim.intensity.cache import fitted
 from rimsim.market.models import unfitted
 from rimsim.matching import price_slates
 from rimsim.measures import slate_ndcg
-from rimsim.scenarios.backtesting.scores import ModelScores, blocks
+from rimsim.scenarios.backtesting.scores import ROWS, ModelScores
 from rimsim.scenarios.validating.config import RANDOM
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> 
     return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
 
 
-def fitted_model(
-    name: str, seed: int, device: str, log: EventLog, make: Make = unfitted_model
-) -> IntensityModel:
+def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -> IntensityModel:
     """A model fitted to a log, or read from the fit cache.
 
     Args:
@@ -119,7 +118,7 @@ def judged(scores: Scores, cut: Cut, slate: int) -> Judged:
     n, m = scores.shape
     slates = np.empty((n, slate), np.int64)
     logs = np.empty(len(cut.taken_row))
-    for start, stop in blocks(n):
+    for start, stop in spans(n, ROWS):
         shown = cut.admissible(start, stop)
         rows = np.where(shown, scores.rows(start, stop), 0.0)
         keys = cut.later.user[start:stop]

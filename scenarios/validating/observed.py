@@ -106,7 +106,7 @@ def _truth_scores(truth: Preference, answers: HeldAnswers) -> NDArray[np.float64
         states = answers.states.take(np.arange(first, last))
         preference = truth.preference(answers.users[first:last], states)
         left = np.ones(preference.shape, bool)
-        left[np.repeat(np.arange(last - first), states.lengths), states.items] = False
+        left[states.owner, states.items] = False
         _fill(found, expected[first:last, None] * shares_over(preference, left), answers, first, last)
     return found
 

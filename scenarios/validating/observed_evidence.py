@@ -111,9 +111,9 @@ def judge_answers(
     answers: HeldAnswers,
     scores: Mapping[tuple[str, str], NDArray[np.float64]],
     *,
-    k: int = 5,
-    folds: int = 5,
-    seed: int = 0,
+    k: int,
+    folds: int,
+    seed: int,
 ) -> ObservedEvidence:
     """Judge scores of answers; see :func:`judge_observed`.
 

@@ -9,7 +9,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
-from rimsim.intensity.examples import session_examples
+from rimsim.intensity.ground.examples import session_examples
 from rimsim.intensity.registry import make
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.data.log import EventLog
+from rimsim.data.readers.ids import places_among
 from rimsim.data.readers.rows import seconds
 from rimsim.errors import DataError
 
@@ -194,8 +195,7 @@ def _attributes(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
     frame = pd.DataFrame({"id": pd.Series(list(ids) if ids.dtype == object else ids)})
     if table is None or not len(table):
         return frame
-    rows = {str(key): number for number, key in enumerate(table["id"].tolist())}
-    position = np.array([rows.get(str(key), -1) for key in ids.tolist()], np.int64)
+    position = places_among(ids, table["id"].tolist())
     others = table.drop(columns="id").reset_index(drop=True).reindex(position).reset_index(drop=True)
     return pd.concat([frame, others], axis=1)
 

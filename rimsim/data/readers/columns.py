@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 from rimsim.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "Columns",
@@ -17,8 +17,10 @@ __all__ = [
     "Role",
     "first_of",
     "missing_roles",
+    "nothing_for",
     "parsed_roles",
     "place_of_column",
+    "require_one_role",
     "resolve",
     "words",
 ]
@@ -172,7 +174,7 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
     if wanted is None:
         lacking = missing_roles(names)
         if lacking:
-            raise DataError(_nothing_for(names, lacking, where))
+            raise nothing_for(names, lacking, where, USUAL, ROLES[:3])
         place_of = {role: first_of(USUAL[role], names) for role in ROLES}
     else:
         given = {"user": wanted.user, "item": wanted.item, "time": wanted.time, "value": wanted.value}
@@ -181,9 +183,7 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
             for role in ROLES
         }
     places = [place for place in place_of.values() if place is not None]
-    if len(set(places)) < len(places):
-        doubled = next(names[place] for place in places if places.count(place) > 1)
-        raise DataError(f"{where}: column {doubled!r} is taken for two roles; allowed: one role a column")
+    require_one_role(names, places, where)
     user, item, time = place_of["user"], place_of["item"], place_of["time"]
     if user is None or item is None or time is None:  # pragma: no cover (excluded above)
         raise DataError(f"{where}: user, item and time need a column each")
@@ -192,13 +192,29 @@ def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positio
     return Positions(user, item, time, place_of["value"], names, free)
 
 
-def _nothing_for(names: Sequence[str], lacking: Sequence[Role], where: str) -> str:
-    role = lacking[0]
-    usual = ", ".join(USUAL[role][:6])
+def require_one_role(names: Sequence[str], places: Sequence[int], where: str) -> None:
+    """Refuse a header of which a column, given by its place for each role, is taken for two roles.
+
+    Raises:
+        DataError: If one is.
+    """
+    if len(set(places)) < len(places):
+        doubled = next(names[place] for place in places if places.count(place) > 1)
+        raise DataError(f"{where}: column {doubled!r} is taken for two roles; allowed: one role a column")
+
+
+def nothing_for(
+    names: Sequence[str],
+    lacking: Sequence[Role],
+    where: str,
+    usual: Mapping[Role, Sequence[str]],
+    needed: Sequence[Role],
+) -> DataError:
+    """The error of a header that lacks columns of some of the needed roles; ``usual`` says usual names of each."""
     shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
-    return (
-        f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for "
-        f"the {role} are {usual}; or say columns='user=...,item=...,time=...'"
+    return DataError(
+        f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for the {lacking[0]} are "
+        f"{', '.join(usual[lacking[0]][:6])}; or say columns='{','.join(f'{role}=...' for role in needed)}'"
     )
 
 

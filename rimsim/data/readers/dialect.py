@@ -6,10 +6,8 @@ import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from rimsim.data.readers.columns import missing_roles, resolve
-from rimsim.data.readers.rows import RowProblemError, moment, number, short
+from rimsim.data.readers.rows import RowProblemError, holds_number, moment, short
 from rimsim.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -81,9 +79,7 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
         raise RowProblemError(f"cannot be cut into fields ({broken})") from None
 
 
-def sniff(
-    first: bytes, where: str, wanted: Columns | None, separator: str | None, *, quoted: bool = True
-) -> Dialect:
+def sniff(first: bytes, where: str, wanted: Columns | None, separator: str | None) -> Dialect:
     """Find separator, header and columns from the first line.
 
     Args:
@@ -91,7 +87,6 @@ def sniff(
         where: File and line, for messages.
         wanted: Columns as the caller gave them.
         separator: The separator, or None to find it.
-        quoted: Whether ``"`` may enclose a field.
 
     Raises:
         DataError: If the separator is unknown or a column is missing.
@@ -107,7 +102,7 @@ def sniff(
     try:
         text = decoded(first)
         cuts = [
-            (candidate, fields_of(text, candidate, quoted=quoted))
+            (candidate, fields_of(text, candidate, quoted=True))
             for candidate in ((separator,) if separator else SEPARATORS)
         ]
     except RowProblemError as problem:
@@ -129,20 +124,12 @@ def sniff(
     if wanted is not None and wanted.positional():
         header = not _is_data(names, wanted)
         names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
-    elif wanted is None and len(missing_roles(names)) == 3 and sum(_numeric(field) for field in names) >= 2:
+    elif wanted is None and len(missing_roles(names)) == 3 and sum(map(holds_number, names)) >= 2:
         raise DataError(
             f"{where}: {short(text)} looks like data, so there is no header; say which column is "
             f"which by position, such as columns='user,item,value,time' ('-' for others)"
         )
-    return Dialect(chosen, quoted, resolve(names, wanted, where), header)
-
-
-def _numeric(text: str) -> bool:
-    try:
-        number(text, "", np.inf)
-    except RowProblemError:
-        return False
-    return True
+    return Dialect(chosen, quoted=True, positions=resolve(names, wanted, where), header=header)
 
 
 def _is_data(names: list[str], wanted: Columns) -> bool:
@@ -150,7 +137,7 @@ def _is_data(names: list[str], wanted: Columns) -> bool:
     place = wanted.time
     if not isinstance(place, int) or not 1 <= place <= len(names):
         return False
-    if _numeric(names[place - 1]):
+    if holds_number(names[place - 1]):
         return True
     try:
         moment(names[place - 1], "")
@@ -165,7 +152,7 @@ def with_times(dialect: Dialect, text: bytes) -> Dialect:
     for line in text.split(b"\n", LOOKED_AT)[:LOOKED_AT]:
         try:
             field = fields_of(decoded(line), dialect.separator, quoted=dialect.quoted)[dialect.positions.time]
-            if _numeric(field):
+            if holds_number(field):
                 numbers += 1
             else:
                 moment(field, "")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Ids", "Vocabulary", "Words", "canonical"]
+__all__ = ["Ids", "Vocabulary", "Words", "canonical", "places_among"]
 
 Ids: TypeAlias = "np.ndarray[tuple[int], np.dtype[Any]]"
 
@@ -103,3 +103,9 @@ def canonical(ids: list[str]) -> Ids:
     texts = np.empty(len(ids), object)
     texts[:] = ids
     return texts
+
+
+def places_among(ids: Ids, known: Iterable[object]) -> NDArray[np.int64]:
+    """(n,) where each id stands among the known ones, by its text; −1 where it does not."""
+    place = {str(one): position for position, one in enumerate(known)}
+    return np.array([place.get(str(one), -1) for one in ids.tolist()], np.int64)

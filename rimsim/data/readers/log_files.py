@@ -25,7 +25,7 @@ class LogFiles:
 
     Args:
         container: Where they are.
-        found: Which they are.
+        members: Which they are.
         columns: Columns as the caller gave them, or None for the usual names.
         separator: Of a text file, or None to find it.
         encoding: Of a text file, or None for UTF-8 or what a byte-order mark says.

@@ -15,6 +15,7 @@ from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, short
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from io import BytesIO
     from pathlib import Path
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.data.readers.collect import Collector
     from rimsim.data.readers.columns import Columns, Positions
 
-__all__ = ["floats", "is_id", "is_number", "moment_seconds", "read_parquet", "table_of", "value_kind"]
+__all__ = ["floats", "is_moment", "moment_seconds", "read_parquet", "require_kinds", "table_of", "value_kind"]
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
 
@@ -95,16 +96,9 @@ class _Reader:
         self.names = [*self._columns.values(), *self._attributes.values()]
         """Columns to read."""
         kinds = {role: value_kind(schema.field(column).type) for role, column in self._columns.items()}
-        self.moments = bool(pa.types.is_timestamp(kinds["time"]) or pa.types.is_date(kinds["time"]))
+        require_kinds(kinds, self._labels, name)
+        self.moments = is_moment(kinds["time"])
         """Whether times are timestamps or dates."""
-        for role, fits, allowed in (
-            ("user", is_id, "whole numbers or text"),
-            ("item", is_id, "whole numbers or text"),
-            ("time", lambda kind: self.moments or is_number(kind), "numbers, timestamps or dates"),
-            ("value", is_number, "numbers"),
-        ):
-            if role in kinds and not fits(kinds[role]):
-                raise DataError(f"{name}: {self._labels[role]} is of type {kinds[role]}; allowed: {allowed}")
 
     def read(self, batch: pa.RecordBatch) -> None:
         """Hand a batch to the collector, without the rows that cannot be read."""
@@ -156,6 +150,26 @@ def is_id(kind: pa.DataType) -> bool:
     """Whether values of a type can be ids."""
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
     return bool(text or pa.types.is_integer(kind))
+
+
+def is_moment(kind: pa.DataType) -> bool:
+    """Whether a type is one of timestamps or dates."""
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
+def require_kinds(kinds: Mapping[str, pa.DataType], labels: Mapping[str, str], name: str) -> None:
+    """Refuse columns of a file, by role, whose types of values cannot be what they are read for.
+
+    Raises:
+        DataError: If there is one.
+    """
+    for role, kind in kinds.items():
+        fits, allowed = {
+            "value": (is_number(kind), "numbers"),
+            "time": (is_number(kind) or is_moment(kind), "numbers, timestamps or dates"),
+        }.get(role, (is_id(kind), "whole numbers or text"))
+        if not fits:
+            raise DataError(f"{name}: {labels[role]} is of type {kind}; allowed: {allowed}")
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -23,6 +23,7 @@ __all__ = [
     "RowProblemError",
     "TimeKind",
     "Unit",
+    "holds_number",
     "identifier",
     "moment",
     "number",
@@ -84,6 +85,15 @@ def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
     if value < 0:
         raise RowProblemError(f"{name} is {short(word)}, that is negative; allowed: numbers of at least 0")
     return value + 0.0  # -0 becomes 0
+
+
+def holds_number(text: str, largest: float = math.inf) -> bool:
+    """Whether a text is a number that :func:`number` accepts."""
+    try:
+        number(text, "", largest)
+    except RowProblemError:
+        return False
+    return True
 
 
 def moment(text: str, name: str) -> float:

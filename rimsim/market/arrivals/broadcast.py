@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rimsim.market.arrivals.contract import Opening, RoundsSoFar
     from rimsim.market.arrivals.schedule import Schedule
 
-__all__ = ["Broadcast", "later_sessions"]
+__all__ = ["Broadcast", "drawn_sessions"]
 
 
 class Broadcast:
@@ -65,11 +65,11 @@ class Broadcast:
         time = np.full(len(log_user), start)
         session: NDArray[np.int64] | None = None
         if config.draw == "sessions":
-            session = later_sessions(world.past_sessions, log_user, so_far.seed, number)
+            session = drawn_sessions(world.past_sessions, log_user, so_far.seed, number)
         return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits, session)
 
 
-def later_sessions(sessions: Sessions, users: NDArray[np.int64], seed: int, number: int) -> NDArray[np.int64]:
+def drawn_sessions(sessions: Sessions, users: NDArray[np.int64], seed: int, number: int) -> NDArray[np.int64]:
     """(n,) one of the later sessions of each user, ascending, drawn for the round; −1 where there is none."""
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]

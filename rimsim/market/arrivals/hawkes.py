@@ -14,11 +14,11 @@ from rimsim import rng
 from rimsim.compiled import compiled
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
-from rimsim.market.arrivals.broadcast import later_sessions
+from rimsim.market.arrivals.broadcast import drawn_sessions
 from rimsim.market.arrivals.clones import events_before, inter_session_gaps, opening_after
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
 from rimsim.market.arrivals.session_rates import SessionRates, expected_starts, fit_rates, simulate
-from rimsim.market.clock import ticks
+from rimsim.market.clock import delay_ticks, ticks
 from rimsim.market.histories import LoggedPast
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ class Hawkes:
         self._scenario = scenario
         self.hangs_on_outcomes = options.kappa > 0
         self._most = math.exp(options.kappa * (1 - options.neutral))
-        delay = scenario.consumer.delay
-        self._wait = 1 + (0 if delay is None else int(ticks(duration_seconds(delay))))
+        self._wait = 1 + delay_ticks(scenario.consumer.delay)
 
     def opening(self, log: EventLog) -> Opening:
         """The market opens when the log ends; see :func:`rimsim.market.arrivals.opening_after`."""
@@ -174,7 +173,7 @@ class Hawkes:
         log = LoggedPast.of(world.past, empty=arrivals.history == "none")
         logged = np.diff(log.offsets)
         if arrivals.draw == "sessions":
-            session = later_sessions(sessions, everyone, so_far.seed, 0)
+            session = drawn_sessions(sessions, everyone, so_far.seed, 0)
             logged = np.where(session >= 0, np.minimum(before[session], logged), logged)
         some = logged > 0
         gaps = inter_session_gaps(sessions)

@@ -11,6 +11,7 @@ import scipy
 from rimsim import rng
 from rimsim.compiled import compiled
 from rimsim.market.clock import TICKS
+from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,12 +181,6 @@ def _poisson(draw: NDArray[np.float64], mean: NDArray[np.float64] | float) -> ND
     return np.asarray(np.maximum(scipy.stats.poisson.ppf(draw, mean), 0), np.int64)
 
 
-def _spread(count: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and running number of so many things of each row."""
-    row = np.repeat(np.arange(len(count)), count)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-
-
 def _by_themselves(
     rates: SessionRates,
     kept: NDArray[np.float64],
@@ -196,7 +191,7 @@ def _by_themselves(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     purpose, everyone = rng.Purpose.ARRIVALS, np.arange(len(rates.base))
     mean = rates.base * most * (window[1] - window[0]) / TICKS
-    user, n = _spread(_poisson(rng.uniform(seed, purpose, 20, number, everyone), mean))
+    user, n = numbered(_poisson(rng.uniform(seed, purpose, 20, number, everyone), mean))
     share = rng.uniform(seed, purpose, 21, number, user, n)
     tick = window[0] + np.floor(share * (window[1] - window[0])).astype(np.int64)
     stays = rng.uniform(seed, purpose, 22, number, user, n) < kept[user]
@@ -213,7 +208,7 @@ def _children(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sessions in the window that some sessions bring about."""
     purpose, (user, tick) = rng.Purpose.ARRIVALS, parents
-    row, n = _spread(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * most))
+    row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * most))
     user, tick = user[row], tick[row]
     lag = rng.exponential(seed, purpose, 24, user, tick, n) / rates.decay
     inside = lag < 2 * (window[1] - tick) / TICKS  # beyond, ticks could overflow

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, cast
-
-import numpy as np
 
 from rimsim.config import DynamicsConfig
 from rimsim.errors import ConfigError
+from rimsim.market.consumers.answers import relevant_items
 from rimsim.market.consumers.cascade import Cascade, CascadeOptions
 from rimsim.market.consumers.contract import NOTHING, Consumer, Organic, Response, Visits, drawn
 from rimsim.market.consumers.intensity import Intensity
@@ -18,8 +16,6 @@ from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.plugs import make_plug
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
 
 __all__ = [
@@ -39,9 +35,6 @@ __all__ = [
     "make_consumer",
     "relevant_items",
 ]
-
-_BLOCK = 1024
-"""Visits whose true intensities are held at once."""
 
 BUILT_IN = {
     "intensity": Intensity,
@@ -68,19 +61,3 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
             "cascade"
         )
     return cast("Consumer", plug)
-
-
-def relevant_items(consumer: Consumer, visits: Visits) -> NDArray[np.float64]:
-    """(n,) how many items each visit would consume of a catalogue shown whole.
-
-    A consumer that does not say it is asked for its true intensities at the round's end, when what was consumed in the
-    round counts no more.
-    """
-    counted = getattr(consumer, "relevant", None)
-    if counted is not None:
-        return np.asarray(counted(visits), np.float64)
-    parts = [
-        consumer.true_intensity(dataclasses.replace(visits, row=visits.row[first : first + _BLOCK]))
-        for first in range(0, len(visits), _BLOCK)
-    ]
-    return np.concatenate([part.double().sum(1).cpu().numpy() for part in parts] or [np.zeros(0)])

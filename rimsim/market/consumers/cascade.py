@@ -49,7 +49,7 @@ class Cascade(Wanting):
 
     def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
         """What visits make of their slates."""
-        intensity = self.wants.of_slates(visits, slates)
+        intensity = self.of_slates(visits, slates)
         chance = -np.expm1(-intensity * self._attraction)
         taken = visits.uniform(slates) < chance
         further = uniform_draws(visits.keys[visits.row], visits.world.log.n_items + 1 + slates)

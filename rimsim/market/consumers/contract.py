@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,10 +42,15 @@ class Visits:
     def __len__(self) -> int:
         return len(self.row)
 
-    @property
+    @cached_property
     def slot(self) -> NDArray[np.int64]:
         """(n,) whose visits they are, as slots of the round."""
         return self.schedule.slot[self.row]
+
+    @cached_property
+    def tick(self) -> NDArray[np.int64]:
+        """(n,) when they come, on the market's clock."""
+        return self.schedule.tick[self.row]
 
     @property
     def log_user(self) -> NDArray[np.int64]:
@@ -54,7 +60,7 @@ class Visits:
     @property
     def time(self) -> NDArray[np.float64]:
         """(n,) seconds on the market's clock."""
-        return seconds(self.schedule.tick[self.row])
+        return seconds(self.tick)
 
     def consumed(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(visit, item) pairs of all that the visitors consumed before, even what the platform does not know yet."""
@@ -62,9 +68,14 @@ class Visits:
 
     def in_market(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(visit, item) pairs of what the visitors consumed in the market before, in order of consumption."""
+        visit, item, _ = self.events_in_market()
+        return visit, item
+
+    def events_in_market(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Visit, item and tick from which it is visible (m,) of the same."""
         counts = self.histories.events.counts[self.slot]
-        _, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
-        return np.repeat(np.arange(len(counts)), counts), items
+        known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
+        return np.repeat(np.arange(len(counts)), counts), items, known
 
     def uniform(self, slates: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n, k) uniform draws, one for each pair of a visit and an item, whatever else is shown."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.durations import duration_seconds
-from rimsim.market.clock import TICKS, ticks
+from rimsim.market.clock import TICKS, delay_ticks
 from rimsim.measures import genre_weights
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class Dynamics:
         config = scenario.consumer.dynamics
         self._config = config
         self._half_life = duration_seconds(config.satiation_half_life)
-        delay = scenario.consumer.delay
-        self._wait = 1 + (0 if delay is None else int(ticks(duration_seconds(delay))))
+        self._wait = 1 + delay_ticks(scenario.consumer.delay)
 
     @property
     def moves(self) -> bool:
@@ -97,11 +96,8 @@ class Dynamics:
 
     def _consumed(self, visits: Visits) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Visit, item and age in seconds (m,) of what visitors consumed in the market before each visit."""
-        histories, slot = visits.histories, visits.slot
-        counts = histories.events.counts[slot]
-        known, item = histories.between(slot, np.zeros_like(counts), counts)
-        row = np.repeat(np.arange(len(slot)), counts)
-        age = visits.schedule.tick[visits.row][row] - (known - self._wait)
+        row, item, known = visits.events_in_market()
+        age = visits.tick[row] - (known - self._wait)
         before = age > 0
         return row[before], item[before], age[before] / TICKS
 

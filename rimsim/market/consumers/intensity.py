@@ -43,8 +43,8 @@ class Intensity(Wanting):
 
     def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
         """What visits make of their slates."""
-        if not self.wants.dynamics.moves:  # in one compiled pass
-            return self.wants.answer(visits, slates, self._law)
-        intensity = self.wants.of_slates(visits, slates)
+        if not self.dynamics.moves:  # in one compiled pass
+            return self.answer(visits, slates, self._law)
+        intensity = self.of_slates(visits, slates)
         probability = poisson_probabilities(intensity, self._law.examination, self._law.attraction)
         return drawn(visits, slates, probability, intensity)

@@ -166,27 +166,20 @@ def consumed_mass(
 def left_by_past(
     offsets: NDArray[np.int64],
     items: NDArray[np.int64],
-    user_factors: NDArray[np.float64],
-    item_factors: NDArray[np.float64],
-    bias: NDArray[np.float64],
-    log_normaliser: NDArray[np.float64],
+    factors: Factors,
 ) -> NDArray[np.float64]:
     """Σ p* over what each user had not consumed after each of its events; an item counts once.
 
     Args:
         offsets: (users + 1,) where each user's events begin.
         items: (n,) items, by user, then time.
-        user_factors: As in :class:`Factors`, like the three that follow.
-        item_factors: See there.
-        bias: See there.
-        log_normaliser: See there.
+        factors: p*.
 
     Returns:
         (n + users,): of user u after j events at ``offsets[u] + u + j``.
     """
-    factors = Factors(user_factors, item_factors, bias, log_normaliser)
     left = np.empty(len(items) + len(offsets) - 1, np.float64)
-    seen = np.full(len(bias), -1)
+    seen = np.full(len(factors.bias), -1)
     for user in range(len(offsets) - 1):
         mass, row = 1.0, offsets[user] + user
         left[row] = mass

@@ -48,7 +48,7 @@ class Logit(Wanting):
 
     def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
         """What visits make of their slates."""
-        intensity = self.wants.of_slates(visits, slates)
+        intensity = self.of_slates(visits, slates)
         worth = intensity * self._weight
         probability = worth / (self._outside + worth.sum(1))[:, None]
         keys = visits.keys[visits.row]

@@ -12,6 +12,7 @@ from rimsim.compiled import compiled
 from rimsim.durations import duration_seconds
 from rimsim.market.clock import ticks
 from rimsim.market.consumers.contract import Organic, Response
+from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,10 +34,9 @@ class _Items(NamedTuple):
 
     def of(self, sessions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places among some sessions (total,) and the items (total,) of these."""
-        begin, length = self.offsets[sessions], self.offsets[sessions + 1] - self.offsets[sessions]
-        place = np.repeat(np.arange(len(sessions)), length)
-        before = np.cumsum(length) - length
-        return place, self.item[np.arange(len(place)) + (begin - before)[place]]
+        begin = self.offsets[sessions]
+        place, number = numbered(self.offsets[sessions + 1] - begin)
+        return place, self.item[begin[place] + number]
 
 
 @lru_cache(maxsize=4)

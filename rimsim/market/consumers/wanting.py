@@ -1,4 +1,4 @@
-"""What consumers who follow the fitted truth have in common, whatever turns intensities into probabilities."""
+"""Consumers who follow the fitted truth, whatever turns its intensities into probabilities."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rimsim.market.consumers.contract import NOTHING, Organic
-from rimsim.market.consumers.wants import Wants
+from rimsim.market.clock import delay_ticks
+from rimsim.market.consumers.contract import NOTHING, Organic, Response
+from rimsim.market.consumers.dynamics import Dynamics
+from rimsim.market.consumers.truths.contract import Law
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumers.contract import Visits
+    from rimsim.market.consumers.truths.contract import Truth
 
 __all__ = ["Wanting"]
 
 
 class Wanting:
-    """Consumers of the fitted truth, who consume only what they are shown.
+    """Consumers of true intensities λ*(x)·p*(y|x), times what moves them, who consume only what they are shown.
 
     Args:
-        scenario: Says what they want.
+        scenario: Says the length of a slate, the delay, and what moves.
     """
 
     needs_truth = True
     takes_dynamics = True
 
     def __init__(self, scenario: ScenarioConfig) -> None:
-        self.wants = Wants(scenario)
+        self.dynamics = Dynamics(scenario)
+        self._delay = delay_ticks(scenario.consumer.delay)
+        self._plain = Law(np.ones(scenario.slate), 1.0)
 
     def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
         """They consume only what they are shown."""
@@ -38,8 +43,35 @@ class Wanting:
 
     def true_intensity(self, visits: Visits) -> torch.Tensor:
         """(n, M) λ*(x)·p*(y|x), moved as the scenario says."""
-        return torch.from_numpy(self.wants.of_catalogue(visits).astype(np.float32))
+        return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
 
     def relevant(self, visits: Visits) -> NDArray[np.float64]:
         """(n,) λ*(x) of the truth: what is consumed of a catalogue shown whole if nothing moved."""
-        return self.wants.sizes(visits)
+        return self._sizes(visits)
+
+    def _sizes(self, visits: Visits) -> NDArray[np.float64]:
+        """(n,) λ*(x) of the truth, whatever a subclass says is relevant."""
+        return _truth(visits).sizes.of_visits(visits, self._delay)
+
+    def answer(self, visits: Visits, slates: NDArray[np.int64], law: Law) -> Response:
+        """The Poisson-intensity response of the truth alone, in one compiled pass."""
+        shape = slates.shape
+        response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
+        _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
+        return response
+
+    def of_slates(self, visits: Visits, slates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, k) intensities of what is shown; 0 at empty positions, and of what was consumed in the market before."""
+        wanted = self.answer(visits, slates, self._plain).intensity
+        return wanted * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else wanted
+
+    def of_catalogue(self, visits: Visits) -> NDArray[np.float64]:
+        """(n, M) intensities of all that is admissible."""
+        wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
+        return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
+
+
+def _truth(visits: Visits) -> Truth:
+    truth = visits.world.truth
+    assert truth is not None  # noqa: S101  # needs_truth
+    return truth

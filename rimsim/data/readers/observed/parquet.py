@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from rimsim.data.readers.ids import Words
 from rimsim.data.readers.observed.wanted import LARGEST_TIME
-from rimsim.data.readers.parquet import floats, is_id, is_number, moment_seconds, table_of, value_kind
+from rimsim.data.readers.parquet import floats, is_moment, moment_seconds, require_kinds, table_of, value_kind
 from rimsim.data.readers.rows import short
-from rimsim.errors import DataError
 
 if TYPE_CHECKING:
     from io import BytesIO
@@ -40,14 +38,8 @@ def read_parquet_answers(file: Path | BytesIO, name: str, answers: Answers, want
     columns = {role: table.column(place).combine_chunks() for role, place in places.items()}
     label = {role: f"{role} (column {table.schema.names[place]!r})" for role, place in places.items()}
     kinds = {role: value_kind(column.type) for role, column in columns.items()}
-    moments = "time" in kinds and (pa.types.is_timestamp(kinds["time"]) or pa.types.is_date(kinds["time"]))
-    for role, kind in kinds.items():
-        allowed = {"value": "numbers", "time": "numbers, timestamps or dates"}.get(
-            role, "whole numbers or text"
-        )
-        fits = is_id(kind) if role in ("user", "item") else is_number(kind) or (role == "time" and moments)
-        if not fits:
-            raise DataError(f"{name}: {label[role]} is of type {kind}; allowed: {allowed}")
+    require_kinds(kinds, label, name)
+    moments = "time" in kinds and is_moment(kinds["time"])
     values, times = floats(columns["value"]), np.full(table.num_rows, np.nan)
     if "time" in columns:
         times = moment_seconds(columns["time"]) if moments else floats(columns["time"])

@@ -13,7 +13,7 @@ from rimsim.data.readers.dialect import SEPARATORS, decoded, fields_of
 from rimsim.data.readers.ids import Words
 from rimsim.data.readers.lines import Block, LineReader
 from rimsim.data.readers.observed.wanted import LARGEST_TIME, NEEDED
-from rimsim.data.readers.rows import LARGEST_VALUE, MISSING, RowProblemError, number, short
+from rimsim.data.readers.rows import LARGEST_VALUE, MISSING, RowProblemError, holds_number, short
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class _TextReader:
             )
         self.header = True
         if wanted.positional():
-            self.header = not _numeric(names[wanted.places(names, where)["value"]])
-        elif wanted.columns is None and all(_numeric(field) for field in names[1:3]):
+            self.header = not holds_number(names[wanted.places(names, where)["value"]], LARGEST_VALUE)
+        elif wanted.columns is None and all(holds_number(field, LARGEST_VALUE) for field in names[1:3]):
             raise DataError(
                 f"{where}: {short(text)} looks like data, so there is no header; say which column is which "
                 f"by position, such as columns='user,item,value'"
@@ -108,7 +108,7 @@ class _TextReader:
         there = np.flatnonzero(~missing.to_numpy(zero_copy_only=False))
         known = texts.take(pa.array(there))
         if self._iso is None and len(known):
-            self._iso = not _numeric(known[0].as_py())
+            self._iso = not holds_number(known[0].as_py(), LARGEST_VALUE)
         read, wrong = (
             moments_of(known, self._label["time"])
             if self._iso
@@ -116,11 +116,3 @@ class _TextReader:
         )
         times[there] = read
         return times, {int(there[row]): text for row, text in wrong.items()}
-
-
-def _numeric(text: str) -> bool:
-    try:
-        number(text, "", LARGEST_VALUE)
-    except RowProblemError:
-        return False
-    return True

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rimsim.data.readers.columns import USUAL, first_of, parsed_roles, place_of_column, words
+from rimsim.data.readers.columns import (
+    USUAL,
+    first_of,
+    nothing_for,
+    parsed_roles,
+    place_of_column,
+    require_one_role,
+    words,
+)
 from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, UNITS
-from rimsim.errors import ConfigError, DataError
+from rimsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,13 +98,6 @@ class Wanted:
         if self.time in names:
             found["time"] = names.index(self.time)
         if lacking := [role for role in NEEDED if role not in found]:
-            shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
-            raise DataError(
-                f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for the "
-                f"{lacking[0]} are {', '.join(_USUAL[lacking[0]][:6])}; or say columns='user=...,item=...,value=...'"
-            )
-        if len(set(found.values())) < len(found):
-            taken = list(found.values())
-            doubled = next(names[place] for place in taken if taken.count(place) > 1)
-            raise DataError(f"{where}: column {doubled!r} is taken for two roles; allowed: one role a column")
+            raise nothing_for(names, lacking, where, _USUAL, NEEDED)
+        require_one_role(names, list(found.values()), where)
         return found

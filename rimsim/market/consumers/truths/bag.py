@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
-
-from safetensors.numpy import load_file, save_file
+from typing import TYPE_CHECKING, ClassVar
 
 from rimsim.market.consumers.truths.bag_kernels import answer_slates, preferences, visit_shares
-from rimsim.market.consumers.truths.sizes import SessionSizes
+from rimsim.market.consumers.truths.sizes import Kept, SessionSizes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -24,13 +20,15 @@ __all__ = ["BagTruth"]
 
 
 @dataclass(frozen=True, eq=False)
-class BagTruth:
+class BagTruth(Kept):
     """p*(y|x) ∝ exp(⟨W_y, Σ_{i ∈ x} E_i⟩/√(n + 1) + b_y) over admissible items, n the events of x.
 
-    The law of :class:`rimsim.intensity.bag.Bag`. Two users in one state want the same; who they are is in λ* alone.
+    The law of :class:`rimsim.intensity.sets.bag.Bag`. Two users in one state want the same; who they are is in λ*
+    alone.
     """
 
     kind: ClassVar[str] = "bag"
+    arrays: ClassVar[tuple[str, ...]] = ("read", "predicted", "bias")
 
     read: NDArray[np.float32]
     """(M, width) E."""
@@ -47,10 +45,6 @@ class BagTruth:
         """(n, M) p* over the whole catalogue; of the state alone."""
         return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
 
-    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
-        """(n,) λ*(x) of sessions that begin at ``states.now``."""
-        return self.sizes.expected(users, states)
-
     def answer(
         self,
         visits: Visits,
@@ -64,7 +58,7 @@ class BagTruth:
         answer_slates(
             slates,
             visits.slot,
-            visits.schedule.tick[visits.row],
+            visits.tick,
             visits.keys[visits.row],
             ground,
             histories.begin,
@@ -89,7 +83,7 @@ class BagTruth:
         histories, events = visits.histories, visits.histories.events
         return visit_shares(
             visits.slot,
-            visits.schedule.tick[visits.row],
+            visits.tick,
             histories.begin,
             histories.length,
             histories.past.items,
@@ -101,15 +95,3 @@ class BagTruth:
             self.predicted,
             self.bias,
         )
-
-    def save(self, folder: Path) -> None:
-        """Write the arrays as safetensors."""
-        arrays = {"read": self.read, "predicted": self.predicted, "bias": self.bias}
-        save_file(arrays | self.sizes.arrays, folder / "truth.safetensors")
-
-    @classmethod
-    def load(cls, folder: Path, report: TruthReport) -> Self:
-        """Read what :meth:`save` wrote."""
-        arrays = load_file(folder / "truth.safetensors")
-        sizes = SessionSizes.out_of(arrays)
-        return cls(**arrays, sizes=sizes, report=report)

@@ -10,12 +10,13 @@ import numpy as np
 from rimsim import rng
 from rimsim.data.later import later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
-from rimsim.intensity.held_out import HeldOut
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.market.consumers.truths.contract import Candidate, TruthReport
 from rimsim.market.consumers.truths.fit_bag import fit_bag, judge_bag
 from rimsim.market.consumers.truths.fit_factors import fit_factors_truth, judge_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
 from rimsim.market.consumers.truths.held_out import Judged, behind, climb
+from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,6 @@ class _Fit(Protocol):
         *,
         gap: str,
         rank: int,
-        seed: int,
         sizes: SessionSizes,
         report: TruthReport,
     ) -> Truth:
@@ -60,8 +60,8 @@ class _Class:
     """The grid, ascending."""
     start: int
     """The place of the grid at which the search begins, and what is taken where nothing can be held out."""
-    judge: Callable[[HeldOut, float, str, int, int], Judged]
-    """The candidate of a ridge; also told the gap, the rank and the seed."""
+    judge: Callable[[HeldOut, float, str, int], Judged]
+    """The candidate of a ridge; also told the gap and the rank."""
     fit: _Fit
 
 
@@ -80,7 +80,6 @@ def fit_truth(
     gap: str | float,
     kind: str = "auto",
     rank: int = 16,
-    seed: int = 0,
     bootstrap: int | None = None,
 ) -> Truth:
     """Choose a truth on held-out later sessions of a log, and fit it to the whole log.
@@ -94,7 +93,6 @@ def fit_truth(
         gap: A silence longer than this ends a session.
         kind: One of :data:`TRUTHS`, or ``auto``: the class is chosen too.
         rank: Number of factors.
-        seed: Seed of the cut and of initial parameters.
         bootstrap: Fit it to a bootstrap of the log's users, drawn with this seed; every user of the log still has
             preferences and a λ* of its own. What is chosen is chosen on the log itself. None: the whole log.
 
@@ -109,29 +107,29 @@ def fit_truth(
     if not len(log):
         raise ModelError("the truth is fitted to an empty log; allowed: at least one event")
     silence = gap if isinstance(gap, str) else f"{gap}s"
-    held = HeldOut.of(log, silence, seed)
+    held = HeldOut.of(log, silence, 0)
     kinds = list(TRUTHS) if kind == "auto" else [kind]
-    found, at_end = _judged(held, kinds, silence, rank, seed)
+    found, at_end = _judged(held, kinds, silence, rank)
     best = found[0].candidate
     weights = None if bootstrap is None else _drawn_users(log.n_users, bootstrap)
-    sizes, sizes_report = fit_sizes(log, silence, _later(log, silence, seed), seed, weights)
+    sizes, sizes_report = fit_sizes(log, silence, _later(log, silence), weights)
     per_session = len(log) / len(log.sessions(silence))
     report = _report(found, at_end[best.kind], held, sizes_report, per_session, bootstrap)
     fitted_to = log if weights is None else _resampled(log, weights)
     return TRUTHS[best.kind].fit(
-        fitted_to, log, found[0], held, gap=silence, rank=rank, seed=seed, sizes=sizes, report=report
+        fitted_to, log, found[0], held, gap=silence, rank=rank, sizes=sizes, report=report
     )
 
 
-def _later(log: EventLog, gap: str, seed: int) -> LaterSessions | None:
+def _later(log: EventLog, gap: str) -> LaterSessions | None:
     try:
-        return later_sessions(log, gap=gap, seed=seed)
+        return later_sessions(log, gap=gap)
     except DataError:
         return None
 
 
 def _judged(
-    held: HeldOut | None, kinds: list[str], gap: str, rank: int, seed: int
+    held: HeldOut | None, kinds: list[str], gap: str, rank: int
 ) -> tuple[list[Judged], dict[str, bool]]:
     """All candidates, best first, and for each class whether its best lies at the end of the grid."""
     if held is None:
@@ -144,7 +142,7 @@ def _judged(
         truth = TRUTHS[kind]
 
         def judge(ridge: float, truth: _Class = truth) -> Judged:
-            return truth.judge(held, ridge, gap, rank, seed)
+            return truth.judge(held, ridge, gap, rank)
 
         found, at_end[kind] = climb(judge, truth.ridges, truth.start)
         everyone += found
@@ -197,8 +195,7 @@ def _resampled(log: EventLog, times: NDArray[np.int64]) -> EventLog:
     """A log in which each user occurs so many times, as so many users."""
     first = np.cumsum(times) - times
     often = times[log.user]
-    rows = np.repeat(np.arange(len(log)), often)
-    copy = np.arange(len(rows)) - np.repeat(np.cumsum(often) - often, often)
+    rows, copy = numbered(often)
     drawn = log.rows(rows)
     users = log.users.iloc[np.repeat(np.arange(log.n_users), times)].reset_index(drop=True)
     return dataclasses.replace(drawn, user=first[drawn.user] + copy, users=users)

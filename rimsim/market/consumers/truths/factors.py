@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from rimsim.market.consumers.kernels import (
     LEAST_MASS,
@@ -18,12 +17,10 @@ from rimsim.market.consumers.kernels import (
     left_by_past,
     pair_shares,
 )
-from rimsim.market.consumers.truths.sizes import SessionSizes
-from rimsim.market.scoring import BLOCK, padded
+from rimsim.market.consumers.truths.sizes import Kept, SessionSizes
+from rimsim.market.scoring import BLOCK, filled_up
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from rimsim.intensity.states import UserStates
@@ -38,10 +35,11 @@ _CHUNK = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class FactorsTruth:
+class FactorsTruth(Kept):
     """p*(y|u) ∝ exp(⟨a_u, c_y⟩ + d_y) over admissible items, for every user of the log."""
 
     kind: ClassVar[str] = "factors"
+    arrays: ClassVar[tuple[str, ...]] = ("user_factors", "item_factors", "item_bias")
 
     user_factors: NDArray[np.float64]
     """(users, rank) a."""
@@ -68,10 +66,6 @@ class FactorsTruth:
     def preference(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:  # noqa: ARG002  # the protocol's
         """(n, M) p* over the whole catalogue; of the user alone."""
         return self._rows(users)
-
-    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
-        """(n,) λ*(x) of sessions that begin at ``states.now``."""
-        return self.sizes.expected(users, states)
 
     def answer(
         self,
@@ -107,7 +101,7 @@ class FactorsTruth:
         release, parts = visits.world.release, []
         for first in range(0, len(visits), BLOCK):
             rows = visits.row[first : first + BLOCK]
-            block = dataclasses.replace(visits, row=padded(rows))
+            block = dataclasses.replace(visits, row=filled_up(rows))
             histories, slot = block.histories, block.slot
             user, events = histories.log_user[slot], histories.events
             consumed = consumed_mass(user, events.first[slot], events.item, events.next, self.factors)
@@ -141,24 +135,11 @@ class FactorsTruth:
         unreleased = release[late][None, :] > schedule.tick[visits.row][:, None]
         return np.asarray((share * unreleased).sum(1), np.float64)
 
-    def save(self, folder: Path) -> None:
-        """Write the arrays as safetensors."""
-        names = ("user_factors", "item_factors", "item_bias")
-        arrays = {name: getattr(self, name) for name in names}
-        save_file(arrays | self.sizes.arrays, folder / "truth.safetensors")
-
-    @classmethod
-    def load(cls, folder: Path, report: TruthReport) -> Self:
-        """Read what :meth:`save` wrote."""
-        arrays = load_file(folder / "truth.safetensors")
-        sizes = SessionSizes.out_of(arrays)
-        return cls(**arrays, sizes=sizes, report=report)
-
 
 @lru_cache(maxsize=4)
 def _left_by_past(truth: FactorsTruth, past: LoggedPast) -> NDArray[np.float64]:
     """Σ p* over what is not in each beginning of each user's logged past; once for all rounds and markets."""
-    return left_by_past(past.offsets, past.items, *truth.factors)
+    return left_by_past(past.offsets, past.items, truth.factors)
 
 
 def log_normaliser(

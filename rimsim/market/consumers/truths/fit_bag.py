@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.intensity.bag import Bag, BagConfig
-from rimsim.intensity.shrinkage import Shrinkage
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.bag import Bag, BagConfig
 from rimsim.market.consumers.truths.bag import BagTruth
 from rimsim.market.consumers.truths.held_out import judged
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
-    from rimsim.intensity.held_out import HeldOut
+    from rimsim.intensity.selection.held_out import HeldOut
     from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
@@ -26,9 +26,9 @@ class _Chosen(Bag):
     """A bag whose shrinkage is given: a log in which users occur several times must not choose it for itself."""
 
     @classmethod
-    def of(cls, gap: str, seed: int) -> _Chosen:
+    def of(cls, gap: str) -> _Chosen:
         """A bag that is not fitted yet, on the processor."""
-        return cls(BagConfig(session_gap=gap, seed=seed, device="cpu"))
+        return cls(BagConfig(session_gap=gap, device="cpu"))
 
     def judged(self, held: HeldOut, decay: float) -> Judged:
         """The candidate of a weight decay."""
@@ -44,9 +44,9 @@ class _Chosen(Bag):
         return self._fit_with(given, log, whole, held)
 
 
-def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Judged:  # noqa: ARG001  # of all classes
+def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int) -> Judged:  # noqa: ARG001  # of all classes
     """The candidate of a weight decay; the bag's width is its own, not ``rank``."""
-    return _Chosen.of(gap, seed).judged(held, ridge)
+    return _Chosen.of(gap).judged(held, ridge)
 
 
 def fit_bag(
@@ -57,7 +57,6 @@ def fit_bag(
     *,
     gap: str,
     rank: int,
-    seed: int,
     sizes: SessionSizes,
     report: TruthReport,
 ) -> BagTruth:
@@ -71,12 +70,11 @@ def fit_bag(
         held: The states on which it was; None where there are none.
         gap: A silence longer than this ends a session.
         rank: Of no use to a bag.
-        seed: Seed of initial vectors and of what is read and what is foretold.
         sizes: λ*.
         report: How it was chosen.
     """
     del rank
-    model = _Chosen.of(gap, seed).fit_as(log, about, first, held)
+    model = _Chosen.of(gap).fit_as(log, about, first, held)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
     if model.shrinkage is not None:
         report = dataclasses.replace(report, personal=model.shrinkage.personal)

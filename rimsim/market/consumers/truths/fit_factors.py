@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.intensity.cells import Cells
-from rimsim.intensity.returning import log_returning
-from rimsim.intensity.sampled_factors import Items, fit_items, fold_users
 from rimsim.intensity.sampled_softmax import is_sampled
-from rimsim.intensity.shrinkage import rescaling
+from rimsim.intensity.selection.shrinkage import rescaling
+from rimsim.intensity.sets.cells import Cells
+from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
 from rimsim.market.consumers.truths.factors import FactorsTruth
 from rimsim.market.consumers.truths.held_out import PRIOR, judged
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.held_out import HeldOut
+    from rimsim.intensity.selection.held_out import HeldOut
     from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
@@ -48,9 +48,9 @@ class FittedFactors(NamedTuple):
     """(M,) d."""
 
 
-def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int, seed: int) -> Judged:
+def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int) -> Judged:
     """The candidate of a ridge."""
-    a, c, d = fit_factors(held.past, rank, ridge, seed, held.user, whole=held.whole)
+    a, c, d = fit_factors(held.past, rank, ridge, held.user, whole=held.whole)
     return judged(held, "factors", ridge, a[held.user] @ c.T, d, gap)
 
 
@@ -62,7 +62,6 @@ def fit_factors_truth(
     *,
     gap: str,
     rank: int,
-    seed: int,
     sizes: SessionSizes,
     report: TruthReport,
 ) -> FactorsTruth:
@@ -75,13 +74,12 @@ def fit_factors_truth(
         held: The states on which it was; None where there are none.
         gap: A silence longer than this ends a session.
         rank: Number of factors.
-        seed: Seed of the initial factors.
         sizes: λ*.
         report: How it was chosen.
     """
     best, times = first.candidate, 1.0
     own = None if about is log else np.zeros(0, np.int64)
-    fitted = fit_factors(log, rank, best.ridge, seed, own, whole=about)
+    fitted = fit_factors(log, rank, best.ridge, own, whole=about)
     if held is not None:
         # The same users with the same past, so that nothing but the items' factors differs.
         a, c, _ = fold_in(held.past, fitted, best.ridge, held.user, whole=held.whole)
@@ -98,7 +96,6 @@ def fit_factors(
     log: EventLog,
     rank: int,
     ridge: float,
-    seed: int,
     users: NDArray[np.int64] | None = None,
     *,
     whole: EventLog | None = None,
@@ -109,18 +106,17 @@ def fit_factors(
         log: The log.
         rank: Number of factors.
         ridge: Weight of ½(|a|² + |c|²).
-        seed: Seed of the initial factors.
         users: Whose a is wanted: of a large log, others' may be 0. None: everyone's.
         whole: The log that it is a part or a bootstrap of, by whose size it is decided whether to look at samples.
             None: the log itself.
     """
-    generator = torch.Generator().manual_seed(rng.derived_seed(seed, rng.Purpose.MODEL, rank))
+    generator = torch.Generator().manual_seed(rng.derived_seed(0, rng.Purpose.MODEL, rank))
     counts = torch.from_numpy(np.bincount(log.item, minlength=log.n_items)).to(torch.float32)
     a = 0.1 * torch.randn(log.n_users, rank, generator=generator)
     c = 0.1 * torch.randn(log.n_items, rank, generator=generator)
     d = torch.log(counts + 0.5)
     if is_sampled(log if whole is None else whole):
-        c, d = fit_items(Cells.of(log), Items(c, d), ridge, _DRAWS, seed, learn_bias=True)
+        c, d = fit_items(Cells.of(log), Items(c, d), ridge, _DRAWS, 0, learn_bias=True)
         a = _folded(log, Items(c, d), ridge, users)
     else:
         free = [table.requires_grad_() for table in (a, c, d)]

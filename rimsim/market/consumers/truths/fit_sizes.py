@@ -38,7 +38,6 @@ def fit_sizes(
     log: EventLog,
     gap: str | float,
     later: LaterSessions | None,
-    seed: int = 0,
     weights: NDArray[np.int64] | None = None,
 ) -> tuple[SessionSizes, SizesReport]:
     """Fit λ* to the sizes of a log's sessions.
@@ -52,7 +51,6 @@ def fit_sizes(
         log: The log.
         gap: A silence longer than this ends a session.
         later: The log cut at later sessions, which λ* fitted to the past alone is judged on; None: there is none.
-        seed: Seed of which sessions are left out together.
         weights: (users,) how often each user counts in the regression; None: once.
 
     Returns:
@@ -60,8 +58,8 @@ def fit_sizes(
     """
     whole = _Sizes(log, gap)
     count, first = whole.count, whole.first
-    some = whole.of_some_users(_SESSIONS, seed)
-    tried = [some.left_out(candidate, seed) for candidate in _SHRINKAGES]
+    some = whole.of_some_users(_SESSIONS)
+    tried = [some.left_out(candidate) for candidate in _SHRINKAGES]
     best = int(np.argmin([float((size - some.count * np.log(size)).sum()) for size in tried]))
     shrinkage, left_out = _SHRINKAGES[best], tried[best]
     sizes = whole.fit(shrinkage, weights)
@@ -126,20 +124,20 @@ class _Sizes:
         """(s,) which sessions are their users' first."""
         return np.asarray(self.features[:, 0] > 0, np.bool_)
 
-    def of_some_users(self, most: int, seed: int) -> _Sizes:
+    def of_some_users(self, most: int) -> _Sizes:
         """The sessions of drawn users, so many at most; these themselves where they are no more."""
         if len(self.user) <= most:
             return self
-        order = np.argsort(rng.uniform(seed, rng.Purpose.MODEL, 28, np.arange(self.n_users)), kind="stable")
+        order = np.argsort(rng.uniform(0, rng.Purpose.MODEL, 28, np.arange(self.n_users)), kind="stable")
         together = np.cumsum(np.bincount(self.user, minlength=self.n_users)[order])
         drawn = np.zeros(self.n_users, bool)
         drawn[order[together <= most]] = True
         return self._rows(drawn[self.user])
 
-    def left_out(self, shrinkage: float, seed: int) -> NDArray[np.float64]:
+    def left_out(self, shrinkage: float) -> NDArray[np.float64]:
         """(s,) λ* of each session, fitted without it and the others of its fold."""
         found = np.empty(len(self.user))
-        draw = rng.uniform(seed, rng.Purpose.MODEL, 12, np.arange(len(found)))
+        draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
         fold = (draw * _FOLDS).astype(np.int64)
         for number in range(_FOLDS):
             mine, others = fold == number, self._rows(fold != number)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.intensity.returning import log_returning
-from rimsim.intensity.weights import for_all, for_slates
+from rimsim.intensity.selection.weights import for_all, for_slates
+from rimsim.intensity.sets.returning import log_returning
 from rimsim.market.consumers.truths.contract import Candidate
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.held_out import HeldOut
+    from rimsim.intensity.selection.held_out import HeldOut
 
 __all__ = ["PRIOR", "Judged", "behind", "climb", "judged"]
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from rimsim.compiled import compiled
 from rimsim.market.clock import TICKS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from rimsim.intensity.states import UserStates
     from rimsim.market.consumers.contract import Visits
+    from rimsim.market.consumers.truths.contract import TruthReport
 
 __all__ = ["SessionSizes", "features_of", "known_of"]
 
@@ -68,7 +72,7 @@ class SessionSizes:
         events, found = histories.events, np.empty(len(slot))
         _sizes_of_visits(
             slot,
-            visits.schedule.tick[visits.row],
+            visits.tick,
             self.effect[histories.log_user[slot]],
             self.weights,
             self.bounds,
@@ -83,6 +87,30 @@ class SessionSizes:
             found,
         )
         return found
+
+
+class Kept:
+    """What classes of truths have in common: λ*, and a folder that they are kept in."""
+
+    arrays: ClassVar[tuple[str, ...]]
+    """Names of the fitted arrays beside those of λ*."""
+    sizes: SessionSizes
+
+    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+        """(n,) λ*(x) of sessions that begin at ``states.now``."""
+        return self.sizes.expected(users, states)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays as safetensors."""
+        own = {name: getattr(self, name) for name in self.arrays}
+        save_file(own | self.sizes.arrays, folder / "truth.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, report: TruthReport) -> Self:
+        """Read what :meth:`save` wrote."""
+        arrays: dict[str, Any] = load_file(folder / "truth.safetensors")
+        sizes = SessionSizes.out_of(arrays)
+        return cls(**arrays | {"sizes": sizes, "report": report})
 
 
 @compiled

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ConfigError, ModelError
-from rimsim.intensity.choosing import CANDIDATES, Judged, judged
+from rimsim.errors import ConfigError
 from rimsim.intensity.contract import (
     RecurrentModel,
     caller_owns,
@@ -20,6 +19,8 @@ from rimsim.intensity.contract import (
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored, load
 from rimsim.intensity.product import save_model, settled
+from rimsim.intensity.refusals import not_fitted, require_targets
+from rimsim.intensity.selection.choosing import CANDIDATES, Judged, judged
 from rimsim.intensity.walking import walked
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class Auto(Stored):
         from rimsim.intensity.registry import parts  # noqa: PLC0415 - the registry knows this class
 
         config = self.config
-        if not log.targets.any():
-            raise ModelError("auto: found no target event in the log; allowed: at least one")
+        require_targets(log, self.kind)
         for name in (*config.candidates, config.fallback):
             joined = parts(name)
             if name == self.kind or (joined is not None and joined[1] is not None):
@@ -142,7 +142,7 @@ class Auto(Stored):
             ModelError: Before a fit.
         """
         if self._chosen is None:
-            raise ModelError("auto: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._chosen
 
     def take(self, model: RecurrentModel) -> None:

@@ -10,9 +10,9 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.personal import PersonalConfig, PersonalModel, learned
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.personal import PersonalConfig, PersonalModel, learned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +21,11 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.personal import Arrays
-    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.selection.shrinkage import Shrinkage
+    from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
 
 __all__ = ["EASE", "EASEConfig", "solved"]
-
-_STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
-_USUAL = 1000.0
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -89,13 +86,8 @@ class EASE(PersonalModel[EASEConfig]):
     """
 
     kind: ClassVar[str] = "ease"
-
-    def __init__(self, config: EASEConfig | None = None) -> None:
-        super().__init__(config or EASEConfig())
-
-    def _strengths(self) -> tuple[tuple[float, ...], float]:
-        given = self.config.ridge
-        return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
+    config_class = EASEConfig
+    grid, usual, strength = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0), 1000.0, "ridge"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         del whole

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.cells import Cells
+    from rimsim.intensity.sets.cells import Cells
 
-__all__ = ["UNLIKELY", "Cycle", "Split", "Tables", "batches", "splits", "trained"]
+__all__ = ["UNLIKELY", "Cycle", "Split", "Tables", "begun", "decks", "matrices", "splits", "trained"]
 
 _LEAST, _MOST = 0.05, 0.95
 """Share of a user's items that is read, drawn uniformly between the two."""
@@ -71,6 +71,22 @@ class Cycle:
         return self.learning_rate * max(float(share), 1e-4)
 
 
+def begun(tables: Tables, cycle: Cycle) -> tuple[list[torch.nn.Parameter], list[torch.Tensor], AdamW]:
+    """Where a training begins.
+
+    Args:
+        tables: What to begin from; stays as it is.
+        cycle: What is trained, and what it is held near to.
+
+    Returns:
+        Parameters E, W and b; what E and W are held near to; the optimizer of those that are trained.
+    """
+    begin = [tables.read, tables.predicted, tables.bias]
+    now = [torch.nn.Parameter(t.clone()) for t in begin]
+    centre = [t if cycle.centred else torch.zeros_like(t) for t in begin[:2]]
+    return now, centre, AdamW(now if cycle.learn_bias else now[:2], weight_decay=0.0, largest=float("inf"))
+
+
 @torch.no_grad()
 def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
     """The tables after a training on the users of a log; the given ones stay as they are.
@@ -80,12 +96,9 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
     ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
     """
     device = tables.read.device
-    begin = [tables.read, tables.predicted, tables.bias]
-    now = [torch.nn.Parameter(t.clone()) for t in begin]
+    now, centre, optimizer = begun(tables, cycle)
     read, predicted, bias = now
-    centre = [t.clone() if cycle.centred else torch.zeros_like(t) for t in begin[:2]]
-    optimizer = AdamW(now if cycle.learn_bias else now[:2], weight_decay=0.0, largest=float("inf"))
-    for step, (read_now, label) in enumerate(batches(cells, cycle)):
+    for step, (read_now, label) in enumerate(matrices(cells, cycle)):
         x, y = read_now.to(device), label.to(device)
         scale = (x.sum(1, keepdim=True) + 1).rsqrt()
         h = (x @ read) * scale
@@ -100,7 +113,7 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
     return Tables(read.detach(), predicted.detach(), bias.detach())
 
 
-def batches(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def matrices(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """For every step, what is read and what is foretold of some users: (b, M) ones, and (b, M) weights of labels."""
     for split in splits(cells, cycle):
         x = np.zeros((split.users, cells.n_items), np.float32)
@@ -108,6 +121,26 @@ def batches(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Te
         y = np.zeros_like(x)
         y[split.row[~split.is_read], split.item[~split.is_read]] = split.label[~split.is_read]
         yield torch.from_numpy(x), torch.from_numpy(y)
+
+
+def decks(
+    users: NDArray[np.int64], size: int, steps: int, source: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Some users for every step, in random order, each once before any comes again; none where there are no users.
+
+    Args:
+        users: (n,) who comes.
+        size: How many a step; all, where there are fewer.
+        steps: How many steps.
+        source: Draws the order when it is needed, between what else is drawn from it.
+    """
+    size = min(size, len(users))
+    waiting = np.zeros(0, np.int64)
+    for _ in range(steps if size else 0):
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, source.permutation(users)])
+        batch, waiting = waiting[:size], waiting[size:]
+        yield batch
 
 
 class Split(NamedTuple):
@@ -135,12 +168,7 @@ def splits(cells: Cells, cycle: Cycle) -> Iterator[Split]:
     source = generator(cycle.seed, Purpose.MODEL, 21)
     labelled = np.add.reduceat(cells.label > 0, cells.offsets[:-1], dtype=np.int64) > 0
     users = np.flatnonzero(labelled & ((np.diff(cells.offsets) > 1) | cycle.read_history))
-    size = min(cycle.batch_size, len(users))
-    waiting = np.zeros(0, np.int64)
-    for _ in range(cycle.steps if size else 0):
-        if len(waiting) < size:
-            waiting = np.concatenate([waiting, source.permutation(users)])
-        batch, waiting = waiting[:size], waiting[size:]
+    for batch in decks(users, cycle.batch_size, cycle.steps, source):
         row, place = cells.pairs_of(batch)
         share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
         is_read = source.random(len(row)) < share[row]

@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 
 from rimsim.intensity.adamw import AdamW
-from rimsim.intensity.next_events import next_events_loss
 from rimsim.intensity.sampled_softmax import Proposal, sampled_loss
-from rimsim.intensity.sequences import batches
+from rimsim.intensity.sequence.next_events import next_events_loss
+from rimsim.intensity.sequence.sequences import batches
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.sequences import Batch, Windows
+    from rimsim.intensity.sequence.sequences import Batch, Windows
 
 __all__ = [
     "Outputs",
-    "Schedule",
     "SequenceNetwork",
+    "TrainingOptions",
     "TrainingRun",
     "dropped",
     "held_out",
@@ -44,10 +44,37 @@ _CLIP = 1.0
 
 
 class SequenceNetwork(torch.nn.Module, ABC):
-    """A network that turns read items into a logit V h + b for every next item."""
+    """A network that turns read items into a logit V h + b for every next item.
 
+    Read and predicted items have the same vectors, and each item has a bias.
+
+    Args:
+        n_items: Size of the catalogue, M.
+        width: Size of the vectors, W.
+        dropout: Share of read items and hidden units that is dropped in a training.
+    """
+
+    item: torch.nn.Parameter
+    """(M, W) item vectors that are learned."""
     bias: torch.nn.Parameter
     """(M,) item biases, b."""
+
+    def __init__(self, n_items: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.item = torch.nn.Parameter(torch.empty(n_items, width))
+        self.bias = torch.nn.Parameter(torch.empty(n_items))
+
+    @torch.no_grad()
+    def draw(self, seed: int) -> None:
+        """Initial values of everything but the item bias, from a generator of the network's own."""
+        source = torch.Generator()
+        source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
+        self._drawn(source)
+
+    @abstractmethod
+    def _drawn(self, source: torch.Generator) -> None:
+        """Draw them, in place."""
 
     @abstractmethod
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
@@ -58,7 +85,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingOptions:
     """Options of a training: length, step sizes, early stopping."""
 
     epochs: int
@@ -161,7 +188,7 @@ def _some(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator) -
 def train(
     network: SequenceNetwork,
     cut: Windows,
-    schedule: Schedule,
+    options: TrainingOptions,
     device: torch.device,
     *,
     check: Windows | None = None,
@@ -175,49 +202,49 @@ def train(
     Args:
         network: The network; a :class:`SequenceNetwork`.
         cut: Windows to train on.
-        schedule: How long and how fast; its seed orders batches and draws dropout.
+        options: How long and how fast; its seed orders batches and draws dropout.
         device: Where the network is.
         check: Windows of held-out users.
         outputs: What to call instead of ``network.outputs``, such as one that starts from given states.
     """
-    forward, ahead = outputs or network.outputs, schedule.ahead
-    order = generator(schedule.seed, Purpose.MODEL, 2)
+    forward, ahead = outputs or network.outputs, options.ahead
+    order = generator(options.seed, Purpose.MODEL, 2)
     draw = torch.Generator(device)
-    draw.manual_seed(derived_seed(schedule.seed, Purpose.MODEL, 3))
+    draw.manual_seed(derived_seed(options.seed, Purpose.MODEL, 3))
     proposal = None
-    if schedule.negatives is not None:
+    if options.negatives is not None:
         items = cut.item[cut.target]
-        proposal = Proposal.of(items, len(network.bias), schedule.negatives, device)
-    optimizer = AdamW(network.parameters(), weight_decay=schedule.weight_decay, largest=_CLIP)
-    stopping = check is not None and len(check) > 0 and schedule.patience > 0
-    best, best_epoch, kept = np.inf, schedule.epochs, None
+        proposal = Proposal.of(items, len(network.bias), options.negatives, device)
+    optimizer = AdamW(network.parameters(), weight_decay=options.weight_decay, largest=_CLIP)
+    stopping = check is not None and len(check) > 0 and options.patience > 0
+    best, best_epoch, kept = np.inf, options.epochs, None
     if stopping and check is not None:
-        best, best_epoch = mean_loss(network, check, schedule.batch_size, device, ahead, proposal), 0
+        best, best_epoch = mean_loss(network, check, options.batch_size, device, ahead, proposal), 0
         kept = copy.deepcopy(network.state_dict())
-    steps = schedule.epochs * -(-len(cut) // schedule.batch_size)
+    steps = options.epochs * -(-len(cut) // options.batch_size)
     done = 0
     losses: list[float] = []
     checks: list[float] = []
-    for epoch in range(1, schedule.epochs + 1):
+    for epoch in range(1, options.epochs + 1):
         total, count = 0.0, 0
-        for batch in batches(cut, schedule.batch_size, device, order, ahead):
-            left = 1.0 - (1.0 - schedule.final_rate) * done / steps
+        for batch in batches(cut, options.batch_size, device, order, ahead):
+            left = 1.0 - (1.0 - options.final_rate) * done / steps
             done += 1
             outputs_here = forward(batch, draw)
-            if schedule.sampled < 1.0:
-                outputs_here, batch = _some(outputs_here, batch, schedule.sampled, draw)  # noqa: PLW2901
+            if options.sampled < 1.0:
+                outputs_here, batch = _some(outputs_here, batch, options.sampled, draw)  # noqa: PLW2901
             loss = _loss(network, outputs_here, batch, ahead, proposal, draw)
             torch.autograd.backward(loss)
-            optimizer.step(schedule.learning_rate * left)
+            optimizer.step(options.learning_rate * left)
             total += float(loss.detach()) * len(batch.label)
             count += len(batch.label)
         losses.append(total / max(count, 1))
         if not stopping or check is None:
             continue
-        checks.append(mean_loss(network, check, schedule.batch_size, device, ahead, proposal))
+        checks.append(mean_loss(network, check, options.batch_size, device, ahead, proposal))
         if checks[-1] < best:
             best, best_epoch, kept = checks[-1], epoch, copy.deepcopy(network.state_dict())
-        elif epoch - best_epoch >= schedule.patience:
+        elif epoch - best_epoch >= options.patience:
             break
     if kept is not None:
         network.load_state_dict(kept)

@@ -9,8 +9,8 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ModelError
-from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.ground.contract import Ground, GroundConfig
+from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
 
 __all__ = ["EMA", "EMAConfig", "UserPopularity", "UserPopularityConfig"]
 
@@ -63,13 +63,11 @@ class UserPopularity(Ground):
         """Fit the factor to given states and counts.
 
         Raises:
-            ModelError: If there is no event in the examples.
+            ModelError: If there are no examples, or no event in them.
         """
-        total = float(examples.counts.sum())
-        if total == 0:
-            raise ModelError(f"{self.kind}: found examples with 0 events in all; allowed: at least one event")
+        self._require_events(examples)
         raw = self._activity(self.encode(examples.states), examples.states.now)
-        self.factor = total / float(raw.sum())
+        self.factor = float(examples.counts.sum()) / float(raw.sum())
         self.rescale = 1.0
         return self
 
@@ -96,7 +94,7 @@ class UserPopularity(Ground):
             ModelError: Before a fit.
         """
         if not self.factor:
-            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return (self._activity(hidden, now) * self.factor).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:

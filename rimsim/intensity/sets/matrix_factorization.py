@@ -10,12 +10,13 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ConfigError, ModelError
+from rimsim.errors import ConfigError
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.contract import caller_owns
+from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.refusals import not_fitted, require_targets
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class MatrixFactorizationConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
-class MatrixFactorization(Stored):
+class MatrixFactorization(FromHidden, Stored):
     """p(y|x) = softmax(τ u(x)·v_y + κ log popularity_y), λ(x) = 1.
 
     Item vectors v come from ALS on implicit feedback (Hu, Koren and Volinsky, ICDM 2008) or BPR (Rendle et
@@ -79,8 +80,7 @@ class MatrixFactorization(Stored):
             ModelError: If the log has no target event.
             ConfigError: If the package ``implicit`` is not installed.
         """
-        if not log.targets.any():
-            raise ModelError("matrix-factorization: found no target event in the log; allowed: at least one")
+        require_targets(log, self.kind)
         goal = log.rows(log.targets)
         ones = np.ones(len(goal), np.float32)
         matrix = scipy.sparse.csr_matrix((ones, (goal.user, goal.item)), shape=(log.n_users, log.n_items))
@@ -173,7 +173,7 @@ class MatrixFactorization(Stored):
             ModelError: Before a fit.
         """
         if self._v is None:
-            raise ModelError("matrix-factorization: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._v
 
     def encode(self, states: UserStates) -> Hidden:
@@ -215,10 +215,6 @@ class MatrixFactorization(Stored):
         del now
         _ = self.vectors  # raises before a fit
         return in_blocks(self._probabilities, *hidden)
-
-    def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 p(y|x); rows sum to 1."""
-        return self.score_hidden(self.encode(states), states.now)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Item vectors and log popularity."""

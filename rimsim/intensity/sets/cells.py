@@ -10,6 +10,7 @@ import scipy
 
 from rimsim.compiled import compiled
 from rimsim.intensity.states import UserStates
+from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,9 +57,8 @@ class Cells:
 
     def pairs_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(p,) the place among some users of each of their pairs' user, by user, and (p,) the place of the pair."""
-        begin, length = self.offsets[users], np.diff(self.offsets)[users]
-        row = np.repeat(np.arange(len(users)), length)
-        return row, np.repeat(begin - np.cumsum(length) + length, length) + np.arange(len(row))
+        row, number = numbered(np.diff(self.offsets)[users])
+        return row, self.offsets[users][row] + number
 
     def matrix(self, values: NDArray[np.float32] | None = None) -> scipy.sparse.csr_matrix:
         """(n, M) one value a pair, or 1 for each, as a sparse matrix."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.intensity.weights import for_all, for_slates
+from rimsim.intensity.selection.weights import for_all, for_slates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.held_out import HeldOut
+    from rimsim.intensity.selection.held_out import HeldOut
 
 __all__ = ["Shrinkage", "best_of", "chosen", "rescaling"]
 
@@ -108,8 +108,8 @@ def chosen(
     """The strength and the weights with which what held-out users took is best foretold (:func:`best_of`).
 
     For every strength there are weights that make all that was taken most likely, and weights that foretell best which
-    items of a slate are taken (:mod:`rimsim.intensity.weights`); both are candidates. Popularity is among what either
-    can make (τ = 0), so a model shrunk like this is no worse than popularity but for chance.
+    items of a slate are taken (:mod:`rimsim.intensity.selection.weights`); both are candidates. Popularity is among
+    what either can make (τ = 0), so a model shrunk like this is no worse than popularity but for chance.
 
     Args:
         held: The held-out states.

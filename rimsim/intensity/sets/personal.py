@@ -14,14 +14,16 @@ from pydantic.dataclasses import dataclass
 from rimsim.errors import ModelError
 from rimsim.first_use import tell
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.contract import caller_owns
+from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
-from rimsim.intensity.held_out import HeldOut
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.returning import log_returning
+from rimsim.intensity.refusals import not_fitted, require_targets
 from rimsim.intensity.sampled_softmax import Softmax
-from rimsim.intensity.shrinkage import Shrinkage, chosen, rescaling
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import Shrinkage, chosen, rescaling
+from rimsim.intensity.sets.cells import distinct, sums
+from rimsim.intensity.sets.returning import log_returning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -69,31 +71,38 @@ class SoftmaxConfig(PersonalConfig):
 Config = TypeVar("Config", bound=PersonalConfig)
 
 
-class PersonalModel(Stored, Generic[Config]):
+class PersonalModel(FromHidden, Stored, Generic[Config]):
     """p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y), λ(x) = 1.
 
-    A subclass says what s is. τ, κ, κ' ≥ 0 and how strongly s is regularised are chosen on held-out later sessions
-    (:mod:`rimsim.intensity.shrinkage`); s is then fitted anew to the whole log, and where it has become much larger at
-    the held-out states, τ is made smaller by as much. A log with fewer than 20 users who
-    came back has τ = κ = 1, κ' = 0 and the subclass's usual strength.
+    A subclass says what s is; unless it has others, its hidden states are sums of the consumed items' vectors, and how
+    many they are. τ, κ, κ' ≥ 0 and how strongly s is regularised are chosen on held-out later sessions
+    (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted anew to the whole log, and where it has become much
+    larger at the held-out states, τ is made smaller by as much. A log with fewer than 20 users who came back has
+    τ = κ = 1, κ' = 0 and the subclass's usual strength.
 
     Attributes:
         shrinkage: What was chosen at the last fit; None before.
     """
 
     config: Config
+    config_class: ClassVar[type[Any]]
+    """The class of the config."""
+    grid: ClassVar[tuple[float, ...]]
+    """Strengths to choose from, in order."""
+    usual: ClassVar[float]
+    """The one where there is nothing to choose on."""
+    strength: ClassVar[str]
+    """The field of the config that gives one in place of all that."""
+    summed: ClassVar[str] = ""
+    """Which of the arrays that serving needs has the vectors that a hidden state is the sum of."""
     takes_weights: ClassVar[bool] = True
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.device = resolved(config.device)
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or self.config_class()
+        self.device = resolved(self.config.device)
         self.shrinkage: Shrinkage | None = None
         self._updates = 0
         self._served: dict[str, torch.Tensor] = {}
-
-    @abstractmethod
-    def _strengths(self) -> tuple[tuple[float, ...], float]:
-        """The strengths to choose from, in order, and the one where there is nothing to choose on."""
 
     @abstractmethod
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
@@ -119,14 +128,6 @@ class PersonalModel(Stored, Generic[Config]):
         """What serving needs after a warm start from what it has and a fit to the log's target events."""
 
     @abstractmethod
-    def encode(self, states: UserStates) -> Hidden:
-        """The hidden states of n user states."""
-
-    @abstractmethod
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The hidden states after one more event each."""
-
-    @abstractmethod
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         """(BLOCK, M) p(y|x) of a block of hidden states."""
 
@@ -136,12 +137,12 @@ class PersonalModel(Stored, Generic[Config]):
         Raises:
             ModelError: If the log has no target event.
         """
-        if not log.targets.any():
-            raise ModelError(f"{self.kind}: found no target event in the log; allowed: at least one")
+        require_targets(log, self.kind)
         config = self.config
         if config.shrinkage is not None:
             return self._fit_with(config.shrinkage, log, log, None)
-        strengths, usual = self._strengths()
+        given = getattr(config, self.strength)
+        strengths, usual = (self.grid, self.usual) if given is None else ((given,), given)
         held = HeldOut.of(log, config.session_gap, config.seed)
         if held is None:
             return self._fit_with(Shrinkage(usual), log, log, None)
@@ -208,7 +209,7 @@ class PersonalModel(Stored, Generic[Config]):
             ModelError: Before a fit.
         """
         if not self._served:
-            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._served[name]
 
     def _array(self, name: str) -> NDArray[np.float32]:
@@ -220,6 +221,17 @@ class PersonalModel(Stored, Generic[Config]):
             for name, array in arrays.items()
         }
 
+    def encode(self, states: UserStates) -> Hidden:
+        """(n, W) the sum of the vectors of each state's distinct items, and (n,) their number."""
+        states = distinct(states)
+        total, count = sums(states, self._array(self.summed)), states.lengths.astype(np.float32)
+        return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Adds one item's vector to each sum."""
+        del times
+        return hidden[0] + self.served(self.summed)[items.to(self.device)], hidden[1] + 1.0
+
     @caller_owns
     @torch.no_grad()
     def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
@@ -227,10 +239,6 @@ class PersonalModel(Stored, Generic[Config]):
         del now
         self.served("bias")  # raises before a fit
         return in_blocks(self._probabilities, *hidden)
-
-    def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 p(y|x); rows sum to 1."""
-        return self.score_hidden(self.encode(states), states.now)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What serving needs."""

@@ -10,13 +10,13 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.compiled import compiled
-from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.denoising import Cycle, Tables, trained
-from rimsim.intensity.personal import PersonalModel, SoftmaxConfig
 from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.sampled_denoising import trained_on_samples
 from rimsim.intensity.sampled_softmax import MANY_ITEMS, is_sampled
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.denoising import Cycle, Tables, trained
+from rimsim.intensity.sets.personal import PersonalModel, SoftmaxConfig
+from rimsim.intensity.sets.sampled_denoising import trained_on_samples
 from rimsim.intensity.walking import stepped
 from rimsim.rng import Purpose, derived_seed, generator
 
@@ -27,15 +27,12 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.personal import Arrays
-    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.selection.shrinkage import Shrinkage
+    from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.walking import Walk
 
 __all__ = ["Bag", "BagConfig"]
-
-_STRENGTHS = (3e-5, 1e-4, 2e-4, 4e-4, 1e-3)
-_USUAL = 1e-4
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -69,13 +66,9 @@ class Bag(PersonalModel[BagConfig]):
     """
 
     kind: ClassVar[str] = "bag"
-
-    def __init__(self, config: BagConfig | None = None) -> None:
-        super().__init__(config or BagConfig())
-
-    def _strengths(self) -> tuple[tuple[float, ...], float]:
-        given = self.config.weight_decay
-        return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
+    config_class = BagConfig
+    summed = "read"
+    grid, usual, strength = (3e-5, 1e-4, 2e-4, 4e-4, 1e-3), 1e-4, "weight_decay"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         config, cells = self.config, Cells.of(log)
@@ -122,7 +115,7 @@ class Bag(PersonalModel[BagConfig]):
             config.update_steps,
             config.batch_size,
             config.update_learning_rate,
-            self.shrinkage.strength if self.shrinkage else _USUAL,
+            self.shrinkage.strength if self.shrinkage else self.usual,
             derived_seed(config.seed, Purpose.MODEL, 22, self._updates),
             learn_bias=True,
             centred=True,
@@ -131,18 +124,6 @@ class Bag(PersonalModel[BagConfig]):
         tables = self._trained(begin, Cells.of(log), cycle, sampled=self._sampled(log))
         found = {"read": tables.read, "predicted": tables.predicted, "bias": tables.bias}
         return {name: table.cpu().numpy() for name, table in found.items()}
-
-    def encode(self, states: UserStates) -> Hidden:
-        """(n, W) the sum of E over each state's distinct items, and (n,) their number."""
-        states = distinct(states)
-        total = sums(states, self._array("read"))
-        count = states.lengths.astype(np.float32)
-        return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Adds one item's vector to each sum."""
-        del times
-        return hidden[0] + self.served("read")[items.to(self.device)], hidden[1] + 1.0
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
         """Sums after all events and at the points; see :func:`rimsim.intensity.walking.walked`."""

@@ -9,17 +9,17 @@ import torch
 
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import spans
-from rimsim.intensity.denoising import Cycle
-from rimsim.intensity.folding import shortened
-from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import Proposal
+from rimsim.intensity.sets.denoising import Cycle, decks
+from rimsim.intensity.sets.folding import shortened
+from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rimsim.intensity.cells import Cells
-    from rimsim.intensity.sampled_sets import SampledShares
+    from rimsim.intensity.sets.cells import Cells
+    from rimsim.intensity.sets.sampled_sets import SampledShares
 
 __all__ = ["Items", "fit_items", "fold_users"]
 
@@ -69,11 +69,7 @@ def fit_items(
     cycle = Cycle(steps, size, _RATE, 0.0, seed)
     order = generator(seed, Purpose.MODEL, 26)
     draw = _Draw(cells, draws, seed, device)
-    waiting = np.zeros(0, np.int64)
-    for step in range(steps):
-        if len(waiting) < size:
-            waiting = np.concatenate([waiting, order.permutation(n)])
-        batch, waiting = waiting[:size], waiting[size:]
+    for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
         pairs, label, drawn = draw.of(batch)
         rows = torch.from_numpy(batch).to(device)
         a[rows] = u = _newton(a[rows], c, sampled_shares(a[rows], c, d, pairs, drawn), ridge)

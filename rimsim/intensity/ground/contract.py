@@ -11,10 +11,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
-from rimsim.intensity import decayed
-from rimsim.intensity.contract import caller_owns
+from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
-from rimsim.intensity.examples import session_examples, window_examples
+from rimsim.intensity.ground import decayed
+from rimsim.intensity.ground.examples import session_examples, window_examples
 from rimsim.intensity.persistence import Stored
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Ground", "GroundConfig", "GroundModel"]
@@ -67,7 +67,7 @@ class GroundConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
-class Ground(Stored):
+class Ground(FromHidden, Stored):
     """Base of the shipped ground intensities.
 
     On its own a ground intensity says nothing of marks; :meth:`score` then spreads λ(x) evenly over the
@@ -133,8 +133,19 @@ class Ground(Stored):
         self.n_items = log.n_items
         return self.fit_examples(examples)
 
+    def _require_events(self, examples: CountExamples) -> None:
+        """Refuse examples that no level can be fitted to.
+
+        Raises:
+            ModelError: If there are no examples, or no event in them.
+        """
+        if examples.counts.sum() == 0:
+            raise ModelError(
+                f"{self.kind}: found {len(examples.counts)} examples with 0 events in all; allowed: at least one event"
+            )
+
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.decayed.encode`."""
+        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.ground.decayed.encode`."""
         return decayed.encode(states, self._rates.cpu().numpy(), self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
@@ -164,7 +175,3 @@ class Ground(Stored):
             raise ModelError(f"{self.kind}: no catalogue known; allowed: score after a fit to a log")
         share = self.intensity_hidden(hidden, now) / self.n_items
         return share[:, None].expand(-1, self.n_items).contiguous()
-
-    def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 λ(x) / M."""
-        return self.score_hidden(self.encode(states), states.now)

@@ -12,13 +12,14 @@ from pydantic.dataclasses import dataclass
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.contract import caller_owns
+from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
+from rimsim.intensity.refusals import not_fitted, require_targets
 from rimsim.intensity.sampled_softmax import MANY_ITEMS, Softmax, is_sampled
-from rimsim.intensity.sequences import Batch, windows
-from rimsim.intensity.training import Schedule, SequenceNetwork, TrainingRun, held_out, train
+from rimsim.intensity.sequence.sequences import Batch, windows
+from rimsim.intensity.sequence.training import SequenceNetwork, TrainingOptions, TrainingRun, held_out, train
 from rimsim.rng import Purpose, derived_seed
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequences import Windows
+    from rimsim.intensity.sequence.sequences import Windows
+    from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-    from rimsim.intensity.training import Outputs
 
-__all__ = ["SequenceConfig", "SequenceModel", "TiedNetwork"]
+__all__ = ["SequenceConfig", "SequenceModel"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -92,28 +93,11 @@ class SequenceConfig:
                 )
 
 
-class TiedNetwork(SequenceNetwork):
-    """A network whose read and predicted items have the same vectors, and each item a bias."""
-
-    item: torch.nn.Parameter
-    bias: torch.nn.Parameter
-
-    def __init__(self, n_items: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = dropout
-        self.item = torch.nn.Parameter(torch.empty(n_items, width))
-        self.bias = torch.nn.Parameter(torch.empty(n_items))
-
-    @abstractmethod
-    def draw(self, seed: int) -> None:
-        """Initial values of everything but the item bias, from a generator of the network's own."""
-
-
-Network = TypeVar("Network", bound=TiedNetwork)
+Network = TypeVar("Network", bound=SequenceNetwork)
 Config = TypeVar("Config", bound=SequenceConfig)
 
 
-class SequenceModel(Stored, Generic[Config, Network]):
+class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     """Base of the shipped mark models over item ids: p(y|x) = softmax(W h(x) + b), λ(x) = 1.
 
     Attributes:
@@ -121,18 +105,20 @@ class SequenceModel(Stored, Generic[Config, Network]):
     """
 
     config: Config
+    config_class: ClassVar[type[Any]]
+    """The class of the config."""
     takes_weights: ClassVar[bool] = True
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.device = resolved(config.device)
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or self.config_class()
+        self.device = resolved(self.config.device)
         self.last_run: TrainingRun | None = None
         self._updates = 0
         self._network: Network | None = None
 
     @abstractmethod
     def _new_network(self, n_items: int, log: EventLog | None) -> Network:
-        """A network without values, on the CPU."""
+        """A network without values, on the CPU; a log where it is to be fitted."""
 
     @abstractmethod
     def encode(self, states: UserStates) -> Hidden:
@@ -149,8 +135,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
             ModelError: If the log has no target event.
         """
         config = self.config
-        if not log.targets.any():
-            raise ModelError(f"{self.kind}: found no target event in the log; allowed: at least one")
+        require_targets(log, self.kind)
         network = self._new_network(log.n_items, log)
         network.draw(config.seed)
         with torch.no_grad():
@@ -161,10 +146,10 @@ class SequenceModel(Stored, Generic[Config, Network]):
         if aside.all():
             aside[:] = False
         rates = (config.learning_rate, config.weight_decay, config.seed, config.patience, config.final_rate)
-        schedule = Schedule(
+        options = TrainingOptions(
             config.epochs, config.batch_size, *rates, config.ahead, config.sampled, self._negatives(log)
         )
-        self.last_run = train(network, cut.take(~aside), schedule, self.device, check=cut.take(aside))
+        self.last_run = train(network, cut.take(~aside), options, self.device, check=cut.take(aside))
         if config.cold_items:
             fill_cold(network.item.data, network.bias.data, log)
         self._updates = 0
@@ -188,7 +173,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
         if len(cut):
             self._updates += 1
             seed = derived_seed(config.seed, Purpose.MODEL, 5, self._updates)
-            schedule = Schedule(
+            options = TrainingOptions(
                 config.update_epochs,
                 config.update_batch_size,
                 config.update_learning_rate,
@@ -197,7 +182,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
                 ahead=config.ahead,
                 negatives=self._negatives(log),
             )
-            self.last_run = train(network, cut, schedule, self.device, outputs=self._continued(cut))
+            self.last_run = train(network, cut, options, self.device, outputs=self._continued(cut))
             self._refresh()
         return self
 
@@ -224,7 +209,7 @@ class SequenceModel(Stored, Generic[Config, Network]):
             ModelError: Before a fit.
         """
         if self._network is None:
-            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._network
 
     def _refresh(self) -> None:
@@ -244,10 +229,6 @@ class SequenceModel(Stored, Generic[Config, Network]):
         _ = self.network  # raises before a fit
         return in_blocks(self._probabilities, hidden[-1])
 
-    def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 p(y|x); rows sum to 1."""
-        return self.score_hidden(self.encode(states), states.now)
-
     def tensors(self) -> dict[str, torch.Tensor]:
         """The parameters."""
         return {} if self._network is None else dict(self._network.state_dict())
@@ -261,6 +242,8 @@ class SequenceModel(Stored, Generic[Config, Network]):
         self._updates = int(extra["updates"])
         if "bias" in tensors:
             network = self._new_network(len(tensors["bias"]), None)
+            for name, _ in network.named_buffers():  # a graph, whose size is not that of the catalogue
+                setattr(network, name, torch.empty_like(tensors[name]))
             network.load_state_dict(dict(tensors))
             self._network = network.to(self.device)
             self._refresh()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -10,18 +10,15 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel, TiedNetwork
-from rimsim.intensity.training import dropped
-from rimsim.rng import Purpose, derived_seed
+from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
+from rimsim.intensity.sequence.training import SequenceNetwork, dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequences import Batch
+    from rimsim.intensity.sequence.sequences import Batch
+    from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-    from rimsim.intensity.training import Outputs
 
 __all__ = ["GraphConvolution", "GraphConvolutionConfig", "GraphNetwork"]
 
@@ -36,7 +33,7 @@ class GraphConvolutionConfig(SequenceConfig):
     update_steps_back: int = Field(default=128, ge=1, description="Events read before a target in an update.")
 
 
-class GraphNetwork(TiedNetwork):
+class GraphNetwork(SequenceNetwork):
     """Item vectors, the graph they are smoothed over, and an item bias."""
 
     graph: torch.Tensor
@@ -46,12 +43,9 @@ class GraphNetwork(TiedNetwork):
         self.hops = config.layers
         self.register_buffer("graph", graph)
 
-    def draw(self, seed: int) -> None:
+    def _drawn(self, source: torch.Generator) -> None:
         """Small normal item vectors."""
-        source = torch.Generator()
-        source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
-        with torch.no_grad():
-            self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
+        self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
 
     def smoothed(self) -> torch.Tensor:
         """(M, W) mean of the item vectors and their values one hop, two hops … away."""
@@ -91,9 +85,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
     """
 
     kind: ClassVar[str] = "graph"
-
-    def __init__(self, config: GraphConvolutionConfig | None = None) -> None:
-        super().__init__(config or GraphConvolutionConfig())
+    config_class = GraphConvolutionConfig
 
     def _new_network(self, n_items: int, log: EventLog | None) -> GraphNetwork:
         graph = np.zeros((2, 0), np.int64)
@@ -101,15 +93,6 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
             goal = log.targets
             graph = np.unique(np.stack([log.user[goal], log.item[goal]]), axis=1)
         return GraphNetwork(n_items, self.config, torch.from_numpy(graph.astype(np.int64)))
-
-    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the parameters and the graph."""
-        self._updates = int(extra["updates"])
-        if "bias" in tensors:
-            network = GraphNetwork(len(tensors["bias"]), self.config, tensors["graph"].clone())
-            network.load_state_dict(dict(tensors))
-            self._network = network.to(self.device)
-            self._refresh()
 
     @torch.no_grad()
     def _refresh(self) -> None:

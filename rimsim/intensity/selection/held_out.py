@@ -111,7 +111,7 @@ class HeldOut:
         row = np.full(log.n_users, -1)
         row[cut.user] = np.arange(len(cut))
         states = UserStates.of(cut.past, cut.user, cut.time)
-        had = np.repeat(np.arange(len(cut)), states.lengths) * log.n_items + states.items
+        had = states.owner * log.n_items + states.items
         took = row[goal.user] * log.n_items + goal.item
         took = took[~pd.Index(took).isin(had)]
         kept = np.flatnonzero(np.bincount(took // log.n_items))

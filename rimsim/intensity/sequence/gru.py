@@ -10,10 +10,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.blocks import BLOCK, STEP, in_blocks, padded, spans
-from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel, TiedNetwork
-from rimsim.intensity.sequences import Batch, Windows, histories, last_events
-from rimsim.intensity.training import dropped
-from rimsim.rng import Purpose, derived_seed
+from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
+from rimsim.intensity.sequence.sequences import Batch, Windows, histories, last_events
+from rimsim.intensity.sequence.training import SequenceNetwork, dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-    from rimsim.intensity.training import Outputs
 
 __all__ = ["GRU", "GRUConfig", "GRUNetwork"]
 
@@ -33,7 +32,7 @@ class GRUConfig(SequenceConfig):
     """Size and training of the GRU."""
 
 
-class GRUNetwork(TiedNetwork):
+class GRUNetwork(SequenceNetwork):
     """Tied item vectors, one GRU layer, and an item bias."""
 
     def __init__(self, n_items: int, width: int, dropout: float) -> None:
@@ -41,15 +40,12 @@ class GRUNetwork(TiedNetwork):
         # Made without values, because torch would draw them from its global generator.
         self.gru = torch.nn.GRU(width, width, batch_first=True, device="meta").to_empty(device="cpu")
 
-    def draw(self, seed: int) -> None:
+    def _drawn(self, source: torch.Generator) -> None:
         """Small normal item vectors and GRU weights uniform in ±1/√width."""
-        source = torch.Generator()
-        source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
         width = self.item.shape[1]
-        with torch.no_grad():
-            self.item.copy_(torch.randn(self.item.shape, generator=source) / width**0.5)
-            for weight in self.gru.parameters():
-                weight.copy_((torch.rand(weight.shape, generator=source) * 2 - 1) / width**0.5)
+        self.item.copy_(torch.randn(self.item.shape, generator=source) / width**0.5)
+        for weight in self.gru.parameters():
+            weight.copy_((torch.rand(weight.shape, generator=source) * 2 - 1) / width**0.5)
 
     def hidden(
         self, items: torch.Tensor, start: torch.Tensor, draw: torch.Generator | None = None
@@ -86,9 +82,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     """
 
     kind: ClassVar[str] = "gru"
-
-    def __init__(self, config: GRUConfig | None = None) -> None:
-        super().__init__(config or GRUConfig())
+    config_class = GRUConfig
 
     def _new_network(self, n_items: int, log: EventLog | None) -> GRUNetwork:
         del log

@@ -10,10 +10,10 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ModelError
-from rimsim.intensity import decayed
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.ground import decayed
+from rimsim.intensity.ground.contract import Ground, GroundConfig
+from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
 
 __all__ = ["HawkesPoisson", "HawkesPoissonConfig", "poisson_objective"]
@@ -68,7 +68,7 @@ class HawkesPoisson(Ground):
 
     φ(x) holds, for fixed log-spaced scales, the sums Σ_i exp(−β_s (now − t_i)) over the state's events and
     the terms exp(−β_s (now − t_first)), and two constants, for states with and without a history (see
-    :func:`rimsim.intensity.decayed.features`). The counts are taken as Poisson, so the fit is convex; it is
+    :func:`rimsim.intensity.ground.decayed.features`). The counts are taken as Poisson, so the fit is convex; it is
     solved with L-BFGS-B and the analytic gradient.
 
     With a session as horizon, a state is looked at no sooner than ``gap`` after its last event: that is where
@@ -91,13 +91,13 @@ class HawkesPoisson(Ground):
 
     @property
     def weights(self) -> torch.Tensor:
-        """(2S + 2,) float64 weights, in the order of :func:`rimsim.intensity.decayed.features`.
+        """(2S + 2,) float64 weights, in the order of :func:`rimsim.intensity.ground.decayed.features`.
 
         Raises:
             ModelError: Before a fit.
         """
         if self._weights is None:
-            raise ModelError("hp: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._weights
 
     def fit_examples(self, examples: CountExamples) -> Self:
@@ -106,10 +106,7 @@ class HawkesPoisson(Ground):
         Raises:
             ModelError: If there are no examples, or no event in them.
         """
-        if examples.counts.sum() == 0:
-            raise ModelError(
-                f"hp: found {len(examples.counts)} examples with 0 events in all; allowed: at least one event"
-            )
+        self._require_events(examples)
         self._solve(self._numbers(examples.states), examples.counts)
         return self
 

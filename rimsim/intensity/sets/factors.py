@@ -11,14 +11,14 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.cells import Cells, distinct, sums
 from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.denoising import UNLIKELY, Cycle, batches
-from rimsim.intensity.folding import folded
-from rimsim.intensity.personal import PersonalModel, SoftmaxConfig, learned
 from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.sampled_factors import Items, fit_items
 from rimsim.intensity.sampled_softmax import is_sampled
+from rimsim.intensity.sets.cells import Cells, distinct, sums
+from rimsim.intensity.sets.denoising import UNLIKELY, Cycle, matrices
+from rimsim.intensity.sets.folding import folded
+from rimsim.intensity.sets.personal import PersonalModel, SoftmaxConfig, learned
+from rimsim.intensity.sets.sampled_factors import Items, fit_items
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
@@ -27,15 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.personal import Arrays
-    from rimsim.intensity.shrinkage import Shrinkage
+    from rimsim.intensity.selection.shrinkage import Shrinkage
+    from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
 
 __all__ = ["Factors", "FactorsConfig"]
 
-_STRENGTHS = (100.0, 30.0, 10.0, 3.0)
-_USUAL = 10.0
 _CELLS = 500_000
 """Scores that a step of a fit holds at once, users times items."""
 
@@ -66,20 +63,16 @@ class Factors(PersonalModel[FactorsConfig]):
     """p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y), λ(x) = 1.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both; of a large log nearly (:func:`rimsim.intensity.sampled_factors.fit_items`). When it serves, a user
-    need not be known: u(x) solves the same problem for the items of x with c as they are
-    (:func:`rimsim.intensity.folding.folded`). It depends on x by Σ c_i and the number of items alone, so a hidden state
-    takes an event by an addition; the Newton steps are made when it is scored.
+    ridge on both; of a large log nearly (:func:`rimsim.intensity.sets.sampled_factors.fit_items`). When it serves, a
+    user need not be known: u(x) solves the same problem for the items of x with c as they are
+    (:func:`rimsim.intensity.sets.folding.folded`). It depends on x by Σ c_i and the number of items alone, so a hidden
+    state takes an event by an addition; the Newton steps are made when it is scored.
     """
 
     kind: ClassVar[str] = "factors"
-
-    def __init__(self, config: FactorsConfig | None = None) -> None:
-        super().__init__(config or FactorsConfig())
-
-    def _strengths(self) -> tuple[tuple[float, ...], float]:
-        given = self.config.ridge
-        return (_STRENGTHS, _USUAL) if given is None else ((given,), given)
+    config_class = FactorsConfig
+    summed = "vectors"
+    grid, usual, strength = (100.0, 30.0, 10.0, 3.0), 10.0, "ridge"
 
     @torch.no_grad()
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
@@ -172,7 +165,7 @@ class Factors(PersonalModel[FactorsConfig]):
             seed,
             read_history=True,
         )
-        for step, (read, label) in enumerate(batches(cells, cycle)):
+        for step, (read, label) in enumerate(matrices(cells, cycle)):
             x, y = read.to(self.device), label.to(self.device)
             now = vectors.double()
             users = folded((x.double() @ now), x.sum(1).double(), now, offset, ridge, config.newton_steps)
@@ -186,18 +179,6 @@ class Factors(PersonalModel[FactorsConfig]):
             "bias": learned(bias.cpu().numpy(), log, config.memory),
             "weights": np.array([personal, ridge], np.float32),
         }
-
-    def encode(self, states: UserStates) -> Hidden:
-        """(n, R) the sum of c over each state's distinct items, and (n,) their number."""
-        states = distinct(states)
-        total = sums(states, self._array("vectors"))
-        count = states.lengths.astype(np.float32)
-        return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Adds one item's vector to each sum."""
-        del times
-        return hidden[0] + self.served("vectors")[items.to(self.device)], hidden[1] + 1.0
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         total, count = hidden

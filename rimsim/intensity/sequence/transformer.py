@@ -11,18 +11,17 @@ from pydantic.dataclasses import dataclass
 from torch.nn import functional
 
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.sequence_model import SequenceConfig, SequenceModel, TiedNetwork
-from rimsim.intensity.sequences import Batch, last_events
-from rimsim.intensity.training import dropped
-from rimsim.rng import Purpose, derived_seed
+from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
+from rimsim.intensity.sequence.sequences import Batch, last_events
+from rimsim.intensity.sequence.training import SequenceNetwork, dropped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
+    from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-    from rimsim.intensity.training import Outputs
 
 __all__ = ["Transformer", "TransformerConfig", "TransformerNetwork"]
 
@@ -88,7 +87,7 @@ def _turned(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.T
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-class TransformerNetwork(TiedNetwork):
+class TransformerNetwork(SequenceNetwork):
     """Tied item vectors, a start vector, causal layers, and an item bias."""
 
     def __init__(self, n_items: int, config: TransformerConfig) -> None:
@@ -98,19 +97,16 @@ class TransformerNetwork(TiedNetwork):
         self.norm = torch.nn.Parameter(torch.ones(config.width))
         self._pairs = config.width // config.heads // 2
 
-    def draw(self, seed: int) -> None:
+    def _drawn(self, source: torch.Generator) -> None:
         """Normal values of variance 1/width; what adds to the residual stream starts smaller with depth."""
-        source = torch.Generator()
-        source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
         width, depth = self.item.shape[1], len(self.layers)
-        with torch.no_grad():
-            for name, weight in self.named_parameters():
-                if name == "bias" or name.endswith("norm"):
-                    continue
-                scale = 1.0 / width**0.5
-                if name.endswith(("output", "down")):
-                    scale /= (2 * depth) ** 0.5
-                weight.copy_(torch.randn(weight.shape, generator=source) * scale)
+        for name, weight in self.named_parameters():
+            if name == "bias" or name.endswith("norm"):
+                continue
+            scale = 1.0 / width**0.5
+            if name.endswith(("output", "down")):
+                scale /= (2 * depth) ** 0.5
+            weight.copy_(torch.randn(weight.shape, generator=source) * scale)
 
     def hidden(self, items: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
         """(b, L + 1, W) outputs before and after each of the read items (b, L)."""
@@ -146,9 +142,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     """
 
     kind: ClassVar[str] = "transformer"
-
-    def __init__(self, config: TransformerConfig | None = None) -> None:
-        super().__init__(config or TransformerConfig())
+    config_class = TransformerConfig
 
     def _new_network(self, n_items: int, log: EventLog | None) -> TransformerNetwork:
         del log

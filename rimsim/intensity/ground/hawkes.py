@@ -11,16 +11,17 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.errors import ModelError
-from rimsim.intensity import decayed
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.ground import Ground, GroundConfig
-from rimsim.intensity.point_process import (
+from rimsim.intensity.ground import decayed
+from rimsim.intensity.ground.contract import Ground, GroundConfig
+from rimsim.intensity.ground.point_process import (
     HawkesTerms,
     Rescaled,
     hawkes_terms,
     negative_log_likelihood,
     rescaled,
 )
+from rimsim.intensity.refusals import not_fitted, require_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
 
 __all__ = ["Hawkes", "HawkesConfig"]
 
@@ -55,7 +56,7 @@ class HawkesConfig(GroundConfig):
 class Hawkes(Ground):
     """λ(x) from a Hawkes process with sum-of-exponentials kernels (Hawkes, 1971; Ogata, 1981).
 
-    The process and its exact maximum likelihood are in :mod:`rimsim.intensity.point_process`; the solver is
+    The process and its exact maximum likelihood are in :mod:`rimsim.intensity.ground.point_process`; the solver is
     L-BFGS-B with the analytic gradient, which finds the maximum because the likelihood is concave. λ(x) is
     the integral of the intensity over the horizon if nothing more happened (a day where the horizon is a
     session), times a factor c that makes the mean over training examples the mean count that followed; states
@@ -88,7 +89,7 @@ class Hawkes(Ground):
             ModelError: Before a fit.
         """
         if self._parameters is None:
-            raise ModelError("hawkes: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._parameters.cpu().numpy()
 
     def terms(self, log: EventLog) -> HawkesTerms:
@@ -120,11 +121,10 @@ class Hawkes(Ground):
         Raises:
             ModelError: If no user has a target event after its first event; as :meth:`fit_examples`.
         """
-        if not log.targets.any():
-            raise ModelError("hawkes: found no target event in the log; allowed: at least one")
+        require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
-            raise ModelError("hawkes: found no user with a second event; allowed: at least one")
+            raise ModelError(f"{self.kind}: found no user with a second event; allowed: at least one")
         self._solve(terms)
         return super().fit_to(log, examples)
 
@@ -169,10 +169,9 @@ class Hawkes(Ground):
         """Set the scale c to given states and counts; the process must be fitted to a log before.
 
         Raises:
-            ModelError: If there is no event in the examples.
+            ModelError: If there are no examples, or no event in them.
         """
-        if examples.counts.sum() == 0:
-            raise ModelError("hawkes: found examples with 0 events in all; allowed: at least one event")
+        self._require_events(examples)
         active = examples.states.lengths > 0
         self.factor, self.rescale = 1.0, 1.0
         raw = float(self.intensity(examples.states).double().cpu().numpy()[active].sum())

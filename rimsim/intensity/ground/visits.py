@@ -10,10 +10,10 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.errors import ModelError
-from rimsim.intensity import past_sessions
 from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.ground import Ground, GroundConfig
+from rimsim.intensity.ground import past_sessions
+from rimsim.intensity.ground.contract import Ground, GroundConfig
+from rimsim.intensity.refusals import not_fitted
 from rimsim.intensity.walking import stepped
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.examples import CountExamples
+    from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.walking import Walk
 
@@ -81,16 +81,16 @@ class Visits(Ground):
 
     φ(x) says whether this is a first visit, and of a user who came back: how large the first session was, how large
     those after it were (their shrunk mean, and the newest), whether there has been one session so far, how many, and
-    how long ago the last event is (see :func:`rimsim.intensity.past_sessions.terms`). The sessions of a state are told
-    apart by a silence of more than ``gap``, whatever they were: a session of the log, or what a visitor of a market
-    took from a slate. Counts are taken as Poisson, so the fit is convex; it is solved with L-BFGS-B and the analytic
-    gradient. The ridge pulls a fit to one λ for all, and an update to the weights before it, so that terms that do not
-    vary in a log keep what is known of them. No term is extrapolated: each is held to the range that it had in the
-    logs.
+    how long ago the last event is (see :func:`rimsim.intensity.ground.past_sessions.terms`). The sessions of a state
+    are told apart by a silence of more than ``gap``, whatever they were: a session of the log, or what a visitor of a
+    market took from a slate. Counts are taken as Poisson, so the fit is convex; it is solved with L-BFGS-B and the
+    analytic gradient. The ridge pulls a fit to one λ for all, and an update to the weights before it, so that terms
+    that do not vary in a log keep what is known of them. No term is extrapolated: each is held to the range that it had
+    in the logs.
 
     With a session as horizon, a state is looked at no sooner than ``gap`` after its last event, as in
-    :class:`~rimsim.intensity.hawkes_poisson.HawkesPoisson`. With a horizon in seconds, a session that is under way
-    counts as one that has ended.
+    :class:`~rimsim.intensity.ground.hawkes_poisson.HawkesPoisson`. With a horizon in seconds, a session that is under
+    way counts as one that has ended.
 
     Attributes:
         rescale: The factor that the last :meth:`update` multiplied λ by, to keep its mean; 1 after a fit.
@@ -106,12 +106,12 @@ class Visits(Ground):
 
     def _known(self, name: str) -> torch.Tensor:
         if name not in self._fitted:
-            raise ModelError(f"{self.kind}: not fitted yet; allowed: score after fit or load")
+            raise not_fitted(self.kind)
         return self._fitted[name]
 
     @property
     def weights(self) -> torch.Tensor:
-        """(8,) float64 weights, in the order of :data:`rimsim.intensity.past_sessions.TERMS`.
+        """(8,) float64 weights, in the order of :data:`rimsim.intensity.ground.past_sessions.TERMS`.
 
         Raises:
             ModelError: Before a fit.
@@ -128,7 +128,7 @@ class Visits(Ground):
         return float(self._known("level"))
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sessions (n, 4) and last event time (n,) of :func:`rimsim.intensity.past_sessions.encode`."""
+        """Sessions (n, 4) and last event time (n,) of :func:`rimsim.intensity.ground.past_sessions.encode`."""
         return past_sessions.encode(states, self.config.gap, self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
@@ -148,10 +148,7 @@ class Visits(Ground):
         Raises:
             ModelError: If there are no examples, or no event in them.
         """
-        if examples.counts.sum() == 0:
-            raise ModelError(
-                f"{self.kind}: found {len(examples.counts)} examples with 0 events in all; allowed: at least one event"
-            )
+        self._require_events(examples)
         hidden = self.encode(examples.states)
         sizes = past_sessions.last_sizes(hidden)
         self._usual = float(sizes.mean()) if len(sizes) else 0.0

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rimsim.intensity.adamw import AdamW
-from rimsim.intensity.denoising import Tables, splits
-from rimsim.intensity.sampled_sets import Pairs, sampled_shares
 from rimsim.intensity.sampled_softmax import Proposal
+from rimsim.intensity.sets.denoising import Tables, begun, splits
+from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
 from rimsim.rng import Purpose, derived_seed
 
 if TYPE_CHECKING:
-    from rimsim.intensity.cells import Cells
-    from rimsim.intensity.denoising import Cycle
+    from rimsim.intensity.sets.cells import Cells
+    from rimsim.intensity.sets.denoising import Cycle
 
 __all__ = ["trained_on_samples"]
 
 
 @torch.no_grad()
 def trained_on_samples(tables: Tables, cells: Cells, cycle: Cycle, draws: int) -> Tables:
-    """The tables after a training; see :func:`rimsim.intensity.denoising.trained`.
+    """The tables after a training; see :func:`rimsim.intensity.sets.denoising.trained`.
 
     Args:
         tables: What to begin from; stays as it is.
@@ -30,11 +29,8 @@ def trained_on_samples(tables: Tables, cells: Cells, cycle: Cycle, draws: int) -
         draws: Labels drawn for a batch, and as many uniform items, which stand for all others.
     """
     device, n_items = tables.read.device, cells.n_items
-    begin = [tables.read, tables.predicted, tables.bias]
-    now = [torch.nn.Parameter(t.clone()) for t in begin]
+    now, centre, optimizer = begun(tables, cycle)
     read, predicted, bias = now
-    centre = [t if cycle.centred else torch.zeros_like(t) for t in begin[:2]]
-    optimizer = AdamW(now if cycle.learn_bias else now[:2], weight_decay=0.0, largest=float("inf"))
     proposal = Proposal.of(cells.item[cells.label > 0], n_items, draws, device)
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rimsim.intensity.held_out import HeldOut
+    from rimsim.intensity.selection.held_out import HeldOut
 
     Loss: TypeAlias = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.intensity.held_out import HeldOut
-from rimsim.intensity.shrinkage import best_of
+from rimsim.intensity.blocks import spans
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import best_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,6 @@ def judged(
 def _logits(model: IntensityModel, states: UserStates) -> NDArray[np.float32]:
     """(n, M) log λ(x,y), with what cannot be told from 0 far down."""
     parts = []
-    for first in range(0, len(states), _ROWS):
-        rows = np.arange(first, min(first + _ROWS, len(states)))
-        parts.append(model.score(states.take(rows)).clamp(min=1e-30).log().cpu().numpy())
+    for first, stop in spans(len(states), _ROWS):
+        parts.append(model.score(states[first:stop]).clamp(min=1e-30).log().cpu().numpy())
     return np.concatenate(parts).astype(np.float32)
