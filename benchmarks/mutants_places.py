@@ -151,6 +151,7 @@ def defined(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Assign):
-            yield from map(ast.unparse, node.targets)
+            parts = (part for target in node.targets for part in ast.walk(target))
+            yield from (part.id for part in parts if isinstance(part, ast.Name))
         elif isinstance(node, ast.AnnAssign):
             yield ast.unparse(node.target)

@@ -75,8 +75,13 @@ def test_what_was_not_compared_does_not_count_for_holm():
     np.testing.assert_allclose(
         measures.holm([[0.01, math.nan], [0.2, 0.03]]), [[0.03, math.nan], [0.2, 0.06]]
     )
-    with pytest.raises(DataError, match=r"p: 1\.5"):
-        measures.holm([0.5, 1.5])
+    for p, wrong in (
+        ([0.5, 1.5], r"1\.5"),
+        ([0.5, 0.2, -0.1, 0.3], r"-0\.1"),
+        ([0.5, math.nan, 0.2, 7.0, -1.0], "7"),
+    ):
+        with pytest.raises(DataError, match=f"p: {wrong}"):
+            measures.holm(p)
 
 
 @given(st.integers(0, 99), st.floats(0.05, 3.0))

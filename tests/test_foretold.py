@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from rimsim.intensity.states import UserStates
 from rimsim.intensity.walking import Walk, stepped, walked
 from rimsim.market import Market, foretold
 from rimsim.market.consumers.replay import ReplayedLog
+from rimsim.market.scoring import ScoreRows
 from rimsim.testing import random_log
 
 
@@ -102,3 +105,51 @@ def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
         np.testing.assert_array_equal(mine.ledger.consumed, theirs.ledger.consumed)
         np.testing.assert_array_equal(mine.log_counts, theirs.log_counts)
         assert mine.learnt_events == theirs.learnt_events
+
+
+class _Counting:
+    """A scorer of which each arrival's scores are its id, and its hidden state says whose it is."""
+
+    def __init__(self, size):
+        self.size, self.encoded, self.scored = size, [], []
+
+    def hidden_bytes(self):
+        return self.size
+
+    def hidden_at(self, slots, counts):
+        self.encoded.append(len(slots))
+        return (100 * slots + counts,)
+
+    def score(self, ids, slots, ticks, counts, hidden):
+        assert hidden[0].tolist() == (100 * slots + counts).tolist()
+        assert (ticks == ids + 1000).all()
+        self.scored.append(ids.tolist())
+        rows = np.zeros((4, 3), np.float32)
+        rows[: len(ids)] = ids[:, None]
+        return ScoreRows((torch.from_numpy(rows), torch.from_numpy(rows[:, 0]), torch.from_numpy(rows >= 0)))
+
+
+@pytest.mark.parametrize(("room", "encoded"), [(1, [4, 4, 2]), (39, [4, 4, 2]), (80, [8, 2]), (999, [10])])
+def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, encoded, monkeypatch):
+    """As many whole blocks at once as there is room for, one at least; each is scored once, and freed at its end."""
+    monkeypatch.setattr(foretold, "BLOCK", 4)
+    monkeypatch.setattr(foretold, "_MOST_BYTES", room)
+    n, scorer, histories = np.arange(10), _Counting(10), SimpleNamespace(visible_at=lambda slot, _: slot % 3)
+    schedule = _Ten(id=n, slot=n[::-1] % 7, tick=n + 1000)
+    scores = foretold.ScoreForetold(scorer, histories, schedule)
+    served = 0
+    for size in (1, 3, 2, 1, 3):
+        arrivals = np.arange(served, served + size)
+        rows = scores.rows(arrivals)
+        assert rows.tensors[0][:, 0].tolist() == arrivals.tolist()
+        scores.drop(arrivals)
+        served += size
+        wanted = [block is not None for block in scores._blocks]
+        assert wanted == [4 * block < served < min(4 * block + 4, 10) for block in range(3)]
+    assert scorer.encoded == encoded
+    assert scorer.scored == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+class _Ten(SimpleNamespace):
+    def __len__(self):
+        return len(self.id)

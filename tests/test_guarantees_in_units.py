@@ -168,6 +168,19 @@ def test_expected_exposures_of_the_gibbs_policy_are_exact_in_weights():
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
+    """In a small market little is missing, or bought in excess, whether positions count alike or not."""
+    for weights in (measures.position_weights(0.6, k), np.full(k, 0.5)):
+        required = np.full(8, 0.4 * 60 * k / 8 * measures.mean_weight(weights))
+        states = States(skewed(60, 8), np.ones((60, 8), bool), np.full(60, k))
+        price = entropic_prices(states, required, 50.0, 0.2, 1e-3, weights)
+        mean, spread, found = np.zeros((3, 8))
+        inclusion_sums(*states, price, 0.2, mean, spread, weights, found)
+        assert np.maximum(required - found, 0).sum() <= 0.01 * required.sum()
+        assert np.maximum(found - required, 0)[price < 0].sum() <= 0.02 * required.sum()
+
+
 def test_entropic_prices_meet_weighted_floors_in_expectation():
     """On the states that they were solved on, expected exposures in the unit of the guarantee lack little."""
     weights = measures.position_weights(0.85, 5)

@@ -76,11 +76,13 @@ def test_a_plan_is_the_optimum_of_the_round(name, seed):
     assert (agent.item_price >= -COST).all()
 
 
-@pytest.mark.parametrize("share", [0.7, 0.3])
+@pytest.mark.parametrize(("share", "scale"), [(0.7, 1.0), (0.3, 1.0), (0.7, 0.2)])
 @pytest.mark.parametrize("seed", range(6))
-def test_what_can_no_longer_be_shown_is_owed_and_paid_back(seed, share):
+def test_what_can_no_longer_be_shown_is_owed_and_paid_back(seed, share, scale):
     """Slates equal a transcription: what is owed first, then by λ − v; owed is what has a price."""
     view, arrivals = _round(seed, share)
+    arrivals = replace(arrivals, ground_intensity=np.float32(scale) * arrivals.ground_intensity)
+    view = replace(view, audience=Chunks([arrivals]))
     planner, agent = make_agent("hindsight"), make_agent("hindsight")
     for each in (planner, agent):
         each.begin_round(view)

@@ -8,7 +8,8 @@ import torch
 
 from rimsim import rng
 from rimsim.market.consumers.kernels import Factors, answer_slates, pair_shares, uniform_draws
-from rimsim.market.consumers.truths.bag_kernels import _exponentials
+from rimsim.market.consumers.truths.bag_kernels import _exponentials, preferences, visit_shares
+from rimsim.market.consumers.truths.bag_kernels import answer_slates as bag_answers
 from rimsim.market.serving import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching._best import best_rows
@@ -38,6 +39,19 @@ def test_exponentials_are_those_of_the_library_to_single_precision(spread):
     nothing = np.full(5, -np.inf, np.float32)
     assert _exponentials(nothing, np.empty(5)) == 0.0
     assert not nothing.any()
+
+
+def test_exponentials_next_to_the_middle_of_two_numbers_are_rounded_to_the_right_one():
+    """Of a million logits those whose exponential is hardest to round: every power of the sum counts there."""
+    logit = np.linspace(-1.04, -0.05, 1_000_000).astype(np.float32)
+    exact = np.exp(logit.astype(np.float64))
+    rounded = exact.astype(np.float32)
+    toward = np.nextafter(rounded, np.where(exact > rounded, np.float32(2.0), np.float32(0.0)))
+    middle = (rounded.astype(np.float64) + toward) / 2
+    hardest = np.argpartition(np.abs(exact - middle) / exact, 300)[:300]
+    weight = np.concatenate([[np.float32(0.0)], logit[hardest]])
+    _exponentials(weight, np.empty(301))
+    np.testing.assert_array_equal(weight[1:], rounded[hardest])
 
 
 @pytest.mark.parametrize("rank", [1, 7, 8, 9, 16, 31, 128, 200])
@@ -118,6 +132,59 @@ def test_many_answers_are_those_of_each_alone():
         for whole, part in zip(many, market.answer([row], slates[row : row + 1]), strict=True):
             np.testing.assert_array_equal(whole[row], part[0])
     assert many[0].any()
+
+
+class _Bag:
+    """Two slots with logged events 3, 7 and 0, 3, 9, and with events in the market: 5, then 11, and none."""
+
+    def __init__(self, width, m):
+        draw = np.random.default_rng(width)
+        self.begin, self.length, self.logged = np.array([0, 2]), np.array([2, 3]), np.array([3, 7, 0, 3, 9])
+        self.first, self.items, self.following = np.array([1, -1]), np.array([11, 5]), np.array([-1, 0])
+        self.release = np.where(np.arange(m) % 6 == 4, 50, 0)
+        self.read = draw.normal(size=(m, width)).astype(np.float32)
+        self.predicted = (0.5 * draw.normal(size=(width, m))).astype(np.float32)
+        self.bias = draw.normal(size=m).astype(np.float32)
+        self.consumed = [3, 7, 5, 11], [0, 3, 9]
+
+    def law(self, events):
+        """p* over the catalogue after some events, in double precision."""
+        hidden = self.read[events].astype(float).sum(0) / np.sqrt(len(events) + 1)
+        weight = np.exp(hidden @ self.predicted.astype(float) + self.bias)
+        return weight / weight.sum()
+
+    def left(self, slot, tick):
+        """The same over what the slot may consume at a time."""
+        law = self.law(self.consumed[slot]) * (self.release <= tick)
+        law[self.consumed[slot]] = 0.0
+        return law / law.sum()
+
+
+@pytest.mark.parametrize(("width", "m"), [(1, 12), (4, 40), (7, 33)])
+def test_a_bag_consumes_by_the_softmax_of_its_events(width, m):
+    """Shares, intensities and chances against NumPy: sums of events over the root of one more than their number."""
+    bag = _Bag(width, m)
+    law = preferences(np.array([0, 0, 2, 5]), bag.logged, bag.read, bag.predicted, bag.bias)
+    expected = [bag.law([]), bag.law([3, 7]), bag.law([0, 3, 9])]
+    np.testing.assert_allclose(law, expected, rtol=1e-5)
+    slots, ticks = np.array([0, 1, 1]), np.array([49, 49, 50])
+    past = bag.begin, bag.length, bag.logged, bag.first, bag.items, bag.following, bag.release
+    share = visit_shares(slots, ticks, *past, bag.read, bag.predicted, bag.bias)
+    left = np.array([bag.left(slot, tick) for slot, tick in zip(slots, ticks, strict=True)])
+    np.testing.assert_allclose(share, left, rtol=1e-5)
+    assert ((share == 0) == (left == 0)).all()
+
+    slates = np.array([[11, 3, 2, -1], [4, 11, 10, 3], [4, 1, -1, 9]])
+    keys, ground = rng.bits(3, rng.Purpose.CHOICE, np.arange(3)), np.array([0.5, 4.0, 30.0])
+    examined, out = 0.8 ** np.arange(4), (np.ones((3, 4), bool), np.full((3, 4), 9.0), np.full((3, 4), 9.0))
+    told = bag.read, bag.predicted, bag.bias, examined, 1.5
+    bag_answers(slates, slots, ticks, keys, ground, *past, *told, *out)
+    shown = np.where(slates < 0, 0.0, np.take_along_axis(left, np.maximum(slates, 0), 1))
+    consumed, probability, intensity = out
+    np.testing.assert_allclose(intensity, shown * ground[:, None], rtol=1e-5)
+    np.testing.assert_allclose(probability, 1 - np.exp(-shown * ground[:, None] * examined * 1.5), rtol=1e-5)
+    draws = uniform_draws(keys, np.maximum(slates, 0))
+    assert (consumed == ((draws < probability) & (slates >= 0))).all()
 
 
 @pytest.mark.parametrize("levels", [3, 40, 10**6])

@@ -168,6 +168,31 @@ def test_a_slate_of_one_position_holds_what_is_due():
     assert slate_of(np.array([1.0, 9.0]), np.array([2.0, 0.0]), 2.0, (1.0,)) == [0]
 
 
+@pytest.mark.parametrize(("slate", "capacity"), [(1, None), (3, 1), (2, None)])
+def test_the_guard_is_asked_about_slates_of_any_length(slate, capacity):
+    """Prices that hardly move would show the best item alone; what is hard is delivered all the same."""
+    n, floors = 40, np.array([0.0, 3.0, 6.0, 0.0])
+    scores = np.tile(np.array([0.9, 0.2, 0.1, 0.5], np.float32), (n, 1))
+    view = RoundView(
+        round=0,
+        arrivals=n,
+        slate=slate,
+        required=floors,
+        exposure=np.zeros(4),
+        cost=1e-9,
+        popularity=np.zeros(4, np.int64),
+        calibration=[],
+        key=3,
+        hard=True,
+    )
+    agent = make_agent("rim-feedback")
+    agent.begin_round(view)
+    items = agent.act(arrivals_of(scores, capacity=capacity)).items
+    shown = np.bincount(items[items >= 0], minlength=4)
+    assert shown[1:3].tolist() == floors[1:3].tolist()
+    assert shown.sum() == n * min(slate, capacity or slate)
+
+
 @pytest.mark.parametrize("urgent", [1, 2, 3, 6])
 def test_the_most_valuable_urgent_items_are_seated(urgent):
     """Of more items that can wait no longer than a slate has positions, those of largest value are shown."""

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
 from rimsim.durations import duration_seconds
-from rimsim.errors import AgentError, MarketError
-from rimsim.market import Market, Slates, build_world
+from rimsim.errors import AgentError, MarketError, ModelError
+from rimsim.intensity.states import UserStates
+from rimsim.market import Market, Slates, build_world, learning, score_cache, scoring
 from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.audiences import Came
+from rimsim.market.campaigns import Promise, RoundAhead
+from rimsim.market.clock import ALWAYS
 from rimsim.market.consumers.dynamics import Dynamics
+from rimsim.market.consumers.truths import fit_factors as fitting_factors
 from rimsim.market.consumers.truths import fit_sizes as fitting
+from rimsim.market.consumers.truths.choose import TRUTHS
+from rimsim.market.consumers.truths.held_out import behind
+from rimsim.market.guarantees import required_by_release, uniform_share
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.promises import Owed
 from rimsim.market.providers import Roster
 from rimsim.market.records import as_slates
+from rimsim.market.scoring import BLOCK, _normalised
 from rimsim.market.training_log import PastRound, training_log
 from rimsim.testing import random_log
 
@@ -364,3 +374,278 @@ def test_sizes_are_the_regression_and_the_effects_fitted_in_turn(weighted):
     found = sizes.fit(shrinkage, times)
     assert found.effect == pytest.approx(effect, rel=1e-4)
     assert x @ found.weights == pytest.approx(x @ beta, abs=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [20, 10_000])
+def test_factors_of_users_are_the_penalised_likelihoods_optimum(chunk, monkeypatch):
+    """Folded in to fixed items by Adam, they are what a general solver finds, whatever the chunks of users."""
+    monkeypatch.setattr(fitting_factors, "_CHUNK", chunk)
+    monkeypatch.setattr(fitting_factors, "is_sampled", lambda _: False)
+    log, ridge, draw = random_log(n_users=9, n_items=8, mean_events=3.0), 2.0, np.random.default_rng(0)
+    item, bias = draw.normal(size=(8, 2)), draw.normal(size=8)
+    found = fitting_factors.fold_in(log, fitting_factors.FittedFactors(np.zeros((9, 2)), item, bias), ridge)
+    for user in range(9):
+        taken = log.item[log.user == user]
+
+        def loss(a, taken=taken):
+            logit = item @ a + bias
+            return len(taken) * np.log(np.exp(logit).sum()) - logit[taken].sum() + 0.5 * ridge * a @ a
+
+        assert found.user[user] == pytest.approx(minimize(loss, np.zeros(2)).x, abs=0.02)
+    assert found.item is item
+
+
+def test_factors_of_users_and_items_are_fitted_together(monkeypatch):
+    """The penalised likelihood of users', items' and bias factors is as small as a general solver makes it."""
+    monkeypatch.setattr(fitting_factors, "is_sampled", lambda _: False)
+    log, ridge = random_log(n_users=12, n_items=6, mean_events=3.0), 0.5
+    found = fitting_factors.fit_factors(log, 1, ridge, 3)
+    counts = np.bincount(log.item, minlength=6)
+    assert (counts > 0).all()
+
+    def loss(flat):
+        a, c, d = flat[:12], flat[12:18], flat[18:]
+        logit = a[:, None] * c + d
+        normaliser = np.log(np.exp(logit).sum(1))[log.user].sum()
+        return normaliser - logit[log.user, log.item].sum() + 0.5 * ridge * (a @ a + c @ c)
+
+    own = np.concatenate([found.user[:, 0], found.item[:, 0], found.bias])
+    best = min(minimize(loss, start).fun for start in np.random.default_rng(1).normal(size=(4, 24)))
+    assert best <= loss(own) <= best * 1.005
+
+
+def test_what_a_model_says_is_split_into_chances_and_rates():
+    """λ(x) is the sum over all items, p(y|x) what of it falls on items that are released and not consumed."""
+    draw, ids = np.random.default_rng(0), np.arange(70, 75)
+    said = torch.from_numpy(draw.random((BLOCK, 6)).astype(np.float32))
+    said[1] = 0.0  # a model may say so of a state
+    said[2, 3] = 0.0
+    ticks, release = np.array([5, 6, 7, 8, 9]), np.array([ALWAYS, 7, ALWAYS, 9, 10, ALWAYS])
+    consumed = np.array([0, 0, 3]), np.array([0, 2, 5])
+    p, rate, admissible = _normalised(said, consumed, ids, ticks, release, SimpleNamespace()).tensors
+    for n in range(5):
+        may = release <= ticks[n]
+        may[consumed[1][consumed[0] == n]] = False
+        left = np.where(may, said[n], 0.0)
+        assert admissible[n].tolist() == may.tolist()
+        assert rate[n] == pytest.approx(float(said[n].sum()))
+        assert p[n].numpy() == pytest.approx(left / left.sum() if left.sum() else left)
+    for wrong in (-0.1, np.nan, np.inf):
+        bad = said.clone()
+        bad[3, 4] = wrong
+        with pytest.raises(
+            ModelError, match="in the state of arrival 73; allowed: finite intensities of at least 0"
+        ):
+            _normalised(bad, consumed, ids, ticks, release, SimpleNamespace())
+        bad[3, 4], bad[7, 0] = 0.0, wrong  # of the padding nothing is asked
+        _normalised(bad, consumed, ids, ticks, release, SimpleNamespace())
+
+
+def test_a_candidate_is_behind_by_a_mean_over_what_was_taken():
+    """By a ratio of sums over users, and its standard error; of equal candidates both are 0."""
+    taken = np.array([[2, 0, 1], [0, 0, 4], [1, 1, 0], [0, 3, 0]])
+    best, other = np.array([-3.0, -2.0, -5.0, -1.5]), np.array([-4.0, -1.5, -8.0, -1.5])
+    held = SimpleNamespace(taken=taken)
+    found, error = behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=other))
+    gap, number = best - other, np.array([2, 1, 2, 1])
+    assert found == pytest.approx(gap.sum() / 6)
+    assert error == pytest.approx(
+        np.sqrt(sum((g - found * n) ** 2 for g, n in zip(gap, number, strict=True))) / 6
+    )
+    assert behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=best)) == (0.0, 0.0)
+
+
+def test_grids_of_ridges_rise_from_above_nothing_and_begin_inside():
+    """A ridge of 0 or less would fit noise; the search begins where it can go both ways."""
+    for grid, start in ((one.ridges, one.start) for one in TRUTHS.values()):
+        assert grid[0] > 0
+        assert (np.diff(grid) > 0).all()
+        assert 0 < start < len(grid) - 1
+
+
+@pytest.mark.parametrize("window", [(0, 40), (10, 30), (35, 60), (60, 90)])
+def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
+    """A share of positions or of the uniform exposure; of a number, the part of its time that the round has."""
+    ahead = RoundAhead(
+        start=20,
+        stop=50,
+        came=SimpleNamespace(tick=np.arange(20, 50, 5)),
+        positions=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        share=np.array([0.5, 1.5, 2.5, 3.5]),
+        forecast=1.5,
+    )
+    begin, end = window
+    whose = SimpleNamespace(
+        begin=begin, end=end, counts=lambda came: (begin <= came.tick) & (came.tick < end)
+    )
+    here = [begin <= tick < end for tick in range(20, 50, 5)]
+    items = np.array([1, 3])
+    assert Promise("group", items, beta=0.5).accrues(ahead) == pytest.approx(0.5 * 5.0)
+    part = Promise("share", items, audience=whose, share=0.2)
+    assert part.accrues(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
+    number = Promise("number", items, audience=whose, exposures=100)
+    within = sum(1 for tick in range(20, 50) if begin <= tick < end)
+    assert number.accrues(ahead) == pytest.approx(100 * within / (end - begin))
+    assert ahead.arrivals(None) == 9.0
+    assert ahead.arrivals(whose) == 1.5 * sum(here)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_what_states_have_consumed_is_told_pair_by_pair(recurrent, monkeypatch):
+    """States are scored block after block; of each block's states every event is one pair of row and item."""
+    log, height = random_log(n_users=30, n_items=20), scoring.BLOCK
+    n = height + 9
+    draw = np.random.default_rng(0)
+    states = UserStates.of(log, draw.integers(0, 30, n), np.quantile(log.time, draw.random(n)))
+    told, normalised = [], scoring._normalised
+    monkeypatch.setattr(
+        scoring,
+        "_normalised",
+        lambda raw, pairs, *more: told.append((raw, pairs)) or normalised(raw, pairs, *more),
+    )
+    model = _Lengths() if recurrent else SimpleNamespace(score=_Lengths().score)
+    parts = list(
+        scoring.score_states(model, states, np.arange(n), np.arange(n), np.arange(n), np.full(20, ALWAYS))
+    )
+    assert len(told) == len(parts) == 2
+    for first, (raw, (rows, items)), part in zip((0, height), told, parts, strict=True):
+        size = min(height, n - first)
+        assert len(rows) == len(items)
+        expected = {
+            (row, int(item)) for row in range(size) for item in states[first + row : first + row + 1].items
+        }
+        assert set(zip(rows.tolist(), items.tolist(), strict=True)) == expected
+        lengths = states.lengths[first : first + size] + 1.0
+        assert raw[:size, 0].numpy() == pytest.approx(lengths)
+        admissible = part.tensors[2][:size].numpy()
+        assert set(zip(*(one.tolist() for one in np.nonzero(~admissible)), strict=True)) == expected
+
+
+class _Lengths:
+    """A model whose scores tell how long each state is; read from a hidden state, or at once."""
+
+    def fit(self, log): ...
+
+    def step(self, hidden, items, times): ...
+
+    def score(self, states):
+        return torch.from_numpy(np.repeat(states.lengths[:, None] + 1.0, 20, axis=1))
+
+    def encode(self, states):
+        return (torch.from_numpy(states.lengths + 1.0),)
+
+    def score_hidden(self, hidden, now):
+        assert len(now) == len(hidden[0])
+        return hidden[0][:, None].repeat(1, 20)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_factors_of_a_large_log_are_fitted_on_samples(sampled, monkeypatch):
+    """Which it is, is asked of the whole log where that is given: its users and items are then fitted on samples."""
+    seen, asked = [], []
+    small, whole = random_log(n_users=6, n_items=5), random_log(n_users=7, n_items=5)
+    monkeypatch.setattr(fitting_factors, "is_sampled", lambda log: asked.append(log) or sampled)
+    monkeypatch.setattr(fitting_factors, "_maximise", lambda *_: seen.append("all"))
+    items = torch.zeros(5, 2), torch.zeros(5)
+    monkeypatch.setattr(fitting_factors, "fit_items", lambda *_, **__: seen.append("items") or items)
+    monkeypatch.setattr(fitting_factors, "_folded", lambda *_: seen.append("users") or torch.zeros(6, 2))
+    for given_ in (None, whole):
+        seen.clear()
+        found = fitting_factors.fit_factors(small, 2, 1.0, 0, whole=given_)
+        assert seen == (["items", "users"] if sampled else ["all"])
+        seen.clear()
+        fitting_factors.fold_in(small, found, 1.0, whole=given_)
+        assert seen == (["users"] if sampled else ["all"])
+    assert [log is whole for log in asked] == [False, False, True, True]
+
+
+def test_a_layer_is_fitted_to_what_is_known_by_now(monkeypatch):
+    """Each filled position of a slate whose outcome is known is one impression, with the number of its round."""
+    draw, now, positions = np.random.default_rng(0), 50, np.array([1.0, 0.6, 0.3])
+    rounds = [
+        learning.Shown(
+            item=draw.integers(-1, 9, (6, 3)),
+            taken=draw.random((6, 3)) < 0.5,
+            propensity=np.full((6, 3), np.nan, np.float32),
+            score=draw.random((6, 3)).astype(np.float32),
+            settled=draw.permutation([10, 20, 49, 50, 51, 90]),
+        )
+        for _ in range(2)
+    ]
+    fitted = []
+    monkeypatch.setattr(learning, "fit_layer", lambda joined, n: fitted.append((joined, n)) or "layer")
+    assert learning.layer_from(rounds, now, positions, 9) == "layer"
+    ((joined, n_items),) = fitted
+    expected = [
+        (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], number)
+        for number, shown in enumerate(rounds)
+        for n in range(6)
+        for place in range(3)
+        if shown.item[n, place] >= 0 and shown.settled[n] < 50
+    ]
+    told = zip(joined.item, joined.score, joined.examination, joined.taken, joined.round, strict=True)
+    assert list(told) == expected
+    assert n_items == 9
+
+
+class _Visits(SimpleNamespace):
+    def __len__(self):
+        return len(self.id)
+
+
+def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeypatch):
+    """Blocks are filled with each user's next visit, then with later ones, each scored once while nothing happens."""
+    monkeypatch.setattr(score_cache, "BLOCK", 4)
+    slots, scored = np.array([0, 1, 0, 1, 2, 2, 0, 3]), []
+    schedule = _Visits(id=np.arange(8) + 30, slot=slots, tick=np.arange(8) * 10)
+
+    def score(ids, of_slots, ticks, counts):
+        assert of_slots.tolist() == slots[ids - 30].tolist()
+        assert ticks.tolist() == schedule.tick[ids - 30].tolist()
+        scored.append((ids - 30).tolist())
+        rows = torch.from_numpy(np.repeat(ids[:, None], 2, axis=1).astype(np.float32))
+        return scoring.ScoreRows((rows, rows[:, 0].contiguous(), rows > 0))
+
+    events = np.zeros(4, np.int64)
+    histories = _Visits(id=range(4), visible_at=lambda of, _: events[of])
+    ahead = score_cache.ScoreAhead(SimpleNamespace(score=score), histories, schedule)
+    for arrival, new in ((0, [0, 1, 4, 7]), (1, []), (2, [2, 3, 5, 6]), (3, []), (4, [])):
+        found = ahead.rows(np.array([arrival]))
+        assert found.tensors[0].tolist() == [[arrival + 30.0] * 2]
+        assert (scored[-1] if new else []) == new
+        assert len(scored) == (1 if arrival < 2 else 2)
+        ahead.drop(np.array([arrival]))
+    events[2] = 1  # what was known of its user is stale
+    assert ahead.rows(np.array([5, 6])).tensors[0][:, 0].tolist() == [35.0, 36.0]
+    assert scored[2:] == [[5]]
+
+
+@pytest.mark.parametrize("items", [None, 2, 9])
+@pytest.mark.parametrize("each", [None, 4])
+def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each):
+    """Of some items drawn by seed, or all: each within one of its part, never above what comes after it."""
+    n, positions, beta = 10, 37, 0.6
+    schedule = _Visits(id=np.arange(n), tick=np.arange(100, 200, 10), start=100, stop=200)
+    release = np.array([ALWAYS, 100, 101, 150, 151, 190, 199, 200, 300])
+    left = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
+    whole = (positions * left / left.sum() * beta) if each is None else each * left / n
+    assert uniform_share(schedule, positions, release) == pytest.approx(positions * left / left.sum())
+    drawn = set()
+    for number in range(30):
+        exposure = SimpleNamespace(items=items, each=each, beta=beta)
+        found = required_by_release(exposure, schedule, positions, release, 5, number)
+        asked = np.flatnonzero(found)
+        drawn.add(tuple(asked.tolist()))
+        assert len(asked) <= min(items or 6, 6)
+        assert (found <= left).all()
+        assert (found[asked] <= np.ceil(whole[asked])).all()
+        assert (found[asked] >= np.floor(whole[asked])).all()
+        again = required_by_release(exposure, schedule, positions, release, 5, number)
+        assert found.tolist() == again.tolist()
+        if items is None:
+            assert found.sum() == round(whole.sum())
+    assert (len(drawn) > 5) == (items == 2)
+    there = release[:2]
+    all_there = required_by_release(exposure, schedule, positions, there, 5, 0)
+    if items is None and each is None:
+        assert all_there.sum() == round(beta * positions)

@@ -6,20 +6,26 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.integrate import quad
 
-from rimsim.errors import AgentError
+from rimsim.errors import AgentError, ConfigError
+from rimsim.matching import Rows, certificate, solve_dual, weighted
 from rimsim.matching import _large as large
 from rimsim.matching import _sweep as sweeps
-from rimsim.matching import certificate, solve_dual
-from rimsim.matching._moves import improve
+from rimsim.matching._greedy import dual_value
+from rimsim.matching._moves import dealt, improve
 from rimsim.matching._pairs import dense_pairs, fresh_state
 from rimsim.matching._penalty import Penalty, gain
-from rimsim.matching._phases import _first_epsilon, _lower, _overspent
+from rimsim.matching._phases import End, _first_epsilon, _lower, _overspent, sampled_worth
 from rimsim.matching._refusals import names_of
 from rimsim.matching._reverse import _SPARES, File, _look_up
+from rimsim.matching._smoothed import _pool, smoothed
 from rimsim.matching._terms import Terms, values_of_row
-from rimsim.matching.problem import _in_units
+from rimsim.matching.certify import _beyond
+from rimsim.matching.dual import _given, _start
+from rimsim.matching.problem import Problem, _in_units
+from rimsim.matching.weighted import _scale
 
 
 class Blocks:
@@ -75,6 +81,31 @@ def test_looks_end_when_the_gap_is_small_enough(monkeypatch):
         end = solve_dual(Blocks(scores), 3, 1, cost=cost, tol=0.05)
         assert end.gap <= 0.05
         assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("floor", "kept"), [(0, (14, 0)), (1, (14, 18)), (5, (14, 26))])
+def test_a_look_keeps_pairs_of_items_where_something_is_asked_for(floor, kept, monkeypatch):
+    """Twice the positions of a user and eight; twice the largest floor and sixteen of an item, if there is a floor."""
+    seen, look = [], sweeps.sweep
+    monkeypatch.setattr(large, "sweep", lambda *given: seen.append(given[3:]) or look(*given))
+    scores = np.random.default_rng(1).random((60, 40)).astype(np.float32)
+    scores[:, 7] *= 0.01  # nobody's best item
+    end = solve_dual(Blocks(scores), [3] * 59 + [1], floor * (np.arange(40) == 7), tol=0.05)
+    assert set(seen) == {kept}
+    assert len(seen) == 2
+    assert end.exposure[7] == floor
+
+
+@pytest.mark.parametrize("looks", [2, 3])
+def test_the_last_look_ends_the_search(looks, monkeypatch):
+    """Where the gap stays too large, each look but the last one is followed by an auction on the pairs known so far."""
+    seen, look, auctions = [], sweeps.sweep, large.run_phases
+    monkeypatch.setattr(large, "_LOOKS", looks)
+    monkeypatch.setattr(large, "sweep", lambda *given: seen.append("look") or look(*given))
+    monkeypatch.setattr(large, "run_phases", lambda *given: seen.append("auction") or auctions(*given))
+    scores = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32) / 3
+    solve_dual(Blocks(scores), 3, 15, cost=2.0, tol=1e-300)
+    assert seen == ["look", "auction"] * (looks - 1) + ["look"]
 
 
 # -- whole slates ---------------------------------------------------------------------------------------------------
@@ -205,6 +236,52 @@ def test_passes_end_where_no_move_gains(seed):
         assert worth(terms, penalty, other) <= before + 1e-8
 
 
+def dealt_by_hand(terms, price, rho, keep):
+    """Users are served at the prices, then each again while prices follow what all others have got."""
+    rows, (n, m) = range(len(price)), terms.scores.shape
+    lists, value = [[] for _ in range(n)], np.empty(m)
+
+    def now(without, weight):
+        slates = [[] if user == without else one[: terms.capacity[user]] for user, one in enumerate(lists)]
+        exposure, _ = counted(terms, slates)
+        moved = np.empty(len(price))
+        for row in rows:
+            below, above = min(price[row], 0.0), max(price[row], 0.0)
+            if terms.least[row] > 0:
+                below = np.clip(below + weight * (exposure[row] - terms.least[row]), -terms.cost[row], 0.0)
+            if terms.most[row] < np.inf:
+                above = max(above + weight * (exposure[row] - terms.most[row]), 0.0)
+            moved[row] = below + above
+        return moved
+
+    for turn in range(2):
+        for user in range(n):
+            values_of_row(terms, now(user, rho) if turn else price, user, value)
+            lists[user] = [int(item) for item in np.argsort(-value)[:keep] if value[item] > -np.inf]
+    return [one + [-1] * (keep - len(one)) for one in lists]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_users_are_dealt_slates_while_prices_follow(seed):
+    """What each user is given in the second turn is what a search by hand finds at the prices that it then sees."""
+    draw, keep = np.random.default_rng(seed), 4
+    terms = terms_of(draw, 6, 6, 3, groups=2 * (seed % 2), active=seed % 4 == 1)
+    price = np.where(terms.least > 0, -0.5 * terms.cost * draw.random(len(terms.least)), 0.0)
+    price += np.where(terms.most < np.inf, 0.3 * draw.random(len(price)), 0.0)
+    found = dealt(terms, price, np.arange(6).astype(np.uint64), 0.4, keep)
+    assert found.tolist() == dealt_by_hand(terms, price, 0.4, keep)
+
+
+def test_what_rounding_leaves_is_within_a_bound():
+    """Where positions count unlike, nothing is beyond a bound that is not so by a share of it, or of 1 at least."""
+    over = np.array([0.5, -0.5, 9e-10, 1.1e-9, 9e-9, 1.1e-8])
+    bound = np.array([0.1, 0.1, 0.5, 0.5, 10.0, 10.0])
+    problem = Problem.of(np.ones((5, 6)), 2, 0.3, position_weights=[1.0, 0.5], where="here")
+    assert _beyond(problem, over, bound).tolist() == [0.5, 0.0, 0.0, 1.1e-9, 0.0, 1.1e-8]
+    whole = Problem.of(np.ones((5, 6)), 2, 1, where="here")
+    assert _beyond(whole, np.array([2, -2]), np.array([0, 9])).tolist() == [2, 0]
+
+
 def test_items_that_nobody_may_have_leave_from_the_end():
     """Where each exposure costs more than it is worth and there are no other items, slates are emptied."""
     terms = terms_of(np.random.default_rng(0), 4, 3, 3, 0, active=False)
@@ -235,6 +312,113 @@ def test_values_of_a_row_are_scores_less_all_prices(groups):
                 assert value[item] == pytest.approx(left if left >= 0 else -np.inf)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+def test_pools_are_those_of_a_non_increasing_fit(size):
+    """Means of SciPy's isotonic regression of values less weights, with ties, and how many places each has."""
+    for seed in range(30):
+        draw = np.random.default_rng(seed)
+        value = np.sort(draw.integers(0, 5, size) if seed % 2 else 3 * draw.random(size))[::-1].astype(float)
+        weights = np.sort(2 * draw.random(size))[::-1].copy()
+        mean, count = np.empty(size), np.empty(size, np.int64)
+        pools = _pool(value, weights, mean, count)
+        fit = optimize.isotonic_regression(value - weights, increasing=False).x
+        assert np.repeat(mean[:pools], count[:pools]) == pytest.approx(fit)
+
+
+def most_smoothed(a, weights, tau):
+    """The largest of a·z − τ/2·|z|² over z ≥ 0 with z(A) ≤ w_1 + … + w_|A| for every set A, and where it is."""
+    m = len(a)
+    sets = np.array(list(itertools.product((0.0, 1.0), repeat=m))[1:])
+    bound = np.concatenate([np.cumsum(weights), np.full(m, np.sum(weights))])[sets.sum(1).astype(int) - 1]
+    found = optimize.minimize(
+        lambda z: tau / 2 * z @ z - a @ z,
+        np.zeros(m),
+        jac=lambda z: tau * z - a,
+        bounds=[(0, None)] * m,
+        constraints={"type": "ineq", "fun": lambda z: bound - sets @ z, "jac": lambda _: -sets},
+        method="SLSQP",
+        options={"ftol": 1e-13, "maxiter": 300},
+    )
+    return -found.fun, found.x
+
+
+@pytest.mark.parametrize("tau", [0.02, 0.3, 2.0])
+@pytest.mark.parametrize(("groups", "active"), [(0, False), (2, True), (2, False)])
+def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, active):
+    """For each user by a general solver: both sums, what the last position is worth, and exposures of all rows."""
+    draw = np.random.default_rng(int(100 * tau) + groups)
+    terms = terms_of(draw, 5, 5, 4, groups, active)
+    terms.capacity[:] = [4, 3, 1, 0, 2]
+    price = 0.3 * draw.normal(size=5 + groups)
+    value, expected, top, smooth, last = np.empty(5), np.zeros(5 + groups), 0.0, 0.0, []
+    for user, k in enumerate(terms.capacity):
+        values_of_row(terms, price, user, value)
+        a, weights = np.sort(np.maximum(value, 0.0))[::-1], terms.weights[:k]
+        top += weights @ a[:k]
+        last.append(weights[-1] * a[k - 1] if k else 0.0)
+        part, z = most_smoothed(np.maximum(value, 0.0), weights, tau) if k else (0.0, np.zeros(5))
+        smooth += part
+        expected[:5] += z
+        for g in range(groups):
+            counts = not active or terms.active[user, g]
+            expected[5 + g] += counts * z[terms.item[terms.first[g] : terms.first[g + 1]]].sum()
+    found = smoothed(terms, price, tau, np.full(5, -np.inf))
+    assert found.top == pytest.approx(top)
+    assert found.smooth == pytest.approx(smooth, abs=1e-6)
+    assert found.marginal == pytest.approx(last)
+    assert found.exposure == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("groups", [0, 1, 3])
+@pytest.mark.parametrize("active", [False, True])
+def test_a_problem_with_rows_is_told_to_the_kernels(groups, active):
+    """Each item's groups are those that hold it; what may not be shown scores −∞; a cap of all users is none."""
+    expected = terms_of(np.random.default_rng(groups), 6, 5, 2, groups, active)
+    least, most = np.minimum(expected.least, 3.0), np.maximum(np.minimum(expected.most, 6.0), 3.0)
+    most[0] = np.inf
+    counts = expected.active if active else None
+    rows = Rows(expected.first, expected.item, least[5:], most[5:], expected.cost[5:], counts)
+    problem = Problem.of(
+        np.where(np.isfinite(expected.scores), expected.scores, 0.0),
+        expected.capacity,
+        least[:5],
+        np.minimum(most[:5], 9.0),
+        admissible=np.isfinite(expected.scores),
+        cost=expected.cost[:5],
+        position_weights=expected.weights,
+        rows=rows,
+        where="here",
+    )
+    found = weighted.terms_of(problem)
+    for name in ("capacity", "weights", "first", "item", "of_first", "of", "active"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+    assert found.scores == pytest.approx(expected.scores)
+    assert found.least == pytest.approx(least)
+    items = np.where(most[:5] < 6 * expected.weights[0], most[:5], np.inf)
+    assert found.most == pytest.approx(np.concatenate([items, most[5:]]))
+    assert found.cost == pytest.approx(np.where(least > 0, expected.cost, 0.0))
+
+
+@pytest.mark.parametrize("k", [1, 3, 4, 6])
+@pytest.mark.parametrize("offset", [0.0, -5.0])
+def test_searches_begin_with_what_a_position_is_worth(k, offset):
+    """By sorts: the mean size of k best scores, the range of all and 0, and what best slates are worth."""
+    draw = np.random.default_rng(k)
+    terms = terms_of(draw, 9, 4, k, 0, active=False)
+    terms.scores[:] += offset
+    best = [sorted((s for s in row if s > -np.inf), reverse=True)[:k] for row in terms.scores]
+    finite = terms.scores[np.isfinite(terms.scores)]
+    spread = max(finite.max(), 0.0) - min(finite.min(), 0.0)
+    assert _scale(terms) == pytest.approx((np.abs(np.concatenate(best)).mean(), spread))
+    nothing = terms._replace(scores=np.full((9, 4), -np.inf))
+    assert _scale(nothing) == (1.0, 1.0)
+    assert _scale(terms._replace(scores=np.zeros((0, 4)))) == (1.0, 1.0)
+    pairs, state = auction(terms.scores, np.minimum(terms.capacity, 4), np.zeros(4))
+    width = max(terms.capacity.clip(0, 4).max(), 1)
+    top = np.sort(np.maximum(terms.scores, 0.0), axis=1)[:, ::-1][:, :width]
+    assert sampled_worth(pairs, state) == pytest.approx(top.mean() * state.capacity.sum())
+
+
 # -- the auction ----------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +428,48 @@ def auction(scores, capacity, bonus):
     m = scores.shape[1]
     floor, cap = np.ones(m, np.int64), np.full(m, len(scores))
     return pairs, fresh_state(pairs, capacity, floor, cap, np.full(m, 9.0), bonus)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_dual_of_bonuses_is_what_its_formula_says(seed):
+    """D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap by sorts, and the prices of users' last positions."""
+    draw = np.random.default_rng(seed)
+    scores, capacity = draw.normal(size=(7, 5)), draw.integers(0, 7, 7)
+    scores[draw.random((7, 5)) < 0.2] = -np.inf
+    pairs, state = auction(scores, np.minimum(capacity, 5), np.zeros(5))
+    state.floor[:], state.cap[:] = [0, 1, 2, 3, 1], [2, 1, 7, 3, 4]
+    w, prices = np.array([0.5, -0.4, 0.0, 1.2, -0.1]), np.full(7, 9.0)
+    found = dual_value(pairs, state, w, prices)
+    best = np.sort(np.maximum(scores + w, 0.0), axis=1)[:, ::-1]
+    top = sum(best[user, : min(capacity[user], 5)].sum() for user in range(7))
+    assert found == pytest.approx(top - np.maximum(w, 0) @ state.floor + np.maximum(-w, 0) @ state.cap)
+    last = [best[user, min(capacity[user], 5) - 1] if capacity[user] else 0.0 for user in range(7)]
+    assert prices.tolist() == pytest.approx(last)
+
+
+@pytest.mark.parametrize("n", [16, 17, 60])
+def test_many_users_are_guessed_from_a_few_runs_of_them(n, monkeypatch):
+    """Floors and caps of the sample are scaled down and rounded up; up to twice as many users guess nothing."""
+    monkeypatch.setattr(large, "_SAMPLE", 8)
+    monkeypatch.setattr(large, "_BLOCKS", 2)
+    seen = []
+    monkeypatch.setattr(large, "run_phases", lambda *given: seen.append(given) or End(*np.full((6, 5), 7.0)))
+    draw = np.random.default_rng(n)
+    scores, capacity = draw.random((n, 5)).astype(np.float32), draw.integers(0, 4, n)
+    floor, cap = np.array([0, 1, n // 3, 2, 0]), np.array([n, 2, n // 2, n, 0])
+    problem = Problem.of(Blocks(scores), capacity, floor, cap, where="here")
+    found = large._guess(problem.chunks, problem, np.full(5, 9.0))
+    if n <= 16:
+        assert not seen
+        assert found.tolist() == [0.0] * 5
+        return
+    ((pairs, state, *_),) = seen
+    users = np.concatenate([np.arange(4), np.arange(n - 4, n)])
+    assert found.tolist() == [7.0] * 5
+    assert pairs.uval.reshape(8, 5) == pytest.approx(scores[users])
+    assert state.capacity.tolist() == capacity[users].tolist()
+    assert state.floor.tolist() == np.ceil(floor * 8 / n).tolist()
+    assert state.cap.tolist() == np.maximum(np.ceil(problem.cap * 8 / n), state.floor).tolist()
 
 
 @pytest.mark.parametrize("held", [[], [0], [5, 0], [19, 3]])
@@ -302,6 +528,43 @@ def test_positions_that_count_alike_are_counted_in_whole(weights, floor, cap, wh
     """Bounds are whole numbers of positions, up to rounding, where all positions count alike; else they are not."""
     cap = None if cap is None else np.array(cap)
     assert _in_units(np.array(weights), np.array(floor), cap) == whole
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5, 3.0])
+def test_bounds_in_positions_that_count_alike_are_bounds_in_whole_ones(weight):
+    """Floors and caps are divided by what a position counts, and the problem has no weights."""
+    bounds = np.array([1, 0, 2, 3]) * weight, np.array([2, 3, 2, 9]) * weight
+    found = Problem.of(np.ones((5, 4)), 2, *bounds, position_weights=np.full(2, weight), where="here")
+    assert (found.unit, found.weights) == (weight, None)
+    assert found.floor.tolist() == [1, 0, 2, 3]
+    assert found.cap.tolist() == [2, 3, 2, 5]  # no item has more positions than there are users
+
+
+def test_prices_to_start_from_are_of_items_or_of_items_and_rows():
+    """None, one price an item, or one a row besides; another shape, or what is no finite number, is refused."""
+    rows = Rows(np.array([0, 2, 3]), np.array([0, 1, 2]), *np.array([[1.0, 0.0], [9.0, 9.0], [1.0, 1.0]]))
+    problem = Problem.of(np.ones((5, 4)), 2, 1, rows=rows, where="here")
+    assert _given(None, problem) is None
+    for size in (4, 6):
+        assert _given(np.arange(size), problem).tolist() == list(range(size))
+    for wrong in (np.zeros(5), np.zeros(16), np.zeros((4, 1)), np.full(4, np.nan), np.full(6, np.inf)):
+        with pytest.raises(ConfigError, match=r"here: prices have shape .*; allowed: \(4,\) finite numbers"):
+            _given(wrong, problem)
+
+
+def test_bonuses_to_start_from_are_within_what_bounds_allow():
+    """An item with a floor may have a bonus of c at most, one with a cap below all users a price of any height."""
+    problem = Problem.of(np.ones((5, 4)), 2, [1, 1, 0, 0], [9, 4, 4, 9], cost=0.5, where="here")
+    for prices, bonus in (
+        (-9.0, [0.5, 0.5, 0.0, 0.0]),
+        (3.0, [0.0, -3.0, -3.0, 0.0]),
+        (-0.2, [0.2, 0.2, 0.0, 0.0]),
+    ):
+        assert _start(np.full(4, prices), problem).tolist() == bonus
+    assert _start(None, problem) is None
+    for wrong in (np.zeros(5), np.full(4, np.nan)):
+        with pytest.raises(ConfigError, match="prices have shape"):
+            _start(wrong, problem)
 
 
 def test_ten_items_are_named():

@@ -188,6 +188,8 @@ def test_rows_beyond_reach_are_refused():
     ("change", "message"),
     [
         ({"first": np.array([0, 2])}, "rows.first"),
+        ({"first": np.array([0, 2, 1, 3])}, "rows.first"),
+        ({"first": np.array([1, 3])}, "rows.first"),
         ({"item": np.array([0, 1, 9])}, "rows.item"),
         ({"item": np.array([0, 1, 1])}, "twice"),
         ({"least": np.array([-1.0])}, "rows.least"),

@@ -103,6 +103,8 @@ def test_required_exposure_at_the_ends():
     assert required_exposure(0.0, 10, 3, np.ones(5, bool), 0).sum() == 0
     assert required_exposure(1.0, 10, 3, np.ones(5, bool), 0).tolist() == [6] * 5
     assert required_exposure(1.0, 10, 3, np.zeros(5, bool), 0).sum() == 0
+    assert required_exposure(1.0, 0, 3, np.ones(5, bool), 0).tolist() == [0] * 5
+    assert required_exposure(1.0, 10, 0, np.ones(5, bool), 0).tolist() == [0] * 5
     with pytest.raises(ConfigError, match=r"share is 1\.5"):
         required_exposure(1.5, 10, 3, np.ones(5, bool), 0)
     with pytest.raises(ConfigError, match="n is -1"):

@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 
 from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching import certificate, solve_dual
+from rimsim.matching._sparse import SparseScores
 
 
 def _pairs(seed, n=60, m=25, share=0.3):
@@ -39,6 +40,18 @@ def test_a_list_of_pairs_is_a_matrix_with_a_mask(seed):
     assert proof.excess == 0
     again = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4, prices=one.item_price)
     assert again.primal == pytest.approx(one.primal, rel=2e-4)
+
+
+def test_rows_of_a_list_of_pairs_are_those_of_the_matrix():
+    """Any users' scores, −∞ for pairs that are not there; pairs are numbered user by user."""
+    scores, mask, pairs = _pairs(2, 7, 5)
+    found, dense = SparseScores(pairs, "here"), np.where(mask, scores, -np.inf)
+    assert found.shape == (7, 5)
+    for start in range(7):
+        for stop in range(start, 8):
+            assert found.rows(start, stop).tolist() == dense[start:stop].tolist()
+    assert found.keys().tolist() == np.flatnonzero(mask).tolist()
+    assert found.values.tolist() == scores[mask].tolist()
 
 
 def test_floors_beyond_the_pairs_are_refused():

@@ -389,7 +389,13 @@ def test_an_error_names_the_function_that_was_called(floor, weights):
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [([1.0], "capacity is 2"), ([0.5, 1.0], "rise"), ([1.0, 0.0], "positive"), ([[1.0]], "positive")],
+    [
+        ([1.0], "capacity is 2"),
+        ([0.5, 1.0], "rise"),
+        ([1.0, 0.5, 0.51], "rise"),
+        ([1.0, 0.0], "positive"),
+        ([[1.0]], "positive"),
+    ],
 )
 def test_weights_that_do_not_fit(weights, message):
     """Weights are positive, do not rise, and cover every position."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rimsim import measures
 from rimsim.errors import DataError
-from rimsim.measures.late import late_rounds
+from rimsim.measures.late import late_rounds, late_words
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)
 SOME_COUNTS = COUNTS.filter(lambda counts: counts.sum() > 0)
@@ -310,6 +310,7 @@ def test_genres_are_split_evenly():
     assert names == ("", "Comedy", "Drama")
     assert weights.tolist() == [[0, 0, 1], [0, 0.5, 0.5], [1, 0, 0]]
     assert measures.genre_shares([2, 2, 0], weights).tolist() == [0, 0.25, 0.75]
+    assert measures.genre_shares([0, 0, 0], weights).tolist() == [0, 0, 0]
 
 
 @given(SOME_COUNTS, st.integers(0, 1000))
@@ -379,5 +380,7 @@ def test_the_worst_ratio_is_the_least_share_of_a_guarantee():
     ("count", "late"), [(1, [0]), (2, [1]), (3, [2]), (4, [2, 3]), (7, [4, 5, 6]), (8, [4, 5, 6, 7])]
 )
 def test_late_rounds_are_the_last_half(count, late):
-    """The last ⌊n / 2⌋ rounds, and the only one of one."""
+    """The last ⌊n / 2⌋ rounds, and the only one of one; they are named in words by the first and the last."""
     assert list(late_rounds(count)) == late
+    words = f"round {late[0]}" if len(late) == 1 else f"mean of rounds {late[0]}–{late[-1]}"
+    assert late_words(count) == words

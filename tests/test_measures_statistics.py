@@ -135,8 +135,9 @@ def test_missing_values_are_left_out_and_counted():
 
 def test_equal_differences_have_no_effect_size_unless_zero():
     """A spread of 0 makes d_z undefined, except for differences that are all 0."""
-    assert measures.paired_difference([2.0, 3.0], [1.0, 2.0]).dz is None
-    assert measures.paired_difference([2.0, 3.0], [2.0, 3.0]).dz == 0
+    apart, equal = (measures.paired_difference([2.0, 3.0], other) for other in ([1.0, 2.0], [2.0, 3.0]))
+    assert (apart.dz, apart.p) == (None, 0.0)
+    assert (equal.dz, equal.p) == (0.0, 1.0)
 
 
 def test_statistics_reject_what_has_no_meaning():

@@ -26,6 +26,7 @@ from rimsim.matching import (
     solve_dual,
     tie_base,
     tie_rank,
+    uniform_of,
 )
 
 MOVING = (
@@ -90,6 +91,23 @@ def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels):
         order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-value[item], -rank[item]))
         assert items[:size].tolist() == [int(item) for item in order[:k]]
         assert best[:size].tolist() == value[items[:size]].tolist()
+
+
+@pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
+@pytest.mark.parametrize("width", [0.01, 0.4, 3.0])
+def test_best_items_with_a_dither_are_a_sort_by_what_it_adds(m, width):
+    """Each value is raised by a seeded number below the width: the list is the head of a full sort of the sums."""
+    draw = np.random.default_rng(m)
+    for k in {1, min(3, m), min(m, 20)}:
+        value = np.round(draw.random(m), 1)
+        value[draw.random(m) < 0.3] = -np.inf
+        row = np.uint64(draw.integers(0, 2**63))
+        items, best = np.empty(k, np.int64), np.empty(k)
+        size = best_items(value, row, items, best, width)
+        raised = value + width * np.array([uniform_of(np.uint64(tie_rank(row, item))) for item in range(m)])
+        order = [int(item) for item in np.argsort(-raised, kind="stable") if raised[item] > -np.inf]
+        assert items[:size].tolist() == order[:k]
+        assert best[:size].tolist() == raised[items[:size]].tolist()
 
 
 @pytest.mark.parametrize("m", [1, 5, 200, 1031])

@@ -56,9 +56,10 @@ def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
 def test_hard_floors_are_due_before_the_round_ends():
     """Delivery is paced to be complete after 95 % of the arrivals where floors are hard, else after all."""
     for hard, end in ((False, 40.0), (True, 38.0)):
-        delivery = Delivery(view_of(40, 6, 2, hard=hard), 0.1, 0.0)
+        delivery = Delivery(promising_view(hard=hard), 0.1, 0.0)
         assert delivery.due_in == pytest.approx(end)
-        delivery.serve(arrivals_of(skewed(10, 6)))
+        assert delivery.rows._pacing.arrivals == pytest.approx(np.array([40, 16, 40]) * end / 40)
+        delivery.serve(replace(arrivals_of(skewed(10, 6)), audiences=np.zeros((10, 1), bool)))
         assert delivery.due_in == pytest.approx(end - 10)
 
 
@@ -103,6 +104,7 @@ def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     else:
         share = np.clip((times - 1800) / 1800, 0, 1)
         assert gone[:, 0] == pytest.approx(16 * share)
+        assert rows.gone.tolist() == pytest.approx([16 * share[-1], 40 * times[-1] / 3600])
         assert left[:, 0] == pytest.approx(np.maximum((came + 0.05 * 16) / (share + 0.05) * (1 - share), 1.0))
 
 

@@ -10,6 +10,7 @@ from small_markets import small_scenario
 from test_promised_prices import AGENTS, PROMISES, played
 
 from rimsim.agents import pacing
+from rimsim.agents._guard import Guard, due_at, due_now, seat_due
 from rimsim.agents._lacking import GRAIN, Lacking, counted_on
 from rimsim.agents._row_guard import RowGuard, due_of_rows, seat_rows, share_excess
 from rimsim.agents.positions import Positions
@@ -127,6 +128,59 @@ def test_seats_give_what_is_due_and_no_more():
         2,
     ]  # item 1 counts for the other row too, of which nothing is due any more
     assert value.tolist() == [4.0, -np.inf, -np.inf, -np.inf]
+
+
+@pytest.mark.parametrize(
+    ("excess", "slate"), [(0.0, [3, 4, 0]), (0.3, [3, 4, 0]), (1.5, [3, 2, 0]), (9.0, [1, 2, 0])]
+)
+def test_what_rows_hold_of_what_items_lack_is_not_seated_twice(excess, slate):
+    """Positions too few are given to lacking items: one that was seated for its row is one of them already."""
+    weight = np.array([1.0, 0.5, 0.25])
+    positions = Positions(weight, float(weight.mean()), by_intensity=False)
+    required = np.array([0.25, 0.5, 0.5, 0.0, 0.0])
+    state = np.zeros(5), positions, Lacking.of(required, np.zeros(5), positions)
+    rows = rows_of([np.array([0, 3])], [9.0], [0])
+    guard = RowGuard(np.zeros(1), np.ones(1), np.array([0.25]), np.zeros(1))
+    value, bits = np.array([9.0, 1.0, 2.0, 8.0, 7.0]), np.uint64(3)
+    items, best = np.full(3, -1), np.empty(3)
+    items_guard = Guard(required, np.ones(5), 0.0, 0.0)
+    seat_due(value, bits, 50.0, False, excess, items_guard, *state, rows, guard, items, best)  # noqa: FBT003
+    assert items.tolist() == slate
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 12), min_size=9, max_size=9),
+    st.integers(0, 40),
+    st.integers(1, 60),
+    st.booleans(),
+)
+def test_something_is_due_where_an_item_or_a_row_cannot_wait(floors, asked, left, counts):
+    """Both share the excess by what they need; an urgent item, any excess, or a row of which some is due, is enough."""
+    weight = np.array([1.0, 0.5])
+    positions = Positions(weight, 0.75, by_intensity=False)
+    required, items = np.array(floors) / 4.0, [np.array([0, 1]), np.array([1, 2, 3])]
+    rows, none = rows_of(items, [asked / 4.0, asked / 8.0], [0, 1]), np.zeros(2)
+    guard, may = Guard(required, np.linspace(0.3, 1.0, 9), 0.1, 1.0), np.arange(9) % 3 > 0
+    which, to_come = np.array([counts, True, True]), np.array([left / 2.0, left, left])
+
+    def begin():
+        return Lacking.of(required, np.zeros(9), positions), RowGuard.of(items, guard.chance, positions)
+
+    lacking, row_guard = begin()
+    wait = np.full(1, np.inf)
+    of_rows = rows, which, to_come, none, none, row_guard
+    urgent, excess, now = due_at(may, float(left), guard, np.zeros(9), positions, lacking, wait, *of_rows)
+    lacking, by_hand = begin()
+    of_items = lacking.total[0] * GRAIN
+    need = due_of_rows(rows, which, to_come, none, none, 0.1, positions, lacking, by_hand)
+    wait = np.full(1, np.inf)
+    few, beyond = due_now(may, float(left), guard, np.zeros(9), positions, lacking, need, wait)
+    share_excess(rows, which, beyond, of_items + need, 0.75, by_hand)
+    assert urgent == few
+    assert excess == pytest.approx(beyond * of_items / (of_items + need) if beyond > 0 else beyond)
+    assert row_guard.due == pytest.approx(by_hand.due)
+    assert now == (few > 0 or excess > 0 or bool((by_hand.due > 1e-9).any()))
 
 
 tables = st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=5, unique=True), min_size=1, max_size=4)

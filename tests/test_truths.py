@@ -184,6 +184,7 @@ def test_sizes_of_visits_are_those_of_their_states(kind):
     market = Market(small_scenario(rounds=1, arrivals=arrivals, consumer=consumer))
     truth, found = market.world.truth, {}
     opened = market.open
+    assert truth.shares(opened.visits(np.arange(0))).shape == (0, market.n_items)
     while not market.done:
         arrivals = market.next_arrivals(5)
         visits = opened.visits(arrivals.index)

@@ -131,4 +131,7 @@ def test_welfare_of_a_round_is_counted_by_brute_force():
     assert MEASURES["nash_welfare"].value(facts) == pytest.approx(worth.sum() * expected)
     assert MEASURES["providers_alive"].value(facts) == 1.25  # made up: more there than ever came
     assert MEASURES["catalogue_on_offer"].value(facts) == 1
+    facts = dataclasses.replace(facts, sold=np.arange(12) % 4, there=np.arange(5) < 2)
+    assert MEASURES["items_sold"].value(facts) == 0.75
+    assert MEASURES["catalogue_on_offer"].value(facts) == 0.5  # of twelve items, those of providers 0 and 1
     assert MEASURES["users_active"].value(facts) == len(set(facts.user.tolist()))
