@@ -113,7 +113,7 @@ TABLES: dict[str, Table] = {
     ),
     "required": Table(
         "compare",
-        "an item that is guaranteed exposure in a round",
+        "an item that is guaranteed exposure in a round, with a first column `agent` where arms may owe other things",
         {
             "seed": _ARM["seed"],
             "round": _ROUND["round"],
