@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
@@ -117,6 +117,8 @@ levels = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, 
 
 @settings(max_examples=150, deadline=None)
 @given(levels, st.integers(1, 4), st.integers(0, 4))
+@example([(0, 0)] * 9, 2, 0)  # values of nothing, with ties at the end of the slate
+@example([(0, 1), (0, 0)] * 4, 3, 2)
 def test_turns_take_copies_first_and_slates_stand_in_order(items, k, turns):
     """By sorts: the best items of which copies are left, then the best others, all by value, ties by seeded rank."""
     value = np.array([-np.inf if level < 0 else level / 4.0 for level, _ in items])
