@@ -10,7 +10,7 @@ import torch
 
 from rimsim.compiled import compiled
 from rimsim.errors import MarketError
-from rimsim.market.consumers.contract import Organic, Response
+from rimsim.market.consumers.contract import NOTHING, Organic, Response
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,9 +30,11 @@ def response_of(consumer: Consumer, visits: Visits, slates: NDArray[np.int64]) -
         MarketError: If it is no response, not one for each position, no probability or intensity, or consumes what is
             not shown.
     """
-    response, name = consumer.respond(visits, slates), f"{type(consumer).__name__}.respond"
+    response = consumer.respond(visits, slates)
     if not isinstance(response, Response):
-        raise MarketError(f"{name}: found a {type(response).__name__}; allowed: a Response")
+        raise MarketError(
+            f"{type(consumer).__name__}.respond: found a {type(response).__name__}; allowed: a Response"
+        )
     consumed, probability, intensity = response.consumed, response.probability, response.intensity
     if (
         consumed.dtype != np.bool_
@@ -41,15 +43,15 @@ def response_of(consumer: Consumer, visits: Visits, slates: NDArray[np.int64]) -
         or not consumed.shape == probability.shape == intensity.shape == slates.shape
     ):
         raise MarketError(
-            f"{name}: found consumed {consumed.dtype} {consumed.shape}, probability {probability.dtype} "
-            f"{probability.shape}, intensity {intensity.dtype} {intensity.shape}; allowed: bool, float and float, and "
+            f"{type(consumer).__name__}.respond: found consumed {consumed.dtype} {consumed.shape}, "
+            f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} {intensity.shape}; allowed: bool, float and float, and "
             f"{slates.shape} for each, a number a position"
         )
     place = _first_wrong(slates, consumed, probability, intensity)
     if place >= 0:
         row, position = divmod(place, slates.shape[1])
         raise MarketError(
-            f"{name}: found item {int(slates[row, position])} at position {position + 1} "
+            f"{type(consumer).__name__}.respond: found item {int(slates[row, position])} at position {position + 1} "
             f"{'consumed' if consumed[row, position] else 'not consumed'} with probability "
             f"{probability[row, position]} and intensity {intensity[row, position]}; allowed: items that are shown, "
             "probabilities from 0 to 1, finite intensities from 0 up"
@@ -81,7 +83,10 @@ def organic_of(consumer: Consumer, visits: Visits, n_items: int) -> Organic:
     Raises:
         MarketError: If it is nothing of the kind, not of these visits, not of the catalogue, or before they come.
     """
-    organic, name = consumer.organic(visits), f"{type(consumer).__name__}.organic"
+    organic = consumer.organic(visits)
+    if organic is NOTHING:  # most often
+        return organic
+    name = f"{type(consumer).__name__}.organic"
     if not isinstance(organic, tuple) or len(organic) != len(Organic._fields):
         raise MarketError(
             f"{name}: found a {type(organic).__name__}; allowed: an Organic, NOTHING where nobody does anything"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -42,12 +41,12 @@ class Visits:
     def __len__(self) -> int:
         return len(self.row)
 
-    @cached_property
+    @property
     def slot(self) -> NDArray[np.int64]:
         """(n,) whose visits they are, as slots of the round."""
         return self.schedule.slot[self.row]
 
-    @cached_property
+    @property
     def tick(self) -> NDArray[np.int64]:
         """(n,) when they come, on the market's clock."""
         return self.schedule.tick[self.row]
