@@ -44,8 +44,8 @@ def response_of(consumer: Consumer, visits: Visits, slates: NDArray[np.int64]) -
     ):
         raise MarketError(
             f"{type(consumer).__name__}.respond: found consumed {consumed.dtype} {consumed.shape}, "
-            f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} {intensity.shape}; allowed: bool, float and float, and "
-            f"{slates.shape} for each, a number a position"
+            f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} {intensity.shape}; "
+            f"allowed: bool, float and float, and {slates.shape} for each, a number a position"
         )
     place = _first_wrong(slates, consumed, probability, intensity)
     if place >= 0:
