@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rimsim.data.catalogue import Entry, entry
-from rimsim.data.readers.containers import reason
+from rimsim.data.readers.containers import first_words
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,10 +77,12 @@ def download(
         path = pooch.retrieve(wanted.url, wanted.checksum, fname=wanted.file, path=target, downloader=fetch)
     except ValueError as wrong:
         raise DataError(
-            f"{wanted.url}: sent something else than {wanted.title}: {reason(wrong, 200)}"
+            f"{wanted.url}: sent something else than {wanted.title}: {first_words(wrong, 200)}"
         ) from wrong
     except OSError as broken:
-        raise DataError(f"{wanted.url}: cannot be fetched to {target} ({reason(broken, 200)})") from broken
+        raise DataError(
+            f"{wanted.url}: cannot be fetched to {target} ({first_words(broken, 200)})"
+        ) from broken
     return Path(path)
 
 

@@ -59,6 +59,7 @@ def refuse_violated(terms: Terms, order: NDArray[np.int64], where: str) -> None:
 
 
 def names_of(items: NDArray[np.int64]) -> str:
+    """Numbers of the first ten of some items (n,), for a message."""
     return ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
 
 

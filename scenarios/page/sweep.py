@@ -24,6 +24,7 @@ from rimsim.scenarios.report.sweep import (
     undrawn_reason,
 )
 from rimsim.scenarios.store.points import runs_of
+from rimsim.scenarios.store.status import status_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ def sweep_page(sweep: Run) -> Page:
             many(len(sweep.seeds), "seed"),
         ),
         answer=tuple(answer),
-        cautions=tuple(as_sentence(note) for note in result_notes(sweep, runs)),
+        cautions=tuple(as_sentence(note) for note in result_notes(sweep, runs, status_note(sweep, runs))),
         sections=(*sections, Section("All figures", tables=tuple(result_tables(sweep, table)))),
         settings=as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
     )

@@ -138,16 +138,17 @@ def print_results(sweep: Run, console: Console) -> None:
         ("points", f"{sweep.folder}/points/"),
         ("events", f"tensorboard --logdir {sweep.folder}/points"),
     )
-    print_report(result_tables(sweep, table), result_notes(sweep, runs), places, console)
+    print_report(result_tables(sweep, table), result_notes(sweep, runs, unfinished), places, console)
 
 
-def result_notes(sweep: Run, runs: Sequence[Run]) -> list[str]:
+def result_notes(sweep: Run, runs: Sequence[Run], unfinished: str | None) -> list[str]:
     """What to mind beside the tables: how far the truth agrees with reality, few seeds, missing arms.
 
     Args:
         sweep: The sweep.
         runs: Its points.
+        unfinished: What :func:`status_note` says of them.
     """
     agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
-    notes = (*agreements, two_seeds_note(len(sweep.seeds)), status_note(sweep, runs))
+    notes = (*agreements, two_seeds_note(len(sweep.seeds)), unfinished)
     return [note for note in notes if note is not None]

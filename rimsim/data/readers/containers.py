@@ -30,10 +30,10 @@ __all__ = [
     "embedded_container",
     "existing",
     "file_container",
+    "first_words",
     "in_memory",
     "inside_zip",
     "open_container",
-    "reason",
     "zip_container",
 ]
 
@@ -73,7 +73,7 @@ class Stream:
         try:
             chunk = self._raw.read(size)
         except _BROKEN as broken:
-            raise DataError(f"{self.name}: damaged or cut short ({reason(broken)})") from broken
+            raise DataError(f"{self.name}: damaged or cut short ({first_words(broken)})") from broken
         self._read += len(chunk)
         if self._read > self._allowed:
             raise DataError(
@@ -124,7 +124,7 @@ class Container:
         return None if self.folder is None else self.folder / member
 
 
-def reason(broken: BaseException, longest: int = 120) -> str:
+def first_words(broken: BaseException, longest: int = 120) -> str:
     """What an error of the system or of a library says, in a line of at most so many characters."""
     text = broken.strerror if isinstance(broken, OSError) and broken.strerror else str(broken)
     return " ".join((text or type(broken).__name__).split())[:longest]
@@ -143,7 +143,7 @@ def _opened(path: Path) -> Stream:
             return Stream(str(path), raw, max(status.st_size, FREE_BYTES))
         return Stream(str(path), cast("BinaryIO", unpack(raw)), status.st_size)
     except OSError as broken:
-        raise DataError(f"{path}: cannot be read ({reason(broken)})") from broken
+        raise DataError(f"{path}: cannot be read ({first_words(broken)})") from broken
 
 
 def file_container(path: Path) -> Container:
@@ -168,14 +168,14 @@ def folder_container(path: Path) -> Container:
                 inside = sorted(inner.name for inner in entry.iterdir() if not inner.is_dir())
                 members += [f"{entry.name}/{name}" for name in inside]
     except OSError as broken:
-        raise DataError(f"{path}: cannot be listed ({reason(broken)})") from broken
+        raise DataError(f"{path}: cannot be listed ({first_words(broken)})") from broken
 
     def opened(member: str) -> Stream:
         place = path / member
         try:
             inside = place.resolve(strict=True).is_relative_to(path.resolve())
         except (OSError, RuntimeError) as broken:
-            raise DataError(f"{place}: cannot be read ({reason(broken)})") from broken
+            raise DataError(f"{place}: cannot be read ({first_words(broken)})") from broken
         if not inside:
             raise DataError(f"{place}: is a link that leads out of {path}; allowed: files inside the folder")
         return _opened(place)
@@ -188,7 +188,7 @@ def zip_container(path: Path, only: str | None = None) -> Container:
     try:
         archive = zipfile.ZipFile(path)
     except _BROKEN as broken:
-        raise DataError(f"{path}: no readable zip, or cut short ({reason(broken)})") from broken
+        raise DataError(f"{path}: no readable zip, or cut short ({first_words(broken)})") from broken
     try:
         entries = _checked_entries(archive.infolist(), str(path))
     except DataError:
@@ -200,7 +200,7 @@ def zip_container(path: Path, only: str | None = None) -> Container:
         try:
             return Stream(label, cast("BinaryIO", archive.open(entry)), entry.compress_size)
         except _BROKEN as broken:
-            raise DataError(f"{label}: damaged or cut short ({reason(broken)})") from broken
+            raise DataError(f"{label}: damaged or cut short ({first_words(broken)})") from broken
 
     return Container(str(path), tuple(entries), opened, only=only, close=archive.close)
 
@@ -278,7 +278,7 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
             raise DataError(f"{source}: is a link to {path.readlink()}, which is not there")
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     except (OSError, ValueError, RuntimeError) as broken:
-        raise DataError(f"{source!r}: cannot be looked up ({reason(broken)})") from broken
+        raise DataError(f"{source!r}: cannot be looked up ({first_words(broken)})") from broken
     visible = [*known, *(name for name in beside if not name.startswith("."))]
     hint = nearest(path.name, visible) if visible else ""
     where = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
@@ -296,7 +296,7 @@ def open_container(path: Path) -> Container:
         with path.open("rb") as raw:
             first = raw.read(4)
     except OSError as broken:
-        raise DataError(f"{path}: cannot be read ({reason(broken)})") from broken
+        raise DataError(f"{path}: cannot be read ({first_words(broken)})") from broken
     if first in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08") or path.suffix.lower() == ".zip":
         return zip_container(path)
     return file_container(path)
