@@ -8,13 +8,11 @@ import numpy as np
 import scipy
 
 from rimsim.agents._gibbs import inclusion_sums
+from rimsim.arrays import Floats
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents.prices import States
 
-__all__ = ["entropic_prices"]
 
 _WARMING = 5  # scaling updates at a high temperature, and at the right one, before L-BFGS
 _HOT = 10.0  # the high temperature is a tenth of the cost
@@ -24,12 +22,12 @@ _PLACES = 4  # times that floors are told anew how high their items stand, where
 
 def entropic_prices(
     states: States,
-    required: NDArray[np.float64],
+    required: Floats,
     cost: float,
     epsilon: float,
     tol: float,
-    weight: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
+    weight: Floats | None = None,
+) -> Floats:
     """Prices at which the Gibbs policy meets floors in expectation, as far as the box [−cost, 0] allows.
 
     Args:
@@ -63,12 +61,12 @@ def entropic_prices(
 
 def _minimum(
     states: States,
-    required: NDArray[np.float64],
+    required: Floats,
     cost: float,
     epsilon: float,
     tol: float,
-    start: NDArray[np.float64] | None,
-) -> NDArray[np.float64]:
+    start: Floats | None,
+) -> Floats:
     """(M,) prices at the minimum of the smoothed dual over the box [−cost, 0], for floors in whole exposures."""
     due = required > 0
     mean, spread, nothing = np.zeros(len(required)), np.zeros(len(required)), np.empty(0)
@@ -83,13 +81,13 @@ def _minimum(
     # One unit of each variable is what changes expected exposures by about their own spread.
     unit = epsilon / np.sqrt(np.maximum(spread[items], 1e-3 * required[items]))
 
-    def dual(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def dual(x: Floats) -> tuple[float, Floats]:
         """The smoothed dual and its gradient at the prices −x·unit."""
         price[items] = -np.minimum(x * unit, cost)
         total = inclusion_sums(*states, price, epsilon, mean, spread, nothing, nothing)
         return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
 
-    def enough(xk: NDArray[np.float64]) -> None:
+    def enough(xk: Floats) -> None:
         """Stop where what is missing, or bought in excess, is within the tolerance."""
         price[items] = -np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
         missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
@@ -111,9 +109,7 @@ def _minimum(
     return solved
 
 
-def _scaling(
-    required: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
     """Newton steps on the logarithm of each item's expected exposures, in units of ε."""
     step = np.zeros(len(required))
     can = (required > 0) & (mean > 0) & (spread > 0)  # what is inadmissible everywhere cannot be moved

@@ -12,24 +12,18 @@ that Σ p_y is about k, S_1(k) is of order 1/√k, and only products and sums of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import best_items, tie_rank, uniform_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["gibbs_counts", "gibbs_draw", "gibbs_law", "inclusion_sums"]
 
 _SHIFTS = 60  # Newton steps at most; some three are taken
 _NEAR = 0.25  # Σ p need only be so near to k: the law does not depend on θ, only its rounding does
 
 
 @compiled
-def _shift(z: NDArray[np.float64], k: int, start: float) -> float:
+def _shift(z: Floats, k: int, start: float) -> float:
     """θ with Σ σ(z − θ) about k, by Newton steps on the logarithm of the sum from a θ that is too low."""
     theta = start
     for _ in range(_SHIFTS):
@@ -45,9 +39,7 @@ def _shift(z: NDArray[np.float64], k: int, start: float) -> float:
 
 
 @compiled
-def gibbs_counts(
-    z: NDArray[np.float64], k: int, chance: NDArray[np.float64], table: NDArray[np.float64]
-) -> tuple[float, float]:
+def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
     """Probabilities of counts: S for the law over k of A items, A > k.
 
     Args:
@@ -78,13 +70,13 @@ def gibbs_counts(
 
 @compiled
 def gibbs_law(
-    z: NDArray[np.float64],
+    z: Floats,
     k: int,
-    chance: NDArray[np.float64],
-    table: NDArray[np.float64],
-    inclusion: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    counted: NDArray[np.float64],
+    chance: Floats,
+    table: Floats,
+    inclusion: Floats,
+    weight: Floats,
+    counted: Floats,
 ) -> float:
     """Counts and inclusion probabilities of the law over k of A items, A > k.
 
@@ -124,11 +116,11 @@ def gibbs_law(
 
 @compiled
 def gibbs_draw(
-    value: NDArray[np.float64],
+    value: Floats,
     epsilon: float,
     row: np.uint64,
-    items: NDArray[np.int64],
-    propensity: NDArray[np.float32],
+    items: Ints,
+    propensity: Float32s,
 ) -> int:
     """Draw a set of k items with P(S) ∝ exp(Σ value / ε).
 
@@ -179,15 +171,15 @@ def gibbs_draw(
 
 @compiled
 def inclusion_sums(
-    scores: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
-    capacity: NDArray[np.int64],
-    price: NDArray[np.float64],
+    scores: Float32s,
+    admissible: Bools,
+    capacity: Ints,
+    price: Floats,
     epsilon: float,
-    mean: NDArray[np.float64],
-    spread: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    counted: NDArray[np.float64],
+    mean: Floats,
+    spread: Floats,
+    weight: Floats,
+    counted: Floats,
 ) -> float:
     """Expected exposures of the Gibbs policy, and Σ π(1 − π), over some states.
 

@@ -16,25 +16,22 @@ from rimsim.agents._lacking import (
     seat_lacking,
 )
 from rimsim.agents._row_guard import due_of_rows, seat_rows, share_excess
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import best_items, enter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents._row_guard import RowGuard
     from rimsim.agents.positions import Positions
     from rimsim.agents.promised import RowPacing
-
-__all__ = ["Guard", "due_at", "seat_due"]
 
 
 class Guard(NamedTuple):
     """What must be delivered."""
 
-    required: NDArray[np.float64]
+    required: Floats
     """(M,) required exposures in the unit of the guarantee."""
-    chance: NDArray[np.float64]
+    chance: Floats
     """(M,) share of arrivals to whom an item may be shown."""
     spare: float
     """Share of the positions yet to come that is not counted on; nor are those of the last few arrivals."""
@@ -63,10 +60,10 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
 
 @compiled
 def _urgent(
-    admissible: NDArray[np.bool_],
+    admissible: Bools,
     left: float,
     guard: Guard,
-    exposure: NDArray[np.float64],
+    exposure: Floats,
     mean: float,
     lacking: Lacking,
 ) -> tuple[int, float, float]:
@@ -102,14 +99,14 @@ def _urgent(
 
 @compiled
 def _seat_urgent(
-    value: NDArray[np.float64],
+    value: Floats,
     row: np.uint64,
     left: float,
     guard: Guard,
-    exposure: NDArray[np.float64],
+    exposure: Floats,
     positions: Positions,
     lacking: Lacking,
-    seats: NDArray[np.int64],
+    seats: Ints,
 ) -> int:
     """Seat what can wait no longer, from what lacks least to what lacks most; how many they are."""
     later = counted_on(left, guard.spare)
@@ -131,14 +128,14 @@ def _seat_urgent(
 
 @compiled
 def due_now(
-    admissible: NDArray[np.bool_],
+    admissible: Bools,
     left: float,
     guard: Guard,
-    exposure: NDArray[np.float64],
+    exposure: Floats,
     positions: Positions,
     lacking: Lacking,
     reserved: float,
-    wait: NDArray[np.float64],
+    wait: Floats,
 ) -> tuple[int, float]:
     """What is due at an arrival: how many items can wait no longer, and how many positions too few come after it.
 
@@ -171,18 +168,18 @@ def due_now(
 
 @compiled
 def due_at(
-    admissible: NDArray[np.bool_],
+    admissible: Bools,
     left: float,
     guard: Guard,
-    exposure: NDArray[np.float64],
+    exposure: Floats,
     positions: Positions,
     lacking: Lacking,
-    wait: NDArray[np.float64],
+    wait: Floats,
     of_rows: RowPacing,
-    counts: NDArray[np.bool_],
-    row_left: NDArray[np.float64],
-    row_before: NDArray[np.float64],
-    delivered: NDArray[np.float64],
+    counts: Bools,
+    row_left: Floats,
+    row_before: Floats,
+    delivered: Floats,
     row_guard: RowGuard,
 ) -> tuple[int, float, bool]:
     """What is due at an arrival of items, see :func:`due_now`, and of groups and campaigns.
@@ -224,19 +221,19 @@ def due_at(
 
 @compiled
 def seat_due(
-    value: NDArray[np.float64],
+    value: Floats,
     row: np.uint64,
     left: float,
     urgent: bool,  # noqa: FBT001  # compiled code takes no names
     excess: float,
     guard: Guard,
-    exposure: NDArray[np.float64],
+    exposure: Floats,
     positions: Positions,
     lacking: Lacking,
     of_rows: RowPacing,
     row_guard: RowGuard,
-    items: NDArray[np.int64],
-    best: NDArray[np.float64],
+    items: Ints,
+    best: Floats,
 ) -> int:
     """:func:`best_items`, but what is due comes first: lacking items, at positions that give them what they lack.
 
@@ -287,11 +284,11 @@ def seat_due(
 
 @compiled
 def _seat_others(
-    value: NDArray[np.float64],
+    value: Floats,
     row: np.uint64,
-    seats: NDArray[np.int64],
-    items: NDArray[np.int64],
-    best: NDArray[np.float64],
+    seats: Ints,
+    items: Ints,
+    best: Floats,
 ) -> int:
     """Fill ``items`` (k,) with what is seated and, where nobody is, with the items of largest value; how many."""
     free = 0

@@ -6,24 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import enter, tie_rank
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents.positions import Positions
 
-__all__ = [
-    "GRAIN",
-    "NOTHING",
-    "Lacking",
-    "count_missing",
-    "counted_on",
-    "free_seat",
-    "positions_needed",
-    "seat_lacking",
-]
 
 NOTHING = 1e-9
 """What is missing below this is rounding."""
@@ -40,22 +29,22 @@ _LAST = 4.0
 class Lacking(NamedTuple):
     """The items that lack something, and how many positions would give each all that it lacks."""
 
-    item: NDArray[np.int64]
+    item: Ints
     """(M,) the items in ascending order, ``size`` of them; what lacks nothing any more is dropped now and then."""
-    size: NDArray[np.int64]
+    size: Ints
     """(1,) how many they are."""
-    need: NDArray[np.int64]
+    need: Ints
     """(M,) positions that each item needs, at positions of mean weight and one at least, in grains; 0 for none."""
-    total: NDArray[np.int64]
+    total: Ints
     """(1,) their sum."""
-    enough: NDArray[np.int64]
+    enough: Ints
     """(M,) the class of each item: how many of the positions, from the first on, give it all that it lacks; −1 for an
     item that lacks nothing."""
-    of_class: NDArray[np.int64]
+    of_class: Ints
     """(k + 1,) how many items are in each class."""
 
     @classmethod
-    def of(cls, required: NDArray[np.float64], exposure: NDArray[np.float64], positions: Positions) -> Self:
+    def of(cls, required: Floats, exposure: Floats, positions: Positions) -> Self:
         """What is missing after some exposures.
 
         Args:
@@ -76,10 +65,10 @@ class Lacking(NamedTuple):
 @compiled
 def count_missing(
     lacking: Lacking,
-    items: NDArray[np.int64],
-    required: NDArray[np.float64],
-    exposure: NDArray[np.float64],
-    weight: NDArray[np.float64],
+    items: Ints,
+    required: Floats,
+    exposure: Floats,
+    weight: Floats,
     mean: float,
 ) -> None:
     """Bring up to date what some items lack, of which some may have been shown.
@@ -122,7 +111,7 @@ def counted_on(left: float, spare: float) -> float:
 
 
 @compiled
-def free_seat(seats: NDArray[np.int64], weight: NDArray[np.float64], missing: float) -> int:
+def free_seat(seats: Ints, weight: Floats, missing: float) -> int:
     """The last free position that gives all that is missing, or else the first free one; −1 where none is free."""
     seat = -1
     for place in range(len(seats) - 1, -1, -1):
@@ -158,11 +147,11 @@ def positions_needed(lacking: Lacking, later: float, there: float) -> float:
 @compiled
 def _best_by_class(
     lacking: Lacking,
-    value: NDArray[np.float64],
+    value: Floats,
     row: np.uint64,
-    items: NDArray[np.int64],
-    best: NDArray[np.float64],
-    sizes: NDArray[np.int64],
+    items: Ints,
+    best: Floats,
+    sizes: Ints,
 ) -> None:
     """The items of largest value of each class.
 
@@ -193,10 +182,10 @@ def _best_by_class(
 
 @compiled
 def _taken(
-    items: NDArray[np.int64],
-    best: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    begin: NDArray[np.int64],
+    items: Ints,
+    best: Floats,
+    sizes: Ints,
+    begin: Ints,
     row: np.uint64,
 ) -> int:
     """Take the item of largest value among the best of some classes, ties to the larger seeded rank; −1 for none.
@@ -223,11 +212,11 @@ def _taken(
 @compiled
 def seat_lacking(
     lacking: Lacking,
-    value: NDArray[np.float64],
+    value: Floats,
     row: np.uint64,
     count: int,
-    weight: NDArray[np.float64],
-    seats: NDArray[np.int64],
+    weight: Floats,
+    seats: Ints,
 ) -> None:
     """Seat so many items that lack something, from the last position on.
 

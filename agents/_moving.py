@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import enter, items_between, kth_of_parts, part_maxima
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents._rows import Rows
 
-__all__ = ["Bounds", "Pacing", "best_in_bounds", "bound_bonuses", "move_prices", "stretch_of"]
 
 _ROUNDING, _TINY = 1e-6, 1e-30
 """By what share, and by how much, a sum of two numbers may differ in single precision, and more."""
@@ -26,11 +24,11 @@ class Pacing(NamedTuple):
     h = 1, or, where ``closing`` is above 0, h = 1 / (1 − t/N + closing). From t = N on all is due.
     """
 
-    start: NDArray[np.float64]
+    start: Floats
     """(M,) price v before arrival 0."""
-    pace: NDArray[np.float64]
+    pace: Floats
     """(M,) required exposures per arrival, in the unit of the guarantee."""
-    step: NDArray[np.float64]
+    step: Floats
     """(M,) price per exposure of delivery error."""
     cost: float
     """c: prices lie in [−c, 0]; infinite where floors are not for sale."""
@@ -42,15 +40,15 @@ class Pacing(NamedTuple):
     @classmethod
     def of(
         cls,
-        price: NDArray[np.float64],
-        required: NDArray[np.float64],
+        price: Floats,
+        required: Floats,
         arrivals: float,
         *,
         gain: float,
         closing: float,
         cost: float,
         hard: bool,
-        due: NDArray[np.bool_] | None = None,
+        due: Bools | None = None,
     ) -> Self:
         """Pacing with the relative step g·c/√b.
 
@@ -78,14 +76,14 @@ class Pacing(NamedTuple):
             arrivals=float(arrivals),
         )
 
-    def price(self, gone: float, exposure: NDArray[np.float64]) -> NDArray[np.float64]:
+    def price(self, gone: float, exposure: Floats) -> Floats:
         """(M,) v when so many arrivals are gone, after ``exposure`` (M,)."""
         price = np.empty(len(self.start))
         move_prices(self, gone, exposure, np.zeros(len(price)), price)
         return price
 
 
-def _usual(price: NDArray[np.float64]) -> float:
+def _usual(price: Floats) -> float:
     """The median bonus of the items that have one; 0 where none has."""
     bonus = -price[price < 0.0]
     return float(np.median(bonus)) if len(bonus) else 0.0
@@ -95,9 +93,9 @@ def _usual(price: NDArray[np.float64]) -> float:
 def move_prices(
     pacing: Pacing,
     gone: float,
-    exposure: NDArray[np.float64],
-    before: NDArray[np.float64],
-    price: NDArray[np.float64],
+    exposure: Floats,
+    before: Floats,
+    price: Floats,
 ) -> None:
     """Fill ``price`` (M,) with v of :class:`Pacing`.
 
@@ -157,7 +155,7 @@ class Bounds(NamedTuple):
     """How much of the pacing's time is gone at the one."""
     last: float
     """And at the other."""
-    high: NDArray[np.float32]
+    high: Float32s
     """(M,) the bounds, rounded."""
 
 
@@ -172,9 +170,9 @@ def stretch_of(pacing: Pacing, gone: float) -> int:
 def bound_bonuses(
     pacing: Pacing,
     bounds: Bounds,
-    exposure: NDArray[np.float64],
-    before: NDArray[np.float64],
-    shown: NDArray[np.int64] | None,
+    exposure: Floats,
+    before: Floats,
+    shown: Ints | None,
 ) -> None:
     """Fill ``bounds.high`` with the bounds after some exposures.
 
@@ -206,14 +204,14 @@ def best_in_bounds(
     ties: np.uint64,
     pacing: Pacing,
     gone: float,
-    exposure: NDArray[np.float64],
-    before: NDArray[np.float64],
+    exposure: Floats,
+    before: Floats,
     bounds: Bounds,
-    value: NDArray[np.float32],
-    found: NDArray[np.int64],
-    price: NDArray[np.float64],
-    items: NDArray[np.int64],
-    best: NDArray[np.float64],
+    value: Float32s,
+    found: Ints,
+    price: Floats,
+    items: Ints,
+    best: Floats,
 ) -> int:
     """:func:`rimsim.matching.best_items` of λ − v at an arrival within bounds, whose prices are not all computed.
 
@@ -270,11 +268,11 @@ def best_in_bounds(
 
 @compiled
 def fill_bounded(
-    relevance: NDArray[np.float32],
+    relevance: Float32s,
     ground: np.float32,
-    admissible: NDArray[np.bool_],
-    high: NDArray[np.float32],
-    value: NDArray[np.float32],
+    admissible: Bools,
+    high: Float32s,
+    value: Float32s,
 ) -> None:
     """Fill ``value`` (M,) with λ(x)·p(y|x) and what the bonus is at most, −inf for what may not be shown."""
     for item in range(len(value)):

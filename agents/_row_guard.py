@@ -7,33 +7,30 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from rimsim.agents._lacking import GRAIN, NOTHING, counted_on, free_seat
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import enter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents._lacking import Lacking
     from rimsim.agents.positions import Positions
     from rimsim.agents.promised import RowPacing
-
-__all__ = ["RowGuard", "due_of_rows", "seat_rows", "share_excess"]
 
 
 class RowGuard(NamedTuple):
     """What must be delivered of rows, and what slates can give them."""
 
-    holds: NDArray[np.float64]
+    holds: Floats
     """(J,) what the first positions count, as many as items of the row may be shown to an arrival on average."""
-    shared: NDArray[np.float64]
+    shared: Floats
     """(J,) how many rows an exposure of an item of the row counts for, on average."""
-    due: NDArray[np.float64]
+    due: Floats
     """(J,) what must be shown now of each row, in the unit of the guarantee; scratch."""
-    need: NDArray[np.float64]
+    need: Floats
     """(J,) positions that each row needs beyond those that its items need by themselves; scratch."""
 
     @classmethod
-    def of(cls, items: list[NDArray[np.int64]], chance: NDArray[np.float64], positions: Positions) -> Self:
+    def of(cls, items: list[Ints], chance: Floats, positions: Positions) -> Self:
         """The guard of some rows.
 
         Args:
@@ -52,10 +49,10 @@ class RowGuard(NamedTuple):
 @compiled
 def due_of_rows(
     pacing: RowPacing,
-    counts: NDArray[np.bool_],
-    left: NDArray[np.float64],
-    before: NDArray[np.float64],
-    delivered: NDArray[np.float64],
+    counts: Bools,
+    left: Floats,
+    before: Floats,
+    delivered: Floats,
     spare: float,
     positions: Positions,
     lacking: Lacking,
@@ -106,7 +103,7 @@ def due_of_rows(
 
 @compiled
 def share_excess(
-    pacing: RowPacing, counts: NDArray[np.bool_], excess: float, total: float, mean: float, guard: RowGuard
+    pacing: RowPacing, counts: Bools, excess: float, total: float, mean: float, guard: RowGuard
 ) -> bool:
     """Give each row its share of the positions that items and rows together need too many; whether anything is due.
 
@@ -130,10 +127,10 @@ def share_excess(
 def seat_rows(
     pacing: RowPacing,
     guard: RowGuard,
-    value: NDArray[np.float64],
+    value: Floats,
     ties: np.uint64,
     positions: Positions,
-    seats: NDArray[np.int64],
+    seats: Ints,
 ) -> None:
     """Seat the items of largest value of each row until what is due of it is seated, the row first of which most is.
 
@@ -163,7 +160,7 @@ def seat_rows(
 
 
 @compiled
-def _best_of(items: NDArray[np.int64], value: NDArray[np.float64], ties: np.uint64) -> int:
+def _best_of(items: Ints, value: Floats, ties: np.uint64) -> int:
     """The item of largest value, ties to the larger seeded rank; −1 where none may be shown."""
     found, best, size = np.empty(1, np.int64), np.empty(1), 0
     for item in items:

@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rimsim.agents.prices import capacities
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents.positions import Positions
     from rimsim.market import Arrivals
-
-__all__ = ["Rows", "fill_row", "rows_of", "value_row"]
 
 
 class Rows(NamedTuple):
     """Arrivals as compiled loops take them."""
 
-    relevance: NDArray[np.float32]
+    relevance: Float32s
     """(n, M) p(y|x)."""
-    ground: NDArray[np.float32]
+    ground: Float32s
     """(n,) λ(x)."""
-    admissible: NDArray[np.bool_]
+    admissible: Bools
     """(n, M) items that may be shown."""
-    id: NDArray[np.int64]
+    id: Ints
     """(n,) arrival ids."""
-    capacity: NDArray[np.int64]
+    capacity: Ints
     """(n,) positions that may be filled."""
 
 
@@ -49,7 +46,7 @@ def rows_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
 
 
 @compiled
-def value_row(rows: Rows, row: int, price: NDArray[np.float64], value: NDArray[np.float64]) -> None:
+def value_row(rows: Rows, row: int, price: Floats, value: Floats) -> None:
     """Fill ``value`` (M,) with λ(x)·p(y|x) − v of a row, −inf for what may not be shown.
 
     The product is taken in single precision, as :attr:`rimsim.market.Arrivals.intensity` has it.
@@ -61,12 +58,12 @@ def value_row(rows: Rows, row: int, price: NDArray[np.float64], value: NDArray[n
 
 @compiled
 def fill_row(
-    items: NDArray[np.int64],
+    items: Ints,
     size: int,
-    price: NDArray[np.float64],
+    price: Floats,
     positions: Positions,
-    exposure: NDArray[np.float64],
-    prices: NDArray[np.float32],
+    exposure: Floats,
+    prices: Float32s,
 ) -> None:
     """Empty the positions behind the first ``size``, count their exposures and note their prices.
 

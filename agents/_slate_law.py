@@ -11,27 +11,21 @@ So all of it takes O(A·k), where an enumeration takes A·(A − 1)⋯(A − k +
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from rimsim.agents._gibbs import gibbs_counts
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import tie_rank
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["slate_chances", "standing_order"]
 
 
 @compiled
 def standing_order(
-    value: NDArray[np.float64],
+    value: Floats,
     row: np.uint64,
-    relevance: NDArray[np.float32],
+    relevance: Float32s,
     by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by place
-) -> NDArray[np.int64]:
+) -> Ints:
     """(A,) the items that may be shown, in the order in which those of a slate stand.
 
     Args:
@@ -58,14 +52,14 @@ def standing_order(
 
 @compiled
 def slate_chances(
-    value: NDArray[np.float64],
+    value: Floats,
     epsilon: float,
-    order: NDArray[np.int64],
+    order: Ints,
     k: int,
-    items: NDArray[np.int64],
-    inclusion: NDArray[np.float64],
-    position: NDArray[np.float64],
-    prefix: NDArray[np.float64],
+    items: Ints,
+    inclusion: Floats,
+    position: Floats,
+    prefix: Floats,
 ) -> float:
     """Chances of one slate under P(S) ∝ exp(Σ value / ε) over sets of k.
 
@@ -106,13 +100,13 @@ def slate_chances(
 
 @compiled
 def _marginals(
-    z: NDArray[np.float64],
+    z: Floats,
     theta: float,
-    chance: NDArray[np.float64],
-    table: NDArray[np.float64],
-    at: NDArray[np.int64],
-    inclusion: NDArray[np.float64],
-    position: NDArray[np.float64],
+    chance: Floats,
+    table: Floats,
+    at: Ints,
+    inclusion: Floats,
+    position: Floats,
 ) -> None:
     """Chances of each item and its place; ``at`` (A,) says where in the slate each item stands, −1 for nowhere."""
     k = table.shape[1] - 1
@@ -134,12 +128,12 @@ def _marginals(
 
 @compiled
 def _beginnings(
-    z: NDArray[np.float64],
+    z: Floats,
     theta: float,
-    chance: NDArray[np.float64],
-    table: NDArray[np.float64],
-    at: NDArray[np.int64],
-    prefix: NDArray[np.float64],
+    chance: Floats,
+    table: Floats,
+    at: Ints,
+    prefix: Floats,
 ) -> None:
     """Chances of each beginning of the slate, as far as its items stand in order."""
     k = table.shape[1] - 1

@@ -10,18 +10,15 @@ import numpy as np
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import cost_of_missing, states_in_order
 from rimsim.agents.promised_prices import counted, terms_of
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates
 from rimsim.market.limits import most_states
 from rimsim.matching import ordered_by, solve_dual
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents.prices import States
     from rimsim.market import Arrivals, RoundView
-
-__all__ = ["Plan", "audience_of", "planned"]
 
 
 def audience_of(view: RoundView, agent: str) -> States:
@@ -51,17 +48,17 @@ def audience_of(view: RoundView, agent: str) -> States:
 class Plan:
     """Slates for a whole round, with the prices that prove them."""
 
-    slates: NDArray[np.int64]
+    slates: Ints
     """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an
     empty position."""
-    price: NDArray[np.float64]
+    price: Floats
     """(M,) item prices v."""
 
-    def answer(self, arrivals: Arrivals) -> NDArray[np.int64]:
+    def answer(self, arrivals: Arrivals) -> Ints:
         """(n, k) the planned slates of some arrivals."""
         return self.slates[arrivals.index]
 
-    def priced(self, items: NDArray[np.int64]) -> Slates:
+    def priced(self, items: Ints) -> Slates:
         """Slates (n, k) with the price v of each item that they show."""
         return Slates(items, price=np.where(items >= 0, self.price[items], np.nan).astype(np.float32))
 
@@ -123,7 +120,7 @@ def _planned_with_promises(view: RoundView, audience: States, cost: float, tol: 
     return Plan(_wide(slates, view.k), np.clip(solution.item_price, -cost, None))
 
 
-def _wide(slates: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+def _wide(slates: Ints, k: int) -> Ints:
     """Slates (n, j) with empty positions behind, up to k of them."""
     wide = np.full((len(slates), k), -1, np.int64)
     wide[:, : slates.shape[1]] = slates

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rimsim.evaluation.chances import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
-__all__ = [
-    "OPTIONS",
-    "Agent",
-    "LearningAgent",
-    "PricingAgent",
-    "RememberingAgent",
-    "StatingAgent",
-    "diagnostics_of",
-]
 
 OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """How the shipped agents take their options, as fields of a pydantic dataclass: by type and range, when one is made."""
@@ -88,11 +76,11 @@ class RememberingAgent(Agent, Protocol):
     """An agent that remembers something over rounds, so that an interrupted run can go on with it."""
 
     @property
-    def state(self) -> Mapping[str, NDArray[np.float64]]:
+    def state(self) -> Mapping[str, Floats]:
         """What it remembers, as arrays by name."""
         ...
 
-    def load_state(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+    def load_state(self, state: Mapping[str, Floats]) -> None:
         """Go on with what another remembered."""
         ...
 
@@ -101,7 +89,7 @@ class RememberingAgent(Agent, Protocol):
 class StatingAgent(Agent, Protocol):
     """An agent that says with which chance it shows any slate."""
 
-    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+    def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances of slates (n, k), −1 for an empty position, in the states of n arrivals; the agent stays as it is."""
         ...
 
@@ -110,7 +98,7 @@ class StatingAgent(Agent, Protocol):
 class PricingAgent(Agent, Protocol):
     """An agent that ranks by λ − v."""
 
-    item_price: NDArray[np.float64]
+    item_price: Floats
     """(M,) present item prices v; at most 0 for a bonus."""
 
 

@@ -18,14 +18,13 @@ from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import states_in_order
 from rimsim.agents.progress import Progress
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.evaluation.chances import Chances
 from rimsim.market import Slates
 from rimsim.matching import order_items, tie_rank
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
 __all__ = ["EntropicDual", "entropic_prices"]
@@ -107,7 +106,7 @@ class EntropicDual:
         self._served, self._gone = 0, 0.0
 
     @property
-    def item_price(self) -> NDArray[np.float64]:
+    def item_price(self) -> Floats:
         """(M,) present item prices v."""
         return self._pacing.price(self._gone, self._exposure)
 
@@ -132,7 +131,7 @@ class EntropicDual:
         self._pass(arrivals)
         return Slates(items, price=price, propensity=propensity, chances=chances)
 
-    def note_delivery(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
+    def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count what others delivered of the same floors, and the arrivals that they answered."""
         self._exposure += exposure
         if arrivals is not None:
@@ -142,7 +141,7 @@ class EntropicDual:
         self._served += len(arrivals)
         self._gone = self._progress.now(self._served, arrivals)
 
-    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+    def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances that this policy, at prices as they stand, shows given slates (n, k) to arrivals; nothing moves."""
         chances = Chances.none(slates.shape)
         _state_rows(
@@ -156,7 +155,7 @@ class EntropicDual:
         )
         return chances
 
-    def _solved(self, view: RoundView) -> tuple[float, NDArray[np.float64]]:
+    def _solved(self, view: RoundView) -> tuple[float, Floats]:
         """ε, and the prices of the entropic problem of last round's states."""
         chunks = list(view.past)
         if not chunks:
@@ -179,15 +178,15 @@ class EntropicDual:
 def _draw_rows(
     arrivals: tuple[Any, ...],
     draws: np.uint64,
-    gone: NDArray[np.float64],
+    gone: Floats,
     pace: tuple[Any, ...],
     unit: tuple[Any, ...],
     epsilon: float,
-    exposure: NDArray[np.float64],
-    items: NDArray[np.int64],
-    prices: NDArray[np.float32],
-    propensity: NDArray[np.float32],
-    chances: tuple[NDArray[np.float64], ...],
+    exposure: Floats,
+    items: Ints,
+    prices: Float32s,
+    propensity: Float32s,
+    chances: tuple[Floats, ...],
 ) -> None:
     """The rows in order, up to their capacities; ``exposure`` is changed in place, the last four are filled."""
     rows, pacing, positions = Rows(*arrivals), Pacing(*pace), Positions(*unit)
@@ -217,11 +216,11 @@ def _state_row(
     rows: Rows,
     row: int,
     draws: np.uint64,
-    value: NDArray[np.float64],
+    value: Floats,
     positions: Positions,
     epsilon: float,
-    items: NDArray[np.int64],
-    chances: tuple[NDArray[np.float64], ...],
+    items: Ints,
+    chances: tuple[Floats, ...],
 ) -> None:
     """Fill in the chances of the slate of one row, whose values are given."""
     inclusion, position, prefix, whole = chances
@@ -236,11 +235,11 @@ def _state_row(
 def _state_rows(
     arrivals: tuple[Any, ...],
     draws: np.uint64,
-    price: NDArray[np.float64],
+    price: Floats,
     unit: tuple[Any, ...],
     epsilon: float,
-    items: NDArray[np.int64],
-    chances: tuple[NDArray[np.float64], ...],
+    items: Ints,
+    chances: tuple[Floats, ...],
 ) -> None:
     """Fill in the chances of given slates, a row each, at given prices."""
     rows, positions, value = Rows(*arrivals), Positions(*unit), np.empty(len(price))

@@ -12,16 +12,14 @@ from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import capacities
 from rimsim.agents.random import uniform_chances, uniform_slates
+from rimsim.arrays import Ints
 from rimsim.evaluation.chances import Chances
 from rimsim.market import Slates
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["EpsilonGreedy"]
 
 _COIN = -1
 """Key of the coin, apart from the keys of the uniform slates."""
@@ -62,12 +60,12 @@ class EpsilonGreedy:
         chances = self._mixed(kept, shown, arrivals)
         return Slates(items, propensity=propensity.astype(np.float32), uniform=explores, chances=chances)
 
-    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+    def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances that this policy shows given slates (n, k)."""
         greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
         positions = capacities([arrivals], self._slate)[:, None]
         return self._mixed(np.where(np.arange(self._slate) < positions, greedy, -1), slates, arrivals)
 
-    def _mixed(self, greedy: NDArray[np.int64], slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+    def _mixed(self, greedy: Ints, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances of slates where a share ε of arrivals gets a uniform slate and the rest the greedy ones."""
         return Chances.mixed(self.epsilon, uniform_chances(slates, arrivals), Chances.certain(greedy, slates))

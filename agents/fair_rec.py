@@ -10,16 +10,14 @@ from rimsim.agents.pacing import EARLY
 from rimsim.agents.positions import Positions
 from rimsim.agents.prices import capacities
 from rimsim.agents.progress import Progress
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import best_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["FairRec"]
 
 _NOTHING = 1e-9
 """What is due below this is rounding."""
@@ -75,11 +73,11 @@ class FairRec:
 
 @compiled
 def _chosen(
-    value: NDArray[np.float64],
-    copies: NDArray[np.float64],
+    value: Floats,
+    copies: Floats,
     turns: int,
     row: np.uint64,
-    items: NDArray[np.int64],
+    items: Ints,
 ) -> int:
     """The best items of which copies are left, ``turns`` of them, then the best others, all in order of value."""
     k = len(items)
@@ -97,7 +95,7 @@ def _chosen(
 
 
 @compiled
-def _turns(due: float, most: int, weight: NDArray[np.float64]) -> int:
+def _turns(due: float, most: int, weight: Floats) -> int:
     """How many of the last positions it takes to deliver what is due: at least so many copies must be taken."""
     turns, delivered = 0, 0.0
     while turns < most and delivered < due - _NOTHING:
@@ -108,15 +106,15 @@ def _turns(due: float, most: int, weight: NDArray[np.float64]) -> int:
 
 @compiled
 def _hand_out(
-    relevance: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
-    ids: NDArray[np.int64],
+    relevance: Float32s,
+    admissible: Bools,
+    ids: Ints,
     ties: np.uint64,
-    coming: NDArray[np.float64],
+    coming: Floats,
     unit: tuple[Any, ...],
-    copies: NDArray[np.float64],
-    capacity: NDArray[np.int64],
-    slates: NDArray[np.int64],
+    copies: Floats,
+    capacity: Ints,
+    slates: Ints,
 ) -> None:
     """The rows in order; ``copies`` are taken away in place and ``slates`` filled.
 

@@ -11,15 +11,12 @@ from pydantic.dataclasses import dataclass
 from rimsim.agents.audience import planned
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.market.serving import at_items
 from rimsim.measures import weighted_exposure
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView, Slates
-
-__all__ = ["Hindsight"]
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -69,11 +66,11 @@ class Hindsight:
 
     def _mended(
         self,
-        slate: NDArray[np.int64],
-        gone: NDArray[np.bool_],
-        score: NDArray[np.float64],
-        admissible: NDArray[np.bool_],
-    ) -> NDArray[np.int64]:
+        slate: Ints,
+        gone: Bools,
+        score: Floats,
+        admissible: Bools,
+    ) -> Ints:
         """A planned slate (k,) with what is ``gone`` (k,) of it replaced: by what is owed first, then by λ − v."""
         lost, weight = slate[gone], self._positions.weight
         binds = self.item_price[lost] < 0.0

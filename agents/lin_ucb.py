@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,18 +11,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
+from rimsim.arrays import Floats, Ints
 from rimsim.matching import top_k
 from rimsim.measures import genre_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity import UserStates
     from rimsim.market import Arrivals, Feedback, RoundView
 
-__all__ = ["LinUCB"]
 
 _OWN = 1
 """Features before those of genres: the chance."""
@@ -73,7 +70,7 @@ class LinUCB:
             self._evidence = self.ridge * np.eye(size)[0]
         self._solved = False
 
-    def act(self, arrivals: Arrivals) -> NDArray[np.int64]:
+    def act(self, arrivals: Arrivals) -> Ints:
         """Slates of the items with the highest bounds."""
         if not self._solved:
             self._solve()
@@ -95,7 +92,7 @@ class LinUCB:
         self._solved = False
 
     @property
-    def state(self) -> Mapping[str, NDArray[np.float64]]:
+    def state(self) -> Mapping[str, Floats]:
         """What it has learnt."""
         return {
             "precision": self._precision,
@@ -103,7 +100,7 @@ class LinUCB:
             "learnt": np.array(self._learnt, np.float64),
         }
 
-    def load_state(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+    def load_state(self, state: Mapping[str, Floats]) -> None:
         """Go on with what another has learnt."""
         self._precision, self._evidence = state["precision"], state["evidence"]
         self._learnt = int(state["learnt"])
@@ -124,7 +121,7 @@ class LinUCB:
         self._weights = self._inverse @ self._evidence
         self._solved = True
 
-    def _tastes(self, arrivals: Arrivals) -> NDArray[np.float64]:
+    def _tastes(self, arrivals: Arrivals) -> Floats:
         """(n, G) share of each genre in what visitors consumed; zeros for those who consumed nothing."""
         history: UserStates | None = arrivals.history
         assert history is not None  # noqa: S101  # needs_history
@@ -132,11 +129,11 @@ class LinUCB:
         np.add.at(sums, history.owner, self._genres[history.items])
         return sums / np.maximum(history.lengths, 1)[:, None]
 
-    def _simple(self, chance: NDArray[np.float64], items: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+    def _simple(self, chance: Floats, items: Ints | slice) -> Floats:
         """(m, 1 + G) features of items that do not hang on tastes: the chance (m,), alone and times genres."""
         return chance[:, None] * np.column_stack([np.ones(len(chance)), self._genres[items]])
 
-    def _spread(self, taste: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _spread(self, taste: Floats) -> Floats:
         """(1 + 2G, 1 + G) what makes all features of those: genres stand once alone and once times the taste (G,)."""
         genres = len(taste)
         spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
@@ -144,7 +141,7 @@ class LinUCB:
         spread[_OWN + genres :, _OWN:] = np.diag(taste)
         return spread
 
-    def _bounds(self, chance: NDArray[np.float64], taste: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _bounds(self, chance: Floats, taste: Floats) -> Floats:
         """(M,) θᵀφ + α·√(φᵀA⁻¹φ) of one visitor, so that bits do not hang on the batch: chance (M,), taste (G,)."""
         spread, simple = self._spread(taste), self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
@@ -153,6 +150,6 @@ class LinUCB:
         )
 
 
-def _chance(arrivals: Arrivals) -> NDArray[np.float64]:
+def _chance(arrivals: Arrivals) -> Floats:
     """(n, M) 1 − exp(−λ(x,y))."""
     return -np.expm1(-arrivals.intensity.cpu().numpy().astype(np.float64))

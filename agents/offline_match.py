@@ -13,8 +13,6 @@ from rimsim.agents.contract import OPTIONS
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates
 
-__all__ = ["OfflineMatch"]
-
 
 @dataclass(config=OPTIONS, eq=False)
 class OfflineMatch:

@@ -10,8 +10,6 @@ from rimsim.matching import top_k
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, SlateLike
 
-__all__ = ["Oracle"]
-
 
 class Oracle:
     """Ranks by the true intensity λ*(x)·p*(y|x), which no other agent sees."""

@@ -12,16 +12,13 @@ from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
 from rimsim.agents.progress import Progress
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import best_items, order_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
-
-__all__ = ["PMMF", "projected"]
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -67,7 +64,7 @@ class PMMF:
         self._price, self._error = -np.zeros(len(self._pace)), np.zeros(len(self._pace))
 
     @property
-    def item_price(self) -> NDArray[np.float64]:
+    def item_price(self) -> Floats:
         """(M,) present item prices μ."""
         return self._price.copy()
 
@@ -96,9 +93,7 @@ class PMMF:
 
 
 @compiled
-def projected(
-    bonus: NDArray[np.float64], weight: NDArray[np.float64], metric: NDArray[np.float64], limit: float
-) -> NDArray[np.float64]:
+def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Floats:
     """The point x ≥ 0 with Σ weight·x ≤ limit that is nearest to a bonus vector y in Σ metric·(x − y)².
 
     Without the budget it is y₊. With it x = (y − τ·weight/metric)₊ for one τ, found by sorting y·metric/weight: the
@@ -136,17 +131,17 @@ def projected(
 def _rank_and_descend(
     arrivals: tuple[Any, ...],
     ties: np.uint64,
-    steps: NDArray[np.float64],
+    steps: Floats,
     unit: tuple[Any, ...],
-    required: NDArray[np.float64],
-    pace: NDArray[np.float64],
+    required: Floats,
+    pace: Floats,
     step: float,
     alpha: float,
     limit: float,
-    price: NDArray[np.float64],
-    error: NDArray[np.float64],
-    items: NDArray[np.int64],
-    prices: NDArray[np.float32],
+    price: Floats,
+    error: Floats,
+    items: Ints,
+    prices: Float32s,
 ) -> None:
     """The rows in order; ``price`` and ``error`` are changed in place, ``items`` and ``prices`` filled.
 

@@ -16,13 +16,12 @@ from rimsim.agents.prices import chances
 from rimsim.agents.progress import Progress
 from rimsim.agents.promised import PromisedRows, RowPacing, add_row_prices, count_rows, hide_full
 from rimsim.agents.promised_prices import solved_with_promises
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates
 from rimsim.matching import best_items, order_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
 __all__ = ["Delivery", "Pacing", "move_prices"]
@@ -91,7 +90,7 @@ class Delivery:
         delivery.rows.pace(price.row)
         return delivery
 
-    def pace(self, price: NDArray[np.float64]) -> None:
+    def pace(self, price: Floats) -> None:
         """Let prices start from here, at the rate that what is still missing asks for.
 
         Args:
@@ -117,7 +116,7 @@ class Delivery:
         return end - self.gone
 
     @property
-    def item_price(self) -> NDArray[np.float64]:
+    def item_price(self) -> Floats:
         """(M,) present item prices v."""
         return self._pacing.price(self.gone - self._since, self.exposure - self._before)
 
@@ -142,7 +141,7 @@ class Delivery:
         self._pass(arrivals)
         return Slates(items, price=price)
 
-    def note(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
+    def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count exposures (M,), in the unit of the guarantee, that came without this, and time that they took."""
         self.exposure += exposure
         if self._guarded is not None:  # it knows what is shown here alone, and that less and less is missing
@@ -164,16 +163,16 @@ class Delivery:
 def _rank(  # noqa: C901
     arrivals: tuple[Any, ...],
     ties: np.uint64,
-    gone: NDArray[np.float64],
-    left: NDArray[np.float64],
+    gone: Floats,
+    left: Floats,
     pace: tuple[Any, ...],
     guarded: tuple[Any, ...] | None,
     unit: tuple[Any, ...],
     promises: tuple[Any, ...],
-    before: NDArray[np.float64],
-    exposure: NDArray[np.float64],
-    items: NDArray[np.int64],
-    prices: NDArray[np.float32],
+    before: Floats,
+    exposure: Floats,
+    items: Ints,
+    prices: Float32s,
 ) -> None:
     """The rows in order, up to their capacities; records come as plain tuples.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.envs.bonus import Bonuses
 from rimsim.envs.compact import compact
 from rimsim.envs.standing import Standing, popularity_groups
@@ -13,13 +15,7 @@ from rimsim.errors import AgentError
 from rimsim.market.serving import count_items
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
-
-__all__ = ["PolicyAgent"]
 
 
 class PolicyAgent:
@@ -42,7 +38,7 @@ class PolicyAgent:
 
     def __init__(
         self,
-        policy: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        policy: Callable[[Float32s], Float32s],
         *,
         groups: int = 1,
         observed: int = 5,
@@ -52,19 +48,19 @@ class PolicyAgent:
         self.name = name
         self._policy, self._sizes, self._lacking = policy, (groups, observed), lacking
         self._bonuses: Bonuses | None = None
-        self._popularity: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._observed: NDArray[np.float64] = np.zeros((0, 0))
+        self._popularity: Ints = np.zeros(0, np.int64)
+        self._observed: Floats = np.zeros((0, 0))
 
     @property
-    def state(self) -> Mapping[str, NDArray[np.float64]]:
+    def state(self) -> Mapping[str, Floats]:
         """The popularity from which groups were made."""
         return {"popularity": self._popularity.astype(np.float64)}
 
-    def load_state(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+    def load_state(self, state: Mapping[str, Floats]) -> None:
         """Go on with the groups of another."""
         self._group(state["popularity"].astype(np.int64))
 
-    def _group(self, popularity: NDArray[np.int64]) -> None:
+    def _group(self, popularity: Ints) -> None:
         groups, observed = self._sizes
         self._popularity = popularity
         self._bonuses = Bonuses(popularity_groups(popularity, groups), self._lacking)
@@ -76,7 +72,7 @@ class PolicyAgent:
             self._group(view.popularity)
         self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0
 
-    def act(self, arrivals: Arrivals) -> NDArray[np.int64]:
+    def act(self, arrivals: Arrivals) -> Ints:
         """Answer n arrivals, row by row, each after the exposures of those before it.
 
         Raises:

@@ -11,8 +11,6 @@ from rimsim.matching import top_k
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, SlateLike
 
-__all__ = ["Popularity"]
-
 
 class Popularity:
     """Ranks by counts in the platform's log, as of the last refresh."""

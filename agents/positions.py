@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from rimsim.arrays import Floats
 from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import RoundView
-
-__all__ = ["Positions"]
 
 
 class Positions(NamedTuple):
     """The unit of a guarantee, as compiled loops take it."""
 
-    weight: NDArray[np.float64]
+    weight: Floats
     """(k,) what an exposure at each position counts, from the first position on; it never rises."""
     mean: float
     """The mean of the weights: a required exposure is this much of the unit."""

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.matching import solve_prices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
-__all__ = [
-    "SAMPLED_TOL",
-    "States",
-    "capacities",
-    "chances",
-    "cost_of_missing",
-    "joined_states",
-    "priced",
-    "solved_prices",
-    "states_in_order",
-    "too_few_to_round",
-    "within_bound",
-]
 
 _DEAR = 4.0
 """Where requirements are hard, a missing exposure costs so many times the largest intensity there is."""
@@ -37,9 +22,7 @@ _ROUNDED_FROM = 1.5
 """Mean floor of the items of a sample, exposures, from which rounding floors costs less than sampling does."""
 
 
-def solved_prices(
-    view: RoundView, tol: float, warm: NDArray[np.float64] | None = None
-) -> tuple[NDArray[np.float64], float]:
+def solved_prices(view: RoundView, tol: float, warm: Floats | None = None) -> tuple[Floats, float]:
     """Item prices v that the penalised problem of last round's states has at its optimum.
 
     Floors are scaled to the number of states there are, and, where all positions count alike, rounded at random by the
@@ -69,7 +52,7 @@ def solved_prices(
     return priced(view, states, share, draw, max(tol, SAMPLED_TOL) if draw is None else tol, warm)
 
 
-def too_few_to_round(floor: NDArray[np.float64]) -> bool:
+def too_few_to_round(floor: Floats) -> bool:
     """Whether a sample of states has so few positions for an item that floors of none or one would stand for all.
 
     Prices of such floors can be a third above the least bound, those of floors left as they are some thousandths.
@@ -84,11 +67,11 @@ def too_few_to_round(floor: NDArray[np.float64]) -> bool:
 def priced(
     view: RoundView,
     states: States,
-    required: NDArray[np.float64],
-    draw: NDArray[np.float64] | None,
+    required: Floats,
+    draw: Floats | None,
     tol: float,
-    warm: NDArray[np.float64] | None,
-) -> tuple[NDArray[np.float64], float]:
+    warm: Floats | None,
+) -> tuple[Floats, float]:
     """Item prices v at the optimum of some states.
 
     Where all positions count alike, floors are whole exposures, rounded at random. Where they do not, floors are real
@@ -125,7 +108,7 @@ def priced(
     return np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0), solution.resolution
 
 
-def within_bound(price: NDArray[np.float64], bound: float, cost: float) -> NDArray[np.float64]:
+def within_bound(price: Floats, bound: float, cost: float) -> Floats:
     """Prices v, −c in place of those at the bound: what could not be delivered to last round's states starts there."""
     return np.where(price > -bound, price, -cost)
 
@@ -141,7 +124,7 @@ def cost_of_missing(view: RoundView, states: States) -> float:
     return max(view.cost, _DEAR * float(states.scores.max(initial=0.0)))
 
 
-def chances(view: RoundView) -> NDArray[np.float64]:
+def chances(view: RoundView) -> Floats:
     """(M,) share of last round's states to whom each item may be shown; 1 where that is none.
 
     An item that none of them may be shown is most likely not released yet, and then nobody has consumed it.
@@ -156,14 +139,14 @@ def chances(view: RoundView) -> NDArray[np.float64]:
 class States(NamedTuple):
     """Scored states as the solver takes them."""
 
-    scores: NDArray[np.float32]
+    scores: Float32s
     """(n, M) λ(x,y)."""
-    admissible: NDArray[np.bool_]
+    admissible: Bools
     """(n, M) pairs that may be shown."""
-    capacity: NDArray[np.int64]
+    capacity: Ints
     """(n,) positions that each may fill."""
 
-    def rows(self, which: NDArray[np.int64] | slice) -> States:
+    def rows(self, which: Ints | slice) -> States:
         """The states of some rows."""
         return States(self.scores[which], self.admissible[which], self.capacity[which])
 
@@ -196,7 +179,7 @@ def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
     return joined_states(chunks, slate).rows(np.argsort(np.concatenate([chunk.index for chunk in chunks])))
 
 
-def capacities(chunks: Sequence[Arrivals], slate: int) -> NDArray[np.int64]:
+def capacities(chunks: Sequence[Arrivals], slate: int) -> Ints:
     """(n,) positions that each of the states in some chunks may fill."""
     parts = [np.full(len(chunk), slate) if chunk.capacity is None else chunk.capacity for chunk in chunks]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from rimsim.arrays import Floats
 
+if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["Progress", "share_gone"]
 
 _TRUST = 0.05
 """How far the expected arrivals are believed against those that came: as if they had been seen for so much of the
@@ -39,7 +38,7 @@ class Progress(NamedTuple):
         """The progress of a round."""
         return cls(view.arrivals, view.pace == "clock", view.opens, view.closes)
 
-    def gone(self, served: int, arrivals: Arrivals) -> NDArray[np.float64]:
+    def gone(self, served: int, arrivals: Arrivals) -> Floats:
         """(n,) how much of the round is gone before each of some arrivals, in arrivals of the N expected.
 
         Args:
@@ -61,7 +60,7 @@ class Progress(NamedTuple):
             return float(self.expected * self._share(last.time)[-1])
         return float(min(served, self.expected))
 
-    def left(self, served: int, arrivals: Arrivals) -> NDArray[np.float64]:
+    def left(self, served: int, arrivals: Arrivals) -> Floats:
         """(n,) how many arrivals are yet to come at each of some arrivals, itself included; at least 1.
 
         By the clock it is the rate at which they have come so far, times the time that is left; until enough of the
@@ -76,10 +75,10 @@ class Progress(NamedTuple):
 
     def to_come(
         self,
-        came: NDArray[np.float64],
-        expected: NDArray[np.float64] | float,
-        share: NDArray[np.float64] | None,
-    ) -> NDArray[np.float64]:
+        came: Floats,
+        expected: Floats | float,
+        share: Floats | None,
+    ) -> Floats:
         """How many arrivals are yet to come, as :meth:`left` has it, of all or of an audience.
 
         Args:
@@ -92,7 +91,7 @@ class Progress(NamedTuple):
         rate = (came + _TRUST * expected) / (share + _TRUST)
         return np.maximum(rate * (1.0 - share), 1.0)
 
-    def steps(self, served: int, gone: float, arrivals: Arrivals) -> NDArray[np.float64]:
+    def steps(self, served: int, gone: float, arrivals: Arrivals) -> Floats:
         """(n,) how much of the round goes with each of some arrivals, in arrivals of the N expected.
 
         By arrivals it is 1 until N have come; by the clock, what has gone since the arrival before.
@@ -106,13 +105,11 @@ class Progress(NamedTuple):
             return np.diff(self.gone(served, arrivals), prepend=gone)
         return (np.arange(served, served + len(arrivals)) < self.expected).astype(np.float64)
 
-    def _share(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _share(self, time: Floats) -> Floats:
         """(n,) share of the round's time that is gone."""
         return share_gone(time, self.opens, self.closes)
 
 
-def share_gone(
-    time: NDArray[np.float64], opens: NDArray[np.float64] | float, closes: NDArray[np.float64] | float
-) -> NDArray[np.float64]:
+def share_gone(time: Floats, opens: Floats | float, closes: Floats | float) -> Floats:
     """Share of the time between two instants that is gone at some others, all in seconds and of shapes that fit."""
     return np.asarray(np.clip((time - opens) / np.maximum(closes - opens, 1e-9), 0.0, 1.0), np.float64)

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rimsim.agents.progress import share_gone
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents._row_guard import RowGuard
     from rimsim.agents.positions import Positions
     from rimsim.agents.progress import Progress
     from rimsim.market import Arrivals, RoundView
-
-__all__ = ["PromisedRows", "RowPacing", "add_row_prices", "count_rows", "hide_full", "row_price"]
 
 
 class RowPacing(NamedTuple):
@@ -32,21 +29,21 @@ class RowPacing(NamedTuple):
     arrival, an item has the prices of all rows that hold it and count the arrival, beside its own.
     """
 
-    first: NDArray[np.int64]
+    first: Ints
     """(J + 1,) where the items of each row begin in ``item``."""
-    item: NDArray[np.int64]
+    item: Ints
     """Items, row after row."""
-    column: NDArray[np.int64]
+    column: Ints
     """(J,) which column of counts says whether an arrival counts; the last one counts all."""
-    start: NDArray[np.float64]
+    start: Floats
     """(J,) price v to start from."""
-    least: NDArray[np.float64]
+    least: Floats
     """(J,) exposures that are still asked for, in the unit of the guarantee."""
-    most: NDArray[np.float64]
+    most: Floats
     """(J,) exposures that are still allowed; ∞: any number."""
-    step: NDArray[np.float64]
+    step: Floats
     """(J,) price per exposure of delivery error."""
-    arrivals: NDArray[np.float64]
+    arrivals: Floats
     """(J,) arrivals in which they are due, T."""
     cost: float
     """c: no bonus is above it; infinite where floors are not for sale."""
@@ -94,7 +91,7 @@ class PromisedRows:
         """(J,) exposures of the round so far that count for each row, in the unit of the guarantee."""
         self.pace(np.zeros(len(table)))
 
-    def pace(self, price: NDArray[np.float64]) -> None:
+    def pace(self, price: Floats) -> None:
         """Let prices start from here, at the rate that what is still missing, or allowed, asks for.
 
         Args:
@@ -154,7 +151,7 @@ class PromisedRows:
         return pacing, guard, counts, gone - self._since, left, self._before, self.delivered
 
     @property
-    def row_price(self) -> NDArray[np.float64]:
+    def row_price(self) -> Floats:
         """(J,) present prices v of rows."""
         gone = self.gone - self._since
         return np.array(
@@ -192,11 +189,11 @@ def row_price(pacing: RowPacing, row: int, gone: float, delivered: float) -> flo
 @compiled
 def add_row_prices(
     pacing: RowPacing,
-    counts: NDArray[np.bool_],
-    gone: NDArray[np.float64],
-    before: NDArray[np.float64],
-    delivered: NDArray[np.float64],
-    price: NDArray[np.float64],
+    counts: Bools,
+    gone: Floats,
+    before: Floats,
+    delivered: Floats,
+    price: Floats,
 ) -> None:
     """Add the prices of the rows that count an arrival to those of their items, ``price`` (M,).
 
@@ -221,11 +218,11 @@ def add_row_prices(
 @compiled
 def hide_full(
     pacing: RowPacing,
-    counts: NDArray[np.bool_],
-    before: NDArray[np.float64],
-    delivered: NDArray[np.float64],
+    counts: Bools,
+    before: Floats,
+    delivered: Floats,
     positions: Positions,
-    value: NDArray[np.float64],
+    value: Floats,
 ) -> None:
     """Set the values (M,) of items to −∞ that a cap might not bear in any position of a slate.
 
@@ -243,12 +240,12 @@ def hide_full(
 @compiled
 def count_rows(
     pacing: RowPacing,
-    counts: NDArray[np.bool_],
-    items: NDArray[np.int64],
+    counts: Bools,
+    items: Ints,
     size: int,
     positions: Positions,
-    weight: NDArray[np.float64],
-    delivered: NDArray[np.float64],
+    weight: Floats,
+    delivered: Floats,
 ) -> None:
     """Count the first ``size`` shown items (k,) for the rows that hold them and count the arrival.
 

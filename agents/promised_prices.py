@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rimsim.agents.prices import cost_of_missing, joined_states, solved_prices, within_bound
+from rimsim.arrays import Bools, Floats
 from rimsim.matching import Rows, solve_prices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
     from rimsim.market.requirements import Requirements
-
-__all__ = ["Prices", "Terms", "counted", "solved_with_promises", "spread_prices", "terms_of"]
 
 
 class Prices(NamedTuple):
     """Prices at the optimum of some states."""
 
-    item: NDArray[np.float64]
+    item: Floats
     """(M,) prices v of items, at most 0."""
-    row: NDArray[np.float64]
+    row: Floats
     """(J,) prices v of the rows of the round's promises: at most 0 for what is asked for, at least 0 for caps."""
     width: float
     """Below this the solver left values s − v tied."""
@@ -34,18 +30,16 @@ class Prices(NamedTuple):
 class Terms(NamedTuple):
     """A round's requirements as the solver takes them, for n states."""
 
-    least: NDArray[np.float64]
+    least: Floats
     """(M,) exposures that each item must have."""
-    most: NDArray[np.float64]
+    most: Floats
     """(M,) exposures that each may have."""
     rows: Rows
     """Groups and campaigns."""
-    which: NDArray[np.bool_]
+    which: Bools
     """(J,) which rows of the promises these are; the others are caps of items."""
 
-    def prices(
-        self, table: Requirements, item: NDArray[np.float64], row: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def prices(self, table: Requirements, item: Floats, row: Floats) -> Floats:
         """(J,) prices of all rows, those of caps included.
 
         Args:
@@ -60,9 +54,9 @@ class Terms(NamedTuple):
 
 
 def terms_of(
-    required: NDArray[np.float64],
+    required: Floats,
     table: Requirements,
-    active: NDArray[np.bool_],
+    active: Bools,
     cost: float,
     arrivals: float | None = None,
 ) -> Terms:
@@ -97,7 +91,7 @@ def terms_of(
     return Terms(np.minimum(required * whole, most), np.minimum(most, n * 1.0), rows, which)
 
 
-def counted(view: RoundView, chunks: Sequence[Arrivals]) -> NDArray[np.bool_]:
+def counted(view: RoundView, chunks: Sequence[Arrivals]) -> Bools:
     """(n, J) whether each of the states in some chunks counts for each row of a round's promises."""
     return np.concatenate([view.promises.active(chunk.audiences, len(chunk)) for chunk in chunks])
 
@@ -139,7 +133,7 @@ def solved_with_promises(view: RoundView, tol: float) -> Prices:
     )
 
 
-def spread_prices(view: RoundView, price: NDArray[np.float64], arrivals: Arrivals) -> NDArray[np.float64]:
+def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
     """(n, M) the prices of rows that each item has at each arrival.
 
     Args:

@@ -8,23 +8,19 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.agents.prices import capacities
+from rimsim.arrays import Bools, Ints
 from rimsim.evaluation.chances import Chances
 from rimsim.market import Slates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["Random", "uniform_chances", "uniform_slates"]
 
 _TRIES = 4
 """Candidates drawn for each position before a row falls back on sorting all items."""
 
 
-def uniform_slates(
-    admissible: NDArray[np.bool_], k: int, key: int, arrival: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
     """Slates drawn uniformly without replacement from the admissible items.
 
     The first k distinct admissible items of a random sequence of items are such a draw. A sequence of a few times k
@@ -60,7 +56,7 @@ def uniform_slates(
     return slates
 
 
-def uniform_chances(slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:
     """Chances of slates (n, k) where any so many admissible items, in any order, are alike."""
     k = slates.shape[1]
     admissible = arrivals.admissible.cpu().numpy()
@@ -100,6 +96,6 @@ class Random:
         chances = uniform_chances(cut, arrivals)
         return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool), chances=chances)
 
-    def chance_of(self, slates: NDArray[np.int64], arrivals: Arrivals) -> Chances:
+    def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances that a uniform draw comes to given slates (n, k)."""
         return uniform_chances(slates, arrivals)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from rimsim.agents.contract import Agent
 from rimsim.agents.entropic_dual import EntropicDual
@@ -23,11 +24,6 @@ from rimsim.agents.rim_resolve import RimResolve
 from rimsim.agents.user_rec import UserRec
 from rimsim.errors import ConfigError
 from rimsim.plugs import make_plug
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["BUILT_IN", "make_agent"]
 
 BUILT_IN: dict[str, Callable[..., Any]] = {
     "random": Random,

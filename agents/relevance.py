@@ -9,8 +9,6 @@ from rimsim.matching import top_k
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, SlateLike
 
-__all__ = ["Relevance"]
-
 
 class Relevance:
     """Ranks by p(y|x)."""

@@ -19,8 +19,6 @@ from rimsim.matching import ordered_by, price_slates
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["RimDual"]
-
 
 @dataclass(config=OPTIONS, eq=False)
 class RimDual:

@@ -9,14 +9,10 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Delivery
+from rimsim.arrays import Floats
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView, Slates
-
-__all__ = ["RimFeedback"]
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -58,16 +54,16 @@ class RimFeedback:
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
 
     @property
-    def item_price(self) -> NDArray[np.float64]:
+    def item_price(self) -> Floats:
         """(M,) present item prices v."""
         return self._delivery.item_price
 
     @property
-    def row_price(self) -> NDArray[np.float64]:
+    def row_price(self) -> Floats:
         """(J,) present prices v of groups, campaigns and caps."""
         return self._delivery.rows.row_price
 
-    def note_delivery(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None:
+    def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count what others delivered of the same floors, and the arrivals that they answered."""
         self._delivery.note(exposure, arrivals)
 

@@ -12,13 +12,10 @@ from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.pacing import Delivery
 from rimsim.agents.prices import States, joined_states, priced, states_in_order
+from rimsim.arrays import Floats
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView, Slates
-
-__all__ = ["RimResolve"]
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -73,12 +70,12 @@ class RimResolve:
         self._seen: list[States] = []
 
     @property
-    def item_price(self) -> NDArray[np.float64]:
+    def item_price(self) -> Floats:
         """(M,) present item prices v."""
         return self._delivery.item_price
 
     @property
-    def row_price(self) -> NDArray[np.float64]:
+    def row_price(self) -> Floats:
         """(J,) present prices v of groups, campaigns and caps."""
         return self._delivery.rows.row_price
 

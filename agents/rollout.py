@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ from rimsim.market.records import as_slates
 from rimsim.market.scoring import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import gymnasium
 
     from rimsim.agents.contract import Agent
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, Slates, World
     from rimsim.market.closed_round import ClosedRound
     from rimsim.market.controls import Control
-
-__all__ = ["Episode", "closed_rounds", "market_for", "play_round", "rollout"]
 
 
 @dataclass(frozen=True)

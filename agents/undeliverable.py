@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from rimsim.agents.prices import capacities
+from rimsim.arrays import Bools, Floats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.market import RoundView
 
-__all__ = ["Undeliverable", "undeliverable"]
 
 Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
 _ROUNDING = 1e-6
@@ -60,17 +57,17 @@ class Undeliverable:
 class _Seen(NamedTuple):
     """What last round's states say of this one."""
 
-    chance: NDArray[np.float64]
+    chance: Floats
     """(M,) share of the states to whom an item may be shown, of those that came after its release."""
     filled: float
     """What the slate of a state holds on average."""
-    of_rows: NDArray[np.float64]
+    of_rows: Floats
     """(J,) what it holds at most of a row's items, of those states that count for the row; not yet released ones are
     taken to be there."""
 
 
 def undeliverable(
-    view: RoundView, released: NDArray[np.float64] | None = None, positions: float | None = None
+    view: RoundView, released: Floats | None = None, positions: float | None = None
 ) -> tuple[Undeliverable, ...]:
     """What a round's requirements ask for beyond what any agent could deliver, with the reasons.
 
@@ -98,7 +95,7 @@ def undeliverable(
     return tuple(found)
 
 
-def _seen(view: RoundView, released: NDArray[np.float64], per_slate: NDArray[np.float64]) -> _Seen:
+def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Seen:
     """Look through last round's states."""
     table, m = view.promises, len(view.required)
     shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
@@ -124,7 +121,7 @@ def _seen(view: RoundView, released: NDArray[np.float64], per_slate: NDArray[np.
 
 
 def _of_items(
-    view: RoundView, released: NDArray[np.float64], seen: _Seen, positions: float | None
+    view: RoundView, released: Floats, seen: _Seen, positions: float | None
 ) -> Iterator[Undeliverable]:
     """What items ask for beyond what can be."""
     required, best = view.required.astype(np.float64), view.arrivals * float(view.position_weights[0])
@@ -137,7 +134,7 @@ def _of_items(
         )
     late = required > in_time + _ROUNDING
     consumed = ~late & (required > reachable + _ROUNDING)
-    reasons: tuple[tuple[Why, NDArray[np.bool_], NDArray[np.float64]], ...] = (
+    reasons: tuple[tuple[Why, Bools, Floats], ...] = (
         ("release", late, in_time),
         ("consumed", consumed, reachable),
     )
@@ -147,9 +144,7 @@ def _of_items(
             yield Undeliverable(why, items, float(required[which].sum()), float(reach[which].sum()))
 
 
-def _of_rows(
-    view: RoundView, released: NDArray[np.float64], seen: _Seen, per_slate: NDArray[np.float64]
-) -> Iterator[Undeliverable]:
+def _of_rows(view: RoundView, released: Floats, seen: _Seen, per_slate: Floats) -> Iterator[Undeliverable]:
     """What groups and campaigns ask for beyond what can be: of several reasons, the one that allows least."""
     table, caps = view.promises, view.promises.most_of_items(len(view.required))
     for row in np.flatnonzero(table.least > 0).tolist():
@@ -169,7 +164,7 @@ def _of_rows(
             )
 
 
-def _after(view: RoundView, released: NDArray[np.float64]) -> NDArray[np.float64]:
+def _after(view: RoundView, released: Floats) -> Floats:
     """(M,) share of the round that comes after each item's release."""
     span = max(view.closes - view.opens, 1e-9)
     return np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))

@@ -8,15 +8,12 @@ import numpy as np
 import torch
 
 from rimsim.agents.audience import audience_of
+from rimsim.arrays import Bools, Ints
 from rimsim.matching import top_k, user_rec
 from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
-
-__all__ = ["UserRec"]
 
 
 class UserRec:
@@ -43,7 +40,7 @@ class UserRec:
         self._slate = view.k
         required = np.rint(view.required / mean_weight(view.position_weights)).astype(np.int64)
         items = np.flatnonzero(required)
-        chosen: NDArray[np.bool_] = np.zeros(audience.scores.shape, bool)
+        chosen: Bools = np.zeros(audience.scores.shape, bool)
         if len(items):
             most = int(required.max())
             users = user_rec(
@@ -58,7 +55,7 @@ class UserRec:
             chosen[users[which, place], items[which]] = True
         self._chosen = chosen
 
-    def act(self, arrivals: Arrivals) -> NDArray[np.int64]:
+    def act(self, arrivals: Arrivals) -> Ints:
         """The items that chose these users, then what else they like; each part by λ(x,y)."""
         chosen = torch.from_numpy(self._chosen[arrivals.index]).to(arrivals.intensity.device)
         scores = arrivals.intensity.double()

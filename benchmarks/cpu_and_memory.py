@@ -6,10 +6,8 @@ import resource
 import statistics
 import sys
 import time
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import TypeVar
 
 __all__ = ["cpu", "median_timed", "peak", "timed"]
 

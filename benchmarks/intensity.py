@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from cpu_and_memory import cpu
+from numpy.typing import NDArray
 
 from rimsim.data import load
 from rimsim.intensity import (
@@ -39,8 +40,6 @@ from rimsim.intensity.registry import make
 from rimsim.rng import Purpose, generator, uniform
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data import EventLog
 
 

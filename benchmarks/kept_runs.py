@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main as command_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rimsim.scenarios import Run
 
 __all__ = ["finished", "kept"]

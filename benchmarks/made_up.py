@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson
 from rimsim.intensity.cache import cache_folder
 from rimsim.intensity.registry import register
 from rimsim.testing import random_log
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SIZES = ((1_000, 1_700), (6_000, 3_700))
 """(users, items) of the tables: the size of MovieLens 100K, and that of MovieLens 1M."""

@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from cpu_and_memory import cpu, median_timed, peak, timed
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog
 
 from rimsim.matching import FactorScores, certificate, price_slates, solve_dual
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
 
 def skewed(population: int = 0, drift: float = 0.0) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import Seeds, find_scenario, override
@@ -20,8 +21,6 @@ from rimsim.market.records import as_slates
 from rimsim.measures import late_rounds, mean_interval
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.agents import Agent
     from rimsim.config import ScenarioConfig
     from rimsim.market import Arrivals, Slates

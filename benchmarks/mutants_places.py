@@ -5,13 +5,10 @@ from __future__ import annotations
 import ast
 import difflib
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+from pathlib import Path
 
 __all__ = ["ROOMS", "Mutant", "defined", "drawn", "mutated", "still_there"]
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -25,8 +26,6 @@ from mutants_places import defined
 from numba.core import caching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from mutants_places import Mutant
 
 __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play", "recorded", "tests_of"]

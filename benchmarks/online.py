@@ -15,12 +15,14 @@ import copy
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from cpu_and_memory import median_timed, timed
 from matching import skewed
+from numpy.typing import NDArray
 from online_periods import MIXES, Calibrated, Source, rows_of
 from scipy import stats
 
@@ -31,9 +33,6 @@ from rimsim.matching import certificate, required_exposure, solve_dual, top_k
 from rimsim.measures import mean_weight, position_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
     from online_periods import Period
 
     from rimsim.matching import Certificate, DualSolution

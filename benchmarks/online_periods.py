@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rimsim import rng
 from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
@@ -18,11 +19,6 @@ from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.past_states import PastStates, StateScores, always
 from rimsim.market.training_log import PastRound
 from rimsim.matching import required_exposure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 __all__ = ["MIXES", "Calibrated", "Period", "Source", "rows_of"]
 

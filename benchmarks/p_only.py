@@ -6,6 +6,7 @@ With them one sees what λ(x) does to who carries the guarantees: ``python bench
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +14,6 @@ import torch
 from rimsim.agents import RimDual, RimFeedback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rimsim.market import Arrivals, RoundView, Slates
 
 

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -35,9 +36,6 @@ from rimsim.intensity import GRU, RIM, GRUConfig
 from rimsim.intensity.ground.visits import Visits
 from rimsim.intensity.registry import register
 from rimsim.market import Market
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 AGENTS = ["relevance", "rim-dual"]
 GRU_NAME = "sampled-gru-visits"

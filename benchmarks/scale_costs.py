@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import FrameType
 
 from speed_stages import check_names
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 __all__ = ["cost_of"]
 

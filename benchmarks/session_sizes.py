@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from rimsim.data import EventLog, later_sessions, load
@@ -33,11 +34,6 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.calibration import count_calibration
 from rimsim.intensity.registry import make
 from rimsim.rng import Purpose, generator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 GROUNDS = ("visits", "hp", "hawkes", "ema", "pop")
 DRAWS = 200

@@ -6,7 +6,8 @@ All three play the same arrivals, and what came of them is compared, so that a s
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 from made_up import settings
+from numpy.typing import NDArray
 
 from rimsim.agents import make_agent, top_k
 from rimsim.agents.prices import solved_prices
@@ -24,11 +26,6 @@ from rimsim.market.scoring import BLOCK
 from rimsim.matching import price_slates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from numpy.typing import NDArray
-
     from rimsim.agents import Agent
     from rimsim.config import ScenarioConfig
     from rimsim.envs import MarketEnv

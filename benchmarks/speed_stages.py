@@ -6,12 +6,10 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import FrameType, TracebackType
+from types import FrameType, TracebackType
+from typing import Self
 
 __all__ = ["STAGES", "Sampler", "check_names"]
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Report", "machine", "peak_memory", "reset_peak", "resident_memory"]
 

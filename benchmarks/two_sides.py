@@ -7,6 +7,7 @@ thresholds. A run that is complete in the folder is read, not played.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,6 @@ from rimsim.scenarios.pictures.style import style
 from rimsim.scenarios.store.points import runs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"

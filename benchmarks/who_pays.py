@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 from kept_runs import kept
 
 from rimsim import measures
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.tables import PictureTables, guaranteed_by_decile, picture_tables
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PAIRS = (("rim-dual", "dual-on-p"), ("rim-feedback", "feedback-on-p"))
 

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from rimsim import measures
 from rimsim.agents import RimFeedback, market_for, play_round
 from rimsim.config import ExposureConfig, Seeds, find_scenario
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, Slates
 
 FORECASTS = (0.5, 1.0, 1.5)

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.envs.market import MarketEnv, market_env
 from rimsim.envs.standing import popularity_groups
 from rimsim.errors import ConfigError
@@ -16,11 +17,8 @@ from rimsim.market import build_world
 from rimsim.measures import genre_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.envs.standing import Standing
 
-__all__ = ["BonusAction", "Bonuses", "By"]
 
 By: TypeAlias = Literal["item", "genre", "popularity", "shortfall"]
 _GROUPS = {"popularity": 10, "shortfall": 1}
@@ -31,12 +29,12 @@ _GROUPS = {"popularity": 10, "shortfall": 1}
 class Bonuses:
     """What an action of bonuses makes of an arrival."""
 
-    share: NDArray[np.float64]
+    share: Floats
     """(G, M) share of each group's bonus that an item gets."""
     lacking: bool
     """Whether only items that still lack exposures get it."""
 
-    def slate(self, action: NDArray[np.float32], standing: Standing) -> NDArray[np.int64]:
+    def slate(self, action: Float32s, standing: Standing) -> Ints:
         """(k,) the admissible items of largest λ(x,y) + bonus; items that may not be shown come last.
 
         Args:
@@ -86,16 +84,16 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.share),), np.float32)
 
     @property
-    def share(self) -> NDArray[np.float64]:
+    def share(self) -> Floats:
         """(G, M) share of each group's bonus that an item gets; columns sum to 1."""
         return self._bonuses.share
 
-    def action(self, action: NDArray[np.float32]) -> NDArray[np.int64]:
+    def action(self, action: Float32s) -> Ints:
         """The slate that a bonus (G,) in [−1, 1] ranks first."""
         return self._bonuses.slate(action, self._inner.standing)
 
 
-def _membership(inner: MarketEnv, by: str, groups: int) -> NDArray[np.float64]:
+def _membership(inner: MarketEnv, by: str, groups: int) -> Floats:
     world = build_world(inner.config)
     m = world.log.n_items
     if by == "item":

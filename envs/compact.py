@@ -8,17 +8,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rimsim.arrays import Float32s, Floats
 from rimsim.envs.market import market_env
 from rimsim.envs.standing import popularity_groups
 from rimsim.errors import ConfigError
 from rimsim.market import build_world
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.envs.standing import Standing
 
-__all__ = ["COMPACT", "CompactObservation", "compact"]
 
 COMPACT = (
     "gone",
@@ -45,7 +43,7 @@ COMPACT = (
 _GROUPS = 5
 
 
-def compact(standing: Standing, groups: NDArray[np.float64]) -> NDArray[np.float32]:
+def compact(standing: Standing, groups: Floats) -> Float32s:
     """(10 + G,) the numbers of :data:`COMPACT`, then the missing share of what each group is required.
 
     Args:
@@ -96,7 +94,7 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         self._groups = popularity_groups(counts, groups)
         self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)
 
-    def observation(self, observation: object) -> NDArray[np.float32]:  # noqa: ARG002  the market knows more
+    def observation(self, observation: object) -> Float32s:  # noqa: ARG002  the market knows more
         """The numbers of the arrival that waits; zeros after the last one."""
         if self._inner.market.done:
             return np.zeros(self.observation_space.shape or (), np.float32)
@@ -107,9 +105,9 @@ def _squashed(value: float, cost: float) -> float:
     return value / (value + cost) if value > 0 else 0.0
 
 
-def _at(descending: NDArray[np.float64], place: int) -> float:
+def _at(descending: Floats, place: int) -> float:
     return float(descending[min(place, len(descending) - 1)]) if len(descending) else 0.0
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else 0.0

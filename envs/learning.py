@@ -6,8 +6,6 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-__all__ = ["MeasuresCallback"]
-
 
 class MeasuresCallback(BaseCallback):
     """Logs what :class:`rimsim.envs.MeasuredEpisode` tells at the end of each episode, as ``rimsim/<measure>``.

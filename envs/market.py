@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 import gymnasium
@@ -12,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
 
+from rimsim.arrays import Array, Bools, Ints
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
 from rimsim.envs.snapshot import Snapshot
@@ -25,15 +27,10 @@ from rimsim.market.needs import NO_NEEDS
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.market import Arrivals, RoundView
     from rimsim.market.scoring import ScoreRows
     from rimsim.market.state import MarketState
 
-__all__ = ["GROUND_BOUND", "MarketEnv"]
 
 GROUND_BOUND = 10_000.0
 """Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
@@ -42,8 +39,8 @@ _BOUND = np.float32(GROUND_BOUND)
 _MOST_ARRIVALS = 1 << 24
 """Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
 
-Observation: TypeAlias = "dict[str, NDArray[Any]]"
-Action: TypeAlias = "NDArray[np.int64]"
+Observation: TypeAlias = "dict[str, Array]"
+Action: TypeAlias = "Ints"
 
 
 class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
@@ -232,7 +229,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._view.arrivals,
         )
 
-    def action_masks(self) -> NDArray[np.bool_]:
+    def action_masks(self) -> Bools:
         """(k·M,) what may be chosen at each position, one position after the other, as maskable learners ask for it.
 
         A mask knows nothing of the other positions: an item that is chosen twice leaves the second one empty.
@@ -324,7 +321,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         info = {"market": self._summary(shown, consumed, int(np.count_nonzero(slate != shown)))}
         return self._observation(), reward, self.market.done, False, info
 
-    def _serve(self, answer: Slates) -> tuple[NDArray[np.int64], NDArray[np.bool_], float]:
+    def _serve(self, answer: Slates) -> tuple[Ints, Bools, float]:
         """Show a slate and let the next arrival come: (k,) items as shown, (k,) which were consumed, the reward."""
         market, row, scores = self.market, self._row, self._waiting()
         opened, cost = market.open, market.cost
@@ -409,7 +406,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         }
 
     def _summary(
-        self, items: NDArray[np.int64], taken: NDArray[np.bool_], emptied: int
+        self, items: Ints, taken: Bools, emptied: int
     ) -> dict[str, int | float | tuple[int, ...] | tuple[bool, ...]]:
         """``info["market"]``.
 

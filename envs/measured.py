@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
 
 from rimsim import measures
+from rimsim.arrays import Ints
 from rimsim.envs.market import market_env
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["MeasuredEpisode"]
 
 
 class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
@@ -63,8 +59,8 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
 
     def _clear(self) -> None:
         """Begin to count a round."""
-        self._shown: NDArray[np.int64] = np.zeros(self._inner.n_items, np.int64)
-        self._taken: NDArray[np.int64] = np.zeros(self._inner.n_items, np.int64)
+        self._shown: Ints = np.zeros(self._inner.n_items, np.int64)
+        self._taken: Ints = np.zeros(self._inner.n_items, np.int64)
         self._slates, self._reward = 0, 0.0
 
     def _figures(self, undelivered: float) -> dict[str, float]:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["exposure_picture"]
+from rimsim.arrays import Floats
 
 _LINEAR = 10
 """Up to how many exposures the axis is linear."""
 
 
-def exposure_picture(
-    exposure: NDArray[np.float64], required: NDArray[np.float64], title: str
-) -> NDArray[np.uint8]:
+def exposure_picture(exposure: Floats, required: Floats, title: str) -> NDArray[np.uint8]:
     """Draw exposure against requirement, items sorted by exposure.
 
     Args:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
+if TYPE_CHECKING:
     from rimsim.config import Seeds
     from rimsim.market import Slates
     from rimsim.market.state import MarketState
-
-__all__ = ["Snapshot"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["Standing", "popularity_groups"]
+from rimsim.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
     """One arrival and the open round, as an agent may know them."""
 
-    intensity: NDArray[np.float64]
+    intensity: Floats
     """(M,) λ(x,y) by the platform's model."""
-    admissible: NDArray[np.bool_]
+    admissible: Bools
     """(M,) what may be shown."""
-    required: NDArray[np.float64]
+    required: Floats
     """(M,) required exposures of the round, in the unit of the guarantee."""
-    exposure: NDArray[np.float64]
+    exposure: Floats
     """(M,) exposures of the round so far, in that unit."""
-    weights: NDArray[np.float64]
+    weights: Floats
     """(k,) what an exposure counts by position, in that unit."""
     cost: float
     """c, of a missing exposure, in units of λ(x,y)."""
@@ -35,12 +31,12 @@ class Standing:
     """Expected arrivals of the round, N."""
 
     @property
-    def missing(self) -> NDArray[np.float64]:
+    def missing(self) -> Floats:
         """(M,) exposures that an item still lacks."""
         return np.maximum(self.required - self.exposure, 0.0)
 
 
-def popularity_groups(counts: NDArray[np.int64], groups: int) -> NDArray[np.float64]:
+def popularity_groups(counts: Ints, groups: int) -> Floats:
     """(G, M) membership of items in groups of equal size by popularity, least popular first; columns sum to 1.
 
     Args:

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.market.serving import observed_gain
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market.round import OpenRound
-
-__all__ = ["Stock"]
 
 
 class Stock:
@@ -38,7 +35,7 @@ class Stock:
         self._delivered = np.zeros(len(promised))
         """(J,) exposures so far that count for each row of the promises."""
 
-    def count(self, row: NDArray[np.int64], shown: NDArray[np.int64]) -> float:
+    def count(self, row: Ints, shown: Ints) -> float:
         """Count a slate that has been shown.
 
         Args:
@@ -64,7 +61,7 @@ class Stock:
         self.missing, self.excess = max(self.missing - useful, 0.0), self.excess + excess
         return useful - excess
 
-    def _count_promised(self, row: NDArray[np.int64], shown: NDArray[np.int64]) -> tuple[float, float]:
+    def _count_promised(self, row: Ints, shown: Ints) -> tuple[float, float]:
         """By how much a slate (1, k) reduced what groups and campaigns lack, and added to what is above caps."""
         table, before = self._opened.promised.table, self._delivered
         self._delivered = before + self._opened.promised.delivered(shown, row)

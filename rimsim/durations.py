@@ -6,8 +6,6 @@ import re
 
 import pandas as pd
 
-__all__ = ["duration_seconds"]
-
 
 def duration_seconds(text: str) -> float:
     """Seconds in a duration that :class:`pandas.Timedelta` reads; ``d`` for days is read as ``D``, its new name.

@@ -23,28 +23,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = [
-    "AgentError",
-    "ArmsError",
-    "ArrivalsError",
-    "ConfigError",
-    "DataError",
-    "InfeasibleError",
-    "MarketError",
-    "MeasureError",
-    "MissingTableError",
-    "ModelError",
-    "RimsimError",
-    "RunFolderError",
-    "nearest",
-    "one_line",
-    "reason",
-]
+from collections.abc import Iterable
+from typing import NoReturn
 
 
 class RimsimError(Exception):
@@ -145,6 +125,21 @@ def reason(error: OSError) -> str:
     """
     known = _REASONS.get(error.errno) if error.errno is not None else None
     return known or (error.strerror or str(error)).lower()
+
+
+def refuse(
+    kind: type[RimsimError], where: str, found: str, allowed: str, *, cause: BaseException | None = None
+) -> NoReturn:
+    """Raise an error that names the field, its value and the values allowed.
+
+    Args:
+        kind: Class of the error.
+        where: Field, option, file or line at fault.
+        found: Value found there.
+        allowed: Values that are allowed.
+        cause: Exception that led to this error, for the traceback.
+    """
+    raise kind(f"{where}: {found}; allowed: {allowed}") from cause
 
 
 def one_line(error: BaseException) -> str:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-__all__ = ["draft_content", "draft_file", "draft_folder", "remove_drafts"]
+from pathlib import Path
+from typing import Literal
 
 _DRAFT = ".draft-"
 

@@ -8,18 +8,14 @@ import inspect
 import shlex
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import CodeType
+from typing import Any
 
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import CodeType
-
-__all__ = ["files_of", "imported", "nearest_file", "own_code", "without_name"]
 
 
 def imported(where: str, kind: str, of: type | None = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -15,11 +16,7 @@ from rimsim.errors import ConfigError, RimsimError, nearest, one_line
 from rimsim.loading import imported, without_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from rimsim.config import ScenarioConfig
-
-__all__ = ["make_plug"]
 
 
 def make_plug(

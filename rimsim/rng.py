@@ -8,14 +8,11 @@ word of the key; its output passes the usual statistical tests for this use, and
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["Purpose", "bits", "derived_seed", "exponential", "generator", "uniform"]
+from rimsim.arrays import Floats
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -65,12 +62,12 @@ def bits(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.uint64]:
     return np.asarray(state, np.uint64)
 
 
-def uniform(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.float64]:
+def uniform(seed: int, purpose: Purpose, *key: ArrayLike) -> Floats:
     """Uniform draws in [0, 1) with 53 bits, one for every element of the (broadcast) key; see :func:`bits`."""
     return (bits(seed, purpose, *key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def exponential(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.float64]:
+def exponential(seed: int, purpose: Purpose, *key: ArrayLike) -> Floats:
     """Standard exponential draws, one for every element of the (broadcast) key; see :func:`bits`."""
     return np.asarray(-np.log1p(-uniform(seed, purpose, *key)), np.float64)
 

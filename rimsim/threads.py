@@ -8,8 +8,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cores", "give_back", "memory", "single_thread"]
-
 _KEPT = ((-1, 2**28), (-3, 2**25))
 """Options of glibc's mallopt with values: how much that is free at its end the heap keeps (M_TRIM_THRESHOLD), and from
 which size on an array has pages of its own, which go back as soon as it is freed (M_MMAP_THRESHOLD; no larger value is

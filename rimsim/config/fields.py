@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from collections.abc import Iterable
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["STRICT", "Duration", "Options", "Period", "Time", "require_distinct"]
 
 STRICT = ConfigDict(extra="forbid")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rimsim.config.scenario import ScenarioConfig
-
-__all__ = ["paths_from"]
 
 
 def paths_from(folder: Path, config: ScenarioConfig) -> ScenarioConfig:

@@ -10,8 +10,6 @@ from pydantic.dataclasses import dataclass
 from rimsim.config.fields import STRICT
 from rimsim.errors import ConfigError
 
-__all__ = ["AudienceConfig", "CampaignConfig", "Filter", "GroupConfig", "ItemChoice"]
-
 
 def _texts(value: object) -> tuple[str, ...]:
     """A value of a table, or a list of them, as texts: 1995, "1995" and 1995.0 are all one.

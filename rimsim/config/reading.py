@@ -15,16 +15,6 @@ from rimsim.config.wording import record_from, unknown_field
 from rimsim.errors import ConfigError, nearest, reason
 from rimsim.loading import nearest_file
 
-__all__ = [
-    "find_scenario",
-    "flat",
-    "override",
-    "read_scenario",
-    "scenario_from",
-    "scenario_names",
-    "to_plain",
-]
-
 
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     """Build a scenario from nested mappings.

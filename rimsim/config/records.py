@@ -14,20 +14,6 @@ from rimsim.config.fields import STRICT, Duration, Options, Period, Time
 from rimsim.config.promises import CampaignConfig, GroupConfig
 from rimsim.errors import ConfigError
 
-__all__ = [
-    "ArrivalsConfig",
-    "ConsumerConfig",
-    "DataConfig",
-    "DynamicsConfig",
-    "ExposureConfig",
-    "LogOptions",
-    "LogWindow",
-    "PlatformConfig",
-    "ProvidersConfig",
-    "ReleasesConfig",
-    "Seeds",
-]
-
 
 @dataclass(frozen=True, config=STRICT)
 class LogOptions:

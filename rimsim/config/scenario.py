@@ -20,8 +20,6 @@ from rimsim.config.records import (
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 
-__all__ = ["ScenarioConfig", "at_seed"]
-
 
 @dataclass(frozen=True, config=STRICT)
 class ScenarioConfig:

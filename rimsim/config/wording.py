@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 import typing
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,11 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from rimsim.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from pydantic_core import ErrorDetails
 
-__all__ = ["finding", "record_from", "refusal", "unknown_field"]
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden", "invalid_key"}
 _ALLOWED = {

@@ -7,8 +7,6 @@ from typing import Final
 
 from rimsim.errors import ConfigError, nearest
 
-__all__ = ["Entry", "catalogue", "entry"]
-
 _BASE: Final = "https://files.grouplens.org/datasets/movielens"
 _TERMS: Final = (
     "GroupLens Research: research use, no redistribution without permission, no commercial use; cite Harper "

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, ParamSpec
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.data.load import load
 from rimsim.data.picture import draw
 from rimsim.data.usable import shortcomings
 from rimsim.measures import gini
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
 
-__all__ = ["LogDescription", "check", "describe"]
 
 WELL_KNOWN: Final = 30
 """Events that make an item well known: below, its intensities are mostly noise."""
@@ -45,7 +42,7 @@ class LogDescription:
     """Seconds of the longest stretch without any event."""
     silence_start: float
     """When it began, seconds since the epoch."""
-    popularity: NDArray[np.int64]
+    popularity: Ints
     """(M,) events of each item, most popular first."""
     gini: float
     """Gini index of the events over items."""
@@ -150,7 +147,7 @@ def _ties(log: EventLog) -> float:
 
 
 def _abilities(
-    log: EventLog, sessions: int, counts: NDArray[np.int64], late: int, repeats: int
+    log: EventLog, sessions: int, counts: Ints, late: int, repeats: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     lacking = shortcomings(log)
     if lacking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -11,11 +12,8 @@ from rimsim.data.readers.containers import first_words
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Progress = Callable[[int, int], None]
 
-__all__ = ["data_folder", "download", "downloaded"]
 
 PATIENCE_SECONDS: Final = 30.0
 """How long a silent server is waited for."""

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
-
-__all__ = ["LaterSessions", "later_sessions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +23,11 @@ class LaterSessions:
     """Each cut user's events before its cut, and all events of the other users."""
     future: EventLog
     """The cut users' events from their cut on."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) the cut users, ascending."""
-    time: NDArray[np.float64]
+    time: Floats
     """(n,) seconds at which the drawn session of each begins."""
-    count: NDArray[np.int64]
+    count: Ints
     """(n,) events of the drawn session."""
 
     def __len__(self) -> int:

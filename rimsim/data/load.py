@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
@@ -30,13 +31,10 @@ from rimsim.data.report import ReadReport
 from rimsim.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rimsim.data.log import EventLog
     from rimsim.data.readers.containers import Container
     from rimsim.data.readers.rows import Unit
 
-__all__ = ["EMBEDDED", "load", "load_log"]
 
 EMBEDDED: Final = "ml-latest-small"
 """The name of the log that ships with rimsim."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.data.observed import ObservedTable
 from rimsim.data.readers.containers import existing, in_memory, inside_zip, open_container, zip_container
 from rimsim.data.readers.observed.collect import Answers
@@ -19,13 +20,10 @@ from rimsim.data.readers.observed.wanted import Wanted
 from rimsim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.ids import Ids
     from rimsim.data.readers.observed.collect import RawAnswers
     from rimsim.data.readers.observed.layouts import ObservedLayout
 
-__all__ = ["load_observed"]
 
 _DENSE = 0.9
 """From this share of observed pairs on, a table of no known layout is taken to be free of selection."""
@@ -109,7 +107,7 @@ def _table(raw: RawAnswers, source: str, layout: ObservedLayout) -> ObservedTabl
     )
 
 
-def _sorted(ids: Ids) -> tuple[Ids, NDArray[np.int64]]:
+def _sorted(ids: Ids) -> tuple[Ids, Ints]:
     """Ids in order, and the place of each in it."""
     order = np.argsort(ids, kind="stable")
     place = np.empty(len(ids), np.int64)

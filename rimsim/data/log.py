@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
     from rimsim.data.report import ReadReport
-
-__all__ = ["EventLog", "Sessions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +26,15 @@ class Sessions:
     With s sessions over n events:
     """
 
-    user: NDArray[np.int64]
+    user: Ints
     """(s,) index of the user."""
-    start: NDArray[np.float64]
+    start: Floats
     """(s,) time of the first event, seconds."""
-    stop: NDArray[np.float64]
+    stop: Floats
     """(s,) time of the last event, seconds."""
-    count: NDArray[np.int64]
+    count: Ints
     """(s,) events in the session, at least 1."""
-    of_event: NDArray[np.int64]
+    of_event: Ints
     """(n,) the session of each event of the log, in the log's order."""
 
     def __len__(self) -> int:
@@ -50,22 +48,22 @@ class EventLog:
     Users and items are indices into the tables, so that a log cut by time keeps the meaning of its indices.
     """
 
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) row of ``users``."""
-    item: NDArray[np.int64]
+    item: Ints
     """(n,) row of ``items``."""
-    time: NDArray[np.float64]
+    time: Floats
     """(n,) seconds since the epoch, ascending."""
-    value: NDArray[np.float32]
+    value: Float32s
     """(n,) the logged value, such as a rating in stars; 1 where the log has none."""
     users: pd.DataFrame
     """One row a user; column ``id`` holds the id as it stood in the source."""
     items: pd.DataFrame
     """One row an item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown),
     ``year`` (nullable) and ``release`` (seconds since the epoch; 0 = always there)."""
-    target: NDArray[np.bool_] | None = None
+    target: Bools | None = None
     """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
-    weight: NDArray[np.float64] | None = None
+    weight: Floats | None = None
     """(n,) how much each target event counts in a fit, positive, 1 on average; None: all alike. A model that looks at
     it says so with an attribute ``takes_weights = True``."""
     report: ReadReport | None = None
@@ -85,16 +83,16 @@ class EventLog:
         return len(self.items)
 
     @property
-    def targets(self) -> NDArray[np.bool_]:
+    def targets(self) -> Bools:
         """(n,) ``target``, or all true where it is None."""
         return np.ones(len(self), bool) if self.target is None else self.target
 
     @property
-    def weights(self) -> NDArray[np.float64]:
+    def weights(self) -> Floats:
         """(n,) ``weight``, or all 1 where it is None."""
         return np.ones(len(self)) if self.weight is None else self.weight
 
-    def rows(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> EventLog:
+    def rows(self, keep: Bools | Ints | slice) -> EventLog:
         """The log reduced to some of its events, in the same order, with the same tables."""
         return dataclasses.replace(
             self,
@@ -107,12 +105,12 @@ class EventLog:
         )
 
     @cached_property
-    def by_user(self) -> NDArray[np.int64]:
+    def by_user(self) -> Ints:
         """(n,) the events' places by user, each user's in the order of time; found once a log."""
         return np.argsort(self.user, kind="stable")
 
     @cached_property
-    def offsets(self) -> NDArray[np.int64]:
+    def offsets(self) -> Ints:
         """(users + 1,) where the events of each user begin in ``by_user``."""
         found = np.zeros(self.n_users + 1, np.int64)
         np.cumsum(np.bincount(self.user, minlength=self.n_users), out=found[1:])

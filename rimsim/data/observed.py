@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rimsim.arrays import Floats, Ints
 from rimsim.data.log import EventLog
 from rimsim.data.readers.ids import places_among
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.ids import Ids
 
-__all__ = ["ObservedTable"]
 
 _DAY = 86_400.0
 
@@ -27,17 +25,17 @@ _DAY = 86_400.0
 class ObservedTable:
     """n answers of users to items, at most one for each pair, sorted by (user, item)."""
 
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) position in ``users``."""
-    item: NDArray[np.int64]
+    item: Ints
     """(n,) position in ``items``."""
-    value: NDArray[np.float64]
+    value: Floats
     """(n,) what was observed, at least 0: a rating, a share that was watched, 1 for taken and 0 for not."""
     users: Ids
     """(users,) distinct ids, sorted: int64, or Python strings."""
     items: Ids
     """(items,) distinct ids, sorted: int64, or Python strings."""
-    time: NDArray[np.float64] | None
+    time: Floats | None
     """(n,) seconds since 1970, NaN where unknown; None if no time is known."""
     shown_at_random: bool
     """Whether who was shown what did not depend on what they like: all pairs, or random ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +13,10 @@ from rimsim.errors import DataError
 from rimsim.files import draft_file
 
 if TYPE_CHECKING:
-    import os
-
     from matplotlib.axes import Axes
 
     from rimsim.data.log import EventLog
 
-__all__ = ["draw"]
 
 ENDINGS: Final = (".png", ".pdf", ".svg")
 _FIRST: Final = "#0173b2"  # blue and vermilion of seaborn's colour-blind palette

@@ -13,8 +13,6 @@ from rimsim.errors import DataError
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
 
-__all__ = ["Needs", "require_usable", "shortcomings"]
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Needs:

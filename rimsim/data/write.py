@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,19 +11,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from rimsim.arrays import Floats
 from rimsim.data.readers.rows import LATEST, MISSING, short
 from rimsim.errors import DataError
 from rimsim.files import draft_file, draft_folder
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
-    from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
 
-__all__ = ["write"]
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 
@@ -81,7 +79,7 @@ def _check_ids(table: pd.DataFrame, name: str) -> None:
             )
 
 
-def _seconds(time: NDArray[np.float64]) -> pa.Array:
+def _seconds(time: Floats) -> pa.Array:
     whole = bool((time == np.floor(time)).all())
     return pa.array(time.astype(np.int64) if whole else time)
 

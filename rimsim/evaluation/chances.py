@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import numpy as np
 
+from rimsim.arrays import Array, Floats, Ints
 from rimsim.errors import AgentError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-__all__ = ["Chances"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +19,20 @@ class Chances:
     A policy that never shows a slate in such an order, or of such a length, has a chance of 0 for it.
     """
 
-    inclusion: NDArray[np.float64]
+    inclusion: Floats
     """(n, k) that the item is in the slate, anywhere."""
-    position: NDArray[np.float64]
+    position: Floats
     """(n, k) that the item stands at the position where it stands."""
-    prefix: NDArray[np.float64]
+    prefix: Floats
     """(n, k) that the slate begins with just these items, up to this position."""
-    slate: NDArray[np.float64]
+    slate: Floats
     """(n,) that just this slate is shown."""
 
     def __len__(self) -> int:
         return len(self.slate)
 
     @property
-    def columns(self) -> tuple[NDArray[np.float64], ...]:
+    def columns(self) -> tuple[Floats, ...]:
         """Inclusion, position, prefix and slate, the very arrays."""
         return self.inclusion, self.position, self.prefix, self.slate
 
@@ -52,7 +47,7 @@ class Chances:
         return cls(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(cls)))
 
     @classmethod
-    def certain(cls, shown: NDArray[np.int64], slates: NDArray[np.int64]) -> Self:
+    def certain(cls, shown: Ints, slates: Ints) -> Self:
         """Chances, 0 or 1, of slates (n, k) under a policy that shows ``shown`` (n, k) for sure."""
         among = (slates[:, :, None] == shown[:, None, :]).any(2) & (slates >= 0)
         same = slates == shown
@@ -61,7 +56,7 @@ class Chances:
         return cls(*(part.astype(np.float64) for part in (among, same & (slates >= 0), prefix, whole)))
 
     @classmethod
-    def mixed(cls, share: NDArray[np.float64] | float, one: Chances, other: Chances) -> Self:
+    def mixed(cls, share: Floats | float, one: Chances, other: Chances) -> Self:
         """Chances under a policy that does as ``one`` with a probability, and otherwise as ``other``."""
         return cls(
             *(
@@ -70,7 +65,7 @@ class Chances:
             )
         )
 
-    def rows(self, which: NDArray[Any] | slice) -> Chances:
+    def rows(self, which: Array | slice) -> Chances:
         """Chances of some of the slates."""
         return Chances(*(getattr(self, field.name)[which] for field in fields(self)))
 

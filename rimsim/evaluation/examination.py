@@ -12,20 +12,15 @@ position confounds γ with the items, since good items stand at the top. Two est
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError
 from rimsim.intensity.hazard import HazardRegression
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["DecayEstimate", "decay_of_counts", "decay_of_slates", "taken_by_position"]
 
 LEAST_DECAY = 0.2
 """No γ below it is used: the tenth position then still counts."""
@@ -69,7 +64,7 @@ class DecayEstimate:
         return cls(mean, float(precision.sum() ** -0.5))
 
 
-def taken_by_position(item: ArrayLike, taken: ArrayLike) -> NDArray[np.int64]:
+def taken_by_position(item: ArrayLike, taken: ArrayLike) -> Ints:
     """(2, k) how many items were shown, and how many of them were taken, at each position.
 
     Args:
@@ -151,7 +146,7 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     return _last_of(columns, came[filled], group, int(group.max()) + 1, group_sd=_ITEM_SD)
 
 
-def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[Ints, Bools]:
     shown, came = np.asarray(item, np.int64), np.asarray(taken, bool)
     if shown.ndim != 2 or came.shape != shown.shape:
         raise DataError(f"item and taken: shapes {shown.shape} and {came.shape}; allowed: (n, k) for both")
@@ -159,9 +154,9 @@ def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[NDArray[np.int64], NDArr
 
 
 def _last_of(
-    columns: NDArray[np.float64],
-    taken: NDArray[np.bool_],
-    group: NDArray[np.int64],
+    columns: Floats,
+    taken: Bools,
+    group: Ints,
     n_groups: int,
     *,
     group_sd: float,

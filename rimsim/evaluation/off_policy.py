@@ -20,42 +20,38 @@ RIPS); Li, Abbasi-Yadkori et al., KDD 2018 (item-position); Dudík, Langford and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.evaluation.examination import NORMAL_95
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.evaluation.chances import Chances
-
-__all__ = ["ESTIMATORS", "Estimate", "LoggedSlates", "estimated"]
 
 
 @dataclass(frozen=True, eq=False)
 class LoggedSlates:
     """n slates of a log, with what two policies say of them."""
 
-    reward: NDArray[np.float64]
+    reward: Floats
     """(n, k) what came of each position; 0 where it is empty."""
-    shown: NDArray[np.bool_]
+    shown: Bools
     """(n, k) whether anything stands there."""
     logging: Chances
     """Chances of these slates under the policy that showed them."""
     target: Chances
     """Chances of the same slates under the policy to be valued."""
-    predicted: NDArray[np.float64]
+    predicted: Floats
     """(n, k) q̂ of what was shown; 0 where nothing was."""
-    predicted_target: NDArray[np.float64]
+    predicted_target: Floats
     """(n,) Σ q̂ of a slate that the target drew in the same state."""
-    visitor: NDArray[np.int64]
+    visitor: Ints
     """(n,) whose slates they are: what comes of slates of one visitor is not independent."""
-    admissible: NDArray[np.int64]
+    admissible: Ints
     """(n,) how many items might have been shown."""
     uniform: bool = False
     """Whether the logging policy drew all items in any order alike, which the exact pseudo-inverse needs."""
@@ -63,7 +59,7 @@ class LoggedSlates:
     def __len__(self) -> int:
         return len(self.reward)
 
-    def rows(self, which: NDArray[Any]) -> LoggedSlates:
+    def rows(self, which: Array) -> LoggedSlates:
         """Some of the slates."""
         parts: dict[str, Any] = {}
         for field in fields(self):
@@ -96,9 +92,9 @@ class Estimate:
 class _Numbers:
     """A number for each slate, whose mean is the estimate, and the weights behind it."""
 
-    each: NDArray[np.float64]
+    each: Floats
     """(n,)."""
-    weight: NDArray[np.float64]
+    weight: Floats
     """(n, k) or (n, 1); NaN where a position is empty."""
 
 
@@ -122,12 +118,12 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     return Estimate(value, value - NORMAL_95 * error, value + NORMAL_95 * error, effective)
 
 
-def _ratio(target: NDArray[np.float64], logging: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio(target: Floats, logging: Floats) -> Floats:
     """π_e/π_b; what was shown had a chance, so a chance of 0 is an underflow that counts as nothing."""
     return np.divide(target, logging, out=np.zeros_like(target), where=logging > 0)
 
 
-def _weights(log: LoggedSlates, part: str) -> NDArray[np.float64]:
+def _weights(log: LoggedSlates, part: str) -> Floats:
     """(n, k) weights of the exposures, NaN where a position is empty."""
     ratio = _ratio(getattr(log.target, part), getattr(log.logging, part))
     return np.where(log.shown, ratio, np.nan)
@@ -160,7 +156,7 @@ def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Number
     return _Numbers(each, _weights(log, part))
 
 
-def _positions(shape: tuple[int, ...]) -> list[NDArray[np.bool_]]:
+def _positions(shape: tuple[int, ...]) -> list[Bools]:
     return [np.broadcast_to(np.arange(shape[1]) == place, shape) for place in range(shape[1])]
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["AdamW"]
 
 _FIRST, _SECOND, _SMALL = 0.9, 0.999, 1e-8
 

@@ -8,14 +8,9 @@ gives the same bits in any batch and at any position of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-__all__ = ["BLOCK", "STEP", "in_blocks", "padded", "spans"]
 
 BLOCK = 128
 """Rows of a block."""

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -25,14 +26,10 @@ from rimsim.intensity.persistence import Stored
 from rimsim.intensity.product import RIM, is_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.ground.contract import GroundModel
     from rimsim.intensity.ground.examples import CountExamples
-
-__all__ = ["cache_folder", "fitted", "kept", "log_digest", "source_digest"]
 
 
 Entry = TypeVar("Entry")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.states import UserStates
 
-__all__ = ["Calibrated"]
 
 _LAYER = "layer.safetensors"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import spans
 from rimsim.intensity.ground.examples import session_examples
@@ -16,21 +17,9 @@ from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, generator
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.ground.examples import CountExamples
-
-__all__ = [
-    "Calibration",
-    "Decile",
-    "GroundCalibration",
-    "MarkCalibration",
-    "calibration",
-    "count_calibration",
-    "mark_calibration",
-]
 
 
 @dataclass(frozen=True)
@@ -116,12 +105,12 @@ class Calibration:
         return (*self.ground.lines(), *self.mark.lines())
 
 
-def _deviance(count: NDArray[np.float64], rate: NDArray[np.float64]) -> float:
+def _deviance(count: Floats, rate: Floats) -> float:
     positive = np.maximum(count, 1e-300)
     return float(2 * np.mean(count * np.log(positive / rate) - (count - rate)))
 
 
-def count_calibration(predicted: NDArray[np.float64], counts: NDArray[np.int64]) -> GroundCalibration:
+def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
     """Compare predicted λ (n,) with the counts (n,) that followed.
 
     Raises:
@@ -145,7 +134,7 @@ def count_calibration(predicted: NDArray[np.float64], counts: NDArray[np.int64])
     )
 
 
-def _score(model: IntensityModel, states: UserStates) -> NDArray[np.float64]:
+def _score(model: IntensityModel, states: UserStates) -> Floats:
     return model.score(states).double().cpu().numpy()
 
 

@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from rimsim.arrays import Floats, Ints
 
+if TYPE_CHECKING:
     from rimsim.data.log import EventLog
 
-__all__ = ["fill_cold", "item_features"]
 
 _RIDGE = 1.0
 """Penalty of the regression, in items."""
 
 
-def item_features(items: pd.DataFrame) -> NDArray[np.float64]:
+def item_features(items: pd.DataFrame) -> Floats:
     """(M, F) what is known of items before anyone consumes them.
 
     A constant, one indicator a genre, and year of release (standardised, 0 where unknown) with its square.
@@ -39,7 +38,7 @@ def item_features(items: pd.DataFrame) -> NDArray[np.float64]:
     return np.concatenate(columns, axis=1)
 
 
-def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> NDArray[np.int64]:
+def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
     """Give items without a target event the vector and bias that items like them have; in place.
 
     A ridge regression of the fitted items' vectors and biases on :func:`item_features`. Training alone would

@@ -5,28 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
+from rimsim.arrays import Floats
+
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.impressions import ImpressionLayer
     from rimsim.intensity.states import UserStates
 
     Hidden: TypeAlias = tuple[torch.Tensor, ...]
-
-__all__ = [
-    "FromHidden",
-    "IntensityModel",
-    "RecurrentModel",
-    "caller_owns",
-    "caller_owns_scores",
-    "depends_on_state",
-    "layer_of",
-    "rescale_of",
-    "takes_weights",
-]
 
 
 @runtime_checkable
@@ -72,7 +60,7 @@ class RecurrentModel(IntensityModel, Protocol):
         """
         ...
 
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 intensities of the states at the instants ``now`` (n,), seconds."""
         ...
 

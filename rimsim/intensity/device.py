@@ -6,8 +6,6 @@ import torch
 
 from rimsim.errors import ConfigError
 
-__all__ = ["resolved"]
-
 
 def resolved(device: str) -> torch.device:
     """The device that a configured name stands for on this machine.

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
-
-__all__ = ["HazardRegression"]
+from rimsim.arrays import Bools, Floats, Ints
 
 _STEPS, _ENOUGH = 60, 1e-10
 _LARGEST = 30.0
@@ -32,9 +26,9 @@ class HazardRegression:
     """(m, p) what θ multiplies."""
     offset: Floats
     """(m,) what is known of log μ."""
-    taken: NDArray[np.bool_]
+    taken: Bools
     """(m,) what came."""
-    group: NDArray[np.int64]
+    group: Ints
     """(m,) group of each row, from 0."""
     n_groups: int
     """How many groups there are; one without rows keeps δ = 0."""

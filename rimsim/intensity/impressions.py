@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import ModelError
 from rimsim.intensity.hazard import HazardRegression
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
-
-__all__ = ["FLOOR", "ImpressionLayer", "Impressions", "fit_layer", "likelihood"]
 
 FLOOR = 1e-9
 """An intensity below it is taken for it, so that its logarithm exists."""
@@ -35,15 +28,15 @@ cost 7 % of the slates' worth by round 7, as it forgets whom an item is for; .1 
 class Impressions:
     """m items that were shown, and what came of them."""
 
-    item: NDArray[np.int64]
+    item: Ints
     """(m,) the items."""
-    score: NDArray[np.float64]
+    score: Floats
     """(m,) λ(x,y) in the state in which the item was shown, of a model without a layer."""
-    examination: NDArray[np.float64]
+    examination: Floats
     """(m,) by how much the position multiplied the intensity."""
-    taken: NDArray[np.bool_]
+    taken: Bools
     """(m,) whether it was consumed."""
-    round: NDArray[np.int64]
+    round: Ints
     """(m,) its round; each has a level of its own."""
 
     def __len__(self) -> int:
@@ -58,7 +51,7 @@ class ImpressionLayer:
     """α."""
     slope: float
     """β, positive."""
-    item: NDArray[np.float64]
+    item: Floats
     """(M,) δ."""
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -16,11 +17,8 @@ from rimsim.config.wording import refusal, unknown_field
 from rimsim.errors import ModelError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import torch
 
-__all__ = ["KINDS", "Stored", "config_from", "load", "read_record", "write_record"]
 
 RECORD = "model.json"
 TENSORS = "model.safetensors"

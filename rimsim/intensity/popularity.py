@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -9,24 +10,19 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.intensity.contract import caller_owns
 from rimsim.intensity.device import resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
-__all__ = ["Popularity", "PopularityConfig", "log_popularity"]
 
-
-def log_popularity(log: EventLog, smoothing: float) -> NDArray[np.float64]:
+def log_popularity(log: EventLog, smoothing: float) -> Floats:
     """(M,) log p(y) ∝ log(n_y + smoothing), n_y the target events with item y, each with its weight."""
     goal = log.targets
     counts = np.bincount(log.item[goal], log.weights[goal], log.n_items) + smoothing
@@ -92,7 +88,7 @@ class Popularity(Stored):
         return hidden
 
     @caller_owns
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) the same row for every state."""
         del now
         return self.probability.repeat(hidden[0].shape[0], 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 import numpy as np
 import torch
 
+from rimsim.arrays import Floats
 from rimsim.errors import ModelError
 from rimsim.intensity.contract import (
     FromHidden,
@@ -26,13 +27,10 @@ from rimsim.intensity.states import UserStates
 from rimsim.intensity.walking import walked
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden, IntensityModel
     from rimsim.intensity.walking import Walk
 
-__all__ = ["RIM", "is_stored", "save_model", "settled", "updated"]
 
 _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 """No states at all: encoding them tells how many tensors a hidden state has."""
@@ -121,7 +119,7 @@ class RIM(FromHidden):
         return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
 
     @caller_owns
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 λ(x)·p(y|x) of the states at ``now`` (n,), seconds."""
         mark, ground = self._split(hidden)
         share, rate = self.mark.score_hidden(mark, now), self.ground.intensity_hidden(ground, now)[:, None]

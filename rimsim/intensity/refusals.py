@@ -9,8 +9,6 @@ from rimsim.errors import ModelError
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
 
-__all__ = ["not_fitted", "require_targets"]
-
 
 def not_fitted(kind: str) -> ModelError:
     """The error of a model of a kind that is asked for something before a fit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,7 @@ from rimsim.intensity.sets.matrix_factorization import MatrixFactorization
 from rimsim.intensity.sets.returning import Returning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from rimsim.intensity.contract import IntensityModel
-
-__all__ = ["config_of", "make", "mark_and_ground", "names", "parts", "register", "shipped", "thorough"]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from rimsim.arrays import Ints
 
+if TYPE_CHECKING:
     from rimsim.data.log import EventLog
 
-__all__ = ["MANY_ITEMS", "MANY_PAIRS", "Proposal", "Softmax", "is_sampled", "sampled_loss"]
 
 MANY_PAIRS = 3_000_000_000
 """Target events times items up to which a fit over all items takes less than a minute of one core."""
@@ -51,7 +50,7 @@ class Proposal:
     """How many of each of the two."""
 
     @classmethod
-    def of(cls, labels: NDArray[np.int64], n_items: int, draws: int, device: torch.device) -> Proposal:
+    def of(cls, labels: Ints, n_items: int, draws: int, device: torch.device) -> Proposal:
         """The proposal for batches of some labels."""
         counts = np.bincount(labels, minlength=n_items).astype(np.float32)
         return cls(torch.from_numpy(counts / max(float(counts.sum()), 1.0)).to(device), draws)

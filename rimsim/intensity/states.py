@@ -6,44 +6,41 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rimsim.ragged import places_of
+from rimsim.arrays import Floats, Ints, places_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from rimsim.data.log import EventLog
-
-__all__ = ["UserStates", "known_events"]
 
 
 @dataclass(frozen=True, eq=False)
 class UserStates:
     """n user states as ragged arrays: row i is events ``offsets[i]`` to ``offsets[i + 1]``, oldest first."""
 
-    offsets: NDArray[np.int64]
+    offsets: Ints
     """(n + 1,) where each row begins."""
-    items: NDArray[np.int64]
+    items: Ints
     """(total,) consumed items."""
-    times: NDArray[np.float64]
+    times: Floats
     """(total,) their times in seconds, ascending within a row and strictly before the row's ``now``."""
-    now: NDArray[np.float64]
+    now: Floats
     """(n,) the instant at which each user is looked at, seconds."""
 
     def __len__(self) -> int:
         return len(self.now)
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Ints:
         """(n,) events of each row."""
         return np.diff(self.offsets)
 
     @property
-    def owner(self) -> NDArray[np.int64]:
+    def owner(self) -> Ints:
         """(total,) the row that each event is of."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def rows_of(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def rows_of(self, start: int, stop: int) -> tuple[Ints, Ints]:
         """The events of rows ``start`` to ``stop``: (e,) the row of each, counted from ``start``, and (e,) its item."""
         offsets = self.offsets[start : stop + 1]
         return np.repeat(np.arange(stop - start), np.diff(offsets)), self.items[offsets[0] : offsets[-1]]
@@ -64,7 +61,7 @@ class UserStates:
         rows = log.by_user[places]
         return cls(offsets, log.item[rows], log.time[rows], np.array(instants, np.float64))
 
-    def __getitem__(self, rows: NDArray[np.int64] | slice) -> UserStates:
+    def __getitem__(self, rows: Ints | slice) -> UserStates:
         return self.take(np.arange(len(self))[rows])
 
     def take(self, rows: ArrayLike) -> UserStates:
@@ -74,9 +71,7 @@ class UserStates:
         return UserStates(offsets, self.items[places], self.times[places], self.now[wanted])
 
 
-def known_events(
-    log: EventLog, users: NDArray[np.int64], now: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
     """(n,) the first and the end of the places in ``log.by_user`` of users' events strictly before instants.
 
     Args:

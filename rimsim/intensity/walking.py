@@ -8,32 +8,29 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 import torch
 
+from rimsim.arrays import Floats, Ints
 from rimsim.intensity.blocks import STEP, spans
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.intensity.contract import Hidden
-
-__all__ = ["Stepping", "Walk", "stepped", "walked"]
 
 
 @dataclass(frozen=True, eq=False)
 class Walk:
     """The events that u hidden states take one after another, and the n points at which they are looked at."""
 
-    offsets: NDArray[np.int64]
+    offsets: Ints
     """(u + 1,) where each state's events begin."""
-    items: NDArray[np.int64]
+    items: Ints
     """(total,) consumed items, by state, in order."""
-    times: NDArray[np.float64]
+    times: Floats
     """(total,) times of consumption, seconds."""
-    row: NDArray[np.int64]
+    row: Ints
     """(n,) the state that is looked at."""
-    count: NDArray[np.int64]
+    count: Ints
     """(n,) after how many of its events."""
 
-    def points(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def points(self) -> tuple[Ints, Ints]:
         """(n,) the points by state, then count, and (u + 1,) where those of each state begin among them."""
         order = np.lexsort((self.count, self.row))
         return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
@@ -108,9 +105,7 @@ def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden
     return tuple(part.index_select(0, after) for part in now), seen
 
 
-def _step(
-    model: Stepping, now: Hidden, walk: Walk, order: NDArray[np.int64], done: int, first: int, stop: int
-) -> None:
+def _step(model: Stepping, now: Hidden, walk: Walk, order: Ints, done: int, first: int, stop: int) -> None:
     """Let the states ``first`` to ``stop`` of an order take their event number ``done``, in place."""
     event = walk.offsets[order[first:stop]] + done
     items, times = walk.items[event], walk.times[event]

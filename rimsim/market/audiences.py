@@ -8,31 +8,29 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Bools, Ints
 from rimsim.errors import ConfigError, nearest
 from rimsim.market.arrivals.schedule import VISIT_BITS, running_count
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
     from rimsim.config import AudienceConfig
     from rimsim.market.arrivals.schedule import Schedule
-
-__all__ = ["Audience", "Came", "matching_rows", "require_column"]
 
 
 class Came(NamedTuple):
     """n visits as audiences see them."""
 
-    tick: NDArray[np.int64]
+    tick: Ints
     """(n,) when."""
-    log_user: NDArray[np.int64]
+    log_user: Ints
     """(n,) the user of the log behind each."""
-    first: NDArray[np.bool_]
+    first: Bools
     """(n,) first visits: the platform knows of no earlier one, nor of anything that the visitor consumed before."""
 
     @classmethod
-    def of(cls, schedule: Schedule, logged: NDArray[np.int64]) -> Came:
+    def of(cls, schedule: Schedule, logged: Ints) -> Came:
         """The visits of a round.
 
         Args:
@@ -71,7 +69,7 @@ class Audience:
     """Tick from which they count."""
     end: int
     """Tick from which they count no more."""
-    users: NDArray[np.bool_]
+    users: Bools
     """(users of the log,) those whose visits count."""
     visits: str = "all"
     """``all``, ``first`` or ``returning``."""
@@ -104,7 +102,7 @@ class Audience:
             )
         return cls(*window, mask, config.visits)
 
-    def counts(self, came: Came) -> NDArray[np.bool_]:
+    def counts(self, came: Came) -> Bools:
         """(n,) which visits count."""
         mine = (came.tick >= self.begin) & (came.tick < self.end) & self.users[came.log_user]
         return mine if self.visits == "all" else mine & (came.first == (self.visits == "first"))
@@ -122,7 +120,7 @@ def require_column(table: pd.DataFrame, column: str, where: str) -> None:
         )
 
 
-def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], where: str) -> NDArray[np.bool_]:
+def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], where: str) -> Bools:
     """(rows,) those that have one of some values in a column; names joined by ``|`` count one by one.
 
     Args:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from rimsim import intensity
+from rimsim.arrays import Ints
 from rimsim.data import Needs, later_sessions, load_log, require_usable
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
@@ -32,8 +33,6 @@ from rimsim.market.world import World
 from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ConsumerConfig, ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
@@ -42,24 +41,6 @@ if TYPE_CHECKING:
     from rimsim.market.consumers.truths import Truth
     from rimsim.market.promises import RoundPromises
     from rimsim.market.providers import Provider
-
-__all__ = [
-    "FirstRound",
-    "build_world",
-    "check_plugs",
-    "check_promises",
-    "expected_arrivals",
-    "first_round",
-    "kept_truth",
-    "own_places",
-    "plugs_of",
-    "read_log",
-    "shared_log",
-    "truth_bootstrap",
-    "truth_key",
-    "warm_model",
-    "world_of",
-]
 
 
 @lru_cache(maxsize=4)
@@ -206,7 +187,7 @@ class FirstRound(NamedTuple):
 
     schedule: Schedule
     """Who comes."""
-    capacity: NDArray[np.int64]
+    capacity: Ints
     """(n,) positions that each arrival may fill."""
     promised: RoundPromises
     """What the round is asked for."""

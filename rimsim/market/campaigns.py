@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import ConfigError, nearest
 from rimsim.market.audiences import Audience, Came, matching_rows, require_column
 from rimsim.market.clock import ALWAYS, NEVER, ticks
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import CampaignConfig, GroupConfig
     from rimsim.market.world import World
 
-__all__ = ["Promise", "RoundAhead", "campaign_of", "groups_of"]
 
 _DAY = 86_400.0
 
@@ -31,9 +29,9 @@ class RoundAhead(NamedTuple):
     """Tick at which it ends."""
     came: Came
     """Its n visits."""
-    positions: NDArray[np.float64]
+    positions: Floats
     """(n,) positions that each visit may fill, times the forecast."""
-    share: NDArray[np.float64]
+    share: Floats
     """(M,) uniform exposure of each item."""
     forecast: float
     """Arrivals that are expected over those that come."""
@@ -50,7 +48,7 @@ class Promise:
     """A group or a campaign, resolved against the catalogue and the users."""
 
     name: str
-    items: NDArray[np.int64]
+    items: Ints
     beta: float = 0.0
     """Of a group: share of the uniform exposure of its items."""
     audience: Audience | None = None
@@ -125,7 +123,7 @@ def campaign_of(world: World, campaign: CampaignConfig, seed: int, number: int) 
     )
 
 
-def _items_of(world: World, campaign: CampaignConfig, where: str) -> NDArray[np.int64]:
+def _items_of(world: World, campaign: CampaignConfig, where: str) -> Ints:
     """(n,) the items of a campaign.
 
     Raises:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import simpy
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Floats, Ints
 from rimsim.durations import duration_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from numpy.typing import ArrayLike, NDArray
-
     Process: TypeAlias = Generator[simpy.Event, object, None]
 
-__all__ = ["ALWAYS", "NEVER", "TICKS", "Clock", "Rank", "delay_ticks", "seconds", "ticks"]
 
 TICKS = 1_000_000
 """Ticks of the clock in a second. Whole ticks add and compare exactly, floating seconds would not."""
@@ -42,12 +40,12 @@ class Rank(IntEnum):
     ARRIVAL = 3
 
 
-def ticks(time: ArrayLike) -> NDArray[np.int64]:
+def ticks(time: ArrayLike) -> Ints:
     """Seconds as whole ticks."""
     return np.rint(np.asarray(time, np.float64) * TICKS).astype(np.int64)
 
 
-def seconds(tick: ArrayLike) -> NDArray[np.float64]:
+def seconds(tick: ArrayLike) -> Floats:
     """Ticks as seconds."""
     return np.asarray(tick, np.int64) / TICKS
 

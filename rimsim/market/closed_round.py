@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from rimsim.arrays import Floats, Ints
 
+if TYPE_CHECKING:
     from rimsim.evaluation import DecayEstimate
     from rimsim.market.ledger import Ledger
     from rimsim.market.past_states import StateScores
     from rimsim.market.providers import Changes, Offer
     from rimsim.market.requirements import Requirements
     from rimsim.market.training_log import PastRound
-
-__all__ = ["ClosedRound"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,21 +24,21 @@ class ClosedRound:
     """Its number, from 0."""
     ledger: Ledger
     """Every exposure of the round."""
-    required: NDArray[np.float64]
+    required: Floats
     """(M,) required exposures b_y, in the unit of the guarantee."""
-    position_weights: NDArray[np.float64]
+    position_weights: Floats
     """(k,) what an exposure at each position counts in that unit."""
     promises: Requirements
     """What was asked for beside ``required``."""
-    delivered: NDArray[np.float64]
+    delivered: Floats
     """(J,) exposures that counted for each row of ``promises``, in that unit."""
-    due: NDArray[np.float64]
+    due: Floats
     """(J,) exposures that the round added to what each row promises, in that unit."""
     cost: float
     """c, the shortfall cost of one exposure, in units of intensity."""
-    log_counts: NDArray[np.int64]
+    log_counts: Ints
     """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
-    relevant: NDArray[np.float64]
+    relevant: Floats
     """(n,) how many items each arrival would have consumed of a catalogue shown whole."""
     counts_items: bool
     """``relevant`` counts items (a replay); otherwise it is λ*(x), an expectation that need not be a whole number."""

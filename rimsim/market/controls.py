@@ -8,12 +8,14 @@ is in it. Only the third is feedback. A control learns from as many events which
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Ints, numbered
 from rimsim.config import Seeds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals import RoundsSoFar
@@ -24,19 +26,13 @@ from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown
 from rimsim.market.providers import is_fixed
 from rimsim.market.training_log import PastRound
-from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.arrivals.contract import ArrivalProcess
     from rimsim.market.providers import Provider
     from rimsim.market.world import World
 
-__all__ = ["AsLogged", "Control", "Shadowed", "replica_seeds", "require_controllable"]
 
 _MOST = 100
 """Replicas of a round that are looked at before it counts as one that yields too little."""
@@ -170,7 +166,7 @@ class AsLogged:
         known = np.clip(known, schedule.start, own.schedule.stop - 1)  # a session may outlast its round
         return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
 
-    def _sessions_of(self, schedule: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
         """(slots,) where among all users' events each slot's session begins, and how many it holds; 0 for none."""
         sessions, past = self._world.past_sessions, self._world.past
         if schedule.logged is None:
@@ -213,9 +209,9 @@ class _Part:
 
     schedule: Schedule
     logged: LoggedPast
-    slot: NDArray[np.int64]
-    tick: NDArray[np.int64]
-    item: NDArray[np.int64]
+    slot: Ints
+    tick: Ints
+    item: Ints
     shown: Shown | None
 
     @classmethod
@@ -266,7 +262,7 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
         first_slot += len(schedule.user)
     order = np.argsort(np.concatenate([schedule.tick for schedule in schedules]), kind="stable")
 
-    def column(name: str) -> NDArray[np.int64]:
+    def column(name: str) -> Ints:
         return np.concatenate([getattr(schedule, name) for schedule in schedules])
 
     logged = None
@@ -295,7 +291,7 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
     return PastRound(own.number, joined, histories, _shown(parts, order))
 
 
-def _shown(parts: Sequence[_Part], order: NDArray[np.int64]) -> Shown | None:
+def _shown(parts: Sequence[_Part], order: Ints) -> Shown | None:
     """All that was shown in some parts, in an order; None where a part has nothing of the kind."""
     shown = [part.shown for part in parts if part.shown is not None]
     if len(shown) < len(parts):

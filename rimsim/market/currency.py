@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.past_states import StateScores
 
-__all__ = ["median_kth_score"]
 
 _FOR_MEDIAN = 8192
 """States whose median k-th score is taken where there are too many: its standard error is 1.4 % of their spread."""

@@ -8,24 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Ints
 from rimsim.errors import ConfigError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.ledger import Ledger
     from rimsim.market.records import Slates
-
-__all__ = ["Examined", "require_uniform"]
 
 
 @dataclass(frozen=True, eq=False)
 class Examined:
     """What the platform's rounds so far have told of γ."""
 
-    counts: NDArray[np.int64]
+    counts: Ints
     """(2, k) items shown in uniform slates, and taken of them, at each position; zeros unless they are looked at."""
     estimate: DecayEstimate | None = None
     """γ as estimated from all rounds so far; None where it is not estimated, or nothing tells of it yet."""
@@ -41,7 +38,7 @@ class Examined:
             return config.consumer.position_decay
         return config.exposure.prior_decay if self.estimate is None else self.estimate.decay
 
-    def after(self, ledger: Ledger, known: NDArray[np.bool_], config: ScenarioConfig) -> Examined:
+    def after(self, ledger: Ledger, known: Bools, config: ScenarioConfig) -> Examined:
         """What is known when another round is over.
 
         Uniform slates of all rounds are counted together; harvested estimates of rounds are independent, since each

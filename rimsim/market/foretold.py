@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.market.score_cache import side_by_side
 from rimsim.market.scoring import BLOCK
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.intensity.contract import Hidden
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.histories import Histories
     from rimsim.market.scoring import Scorer, ScoreRows
 
-__all__ = ["ScoreForetold"]
 
 _MOST_BYTES = 1 << 26
 """Hidden states that are kept at once, bytes."""
@@ -54,7 +52,7 @@ class ScoreForetold:
         self._hidden: Hidden = ()
         """Hidden states of the window that is being scored."""
 
-    def rows(self, arrivals: NDArray[np.int64]) -> ScoreRows:
+    def rows(self, arrivals: Ints) -> ScoreRows:
         """The scores of some arrivals; without a copy where they lie side by side."""
         blocks = arrivals // BLOCK
         while self._filled <= int(blocks.max()):
@@ -64,7 +62,7 @@ class ScoreForetold:
             return alone
         return side_by_side(self._blocks[blocks], arrivals % BLOCK)
 
-    def drop(self, arrivals: NDArray[np.int64]) -> None:
+    def drop(self, arrivals: Ints) -> None:
         """Forget arrivals that were served: nobody asks for them again."""
         for block in (arrivals // BLOCK).tolist():
             self._left[block] -= 1

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.matching import required_exposure
 from rimsim.measures import position_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ExposureConfig, ScenarioConfig
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.consumers import Consumer
-
-__all__ = ["expected", "required_by_release", "uniform_share", "weights_of"]
 
 
 def expected(count: int, forecast: float) -> int:
@@ -25,7 +22,7 @@ def expected(count: int, forecast: float) -> int:
     return count if forecast == 1.0 else round(forecast * count)
 
 
-def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> NDArray[np.float64]:
+def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """(k,) what an exposure at each position counts, in the unit of the guarantee.
 
     Args:
@@ -42,10 +39,10 @@ def required_by_release(
     exposure: ExposureConfig,
     schedule: Schedule,
     positions: int,
-    release: NDArray[np.int64],
+    release: Ints,
     seed: int,
     number: int,
-) -> NDArray[np.int64]:
+) -> Ints:
     """b_y in whole exposures; an item released within the round counts for what is left of the round after it.
 
     Σ b = β·P for the P positions of the round (N·k without a cap on users), shared out in proportion to the share of
@@ -80,7 +77,7 @@ def required_by_release(
     return np.asarray(np.minimum(required, left), np.int64)
 
 
-def uniform_share(schedule: Schedule, positions: int, release: NDArray[np.int64]) -> NDArray[np.float64]:
+def uniform_share(schedule: Schedule, positions: int, release: Ints) -> Floats:
     """(M,) the uniform exposure: a round's positions, shared out by how many arrivals each item is there for.
 
     Args:
@@ -92,7 +89,7 @@ def uniform_share(schedule: Schedule, positions: int, release: NDArray[np.int64]
     return np.asarray(positions * left / max(int(left.sum()), 1), np.float64)
 
 
-def _arrivals_left(schedule: Schedule, release: NDArray[np.int64]) -> NDArray[np.int64]:
+def _arrivals_left(schedule: Schedule, release: Ints) -> Ints:
     """(M,) arrivals of a round that come when each item is there."""
     n = len(schedule)
     coming = (release > schedule.start) & (release < schedule.stop)
@@ -101,7 +98,7 @@ def _arrivals_left(schedule: Schedule, release: NDArray[np.int64]) -> NDArray[np
     return left
 
 
-def _drawn(there: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.bool_]:
+def _drawn(there: Bools, count: int, seed: int) -> Bools:
     """(M,) a seeded draw of so many items among those that are there, or all of them."""
     order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(there))), ~there))
     chosen = np.zeros(len(there), bool)

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.intensity.states import UserStates
 from rimsim.market.clock import TICKS, seconds
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals.schedule import Schedule
 
-__all__ = ["Events", "Histories", "LoggedPast"]
 
 _ROOM = 1024
 """Events that there is room for at first."""
@@ -29,11 +27,11 @@ _ROOM = 1024
 class LoggedPast:
     """The events of a log grouped by user, so that a user's past is a slice."""
 
-    offsets: NDArray[np.int64]
+    offsets: Ints
     """(users + 1,) where each user begins."""
-    items: NDArray[np.int64]
+    items: Ints
     """(n,) items, by user, then time."""
-    times: NDArray[np.float64]
+    times: Floats
     """(n,) times in seconds, by user, ascending."""
 
     @classmethod
@@ -41,12 +39,12 @@ class LoggedPast:
         """Group a log; ``empty`` gives every user no past at all. Markets over one log share one grouping."""
         return _grouped(log, empty)
 
-    def length(self, log_user: NDArray[np.int64], logged: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    def length(self, log_user: Ints, logged: Ints | None) -> Ints:
         """(slots,) events of each slot's past: ``logged`` (slots,) from its log user's first on, or all."""
         everything = self.offsets[log_user + 1] - self.offsets[log_user]
         return everything if logged is None else np.minimum(logged, everything)
 
-    def last(self, log_user: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.float64]:
+    def last(self, log_user: Ints, length: Ints) -> Floats:
         """(slots,) seconds of the last event in pasts of so many events (slots,); 0 where there is none."""
         last, some = np.zeros(len(log_user)), length > 0
         last[some] = self.times[(self.offsets[log_user] + length - 1)[some]]
@@ -64,21 +62,21 @@ def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key
 class Events(NamedTuple):
     """What all slots consumed in the market, each slot's events as a linked list that compiled code can lengthen."""
 
-    first: NDArray[np.int64]
+    first: Ints
     """(slots,) place of each slot's oldest event; −1 where there is none."""
-    last: NDArray[np.int64]
+    last: Ints
     """(slots,) place of its newest event."""
-    counts: NDArray[np.int64]
+    counts: Ints
     """(slots,) how many events it has, visible or not."""
-    newest: NDArray[np.int64]
+    newest: Ints
     """(slots,) tick from which its newest event is visible; the earliest tick there is where there is none."""
-    tick: NDArray[np.int64]
+    tick: Ints
     """(room,) tick from which each event is visible."""
-    item: NDArray[np.int64]
+    item: Ints
     """(room,) consumed items."""
-    next: NDArray[np.int64]
+    next: Ints
     """(room,) place of the same slot's next event; −1 where there is none."""
-    size: NDArray[np.int64]
+    size: Ints
     """(1,) places in use."""
 
 
@@ -103,9 +101,7 @@ def _enter(slot: int, tick: int, item: int, events: Events) -> None:
 
 
 @compiled
-def _enter_all(
-    slots: NDArray[np.int64], ticks: NDArray[np.int64], items: NDArray[np.int64], events: Events
-) -> None:
+def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
     """Enter (n,) events."""
     for n in range(len(slots)):
         _enter(slots[n], ticks[n], items[n], events)
@@ -113,18 +109,18 @@ def _enter_all(
 
 @compiled
 def _enter_marked(
-    slots: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    items: NDArray[np.int64],
-    marked: NDArray[np.bool_],
-    first: NDArray[np.int64],
-    last: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    newest: NDArray[np.int64],
-    tick: NDArray[np.int64],
-    item: NDArray[np.int64],
-    following: NDArray[np.int64],
-    size: NDArray[np.int64],
+    slots: Ints,
+    ticks: Ints,
+    items: Ints,
+    marked: Bools,
+    first: Ints,
+    last: Ints,
+    counts: Ints,
+    newest: Ints,
+    tick: Ints,
+    item: Ints,
+    following: Ints,
+    size: Ints,
 ) -> None:
     """Enter the marked ones of (n, k) items, row after row.
 
@@ -139,14 +135,14 @@ def _enter_marked(
 
 @compiled
 def _visible_at(
-    slots: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    first: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    newest: NDArray[np.int64],
-    tick: NDArray[np.int64],
-    following: NDArray[np.int64],
-    visible: NDArray[np.int64],
+    slots: Ints,
+    ticks: Ints,
+    first: Ints,
+    counts: Ints,
+    newest: Ints,
+    tick: Ints,
+    following: Ints,
+    visible: Ints,
 ) -> None:
     """Fill in (n,) how many events of each slot are visible at a tick; other arrays are those of :class:`Events`."""
     for n in range(len(slots)):
@@ -160,9 +156,7 @@ def _visible_at(
 
 
 @compiled
-def _between(
-    slots: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64], events: Events
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints, Ints]:
     total = 0
     for n in range(len(slots)):
         total += end[n] - begin[n]
@@ -179,7 +173,7 @@ def _between(
 
 
 @compiled
-def _number(slots: NDArray[np.int64], counts: NDArray[np.int64], length: NDArray[np.int64]) -> int:
+def _number(slots: Ints, counts: Ints, length: Ints) -> int:
     """How many events some slots have, logged ones and ``counts`` (n,) others.
 
     In a loop: the sum of what an array of indices picks takes longer to compile than all else here.
@@ -192,13 +186,13 @@ def _number(slots: NDArray[np.int64], counts: NDArray[np.int64], length: NDArray
 
 @compiled
 def _consumed(
-    slots: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    length: NDArray[np.int64],
-    logged: NDArray[np.int64],
+    slots: Ints,
+    counts: Ints,
+    begin: Ints,
+    length: Ints,
+    logged: Ints,
     events: Events,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     """Rows (total,) and items (total,) of what some slots have consumed: their logged past, then their events.
 
     Args:
@@ -226,14 +220,14 @@ def _consumed(
 
 @compiled
 def _times(
-    slots: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    length: NDArray[np.int64],
-    logged: NDArray[np.float64],
-    shift: NDArray[np.float64],
+    slots: Ints,
+    counts: Ints,
+    begin: Ints,
+    length: Ints,
+    logged: Floats,
+    shift: Floats,
     events: Events,
-) -> NDArray[np.float64]:
+) -> Floats:
     """(total,) times of :func:`_consumed` in seconds; ``logged`` are the log's, and ``shift`` (slots,) moves them."""
     times = np.empty(_number(slots, counts, length), np.float64)
     end = 0
@@ -289,7 +283,7 @@ class Histories:
         return len(self.user)
 
     @cached_property
-    def last_logged(self) -> NDArray[np.float64]:
+    def last_logged(self) -> Floats:
         """(slots,) seconds of the last event of each slot's logged past, moved in time; 0 where there is none."""
         return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
 
@@ -299,7 +293,7 @@ class Histories:
         other.events = Events(*(array.copy() for array in self.events))
         return other
 
-    def append(self, slots: NDArray[np.int64], ticks: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+    def append(self, slots: Ints, ticks: Ints, items: Ints) -> None:
         """Enter n events.
 
         Args:
@@ -312,10 +306,10 @@ class Histories:
 
     def append_marked(
         self,
-        slots: NDArray[np.int64],
-        ticks: NDArray[np.int64],
-        items: NDArray[np.int64],
-        marked: NDArray[np.bool_],
+        slots: Ints,
+        ticks: Ints,
+        items: Ints,
+        marked: Bools,
     ) -> None:
         """Enter the marked ones of (n, k) items, visible from ticks (n,) on; else as :meth:`append`."""
         self._make_room(items.size)
@@ -332,13 +326,13 @@ class Histories:
                 next=np.concatenate([events.next, more]),
             )
 
-    def all_events(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def all_events(self) -> tuple[Ints, Ints, Ints]:
         """Slots, ticks and items (n,) of all events, by slot, in the order in which they become visible."""
         counts = self.events.counts
         slots = np.arange(len(counts))
         return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)
 
-    def visible_at(self, slots: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def visible_at(self, slots: Ints, ticks: Ints) -> Ints:
         """(n,) how many events of each slot are part of its state at a tick."""
         events, visible = self.events, np.empty(len(slots), np.int64)
         _visible_at(
@@ -346,9 +340,7 @@ class Histories:
         )
         return visible
 
-    def between(
-        self, slots: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
         """Events ``begin`` to ``end`` of some slots, one slot after the other.
 
         Args:
@@ -361,9 +353,7 @@ class Histories:
         """
         return _between(slots, begin, end, self.events)
 
-    def consumed(
-        self, slots: NDArray[np.int64], counts: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
         """(row, item) pairs of what some slots consumed: the logged past and ``counts`` (n,) events; None: all.
 
         A row is a place among the slots.
@@ -371,9 +361,7 @@ class Histories:
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
 
-    def states(
-        self, slots: NDArray[np.int64], counts: NDArray[np.int64], now: NDArray[np.int64]
-    ) -> UserStates:
+    def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
         """User states of some slots.
 
         Args:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from rimsim.arrays import Array, Ints
 from rimsim.market.arrivals.schedule import Schedule
 from rimsim.market.histories import Histories
 from rimsim.market.learning import Shown
 from rimsim.market.training_log import PastRound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.market.histories import LoggedPast
 
-__all__ = ["KeptRounds"]
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Schedule))
 _MAY_BE_NONE = {field.name for field in dataclasses.fields(Schedule) if field.default is None}
@@ -35,7 +32,7 @@ class KeptRounds:
     """Number and arrivals of each round, oldest first."""
     shown: tuple[Shown | None, ...]
     """What was shown in each of them; None where the platform does not learn from it."""
-    events: NDArray[np.int64]
+    events: Ints
     """(n, 4) what was consumed in them: round (0 for all where users are kept), slot, tick from which it is visible,
     item; by slot, in order of consumption."""
 
@@ -75,9 +72,9 @@ class KeptRounds:
             rounds.append(PastRound(number, schedule, kept[key], shown))
         return rounds
 
-    def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+    def arrays(self, prefix: str) -> dict[str, Array]:
         """Named arrays for :func:`numpy.savez`; all names begin with ``prefix``."""
-        named: dict[str, NDArray[Any]] = {
+        named: dict[str, Array] = {
             f"{prefix}rounds": np.array([number for number, _ in self.schedules], np.int64),
             f"{prefix}events": self.events,
         }
@@ -90,7 +87,7 @@ class KeptRounds:
         return named
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str) -> Self:
         """The rounds that :meth:`arrays` named.
 
         Raises:
@@ -109,7 +106,7 @@ class KeptRounds:
         )
 
 
-def _schedule(arrays: Mapping[str, NDArray[Any]], prefix: str, number: int) -> Schedule:
+def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
     """The schedule of a round; what was not saved is None."""
     found: dict[str, Any] = {
         field: arrays[f"{prefix}{field}-{number}"]

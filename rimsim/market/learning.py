@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
 from rimsim.intensity.calibrated import Calibrated
 from rimsim.intensity.impressions import Impressions, fit_layer
 from rimsim.market.consumers.intensity import examination
 from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.impressions import ImpressionLayer
@@ -24,26 +22,24 @@ if TYPE_CHECKING:
     from rimsim.market.ledger import Ledger
     from rimsim.market.records import ScoredStates
 
-__all__ = ["Shown", "inverse_propensity_weights", "laid_over", "layer_from", "positions_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class Shown:
     """What was shown to the n arrivals of a round, in clock order, and what came of it."""
 
-    item: NDArray[np.int32]
+    item: Ints32
     """(n, k) items; −1 where a position stayed empty."""
-    taken: NDArray[np.bool_]
+    taken: Bools
     """(n, k) whether each was consumed."""
-    propensity: NDArray[np.float32]
+    propensity: Float32s
     """(n, k) inclusion probability at the decision; NaN for a deterministic agent, or where showing causes nothing."""
-    score: NDArray[np.float32]
+    score: Float32s
     """(n, k) λ(x,y) without a layer, of the models that were updated after the round; NaN before, or where empty."""
-    settled: NDArray[np.int64]
+    settled: Ints
     """(n,) tick from which the platform knows what came of each slate."""
 
     @classmethod
-    def of(cls, ledger: Ledger, settled: NDArray[np.int64], *, causes: bool) -> Shown:
+    def of(cls, ledger: Ledger, settled: Ints, *, causes: bool) -> Shown:
         """What a round's ledger holds of it.
 
         Args:
@@ -54,7 +50,7 @@ class Shown:
         nothing = np.full(ledger.item.shape, np.nan, np.float32)
         return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing, settled)
 
-    def rows(self, which: NDArray[np.int64]) -> Shown:
+    def rows(self, which: Ints) -> Shown:
         """What was shown to some of the arrivals, in the given order."""
         return Shown(*(getattr(self, field.name)[which] for field in fields(self)))
 
@@ -73,7 +69,7 @@ class Shown:
         return replace(self, score=score)
 
 
-def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> NDArray[np.float64]:
+def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """(k,) by how much each position multiplies an intensity, as the platform takes it.
 
     a·γ^(r−1), as consumers answer; 1 where consumption is a hit in what visitors do anyway, wherever it was shown.
@@ -89,9 +85,7 @@ def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> ND
     return np.asarray(config.consumer.attraction * looked_at, np.float64)
 
 
-def layer_from(
-    rounds: Sequence[Shown], now: int, positions: NDArray[np.float64], n_items: int
-) -> ImpressionLayer:
+def layer_from(rounds: Sequence[Shown], now: int, positions: Floats, n_items: int) -> ImpressionLayer:
     """The layer that fits what was taken, and what was not, of all that some rounds showed.
 
     Args:
@@ -113,7 +107,7 @@ def layer_from(
     return fit_layer(known, n_items)
 
 
-def inverse_propensity_weights(propensity: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
+def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
     """(n,) w ∝ min(1/π, clip·mean(1/π)), with a mean of 1, of events that have a propensity π, and 1 of the others.
 
     Args:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
 from rimsim.compiled import compiled
 from rimsim.evaluation.chances import Chances
 from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.consumers.contract import Response
     from rimsim.market.records import Slates
 
-__all__ = ["LEDGER_COLUMNS", "Ledger"]
 
 LEDGER_COLUMNS = (
     "agent",
@@ -43,19 +41,19 @@ LEDGER_COLUMNS = (
 
 @compiled
 def _write(
-    rows: NDArray[np.int64],
-    items: NDArray[np.int64],
-    consumed: NDArray[np.bool_],
-    probability: NDArray[np.float64],
-    true_intensity: NDArray[np.float64],
-    relevance: NDArray[np.float32],
-    ground: NDArray[np.float32],
-    item_column: NDArray[np.int32],
-    consumed_column: NDArray[np.bool_],
-    probability_column: NDArray[np.float64],
-    true_intensity_column: NDArray[np.float64],
-    intensity_column: NDArray[np.float32],
-    ground_column: NDArray[np.float32],
+    rows: Ints,
+    items: Ints,
+    consumed: Bools,
+    probability: Floats,
+    true_intensity: Floats,
+    relevance: Float32s,
+    ground: Float32s,
+    item_column: Ints32,
+    consumed_column: Bools,
+    probability_column: Floats,
+    true_intensity_column: Floats,
+    intensity_column: Float32s,
+    ground_column: Float32s,
 ) -> None:
     """Rows of what was served into the rows of the columns; one pass, as most of the time goes into the calls."""
     for n in range(len(rows)):
@@ -76,34 +74,34 @@ class Ledger:
     def __init__(self, schedule: Schedule, slate: int) -> None:
         n = len(schedule)
         self.schedule = schedule
-        self.item: NDArray[np.int32] = np.full((n, slate), -1, np.int32)
+        self.item: Ints32 = np.full((n, slate), -1, np.int32)
         """(n, k) items shown; −1 where a position stayed empty."""
-        self.consumed: NDArray[np.bool_] = np.zeros((n, slate), bool)
+        self.consumed: Bools = np.zeros((n, slate), bool)
         """(n, k) what was consumed."""
-        self.intensity: NDArray[np.float32] = np.full((n, slate), np.nan, np.float32)
+        self.intensity: Float32s = np.full((n, slate), np.nan, np.float32)
         """(n, k) the platform's λ(x,y) at the decision."""
-        self.price: NDArray[np.float32] = np.full((n, slate), np.nan, np.float32)
+        self.price: Float32s = np.full((n, slate), np.nan, np.float32)
         """(n, k) item price at the decision; NaN for an agent without prices."""
-        self.propensity: NDArray[np.float32] = np.full((n, slate), np.nan, np.float32)
+        self.propensity: Float32s = np.full((n, slate), np.nan, np.float32)
         """(n, k) inclusion probability; NaN for a deterministic agent."""
         self.chances = Chances(*(np.full(shape, np.nan) for shape in ((n, slate), (n, slate), (n, slate), n)))
         """Chances of the slates at the decision; NaN for an agent that does not say them."""
-        self.probability: NDArray[np.float64] = np.zeros((n, slate))
+        self.probability: Floats = np.zeros((n, slate))
         """(n, k) true probability of consumption; not part of the saved table, agents' logs would not have it."""
-        self.true_intensity: NDArray[np.float64] = np.zeros((n, slate))
+        self.true_intensity: Floats = np.zeros((n, slate))
         """(n, k) true λ*(x)·p*(y|x) of what was shown; likewise."""
-        self.uniform: NDArray[np.bool_] = np.zeros(n, bool)
+        self.uniform: Bools = np.zeros(n, bool)
         """(n,) whether the slate was a uniform draw of admissible items; not part of the saved table."""
-        self.ground: NDArray[np.float32] = np.zeros(n, np.float32)
+        self.ground: Float32s = np.zeros(n, np.float32)
         """(n,) the platform's λ(x) of each arrival."""
 
     def write(
         self,
-        rows: NDArray[np.int64],
+        rows: Ints,
         slates: Slates,
         response: Response,
-        relevance: NDArray[np.float32],
-        ground: NDArray[np.float32],
+        relevance: Float32s,
+        ground: Float32s,
     ) -> None:
         """Enter n served arrivals.
 
@@ -139,15 +137,15 @@ class Ledger:
         if slates.uniform is not None:
             self.uniform[rows] = slates.uniform
 
-    def exposure(self, n_items: int) -> NDArray[np.int64]:
+    def exposure(self, n_items: int) -> Ints:
         """(M,) exposures of each item so far."""
         return np.bincount(self.item[self.item >= 0], minlength=n_items)
 
-    def consumption(self, n_items: int) -> NDArray[np.int64]:
+    def consumption(self, n_items: int) -> Ints:
         """(M,) consumptions of each item so far."""
         return np.bincount(self.item[self.consumed], minlength=n_items)
 
-    def true_columns(self) -> dict[str, NDArray[Any]]:
+    def true_columns(self) -> dict[str, Array]:
         """What each exposure was truly worth, in the order of :meth:`table`: columns that no agent's log would have."""
         row, position = np.nonzero(self.item >= 0)
         return {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_CELLS", "most_states"]
-
 MOST_CELLS = 1 << 26
 """Most scores, states times items, that prices are solved on or a round is certified with at once: .7 GB with their
 masks while they are put together."""

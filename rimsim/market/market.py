@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import rescale_of
@@ -36,10 +37,6 @@ from rimsim.market.training_log import PastRound
 from rimsim.threads import give_back, single_thread
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.contract import IntensityModel
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
@@ -165,7 +162,7 @@ class Market:
         )
 
     @property
-    def release(self) -> NDArray[np.int64]:
+    def release(self) -> Ints:
         """(M,) tick from which each item can be shown in the open round; NEVER for what nobody offers."""
         there = self._offer.there
         if there.all():
@@ -195,17 +192,17 @@ class Market:
         return self.open.ledger
 
     @property
-    def exposure(self) -> NDArray[np.float64]:
+    def exposure(self) -> Floats:
         """(M,) exposures of the open round, in the unit of the guarantee."""
         return self.open.exposure
 
     @property
-    def required(self) -> NDArray[np.float64]:
+    def required(self) -> Floats:
         """(M,) required exposures b_y of the open round, in the unit of the guarantee."""
         return self.open.required
 
     @property
-    def capacity(self) -> NDArray[np.int64] | None:
+    def capacity(self) -> Ints | None:
         """(n,) positions that each visit of the open round may fill; None: all."""
         return self.open.capacity
 
@@ -278,9 +275,7 @@ class Market:
         shown, consumed = self.show(arrivals.index, as_slates(slates), empty=invalid == "empty")
         return Feedback(arrivals, shown, consumed)
 
-    def show(
-        self, rows: NDArray[np.int64], slates: Slates, *, empty: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
         """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`.
 
         Raises:
@@ -349,7 +344,7 @@ class Market:
             raise ArrivalsError(f"{self._who_arrives}: {error}") from error
         return schedule
 
-    def _capacity(self, schedule: Schedule) -> NDArray[np.int64] | None:
+    def _capacity(self, schedule: Schedule) -> Ints | None:
         return row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
 
     def _open_round(self) -> OpenRound:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["initial_model", "require_weights", "unfitted"]
-
 
 def initial_model(
     config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None

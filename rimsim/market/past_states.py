@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 
+from rimsim.arrays import Bools, Ints
 from rimsim.intensity.contract import layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
@@ -24,11 +26,6 @@ from rimsim.market.scoring import BLOCK, score_states
 from rimsim.market.training_log import fold_of, training_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
-
-    from numpy.typing import NDArray
-
     from rimsim.config import PlatformConfig, ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 
-__all__ = ["PastStates", "StateScores", "always", "cross_fitted", "session_scores", "under"]
 
 _ENCODED = 32 * BLOCK
 """States that are encoded at once."""
@@ -49,13 +45,13 @@ _ENCODED = 32 * BLOCK
 class PastStates:
     """n states of a past period, in clock order."""
 
-    id: NDArray[np.int64]
+    id: Ints
     """(n,) arrival ids."""
-    tick: NDArray[np.int64]
+    tick: Ints
     """(n,) instants."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) market users."""
-    states: Callable[[NDArray[np.int64]], tuple[UserStates, NDArray[np.int64]]]
+    states: Callable[[Ints], tuple[UserStates, Ints]]
     """The states of some of the n rows, and for each a number that is the same where the events are."""
     came: Came
     """The n visits as audiences see them."""
@@ -63,17 +59,17 @@ class PastStates:
     """Tick at which the period begins."""
     stop: int
     """Tick at which it ends."""
-    capacity: NDArray[np.int64] | None = None
+    capacity: Ints | None = None
     """(n,) positions that each may fill; None: all."""
-    audiences: NDArray[np.bool_] | None = None
+    audiences: Bools | None = None
     """(n, A) whether each would be of an audience of the round that the states stand for, and within its time."""
 
     @classmethod
-    def of_round(cls, past: PastRound, came: Came, capacity: NDArray[np.int64] | None = None) -> PastStates:
+    def of_round(cls, past: PastRound, came: Came, capacity: Ints | None = None) -> PastStates:
         """The states in which the arrivals of a round came, or would come if nothing happened before."""
         schedule, histories = past.schedule, past.histories
 
-        def states(rows: NDArray[np.int64]) -> tuple[UserStates, NDArray[np.int64]]:
+        def states(rows: Ints) -> tuple[UserStates, Ints]:
             slots, tick = schedule.slot[rows], schedule.tick[rows]
             counts = histories.visible_at(slots, tick)
             return histories.states(slots, counts, tick), slots + len(histories) * counts
@@ -116,7 +112,7 @@ class StateScores(ScoredStates):
         self,
         past: PastStates,
         models: Callable[[], tuple[IntensityModel, ...]],
-        release: NDArray[np.int64],
+        release: Ints,
         device: torch.device,
         seed: int,
     ) -> None:
@@ -150,12 +146,12 @@ class StateScores(ScoredStates):
         return StateScores(past, self._models, self._release, self._device, self._seed)
 
     @property
-    def capacity(self) -> NDArray[np.int64] | None:
+    def capacity(self) -> Ints | None:
         """(n,) positions that each may fill; None: all."""
         return self._past.capacity
 
     @property
-    def audiences(self) -> NDArray[np.bool_] | None:
+    def audiences(self) -> Bools | None:
         """(n, A) whether each counts for an audience of the round that they stand for; None: no row asks."""
         return self._past.audiences
 
@@ -174,7 +170,7 @@ class StateScores(ScoredStates):
             for first in range(0, len(mine), _ENCODED):
                 yield from self._scored(model, mine[first : first + _ENCODED])
 
-    def _scored(self, model: IntensityModel, some: NDArray[np.int64]) -> Iterator[Arrivals]:
+    def _scored(self, model: IntensityModel, some: Ints) -> Iterator[Arrivals]:
         past = self._past
         states, events = past.states(some)
         blocks = score_states(model, states, events, past.id[some], past.tick[some], self._release)
@@ -234,7 +230,7 @@ def session_scores(
     model: IntensityModel,
     most: int,
     seed: int,
-    release: NDArray[np.int64],
+    release: Ints,
     *,
     crossed: bool,
 ) -> StateScores:

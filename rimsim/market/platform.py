@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -18,9 +19,6 @@ from rimsim.market.state import PlatformState
 from rimsim.market.training_log import PastRound, training_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from rimsim.market.round import OpenRound
 
     StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
-
-__all__ = ["Platform"]
 
 
 class Platform:

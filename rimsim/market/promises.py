@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.market.audiences import Audience, Came
@@ -19,23 +22,17 @@ from rimsim.market.requirements import Requirements, Row
 from rimsim.measures import mean_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.world import World
-
-__all__ = ["Owed", "Promises", "RoundPromises"]
 
 
 class Owed(NamedTuple):
     """What rounds so far left undelivered, in exposures at average positions; negative where more was delivered."""
 
-    items: NDArray[np.float64]
+    items: Floats
     """(M,) of each item, since its period began."""
-    rows: NDArray[np.float64]
+    rows: Floats
     """(P,) of each group since its period began, then of each campaign."""
     start: int
     """Tick at which the last of these rounds began."""
@@ -45,30 +42,28 @@ class Owed(NamedTuple):
 class RoundPromises:
     """What a round is asked for."""
 
-    required: NDArray[np.float64]
+    required: Floats
     """(M,) required exposures of each item, in the unit of the guarantee."""
     table: Requirements
     """All other requirements."""
     audiences: tuple[Audience, ...]
     """A of them: the columns of ``Arrivals.audiences``."""
-    counted: NDArray[np.bool_] | None
+    counted: Bools | None
     """(n, A) whether each arrival is of each audience, and within its time; None without audiences."""
     start: int
     """Tick at which the round begins."""
     stop: int
     """Tick at which it ends."""
-    row: NDArray[np.int64]
+    row: Ints
     """(J,) the group or campaign of each row of the table; −1: the cap of an item."""
-    due: NDArray[np.float64]
+    due: Floats
     """(J,) exposures that the round adds to what each row promises, in the unit of the guarantee."""
     accrued: Owed
     """What is promised by the end of the round and was not delivered before it."""
-    weights: NDArray[np.float64]
+    weights: Floats
     """(k,) what an exposure at each position counts, in the unit of the guarantee."""
 
-    def delivered(
-        self, slates: NDArray[np.integer], rows: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
+    def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
         """(J,) exposures that count for each row of the table, in the unit of the guarantee.
 
         Args:
@@ -78,7 +73,7 @@ class RoundPromises:
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
         return self.table.delivered(slates, counted, self.weights, len(self.required))
 
-    def would_count(self, came: Came, start: int, stop: int) -> NDArray[np.bool_] | None:
+    def would_count(self, came: Came, start: int, stop: int) -> Bools | None:
         """(m, A) as ``counted``, for visits of another stretch of time that stand for those of this round.
 
         Args:
@@ -88,7 +83,7 @@ class RoundPromises:
         """
         return _masks(self.audiences, came.moved((start, stop), (self.start, self.stop)))
 
-    def owed(self, exposure: NDArray[np.float64], delivered: NDArray[np.float64]) -> Owed:
+    def owed(self, exposure: Floats, delivered: Floats) -> Owed:
         """What is owed after the round.
 
         Args:
@@ -101,7 +96,7 @@ class RoundPromises:
         return Owed(items - exposure / average, rows, start)
 
 
-def _masks(audiences: Sequence[Audience], came: Came) -> NDArray[np.bool_] | None:
+def _masks(audiences: Sequence[Audience], came: Came) -> Bools | None:
     """(n, A) whether each visit is of each audience and within its time; None without audiences."""
     return np.stack([one.counts(came) for one in audiences], axis=1) if audiences else None
 
@@ -134,10 +129,10 @@ class Promises:
         self,
         number: int,
         schedule: Schedule,
-        capacity: NDArray[np.int64] | None,
+        capacity: Ints | None,
         owed: Owed | None,
-        weights: NDArray[np.float64],
-        release: NDArray[np.int64],
+        weights: Floats,
+        release: Ints,
     ) -> RoundPromises:
         """What a round is asked for.
 

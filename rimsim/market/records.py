@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market.requirements import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
     from rimsim.evaluation.chances import Chances
     from rimsim.intensity.states import UserStates
-
-from numpy.typing import NDArray
-
-__all__ = ["Arrivals", "Feedback", "RoundView", "ScoredStates", "SlateLike", "Slates", "as_slates"]
 
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
     """n user states that ask for a slate, in clock order, with what the platform's model says of them."""
 
-    id: NDArray[np.int64]
+    id: Ints
     """(n,) arrival ids, made of user and visit number: the same in every run with the same arrivals."""
-    time: NDArray[np.float64]
+    time: Floats
     """(n,) seconds on the market's clock."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) market users."""
     relevance: torch.Tensor
     """(n, M) float32 p(y|x): rows sum to 1 over admissible items, 0 elsewhere."""
@@ -40,14 +36,14 @@ class Arrivals:
     """(n,) float32 λ(x): expected interactions of the state in this session."""
     admissible: torch.Tensor
     """(n, M) bool: released and not yet consumed by the user."""
-    index: NDArray[np.int64]
+    index: Ints
     """(n,) row of each arrival in its round, in clock order."""
     true_intensity: torch.Tensor | None = None
     """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
-    capacity: NDArray[np.int64] | None = None
+    capacity: Ints | None = None
     """(n,) positions that may be filled, where a user's exposures are capped; the market empties what goes beyond.
     None: all k."""
-    audiences: NDArray[np.bool_] | None = None
+    audiences: Bools | None = None
     """(n, A) whether each arrival is of the audience of a requirement, and within its time; the rows of
     ``RoundView.promises`` name their columns. None: no row asks."""
     history: UserStates | None = None
@@ -57,7 +53,7 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self.id)
 
-    def rows(self, which: NDArray[np.int64] | slice) -> Arrivals:
+    def rows(self, which: Ints | slice) -> Arrivals:
         """Some of the arrivals, in the order asked for."""
         columns = [getattr(self, field.name) for field in fields(self)]
         kept: list[Any] = [None if column is None else column[which] for column in columns]
@@ -73,20 +69,20 @@ class Arrivals:
 class Slates:
     """What an agent answers: n slates, and, where it has them, the prices and propensities behind them."""
 
-    items: NDArray[np.int64]
+    items: Ints
     """(n, k) distinct admissible items in order; −1 leaves a position empty."""
-    price: NDArray[np.float32] | None = None
+    price: Float32s | None = None
     """(n, k) item prices v_y at the decision."""
-    propensity: NDArray[np.float32] | None = None
+    propensity: Float32s | None = None
     """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
-    uniform: NDArray[np.bool_] | None = None
+    uniform: Bools | None = None
     """(n,) whether each slate is a uniform draw of admissible items in random order; None: none is."""
     chances: Chances | None = None
     """With which chance each item was to stand where it stands, each slate to begin so, and to be this one; None for an
     agent that does not say."""
 
 
-SlateLike: TypeAlias = Slates | NDArray[np.int64] | torch.Tensor
+SlateLike: TypeAlias = Slates | Ints | torch.Tensor
 
 
 def as_slates(answer: SlateLike) -> Slates:
@@ -113,7 +109,7 @@ def as_slates(answer: SlateLike) -> Slates:
     return Slates(items, answer.price, answer.propensity, answer.uniform, answer.chances)
 
 
-def _whole_items(answer: object) -> NDArray[np.int64]:
+def _whole_items(answer: object) -> Ints:
     try:
         items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
     except ValueError as error:
@@ -131,9 +127,9 @@ class Feedback:
 
     arrivals: Arrivals
     """The arrivals that were served."""
-    slates: NDArray[np.int64]
+    slates: Ints
     """(n, k) the items shown; −1 where a position stayed empty."""
-    consumed: NDArray[np.bool_]
+    consumed: Bools
     """(n, k) whether each was consumed."""
 
 
@@ -160,13 +156,13 @@ class RoundView:
     """Expected arrivals of the round, N."""
     slate: int
     """Positions of a slate; better read as ``k``."""
-    required: NDArray[np.float64]
+    required: Floats
     """(M,) required exposures b_y of the round, in the unit of the guarantee."""
-    exposure: NDArray[np.float64]
+    exposure: Floats
     """(M,) exposures so far in the round (zeros at its beginning), in that unit."""
     cost: float
     """c, cost of one missing exposure of that unit, in units of intensity; the price box is [0, c]."""
-    popularity: NDArray[np.int64]
+    popularity: Ints
     """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
     calibration: ScoredStates
     """Last round's states, scored, or evenly spaced ones of them where all are too many to be held at once; better
@@ -176,7 +172,7 @@ class RoundView:
     audience: ScoredStates | None = None
     """The round's own states as they are at its beginning, scored by the serving model: in a broadcast, where everyone
     is known, and for agents that declare ``needs_future`` (bounds, not contestants)."""
-    position_weights: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
+    position_weights: Floats = field(default_factory=lambda: np.ones(0))
     """(k,) what an exposure at position r counts in the unit of the guarantee: γ^(r−1) where it is examined, 1 where it
     is shown; if none are given, 1."""
     unit: Literal["examined", "shown"] = "shown"
@@ -192,7 +188,7 @@ class RoundView:
     """When it ends."""
     promises: Requirements = NO_REQUIREMENTS
     """All that is asked for beside ``required``: groups, campaigns and caps; empty where the scenario has none."""
-    delivered: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    delivered: Floats = field(default_factory=lambda: np.zeros(0))
     """(J,) exposures so far in the round that count for each row of ``promises`` (zeros at its beginning)."""
     came: int | None = None
     """Arrivals of last round that ``past`` stands for; None: as many as it has."""

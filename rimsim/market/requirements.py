@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.measures import weighted_exposure
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-__all__ = ["NO_REQUIREMENTS", "Requirements", "Row"]
 
 
 class Row(NamedTuple):
@@ -22,7 +18,7 @@ class Row(NamedTuple):
 
     name: str
     """What it is called in tables and errors."""
-    items: NDArray[np.int64]
+    items: Ints
     """(n,) distinct items whose exposures count, together."""
     least: float = 0.0
     """Exposures that they must have at least, in the unit of the guarantee."""
@@ -47,21 +43,21 @@ class Requirements:
 
     name: tuple[str, ...]
     """What each row is called."""
-    first: NDArray[np.int64]
+    first: Ints
     """(J + 1,) where the items of each row begin in ``item``, and where the last end."""
-    item: NDArray[np.int64]
+    item: Ints
     """Items, row after row."""
-    least: NDArray[np.float64]
+    least: Floats
     """(J,) exposures that each must have at least, in the unit of the guarantee; 0: any number."""
-    most: NDArray[np.float64]
+    most: Floats
     """(J,) exposures that each may have at most, in that unit; ∞: any number."""
-    begin: NDArray[np.int64]
+    begin: Ints
     """(J,) tick from which exposures count."""
-    end: NDArray[np.int64]
+    end: Ints
     """(J,) tick from which they count no more."""
-    audience: NDArray[np.int64]
+    audience: Ints
     """(J,) column of ``Arrivals.audiences`` that says which arrivals count; −1: all."""
-    arrivals: NDArray[np.float64]
+    arrivals: Floats
     """(J,) arrivals of the round that are expected to count."""
 
     @classmethod
@@ -82,11 +78,11 @@ class Requirements:
     def __len__(self) -> int:
         return len(self.least)
 
-    def items(self, row: int) -> NDArray[np.int64]:
+    def items(self, row: int) -> Ints:
         """(n,) the items of a row."""
         return self.item[self.first[row] : self.first[row + 1]]
 
-    def rows(self, which: NDArray[np.bool_]) -> Requirements:
+    def rows(self, which: Bools) -> Requirements:
         """The table of some of the rows (J,), in the same order."""
         sizes = np.diff(self.first)
         return Requirements(
@@ -102,18 +98,18 @@ class Requirements:
         )
 
     @property
-    def item_caps(self) -> NDArray[np.bool_]:
+    def item_caps(self) -> Bools:
         """(J,) rows that cap one item in the whole round."""
         capped = (self.least == 0) & np.isfinite(self.most)
         return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
-    def most_of_items(self, n_items: int) -> NDArray[np.float64]:
+    def most_of_items(self, n_items: int) -> Floats:
         """(M,) exposures that each item may have at most in the round, ∞ where any number, from ``item_caps``."""
         most, rows = np.full(n_items, np.inf), np.flatnonzero(self.item_caps)
         np.minimum.at(most, self.item[self.first[rows]], self.most[rows])
         return most
 
-    def active(self, audiences: NDArray[np.bool_] | None, arrivals: int) -> NDArray[np.bool_]:
+    def active(self, audiences: Bools | None, arrivals: int) -> Bools:
         """(n, J) whether each arrival counts for each row.
 
         Args:
@@ -127,10 +123,10 @@ class Requirements:
     def delivered(
         self,
         slates: NDArray[np.integer],
-        audiences: NDArray[np.bool_] | None,
-        weights: NDArray[np.float64],
+        audiences: Bools | None,
+        weights: Floats,
         n_items: int,
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
 
         Args:

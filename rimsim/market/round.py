@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError, MarketError
 from rimsim.market.clock import Rank, seconds
 from rimsim.market.consumers.answers import organic_of, response_of, true_intensity_of
@@ -23,7 +24,6 @@ from rimsim.market.serving import beyond_capacity, count_items, emptied, wrong_p
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.states import UserStates
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from rimsim.market.records import Slates
     from rimsim.market.scoring import ScoreRows
     from rimsim.market.world import World
-
-__all__ = ["OpenRound"]
 
 
 class OpenRound:
@@ -73,12 +71,12 @@ class OpenRound:
         clock: Clock,
         *,
         k: int,
-        capacity: NDArray[np.int64] | None,
+        capacity: Ints | None,
         delay: int,
         choice_seed: int,
         promised: RoundPromises,
-        release: NDArray[np.int64],
-        popularity: NDArray[np.int64],
+        release: Ints,
+        popularity: Ints,
     ) -> None:
         self.number = number
         self.schedule = schedule
@@ -114,7 +112,7 @@ class OpenRound:
         self._scores: ScoreAhead | ScoreForetold = (ScoreForetold if self._foretold else ScoreAhead)(
             scorer, self._known, schedule
         )
-        self._told: tuple[NDArray[np.int64], ScoreRows] | None = None
+        self._told: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these."""
         self._arrived: deque[int] = deque()
         self._held: dict[int, deque[int]] = {}
@@ -166,15 +164,15 @@ class OpenRound:
         if self._foretold:
             self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
 
-    def delivered(self) -> NDArray[np.float64]:
+    def delivered(self) -> Floats:
         """(J,) exposures so far that count for each row of the promises."""
         return self.promised.delivered(self.ledger.item)
 
-    def visits(self, rows: NDArray[np.int64]) -> Visits:
+    def visits(self, rows: Ints) -> Visits:
         """Arrivals of the round as consumers see them."""
         return Visits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
 
-    def settled(self) -> NDArray[np.int64]:
+    def settled(self) -> Ints:
         """(n,) tick from which the platform knows what came of each slate of the round."""
         tells = getattr(self._consumer, "settled", None)
         known = self.schedule.tick if tells is None else tells(self.visits(np.arange(len(self.schedule))))
@@ -182,9 +180,7 @@ class OpenRound:
 
     # -- who is next --------------------------------------------------------------------------------------------------
 
-    def hand_out(
-        self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False
-    ) -> NDArray[np.int64]:
+    def hand_out(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
         """The rows of the next arrivals, which then wait for their slates.
 
         Args:
@@ -204,7 +200,7 @@ class OpenRound:
         self._handed.update(rows)
         return np.array(rows)
 
-    def scores(self, rows: NDArray[np.int64]) -> ScoreRows:
+    def scores(self, rows: Ints) -> ScoreRows:
         """What the model says of some arrivals, of different users each."""
         scores = self._scores.rows(rows)
         if self.capacity is not None:
@@ -212,13 +208,13 @@ class OpenRound:
         self._told = rows, scores
         return scores
 
-    def _scores_told(self, rows: NDArray[np.int64]) -> ScoreRows:
+    def _scores_told(self, rows: Ints) -> ScoreRows:
         """What was said of some arrivals that wait; most often they are those that were asked about last."""
         if self._told is not None and (self._told[0] is rows or np.array_equal(self._told[0], rows)):
             return self._told[1]
         return self.scores(rows)
 
-    def arrivals(self, rows: NDArray[np.int64], scores: ScoreRows, needs: Needs) -> Arrivals:
+    def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Some arrivals as agents see them, with copies of their scores: what an agent writes into them is its own.
 
         Args:
@@ -244,7 +240,7 @@ class OpenRound:
             history=self._known_of(rows) if needs.history else None,
         )
 
-    def _known_of(self, rows: NDArray[np.int64]) -> UserStates:
+    def _known_of(self, rows: Ints) -> UserStates:
         """The states of arrivals, as the platform knows them when they come."""
         slots, ticks = self.schedule.slot[rows], self.schedule.tick[rows]
         return self._known.states(slots, self._known.visible_at(slots, ticks), ticks)
@@ -287,9 +283,7 @@ class OpenRound:
 
     # -- what is shown, and what comes of it --------------------------------------------------------------------------
 
-    def show(
-        self, rows: NDArray[np.int64], slates: Slates, *, empty: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
         """Show slates to arrivals that wait, write down what is consumed, and let it have its effects.
 
         Args:
@@ -340,7 +334,7 @@ class OpenRound:
         self.served += len(rows)
         return slates.items, response.consumed
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """What visits make of their slates.
 
         Raises:
@@ -351,7 +345,7 @@ class OpenRound:
             return self._without_repeats(visits, slates, response)
         return response
 
-    def _without_repeats(self, visits: Visits, slates: NDArray[np.int64], response: Response) -> Response:
+    def _without_repeats(self, visits: Visits, slates: Ints, response: Response) -> Response:
         """The response without what a visitor has consumed before; with a delay, agents may show it again."""
         row, item = visits.in_market()
         n_items = len(self.exposure)
@@ -368,7 +362,7 @@ class OpenRound:
         if len(organic.row):
             histories.append(self.schedule.slot[organic.row], organic.tick + self._wait, organic.item)
 
-    def _require_shape(self, slates: Slates, rows: NDArray[np.int64]) -> None:
+    def _require_shape(self, slates: Slates, rows: Ints) -> None:
         shape = (len(rows), self.ledger.item.shape[1])
         if slates.items.shape != shape:
             first = f", the first {int(self.schedule.id[rows[0]])}" if len(rows) else ""
@@ -378,10 +372,10 @@ class OpenRound:
 
     def _refusal(
         self,
-        rows: NDArray[np.int64],
+        rows: Ints,
         slates: Slates,
-        admissible: NDArray[np.bool_],
-        wrong: NDArray[np.bool_],
+        admissible: Bools,
+        wrong: Bools,
     ) -> AgentError:
         """The error that names the first item which may not be shown."""
         row, position = np.argwhere(wrong)[0].tolist()

@@ -6,17 +6,16 @@ import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Ints
 from rimsim.market.scoring import BLOCK, joined
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.histories import Histories
     from rimsim.market.scoring import Scorer, ScoreRows
 
-__all__ = ["ScoreAhead", "side_by_side"]
 
 _LOOK_AHEAD = 3 * BLOCK
 """How many coming arrivals are looked through to fill a block."""
@@ -45,7 +44,7 @@ class ScoreAhead:
         backwards = np.arange(n)[::-1]
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
 
-    def rows(self, arrivals: NDArray[np.int64]) -> ScoreRows:
+    def rows(self, arrivals: Ints) -> ScoreRows:
         """The scores of some arrivals, of different users each; without a copy where they lie side by side."""
         counts = self._histories.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
         missing = arrivals[self._counts[arrivals] != counts]
@@ -56,12 +55,12 @@ class ScoreAhead:
             return alone
         return side_by_side(self._block[arrivals], self._row[arrivals])
 
-    def drop(self, arrivals: NDArray[np.int64]) -> None:
+    def drop(self, arrivals: Ints) -> None:
         """Forget arrivals, of different users each, that were served: nobody asks for them again."""
         self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
         self._block[arrivals] = None
 
-    def _fill(self, wanted: NDArray[np.int64]) -> None:
+    def _fill(self, wanted: Ints) -> None:
         """Score at most ``BLOCK`` arrivals, and with them coming arrivals that have no valid row yet."""
         chosen = wanted
         if len(chosen) < BLOCK:
@@ -71,7 +70,7 @@ class ScoreAhead:
         block = self._scorer.score(self._schedule.id[chosen], slots, ticks, counts)
         self._block[chosen], self._row[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
-    def _ahead(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _ahead(self, wanted: Ints) -> Ints:
         """Arrivals after some that are worth scoring with them: first each user's next, then later visits.
 
         A later visit is scored as if nothing came of those before it. Often nothing does, and a block costs the same
@@ -91,7 +90,7 @@ class ScoreAhead:
         return np.concatenate([ahead[to_do & ~later], ahead[to_do & later]])
 
 
-def side_by_side(blocks: NDArray[np.object_], rows: NDArray[np.int64]) -> ScoreRows:
+def side_by_side(blocks: NDArray[np.object_], rows: Ints) -> ScoreRows:
     """Rows (n,) of blocks (n,) of scores, one below the other; without a copy where they follow one another."""
     ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
     return joined(
@@ -102,7 +101,7 @@ def side_by_side(blocks: NDArray[np.object_], rows: NDArray[np.int64]) -> ScoreR
     )
 
 
-def _next_of_same(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _next_of_same(values: Ints) -> Ints:
     """(n,) the next place at which each value occurs again; −1 where there is none."""
     order = np.argsort(values, kind="stable")
     following = np.full(len(values), -1, np.int64)

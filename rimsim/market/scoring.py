@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Float32s, Ints
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
@@ -16,18 +19,13 @@ from rimsim.market.clock import seconds
 from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import TypeAlias
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.contract import Hidden, IntensityModel
     from rimsim.intensity.impressions import ImpressionLayer
     from rimsim.intensity.states import UserStates
     from rimsim.market.histories import Histories
 
     Tensors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-    Arrays: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]
+    Arrays: TypeAlias = tuple[Float32s, Float32s, Bools]
 
 __all__ = ["BLOCK", "ScoreRows", "Scorer", "filled_up", "joined", "score_states"]
 
@@ -69,11 +67,11 @@ class ScoreRows:
         return self._arrays
 
     @property
-    def ground(self) -> NDArray[np.float32]:
+    def ground(self) -> Float32s:
         """(n,) λ(x) as an array."""
         return self.tensors[1].cpu().numpy() if self._arrays is None else self._arrays[1]
 
-    def at(self, items: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def at(self, items: Ints) -> tuple[Float32s, Bools]:
         """(n, k) relevance of the items of each row, and whether they are admissible; see :func:`at_items`."""
         relevance, _, admissible = self.tensors if self._arrays is None else self._arrays
         return at_items(relevance, items), at_items(admissible, items)
@@ -86,7 +84,7 @@ class ScoreRows:
         relevance, ground, admissible = self._arrays
         return ScoreRows(None, (relevance[first:stop], ground[first:stop], admissible[first:stop]))
 
-    def only(self, rows: NDArray[np.bool_]) -> ScoreRows:
+    def only(self, rows: Bools) -> ScoreRows:
         """A copy in which nothing is admissible or relevant in the other rows."""
         relevance, ground, admissible = self.tensors
         kept = torch.from_numpy(rows).to(relevance.device)[:, None]
@@ -121,7 +119,7 @@ class Scorer:
         self,
         model: IntensityModel,
         histories: Histories,
-        release: NDArray[np.int64],
+        release: Ints,
         device: torch.device,
     ) -> None:
         self._model, self._layer = layer_of(model)
@@ -147,7 +145,7 @@ class Scorer:
         """Bytes of one hidden state; 0 where the model keeps none."""
         return sum(part[:1].nbytes for part in self._hidden)
 
-    def hidden_at(self, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> Hidden:
+    def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
         """The hidden states of n arrivals whose events are all entered; nothing where the model keeps none.
 
         Args:
@@ -173,10 +171,10 @@ class Scorer:
 
     def score(
         self,
-        ids: NDArray[np.int64],
-        slots: NDArray[np.int64],
-        ticks: NDArray[np.int64],
-        counts: NDArray[np.int64],
+        ids: Ints,
+        slots: Ints,
+        ticks: Ints,
+        counts: Ints,
         hidden: Hidden | None = None,
     ) -> ScoreRows:
         """Score at most ``BLOCK`` states.
@@ -207,13 +205,13 @@ class Scorer:
         rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
         return rows if self._layer is None else rows.under(self._layer)
 
-    def _catch_up(self, model: RecurrentModel, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
         """Let hidden states take the events that they lack, one event of each of many slots at a time."""
         while len(behind := np.unique(slots[counts > self._known[slots]])):
             for first in range(0, len(behind), STEP):
                 self._take_event(model, behind[first : first + STEP])
 
-    def _take_event(self, model: RecurrentModel, slots: NDArray[np.int64]) -> None:
+    def _take_event(self, model: RecurrentModel, slots: Ints) -> None:
         """Let the hidden states of at most ``STEP`` slots take one more event each."""
         known = self._known[slots]
         visible, items = self._histories.between(slots, known, known + 1)
@@ -231,10 +229,10 @@ class Scorer:
 def score_states(
     model: IntensityModel,
     states: UserStates,
-    events: NDArray[np.int64],
-    ids: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    release: NDArray[np.int64],
+    events: Ints,
+    ids: Ints,
+    ticks: Ints,
+    release: Ints,
 ) -> Iterator[ScoreRows]:
     """Score states of their own, without hidden states kept from before; see :meth:`Scorer.score`.
 
@@ -268,7 +266,7 @@ def score_states(
         yield scored if layer is None else scored.under(layer)
 
 
-def _rows_of(hidden: Hidden, rows: NDArray[np.int64]) -> Hidden:
+def _rows_of(hidden: Hidden, rows: Ints) -> Hidden:
     """The hidden states of some rows."""
     return tuple(part.index_select(0, torch.from_numpy(rows).to(part.device)) for part in hidden)
 
@@ -283,10 +281,10 @@ def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]
 
 def _normalised(
     raw: torch.Tensor,
-    consumed: tuple[NDArray[np.int64], NDArray[np.int64]],
-    ids: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    release: NDArray[np.int64],
+    consumed: tuple[Ints, Ints],
+    ids: Ints,
+    ticks: Ints,
+    release: Ints,
     model: IntensityModel,
 ) -> ScoreRows:
     """Split raw intensities into p(y|x) over admissible items and λ(x).
@@ -324,10 +322,10 @@ def _normalised(
 
 @compiled
 def _take_out(
-    rows: NDArray[np.int64],
-    items: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    admissible: NDArray[np.bool_],
+    rows: Ints,
+    items: Ints,
+    scores: Float32s,
+    admissible: Bools,
 ) -> None:
     """Make (row, item) pairs inadmissible and worth nothing, in place."""
     for pair in range(len(rows)):

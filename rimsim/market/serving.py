@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market.records import Slates
 
-__all__ = [
-    "at_items",
-    "beyond_capacity",
-    "count_items",
-    "emptied",
-    "observed_gain",
-    "within_capacity",
-    "wrong_positions",
-]
 
-
-def at_items(values: torch.Tensor | NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
+def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
     """(n, k) entries of a (n, M) tensor or array at the items of each row, fetched where the tensor lies.
 
     An item outside the catalogue, such as −1 for an empty position, gives some entry of its row.
@@ -41,7 +30,7 @@ def at_items(values: torch.Tensor | NDArray[Any], items: NDArray[np.int64]) -> N
 
 
 @compiled
-def _at_items(values: NDArray[Any], items: NDArray[np.int64], found: NDArray[Any]) -> None:
+def _at_items(values: Array, items: Ints, found: Array) -> None:
     """Fill in what is found (n, k): an array that compiled code returns takes longer to hand back."""
     n, k = items.shape
     for row in range(n):
@@ -49,9 +38,7 @@ def _at_items(values: NDArray[Any], items: NDArray[np.int64], found: NDArray[Any
             found[row, position] = values[row, items[row, position] % values.shape[1]]
 
 
-def wrong_positions(
-    items: NDArray[np.int64], admissible: NDArray[np.bool_], n_items: int
-) -> NDArray[np.bool_] | None:
+def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
     """(n, k) positions that hold a repeated or inadmissible item; None where none does.
 
     Args:
@@ -63,26 +50,24 @@ def wrong_positions(
     return wrong if _mark_wrong(items, admissible, n_items, wrong) else None
 
 
-def beyond_capacity(items: NDArray[np.int64], capacity: NDArray[np.int64]) -> NDArray[np.bool_]:
+def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
     """(n, k) positions to be emptied, from the end, until no row of slates fills more than its capacity (n,)."""
     filled = items >= 0
     return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
 
 
-def within_capacity(items: NDArray[np.int64], capacity: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def within_capacity(items: Ints, capacity: Ints | None) -> Ints:
     """(n, k) slates cut from the end to the capacity (n,) of each row; None: as they are."""
     return items if capacity is None else np.where(beyond_capacity(items, capacity), -1, items)
 
 
-def emptied(slates: Slates, positions: NDArray[np.bool_]) -> Slates:
+def emptied(slates: Slates, positions: Bools) -> Slates:
     """The slates with some positions (n, k) empty."""
     return dataclasses.replace(slates, items=np.where(positions, -1, slates.items))
 
 
 @compiled
-def _mark_wrong(
-    items: NDArray[np.int64], admissible: NDArray[np.bool_], n_items: int, wrong: NDArray[np.bool_]
-) -> bool:
+def _mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bool:
     """Mark what is neither empty nor the first showing of an admissible item; returns whether anything is."""
     n, k = items.shape
     found = False
@@ -98,9 +83,7 @@ def _mark_wrong(
 
 
 @compiled
-def count_items(
-    items: NDArray[np.int64], weights: NDArray[np.float64], exposure: NDArray[np.float64]
-) -> None:
+def count_items(items: Ints, weights: Floats, exposure: Floats) -> None:
     """Add what the shown items (n, k) count at their positions (k,) to the exposures (M,), in place."""
     n, k = items.shape
     for row in range(n):
@@ -112,12 +95,12 @@ def count_items(
 
 @compiled
 def observed_gain(
-    shown: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    exposure: NDArray[np.float64],
-    required: NDArray[np.float64],
-    seen_exposure: NDArray[np.float32],
-    seen_shortfall: NDArray[np.float32],
+    shown: Ints,
+    weights: Floats,
+    exposure: Floats,
+    required: Floats,
+    seen_exposure: Float32s,
+    seen_shortfall: Float32s,
 ) -> float:
     """By how much a slate reduced the shortfall; an observer's figures are brought up to date.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.errors import RunFolderError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.persistence import load
@@ -19,13 +21,8 @@ from rimsim.market.promises import Owed
 from rimsim.market.providers import Offer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.contract import IntensityModel
 
-__all__ = ["MarketState", "PlatformState"]
 
 _FORMAT = 6
 
@@ -38,7 +35,7 @@ class PlatformState:
     """The model that will serve it."""
     before: IntensityModel | None
     """The model that served the round before, from which cross-fitted ones are retrained; None in round 0."""
-    log_counts: NDArray[np.int64]
+    log_counts: Ints
     """(M,) target events of each item in the platform's log."""
     examined: Examined
     """What the rounds so far have told of examination by position."""

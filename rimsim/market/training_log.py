@@ -9,19 +9,16 @@ import numpy as np
 import pandas as pd
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
 from rimsim.market.clock import seconds
 from rimsim.market.learning import inverse_propensity_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import PlatformConfig
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.histories import Histories
     from rimsim.market.learning import Shown
-
-__all__ = ["PastRound", "fold_of", "training_log"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +32,7 @@ class PastRound:
     """What was shown, where the platform learns from it."""
 
 
-def fold_of(seed: int, users: NDArray[np.int64]) -> NDArray[np.int64]:
+def fold_of(seed: int, users: Ints) -> Ints:
     """(n,) the fold, 0 or 1, of market users: a model of one fold has not seen the last round of the other."""
     return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)
 
@@ -79,11 +76,11 @@ def training_log(
 class _Events:
     """Events of some users, not yet in order; ``user`` is a number of the part's own."""
 
-    user: NDArray[np.int64]
-    item: NDArray[np.int64]
-    time: NDArray[np.float64]
-    target: NDArray[np.bool_]
-    propensity: NDArray[np.float64] | None = None
+    user: Ints
+    item: Ints
+    time: Floats
+    target: Bools
+    propensity: Floats | None = None
     """Inclusion probability of what was consumed because it was shown; NaN where there is none."""
 
 
@@ -123,7 +120,7 @@ def _own_log(
     return parts
 
 
-def _propensities(rounds: list[PastRound], wanted: NDArray[np.int64], n_items: int) -> NDArray[np.float64]:
+def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
     """(n,) with which probability each event's item was shown when it was consumed; NaN where that is not known.
 
     Args:
@@ -148,7 +145,7 @@ def _propensities(rounds: list[PastRound], wanted: NDArray[np.int64], n_items: i
     return found
 
 
-def _weights(parts: list[_Events], clip: float) -> NDArray[np.float64] | None:
+def _weights(parts: list[_Events], clip: float) -> Floats | None:
     """Weights of the events of some parts, one part after the other; None where no target event has a propensity."""
     known = [np.where(part.target, part.propensity, np.nan) for part in parts if part.propensity is not None]
     propensity = np.concatenate(known) if known else np.zeros(0)
@@ -170,7 +167,7 @@ def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int,
     return _Events(warmup.user[rows], warmup.item[rows], warmup.time[rows], warmup.targets[rows])
 
 
-def _joined(parts: list[_Events], items: pd.DataFrame, weight: NDArray[np.float64] | None) -> EventLog:
+def _joined(parts: list[_Events], items: pd.DataFrame, weight: Floats | None) -> EventLog:
     users, offset = [], 0
     for part in parts:
         there = np.bincount(part.user) > 0

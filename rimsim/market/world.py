@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from rimsim.arrays import Ints
 
+if TYPE_CHECKING:
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.consumers.truths.contract import Truth
     from rimsim.market.providers import Roster
-
-__all__ = ["World"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +27,7 @@ class World:
     """Sessions of the warm-up log."""
     opening: float
     """Seconds at which the market opens."""
-    release: NDArray[np.int64]
+    release: Ints
     """(M,) tick of each item's release; ALWAYS for those that are there from the start."""
     last_release: int
     """Tick of the last release; ALWAYS where all items are there from the start."""

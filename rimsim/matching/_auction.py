@@ -20,22 +20,13 @@ Everything is deterministic: items are served first in, first out, and no step d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching._greedy import cheapest, refresh
 from rimsim.matching._kernels import Queue, dequeue, enqueue, new_queue, push_min, replace_min
 from rimsim.matching._pairs import Pairs, State, item_of, item_range, pair_at, place_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Ints = NDArray[np.int64]
-    Floats = NDArray[np.float64]
-
-__all__ = ["forward"]
 
 
 @compiled

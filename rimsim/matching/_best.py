@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching._kernels import tie_rank, uniform_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["NO_ROW", "best_items", "best_rows", "enter", "items_between", "kth_of_parts", "part_maxima"]
 
 _PARTS = 16
 """Items of a part at most, a stride apart, of which one maximum is taken; many parts are compared side by side."""
@@ -21,7 +16,7 @@ NO_ROW = np.uint64(0)
 
 
 @compiled
-def part_maxima(value: NDArray[np.floating], k: int) -> NDArray[np.float64]:
+def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
     """The maximum of each part, of 2k at least: of an item and those that are a whole number of strides behind it."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.full(stride, -np.inf)
@@ -34,7 +29,7 @@ def part_maxima(value: NDArray[np.floating], k: int) -> NDArray[np.float64]:
 
 
 @compiled
-def kth_of_parts(highest: NDArray[np.float64], k: int) -> float:
+def kth_of_parts(highest: Floats, k: int) -> float:
     """The k-th largest of the parts' maxima: k items at least reach it, and few more."""
     if len(highest) < k:
         return -np.inf
@@ -54,7 +49,7 @@ def enter(
     item: int,
     new: float,
     row: np.uint64,
-    items: NDArray[np.int64],
+    items: Ints,
     best: NDArray[np.floating],
     size: int,
 ) -> int:
@@ -93,7 +88,7 @@ def enter(
 def best_items(
     value: NDArray[np.floating],
     row: np.uint64,
-    items: NDArray[np.int64],
+    items: Ints,
     best: NDArray[np.floating],
     tie_width: float = 0.0,
 ) -> int:
@@ -137,10 +132,10 @@ def best_items(
 @compiled
 def items_between(
     value: NDArray[np.floating],
-    highest: NDArray[np.float64],
+    highest: Floats,
     lowest: float,
     below: float,
-    items: NDArray[np.int64],
+    items: Ints,
 ) -> int:
     """The items whose value is at least ``lowest`` and less than ``below``, in no order; none whose value is −∞.
 
@@ -165,9 +160,7 @@ def items_between(
 
 
 @compiled
-def best_rows(
-    scores: NDArray[np.float32], admissible: NDArray[np.bool_], items: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     """The k admissible items of largest score in each row, in descending order.
 
     Args:

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from rimsim.arrays import Floats
 from rimsim.matching._smoothed import Smoothed, smoothed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from scipy.optimize import OptimizeResult
 
     from rimsim.matching._terms import Terms
 
-    Floats = NDArray[np.float64]
-
-__all__ = ["Ending", "Point", "at_prices", "minimised"]
 
 _EVALUATIONS = 400  # of D_τ at most
 _ROUNDED = 1e-9  # share by which a bound on a value is lowered, for sums are rounded

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["largest", "ranked"]
+from rimsim.arrays import Floats, Ints
 
 _SIGN = -(2**63)
 
@@ -44,12 +40,12 @@ def _tie_ranks(rows: torch.Tensor, n_items: int) -> torch.Tensor:
 
 def ranked(
     scores: torch.Tensor,
-    price: NDArray[np.float64],
+    price: Floats,
     k: int,
     admissible: torch.Tensor | None,
     rows: NDArray[np.uint64],
     tie_width: float,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Slates as :func:`rimsim.matching.price_slates` answers them; only the slates leave the device.
 
     Args:
@@ -80,7 +76,7 @@ def ranked(
     return slates
 
 
-def largest(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> NDArray[np.int64]:
+def largest(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> Ints:
     """(n, k) the admissible items of largest score (n, M) in each row; −1 where a row has fewer."""
     masked = torch.where(admissible, scores, -torch.inf)
     values, items = masked.topk(min(k, masked.shape[1]), dim=1)

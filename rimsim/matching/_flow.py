@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
-
-__all__ = ["violated_items", "violated_items_of_all", "violated_items_weighted"]
 
 
 def violated_items_of_all(m: int, n: int, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
@@ -31,7 +25,7 @@ def violated_items_of_all(m: int, n: int, floor: Ints, capacity: Ints) -> tuple[
     return np.sort(order[: worst + 1]), int(excess[worst])
 
 
-def violated_items(admissible: NDArray[np.bool_], floor: Ints, capacity: Ints) -> tuple[Ints, int]:
+def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
     """Find out whether floors can be met within the capacities.
 
     Args:
@@ -68,7 +62,7 @@ def violated_items(admissible: NDArray[np.bool_], floor: Ints, capacity: Ints) -
     return reached[(reached >= 0) & (reached < m)].astype(np.int64), lacking
 
 
-def _placed_greedily(admissible: NDArray[np.bool_], floor: Ints, capacity: Ints) -> bool:
+def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
     """True if all floors are met by giving every item, the largest floor first, to the users with most room left."""
     room = capacity.copy()
     for item in np.argsort(-floor, kind="stable").tolist():
@@ -112,7 +106,7 @@ def violated_items_weighted(
 
 
 @compiled
-def _reach(scores: NDArray[np.floating], capacity: Ints, weights: Floats, order: Ints) -> NDArray[np.float64]:
+def _reach(scores: NDArray[np.floating], capacity: Ints, weights: Floats, order: Ints) -> Floats:
     """(M,) the largest exposure that the first items of an order can have together, for every number of them."""
     reach, total, used = np.empty(len(order)), 0.0, np.zeros(len(capacity), np.int64)
     for place in range(len(order)):

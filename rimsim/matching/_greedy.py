@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Floats
 from rimsim.compiled import compiled
 from rimsim.matching._best import enter
 from rimsim.matching._kernels import push_min, replace_min
 from rimsim.matching._pairs import Pairs, State, item_of, place_of, user_range
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["cheapest", "dual_value", "greedy", "refresh"]
 
 
 @compiled
@@ -91,7 +86,7 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
 
 @compiled
 def dual_value(  # noqa: C901  # one compiled loop, read as a whole
-    pairs: Pairs, state: State, w: NDArray[np.float64], user_price: NDArray[np.float64]
+    pairs: Pairs, state: State, w: Floats, user_price: Floats
 ) -> float:
     """D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap; sets user prices."""
     width = state.slot.shape[1]

@@ -6,28 +6,14 @@ The bits of ties are those of :func:`rimsim.rng.bits`.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from rimsim.arrays import Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.rng import Purpose, bits
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = [
-    "Queue",
-    "dequeue",
-    "enqueue",
-    "new_queue",
-    "push_min",
-    "replace_min",
-    "row_states",
-    "tie_base",
-    "tie_rank",
-    "uniform_of",
-]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -67,7 +53,7 @@ def uniform_of(bits: np.uint64) -> float:
 
 
 @compiled
-def _tie_ranks(state: np.uint64, words: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _tie_ranks(state: np.uint64, words: Ints) -> NDArray[np.uint64]:
     """(n,) one more word of the key for each: what :func:`rimsim.rng.bits` does with it, at a fraction of the calls."""
     ranks = np.empty(len(words), np.uint64)
     for n in range(len(words)):
@@ -76,7 +62,7 @@ def _tie_ranks(state: np.uint64, words: NDArray[np.int64]) -> NDArray[np.uint64]
 
 
 @compiled
-def push_min(values: NDArray[np.float64], tags: NDArray[np.int64], size: int, value: float, tag: int) -> None:
+def push_min(values: Floats, tags: Ints, size: int, value: float, tag: int) -> None:
     """Push onto a min-heap of ``size`` entries."""
     place = size
     while place > 0:
@@ -91,9 +77,7 @@ def push_min(values: NDArray[np.float64], tags: NDArray[np.int64], size: int, va
 
 
 @compiled
-def replace_min(
-    values: NDArray[np.float64], tags: NDArray[np.int64], size: int, value: float, tag: int
-) -> None:
+def replace_min(values: Floats, tags: Ints, size: int, value: float, tag: int) -> None:
     """Replace the root of a min-heap of ``size`` entries."""
     place = 0
     while True:
@@ -114,9 +98,9 @@ def replace_min(
 class Queue(NamedTuple):
     """A ring."""
 
-    ring: NDArray[np.int64]
+    ring: Ints
     """(M+1,) waiting items."""
-    ends: NDArray[np.int64]
+    ends: Ints
     """(2,) head and tail."""
     waiting: NDArray[np.uint8]
     """(M,) whether an item waits."""

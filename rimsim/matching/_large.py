@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Floats
 from rimsim.errors import ModelError
 from rimsim.matching._pairs import bonus_ceiling, dense_pairs, fresh_state
 from rimsim.matching._phases import End, last_epsilon, run_phases, score_of
@@ -20,12 +21,9 @@ from rimsim.matching._sweep import sparse_pairs, sweep
 from rimsim.matching.solution import DualSolution, packed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.matching.problem import Problem
     from rimsim.matching.scorer import ChunkedScores
 
-__all__ = ["solve_in_chunks"]
 
 _LOOKS = 12
 _SAMPLE = 4096  # users of the first guess
@@ -35,7 +33,7 @@ _PER_USER = 2.0  # pairs kept a user, in positions (and 8 more)
 _PER_ITEM = 2.0  # pairs kept an item, in floors (and 16 more)
 
 
-def _guess(scores: ChunkedScores, problem: Problem, ceiling: NDArray[np.float64]) -> NDArray[np.float64]:
+def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
     """Bonuses of a sample of users, with floors and caps scaled down."""
     n, m = scores.shape
     if n <= 2 * _SAMPLE:
@@ -70,7 +68,7 @@ def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
 
 
 def solve_in_chunks(
-    problem: Problem, scores: ChunkedScores, bonus: NDArray[np.float64] | None, tol: float, tie_seed: int
+    problem: Problem, scores: ChunkedScores, bonus: Floats | None, tol: float, tie_seed: int
 ) -> DualSolution:
     """Solve by looks at all scores in blocks.
 

@@ -8,30 +8,20 @@ sum, so a pass ends. Passes follow with a growing ρ, and end with the penalty i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching._best import best_items
 from rimsim.matching._penalty import Penalty, enter_exposure, gain, gain_of_groups, recount
 from rimsim.matching._terms import Terms, values_of_row
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
-
-__all__ = ["dealt", "improve"]
-
 _TURNS = 20  # of one user within a pass
 
 
 @compiled
-def dealt(
-    terms: Terms, price: NDArray[np.float64], rows: NDArray[np.uint64], rho: float, keep: int
-) -> NDArray[np.int64]:
+def dealt(terms: Terms, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
     """Serve the users at given prices, then one after the other again, while prices follow what rows have got.
 
     Args:
@@ -134,7 +124,7 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     user: int,
     slate: Ints,
     others: Ints,
-    shown: NDArray[np.bool_],
+    shown: Bools,
     exposure: Floats,
     enough: float,
 ) -> int:
@@ -183,10 +173,10 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
 def improve(
     terms: Terms,
     penalty: Penalty,
-    slates: NDArray[np.int64],
-    lists: NDArray[np.int64],
-    wanted: NDArray[np.int64],
-    exposure: NDArray[np.float64],
+    slates: Ints,
+    lists: Ints,
+    wanted: Ints,
+    exposure: Floats,
     enough: float,
 ) -> int:
     """One pass through the users.

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints, Ints32
 from rimsim.compiled import compiled
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = [
-    "Pairs",
-    "State",
-    "bonus_ceiling",
-    "dense_pairs",
-    "fresh_state",
-    "item_of",
-    "item_range",
-    "pair_at",
-    "place_of",
-    "user_range",
-]
 
 _BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the first-level cache
 
@@ -44,40 +30,40 @@ class Pairs(NamedTuple):
     """(E,) values by user."""
     ival: NDArray[np.floating]
     """(E,) the same by item."""
-    uptr: NDArray[np.int64]
+    uptr: Ints
     """(n+1,) where the pairs of each user begin."""
-    uitem: NDArray[np.int32]
+    uitem: Ints32
     """(E,) item of each pair."""
-    uplace: NDArray[np.int64]
+    uplace: Ints
     """(E,) place of each pair."""
-    iptr: NDArray[np.int64]
+    iptr: Ints
     """(M+1,) where the places of each item begin."""
-    iuser: NDArray[np.int32]
+    iuser: Ints32
     """(E,) user of each place."""
-    ipair: NDArray[np.int64]
+    ipair: Ints
     """(E,) pair of each place."""
 
 
 class State(NamedTuple):
     """Who holds what. All arrays are changed in place."""
 
-    w: NDArray[np.float64]
+    w: Floats
     """(M,) bonuses, w = −v."""
-    slot: NDArray[np.int64]
+    slot: Ints
     """(n, k) the pairs held by each user, −1 where empty."""
     held: NDArray[np.uint8]
     """(E,) by place: 1 where the pair is in a slot."""
-    exposure: NDArray[np.int64]
+    exposure: Ints
     """(M,) users that hold each item."""
-    theta: NDArray[np.float64]
+    theta: Floats
     """(n,) value s + w of the cheapest slot of each user (0 if one is empty), or a lower bound of it."""
-    capacity: NDArray[np.int64]
+    capacity: Ints
     """(n,) slots in use, at most k."""
-    floor: NDArray[np.int64]
+    floor: Ints
     """(M,) required exposures."""
-    cap: NDArray[np.int64]
+    cap: Ints
     """(M,) largest allowed exposures."""
-    ceiling: NDArray[np.float64]
+    ceiling: Floats
     """(M,) largest bonus: the cost of one exposure of shortfall."""
 
 
@@ -135,7 +121,7 @@ _NO_INT64 = np.empty(0, np.int64)
 _NO_INT32 = np.empty(0, np.int32)
 
 
-def dense_pairs(scores: NDArray[np.floating], admissible: NDArray[np.bool_] | None) -> Pairs:
+def dense_pairs(scores: NDArray[np.floating], admissible: Bools | None) -> Pairs:
     """All pairs of a matrix; one transposed copy is made, and one more where there is a mask."""
     n, m = scores.shape
     matrix = np.ascontiguousarray(scores) if admissible is None else np.where(admissible, scores, -np.inf)
@@ -157,7 +143,7 @@ def dense_pairs(scores: NDArray[np.floating], admissible: NDArray[np.bool_] | No
     )
 
 
-def bonus_ceiling(cost: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
+def bonus_ceiling(cost: Floats, largest: float) -> Floats:
     """(M,) largest bonuses: what a missing exposure costs, or for hard floors far more than any scores differ.
 
     Hard floors that cannot be met then end in a shortfall, where bonuses would rise without end.
@@ -171,11 +157,11 @@ def bonus_ceiling(cost: NDArray[np.float64], largest: float) -> NDArray[np.float
 
 def fresh_state(
     pairs: Pairs,
-    capacity: NDArray[np.int64],
-    floor: NDArray[np.int64],
-    cap: NDArray[np.int64],
-    ceiling: NDArray[np.float64],
-    bonus: NDArray[np.float64],
+    capacity: Ints,
+    floor: Ints,
+    cap: Ints,
+    ceiling: Floats,
+    bonus: Floats,
 ) -> State:
     """Nobody holds anything yet."""
     width = int(capacity.max(initial=0))

@@ -11,19 +11,13 @@ which is what exposures cost at the prices v, within 1/ρ of the bounds, and goe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching._terms import Terms, is_active
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
-__all__ = ["Penalty", "enter_exposure", "gain", "gain_of_groups", "recount"]
 
 
 class Penalty(NamedTuple):
@@ -105,7 +99,7 @@ def enter_exposure(terms: Terms, exposure: Floats, user: int, item: int, amount:
 
 
 @compiled
-def recount(terms: Terms, slates: NDArray[np.int64], exposure: Floats) -> None:
+def recount(terms: Terms, slates: Ints, exposure: Floats) -> None:
     """Fill ``exposure`` (R,) with that of the slates (n, k)."""
     exposure[:] = 0.0
     for user in range(slates.shape[0]):

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Floats
 from rimsim.matching._auction import forward
 from rimsim.matching._greedy import dual_value, greedy
 from rimsim.matching._kernels import row_states
 from rimsim.matching._reverse import reverse
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.matching._pairs import Pairs, State
 
-__all__ = ["End", "last_epsilon", "run_phases", "sampled_worth", "score_of"]
 
 _STEP = 7.0  # ε shrinks at most by this factor from phase to phase
 _NEAR = 4.0  # D is computed once ε comes this near to the value that should do
@@ -33,9 +31,9 @@ _SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper
 class End(NamedTuple):
     """Where the phases ended."""
 
-    w: NDArray[np.float64]
+    w: Floats
     """(M,) the bonuses with the smallest D that was seen."""
-    user_price: NDArray[np.float64]
+    user_price: Floats
     """(n,) prices of positions at these bonuses."""
     primal: float
     """V of the slates held."""
@@ -91,11 +89,11 @@ def run_phases(pairs: Pairs, state: State, tol: float, tie_seed: int, epsilon: f
     return End(best_w, best_price, primal, best_dual, gap, epsilon)
 
 
-def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _finite(values: Floats) -> Floats:
     return np.asarray(values[np.isfinite(values)], np.float64)
 
 
-def _first_epsilon(pairs: Pairs, theta: NDArray[np.float64]) -> float:
+def _first_epsilon(pairs: Pairs, theta: Floats) -> float:
     """Where ε-scaling starts cold: the mean value of the cheapest position, or what the scores differ by."""
     finite = _finite(theta)
     typical = float(finite.mean()) if len(finite) else 0.0
@@ -126,7 +124,7 @@ def _overspent(state: State) -> float:
     return float(np.maximum(state.w, 0.0) @ np.maximum(state.exposure - state.floor, 0))
 
 
-def _lower(w: NDArray[np.float64], by: float) -> None:
+def _lower(w: Floats, by: float) -> None:
     """Lower the bonuses that are in use, none across 0."""
     lower = w - by
     w[:] = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))

@@ -6,19 +6,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.errors import InfeasibleError
 from rimsim.matching._flow import violated_items_weighted
 from rimsim.matching._terms import missing
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.matching._terms import Terms
     from rimsim.matching._whole import Whole
     from rimsim.matching.problem import Problem
     from rimsim.matching.solution import DualSolution
-
-__all__ = ["names_of", "refuse_short", "refuse_unmet", "refuse_violated"]
 
 
 def refuse_short(problem: Problem, solution: DualSolution, after: str) -> None:
@@ -37,7 +34,7 @@ def refuse_short(problem: Problem, solution: DualSolution, after: str) -> None:
         )
 
 
-def refuse_violated(terms: Terms, order: NDArray[np.int64], where: str) -> None:
+def refuse_violated(terms: Terms, order: Ints, where: str) -> None:
     """Raise if the floors of the first items of an order, however many, exceed what can reach them.
 
     Args:
@@ -58,7 +55,7 @@ def refuse_violated(terms: Terms, order: NDArray[np.int64], where: str) -> None:
         )
 
 
-def names_of(items: NDArray[np.int64]) -> str:
+def names_of(items: Ints) -> str:
     """Numbers of the first ten of some items (n,), for a message."""
     return ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching._greedy import refresh
 from rimsim.matching._kernels import dequeue, enqueue, new_queue, push_min, replace_min
 from rimsim.matching._pairs import Pairs, State, item_of, item_range, pair_at, place_of, user_range
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Ints = NDArray[np.int64]
-    Floats = NDArray[np.float64]
-
-__all__ = ["reverse"]
 
 _SPARES = 16  # pairs on file per user
 
@@ -25,13 +18,13 @@ _SPARES = 16  # pairs on file per user
 class File(NamedTuple):
     """The next best pairs of every user. Bonuses only fall in this pass, so all bounds stay bounds."""
 
-    spare: NDArray[np.int64]
+    spare: Ints
     """(n, _SPARES) pairs that are not held, −1 for none."""
-    cut: NDArray[np.float64]
+    cut: Floats
     """(n,) no pair that is neither held nor on file is worth more."""
-    bound: NDArray[np.float64]
+    bound: Floats
     """(n,) no pair that is not held is worth more."""
-    marks: NDArray[np.int64]
+    marks: Ints
     """(M+1,) scratch: last search that marked an item as held; the last search itself stands last."""
 
 

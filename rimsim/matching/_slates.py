@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.errors import AgentError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.matching.problem import Problem
 
-__all__ = ["refuse_no_slates"]
 
-
-def refuse_no_slates(slates: NDArray[np.int64], problem: Problem) -> None:
+def refuse_no_slates(slates: Ints, problem: Problem) -> None:
     """Refuse what are no slates, naming the row."""
     n, m = problem.shape
     if slates.ndim != 2 or slates.shape[0] != n:

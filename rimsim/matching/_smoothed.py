@@ -16,22 +16,15 @@ others share what their positions give, in *pools*. So D_τ is differentiable, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching._best import NO_ROW, enter
 from rimsim.matching._penalty import enter_exposure
 from rimsim.matching._terms import Terms, values_of_row
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
-
-__all__ = ["Smoothed", "smoothed"]
 
 
 class Smoothed(NamedTuple):
@@ -41,9 +34,9 @@ class Smoothed(NamedTuple):
     """Σ_users Σ_r w_r·(r-th largest (s − v)₊), of D."""
     smooth: float
     """The same of D_τ."""
-    exposure: NDArray[np.float64]
+    exposure: Floats
     """(R,) Σ z of each row."""
-    marginal: NDArray[np.float64]
+    marginal: Floats
     """(n,) w_k·(k-th largest (s − v)₊): what the last position of each user is worth."""
 
 

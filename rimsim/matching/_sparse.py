@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.errors import ConfigError
 from rimsim.matching._pairs import bonus_ceiling, fresh_state
 from rimsim.matching._phases import last_epsilon, run_phases
@@ -14,13 +15,10 @@ from rimsim.matching._sweep import sparse_pairs
 from rimsim.matching.solution import packed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
     from rimsim.matching.problem import Problem
     from rimsim.matching.solution import DualSolution
-
-__all__ = ["SparseScores", "is_sparse", "solve_sparse"]
 
 
 def is_sparse(scores: object) -> bool:
@@ -58,13 +56,13 @@ class SparseScores:
         n, m = self._matrix.shape
         return n, m
 
-    def keys(self) -> NDArray[np.int64]:
+    def keys(self) -> Ints:
         """(E,) the pairs, user·M + item, ascending."""
         n, m = self.shape
         row = np.repeat(np.arange(n), np.diff(self._matrix.indptr))
         return np.asarray(row * m + self._matrix.indices, np.int64)
 
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+    def rows(self, start: int, stop: int) -> Float32s:
         """(stop − start, M) scores of users ``start`` to ``stop`` − 1; −inf for pairs that are not there."""
         first = self._matrix.indptr[start : stop + 1]
         block = np.full((stop - start, self.shape[1]), -np.inf, np.float32)
@@ -74,7 +72,7 @@ class SparseScores:
 
 
 def solve_sparse(
-    problem: Problem, scores: SparseScores, bonus: NDArray[np.float64] | None, tol: float, tie_seed: int
+    problem: Problem, scores: SparseScores, bonus: Floats | None, tol: float, tie_seed: int
 ) -> DualSolution:
     """Solve by the auction on the pairs that are there; memory and time grow with their number.
 

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching._kernels import push_min, replace_min
 from rimsim.matching._pairs import Pairs
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.matching.scorer import ChunkedScores
 
-__all__ = ["Sweep", "sparse_pairs", "sweep"]
 
 _CELLS = 1 << 24  # scores of a block: 64 MiB in float32
 
@@ -25,21 +23,21 @@ class Sweep(NamedTuple):
 
     top: float
     """Σ_users of the k largest (s + w)₊."""
-    user_price: NDArray[np.float64]
+    user_price: Floats
     """(n,) the k-th largest (s + w)₊."""
-    keys: NDArray[np.int64]
+    keys: Ints
     """Pairs that may matter, user·M + item, ascending and distinct."""
-    values: NDArray[np.float32]
+    values: Float32s
     """Their scores."""
 
 
 @compiled
 def _best_of_users(
-    block: NDArray[np.float32],
-    w: NDArray[np.float64],
-    capacity: NDArray[np.int64],
-    prices: NDArray[np.float64],
-    best: NDArray[np.int64],
+    block: Float32s,
+    w: Floats,
+    capacity: Ints,
+    prices: Floats,
+    best: Ints,
 ) -> float:
     """The best pairs of every row, as many as ``best`` is wide; sets prices, returns the sum of the top sums."""
     keep = best.shape[1]
@@ -71,13 +69,13 @@ def _best_of_users(
 
 @compiled
 def _best_of_items(
-    block: NDArray[np.float32],
+    block: Float32s,
     start: int,
-    prices: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    margins: NDArray[np.float64],
-    users: NDArray[np.int64],
-    thresholds: NDArray[np.float64],
+    prices: Floats,
+    sizes: Ints,
+    margins: Floats,
+    users: Ints,
+    thresholds: Floats,
 ) -> None:
     """Keep the users with the largest s − u of every item, over all blocks so far."""
     keep = margins.shape[1]
@@ -94,9 +92,7 @@ def _best_of_items(
                     thresholds[item] = margins[item, 0]
 
 
-def sweep(
-    scores: ChunkedScores, w: NDArray[np.float64], capacity: NDArray[np.int64], per_user: int, per_item: int
-) -> Sweep:
+def sweep(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per_item: int) -> Sweep:
     """Score all pairs once.
 
     Args:
@@ -140,7 +136,7 @@ def sweep(
     return Sweep(total, prices, keys[admissible], both[admissible])
 
 
-def sparse_pairs(n: int, m: int, keys: NDArray[np.int64], values: NDArray[np.float32]) -> Pairs:
+def sparse_pairs(n: int, m: int, keys: Ints, values: Float32s) -> Pairs:
     """The pairs with ascending keys user·M + item, in both orders."""
     users, items = np.divmod(keys, m)
     by_item = np.argsort(items, kind="stable")

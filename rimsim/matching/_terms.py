@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["Terms", "excess", "is_active", "missing", "values_of_row"]
 
 _SAME = 1e-9  # exposures that lack less than this share of a bound reach it: sums of weights are rounded
 
@@ -24,25 +21,25 @@ class Terms(NamedTuple):
 
     scores: NDArray[np.floating]
     """(n, M) value of one unit of exposure; −inf for what is not admissible."""
-    capacity: NDArray[np.int64]
+    capacity: Ints
     """(n,) positions in use, at most k."""
-    weights: NDArray[np.float64]
+    weights: Floats
     """(k,) w, non-increasing and positive."""
-    least: NDArray[np.float64]
+    least: Floats
     """(R,) exposure that is asked for."""
-    most: NDArray[np.float64]
+    most: Floats
     """(R,) largest exposure; infinite where there is no cap."""
-    cost: NDArray[np.float64]
+    cost: Floats
     """(R,) price of one missing unit of exposure; infinite where the floor is hard."""
-    first: NDArray[np.int64]
+    first: Ints
     """(G+1,) where the items of each group begin."""
-    item: NDArray[np.int64]
+    item: Ints
     """(nnz,) items of the groups."""
-    of_first: NDArray[np.int64]
+    of_first: Ints
     """(M+1,) where the groups of each item begin."""
-    of: NDArray[np.int64]
+    of: Ints
     """(nnz,) groups of the items."""
-    active: NDArray[np.bool_]
+    active: Bools
     """(n, G) whether a group counts what a user is shown; (0, G): it always does."""
 
 
@@ -53,7 +50,7 @@ def is_active(terms: Terms, user: int, group: int) -> bool:
 
 
 @compiled
-def values_of_row(terms: Terms, price: NDArray[np.float64], user: int, value: NDArray[np.float64]) -> None:
+def values_of_row(terms: Terms, price: Floats, user: int, value: Floats) -> None:
     """Fill ``value`` (M,) with s − v of a user, groups' prices included; −inf where that is below 0."""
     m = len(value)
     scores = terms.scores[user]
@@ -67,13 +64,13 @@ def values_of_row(terms: Terms, price: NDArray[np.float64], user: int, value: ND
         value[item] = value[item] if value[item] >= 0.0 else -np.inf
 
 
-def missing(terms: Terms, exposure: NDArray[np.float64]) -> NDArray[np.float64]:
+def missing(terms: Terms, exposure: Floats) -> Floats:
     """(R,) what exposures lack of their floors."""
     lacking = np.maximum(terms.least - exposure, 0.0)
     return np.where(lacking > _SAME * np.maximum(terms.least, 1.0), lacking, 0.0)
 
 
-def excess(terms: Terms, exposure: NDArray[np.float64]) -> NDArray[np.float64]:
+def excess(terms: Terms, exposure: Floats) -> Floats:
     """(R,) what exposures have beyond their caps."""
     over = np.where(terms.most < np.inf, exposure - np.minimum(terms.most, np.finfo(np.float64).max), 0.0)
     return np.where(over > _SAME * np.maximum(terms.most, 1.0), over, 0.0)

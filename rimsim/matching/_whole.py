@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.matching._moves import dealt, improve
 from rimsim.matching._penalty import Penalty, recount
 from rimsim.matching._terms import Terms, excess, missing
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
-__all__ = ["Whole", "whole_slates"]
 
 _RHO, _SHARPER = 0.003, 3.0  # the first ρ, in units of what a position is worth, and by how much it grows
 _ROUNDED, _SHARP = 8, 4  # passes with a rounded penalty, and with the penalty itself at most
@@ -31,7 +26,7 @@ _SPARE = 4  # candidates of a user beyond two for each position
 class Whole(NamedTuple):
     """Whole slates and what they are worth."""
 
-    slates: NDArray[np.int64]
+    slates: Ints
     """(n, k) items, −1 where a position is empty."""
     exposure: Floats
     """(R,) E."""
@@ -70,8 +65,8 @@ def whole_slates(terms: Terms, price: Floats, seeds: NDArray[np.uint64], unit: f
 def _fitted(
     terms: Terms,
     price: Floats,
-    lists: NDArray[np.int64],
-    slates: NDArray[np.int64],
+    lists: Ints,
+    slates: Ints,
     dear: Floats,
     unit: float,
 ) -> tuple[Floats, bool]:
@@ -108,7 +103,7 @@ def _fitted(
     return exposure, False
 
 
-def _wanted(terms: Terms, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _wanted(terms: Terms, rows: Bools) -> Ints:
     """The items of some rows."""
     m = terms.scores.shape[1]
     items = rows[:m].copy()
@@ -117,7 +112,7 @@ def _wanted(terms: Terms, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.flatnonzero(items)
 
 
-def _keep_caps(terms: Terms, slates: NDArray[np.int64]) -> None:
+def _keep_caps(terms: Terms, slates: Ints) -> None:
     """End slates before an item whose rows have more than their caps, until none has."""
     exposure, m = np.zeros(len(terms.least)), terms.scores.shape[1]
     for user in range(len(slates)):
@@ -132,7 +127,7 @@ def _keep_caps(terms: Terms, slates: NDArray[np.int64]) -> None:
             slates[user, places[0] :] = -1
 
 
-def _value(terms: Terms, slates: NDArray[np.int64], exposure: Floats) -> float:
+def _value(terms: Terms, slates: Ints, exposure: Floats) -> float:
     users, places = np.nonzero(slates >= 0)
     scores = terms.scores[users, slates[users, places]].astype(np.float64)
     lacking = missing(terms, exposure)

@@ -19,18 +19,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from rimsim.arrays import Array, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.errors import AgentError, ConfigError
 from rimsim.matching._slates import refuse_no_slates
 from rimsim.matching.problem import Problem, as_array, spreads
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from rimsim.matching.rows import Rows
 
-__all__ = ["Certificate", "certificate"]
 
 _CELLS = 1 << 22  # scores of a block of rows, 16 MiB in float32
 _ROWS = 128  # what scores on demand scores so many rows at once, so a block is a multiple of them where it has as many
@@ -60,22 +59,22 @@ class Certificate:
     """Items with a floor above 0."""
     worst_ratio: float
     """The smallest E / b among items with a floor above 0; 1 if there is none."""
-    exposure: NDArray[np.int64] | NDArray[np.float64]
+    exposure: Ints | Floats
     """(M,) exposures, E; float64 where positions count differently."""
-    price: NDArray[np.float64]
+    price: Floats
     """(M,) the prices v = −w that the bound was taken at."""
-    row_exposure: NDArray[np.float64]
+    row_exposure: Floats
     """(G,) exposures of ``rows``."""
-    row_price: NDArray[np.float64]
+    row_price: Floats
     """(G,) the prices of ``rows`` that the bound was taken at."""
 
 
 @compiled
 def _top_sums(
     values: NDArray[np.floating],
-    price: NDArray[np.float64],
-    capacity: NDArray[np.int64],
-    weights: NDArray[np.float64],
+    price: Floats,
+    capacity: Ints,
+    weights: Floats,
 ) -> float:
     """Σ over rows of Σ_r g_r·(r-th largest (s − v)₊); ``values`` (n, M) are s, −inf where an item may not be shown."""
     total, best = 0.0, np.empty(len(weights))
@@ -97,9 +96,7 @@ def _top_sums(
     return total
 
 
-def _score_and_top(
-    problem: Problem, slates: NDArray[np.int64], price: NDArray[np.float64], row_price: NDArray[np.float64]
-) -> tuple[float, float]:
+def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Floats) -> tuple[float, float]:
     """Σ g·s over the slates, and Σ over users of the k largest (s − v)₊ times g, block by block of rows."""
     n, m = problem.shape
     step = max(1, _CELLS // max(m, 1))
@@ -126,7 +123,7 @@ def _score_and_top(
     return score, top
 
 
-def _exposures(problem: Problem, slates: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
     """(M,) exposures of items, int64 where positions count alike, and (G,) those of rows."""
     m, rows = problem.shape[1], problem.rows
     users, positions = np.nonzero(slates >= 0)
@@ -142,7 +139,7 @@ def _exposures(problem: Problem, slates: NDArray[np.int64]) -> tuple[NDArray[Any
     return np.bincount(items, counts, minlength=m), of_rows
 
 
-def _beyond(problem: Problem, over: NDArray[Any], bound: NDArray[Any]) -> NDArray[Any]:
+def _beyond(problem: Problem, over: Array, bound: Array) -> Array:
     """What is beyond a bound; nothing where positions count differently and it is what rounding leaves."""
     beyond = np.maximum(over, 0)
     return (
@@ -254,7 +251,7 @@ def _plain(amount: Any, unit: float) -> float:
     return amount.item() if unit == 1.0 else float(amount) * unit
 
 
-def _prices(values: ArrayLike, length: int, name: str) -> NDArray[np.float64]:
+def _prices(values: ArrayLike, length: int, name: str) -> Floats:
     """(length,) given prices."""
     asked = as_array(values).astype(np.float64)
     if not spreads(asked, length) or not np.isfinite(asked).all():

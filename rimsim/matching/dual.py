@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching._flow import violated_items, violated_items_of_all
 from rimsim.matching._large import solve_in_chunks
@@ -18,14 +20,12 @@ from rimsim.matching.solution import DualPrices, DualSolution, packed
 from rimsim.matching.weighted import least_bound, solve_weighted
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from rimsim.matching.rows import Rows
 
 __all__ = ["DualPrices", "DualSolution", "solve_dual", "solve_prices"]
 
 
-def _given(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | None:
+def _given(prices: ArrayLike | None, problem: Problem) -> Floats | None:
     """Prices to start from, of items or of items and rows."""
     if prices is None:
         return None
@@ -36,7 +36,7 @@ def _given(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | 
     return start
 
 
-def _start(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | None:
+def _start(prices: ArrayLike | None, problem: Problem) -> Floats | None:
     """The bonuses that given prices mean, clipped to what floors, caps and cost allow."""
     start = _given(prices, problem)
     if start is None:
@@ -46,7 +46,7 @@ def _start(prices: ArrayLike | None, problem: Problem) -> NDArray[np.float64] | 
     return np.asarray(np.clip(-start, lowest, highest), np.float64)
 
 
-def _refuse(violated: tuple[NDArray[np.int64], int], problem: Problem) -> None:
+def _refuse(violated: tuple[Ints, int], problem: Problem) -> None:
     """Raise if floors cannot be met."""
     items, lacking = violated
     if not lacking:

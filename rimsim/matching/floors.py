@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Ints
 from rimsim.errors import ConfigError
 from rimsim.rng import Purpose, bits
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["required_exposure"]
-
-
-def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> NDArray[np.int64]:
+def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
     """Guarantee every released item a share β of the uniform exposure, b = β·n·k/M, in whole exposures.
 
     Rounded by largest remainder: the total is β·n·k rounded to the nearest whole number (half up), every item

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Ints
 from rimsim.errors import ConfigError
 from rimsim.matching.dual import DualSolution, solve_dual
 from rimsim.matching.problem import as_array
 from rimsim.matching.serving import price_slates
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["offline_match", "online_match", "user_rec"]
 
 
 def user_rec(
@@ -24,7 +19,7 @@ def user_rec(
     admissible: object | None = None,
     tie_seed: int = 0,
     row_keys: ArrayLike | None = None,
-) -> NDArray[np.int64]:
+) -> Ints:
     """User recommendation: for every item, the c users with the largest intensity.
 
     Args:
@@ -93,7 +88,7 @@ def online_match(
     tol: float = 1e-3,
     tie_seed: int = 0,
     row_keys: ArrayLike | None = None,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Online matching as in the paper: prices learned on past states, frozen, answer present arrivals one by one.
 
     Args:

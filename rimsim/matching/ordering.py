@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Ints
 from rimsim.compiled import compiled
 from rimsim.matching.problem import as_array
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["order_items", "ordered_by"]
-
 
 @compiled
-def order_items(items: NDArray[np.int64], scores: NDArray[np.floating]) -> None:
+def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
     """Put the slate of one row in descending order of its scores; equal scores stay in the order in which they came.
 
     Args:
@@ -34,12 +29,12 @@ def order_items(items: NDArray[np.int64], scores: NDArray[np.floating]) -> None:
 
 
 @compiled
-def _order_rows(items: NDArray[np.int64], scores: NDArray[np.floating]) -> None:
+def _order_rows(items: Ints, scores: NDArray[np.floating]) -> None:
     for row in range(len(items)):
         order_items(items[row], scores[row])
 
 
-def ordered_by(items: object, scores: object) -> NDArray[np.int64]:
+def ordered_by(items: object, scores: object) -> Ints:
     """Slates, such as those of :func:`~rimsim.matching.price_slates`, in descending order of scores.
 
     Args:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.errors import ConfigError
 from rimsim.matching._sparse import SparseScores, is_sparse
 from rimsim.matching.scorer import ChunkedScores
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from rimsim.matching.rows import Rows
 
-__all__ = ["Problem", "as_array", "spreads"]
 
 _WHOLE = 1e-9  # how far from a whole number of units a bound may be
 
 
-def as_array(values: object) -> NDArray[Any]:
+def as_array(values: object) -> Array:
     """A NumPy view (or copy) of an array, a nested list or a torch tensor, without importing torch."""
     detach = getattr(values, "detach", None)
     if detach is not None:
@@ -42,7 +41,7 @@ def _matrix(scores: object, where: str) -> NDArray[np.floating]:
     return matrix
 
 
-def _mask(admissible: object, matrix: NDArray[np.floating], where: str) -> NDArray[np.bool_]:
+def _mask(admissible: object, matrix: NDArray[np.floating], where: str) -> Bools:
     mask = as_array(admissible).astype(bool, copy=False)
     if mask.shape != matrix.shape:
         n, m = matrix.shape
@@ -52,7 +51,7 @@ def _mask(admissible: object, matrix: NDArray[np.floating], where: str) -> NDArr
     return mask
 
 
-def _refuse_infinite(matrix: NDArray[np.floating], mask: NDArray[np.bool_] | None, where: str) -> None:
+def _refuse_infinite(matrix: NDArray[np.floating], mask: Bools | None, where: str) -> None:
     finite = np.isfinite(matrix)
     if mask is not None:
         finite |= ~mask
@@ -64,19 +63,19 @@ def _refuse_infinite(matrix: NDArray[np.floating], mask: NDArray[np.bool_] | Non
         )
 
 
-def spreads(given: NDArray[Any], length: int) -> bool:
+def spreads(given: Array, length: int) -> bool:
     """Whether an array is one number, or one for each of so many things."""
     return given.ndim == 0 or given.shape == (length,)
 
 
-def _require_length(given: NDArray[Any], length: int, where: str, name: str) -> None:
+def _require_length(given: Array, length: int, where: str, name: str) -> None:
     if not spreads(given, length):
         raise ConfigError(
             f"{where}: {name} has shape {given.shape}; allowed: one number or shape ({length},)"
         )
 
 
-def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int64]:
+def _whole(values: object, length: int, where: str, name: str) -> Ints:
     given = as_array(values)
     _require_length(given, length, where, name)
     if not (np.issubdtype(given.dtype, np.integer) or np.issubdtype(given.dtype, np.floating)):
@@ -91,7 +90,7 @@ def _whole(values: object, length: int, where: str, name: str) -> NDArray[np.int
     return np.array(np.broadcast_to(numbers.astype(np.int64), (length,)))
 
 
-def _amounts(values: object, length: int, where: str, name: str) -> NDArray[np.float64]:
+def _amounts(values: object, length: int, where: str, name: str) -> Floats:
     given = as_array(values)
     _require_length(given, length, where, name)
     numbers = np.array(np.broadcast_to(given.astype(np.float64), (length,)))
@@ -100,7 +99,7 @@ def _amounts(values: object, length: int, where: str, name: str) -> NDArray[np.f
     return numbers
 
 
-def _weights(values: object, width: int, where: str) -> NDArray[np.float64]:
+def _weights(values: object, width: int, where: str) -> Floats:
     """Checked position weights, at least as many as the largest capacity; 1 if none are given."""
     weights = np.ones(max(width, 1)) if values is None else as_array(values).astype(np.float64)
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or not (weights > 0).all():
@@ -112,7 +111,7 @@ def _weights(values: object, width: int, where: str) -> NDArray[np.float64]:
     return np.ascontiguousarray(weights)
 
 
-def _cost(values: object, length: int, where: str) -> NDArray[np.float64]:
+def _cost(values: object, length: int, where: str) -> Floats:
     """(length,) price of a missing unit; infinite for hard floors."""
     if values is None:
         return np.full(length, np.inf)
@@ -124,15 +123,11 @@ def _cost(values: object, length: int, where: str) -> NDArray[np.float64]:
     return np.array(np.broadcast_to(asked, (length,)))
 
 
-def _bound(
-    values: object, length: int, where: str, name: str, weights: NDArray[np.float64] | None
-) -> NDArray[Any]:
+def _bound(values: object, length: int, where: str, name: str, weights: Floats | None) -> Array:
     return _whole(values, length, where, name) if weights is None else _amounts(values, length, where, name)
 
 
-def _in_units(
-    weights: NDArray[np.float64], floor: NDArray[np.float64], cap: NDArray[np.float64] | None
-) -> bool:
+def _in_units(weights: Floats, floor: Floats, cap: Floats | None) -> bool:
     """True if all positions weigh the same, and bounds are whole numbers of that."""
     bounds = (floor if cap is None else np.concatenate([floor, cap])) / weights[0]
     whole = np.abs(bounds - np.rint(bounds)) <= _WHOLE * (1.0 + bounds)
@@ -145,19 +140,19 @@ class Problem:
 
     scores: NDArray[np.floating]
     """(n, M) float32 or float64; what a pair is worth. Entries that are not admissible may hold anything."""
-    admissible: NDArray[np.bool_] | None
+    admissible: Bools | None
     """(n, M) pairs that may be shown; None: all."""
-    capacity: NDArray[np.int64]
+    capacity: Ints
     """(n,) positions of each user, at most M."""
-    floor: NDArray[Any]
+    floor: Array
     """(M,) required exposures: int64, whole positions; float64, their weights, where ``weights`` are given."""
-    cap: NDArray[Any]
+    cap: Array
     """(M,) largest allowed exposures, likewise; n·w₁ where there is none."""
-    cost: NDArray[np.float64]
+    cost: Floats
     """(M,) price of one exposure of shortfall; infinite where floors are hard."""
     chunks: ChunkedScores | None = None
     """Scores computed on demand; ``scores`` is empty then."""
-    weights: NDArray[np.float64] | None = None
+    weights: Floats | None = None
     """(k,) what an exposure at each position counts; None: all the same."""
     unit: float = 1.0
     """What a position counts where all count the same."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from rimsim.arrays import Ints
 from rimsim.matching._best import best_rows
 from rimsim.matching._device import largest
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["top_k"]
 
 
 def top_k(
     scores: torch.Tensor | NDArray[np.floating], admissible: torch.Tensor | NDArray[np.generic], k: int
-) -> NDArray[np.int64]:
+) -> Ints:
     """The k admissible items of largest score in each row.
 
     Args:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["Rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,20 +17,20 @@ class Rows:
     The price of item y for user x is then v_y + Σ v_g over the rows g that hold y and are active for x.
     """
 
-    first: NDArray[np.int64]
+    first: Ints
     """(G+1,) where the items of each row begin in ``item``; the last entry is its length."""
-    item: NDArray[np.int64]
+    item: Ints
     """(nnz,) items, distinct within a row."""
-    least: NDArray[np.float64]
+    least: Floats
     """(G,) required exposure, in units of the position weights."""
-    most: NDArray[np.float64]
+    most: Floats
     """(G,) largest exposure; infinite where there is no cap."""
-    cost: NDArray[np.float64]
+    cost: Floats
     """(G,) price of one missing unit; infinite where the row is hard."""
-    active: NDArray[np.bool_] | None = None
+    active: Bools | None = None
     """(n, G) users whose exposures count, such as an audience; None: all."""
 
-    def items_of(self, row: int) -> NDArray[np.int64]:
+    def items_of(self, row: int) -> Ints:
         """The items of a row."""
         return self.item[self.first[row] : self.first[row + 1]]
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rimsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["ChunkedScores", "FactorScores"]
 
 
 @runtime_checkable

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.errors import ConfigError
 from rimsim.matching._best import best_items
@@ -14,19 +16,16 @@ from rimsim.matching.problem import as_array
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["price_slates"]
 
 
 @compiled
 def _rank_rows(
     scores: NDArray[np.floating],
-    v: NDArray[np.float64],
-    admissible: NDArray[np.bool_],
+    v: Floats,
+    admissible: Bools,
     rows: NDArray[np.uint64],
     tie_width: float,
-    slates: NDArray[np.int64],
+    slates: Ints,
 ) -> None:
     """The best items of s − v in every row."""
     n, k = slates.shape
@@ -64,7 +63,7 @@ def price_slates(
     tie_seed: int = 0,
     row_keys: ArrayLike | None = None,
     tie_width: float = 0.0,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Answer every row with its k items of largest s − v.
 
     A row's slate depends on its scores, its key and the seed alone, never on the other rows of the batch.

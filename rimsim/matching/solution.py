@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from rimsim.arrays import Floats, Ints
 
+if TYPE_CHECKING:
     from rimsim.matching._pairs import Pairs, State
     from rimsim.matching._phases import End
-
-__all__ = ["DualPrices", "DualSolution", "packed"]
 
 
 class DualPrices(NamedTuple):
     """Prices of n users' offline problem, and what they prove."""
 
-    item_price: NDArray[np.float64]
+    item_price: Floats
     """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does."""
-    row_price: NDArray[np.float64]
+    row_price: Floats
     """(G,) the prices of rows."""
     dual: float
     """D at these prices: no slates are worth more."""
@@ -33,11 +31,11 @@ class DualPrices(NamedTuple):
 class DualSolution:
     """Slates and prices of n users and M items."""
 
-    item_price: NDArray[np.float64]
+    item_price: Floats
     """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does. Rank by s − v."""
-    user_price: NDArray[np.float64]
+    user_price: Floats
     """(n,) u: what one more position of the user would be worth, at least 0."""
-    slates: NDArray[np.int64]
+    slates: Ints
     """(n, k) items in descending order of s − v, up to near ties where positions weigh differently; −1 for an empty
     position."""
     primal: float
@@ -48,11 +46,11 @@ class DualSolution:
     """``(dual − primal) / |dual|``."""
     shortfall: float
     """Σ (b − E)₊ over items and rows, a whole number of exposures without weights; 0 unless ``cost`` was given."""
-    exposure: NDArray[np.int64] | NDArray[np.float64]
+    exposure: Ints | Floats
     """(M,) exposures, E: whole numbers without weights, float64 with them."""
     resolution: float
     """ε, or τ, of the last phase: values s − v closer than this were tied to the solver."""
-    row_price: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    row_price: Floats = field(default_factory=lambda: np.empty(0))
     """(G,) prices of ``rows``; rank by s − v − Σ of those that hold the item and are active for the user."""
 
     def in_units(self, unit: float) -> DualSolution:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Floats
 from rimsim.errors import ConfigError
 from rimsim.matching._descent import Ending, Point, at_prices, minimised
 from rimsim.matching._kernels import row_states
@@ -15,14 +16,9 @@ from rimsim.matching._whole import whole_slates
 from rimsim.matching.solution import DualSolution
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.matching._whole import Whole
     from rimsim.matching.problem import Problem
 
-    Floats = NDArray[np.float64]
-
-__all__ = ["least_bound", "solve_weighted", "terms_of"]
 
 _TAU = 0.03  # the first τ, in units of what a position is worth
 _FINER = 3.0  # ... and by how much it shrinks from level to level

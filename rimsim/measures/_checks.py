@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import DataError
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_counts", "as_slates", "same_length"]
-
-
-def as_counts(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def as_counts(values: ArrayLike, name: str) -> Floats:
     """One non-negative finite number an item (or user), as float64.
 
     Args:
@@ -33,7 +28,7 @@ def as_counts(values: ArrayLike, name: str) -> NDArray[np.float64]:
     return counts
 
 
-def as_slates(values: ArrayLike, n_items: int | None = None) -> NDArray[np.int64]:
+def as_slates(values: ArrayLike, n_items: int | None = None) -> Ints:
     """Slates (n, k) of item indices, −1 = empty position.
 
     Args:

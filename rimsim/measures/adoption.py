@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Bools, Ints
 from rimsim.errors import DataError
 from rimsim.measures._checks import same_length
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["AdoptionTimes", "adopted_share", "adoption_median", "adoption_times"]
 
 _ROUNDING = 1e-12
 """A share that is a half but for the rounding of its product counts as a half."""
@@ -23,9 +19,9 @@ _ROUNDING = 1e-12
 class AdoptionTimes:
     """How long each of J released items took."""
 
-    duration: NDArray[np.int64]
+    duration: Ints
     """(J,) arrivals from release to the m-th consumption, or to the end of the run if that never came."""
-    observed: NDArray[np.bool_]
+    observed: Bools
     """(J,) whether it came; false = censored: all that is known is that it takes longer."""
 
 

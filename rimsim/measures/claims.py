@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Floats
 from rimsim.errors import DataError
 from rimsim.measures.statistics import paired_difference
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["LEVEL", "Equivalence", "equivalence", "holm"]
 
 LEVEL = 0.05
 """Rate of false claims that a table, or a claim of no difference, may have."""
@@ -61,7 +57,7 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL)
     return Equivalence(found.mean, found.low, found.high, margin)
 
 
-def holm(p: ArrayLike) -> NDArray[np.float64]:
+def holm(p: ArrayLike) -> Floats:
     """Adjust p values for claims made from one table, so that any false one is as rare as in a single comparison.
 
     The i-th smallest of m is multiplied by m − i + 1, and none is below a smaller one's (Holm, Scand. J. Stat. 1979).

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rimsim import rng
+from rimsim.arrays import Floats
 from rimsim.measures.statistics import paired_difference
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["UNFIT", "Agreement", "Pair", "agreement", "pairs_of"]
 
 UNFIT = 0.6
 """A truth whose agreement over settled pairs is below this is unfit for a log."""
@@ -144,9 +140,7 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
     )
 
 
-def _signs(
-    real: NDArray[np.float64], simulated: NDArray[np.float64], pairs: list[tuple[int, int]]
-) -> NDArray[np.float64]:
+def _signs(real: Floats, simulated: Floats, pairs: list[tuple[int, int]]) -> Floats:
     """(pairs,) 1 where both differ in the same direction, −1 where in opposite ones, 0 where one does not differ."""
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     return np.asarray(
@@ -154,17 +148,17 @@ def _signs(
     )
 
 
-def _mean(signs: NDArray[np.float64]) -> float | None:
+def _mean(signs: Floats) -> float | None:
     return float(signs.mean()) if len(signs) else None
 
 
-def _kendall(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+def _kendall(one: Floats, other: Floats) -> float | None:
     from scipy import stats  # noqa: PLC0415 - keeps the measures at NumPy's import time
 
     return float(stats.kendalltau(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
 
 
-def _spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+def _spearman(one: Floats, other: Floats) -> float | None:
     from scipy import stats  # noqa: PLC0415 - the same
 
     return float(stats.spearmanr(one, other).statistic) if np.ptp(one) and np.ptp(other) else None

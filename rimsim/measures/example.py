@@ -15,7 +15,6 @@ from rimsim.rng import Purpose, generator
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["made_up_round"]
 
 _DAY = 86_400.0
 _GAMMA = 0.8

@@ -6,44 +6,18 @@ exposures.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError
 from rimsim.measures._checks import as_counts, as_slates, same_length
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 _GRID = 1 << 20
 """Weights of positions are multiples of 1/2²⁰, so that sums of them are exact, in whatever order they are added."""
 
-__all__ = [
-    "average_popularity",
-    "binding_items",
-    "coverage",
-    "effective_items",
-    "examined_exposure",
-    "examined_shortfall",
-    "excess",
-    "exposure_counts",
-    "gini",
-    "items_met",
-    "lorenz",
-    "mean_weight",
-    "perplexity",
-    "position_weights",
-    "prices_at_bound",
-    "shortfall",
-    "shortfall_units",
-    "weighted_exposure",
-    "who_pays",
-    "worst_ratio",
-]
 
-
-def exposure_counts(slates: ArrayLike, n_items: int) -> NDArray[np.int64]:
+def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
     """Exposures of each item: E_y = how many slate positions hold y.
 
     Args:
@@ -57,7 +31,7 @@ def exposure_counts(slates: ArrayLike, n_items: int) -> NDArray[np.int64]:
     return np.bincount(shown[shown >= 0], minlength=n_items).astype(np.int64)
 
 
-def examined_exposure(slates: ArrayLike, gamma: float, n_items: int) -> NDArray[np.float64]:
+def examined_exposure(slates: ArrayLike, gamma: float, n_items: int) -> Floats:
     """Exposure weighted by the chance of examination: Σ γ^(r−1) over the positions r that hold the item.
 
     Args:
@@ -73,7 +47,7 @@ def examined_exposure(slates: ArrayLike, gamma: float, n_items: int) -> NDArray[
     return weighted_exposure(shown, position_weights(gamma, shown.shape[1]), n_items)
 
 
-def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> NDArray[np.float64]:
+def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Floats:
     """Exposure in the unit of a guarantee: the sum of the weights of the positions that hold each item.
 
     Args:
@@ -90,7 +64,7 @@ def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> ND
     return np.bincount(shown[filled], weights=each[filled], minlength=n_items).astype(np.float64)
 
 
-def position_weights(gamma: float, k: int) -> NDArray[np.float64]:
+def position_weights(gamma: float, k: int) -> Floats:
     """(k,) γ^(r−1), the share of visitors who look at position r = 1 … k, in multiples of 2^−20.
 
     Rounded so that sums of them are exact in float64: what an item was shown does not depend on the order in which its
@@ -130,7 +104,7 @@ def gini(counts: ArrayLike) -> float:
     return float((2 * np.arange(1, m + 1) - m - 1) @ (ascending / total) / m)
 
 
-def lorenz(counts: ArrayLike) -> NDArray[np.float64]:
+def lorenz(counts: ArrayLike) -> Floats:
     """Lorenz curve: share of all counts that the i least counted items hold together, i = 0…M.
 
     Returns:
@@ -283,7 +257,7 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
     return float(given @ popular / shown / mean) if shown > 0 and mean > 0 else 0.0
 
 
-def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> NDArray[np.bool_]:
+def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
     """Items whose guarantee binds: b > E where E is what they got without guarantees (the relevance agent's).
 
     Args:
@@ -297,9 +271,7 @@ def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> NDArray[np.b
     return np.asarray(wanted > given, np.bool_)
 
 
-def who_pays(
-    slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10
-) -> NDArray[np.float64]:
+def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10) -> Floats:
     """Who carries the guarantees: positions a slate given to items whose guarantee binds, by decile of λ(x).
 
     Arrivals are put in order of λ and cut into ``bins`` groups of equal size (ties keep their order of
@@ -325,7 +297,7 @@ def who_pays(
     return np.asarray(np.bincount(group, weights=held, minlength=bins) / np.maximum(size, 1), np.float64)
 
 
-def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[Floats, Floats]:
     given, wanted = as_counts(exposure, "exposure"), as_counts(required, "required")
     same_length(given, wanted, "exposure and required")
     return given, wanted

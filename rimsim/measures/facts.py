@@ -8,16 +8,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.measures.exposure import exposure_counts, mean_weight, weighted_exposure
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
     from rimsim.measures.adoption import AdoptionTimes
-
-__all__ = ["RoundFacts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,55 +32,55 @@ class RoundFacts:
     """Seed of the arm; all agents at a seed see the same arrivals and random numbers."""
     slates: NDArray[np.integer]
     """(n, k) items shown, in order of position; −1 where a position stayed empty. Rows are arrivals by time."""
-    consumed: NDArray[np.bool_]
+    consumed: Bools
     """(n, k) what was consumed."""
-    probability: NDArray[np.float64]
+    probability: Floats
     """(n, k) true probability of consumption; 0 where a position is empty."""
-    true_intensity: NDArray[np.float64]
+    true_intensity: Floats
     """(n, k) true λ*(x)·p*(y|x) of what was shown; 0 where a position is empty."""
-    intensity: NDArray[np.float32]
+    intensity: Float32s
     """(n, k) the platform's λ(x,y) at the decision; NaN where a position is empty."""
-    price: NDArray[np.float32]
+    price: Float32s
     """(n, k) item price v at the decision; NaN for an agent without prices."""
-    propensity: NDArray[np.float32]
+    propensity: Float32s
     """(n, k) inclusion probability at the decision; NaN for a deterministic agent."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) visitor of each arrival."""
-    time: NDArray[np.float64]
+    time: Floats
     """(n,) when it came, seconds on the market's clock."""
-    ground_intensity: NDArray[np.float32]
+    ground_intensity: Float32s
     """(n,) the platform's λ(x)."""
-    relevant: NDArray[np.float64]
+    relevant: Floats
     """(n,) how many items the arrival would have consumed of a catalogue shown whole."""
     counts_items: bool
     """True if ``relevant`` counts items (a replay); otherwise it is an expectation, λ*(x)."""
-    required: NDArray[np.float64]
+    required: Floats
     """(M,) required exposures b, in the unit of the guarantee."""
-    position_weights: NDArray[np.float64]
+    position_weights: Floats
     """(k,) what an exposure at each position counts in that unit: γ^(r−1) where it is examined, 1 where it is shown."""
-    least: NDArray[np.float64]
+    least: Floats
     """(J,) exposures that each other requirement (group, campaign, cap) asks for at least, in that unit; 0: none."""
-    most: NDArray[np.float64]
+    most: Floats
     """(J,) exposures that it allows at most, in that unit; ∞: any number."""
-    counted: NDArray[np.float64]
+    counted: Floats
     """(J,) exposures that counted for it, in that unit."""
-    first_exposure: NDArray[np.int64]
+    first_exposure: Ints
     """(M,) exposures in round 0 of the same arm."""
-    log_counts: NDArray[np.int64]
+    log_counts: Ints
     """(M,) events of each item in the log that the platform trains on at the round's end."""
-    popularity: NDArray[np.int64]
+    popularity: Ints
     """(M,) events of each item in the log at the market's opening: a ruler that the loop does not bend."""
-    release: NDArray[np.float64]
+    release: Floats
     """(M,) when each item came onto the market, seconds on its clock; −∞ = it has always been there."""
-    genre_weights: NDArray[np.float64]
+    genre_weights: Floats
     """(M, G) share of each genre in each item, from :func:`rimsim.measures.genre_weights`."""
-    provider: NDArray[np.int64]
+    provider: Ints
     """(M,) who offers each item, from 0 to G − 1; items themselves where nobody leaves."""
-    there: NDArray[np.bool_]
+    there: Bools
     """(G,) which providers were in the market."""
-    came: NDArray[np.bool_]
+    came: Bools
     """(G,) which providers have come by now, those who left since among them."""
-    sold: NDArray[np.int64]
+    sold: Ints
     """(M,) consumptions of each item in this round and those before it."""
     items: pd.DataFrame
     """The item table of the log, M rows: ``id``, ``title``, ``genres``, ``year``, ``release``."""
@@ -91,7 +90,7 @@ class RoundFacts:
     """γ, the chance that the next position is examined; 1 in a replay, which sees all positions."""
     attraction: float = 1.0
     """a, by how much the consumers multiply the intensity of an item that is examined."""
-    item_price: NDArray[np.float64] | None = None
+    item_price: Floats | None = None
     """(M,) item prices v at the round's end; None for an agent without prices."""
     adoption: AdoptionTimes | None = None
     """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
@@ -120,12 +119,12 @@ class RoundFacts:
         return len(self.required)
 
     @property
-    def on_offer(self) -> NDArray[np.bool_]:
+    def on_offer(self) -> Bools:
         """(M,) items whose provider is in the market; of these, some may be released later."""
         return np.asarray(self.there[self.provider], np.bool_)
 
     @property
-    def examination(self) -> NDArray[np.float64]:
+    def examination(self) -> Floats:
         """(k,) by how much position r multiplies an intensity: a·γ^(r−1); 1 in a replay, which sees all positions."""
         positions = self.slates.shape[1]
         if self.counts_items:
@@ -133,21 +132,21 @@ class RoundFacts:
         return np.asarray(self.attraction * self.gamma ** np.arange(positions), np.float64)
 
     @cached_property
-    def exposure(self) -> NDArray[np.int64]:
+    def exposure(self) -> Ints:
         """(M,) exposures E of each item."""
         return exposure_counts(self.slates, self.n_items)
 
     @property
-    def required_positions(self) -> NDArray[np.float64]:
+    def required_positions(self) -> Floats:
         """(M,) required exposures counted as positions: b over what an average position counts."""
         return np.asarray(self.required / mean_weight(self.position_weights), np.float64)
 
     @cached_property
-    def delivered(self) -> NDArray[np.float64]:
+    def delivered(self) -> Floats:
         """(M,) exposures in the unit of the guarantee."""
         return weighted_exposure(self.slates, self.position_weights, self.n_items)
 
     @cached_property
-    def consumption(self) -> NDArray[np.int64]:
+    def consumption(self) -> Ints:
         """(M,) consumptions of each item."""
         return np.bincount(self.slates[self.consumed], minlength=self.n_items)

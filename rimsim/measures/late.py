@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["late_means", "late_of", "late_rounds", "late_slopes", "late_words"]
-
 
 def late_rounds(count: int) -> range:
     """The last half of a run's rounds, when the loop has had time to work.

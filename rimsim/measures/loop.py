@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rimsim import rng
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import DataError
 from rimsim.measures._checks import as_counts, as_slates, same_length
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["genre_drift", "genre_shares", "genre_weights", "jaccard", "sample_pairs", "sessions_per_user"]
 
 _BLOCK = 1 << 22  # comparisons at a time in jaccard, so that memory stays at some megabytes
 
 
-def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> NDArray[np.int64]:
+def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> Ints:
     """A fixed sample of pairs of arrivals for :func:`jaccard`, drawn without replacement.
 
     It is a pure function of its arguments: every agent and round with n arrivals is measured on the same
@@ -82,7 +77,7 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
     return total / len(chosen)
 
 
-def genre_weights(genres: Sequence[str]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     """Weights of the genres of each item: an item with g genres counts 1/g for each of them.
 
     Args:
@@ -101,7 +96,7 @@ def genre_weights(genres: Sequence[str]) -> tuple[NDArray[np.float64], tuple[str
     return weights, names
 
 
-def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
     """Distribution of exposure over genres: Σ_y E_y·weight_yg / ΣE.
 
     Args:
@@ -137,13 +132,13 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
     return jensen_shannon(now, then)
 
 
-def jensen_shannon(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def jensen_shannon(one: Floats, other: Floats) -> float:
     """Jensen-Shannon divergence of two distributions, base 2: 0 where they are alike, 1 where they share nothing."""
     divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
     return min(max(divergence, 0.0), 1.0)
 
 
-def _entropy(share: NDArray[np.float64]) -> float:
+def _entropy(share: Floats) -> float:
     positive = share[share > 0]
     return float(-np.sum(positive * np.log2(positive)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -11,11 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from rimsim.errors import ConfigError, MeasureError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rimsim.measures.facts import RoundFacts
 
-__all__ = ["Better", "Measure"]
 
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

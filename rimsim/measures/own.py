@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,9 @@ from rimsim.measures.measure import Measure
 from rimsim.measures.registry import MEASURES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import pandas as pd
 
     from rimsim.measures.facts import RoundFacts
-
-__all__ = ["own_measures", "recorded", "records", "try_measures"]
 
 
 def own_measures(places: Sequence[str]) -> dict[str, Measure]:

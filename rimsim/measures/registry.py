@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Floats
 from rimsim.errors import ConfigError, nearest
 from rimsim.measures.adoption import adopted_share, adoption_median
 from rimsim.measures.exposure import (
@@ -38,24 +40,19 @@ from rimsim.measures.two_sides import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.measures.facts import RoundFacts
 
-__all__ = ["MEASURES", "find_measure", "markdown_table", "measured"]
 
 _PAIRS = 1000
 """Pairs of arrivals that ``jaccard`` compares."""
 
 
-def _merit(facts: RoundFacts) -> NDArray[np.float64]:
+def _merit(facts: RoundFacts) -> Floats:
     """(G,) events of each provider's items in the warm-up log: what its share of exposure is held against."""
     return np.bincount(facts.provider, facts.popularity, len(facts.there)).astype(np.float64)
 
 
-def _items(facts: RoundFacts) -> NDArray[np.float64]:
+def _items(facts: RoundFacts) -> Floats:
     """(G,) items of each provider that came, whether it is still there or not."""
     return np.where(facts.came, np.bincount(facts.provider, minlength=len(facts.there)), 0.0)
 
@@ -68,7 +65,7 @@ def _provider_welfare(facts: RoundFacts) -> float:
     return provider_welfare(provider_consumptions(facts)[facts.came])
 
 
-def _value(worth: NDArray[np.float64] | NDArray[np.bool_], facts: RoundFacts) -> float:
+def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
     """Σ worth − c for each exposure that items, groups and campaigns miss, and for each above a cap."""
     return penalised_value(
         worth,

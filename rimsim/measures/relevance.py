@@ -6,18 +6,13 @@ future).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Bools, Floats
 from rimsim.errors import DataError
 from rimsim.measures._checks import as_counts, same_length
 from rimsim.measures.exposure import excess, shortfall_units
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["ndcg", "penalised_value", "per_slate", "precision", "recall", "slate_ndcg"]
 
 
 def precision(hits: ArrayLike) -> float:
@@ -70,7 +65,7 @@ def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
     return float(of_slates[there].mean()) if there.any() else 0.0
 
 
-def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> NDArray[np.float64]:
+def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
     """DCG / ideal DCG of each slate, with gain 1 and discount 1/log₂(r + 1).
 
     The ideal slate holds min(k, relevant) hits at its top (Järvelin and Kekäläinen, TOIS 2002).
@@ -139,7 +134,7 @@ def penalised_value(
     return float(np.asarray(worth, np.float64).sum() - cost * missing)
 
 
-def _hits(hits: ArrayLike) -> NDArray[np.bool_]:
+def _hits(hits: ArrayLike) -> Bools:
     hit = np.asarray(hits, np.bool_)
     if hit.ndim != 2:
         raise DataError(f"hits: an array of shape {hit.shape}; allowed: (arrivals, positions)")

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import DataError
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Reliability", "calibration_ratio", "predicted_consumption", "reliability"]
-
-
-def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> NDArray[np.float64]:
+def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Floats:
     """The chance that a shown item is consumed, as the platform sees it: 1 − exp(−λ(x,y)·e_r).
 
     Args:
@@ -55,11 +51,11 @@ def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: Ar
 class Reliability:
     """Shown items in groups of equal size, from the least to the largest predicted chance of consumption."""
 
-    exposures: NDArray[np.int64]
+    exposures: Ints
     """(g,) shown items in each group."""
-    predicted: NDArray[np.float64]
+    predicted: Floats
     """(g,) consumptions that the platform expected in each group."""
-    consumed: NDArray[np.int64]
+    consumed: Ints
     """(g,) consumptions that came."""
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Floats
 from rimsim.errors import DataError
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["FEW_SEEDS", "Interval", "PairedDifference", "mean_interval", "paired_difference"]
 
 FEW_SEEDS = 4
 """Below so many seeds an interval says less than the seeds themselves, which charts show in place of it."""
@@ -110,7 +106,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Paired
     return PairedDifference(interval.mean, interval.low, interval.high, dz, interval.n, p)
 
 
-def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _present(values: Floats) -> Floats:
     if np.isinf(values).any():
         raise DataError("statistics: an infinite value; allowed: finite numbers, or NaN for a missing one")
     return np.asarray(values[~np.isnan(values)], np.float64)

@@ -5,28 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rimsim.arrays import Bools, Floats
 from rimsim.errors import DataError
 from rimsim.measures._checks import as_counts, as_slates, same_length
 from rimsim.measures.loop import jensen_shannon
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
     from rimsim.measures.facts import RoundFacts
 
-__all__ = [
-    "ExpectedExposure",
-    "awrf",
-    "break_even",
-    "expected_exposure",
-    "long_tail",
-    "long_tail_share",
-    "provider_consumptions",
-    "provider_exposure",
-    "provider_welfare",
-    "survival",
-]
 
 _HEAD = 0.8
 """The share of all events that the most popular items have which are no long tail."""
@@ -77,7 +65,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     return 1.0 - jensen_shannon(given, wanted)
 
 
-def long_tail(popularity: ArrayLike) -> NDArray[np.bool_]:
+def long_tail(popularity: ArrayLike) -> Bools:
     """(M,) the items that are not among the most popular ones which have 80 % of all events; ties by index.
 
     Args:
@@ -117,19 +105,19 @@ def provider_welfare(consumptions: ArrayLike) -> float:
     return float(np.log1p(given).mean()) if len(given) else 0.0
 
 
-def provider_exposure(facts: RoundFacts) -> NDArray[np.float64]:
+def provider_exposure(facts: RoundFacts) -> Floats:
     """(G,) exposures of each provider, in the unit of the guarantee."""
     return np.bincount(facts.provider, facts.delivered, len(facts.there)).astype(np.float64)
 
 
-def provider_consumptions(facts: RoundFacts) -> NDArray[np.float64]:
+def provider_consumptions(facts: RoundFacts) -> Floats:
     """(G,) expected consumptions of each provider."""
     filled = facts.slates >= 0
     owner = facts.provider[facts.slates[filled]]
     return np.bincount(owner, facts.probability[filled], len(facts.there)).astype(np.float64)
 
 
-def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> NDArray[np.float64]:
+def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     """Kaplan-Meier: the share of providers that is still there after 1, 2, … rounds in the market.
 
     Args:
@@ -170,7 +158,7 @@ def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
     return begin if begin < len(first) else None
 
 
-def _shares(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def _shares(values: ArrayLike, name: str) -> Floats:
     given = as_counts(values, name)
     total = given.sum()
     return given / total if total > 0 else given

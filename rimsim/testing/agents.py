@@ -17,26 +17,20 @@ from __future__ import annotations
 import dataclasses
 import io
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 
 from rimsim.agents import Agent, LearningAgent, PricingAgent, RememberingAgent, diagnostics_of
+from rimsim.arrays import Array, Ints
 from rimsim.evaluation.chances import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.market import Arrivals, Feedback, Needs, RoundView, Slates
 from rimsim.market.records import as_slates
 from rimsim.rng import Purpose, generator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-__all__ = ["AgentTests"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +107,7 @@ class AgentTests:
             ),
         )
 
-    def served(self, arrivals: Arrivals, batch: int, order: NDArray[np.int64] | None = None) -> Slates:
+    def served(self, arrivals: Arrivals, batch: int, order: Ints | None = None) -> Slates:
         """Slates of a round of a new agent, as :meth:`played` has it."""
         return self.played(self.make(), self.view(arrivals), arrivals, batch, order)
 
@@ -123,7 +117,7 @@ class AgentTests:
         view: RoundView,
         arrivals: Arrivals,
         batch: int,
-        order: NDArray[np.int64] | None = None,
+        order: Ints | None = None,
     ) -> Slates:
         """Slates of a round, in batches that end at barriers; even items are consumed, for an agent that learns.
 
@@ -287,7 +281,7 @@ class AgentTests:
         assert (np.abs(total - self.draws)[often] <= 4.5 * error[often] + 1e-3 * np.sqrt(self.draws)).all()
 
 
-def _assert_same(found: Slates, expected: Slates, order: NDArray[np.int64]) -> None:
+def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
     """Slates, and what is said of them, of served rows are those of the rows ``order`` of others."""
     for name in ("items", "price", "propensity", "uniform"):
         one, other = getattr(found, name), getattr(expected, name)
@@ -298,7 +292,7 @@ def _assert_same(found: Slates, expected: Slates, order: NDArray[np.int64]) -> N
             np.testing.assert_array_equal(part, same, "chances")
 
 
-def _copies(record: Any, within: str = "") -> dict[str, NDArray[Any]]:
+def _copies(record: Any, within: str = "") -> dict[str, Array]:
     """Copies of all arrays, tensors and columns of a table in a record and in those that it holds, by name."""
     found = {}
     for field in dataclasses.fields(record):
@@ -314,7 +308,7 @@ def _copies(record: Any, within: str = "") -> dict[str, NDArray[Any]]:
     return found
 
 
-def _assert_unchanged(record: Any, before: dict[str, NDArray[Any]]) -> None:
+def _assert_unchanged(record: Any, before: dict[str, Array]) -> None:
     """What a record holds is what it held before."""
     after = _copies(record)
     assert list(after) == list(before)
@@ -322,7 +316,7 @@ def _assert_unchanged(record: Any, before: dict[str, NDArray[Any]]) -> None:
         np.testing.assert_array_equal(after[name], value, f"{name} was written to")
 
 
-def _from_disk(state: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _from_disk(state: Mapping[str, Any]) -> dict[str, Array]:
     """What a run that is resumed gives back of an agent's state: arrays by name, without Python objects."""
     file = io.BytesIO()
     named: dict[str, Any] = {f"agent-{name}": np.asarray(value) for name, value in state.items()}

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals import Schedule
 
-__all__ = ["ArrivalTests"]
-
 
 class ArrivalTests:
     """What any arrival process must do; subclass it in a test module and say how the process is made."""

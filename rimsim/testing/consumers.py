@@ -21,19 +21,16 @@ import numpy as np
 import torch
 
 from rimsim import rng
+from rimsim.arrays import Ints
 from rimsim.market.consumers import Consumer, relevant_items
 from rimsim.testing.intensity import random_log
 from rimsim.testing.markets import require_same_in_batches, small_market, small_scenario
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.market import Market
     from rimsim.market.consumers import Visits
-
-__all__ = ["ConsumerTests"]
 
 
 class ConsumerTests:
@@ -59,7 +56,7 @@ class ConsumerTests:
             market.serve(arrivals, arrivals.relevance.topk(market.config.slate).indices)
         return market
 
-    def visits(self, market: Market) -> tuple[Visits, NDArray[np.int64]]:
+    def visits(self, market: Market) -> tuple[Visits, Ints]:
         """One visit of each visitor of the open round, and a random slate for each, its last position empty."""
         _, rows = np.unique(market.schedule.slot, return_index=True)
         chance = rng.uniform(7, rng.Purpose.MEASURE, rows[:, None], np.arange(market.n_items))

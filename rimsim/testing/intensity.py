@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 
+from rimsim.arrays import Array, Ints
 from rimsim.data.log import EventLog
 from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
 from rimsim.intensity.ground.contract import Ground
@@ -30,13 +32,6 @@ from rimsim.intensity.product import is_stored
 from rimsim.intensity.registry import shipped
 from rimsim.rng import Purpose, generator
 from rimsim.testing.measures import random_items
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-__all__ = ["IntensityModelTests", "random_log"]
 
 _DAY = 86400.0
 
@@ -52,7 +47,7 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
     """
     source = generator(seed, Purpose.MEASURE, n_users, n_items)
     popularity = 1.0 / (1.0 + np.arange(n_items))
-    columns: list[list[NDArray[Any]]] = [[], [], []]
+    columns: list[list[Array]] = [[], [], []]
     for user in range(n_users):
         count = 1 if user % 10 == 0 else 1 + int(source.poisson(mean_events))
         taste = popularity * np.where(np.arange(n_items) % 2 == user % 2, 5.0, 1.0)
@@ -247,7 +242,7 @@ class IntensityModelTests:
         assert scores.device.type == torch.device(device).type
 
 
-def _new_items(states: UserStates, n_items: int, step: int) -> NDArray[np.int64]:
+def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
     """(n,) an item for each state that it has not consumed, as in a market; any, where it has consumed all."""
     found = np.empty(len(states), np.int64)
     for row in range(len(states)):
@@ -258,7 +253,7 @@ def _new_items(states: UserStates, n_items: int, step: int) -> NDArray[np.int64]
     return found
 
 
-def _appended(states: UserStates, items: NDArray[Any], times: NDArray[Any]) -> UserStates:
+def _appended(states: UserStates, items: Array, times: Array) -> UserStates:
     """The states with one more event each, looked at one second after it."""
     ends = states.offsets[1:]
     return UserStates(

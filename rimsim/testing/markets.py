@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from rimsim.arrays import Ints
 from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, Seeds
 from rimsim.intensity import Popularity
 from rimsim.market import Market
@@ -19,17 +21,11 @@ from rimsim.market.consumers import NOTHING, drawn, make_consumer
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals import ArrivalProcess
     from rimsim.market.consumers import Consumer, Organic, Response, Visits
     from rimsim.market.ledger import Ledger
     from rimsim.market.providers import Provider
-
-__all__ = ["Taking", "require_same_in_batches", "serve_round", "small_market", "small_scenario"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Taking:
 
     needs_truth = False
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """The same probability at each position."""
         probability = np.full(slates.shape, self.probability)
         return drawn(visits, slates, probability, probability)

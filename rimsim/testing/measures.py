@@ -24,8 +24,6 @@ import pandas as pd
 
 from rimsim.measures import MEASURES, Measure, RoundFacts, made_up_round
 
-__all__ = ["MeasureTests", "random_items"]
-
 _OF_ARRIVALS = (
     "slates",
     "consumed",

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.market.providers import Changes
 
-__all__ = ["ProviderTests"]
-
 
 class ProviderTests:
     """What providers must do; subclass it in a test module and say how they are made."""

@@ -12,11 +12,15 @@ Tags are ``group/name``; ``docs/tracking.md`` lists them.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from rimsim.arrays import Floats
 from rimsim.errors import ConfigError
 from rimsim.measures import MEASURES, find_measure
 from rimsim.tracking.events import EventFile, HyperParameter, Point, event_files, read_scalars
@@ -26,12 +30,6 @@ from rimsim.tracking.summary import write_about, write_summary
 from rimsim.tracking.tags import BY_ARRIVALS, FINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-    from types import TracebackType
-
-    from numpy.typing import NDArray
-
     from rimsim.measures import Measure
 
 __all__ = [
@@ -61,11 +59,11 @@ class RoundRecord:
     metrics: Mapping[str, float | None]
     """Metric name (:data:`rimsim.measures.MEASURES`) → value. None or NaN: the measure has no value in this
     round, and gets no point. A name with a ``/`` is an agent's own figure and its tag as it stands."""
-    item_price: NDArray[np.float64] | None = None
+    item_price: Floats | None = None
     """(M,) prices v at the end of the round; None for an agent without prices."""
-    exposure: NDArray[np.float64] | None = None
+    exposure: Floats | None = None
     """(M,) exposures in the round, in the unit of the guarantee."""
-    required: NDArray[np.float64] | None = None
+    required: Floats | None = None
     """(M,) required exposures b of the round, in that unit."""
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rimsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["about_folder", "event_folder", "summary_folder"]
 
 _BANDS, _ABOUT = "bands", "about"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rimsim.measures import MEASURES
@@ -9,11 +10,8 @@ from rimsim.tracking.events import Chart
 from rimsim.tracking.tags import band_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rimsim.measures import Measure
 
-__all__ = ["BANDED", "RETRAINED", "layout"]
 
 BANDED = (
     "utility",

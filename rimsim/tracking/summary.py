@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimsim.measures import FEW_SEEDS, MEASURES, mean_interval
@@ -12,14 +14,10 @@ from rimsim.tracking.layout import BANDED, RETRAINED, layout
 from rimsim.tracking.tags import band_tag, part_tag, tags_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     import pandas as pd
 
     from rimsim.measures import Measure
 
-__all__ = ["write_about", "write_summary"]
 
 _FIRST = ("loop", "all")
 """Parts of what retraining does, the first of them that are to be seen."""

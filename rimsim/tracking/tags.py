@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rimsim.measures import MEASURES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rimsim.measures import Measure
 
-__all__ = ["BANDS", "BY_ARRIVALS", "FINAL", "PARTS", "band_tag", "part_tag", "tags_table"]
 
 # TensorBoard sorts groups by name and opens the first two: what retraining does stands first, what is there for other
 # charts, or the same once more, last.

@@ -12,7 +12,6 @@ from rimsim.scenarios.report.answer import figure
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TASKS", "backtest_sentences", "by_seed"]
 
 TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}
 """Task without floors → what it is good for, in words."""

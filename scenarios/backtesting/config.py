@@ -12,8 +12,6 @@ from rimsim.config.fields import STRICT, require_distinct
 from rimsim.durations import duration_seconds
 from rimsim.intensity.registry import parts
 
-__all__ = ["BacktestConfig", "SplitConfig"]
-
 _LARGEST_SEED = 2**31
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +12,7 @@ from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile, event_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     import pandas as pd
-
-__all__ = ["write_events"]
 
 
 def write_events(run: Path, table: pd.DataFrame) -> list[Path]:

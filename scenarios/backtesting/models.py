@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Ints
 from rimsim.errors import ModelError
 from rimsim.intensity import RIM, Hawkes, RecurrentModel
 from rimsim.intensity.cache import fitted
@@ -19,10 +21,6 @@ from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.data import EventLog
     from rimsim.intensity import IntensityModel
     from rimsim.intensity.contract import Hidden
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.split import Split
 
-__all__ = ["Fit", "Models", "Report"]
 
 _SERVING = -1
 """In place of a fold's number: the model that serves."""
@@ -84,11 +81,11 @@ class Models:
         rate = None if ground is None else self.rate(ground)
         return ModelScores(self._mark(mark, _SERVING), self.split.test.states, self.split.known, rate, hidden)
 
-    def rate(self, ground: str) -> NDArray[np.float32]:
+    def rate(self, ground: str) -> Float32s:
         """(n,) λ(x) of the test states by a ground intensity's name."""
         return self._ground(ground).intensity(self.split.test.states).cpu().numpy()
 
-    def judging_rate(self, name: str) -> NDArray[np.float32] | None:
+    def judging_rate(self, name: str) -> Float32s | None:
         """(n,) the λ(x) by which to say who pays: the model's own, or that of the first model that has one."""
         of_model = mark_and_ground(name)[1]
         grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
@@ -108,7 +105,7 @@ class Models:
             [self._past(name, number, fold.rows) for number, fold in enumerate(self.split.folds)]
         )
 
-    def _past(self, name: str, fold: int, rows: NDArray[np.int64]) -> ModelScores:
+    def _past(self, name: str, fold: int, rows: Ints) -> ModelScores:
         mark, ground = mark_and_ground(name)
         states = self.split.past.states.take(rows)
         rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()

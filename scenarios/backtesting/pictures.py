@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,10 @@ from rimsim.scenarios.pictures.style import draw, frame, plot_means
 from rimsim.scenarios.report.summary import over_seeds
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_backtest", "fronts", "model_looks", "recommendation"]
 
 # Colours of mark models: seaborn's colour-blind palette, blue and vermilion for the two that matter most.
 _COLOURS = {

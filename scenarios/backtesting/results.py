@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.backtesting.run import Backtest
 
-__all__ = ["print_results", "result_tables"]
 
 _FIRST = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FLOORS = ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -35,14 +37,10 @@ from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
     from rimsim.data import EventLog
     from rimsim.scenarios.backtesting.split import Split
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["COLUMNS", "Backtest", "backtest", "load_backtest"]
 
 COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
 """Columns of ``backtest.parquet``."""

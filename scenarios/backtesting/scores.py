@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Float32s
 from rimsim.errors import ModelError
 from rimsim.intensity import RecurrentModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity import IntensityModel, UserStates
     from rimsim.intensity.contract import Hidden
 
-__all__ = ["ROWS", "JoinedScores", "ModelScores", "Scores"]
 
 ROWS = 1024
 """States of a block, for :func:`rimsim.intensity.blocks.spans`."""
@@ -46,9 +44,9 @@ class ModelScores:
     """The mark model, or a whole model of one's own."""
     states: UserStates
     """The states."""
-    known: NDArray[np.bool_]
+    known: Bools
     """(M,) items that may be shown."""
-    rate: NDArray[np.float32] | None = None
+    rate: Float32s | None = None
     """(n,) λ(x); None: 1, or what the model itself holds."""
     hidden: Hidden | None = None
     """The model's hidden states, where they have been computed; otherwise they are when first needed."""
@@ -64,7 +62,7 @@ class ModelScores:
             return self.hidden
         return self.model.encode(self.states)
 
-    def _raw(self, start: int, stop: int) -> NDArray[np.float32]:
+    def _raw(self, start: int, stop: int) -> Float32s:
         if isinstance(self.model, RecurrentModel) and self._hidden is not None:
             hidden = tuple(part[start:stop] for part in self._hidden)
             scores = self.model.score_hidden(hidden, self.states.now[start:stop])
@@ -72,7 +70,7 @@ class ModelScores:
             scores = self.model.score(self.states.take(np.arange(start, stop)))
         return np.array(scores.detach().cpu().numpy(), np.float32)
 
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+    def rows(self, start: int, stop: int) -> Float32s:
         """(stop − start, M) scores.
 
         Raises:

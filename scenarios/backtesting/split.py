@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
@@ -19,12 +20,9 @@ from rimsim.intensity.ground.examples import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data import EventLog
     from rimsim.scenarios.backtesting.config import SplitConfig
 
-__all__ = ["Fold", "Split", "Targets", "assembled", "make_split"]
 
 _FOLDS = 2
 _SPANS = 20
@@ -35,7 +33,7 @@ _SPANS = 20
 class Targets:
     """What n states did within the horizon: distinct items that were met in training and are new to the user."""
 
-    key: NDArray[np.int64]
+    key: Ints
     """Ascending row · M + item of each such pair."""
     n: int
     """States."""
@@ -43,16 +41,16 @@ class Targets:
     """Items, M."""
 
     @property
-    def by_user(self) -> NDArray[np.int64]:
+    def by_user(self) -> Ints:
         """(n,) targets of each state."""
         return np.bincount(self.key // self.m, minlength=self.n)
 
     @property
-    def by_item(self) -> NDArray[np.int64]:
+    def by_item(self) -> Ints:
         """(M,) targets with each item."""
         return np.bincount(self.key % self.m, minlength=self.m)
 
-    def hits(self, rows: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def hits(self, rows: Ints, items: Ints) -> Bools:
         """Whether pairs are targets; rows and items broadcast together, a negative one is no pair."""
         if not len(self.key):
             return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
@@ -65,7 +63,7 @@ class Targets:
 class Fold:
     """Some of the states of V, and what a model may learn from that has not seen what they did next."""
 
-    rows: NDArray[np.int64]
+    rows: Ints
     """Rows of V that are scored by such a model."""
     train: EventLog
     """What the mark model is fitted to."""
@@ -87,7 +85,7 @@ class Split:
     """V: past states, and the counts of all events that followed; models may have seen them."""
     folds: tuple[Fold, ...]
     """V again, for prices that are fitted out of sample."""
-    known: NDArray[np.bool_]
+    known: Bools
     """(M,) items with a training event; the others are not recommended."""
     horizon: float
     """Seconds."""
@@ -178,7 +176,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> Split:
     return assembled(log, train, group_b, start[group_b], group_a, start[group_a], tuple(folds), horizon)
 
 
-def _recent(log: EventLog, share: float, seed: int) -> NDArray[np.bool_]:
+def _recent(log: EventLog, share: float, seed: int) -> Bools:
     """(n,) events whose rank within their user, by time and then by lot, is among the last ``share``."""
     n = len(log)
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
@@ -218,7 +216,7 @@ def _calendar(log: EventLog, config: SplitConfig, seed: int) -> Split:
     return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
 
 
-def _drawn(users: NDArray[np.int64], most: int | None, seed: int) -> NDArray[np.int64]:
+def _drawn(users: Ints, most: int | None, seed: int) -> Ints:
     if most is None or len(users) <= most:
         return users
     return np.sort(users[np.argsort(bits(seed, Purpose.SPLIT, 3, users), kind="stable")[:most]])
@@ -227,10 +225,10 @@ def _drawn(users: NDArray[np.int64], most: int | None, seed: int) -> NDArray[np.
 def assembled(
     log: EventLog,
     train: EventLog,
-    test_user: NDArray[np.int64],
-    test_now: NDArray[np.float64],
-    past_user: NDArray[np.int64],
-    past_now: NDArray[np.float64],
+    test_user: Ints,
+    test_now: Floats,
+    past_user: Ints,
+    past_now: Floats,
     folds: tuple[Fold, ...],
     horizon: float,
 ) -> Split:
@@ -262,7 +260,7 @@ def assembled(
     )
 
 
-def _targets(log: EventLog, users: NDArray[np.int64], states: UserStates, horizon: float) -> Targets:
+def _targets(log: EventLog, users: Ints, states: UserStates, horizon: float) -> Targets:
     place = np.full(log.n_users, -1, np.int64)
     place[users] = np.arange(len(users))
     row = place[log.user]

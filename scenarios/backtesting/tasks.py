@@ -7,35 +7,24 @@ Deoras, ICLR 2022).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim import measures
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import InfeasibleError
 from rimsim.intensity.blocks import spans
 from rimsim.matching import price_slates, required_exposure, solve_dual, user_rec
 from rimsim.scenarios.backtesting.scores import ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.matching import DualSolution
     from rimsim.scenarios.backtesting.scores import Scores
     from rimsim.scenarios.backtesting.split import Split, Targets
 
-__all__ = [
-    "PAYING",
-    "Pricing",
-    "Served",
-    "item_recommendation",
-    "matching_with_caps",
-    "matching_with_floors",
-    "user_recommendation",
-]
 
 PAYING = "guaranteed_decile_"
 """Begins the names of metrics that say who pays: positions a slate given to items whose guarantee binds."""
@@ -71,7 +60,7 @@ class Served:
     users: int = 0
     filled: int = 0
     hit: int = 0
-    exposure: NDArray[np.int64] = field(init=False)
+    exposure: Ints = field(init=False)
     """(M,) exposures so far."""
     _parts: list[tuple[float, float, int]] = field(default_factory=list)
 
@@ -79,7 +68,7 @@ class Served:
         self.exposure = np.zeros(self.targets.m, np.int64)
         self._wanted = self.targets.by_user
 
-    def add(self, start: int, slates: NDArray[np.int64]) -> None:
+    def add(self, start: int, slates: Ints) -> None:
         """Count the slates of states from row ``start`` on."""
         rows = np.arange(start, start + len(slates))
         hits = self.targets.hits(rows[:, None], slates)
@@ -92,7 +81,7 @@ class Served:
             (measures.recall(hits, wanted), measures.ndcg(hits, wanted), int((wanted > 0).sum()))
         )
 
-    def metrics(self, positions: int, known: NDArray[np.bool_]) -> dict[str, float]:
+    def metrics(self, positions: int, known: Bools) -> dict[str, float]:
         """Precision over the given number of positions, recall, NDCG, and how exposure spreads."""
         weight = np.array([number for _, _, number in self._parts], np.float64)
         share = weight / max(weight.sum(), 1.0)
@@ -158,7 +147,7 @@ def matching_with_floors(
     split: Split,
     k: int,
     betas: tuple[float, ...],
-    rate: NDArray[np.float32] | None,
+    rate: Float32s | None,
     pricing: Pricing,
 ) -> dict[float, dict[str, float]]:
     """Online matching where every known item is guaranteed β of the uniform exposure.
@@ -204,9 +193,7 @@ def matching_with_floors(
     return metrics
 
 
-def _who_pays(
-    slates: NDArray[np.int64], binding: NDArray[np.bool_], rate: NDArray[np.float32]
-) -> dict[str, float]:
+def _who_pays(slates: Ints, binding: Bools, rate: Float32s) -> dict[str, float]:
     paid = measures.who_pays(slates, binding, rate)
     values = {f"{PAYING}{number}": float(value) for number, value in enumerate(paid, 1)}
     return values | {"guaranteed_lowest_minus_highest": float(paid[0] - paid[-1])}
@@ -258,10 +245,10 @@ def matching_with_caps(
 class _Prices:
     """Prices of past states, whose matrix is made once if it is small enough to be held."""
 
-    def __init__(self, past: Scores, known: NDArray[np.bool_]) -> None:
+    def __init__(self, past: Scores, known: Bools) -> None:
         n, m = past.shape
         self._scores: object = past
-        self._admissible: NDArray[np.bool_] | None = None
+        self._admissible: Bools | None = None
         self._n, self._known, self._largest = n, known, 0.0
         if n * m <= _DENSE:
             matrix = np.concatenate([past.rows(start, stop) for start, stop in spans(n, ROWS)])
@@ -269,7 +256,7 @@ class _Prices:
             matrix[~self._admissible] = 0.0
             self._scores = matrix
 
-    def with_floors(self, k: int, floor: NDArray[np.int64], pricing: Pricing) -> DualSolution:
+    def with_floors(self, k: int, floor: Ints, pricing: Pricing) -> DualSolution:
         try:
             return self._solved(k, floor, None, None, pricing)
         except InfeasibleError:
@@ -282,8 +269,8 @@ class _Prices:
     def _solved(
         self,
         capacity: int,
-        floor: NDArray[np.int64] | int,
-        cap: NDArray[np.int64] | None,
+        floor: Ints | int,
+        cap: Ints | None,
         cost: float | None,
         pricing: Pricing,
     ) -> DualSolution:
@@ -306,8 +293,8 @@ class _Prices:
 
 
 def _served(
-    scores: Scores, split: Split, price: NDArray[np.float64], k: int, seed: int, tie_width: float
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    scores: Scores, split: Split, price: Floats, k: int, seed: int, tie_width: float
+) -> Iterator[tuple[int, Ints]]:
     """First row and slates of each block of test states."""
     for start, stop in spans(scores.shape[0], ROWS):
         users = split.test.user[start:stop]
@@ -319,7 +306,5 @@ def _served(
         )
 
 
-def _slates(
-    scores: Scores, split: Split, price: NDArray[np.float64], k: int, seed: int, tie_width: float
-) -> NDArray[np.int64]:
+def _slates(scores: Scores, split: Split, price: Floats, k: int, seed: int, tie_width: float) -> Ints:
     return np.concatenate([slates for _, slates in _served(scores, split, price, k, seed, tie_width)])

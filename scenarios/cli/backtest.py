@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,11 +23,6 @@ from rimsim.scenarios.cli.options import (
     seeds,
 )
 from rimsim.scenarios.cli.report import terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["backtest"]
 
 _MODELS = "transformer-hp,transformer,gru-hp,gru,hp,popularity"
 _SPLITS = click.Choice(("user-relative", "calendar"))

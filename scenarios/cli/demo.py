@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,14 +18,10 @@ from rimsim.scenarios.cli.report import print_run, terminal
 from rimsim.threads import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from rich.console import Console
 
     from rimsim.scenarios import Run
 
-__all__ = ["demo"]
 
 _AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 _PARTS = ("closed-loop", "online-match")

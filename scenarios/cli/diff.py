@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from rimsim.scenarios.cli.options import path
 from rimsim.scenarios.cli.report import terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["diff"]
 
 
 @click.command()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from rimsim import scenarios
 from rimsim.scenarios.cli.options import command_line, count, field, given, names, path, seeds, setting
 from rimsim.scenarios.cli.report import terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["experiment"]
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 from click import option
@@ -10,11 +10,6 @@ from click import option
 from rimsim import scenarios
 from rimsim.scenarios.cli.options import path
 from rimsim.scenarios.cli.report import terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["export"]
 
 
 @click.command()

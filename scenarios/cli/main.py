@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import click
 
@@ -22,11 +22,6 @@ from rimsim.scenarios.cli.report import print_complete, report
 from rimsim.scenarios.cli.study import compare, sweep
 from rimsim.scenarios.cli.validate import validate
 from rimsim.scenarios.execution.signals import stopping_on_request
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["main"]
 
 
 @click.group(context_settings={"max_content_width": 110})

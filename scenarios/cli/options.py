@@ -5,37 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
 from rimsim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import TypeAlias
-
     Kind: TypeAlias = Callable[[str], Any] | click.ParamType[Any]
 
-__all__ = [
-    "LOG_OPTIONS",
-    "READING",
-    "command_line",
-    "count",
-    "field",
-    "flag",
-    "given",
-    "names",
-    "nested",
-    "number",
-    "option_of_field",
-    "options",
-    "path",
-    "read_value",
-    "seeds",
-    "setting",
-]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -13,14 +15,9 @@ from rimsim.errors import RunFolderError
 from rimsim.scenarios.cli.options import path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from rich.console import Console
 
     from rimsim.scenarios import Run
-
-__all__ = ["print_complete", "print_run", "report", "terminal"]
 
 
 @click.command()

@@ -6,6 +6,7 @@ defaults stand for what is not given.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,11 +31,8 @@ from rimsim.scenarios.cli.options import (
 from rimsim.scenarios.cli.report import print_run, terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rimsim.scenarios import Run
 
-__all__ = ["compare", "sweep"]
 
 _EXECUTION = ("batch_size", "workers", "backend", "address")
 _WHAT = ("agents", "frozen", "control", "certify", "ledger", "reveal")

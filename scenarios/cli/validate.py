@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,11 +22,6 @@ from rimsim.scenarios.cli.options import (
     path,
 )
 from rimsim.scenarios.cli.report import terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["validate"]
 
 
 @click.command()

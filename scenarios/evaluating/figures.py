@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.evaluation import ESTIMATORS, LoggedSlates, estimated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.evaluation import Estimate
     from rimsim.scenarios.evaluating.replay import ReplayedRound
 
-__all__ = ["PARTS", "estimates", "summary"]
 
 PARTS = {
     "first visits": "round 0, visitors who come for the first time: no slate has moved their state",
@@ -47,7 +44,7 @@ _COLUMNS = (
 
 def estimates(
     rounds: Sequence[ReplayedRound],
-    world: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]],
+    world: Sequence[tuple[Ints, Floats]],
     *,
     logged: str,
     target: str,
@@ -100,7 +97,7 @@ def _row(name: str, found: Estimate, common: Mapping[str, object]) -> dict[str, 
     return {"estimator": name, **said, **common}
 
 
-def _of_part(part: str, number: int, one: ReplayedRound) -> NDArray[np.bool_]:
+def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
     """(n,) arrivals of a round that are of a part."""
     if part == "later rounds":
         return np.full(len(one.first), number > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,9 @@ from rimsim.scenarios.evaluating.figures import PARTS, summary
 from rimsim.scenarios.pictures.style import draw, frame
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["draw_evaluation", "estimators_against_truth"]
 
 _WIDEST = 1.5
 """Estimates are shown up to so many times the truth above or below it; what lies beyond is at the edge."""

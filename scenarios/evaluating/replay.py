@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.agents import LearningAgent, StatingAgent, closed_rounds, make_agent, market_for, play_round
+from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.config import Seeds
 from rimsim.errors import ConfigError
 from rimsim.evaluation import Chances, LoggedSlates
@@ -21,15 +23,10 @@ from rimsim.market.serving import at_items, within_capacity
 from rimsim.measures import predicted_consumption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.agents import Agent
     from rimsim.config import ScenarioConfig
     from rimsim.market import Arrivals, Feedback, RoundView, Slates
 
-__all__ = ["ReplayedRound", "replayed", "true_values"]
 
 _TARGET = 19
 """Key of the target's draws in the states of the log, apart from those of whoever was logged."""
@@ -41,13 +38,13 @@ class ReplayedRound:
 
     log: LoggedSlates
     """Slates, what came of them, and their chances."""
-    arrival: NDArray[np.int64]
+    arrival: Ints
     """(n,) arrival ids."""
-    first: NDArray[np.bool_]
+    first: Bools
     """(n,) whether a visitor came for the first time, in a state that no slate had moved."""
-    worth: NDArray[np.float64]
+    worth: Floats
     """(n,) true expected consumptions of the slate that the target drew in the state of the log."""
-    supported: NDArray[np.float64]
+    supported: Floats
     """(n,) whether that slate could have been logged; NaN where the logged agent cannot say."""
 
 
@@ -83,7 +80,7 @@ def replayed(
 
 def true_values(
     config: ScenarioConfig, seed: int, target: str, report: Callable[[int], None]
-) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+) -> list[tuple[Ints, Floats]]:
     """Play the target in a world of its own, with the arrivals of the log.
 
     Args:
@@ -139,16 +136,16 @@ class _Watched:
         self._note(arrivals, slates, items, target, own)
         return slates
 
-    def _target_chances(self, items: NDArray[np.int64], arrivals: Arrivals) -> Chances | None:
+    def _target_chances(self, items: Ints, arrivals: Arrivals) -> Chances | None:
         return self._valued.chance_of(items, arrivals) if isinstance(self._valued, StatingAgent) else None
 
     def _note(
         self,
         arrivals: Arrivals,
         slates: Slates,
-        items: NDArray[np.int64],
+        items: Ints,
         target: Chances | None,
-        own: NDArray[np.int64],
+        own: Ints,
     ) -> None:
         market = self._market
         if target is None:
@@ -206,7 +203,7 @@ class _Watched:
     def _chances(self, name: str) -> Chances:
         return Chances.joined([part[name] for part in self._parts])
 
-    def _joined(self, name: str) -> NDArray[Any]:
+    def _joined(self, name: str) -> Array:
         return np.concatenate([part[name] for part in self._parts])
 
 

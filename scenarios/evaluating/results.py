@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.evaluating.run import Evaluation
 
-__all__ = ["print_results", "sentences", "tables"]
 
 _UNSUPPORTED = 0.999
 """Share of a target's slates that might have been logged, below which some are said to be missing."""

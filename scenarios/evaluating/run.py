@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -22,15 +24,11 @@ from rimsim.scenarios.store.run_folder import load_run, read_table
 from rimsim.scenarios.store.write import write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["OPE", "Evaluation", "ope"]
 
 OPE = "ope.parquet"
 _PARTS = "ope"

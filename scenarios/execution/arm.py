@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from rimsim.scenarios.store.arm_names import subject_of
 from rimsim.scenarios.store.folders import part_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from rimsim.config import ScenarioConfig
 
     Report: TypeAlias = Callable[[int], None]
     """Called with numbers of what a job has got through."""
     Job: TypeAlias = Callable[["Arm", Report], None]
     """What is done for an arm."""
-
-__all__ = ["Arm"]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["bars"]
-
 
 def bars(console: Console | None) -> Progress:
     """Bars with what is done, what there is, and the time so far and to come.

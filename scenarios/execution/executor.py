@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +14,6 @@ from rimsim.scenarios.store.folders import writing
 from rimsim.threads import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from rich.console import Console
 
     from rimsim.errors import RimsimError
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     Executor: TypeAlias = Callable[[Job, Sequence[Arm], Report], dict[int, RimsimError]]
     """Does a job for each arm, reports numbers for progress, and answers position → what went wrong."""
 
-__all__ = ["BACKENDS", "Execution", "executor"]
 
 BACKENDS = ("local", "ray")
 """Where arms can run: on processes of this machine, or as tasks on Ray."""

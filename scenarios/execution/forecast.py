@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,20 +12,8 @@ from rimsim.scenarios.execution.rates import FITS, RATES, UPDATES
 from rimsim.threads import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from rimsim.data import EventLog
 
-__all__ = [
-    "LONG",
-    "Forecast",
-    "announce",
-    "fit_seconds",
-    "linear",
-    "log_bytes",
-    "state_bytes",
-    "update_seconds",
-]
 
 LONG = 60.0
 """Seconds from which on a run is long enough to say so."""

@@ -8,22 +8,19 @@ import signal
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Generic, TypeVar
+from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from rimsim.errors import RimsimError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from multiprocessing.context import SpawnProcess
-    from typing import Self
-
     from rimsim.scenarios.execution.arm import Report
 
-__all__ = ["ATTEMPTS", "LostWorkerError", "Workers", "run_here"]
 
 Task = TypeVar("Task")
 ATTEMPTS = 2

@@ -15,6 +15,7 @@ import socket
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,15 +32,12 @@ from rimsim.scenarios.store.run_folder import load_run
 from rimsim.threads import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from rimsim.scenarios.execution.arm import Arm, Job, Report
     from rimsim.scenarios.execution.ray_files import Files, Sources
 
     Message: TypeAlias = int | Files | RimsimError | None
     """What a task sends: numbers for progress, files, and at its end what went wrong, or None."""
 
-__all__ = ["on_ray", "run_on_ray"]
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,8 +19,6 @@ from rimsim.scenarios.store.write import write_bytes
 from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.execution.arm import Arm
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     Sources: TypeAlias = dict[str, bytes | str]
     """Place → content of a file, or where a folder lies."""
 
-__all__ = ["Changes", "enter", "left_of", "moved", "sources_of", "unpacked"]
 
 # -- where the run began ------------------------------------------------------------------------------------------
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from rimsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["chosen_seeds"]
 
 
 def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

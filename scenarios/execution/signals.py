@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["errors_of_interrupts", "stop_if_asked", "stopping_on_request"]
+from typing import NoReturn
 
 _asked = False  # a signal is for the whole process, and so is this
 

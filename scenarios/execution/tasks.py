@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from rimsim.scenarios.execution.bars import bars
@@ -10,13 +11,9 @@ from rimsim.scenarios.execution.signals import stop_if_asked
 from rimsim.threads import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from rich.console import Console
 
 Task = TypeVar("Task")
-
-__all__ = ["run_tasks"]
 
 
 def run_tasks(

@@ -16,17 +16,13 @@ arrival that a reader of the experiment would report, with an interval that take
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from rimsim import rng
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["DESIGNS", "Assignment", "Contrast", "Outcome", "contrast"]
+from rimsim.arrays import Bools, Floats, Ints
 
 DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
 """Names of the designs."""
@@ -54,11 +50,11 @@ class Assignment:
         """Arrivals have arms."""
         return self.design != "item"
 
-    def block(self, time: NDArray[np.float64]) -> NDArray[np.int64]:
+    def block(self, time: Floats) -> Ints:
         """(n,) number of the interval in which each instant lies."""
         return np.floor(np.asarray(time) / self.interval).astype(np.int64)
 
-    def arrivals(self, user: NDArray[np.int64], time: NDArray[np.float64], number: int) -> NDArray[np.bool_]:
+    def arrivals(self, user: Ints, time: Floats, number: int) -> Bools:
         """(n,) whether arrivals of a round, by visitor and time, are in arm B."""
         if self.design == "switchback":
             draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _BLOCKS, self.block(time))
@@ -68,7 +64,7 @@ class Assignment:
             draw = np.ones(len(user))
         return np.asarray(draw < 0.5)
 
-    def items(self, n_items: int) -> NDArray[np.bool_]:
+    def items(self, n_items: int) -> Bools:
         """(M,) whether each item is in arm B."""
         if not self.by_item:
             return np.zeros(n_items, bool)
@@ -79,15 +75,15 @@ class Assignment:
 class Outcome:
     """What came of n slates of k positions, for one metric."""
 
-    value: NDArray[np.float64]
+    value: Floats
     """(n, k) what each position counts."""
-    item: NDArray[np.int64]
+    item: Ints
     """(n, k) items; −1 for an empty position."""
-    unit: NDArray[np.int64]
+    unit: Ints
     """(n,) the visitor, or the block of a switchback."""
-    treated: NDArray[np.bool_]
+    treated: Bools
     """(n,) arrivals of arm B."""
-    treated_item: NDArray[np.bool_]
+    treated_item: Bools
     """(M,) items of arm B."""
 
 
@@ -141,7 +137,7 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
     return float(parts[0].mean() - parts[1].mean()), float(np.sqrt(variance))
 
 
-def _item_totals(outcome: Outcome) -> NDArray[np.float64]:
+def _item_totals(outcome: Outcome) -> Floats:
     filled = outcome.item >= 0
     total = np.bincount(outcome.item[filled], outcome.value[filled], len(outcome.treated_item))
     return total.astype(np.float64)

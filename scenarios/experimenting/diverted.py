@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Ints
 from rimsim.market.clock import seconds
 from rimsim.market.histories import Histories
 from rimsim.market.training_log import PastRound
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.scenarios.experimenting.designs import Assignment
-
-__all__ = ["Diverted"]
 
 
 class Diverted:
@@ -48,5 +45,5 @@ class Diverted:
             )
         return PastRound(own.number, schedule, histories, shown)
 
-    def _mine(self, user: NDArray[np.int64], tick: NDArray[np.int64], number: int) -> NDArray[np.bool_]:
+    def _mine(self, user: Ints, tick: Ints, number: int) -> Bools:
         return np.asarray(self._assignment.arrivals(user, seconds(tick), number) == self._treated)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.measures.late import late_rounds
 from rimsim.scenarios.experimenting.designs import Contrast, Outcome, contrast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.scenarios.experimenting.designs import Assignment
     from rimsim.scenarios.experimenting.play import PlayedRound
 
-__all__ = ["METRICS", "arrivals_table", "estimates", "summary", "tail_of", "total_effects"]
 
 METRICS = {
     "utility": "consumptions of a slate",
@@ -29,7 +26,7 @@ METRICS = {
 _HEAD = 0.1
 
 
-def tail_of(events: NDArray[np.int64]) -> NDArray[np.bool_]:
+def tail_of(events: Ints) -> Bools:
     """(M,) items that are not among the tenth with most events in the warm-up log."""
     order = np.argsort(-events, kind="stable")
     tail = np.ones(len(events), bool)
@@ -37,9 +34,7 @@ def tail_of(events: NDArray[np.int64]) -> NDArray[np.bool_]:
     return tail
 
 
-def _values(
-    metric: str, came: NDArray[np.float64], item: NDArray[np.int64], tail: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _values(metric: str, came: Floats, item: Ints, tail: Bools) -> Floats:
     """(n, k) what each position counts."""
     if metric == "utility":
         return came
@@ -51,9 +46,7 @@ def _late(rounds: Sequence[PlayedRound]) -> list[PlayedRound]:
     return [one for one in rounds if one.number in late]
 
 
-def estimates(
-    rounds: Sequence[PlayedRound], assignment: Assignment, tail: NDArray[np.bool_]
-) -> dict[str, Contrast]:
+def estimates(rounds: Sequence[PlayedRound], assignment: Assignment, tail: Bools) -> dict[str, Contrast]:
     """Metric → naive estimate and its interval, of the late rounds of an experiment."""
     late = _late(rounds)
     offset, units, treated = 0, [], []
@@ -79,7 +72,7 @@ def estimates(
     return found
 
 
-def total_effects(worlds: Sequence[Sequence[PlayedRound]], tail: NDArray[np.bool_]) -> dict[str, float]:
+def total_effects(worlds: Sequence[Sequence[PlayedRound]], tail: Bools) -> dict[str, float]:
     """Metric → mean in the world of B less that in the world of A, over the late rounds.
 
     Consumptions are counted with their true probability, which takes the noise of draws away.
@@ -94,7 +87,7 @@ def total_effects(worlds: Sequence[Sequence[PlayedRound]], tail: NDArray[np.bool
 
 
 def arrivals_table(
-    rounds: Sequence[PlayedRound], assignment: Assignment, tail: NDArray[np.bool_], seed: int
+    rounds: Sequence[PlayedRound], assignment: Assignment, tail: Bools, seed: int
 ) -> pd.DataFrame:
     """The arrivals of an experiment, as packages that analyse experiments take them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,8 @@ from rimsim.scenarios.experimenting.figures import METRICS, summary
 from rimsim.scenarios.pictures.style import draw, frame
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.figure import Figure
-
-__all__ = ["designs_against_total", "draw_experiment"]
 
 
 def draw_experiment(table: pd.DataFrame, agents: tuple[str, str], folder: Path) -> list[Path]:

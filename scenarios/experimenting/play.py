@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim.agents import LearningAgent, closed_rounds, make_agent, market_for
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import Seeds
 from rimsim.market import Market, Needs
 from rimsim.market.clock import seconds
@@ -16,15 +18,9 @@ from rimsim.scenarios.experimenting.diverted import Diverted
 from rimsim.scenarios.experimenting.split import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.ledger import Ledger
     from rimsim.scenarios.experimenting.designs import Assignment
-
-__all__ = ["PlayedRound", "play_experiment", "play_world"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +28,17 @@ class PlayedRound:
     """A round: n arrivals, what they were shown and what came of it."""
 
     number: int
-    arrival: NDArray[np.int64]
+    arrival: Ints
     """(n,) arrival ids."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) visitors."""
-    time: NDArray[np.float64]
+    time: Floats
     """(n,) seconds."""
-    item: NDArray[np.int64]
+    item: Ints
     """(n, k) items; −1 for an empty position."""
-    consumed: NDArray[np.bool_]
+    consumed: Bools
     """(n, k) what was consumed."""
-    probability: NDArray[np.float64]
+    probability: Floats
     """(n, k) with which true probability."""
 
     @classmethod

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.experimenting.run import Experiment
 
-__all__ = ["print_results", "result_tables", "sentences"]
-
 
 def print_results(done: Experiment, console: Console) -> None:
     """Print the tables and the sentences, and say where everything is."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,14 +30,10 @@ from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.scenarios.study.plan import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
 
-__all__ = ["PRICES", "TRAINING", "Experiment", "experiment", "load_experiment"]
 
 TRAINING = ("shared", "diverted")
 PRICES = ("shared", "split")

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from rimsim.agents import LearningAgent
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
 from rimsim.market.records import as_slates
 from rimsim.market.serving import count_items, within_capacity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.agents import Agent
     from rimsim.market import Arrivals, Feedback, RoundView
     from rimsim.scenarios.experimenting.designs import Assignment
 
-__all__ = ["Split", "merged"]
-
 
 @runtime_checkable
 class _Counting(Protocol):
-    def note_delivery(self, exposure: NDArray[np.float64], arrivals: Arrivals | None) -> None: ...
+    def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None: ...
 
 
 class Split:
@@ -80,7 +76,7 @@ class Split:
                 )
             agent.begin_round(view)
 
-    def treated(self, arrivals: Arrivals) -> NDArray[np.bool_]:
+    def treated(self, arrivals: Arrivals) -> Bools:
         """(n,) arrivals of arm B."""
         return self._assignment.arrivals(arrivals.user, arrivals.time, self._round)
 
@@ -123,19 +119,19 @@ class Split:
                 self._correct(arm, own, items[both])
         return Slates(items, price)
 
-    def _tell(self, arm: int, items: NDArray[np.int64], arrivals: Arrivals) -> None:
+    def _tell(self, arm: int, items: Ints, arrivals: Arrivals) -> None:
         """Tell an arm's agent what the other has delivered, and that time has passed."""
         agent = self._agents[arm]
         if self._one_by_one and isinstance(agent, _Counting):
             agent.note_delivery(self._counted(items), arrivals)
 
-    def _correct(self, arm: int, own: NDArray[np.int64], shown: NDArray[np.int64]) -> None:
+    def _correct(self, arm: int, own: Ints, shown: Ints) -> None:
         """Let an agent count what was shown in place of what it would have shown."""
         agent = self._agents[arm]
         if isinstance(agent, _Counting):
             agent.note_delivery(self._counted(shown) - self._counted(own), None)
 
-    def _counted(self, items: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _counted(self, items: Ints) -> Floats:
         exposure = np.zeros(len(self._treated_item))
         count_items(items, self._weights, exposure)
         return exposure
@@ -155,9 +151,7 @@ class Split:
                     )
 
 
-def merged(
-    control: NDArray[np.int64], treatment: NDArray[np.int64], treated_item: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
     """Slates in which each item stands as near as can be where the agent of its own arm put it.
 
     Items of arm A keep the rank that A gave them, items of arm B that of B; ties go to A and B in turn, by row. Where

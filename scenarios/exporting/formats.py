@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rimsim.arrays import Array
 from rimsim.scenarios.exporting.logged import CONTEXT
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.scenarios.exporting.logged import LoggedArm
 
-__all__ = ["obp_feedback", "scope_rl_dataset"]
 
-
-def obp_feedback(arm: LoggedArm) -> dict[str, int | NDArray[Any]]:
+def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
     """Slate feedback as the Open Bandit Pipeline's slate data sets have it.
 
     Columns of exposures have n·k entries, slates one after the other, positions from 0. ``expected_reward_factual`` is

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["CONTEXT", "LoggedArm", "logged_arm"]
 
 CONTEXT = ("round_gone", "run_gone", "ground_intensity")
 """The environment's ``clock``, shares of the round and of the run that are gone, and its ``ground_intensity``, λ(x)."""
@@ -27,19 +25,19 @@ class LoggedArm:
     agent: str
     seed: int
     n_items: int
-    context: NDArray[np.float64]
+    context: Floats
     """(n, 3) what was known of each arrival, named by :data:`CONTEXT`."""
-    popularity: NDArray[np.float64]
+    popularity: Floats
     """(M,) log(1 + events in the warm-up log)."""
-    item: NDArray[np.int64]
+    item: Ints
     """(n, k)."""
-    reward: NDArray[np.float64]
+    reward: Floats
     """(n, k) 1 where it was consumed."""
-    position: NDArray[np.float64]
+    position: Floats
     """(n, k) chance that this item stood here; NaN where the agent does not say."""
-    prefix: NDArray[np.float64]
+    prefix: Floats
     """(n, k) chance that the slate began so."""
-    slate: NDArray[np.float64]
+    slate: Floats
     """(n,) chance of the slate."""
     left_out: int
     """Slates with an empty position."""
@@ -71,7 +69,7 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
     first = np.sort(first[filled == k])
     rows = first[:, None] + np.arange(k)
 
-    def column(column_name: str) -> NDArray[np.float64]:
+    def column(column_name: str) -> Floats:
         return np.asarray(table[column_name].to_numpy()[rows], np.float64)
 
     known = run.arrivals

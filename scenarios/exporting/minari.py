@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -21,13 +23,9 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.files import draft_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.exporting.logged import LoggedArm
 
-__all__ = ["env_spec", "write_minari"]
 
 _ENV = "RIMMarket-v0"
 _WHERE = "MINARI_DATASETS_PATH"

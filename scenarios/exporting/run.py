@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,10 @@ from rimsim.scenarios.store.run_folder import load_run
 from rimsim.scenarios.store.write import disk_errors, write_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from rich.console import Console
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["FORMATS", "export"]
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
 """Format → name of the file or folder, unless another is asked for."""

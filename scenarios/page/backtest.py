@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.backtesting.run import Backtest
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["backtest_page"]
-
 
 def backtest_page(backtest: Backtest, run: Run) -> Page:
     """The page of a back-test.

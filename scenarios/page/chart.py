@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-__all__ = ["Axis", "Chart", "Curve", "Scale", "nice_ticks"]
-
 Scale: TypeAlias = Literal["linear", "log"]
 _WIDTH, _HEIGHT = 360.0, 232.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 12.0, 10.0, 40.0

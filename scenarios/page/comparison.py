@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.report.tables import TextTable
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["comparison_page"]
 
 _BY_ROUND = ("coverage", "effective_items", "log_gini")
 

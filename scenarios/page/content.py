@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.page.chart import Chart, Curve
     from rimsim.scenarios.report.tables import TextTable
 
-__all__ = ["Page", "Section"]
-
 
 @dataclass(frozen=True)
 class Section:

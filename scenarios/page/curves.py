@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,10 @@ from rimsim.scenarios.pictures.looks import WIDE
 from rimsim.scenarios.store.arm_names import is_control, subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
     from rimsim.measures import Measure
     from rimsim.scenarios.pictures.looks import AgentStyle
-
-__all__ = ["axis_of", "front_points", "over", "spread_words", "widened"]
 
 
 def axis_of(measure: Measure, *, difference: bool = False) -> Axis:

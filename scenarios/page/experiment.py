@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.experimenting.run import Experiment
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["experiment_page"]
-
 
 def experiment_page(done: Experiment, run: Run) -> Page:
     """The page of an experiment.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rimsim.scenarios.store.run_folder import Run
-
-__all__ = ["as_sentence", "as_yaml", "log_fact", "versions_line"]
 
 
 def versions_line(run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,11 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from rimsim.scenarios.page.chart import Chart, Curve
-
-__all__ = ["MARKERS", "legend_key", "svg", "templates"]
 
 
 def _star(points: int, inner: float, radius: float) -> str:

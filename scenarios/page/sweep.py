@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["sweep_page", "sweep_sentences"]
-
 
 def sweep_page(sweep: Run) -> Page:
     """The page of a sweep, finished or not.

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.store.run_folder import Run
     from rimsim.scenarios.validating.run import Validation
 
-__all__ = ["validation_page"]
-
 
 def validation_page(validation: Validation, run: Run) -> Page:
     """The page of a validation.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
@@ -19,12 +20,9 @@ from rimsim.scenarios.store.run_folder import repeat_command
 from rimsim.scenarios.store.write import write_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rimsim.scenarios.page.content import Page
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["PAGE", "html", "page_of", "write_page"]
 
 PAGE = "report.html"
 """Name of the page in a run folder."""

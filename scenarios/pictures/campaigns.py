@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.pictures.tables import PictureTables
 
-__all__ = ["campaigns"]
 
 _MOST = 5
 """Campaigns that are drawn, the largest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
@@ -15,15 +16,12 @@ from rimsim.scenarios.report.decomposition import ALL, LOOP, decomposition, part
 from rimsim.scenarios.report.summary import REFERENCE, shortfalls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
     from matplotlib.figure import Figure
 
     from rimsim.measures import Measure
     from rimsim.scenarios.pictures.tables import PictureTables
 
-__all__ = ["PART_LOOKS", "decomposed", "effect_of_retraining"]
 
 _FEW = ("coverage", "effective_items", "utility")
 """What is drawn of each of several agents; of one, more is."""

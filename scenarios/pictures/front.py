@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +16,10 @@ from rimsim.scenarios.report.summary import over_seeds, shortfalls
 from rimsim.scenarios.report.sweep import sweep_matrix, swept_fields, undrawn_reason
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.figure import Figure
 
     from rimsim.scenarios.store.run_folder import Run
-
-__all__ = ["draw_sweep", "front_figure"]
 
 
 def draw_sweep(sweep: Run) -> list[Path]:

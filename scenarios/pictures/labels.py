@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.transforms import Bbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
 
     from rimsim.scenarios.pictures.looks import AgentStyle
 
-__all__ = ["label_points"]
 
 _NEAR = 8
 _WAYS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28)] + [

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rimsim.scenarios.store.arm_names import subject_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-__all__ = ["WIDE", "AgentStyle", "styles"]
 
 WIDE = 20.0
 """Where the largest count is so many times the smallest, a plain axis shows the largest alone."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,9 +61,6 @@ from rimsim.scenarios.store.arm_names import control_in, subject_of
 from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from matplotlib.figure import Figure
 
     from rimsim.scenarios.store.run_folder import Run

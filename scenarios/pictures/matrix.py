@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,9 @@ from rimsim.scenarios.report.matrix import point_names, settled_words
 from rimsim.scenarios.report.tables import number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["matrix_figure"]
 
 _COLOURS = LinearSegmentedColormap.from_list("signs", ["#0173b2", "#ffffff", "#d55e00"])
 _PALEST = 0.15

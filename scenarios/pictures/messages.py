@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from rimsim.measures import FEW_SEEDS
 from rimsim.scenarios.report.summary import BOUNDS, REFERENCE, guarantor_of, shortfalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
     import pandas as pd
 
-
-__all__ = [
-    "beside",
-    "cost_of_guarantees",
-    "diversity",
-    "many",
-    "per_cent",
-    "seeds_caption",
-    "subject",
-    "who_carries",
-]
 
 # Bounds and baselines do not speak for guarantees.
 _BASELINES = (*BOUNDS, "epsilon-greedy", REFERENCE)

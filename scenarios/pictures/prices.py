@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rimsim.arrays import Ints
 from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import beside, many, per_cent, seeds_caption, subject
 from rimsim.scenarios.pictures.style import frame, legend, plot_bands
 from rimsim.scenarios.pictures.tables import DECILES, last_round, retrained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from rimsim.scenarios.pictures.looks import AgentStyle
     from rimsim.scenarios.pictures.tables import PictureTables
 
-__all__ = ["delivery", "price_deciles", "prices"]
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25, "most popular": 0.95}
 """Which guaranteed items are followed: their place among all by popularity."""
@@ -186,7 +184,7 @@ def _cost(tables: PictureTables, agent: str, seed: int) -> float | None:
     return None if last.empty else float(last["cost"].iloc[0])
 
 
-def _followed(popularity: NDArray[np.int64], required: NDArray[np.int64]) -> dict[str, int]:
+def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
     """Place in the popularity order → the guaranteed item there."""
     guaranteed = np.flatnonzero(required)
     ordered = guaranteed[np.argsort(popularity[guaranteed], kind="stable")]
@@ -198,7 +196,7 @@ def _titled(place: str, item: int, names: Sequence[str]) -> str:
     return f"{place}\n{textwrap.shorten(names[item], _WIDEST, placeholder='…')}" if names else place
 
 
-def _steps(ax: Axes, at: NDArray[np.int64], height: NDArray[np.int64], end: int, look: AgentStyle) -> None:
+def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: AgentStyle) -> None:
     """A count that rises by one at each position, from 0 to the end of the round, where the agent's marker stands."""
     x = np.concatenate([[0], at, [end]])
     y = np.concatenate([[0], height, [len(at)]])

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.pictures.tables import PictureTables
 
-__all__ = ["reliability", "reliability_deciles"]
-
 
 def reliability_deciles(tables: PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions of a shown item, by decile of the predicted ones, over late rounds and seeds.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -19,31 +21,12 @@ from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.scenarios.pictures.looks import WIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.axes import Axes
 
     from rimsim.measures import Measure
     from rimsim.scenarios.pictures.looks import AgentStyle
 
-__all__ = [
-    "bars",
-    "draw",
-    "frame",
-    "integer_rounds",
-    "keep_lines_in_view",
-    "legend",
-    "metric_axis",
-    "panel_rows",
-    "panels",
-    "plot_bands",
-    "plot_beside",
-    "plot_means",
-    "plot_threads",
-    "style",
-]
 
 WIDTH, DPI = 10.0, 120  # inches and dots an inch: 1,200 pixels wide
 _MANY = 4  # agents whose bands can still be distinguished

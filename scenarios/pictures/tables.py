@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rimsim import measures
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES
 from rimsim.scenarios.report.items import item_names
@@ -18,25 +21,10 @@ from rimsim.scenarios.store.arm_names import is_control
 from rimsim.scenarios.store.status import shown_rounds, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.measures import Measure
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = [
-    "PictureTables",
-    "delivery_ratios",
-    "exposures",
-    "guaranteed_by_decile",
-    "last_round",
-    "late_figures",
-    "mean_curve",
-    "picture_tables",
-    "retrained",
-]
 
 _OF_LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
 """What pictures and pages look at of a ledger."""
@@ -56,7 +44,7 @@ class PictureTables:
     """Size of the catalogue, M."""
     ledger: pd.DataFrame | None = None
     """Columns agent, seed, round, arrival, position, item, price, consumed of the ledger; one row an exposure."""
-    required: Mapping[tuple[int, int], NDArray[np.int64]] | None = None
+    required: Mapping[tuple[int, int], Ints] | None = None
     """(seed, round) → (M,) required exposures b."""
     arrivals: pd.DataFrame | None = None
     """Columns agent, seed, round, arrival, ground_intensity: λ(x) of every arrival as its agent's model saw
@@ -68,13 +56,13 @@ class PictureTables:
     items, by decile of the predicted ones."""
     campaigns: pd.DataFrame | None = None
     """Columns agent, seed, round, name, due, delivered: exposures of each campaign in each round that it touches."""
-    popularity: NDArray[np.int64] | None = None
+    popularity: Ints | None = None
     """(M,) events of each item in the warm-up log."""
     names: Sequence[str] = ()
     """(M,) what to call each item: title, id in the log, or number; empty: not known."""
     unit: str = "examined"
     """The unit in which the guarantees are told."""
-    weights: NDArray[np.float64] | None = None
+    weights: Floats | None = None
     """(k,) what an exposure at each position counts in that unit; None: exposures are counted as positions."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Metric name → measure; each of a user's own gets a panel where measures are drawn by round."""
@@ -124,16 +112,16 @@ def picture_tables(run: Run) -> PictureTables:
     )
 
 
-def _weights(scenario: ScenarioConfig) -> NDArray[np.float64] | None:
+def _weights(scenario: ScenarioConfig) -> Floats | None:
     """(k,) γ^(r−1); None where γ is estimated, and so another one in each arm and round."""
     if scenario.exposure.examination != "known":
         return None
     return measures.position_weights(scenario.consumer.position_decay, scenario.slate)
 
 
-def _required(run: Run, n_items: int) -> dict[tuple[int, int], NDArray[np.int64]] | None:
+def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
     """(seed, round) → (M,) required exposures; None where arms are asked for different things."""
-    rows: dict[tuple[int, int], NDArray[np.int64]] = {}
+    rows: dict[tuple[int, int], Ints] = {}
     table = run.required
     if "agent" in table:
         return None
@@ -163,8 +151,8 @@ def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
 
 
 def exposures(
-    tables: PictureTables, number: int, weights: NDArray[np.float64] | None = None
-) -> dict[str, dict[int, NDArray[np.float64]]]:
+    tables: PictureTables, number: int, weights: Floats | None = None
+) -> dict[str, dict[int, Floats]]:
     """Agent → seed → (M,) exposures in a round by the ledger, without controls; empty without a ledger.
 
     Args:
@@ -175,7 +163,7 @@ def exposures(
     if tables.ledger is None:
         return {}
     of_round = retrained(tables.ledger[tables.ledger["round"] == number])
-    counted: dict[str, dict[int, NDArray[np.float64]]] = {}
+    counted: dict[str, dict[int, Floats]] = {}
     for (agent, seed, _), shown in _split(of_round).items():
         each = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
         given = np.bincount(shown["item"].to_numpy(np.int64), each, tables.n_items)
@@ -183,7 +171,7 @@ def exposures(
     return counted
 
 
-def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[NDArray[np.float64]]]:
+def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats]]:
     """Agent → for each seed, E/b of the guaranteed items of a round in ascending order; controls are left out.
 
     Both are counted by ``tables.weights``.
@@ -191,7 +179,7 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[NDArra
     if tables.required is None:
         return {}
     average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
-    ratios: dict[str, list[NDArray[np.float64]]] = {}
+    ratios: dict[str, list[Floats]] = {}
     for name, seeds in exposures(tables, number, tables.weights).items():
         for seed, given in seeds.items():
             wanted = tables.required.get((seed, number))
@@ -202,7 +190,7 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[NDArra
     return ratios
 
 
-def mean_curve(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def mean_curve(curves: list[Floats]) -> Floats:
     """Mean of sorted curves, read at the positions of the shortest: guaranteed items may differ by seed."""
     shortest = min(len(curve) for curve in curves)
     at = np.linspace(0, 1, shortest)
@@ -246,9 +234,9 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
 
 def _bought(
     ledger: Mapping[tuple[str, int, int], pd.DataFrame], n_items: int
-) -> dict[tuple[int, int], NDArray[np.bool_]]:
+) -> dict[tuple[int, int], Bools]:
     """(seed, round) → (M,) whether any agent showed the item at a negative price."""
-    items: dict[tuple[int, int], NDArray[np.bool_]] = {}
+    items: dict[tuple[int, int], Bools] = {}
     for (_, seed, number), shown in ledger.items():
         bought = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
         items[seed, number] = items.get((seed, number), bought) | bought
@@ -262,11 +250,11 @@ def _split(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
     return {(str(a), int(s), int(r)): groups.get_group((a, s, r)) for a, s, r in keys}
 
 
-def _counts(items: pd.Series[int], n_items: int) -> NDArray[np.int64]:
+def _counts(items: pd.Series[int], n_items: int) -> Ints:
     return np.bincount(items.to_numpy(np.int64), minlength=n_items).astype(np.int64)
 
 
-def _slates(shown: pd.DataFrame, arrivals: NDArray[np.generic]) -> NDArray[np.int64]:
+def _slates(shown: pd.DataFrame, arrivals: NDArray[np.generic]) -> Ints:
     """(n, k) slates of the arrivals in the given order; −1 = empty position."""
     position = shown["position"].to_numpy(np.int64)
     row = pd.Index(arrivals).get_indexer(shown["arrival"])

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rimsim.measures import UNFIT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rimsim.scenarios.store.run_folder import Run
-
-__all__ = ["agreement_note", "agreement_sentence", "short", "signed", "unfit_sentence"]
 
 
 def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +20,8 @@ from rimsim.scenarios.report.summary import (
 from rimsim.scenarios.store.arm_names import is_control
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
-__all__ = ["comparison_sentences", "figure", "with_interval"]
 
 _MOST = 3
 """Of how many agents sentences are written."""

@@ -33,15 +33,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = [
-    "outcome_tables",
-    "print_results",
-    "result_notes",
-    "result_tables",
-    "retraining_table",
-    "shown_arms",
-]
-
 
 def result_tables(run: Run) -> list[TextTable]:
     """The tables of a run that have rows."""

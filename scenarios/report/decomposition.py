@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from rimsim.measures import paired_difference
 from rimsim.scenarios.store.arm_names import CONTROLS, control_name, is_control
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-__all__ = ["ALL", "LOOP", "PARTS", "Part", "decomposition", "parts_by_seed", "parts_of"]
 
 PARTS = ("retraining", "data", "loop")
 """The parts: ``retraining`` leads from the frozen arm to logged events, ``data`` from those to events of this market

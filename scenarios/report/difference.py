@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,8 @@ from rimsim.scenarios.report.tables import TextTable, pivoted
 from rimsim.scenarios.store.status import shown_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["result_differences", "setting_differences"]
 
 _SETTINGS = ("scenario", "backtest", "validate", "sweep", "agents", "control", "frozen", "seeds", "versions")
 """Parts of ``config.yaml`` that say what was done."""

@@ -9,7 +9,6 @@ from rimsim.scenarios.store.status import shown_rounds
 if TYPE_CHECKING:
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["examination_note"]
 
 _FROM = {"random": "uniform slates", "harvested": "all slates, as items stood at different positions"}
 

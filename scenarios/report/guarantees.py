@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["undelivered_notes", "undelivered_sentence"]
 
 _NEGLIGIBLE = 0.005
 """Share of what is guaranteed below which nothing is said."""

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from rimsim.arrays import Floats, Ints
 from rimsim.measures import late_rounds, late_words
 from rimsim.scenarios.report.agreement import signed
 from rimsim.scenarios.report.summary import baseline_of, others_than
 from rimsim.scenarios.report.tables import TextTable
 from rimsim.scenarios.store.arm_names import is_control
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-__all__ = ["GROUPS", "group_exposures", "group_table", "item_exposures", "item_names", "items_table"]
 
 GROUPS = ("provider", "genres")
 """Columns of the catalogue that group items; an item may be in several groups, joined by ``|``."""
@@ -43,7 +37,7 @@ def item_names(catalogue: pd.DataFrame) -> list[str]:
 
 
 def item_exposures(
-    ledger: pd.DataFrame, required: Mapping[tuple[int, int], NDArray[np.int64]], n_items: int, rounds: int
+    ledger: pd.DataFrame, required: Mapping[tuple[int, int], Ints], n_items: int, rounds: int
 ) -> pd.DataFrame:
     """Exposures, consumptions and requirement of every item in a late round, the mean over late rounds and seeds.
 
@@ -203,7 +197,7 @@ def _chosen(exposures: pd.DataFrame, agents: Sequence[str]) -> tuple[str, str] |
     return max(others_than(base, there), key=lambda name: kept[name]), base
 
 
-def _over(values: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
+def _over(values: Floats, totals: Floats) -> Floats:
     """Shares; NaN where there is nothing to have a share of."""
     shares = np.full(len(values), np.nan)
     np.divide(values, totals, out=shares, where=totals > 0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,6 @@ from rimsim.measures import LEVEL, holm, paired_difference
 from rimsim.scenarios.report.summary import baseline_of, guarantor_of, shortfalls
 from rimsim.scenarios.report.tables import TextTable, cell
 from rimsim.scenarios.store.arm_names import control_name, is_control
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["Contrast", "contrasts", "matrix", "matrix_table", "point_names", "settled_words"]
 
 _LOOPED = ("coverage", "effective_items", "utility")
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["opening_note"]
-
 
 def opening_note(opening: pd.DataFrame) -> str:
     """One sentence on the serving model at the opening, with a warning where bestsellers are ahead of it.

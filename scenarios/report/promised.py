@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["delivered_of_due", "promised_table"]
-
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     """Columns promise, agent, seed, due, delivered, value (delivered over due), over all rounds; caps are left out.

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from rimsim.measures import late_means, late_slopes, mean_interval, paired_difference
 from rimsim.scenarios.store.arm_names import is_control
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = [
-    "BOUNDS",
-    "EFFECTS",
-    "REFERENCE",
-    "TRENDS",
-    "baseline_of",
-    "differences",
-    "guarantor_of",
-    "interval_words",
-    "others_than",
-    "over_seeds",
-    "shortfalls",
-    "shown_metrics",
-    "summary",
-    "trends",
-    "two_seeds_note",
-]
 
 REFERENCE = "relevance"
 """The agent that others are compared with where it took part: it knows no guarantees."""

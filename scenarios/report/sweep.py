@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,22 +19,10 @@ from rimsim.scenarios.store.run_folder import resume_command
 from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = [
-    "print_results",
-    "result_notes",
-    "result_table",
-    "result_tables",
-    "sweep_matrix",
-    "sweep_table",
-    "swept_fields",
-    "undrawn_reason",
-]
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
 """Metrics of the printed table."""

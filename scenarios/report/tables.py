@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,23 +14,8 @@ from rich.table import Table
 from rimsim.measures import LEVEL, holm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
     import pandas as pd
     from rich.console import Console
-
-
-__all__ = [
-    "TextTable",
-    "cell",
-    "folder_places",
-    "markdown",
-    "number",
-    "picture_places",
-    "pivoted",
-    "print_report",
-]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CONTROLS", "control_in", "control_name", "is_control", "subject_of"]
-
 CONTROLS = ("frozen", "organic", "random")
 """Kinds of controls, by how much of what an arm's platform learns from they share with it: nothing is retrained;
 retrained on as many events of the log; on as many of the market, under uniformly random slates."""

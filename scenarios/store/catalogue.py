@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Ints
+
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-__all__ = ["catalogue_table", "user_table"]
 
 
-def catalogue_table(items: pd.DataFrame, past: NDArray[np.int64]) -> pd.DataFrame:
+def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
     """Columns item, events (before the market opened), and those of the log's item table: id, title, genres and so on.
 
     Args:

@@ -13,7 +13,6 @@ from rimsim.scenarios.store.points import runs_of
 if TYPE_CHECKING:
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["different_tables", "digest"]
 
 _ORDER = {
     "rounds": ["agent", "seed", "round", "metric"],

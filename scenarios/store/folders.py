@@ -6,9 +6,9 @@ import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -17,23 +17,6 @@ from rimsim.errors import ConfigError, RunFolderError, reason
 from rimsim.files import remove_drafts
 from rimsim.scenarios.store.run_folder import CONFIG, load_run, resume_command
 from rimsim.scenarios.store.write import disk_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = [
-    "BEGUN",
-    "CATALOGUE",
-    "FAILURES",
-    "STATES",
-    "USERS",
-    "folder_for",
-    "locked",
-    "part_name",
-    "require_free",
-    "versions",
-    "writing",
-]
 
 STATES = "state"
 """Folder of a run that is not finished: how far each arm has come."""

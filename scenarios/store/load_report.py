@@ -10,8 +10,6 @@ from rimsim.data import EMBEDDED
 if TYPE_CHECKING:
     from rimsim.data import EventLog
 
-__all__ = ["load_facts", "load_text"]
-
 
 def load_text(log: EventLog) -> str | None:
     """What was read, left out and noticed, in a few lines; None for the embedded log, which never changes.

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError
 from rimsim.scenarios.store.run_folder import Run, load_run
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-__all__ = ["BETA", "POINTS", "Point", "points_of", "runs_of"]
 
 BETA = "exposure.beta"
 """The field that is swept where none is named."""

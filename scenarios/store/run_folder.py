@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +17,8 @@ from rimsim.errors import MissingTableError, RunFolderError
 from rimsim.measures import MEASURES, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rimsim.measures import Measure
 
-__all__ = [
-    "CONFIG",
-    "Run",
-    "load_run",
-    "parsed_yaml",
-    "read_table",
-    "repeat_command",
-    "resume_command",
-]
 
 CONFIG = "config.yaml"
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"

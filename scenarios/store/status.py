@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,12 +13,8 @@ from rimsim.scenarios.store.folders import FAILURES, STATES, part_name
 from rimsim.scenarios.store.run_folder import resume_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["DONE", "Status", "is_done", "is_finished", "shown_rounds", "status_note", "status_of"]
 
 DONE = "done"
 """File in the folder of an arm's states that says that it is complete."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
+from rimsim.arrays import Array
 from rimsim.errors import RunFolderError, reason
 from rimsim.files import draft_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-__all__ = ["disk_errors", "write_arrays", "write_bytes", "write_table", "write_text", "write_yaml"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,7 +40,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_parquet(draft, index=False, compression="zstd")
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write an archive of arrays by name (``.npz``) whole or not at all."""
     named: dict[str, Any] = dict(arrays)
     with draft_file(path) as draft, draft.open("wb") as file:

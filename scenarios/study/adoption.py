@@ -9,25 +9,22 @@ import numpy as np
 import pandas as pd
 
 from rimsim import measures
+from rimsim.arrays import Ints
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market import ClosedRound
     from rimsim.measures import AdoptionTimes
-
-__all__ = ["AdoptionCount"]
 
 
 @dataclass
 class AdoptionCount:
     """Collects, round by round, when items that came onto the market were first consumed."""
 
-    release: NDArray[np.int64]
+    release: Ints
     """(M,) release ticks; items that were there when the first arrival came are not counted."""
-    ticks: list[NDArray[np.int64]] = field(default_factory=list)
-    items: list[NDArray[np.int64]] = field(default_factory=list)
-    arrivals: list[NDArray[np.int64]] = field(default_factory=list)
+    ticks: list[Ints] = field(default_factory=list)
+    items: list[Ints] = field(default_factory=list)
+    arrivals: list[Ints] = field(default_factory=list)
 
     def enter(self, closed: ClosedRound) -> None:
         """Count a round."""
@@ -37,12 +34,12 @@ class AdoptionCount:
         self.arrivals.append(row + before)
         self.ticks.append(closed.ledger.schedule.tick)
 
-    def released(self) -> NDArray[np.int64]:
+    def released(self) -> Ints:
         """(J,) items that have come onto the market."""
         ticks = np.concatenate(self.ticks)
         return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
 
-    def sold(self) -> NDArray[np.int64]:
+    def sold(self) -> Ints:
         """(M,) how often each item was consumed in all rounds so far."""
         return np.bincount(np.concatenate(self.items), minlength=len(self.release))
 

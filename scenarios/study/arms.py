@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,11 @@ from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.progress import TaskID
 
     from rimsim.errors import RimsimError
     from rimsim.scenarios.execution.arm import Arm, Report
     from rimsim.scenarios.execution.executor import Execution, Executor
-
-__all__ = ["run_arms"]
 
 
 def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:

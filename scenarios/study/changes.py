@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,7 @@ from rimsim.scenarios.store.folders import BEGUN, versions
 from rimsim.scenarios.store.run_folder import Run, parsed_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rimsim.config import ScenarioConfig
-
-__all__ = ["changes", "digests", "require_same", "require_unchanged"]
 
 
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
 from rimsim.files import draft_folder
 from rimsim.market import MarketState
 from rimsim.scenarios.store.folders import STATES
 from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.study.adoption import AdoptionCount
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-__all__ = ["ArmProgress", "latest", "mark_done", "save"]
 
 _AGENT = "agent-"
 """What the names of an agent's arrays begin with on disk."""
@@ -33,15 +28,15 @@ class ArmProgress:
 
     market: MarketState
     """The market at the beginning of the next round."""
-    first: NDArray[np.int64]
+    first: Ints
     """(M,) exposures of round 0."""
     adoption: AdoptionCount
     """Consumptions counted so far."""
     served: int
     """Arrivals served so far."""
-    bound_price: NDArray[np.float64] | None
+    bound_price: Floats | None
     """(M,) prices of the last round's bound, from which the next one's starts; None without certificates."""
-    agent: Mapping[str, NDArray[np.float64]]
+    agent: Mapping[str, Floats]
     """What the agent remembers."""
 
 
@@ -90,7 +85,7 @@ def save(folder: Path, part: str, progress: ArmProgress) -> None:
             shutil.rmtree(path)
 
 
-def _of_agent(state: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+def _of_agent(state: Mapping[str, Floats]) -> dict[str, Any]:
     """What an agent remembers, by names that no parameter of :func:`numpy.savez` has.
 
     Raises:
@@ -103,7 +98,7 @@ def _of_agent(state: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     return {f"{_AGENT}{name}": array for name, array in arrays.items()}
 
 
-def latest(folder: Path, part: str, release: NDArray[np.int64]) -> ArmProgress | None:
+def latest(folder: Path, part: str, release: Ints) -> ArmProgress | None:
     """The last state that an arm left, or None.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.execution.executor import Execution
@@ -10,15 +12,10 @@ from rimsim.scenarios.study.plan import Request, planned, resolved
 from rimsim.scenarios.study.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.store.run_folder import Run
-
-__all__ = ["compare"]
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,9 @@ from rimsim.scenarios.store.status import is_done
 from rimsim.scenarios.study.shadow import shadow_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.controls import Control
     from rimsim.scenarios.execution.arm import Arm, Report
-
-__all__ = ["checked_controls", "control_of", "waits"]
 
 
 def _shadowed(arm: Arm, sizes: Sequence[int], report: Report) -> Control:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rimsim.market.build import plugs_of, shared_log
@@ -17,12 +18,8 @@ from rimsim.scenarios.execution.rates import RATES
 from rimsim.threads import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rimsim.config import ScenarioConfig
     from rimsim.data import EventLog
-
-__all__ = ["foreseen"]
 
 
 def foreseen(

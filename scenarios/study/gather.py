@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,14 +22,9 @@ from rimsim.threads import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from rimsim.errors import RimsimError
     from rimsim.scenarios.execution.arm import Arm
     from rimsim.scenarios.study.plan import Plan
-
-__all__ = ["failures_text", "gather"]
 
 
 def gather(plan: Plan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
+from rimsim.arrays import Floats
 from rimsim.matching import DualPrices
 from rimsim.scenarios.store.write import write_arrays
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-__all__ = ["HindsightPrices"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,7 +24,7 @@ class HindsightPrices:
 
     folder: Path | None = None
     """Where solutions are kept for other arms, until the run is over; None: nowhere."""
-    last: NDArray[np.float64] | None = None
+    last: Floats | None = None
     """(M,) prices of the last round that was solved; None: none was."""
 
     def of(self, solve: partial[DualPrices]) -> DualPrices:

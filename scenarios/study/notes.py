@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +16,9 @@ from rimsim.market.guarantees import expected
 from rimsim.scenarios.store.load_report import load_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
-
-__all__ = ["print_notes", "undeliverable_notes", "unheeded_note"]
 
 
 def print_notes(

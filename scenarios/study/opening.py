@@ -17,7 +17,6 @@ from rimsim.market.serving import within_capacity
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
 
-__all__ = ["AT_OPENING", "opening_utilities"]
 
 AT_OPENING = ("relevance", "popularity", "oracle")
 """Agents whose slates are valued: the model's best items, bestsellers, the truly best items."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,22 +28,10 @@ from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.forecast import foreseen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rimsim.agents import Agent
     from rimsim.measures import Measure
     from rimsim.scenarios.execution.executor import Execution
 
-__all__ = [
-    "REVEALED",
-    "Plan",
-    "Request",
-    "Study",
-    "default_agents",
-    "planned",
-    "resolved",
-    "study_of",
-]
 
 REVEALED = ("truth",)
 """What may be written of what only the market knows."""

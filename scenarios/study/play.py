@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from rimsim.agents import (
     market_for,
     play_round,
 )
+from rimsim.arrays import Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
@@ -43,14 +45,8 @@ from rimsim.threads import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rimsim.scenarios.execution.arm import Arm
 
-__all__ = ["open_round", "prepare", "run_arm", "value_opening"]
 
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
@@ -134,7 +130,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     measures = {**MEASURES, **own}
     adoption = AdoptionCount(market.world.release)
     figures: list[pd.DataFrame] = []
-    first: NDArray[np.int64] | None = None
+    first: Ints | None = None
     hindsight = HindsightPrices((arm.shared or folder) / STATES / "hindsight")
     served = 0
     # An agent that learns and does not say what it remembers begins anew where its run is resumed.

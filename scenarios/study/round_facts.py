@@ -11,6 +11,7 @@ import numpy as np
 
 from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
+from rimsim.arrays import Floats, Ints
 from rimsim.market.clock import ALWAYS, seconds
 from rimsim.market.limits import most_states
 from rimsim.matching import certificate, solve_prices
@@ -19,7 +20,6 @@ from rimsim.scenarios.study.round_scores import RoundScores, round_capacity
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
     from rimsim.config import ScenarioConfig
     from rimsim.market import ClosedRound, World
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rimsim.measures import AdoptionTimes
     from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 
-__all__ = ["ArmFacts", "certified"]
 
 _BOUND_TOL = 1e-3
 """How near the bound of a round is to the best one, relative."""
@@ -43,13 +42,13 @@ class ArmFacts:
     """γ of examination."""
     attraction: float
     """a of the consumers."""
-    popularity: NDArray[np.int64]
+    popularity: Ints
     """(M,) events of each item in the warm-up log."""
-    genre_weights: NDArray[np.float64]
+    genre_weights: Floats
     """(M, G) share of each genre in each item."""
-    release: NDArray[np.float64]
+    release: Floats
     """(M,) seconds on the market's clock at which each item comes; −∞ = it has always been there."""
-    provider: NDArray[np.int64]
+    provider: Ints
     """(M,) who offers each item."""
     items: pd.DataFrame
     """The item table of the log."""
@@ -72,11 +71,11 @@ class ArmFacts:
     def round(
         self,
         closed: ClosedRound,
-        first: NDArray[np.int64],
+        first: Ints,
         adoption: AdoptionTimes | None,
         proof: Certificate | None,
-        item_price: NDArray[np.float64] | None,
-        sold: NDArray[np.int64],
+        item_price: Floats | None,
+        sold: Ints,
     ) -> RoundFacts:
         """The record of a round.
 
@@ -189,7 +188,7 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     )
 
 
-def _sampled_floors(least: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sampled_floors(least: Floats) -> Floats:
     """(M,) floors of a sample of a round whose positions count alike, whole numbers where they may be rounded.
 
     The auction, which takes whole ones, is the faster. What one item loses by rounding the next gains, so that their

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Ints
+
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market.past_states import StateScores
-
-__all__ = ["RoundScores", "round_capacity"]
 
 
 class RoundScores:
@@ -31,7 +29,7 @@ class RoundScores:
         """(n, M), states and items."""
         return len(self._states), self._n_items
 
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+    def rows(self, start: int, stop: int) -> Float32s:
         """(stop − start, M) scores of states ``start`` to ``stop`` − 1."""
         scores, filled = np.full((stop - start, self._n_items), -np.inf, np.float32), 0
         for chunk in self._states.between(start, stop):
@@ -41,6 +39,6 @@ class RoundScores:
         return scores
 
 
-def round_capacity(states: StateScores, slate: int) -> NDArray[np.int64]:
+def round_capacity(states: StateScores, slate: int) -> Ints:
     """(n,) positions that each state of a round may fill, slates having ``slate``."""
     return np.full(len(states), slate) if states.capacity is None else states.capacity

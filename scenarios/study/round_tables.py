@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from rimsim.agents.undeliverable import undeliverable
+from rimsim.arrays import Floats
 from rimsim.measures import predicted_consumption, reliability
 from rimsim.scenarios.store.write import write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.market import ClosedRound, Market
     from rimsim.market.providers import Roster
     from rimsim.measures import RoundFacts
     from rimsim.scenarios.execution.arm import Arm
-
-__all__ = ["round_table", "write_tables", "write_undeliverable"]
 
 
 def round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:
@@ -31,7 +27,7 @@ def round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.Data
 
 
 def write_tables(
-    arm: Arm, market: Market, closed: ClosedRound, facts: RoundFacts, price: NDArray[np.float64] | None
+    arm: Arm, market: Market, closed: ClosedRound, facts: RoundFacts, price: Floats | None
 ) -> None:
     """Write what is kept of a round.
 
@@ -46,7 +42,7 @@ def write_tables(
     _write_reliability(arm, facts)
 
 
-def write_undeliverable(arm: Arm, market: Market, release: NDArray[np.float64]) -> None:
+def write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
     """Write what no agent could deliver in the round that opens, and why; nothing where all can be delivered.
 
     Args:
@@ -75,8 +71,8 @@ def _write_round(
     arm: Arm,
     market: Market,
     closed: ClosedRound,
-    required: NDArray[np.float64],
-    price: NDArray[np.float64] | None,
+    required: Floats,
+    price: Floats | None,
 ) -> None:
     """The tables of a round; ``required`` (M,) is counted as positions, as the ledger's rows are."""
     number, ledger = closed.number, closed.ledger

@@ -6,8 +6,10 @@ A comparison is a sweep of one point, which lies in the run folder itself.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.config import to_plain
@@ -45,15 +47,10 @@ from rimsim.scenarios.study.plan import Plan, Study, study_of
 from rimsim.scenarios.validating.kept import agreement_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.execution.executor import Executor
-
-__all__ = ["begin", "resume", "run"]
 
 
 def run(study: Study, command: str, execution: Execution) -> Run:

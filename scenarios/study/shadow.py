@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +23,10 @@ from rimsim.scenarios.store.folders import STATES
 from rimsim.scenarios.store.write import write_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from rimsim.config import ScenarioConfig
     from rimsim.market import World
     from rimsim.market.training_log import PastRound
 
-__all__ = ["shadow_of"]
 
 _AGENT = "random"
 """Whose slates hang on no model, so that no platform and no guarantee moves what comes of them."""

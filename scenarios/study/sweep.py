@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.execution.executor import Execution
@@ -11,15 +13,11 @@ from rimsim.scenarios.study.plan import Request, planned, resolved
 from rimsim.scenarios.study.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.store.run_folder import Run
 
-__all__ = ["sweep"]
 
 _BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 

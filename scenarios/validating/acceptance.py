@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.intensity.blocks import spans
 from rimsim.scenarios.backtesting.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.cuts import Cut
 
-__all__ = ["NEGATIVES", "Acceptance", "acceptance", "answers"]
 
 NEGATIVES = (1, 3, 9)
 """Negatives a positive, m."""
@@ -44,7 +42,7 @@ class Acceptance:
     """Users who were asked."""
 
 
-def answers(share: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def answers(share: Floats, positive: Bools) -> Bools:
     """Which of the items that a user is asked about are accepted: those of largest p*, as many as there are positives.
 
     So every answer is relative: p* says which items are wanted most, and no threshold of its own is claimed. Accepted
@@ -99,7 +97,7 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     return {m: _figures(total[m], ordered[m]) for m in NEGATIVES if ordered[m]}
 
 
-def _figures(counts: NDArray[np.int64], ordered: list[float]) -> Acceptance:
+def _figures(counts: Ints, ordered: list[float]) -> Acceptance:
     right, accepted, positives, items = counts.tolist()
     wrong = (accepted - right) + (positives - right)
     return Acceptance(

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.measures import Interval, mean_interval
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["answer_likelihoods", "calibrated", "folds_of", "precisions", "ratio_interval", "user_aucs"]
 
 _STEPS = 50
 """Newton steps of a fit at most."""
@@ -22,9 +17,7 @@ _Z = 1.959963984540054
 """The normal quantile of a 95 % interval."""
 
 
-def user_aucs(
-    user: NDArray[np.int64], score: NDArray[np.float64], taken: NDArray[np.bool_], n_users: int
-) -> NDArray[np.float64]:
+def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
     """(n_users,) the share of pairs of a taken and another item of a user in which the taken one scores higher.
 
     A tie counts half. NaN for users who took all that they were asked about, or nothing.
@@ -53,13 +46,13 @@ def user_aucs(
 
 
 def precisions(
-    user: NDArray[np.int64],
-    score: NDArray[np.float64],
-    taken: NDArray[np.bool_],
+    user: Ints,
+    score: Floats,
+    taken: Bools,
     ties: NDArray[np.uint64],
     n_users: int,
     k: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """(n_users,) the share that was taken of the k items of each user with the highest scores.
 
     NaN for users with at most k answers, for whom nothing is chosen.
@@ -80,9 +73,7 @@ def precisions(
     return np.asarray(np.where(count > k, hits / k, np.nan), np.float64)
 
 
-def calibrated(
-    logit: NDArray[np.float64], taken: NDArray[np.bool_], fold: NDArray[np.int64], folds: int
-) -> NDArray[np.float64]:
+def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
     """(n,) probabilities 1/(1 + exp(−α − β·logit)), α and β ≥ 0 fitted by maximum likelihood to the other folds.
 
     A slope below 0 would turn scores round that order answers the wrong way, and make a bad model good; 0 is taken
@@ -103,7 +94,7 @@ def calibrated(
     return probability
 
 
-def _fit(x: NDArray[np.float64], taken: NDArray[np.bool_]) -> tuple[float, float]:
+def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
     share = (taken.sum() + 0.5) / (len(taken) + 1)
     base = float(np.log(share / (1 - share)))
     intercept, slope = base, 0.0
@@ -123,13 +114,11 @@ def _fit(x: NDArray[np.float64], taken: NDArray[np.bool_]) -> tuple[float, float
     return (intercept, slope) if slope > 0 else (base, 0.0)
 
 
-def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _logistic(x: Floats) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float64)
 
 
-def answer_likelihoods(
-    user: NDArray[np.int64], probability: NDArray[np.float64], taken: NDArray[np.bool_], n_users: int
-) -> NDArray[np.float64]:
+def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: int) -> Floats:
     """(n_users,) mean log-likelihood of the answers of each user, nats; NaN for users without any.
 
     Args:
@@ -144,7 +133,7 @@ def answer_likelihoods(
     return np.asarray(np.divide(total, count, out=np.full(n_users, np.nan), where=count > 0), np.float64)
 
 
-def ratio_interval(total: NDArray[np.float64], count: NDArray[np.float64]) -> Interval:
+def ratio_interval(total: Floats, count: Floats) -> Interval:
     """Σ total / Σ count with its 95 % interval over users, by linearisation.
 
     Args:
@@ -163,7 +152,7 @@ def ratio_interval(total: NDArray[np.float64], count: NDArray[np.float64]) -> In
     return Interval(ratio, ratio - half, ratio + half, n)
 
 
-def folds_of(users: NDArray[np.int64], seed: int, folds: int) -> NDArray[np.int64]:
+def folds_of(users: Ints, seed: int, folds: int) -> Ints:
     """(n,) the fold of each of n users: by the rank of a draw of its own, so that folds are of one size, within one.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,11 @@ from rimsim.scenarios.validating.distributions import logged, simulated
 from rimsim.scenarios.validating.rates import rate_of_ground, rate_of_truth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from rimsim.data import EventLog
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.config import ValidateConfig
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.tables import Row
-
-__all__ = ["check_rows"]
 
 
 def check_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING
@@ -14,13 +15,10 @@ from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pandas as pd
 
     from rimsim.scenarios.validating.config import ValidateConfig
 
-__all__ = ["Conclusions", "conclusions"]
 
 _CALIBRATED = (0.8, 1.25)
 """Σλ / Σ events within which λ counts as calibrated."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -14,19 +15,6 @@ from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.registry import mark_and_ground, parts
 from rimsim.loading import without_name
 from rimsim.market.consumers.truths import TRUTHS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = [
-    "AUTO",
-    "BESTSELLERS",
-    "MODELS",
-    "RANDOM",
-    "AnswersConfig",
-    "ValidateConfig",
-    "with_serving",
-]
 
 RANDOM = "random"
 """In place of a model's name: every item is as likely as any other."""

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data import later_sessions
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data import EventLog, LaterSessions
-
-__all__ = ["Cut", "make_cut"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,26 +27,26 @@ class Cut:
     """Past and future of the log."""
     states: UserStates
     """What is known of each user at its cut."""
-    known: NDArray[np.bool_]
+    known: Bools
     """(M,) items that occur in the past: no model can know of others."""
-    release: NDArray[np.float64]
+    release: Floats
     """(M,) seconds at which each item is released; 0 = always there."""
-    taken_row: NDArray[np.int64]
+    taken_row: Ints
     """(t,) user's row of each item that a user took from its cut on for the first time, ascending."""
-    taken_item: NDArray[np.int64]
+    taken_item: Ints
     """(t,) the items, ascending within a row."""
-    first_session: NDArray[np.bool_]
+    first_session: Bools
     """(t,) whether the item was taken within the drawn session."""
 
     def __len__(self) -> int:
         return len(self.states)
 
     @property
-    def taken(self) -> NDArray[np.int64]:
+    def taken(self) -> Ints:
         """(n,) how many items each user took from its cut on."""
         return np.bincount(self.taken_row, minlength=len(self))
 
-    def admissible(self, start: int, stop: int) -> NDArray[np.bool_]:
+    def admissible(self, start: int, stop: int) -> Bools:
         """(stop − start, M) items of some rows that are known, released, and not yet consumed by the user."""
         shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
         shown[self.states.rows_of(start, stop)] = False

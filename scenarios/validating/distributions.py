@@ -6,29 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from rimsim import rng
+from rimsim.arrays import Floats, Ints
 from rimsim.intensity.blocks import spans
 from rimsim.measures import genre_shares, genre_weights
 from rimsim.scenarios.backtesting.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.intensity.ground.examples import CountExamples
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.cuts import Cut
 
-__all__ = [
-    "QUANTILES",
-    "genres",
-    "ks_distance",
-    "logged",
-    "simulated",
-    "total_variation",
-    "weighted_quantiles",
-]
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Which quantiles are written."""
@@ -83,21 +74,21 @@ def genres(cut: Cut) -> tuple[str, ...]:
     return tuple(name or "none" for name in _genres(cut)[1])
 
 
-def _genres(cut: Cut) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _genres(cut: Cut) -> tuple[Floats, tuple[str, ...]]:
     return genre_weights(cut.later.past.items["genres"].fillna("").astype(str).tolist())
 
 
-def _popularity(cut: Cut) -> NDArray[np.float64]:
+def _popularity(cut: Cut) -> Floats:
     return np.bincount(cut.later.past.item, minlength=len(cut.known)).astype(np.float64)
 
 
-def _taken(cut: Cut) -> NDArray[np.float64]:
+def _taken(cut: Cut) -> Floats:
     """(M,) how often each item was taken within the drawn sessions."""
     of_session = cut.taken_item[cut.first_session]
     return np.bincount(of_session, minlength=len(cut.known)).astype(np.float64)
 
 
-def _figures(cut: Cut, sizes: NDArray[np.int64], mass: NDArray[np.float64]) -> dict[str, float]:
+def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
     figures = {"session_size_mean": float(sizes.mean())}
     for name, values, weights in (
         ("session_size", sizes, np.ones(len(sizes))),
@@ -110,7 +101,7 @@ def _figures(cut: Cut, sizes: NDArray[np.int64], mass: NDArray[np.float64]) -> d
 
 
 def weighted_quantiles(
-    values: NDArray[np.generic], weights: NDArray[np.float64], shares: tuple[float, ...]
+    values: NDArray[np.generic], weights: Floats, shares: tuple[float, ...]
 ) -> list[float]:
     """The smallest value at which the weight of all up to it reaches each share; NaN without weight.
 
@@ -130,8 +121,8 @@ def weighted_quantiles(
 def ks_distance(
     one: NDArray[np.generic],
     other: NDArray[np.generic],
-    weights: NDArray[np.float64] | None = None,
-    other_weights: NDArray[np.float64] | None = None,
+    weights: Floats | None = None,
+    other_weights: Floats | None = None,
 ) -> float:
     """Largest difference between two (weighted) empirical distribution functions; NaN without weight.
 
@@ -153,6 +144,6 @@ def ks_distance(
     return float(np.abs(reached[0] - reached[1]).max())
 
 
-def total_variation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def total_variation(one: Floats, other: Floats) -> float:
     """Half the sum of absolute differences of two distributions over the same outcomes, between 0 and 1."""
     return float(0.5 * np.abs(one - other).sum())

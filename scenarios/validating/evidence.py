@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.intensity.blocks import spans
 from rimsim.market.consumers.intensity import examination
 from rimsim.matching import price_slates
@@ -14,16 +16,10 @@ from rimsim.scenarios.backtesting.scores import ROWS
 from rimsim.scenarios.validating.judged import judged, scores_of, unfitted_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.judged import Make
 
-
-__all__ = ["ORACLE", "Evidence", "Setting", "gather", "shares_over", "true_shares", "utilities"]
 
 ORACLE = "oracle"
 """In place of a model's name: the slate that a truth itself holds for best."""
@@ -47,16 +43,16 @@ class Evidence:
 
     models: tuple[str, ...]
     """Names of the m models."""
-    users: NDArray[np.int64]
+    users: Ints
     """(n,) the users, the same in all draws."""
     draws: tuple[int, ...]
     """Seeds of the draws."""
-    real: Mapping[str, NDArray[np.float64]]
+    real: Mapping[str, Floats]
     """Metric → (m, d, n)."""
-    utility: Mapping[str, NDArray[np.float64]]
+    utility: Mapping[str, Floats]
     """Truth → (m + 1, d, n) expected consumptions of a slate; the last row is the oracle's."""
 
-    def by_user(self, truth: str = "", metric: str = "precision") -> NDArray[np.float64]:
+    def by_user(self, truth: str = "", metric: str = "precision") -> Floats:
         """(m or m + 1, n) means over draws: of a real metric, or of the utility under a truth."""
         values = self.utility[truth] if truth else self.real[metric]
         there = ~np.isnan(values)
@@ -66,7 +62,7 @@ class Evidence:
         )
 
 
-def true_shares(truth: Truth, cut: Cut, start: int, stop: int) -> NDArray[np.float64]:
+def true_shares(truth: Truth, cut: Cut, start: int, stop: int) -> Floats:
     """(stop − start, M) p* of some rows over what may be shown; 0 elsewhere.
 
     Args:
@@ -79,7 +75,7 @@ def true_shares(truth: Truth, cut: Cut, start: int, stop: int) -> NDArray[np.flo
     return shares_over(truth.preference(cut.later.user[start:stop], states), cut.admissible(start, stop))
 
 
-def shares_over(preference: NDArray[np.float64], left: NDArray[np.bool_]) -> NDArray[np.float64]:
+def shares_over(preference: Floats, left: Bools) -> Floats:
     """(n, M) p* over some items, each row summing to 1 where it wants any of them; 0 elsewhere.
 
     Args:
@@ -90,9 +86,7 @@ def shares_over(preference: NDArray[np.float64], left: NDArray[np.bool_]) -> NDA
     return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
 
 
-def utilities(
-    truth: Truth, cut: Cut, slates: Sequence[NDArray[np.int64]], setting: Setting
-) -> NDArray[np.float64]:
+def utilities(truth: Truth, cut: Cut, slates: Sequence[Ints], setting: Setting) -> Floats:
     """(s + 1, n) expected consumptions of s slates for each state under a truth, and of the oracle's slate.
 
     An item at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), p* over what may be shown.
@@ -141,8 +135,8 @@ def gather(
         show: Called with a line about each model of a draw.
         make: As for :func:`scores_of`.
     """
-    real: dict[str, list[list[NDArray[np.float64]]]] = {}
-    utility: dict[str, list[NDArray[np.float64]]] = {name: [] for name in truths}
+    real: dict[str, list[list[Floats]]] = {}
+    utility: dict[str, list[Floats]] = {name: [] for name in truths}
     for cut in cuts:
         slates = []
         for name in models:

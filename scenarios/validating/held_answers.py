@@ -7,28 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rimsim.arrays import Bools, Ints
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data import EventLog, ObservedTable
-
-__all__ = ["HeldAnswers", "held_answers"]
 
 
 @dataclass(frozen=True, eq=False)
 class HeldAnswers:
     """n answers to items that their users do not meet in a log, sorted by user, then item."""
 
-    row: NDArray[np.int64]
+    row: Ints
     """(n,) position in ``users``, ascending."""
-    item: NDArray[np.int64]
+    item: Ints
     """(n,) the log's items."""
-    taken: NDArray[np.bool_]
+    taken: Bools
     """(n,) whether the value reaches the threshold."""
-    users: NDArray[np.int64]
+    users: Ints
     """(u,) users of the log with an answer, ascending."""
     states: UserStates
     """What each of them had consumed before the first of the answers whose time is known, or in the whole log."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from rimsim import rng
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.config import PlatformConfig
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import spans
@@ -20,11 +22,6 @@ from rimsim.scenarios.backtesting.scores import ROWS, ModelScores
 from rimsim.scenarios.validating.config import RANDOM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
-    from numpy.typing import NDArray
-
     from rimsim.data import EventLog
     from rimsim.intensity import IntensityModel
     from rimsim.scenarios.backtesting.scores import Scores
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 
     Make: TypeAlias = Callable[[str, int, str], IntensityModel]
 
-__all__ = ["Chance", "Judged", "fitted_model", "judged", "scores_of", "unfitted_model"]
 
 _LEAST = 1e-12
 """A share that a model holds for impossible counts as so much, so that one event cannot outweigh all others."""
@@ -42,17 +38,17 @@ _LEAST = 1e-12
 class Judged:
     """What n users really made of a model."""
 
-    slates: NDArray[np.int64]
+    slates: Ints
     """(n, k) recommended items; −1 = empty position."""
-    precision: NDArray[np.float64]
+    precision: Floats
     """(n,) share of positions that hold an item that the user took from the cut on."""
-    ndcg: NDArray[np.float64]
+    ndcg: Floats
     """(n,) of the same; NaN for users who took nothing."""
-    log_likelihood: NDArray[np.float64]
+    log_likelihood: Floats
     """(n,) mean of log p(y|x) over the items taken, p over what may be shown, nats; NaN likewise."""
 
     @property
-    def metrics(self) -> dict[str, NDArray[np.float64]]:
+    def metrics(self) -> dict[str, Floats]:
         """Name → (n,)."""
         return {"precision": self.precision, "ndcg": self.ndcg, "log_likelihood": self.log_likelihood}
 
@@ -64,7 +60,7 @@ class Chance:
     shape: tuple[int, int]
     """(n, M)."""
 
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+    def rows(self, start: int, stop: int) -> Float32s:
         """(stop − start, M) ones."""
         return np.ones((stop - start, self.shape[1]), np.float32)
 

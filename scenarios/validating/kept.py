@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rimsim.data import EventLog
     from rimsim.intensity import IntensityModel
 
-__all__ = ["agreement_of"]
 
 _MODELS = ("bag", "ease", "returning", "popularity", "als", RANDOM)
 """Quickly fitted, and of several classes; ``als`` only where the package that it needs is installed, ``ease`` only

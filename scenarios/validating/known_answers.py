@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,11 @@ from rimsim.scenarios.validating.judged import fitted_model, unfitted_model
 from rimsim.scenarios.validating.observed import judge_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from rimsim.data import EventLog
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.config import ValidateConfig
     from rimsim.scenarios.validating.held_answers import HeldAnswers
     from rimsim.scenarios.validating.observed_evidence import ObservedEvidence
-
-__all__ = ["judged_answers", "known_answers"]
 
 
 def known_answers(config: ValidateConfig, log: EventLog, show: Callable[[str], None]) -> HeldAnswers | None:

@@ -6,10 +6,12 @@ to items that were shown at random, or a matrix without gaps, do not: here truth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.intensity.blocks import spans
 from rimsim.scenarios.validating.config import RANDOM
 from rimsim.scenarios.validating.evidence import shares_over
@@ -17,16 +19,11 @@ from rimsim.scenarios.validating.held_answers import held_answers
 from rimsim.scenarios.validating.observed_evidence import judge_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data import EventLog, ObservedTable
     from rimsim.intensity import IntensityModel, UserStates
     from rimsim.scenarios.validating.held_answers import HeldAnswers
     from rimsim.scenarios.validating.observed_evidence import ObservedEvidence
 
-__all__ = ["Preference", "judge_held", "judge_observed"]
 
 _LEAST = 1e-9
 """The smallest score, as a share of the mean score of a row, so that its logarithm is finite."""
@@ -35,11 +32,11 @@ _LEAST = 1e-9
 class Preference(Protocol):
     """What is asked of a truth."""
 
-    def preference(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+    def preference(self, users: Ints, states: UserStates) -> Floats:
         """(n, M) p*(y|x) over the whole catalogue."""
         ...
 
-    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+    def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ*(x) of sessions that begin at ``states.now``."""
         ...
 
@@ -98,7 +95,7 @@ def judge_held(
     return judge_answers(answers, scores, k=k, folds=folds, seed=seed)
 
 
-def _truth_scores(truth: Preference, answers: HeldAnswers) -> NDArray[np.float64]:
+def _truth_scores(truth: Preference, answers: HeldAnswers) -> Floats:
     """(n,) log λ*(x)·p*(y|x) of each answer."""
     expected = truth.expected(answers.users, answers.states)
     found = np.empty(len(answers))
@@ -111,7 +108,7 @@ def _truth_scores(truth: Preference, answers: HeldAnswers) -> NDArray[np.float64
     return found
 
 
-def _model_scores(model: IntensityModel, answers: HeldAnswers) -> NDArray[np.float64]:
+def _model_scores(model: IntensityModel, answers: HeldAnswers) -> Floats:
     """(n,) log λ(x,y) of each answer."""
     found = np.empty(len(answers))
     for first, last in spans(len(answers.users)):
@@ -120,9 +117,7 @@ def _model_scores(model: IntensityModel, answers: HeldAnswers) -> NDArray[np.flo
     return found
 
 
-def _fill(
-    found: NDArray[np.float64], rows: NDArray[np.float64], answers: HeldAnswers, first: int, last: int
-) -> None:
+def _fill(found: Floats, rows: Floats, answers: HeldAnswers, first: int, last: int) -> None:
     """Write the log scores of the answers of some users, given the scores of all items (last − first, M)."""
     begin, end = np.searchsorted(answers.row, [first, last])
     row = answers.row[begin:end] - first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim import rng
+from rimsim.arrays import Floats
 from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios.validating.answer_scores import (
     answer_likelihoods,
@@ -21,13 +23,8 @@ from rimsim.scenarios.validating.answer_scores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.scenarios.validating.held_answers import HeldAnswers
 
-__all__ = ["ObservedEvidence", "judge_answers"]
 
 _DECILES = 10
 
@@ -40,9 +37,9 @@ class ObservedEvidence:
     """What is judged."""
     judges: tuple[tuple[str, str], ...]
     """(truth, model) of each judge, one of them empty; the last model is ``random``."""
-    by_user: Mapping[str, NDArray[np.float64]]
+    by_user: Mapping[str, Floats]
     """Metric (``auc``, ``precision``, ``log_likelihood``) → (s, u); NaN where it does not exist."""
-    probability: NDArray[np.float64]
+    probability: Floats
     """(s, n) calibrated probabilities of a yes, each from other users' answers."""
 
     def table(self) -> pd.DataFrame:
@@ -84,9 +81,7 @@ class ObservedEvidence:
         ]
         return pd.DataFrame(rows, columns=columns).astype({"difference": float, "low": float, "high": float})
 
-    def _deciles(
-        self, probability: NDArray[np.float64]
-    ) -> list[tuple[str, float | None, float | None, float | None]]:
+    def _deciles(self, probability: Floats) -> list[tuple[str, float | None, float | None, float | None]]:
         """(metric, value, low, high) of each tenth of the answers, by their probability."""
         n, users = len(self.answers), len(self.answers.users)
         tenth = np.empty(n, np.int64)
@@ -109,7 +104,7 @@ class ObservedEvidence:
 
 def judge_answers(
     answers: HeldAnswers,
-    scores: Mapping[tuple[str, str], NDArray[np.float64]],
+    scores: Mapping[tuple[str, str], Floats],
     *,
     k: int,
     folds: int,
@@ -128,7 +123,7 @@ def judge_answers(
     folds = max(2, min(folds, n_users))  # each is foretold from the others
     fold = folds_of(answers.users, seed, folds)[row]
     ties = rng.bits(seed, rng.Purpose.TIES, answers.users[row], answers.item)
-    by_user: dict[str, list[NDArray[np.float64]]] = {"auc": [], "precision": [], "log_likelihood": []}
+    by_user: dict[str, list[Floats]] = {"auc": [], "precision": [], "log_likelihood": []}
     probabilities = []
     for score in scores.values():
         probability = calibrated(score, taken, fold, folds)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rimsim.scenarios.report.tables import TextTable, pivoted
 from rimsim.scenarios.validating.config import RANDOM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
     from rimsim.scenarios.validating.config import ValidateConfig
 
-__all__ = ["observed_sentences", "observed_tables"]
 
 _METRICS = ("auc", "precision", "log_likelihood", "calibration_error")
 

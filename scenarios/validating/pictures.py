@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,16 +20,12 @@ from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from rimsim.scenarios.validating.run import Validation
 
-__all__ = ["calibration", "draw_validation", "real_against_simulated"]
 
 _ACROSS = 2
 """Panels beside each other."""

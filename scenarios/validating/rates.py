@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Floats, Ints
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
 from rimsim.intensity.ground.examples import session_examples
@@ -14,13 +15,11 @@ from rimsim.intensity.registry import make
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
     from rimsim.data import EventLog
     from rimsim.intensity import RIM
     from rimsim.market.consumers.truths import Truth
 
-__all__ = ["rate_curves", "rate_of_ground", "rate_of_truth"]
 
 _LEAST = 1e-5
 
@@ -69,7 +68,7 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in found.deciles])
 
 
-def _ratio(rate: NDArray[np.float64], count: NDArray[np.int64]) -> float:
+def _ratio(rate: Floats, count: Ints) -> float:
     """Σλ / Σ events; NaN where there are none."""
     return float(rate.sum() / count.sum()) if count.sum() else float("nan")
 

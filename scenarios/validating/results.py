@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios.validating.run import Validation
 
-__all__ = ["concluded", "page", "print_results", "result_tables"]
 
 _REAL = ("precision", "ndcg", "log_likelihood")
 

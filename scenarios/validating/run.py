@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.config import to_plain
@@ -42,9 +44,6 @@ from rimsim.scenarios.validating.tables import (
 from rimsim.threads import single_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     import pandas as pd
 
     from rimsim.data import EventLog
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.held_answers import HeldAnswers
 
-__all__ = ["README", "Validation", "load_validation", "validate"]
 
 README = "README.md"
 """What is concluded, in the run folder."""

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from rimsim.arrays import Floats
 from rimsim.measures import mean_interval, pairs_of
 from rimsim.scenarios.validating.evidence import ORACLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.measures import Agreement
     from rimsim.scenarios.validating.evidence import Evidence
 
     Row: TypeAlias = tuple[str, str, int, str, float]
 
-__all__ = [
-    "COLUMNS",
-    "agreement_table",
-    "evidence_rows",
-    "figures_of",
-    "interval_table",
-    "pair_table",
-    "value_table",
-]
 
 COLUMNS = ("model", "truth", "draw", "metric", "value")
 """Columns of ``validate.parquet``."""
@@ -110,6 +99,6 @@ def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
     return figures
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: Floats) -> float:
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else float("nan")

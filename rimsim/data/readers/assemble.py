@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
 from rimsim.data.log import EventLog
 from rimsim.data.readers.ids import places_among
 from rimsim.data.readers.rows import seconds
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import LogOptions
     from rimsim.data.readers.ids import Ids
-
-__all__ = ["RawEvents", "assemble", "kept"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +27,13 @@ class RawEvents:
 
     source: str
     """What was read, for messages."""
-    user: NDArray[np.int32]
+    user: Ints32
     """(n,) position in ``user_ids``."""
-    item: NDArray[np.int32]
+    item: Ints32
     """(n,) position in ``item_ids``."""
-    time: NDArray[np.float64]
+    time: Floats
     """(n,) seconds since the epoch."""
-    value: NDArray[np.float32]
+    value: Float32s
     """(n,) logged values."""
     user_ids: Ids
     """Distinct ids: int64, or Python strings."""
@@ -104,7 +101,7 @@ def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
     return left
 
 
-def kept(events: RawEvents, rows: NDArray[np.bool_], step: str, source: RawEvents) -> RawEvents:
+def kept(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> RawEvents:
     """Some of the events.
 
     Args:
@@ -147,9 +144,7 @@ def _date(seconds: float) -> str:
         return f"{seconds:g} s"
 
 
-def _renumbered(
-    ids: Ids, codes: NDArray[np.int32], table: pd.DataFrame | None, *, keep_all: bool
-) -> tuple[Ids, NDArray[np.int64]]:
+def _renumbered(ids: Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool) -> tuple[Ids, Ints]:
     """The sorted ids in use and the events' rows in them."""
     used = np.zeros(len(ids), bool)
     used[codes] = True
@@ -171,16 +166,14 @@ def _renumbered(
     return kept[order], row[codes]
 
 
-def _order(
-    pair: NDArray[np.int64], time: NDArray[np.float64], value: NDArray[np.float32]
-) -> NDArray[np.int64]:
+def _order(pair: Ints, time: Floats, value: Float32s) -> Ints:
     """Sorting positions by time, then by (user, item), which ``pair`` numbers, then by value."""
     order = _by_time_and(pair, time)
     twice = (time[order[1:]] == time[order[:-1]]) & (pair[order[1:]] == pair[order[:-1]])
     return np.lexsort((value, pair, time)) if twice.any() else order
 
 
-def _by_time_and(pair: NDArray[np.int64], time: NDArray[np.float64]) -> NDArray[np.int64]:
+def _by_time_and(pair: Ints, time: Floats) -> Ints:
     """Sorting positions by time, then by pair; by one number where both fit into it, which is much faster."""
     if not len(time):
         return np.empty(0, np.int64)
@@ -210,9 +203,7 @@ def _items(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
     return frame
 
 
-def _release(
-    items: pd.DataFrame, item: NDArray[np.int64], time: NDArray[np.float64], rule: str
-) -> NDArray[np.float64]:
+def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats:
     """(M,) release times: never later than the item's first event, and 0 where nothing is known or asked."""
     if rule == "given":
         if "release" in items:
@@ -228,7 +219,7 @@ def _release(
         years = items["year"].to_numpy(np.float64, na_value=np.nan)
         stated = np.array([_new_year(year) for year in years], np.float64)
     known = np.isfinite(stated)
-    release: NDArray[np.float64] = np.where(known, np.minimum(stated, first), 0.0)
+    release: Floats = np.where(known, np.minimum(stated, first), 0.0)
     return release
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Container as Known
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
@@ -21,15 +23,11 @@ from rimsim.data.readers.rows import LATEST, RowProblemError, identifier, moment
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from collections.abc import Container as Known
-
     import pyarrow as pa
 
     from rimsim.data.readers.collect import Collector
     from rimsim.data.readers.containers import Container
 
-__all__ = ["TableFormat", "items_of_events", "read_items", "read_users"]
 
 _TITLE = re.compile(
     r"(?P<title>.*\S)\s*\((?P<year>\d{4})(?:[-–]\s?\d{0,4})?\)(?P<rest>(?:\s*\([A-Z]+\))?)\s*"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Floats, Ints, Ints32
 from rimsim.data.readers.assemble import RawEvents
 from rimsim.data.readers.ids import Vocabulary
 from rimsim.data.readers.rows import LATEST, MISSING, UNITS
@@ -14,14 +16,9 @@ from rimsim.data.report import BadRow
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.ids import Words
     from rimsim.data.readers.rows import Unit
 
-__all__ = ["Collector", "collected", "unit_of", "written_dates"]
 
 BAD_ROWS_KEPT: Final = 10
 """Bad rows that a report shows."""
@@ -47,9 +44,7 @@ class Collector:
         self.skipped = 0
         self.bad_rows: list[BadRow] = []
         self.attributes: dict[str, dict[int, str]] = {}  # texts of item codes; see take
-        self._parts: list[
-            tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float32]]
-        ] = []
+        self._parts: list[tuple[Ints32, Ints32, Floats, Float32s]] = []
         self._last = -np.inf
         self._votes = dict.fromkeys(UNITS, 0)
         self._latest = 0.0
@@ -63,8 +58,8 @@ class Collector:
         self,
         users: Words,
         items: Words,
-        times: NDArray[np.float64],
-        values: NDArray[np.float64],
+        times: Floats,
+        values: Floats,
         attributes: Mapping[str, Words],
         *,
         without: Iterable[int],
@@ -98,9 +93,7 @@ class Collector:
             self._votes[unit] += below - low
             low = below
 
-    def _learn(
-        self, attribute: str, item: NDArray[np.int32], word: NDArray[np.int64], words: list[str]
-    ) -> None:
+    def _learn(self, attribute: str, item: Ints32, word: Ints, words: list[str]) -> None:
         """Take what events say of their items; of several texts the smallest counts, in any order of rows.
 
         Args:
@@ -156,14 +149,14 @@ class Collector:
         return RawEvents(source, user, item, time, value, self.users.ids(), self.items.ids())
 
 
-def unit_of(time: NDArray[np.float64]) -> Unit:
+def unit_of(time: Floats) -> Unit:
     """The unit in which most of some times (n,) are between 1970 and 5138; seconds where none is known."""
     known = time[~np.isnan(time)]
     place = np.searchsorted([bound for _, bound in _BOUNDS], known, "right")
     return _BOUNDS[int(np.bincount(place, minlength=len(_BOUNDS)).argmax())][0] if len(known) else "s"
 
 
-def written_dates(source: str, time: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def written_dates(source: str, time: Floats) -> Floats | None:
     """Seconds of times that are dates written as numbers, such as 20150131; None if they are not.
 
     As seconds such numbers would all lie within two weeks of August 1970, without any sign that they were misread.
@@ -190,7 +183,7 @@ def written_dates(source: str, time: NDArray[np.float64]) -> NDArray[np.float64]
             f"{source}: {fits.sum():,} times are dates such as {time[fits][0]:.0f}, but {(~fits).sum():,} are not, "
             f"such as {wrong:.0f}; allowed: one kind; time_unit='s' reads all as seconds"
         )
-    seconds: NDArray[np.float64] = (first + day - 1) * 86_400.0
+    seconds: Floats = (first + day - 1) * 86_400.0
     return seconds
 
 

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from rimsim.errors import ConfigError, DataError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-__all__ = [
-    "Columns",
-    "Positions",
-    "Role",
-    "first_of",
-    "missing_roles",
-    "nothing_for",
-    "parsed_roles",
-    "place_of_column",
-    "require_one_role",
-    "resolve",
-    "words",
-]
 
 Role: TypeAlias = Literal["user", "item", "time", "value"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)

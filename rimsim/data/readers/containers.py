@@ -14,28 +14,13 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
+from typing import BinaryIO, Final, Self, cast
 
 from rimsim.errors import DataError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-__all__ = [
-    "Container",
-    "Stream",
-    "embedded_container",
-    "existing",
-    "file_container",
-    "first_words",
-    "in_memory",
-    "inside_zip",
-    "open_container",
-    "zip_container",
-]
 
 MOST_MEMBERS: Final = 10_000
 """Members of a folder or zip that are looked at; a log has a handful."""

@@ -8,6 +8,7 @@ line and costs little.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,17 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.readers.dialect import decoded, fields_of
 from rimsim.data.readers.rows import LATEST, RowProblemError, moment, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.lines import Block
 
-__all__ = ["Cutter", "Rows", "moments_of", "numbers_of"]
 
 _UNIT_SEPARATOR: Final = b"\x1f"
 
@@ -35,7 +32,7 @@ _UNIT_SEPARATOR: Final = b"\x1f"
 class Rows:
     """A block that is cut into fields."""
 
-    lines: NDArray[np.int64]
+    lines: Ints
     """(n,) line of each row."""
     fields: dict[str, pa.Array]
     """(n,) texts of each column that is read."""
@@ -154,7 +151,7 @@ _PLAIN: Final = r"^\d+(\.\d*)?$"
 
 def numbers_of(
     texts: pa.Array, name: str, largest: float, otherwise: str = ""
-) -> tuple[NDArray[np.float64], dict[int, str]]:
+) -> tuple[Floats, dict[int, str]]:
     """The numbers of a column, and row → what is wrong where there is none; see :func:`number`."""
     try:
         column = pc.cast(texts, pa.float64())
@@ -166,7 +163,7 @@ def numbers_of(
     return _read_again(texts, numbers, odd, lambda text: number(text, name, largest, otherwise))
 
 
-def moments_of(texts: pa.Array, name: str) -> tuple[NDArray[np.float64], dict[int, str]]:
+def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
     """The seconds of a column of ISO texts, and row → what is wrong where there are none; see :func:`moment`."""
     seconds = np.full(len(texts), np.nan)
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
@@ -180,8 +177,8 @@ def moments_of(texts: pa.Array, name: str) -> tuple[NDArray[np.float64], dict[in
 
 
 def _read_again(
-    texts: pa.Array, numbers: NDArray[np.float64], odd: NDArray[np.bool_], read: Callable[[str], float]
-) -> tuple[NDArray[np.float64], dict[int, str]]:
+    texts: pa.Array, numbers: Floats, odd: Bools, read: Callable[[str], float]
+) -> tuple[Floats, dict[int, str]]:
     """The numbers, of which the odd ones are read one by one; what is no number is told by its row."""
     problems: dict[int, str] = {}
     for row in np.flatnonzero(odd).tolist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,14 +16,11 @@ from rimsim.data.readers.rows import LARGEST_VALUE
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rimsim.data.readers.collect import Collector
     from rimsim.data.readers.columns import Columns
     from rimsim.data.readers.containers import Stream
     from rimsim.data.readers.dialect import Dialect
 
-__all__ = ["Reading", "read_delimited"]
 
 _OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rimsim.data.readers.columns import Columns, Positions
     from rimsim.data.readers.rows import TimeKind
 
-__all__ = ["SEPARATORS", "Dialect", "decoded", "fields_of", "sniff", "with_times"]
 
 SEPARATORS: Final = ("::", "\t", ",", ";", "|")
 """Those that are found without being told, in the order in which they are tried."""

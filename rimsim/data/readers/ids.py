@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from rimsim.arrays import Bools, Ints, Ints32
 from rimsim.data.readers.rows import RowProblemError, identifier
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
-
-__all__ = ["Ids", "Vocabulary", "Words", "canonical", "places_among"]
 
 Ids: TypeAlias = "np.ndarray[tuple[int], np.dtype[Any]]"
 
@@ -32,7 +27,7 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self._codes)
 
-    def codes(self, words: Iterable[str]) -> NDArray[np.int32]:
+    def codes(self, words: Iterable[str]) -> Ints32:
         """Codes of ids without spaces around them; new ids are added."""
         known = self._codes
         return np.array([known.setdefault(text, len(known)) for text in words], np.int32)
@@ -58,7 +53,7 @@ class Words:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         encoded = column.dictionary_encode()
-        self._place: NDArray[np.int64] = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
+        self._place: Ints = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
         self._words: list[str] = []
         missing: dict[int, str] = {}
         for place, word in enumerate([*encoded.dictionary.to_pylist(), None]):
@@ -73,7 +68,7 @@ class Words:
         }
         """Row → what is wrong with it, where the id is missing."""
 
-    def codes(self, rows: NDArray[np.bool_], vocabulary: Vocabulary) -> NDArray[np.int32]:
+    def codes(self, rows: Bools, vocabulary: Vocabulary) -> Ints32:
         """Codes of the rows that are chosen; only their ids become known.
 
         Args:
@@ -86,7 +81,7 @@ class Words:
         code[used] = vocabulary.codes(self._words[number] for number in used.tolist())
         return code[place]
 
-    def texts(self, rows: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
+    def texts(self, rows: Bools) -> tuple[Ints, list[str]]:
         """Positions of the rows that are chosen in a list of texts, in which a missing one is empty."""
         return self._place[rows], self._words
 
@@ -105,7 +100,7 @@ def canonical(ids: list[str]) -> Ids:
     return texts
 
 
-def places_among(ids: Ids, known: Iterable[object]) -> NDArray[np.int64]:
+def places_among(ids: Ids, known: Iterable[object]) -> Ints:
     """(n,) where each id stands among the known ones, by its text; −1 where it does not."""
     place = {str(one): position for position, one in enumerate(known)}
     return np.array([place.get(str(one), -1) for one in ids.tolist()], np.int64)

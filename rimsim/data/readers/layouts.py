@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rimsim.data.readers.attributes import TableFormat
 from rimsim.data.readers.columns import Positions
 from rimsim.data.readers.dialect import Dialect
 from rimsim.errors import DataError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["Layout", "LogMembers", "find"]
 
 _FOUR: Final = ("user", "item", "rating", "timestamp")
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rimsim.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rimsim.data.readers.containers import Stream
 
-__all__ = ["Block", "LineReader"]
 
 BLOCK_BYTES: Final = 8 * 2**20
 """Bytes read at a time; what a reader holds in memory is a small multiple of it."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rimsim.data.readers.containers import Container
     from rimsim.data.readers.layouts import LogMembers
 
-__all__ = ["LogFiles"]
-
 
 class LogFiles:
     """The files that make up a log; after :meth:`events`, what was noticed about them.

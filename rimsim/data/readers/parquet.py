@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,22 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rimsim.arrays import Floats
 from rimsim.data.readers.columns import resolve
 from rimsim.data.readers.ids import Words
 from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, short
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from io import BytesIO
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.collect import Collector
     from rimsim.data.readers.columns import Columns, Positions
 
-__all__ = ["floats", "is_moment", "moment_seconds", "read_parquet", "require_kinds", "table_of", "value_kind"]
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
 
@@ -131,7 +128,7 @@ class _Reader:
         self._row += batch.num_rows
 
     def _outside(
-        self, numbers: NDArray[np.float64], largest: float, role: str, column: pa.Array, allowed: str
+        self, numbers: Floats, largest: float, role: str, column: pa.Array, allowed: str
     ) -> dict[int, str]:
         """Row → what is wrong with it, where a number is missing, negative or too large."""
         problems = {}
@@ -177,14 +174,14 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def floats(column: pa.Array) -> NDArray[np.float64]:
+def floats(column: pa.Array) -> Floats:
     """(n,) the numbers of a column; NaN where there is none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False))
 
 
-def moment_seconds(column: pa.Array) -> NDArray[np.float64]:
+def moment_seconds(column: pa.Array) -> Floats:
     """(n,) the seconds since 1970 of a column of timestamps or dates; NaN where there are none."""
     unit = column.type.unit if pa.types.is_timestamp(column.type) else "us"
     parts = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]

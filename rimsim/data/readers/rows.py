@@ -15,22 +15,6 @@ import numpy as np
 
 from rimsim.errors import ConfigError
 
-__all__ = [
-    "LARGEST_VALUE",
-    "LATEST",
-    "MISSING",
-    "UNITS",
-    "RowProblemError",
-    "TimeKind",
-    "Unit",
-    "holds_number",
-    "identifier",
-    "moment",
-    "number",
-    "seconds",
-    "short",
-]
-
 TimeKind: TypeAlias = Literal["number", "iso"]
 Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -9,19 +10,14 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.intensity.ground.contract import Ground, GroundConfig
 from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.ground.examples import CountExamples
-
-__all__ = ["EMA", "EMAConfig", "UserPopularity", "UserPopularityConfig"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -80,14 +76,14 @@ class UserPopularity(Ground):
             self.factor, self.rescale = kept, kept / self.factor
         return self
 
-    def _activity(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def _activity(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         sums, _, last = hidden
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         age = torch.where(torch.isinf(last), 0.0, instant - last)
         activity: torch.Tensor = sums[:, 0] * torch.exp(-age * self._rates[0]) + self.config.smoothing
         return activity
 
-    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``.
 
         Raises:

@@ -10,6 +10,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.errors import ModelError
 from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
@@ -18,14 +19,10 @@ from rimsim.intensity.ground.examples import session_examples, window_examples
 from rimsim.intensity.persistence import Stored
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
-
-__all__ = ["Ground", "GroundConfig", "GroundModel"]
 
 
 @runtime_checkable
@@ -48,7 +45,7 @@ class GroundModel(Protocol):
         """The hidden states after one more event each."""
         ...
 
-    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at the instants ``now``, seconds."""
         ...
 
@@ -84,7 +81,7 @@ class Ground(FromHidden, Stored):
     config: GroundConfig
     n_items: int = 0
 
-    def __init__(self, config: GroundConfig, rates: NDArray[np.float64]) -> None:
+    def __init__(self, config: GroundConfig, rates: Floats) -> None:
         self.config = config
         self.device = resolved(config.device)
         self.rescale = 1.0
@@ -103,7 +100,7 @@ class Ground(FromHidden, Stored):
         """Fit to the target events of a new log, keeping the scale that λ had."""
 
     @abstractmethod
-    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at the instants ``now`` (n,), seconds."""
 
     def examples(self, log: EventLog) -> CountExamples:
@@ -153,7 +150,7 @@ class Ground(FromHidden, Stored):
         del items
         return decayed.step(hidden, times.to(self.device), self._rates)
 
-    def _features(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def _features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, 2S + 2) features at ``now``; with a session as horizon, no sooner than one can begin."""
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         if self.config.horizon is None:
@@ -165,7 +162,7 @@ class Ground(FromHidden, Stored):
         return self.intensity_hidden(self.encode(states), states.now)
 
     @caller_owns
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 λ(x) / M.
 
         Raises:

@@ -9,13 +9,12 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from rimsim.arrays import Floats
 
+if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
-__all__ = ["Scales", "encode", "features", "step"]
 
 _CHUNK = 1 << 18
 """Events whose kernels are held in memory at once."""
@@ -32,12 +31,12 @@ class Scales:
     number: int = Field(default=24, ge=1, le=200, description="How many scales, log-spaced.")
 
     @property
-    def rates(self) -> NDArray[np.float64]:
+    def rates(self) -> Floats:
         """(S,) decay rates β_s = 1 / scale, per second, descending."""
         return np.asarray(1.0 / np.geomspace(self.shortest, self.longest, self.number), np.float64)
 
 
-def encode(states: UserStates, rates: NDArray[np.float64], device: torch.device) -> Hidden:
+def encode(states: UserStates, rates: Floats, device: torch.device) -> Hidden:
     """Decayed sums of the states' events at each state's last event.
 
     Returns:

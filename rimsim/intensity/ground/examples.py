@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import ModelError
 from rimsim.intensity.states import UserStates, known_events
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
 
-__all__ = ["CountExamples", "count_examples", "session_examples", "window_examples"]
 
 _MOST_EVENTS = 2**24
 """270 MB of items and times."""
@@ -26,9 +24,9 @@ class CountExamples:
     """n states with the number of target events that followed each within its horizon."""
 
     states: UserStates
-    counts: NDArray[np.int64]
+    counts: Ints
     """(n,) target events within the horizon."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) the user of each example."""
 
 
@@ -76,9 +74,7 @@ def window_examples(log: EventLog, horizon: float, windows: int) -> CountExample
     return count_examples(log, np.concatenate(users), np.concatenate(instants), horizon)
 
 
-def count_examples(
-    log: EventLog, users: NDArray[np.int64], now: NDArray[np.float64], horizon: float
-) -> CountExamples:
+def count_examples(log: EventLog, users: Ints, now: Floats, horizon: float) -> CountExamples:
     """Examples at given instants: the states before them, the target events in [now, now + horizon).
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.ground import decayed
@@ -24,15 +26,10 @@ from rimsim.intensity.ground.point_process import (
 from rimsim.intensity.refusals import not_fitted, require_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.ground.examples import CountExamples
 
-__all__ = ["Hawkes", "HawkesConfig"]
 
 _DAY = 86400.0
 
@@ -82,7 +79,7 @@ class Hawkes(Ground):
         self._parameters: torch.Tensor | None = None
 
     @property
-    def parameters(self) -> NDArray[np.float64]:
+    def parameters(self) -> Floats:
         """(2S + 1,) μ (per second), α (S,), γ (S,).
 
         Raises:
@@ -202,7 +199,7 @@ class Hawkes(Ground):
         """Time-rescaling test on a log's users; take users that the model was not fitted to."""
         return rescaled(self.terms(log), self.parameters)
 
-    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
         scales = len(self._rates)
         fitted = torch.from_numpy(self.parameters).to(self.device)

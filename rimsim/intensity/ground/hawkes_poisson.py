@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -10,22 +11,18 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats, Ints
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.ground import decayed
 from rimsim.intensity.ground.contract import Ground, GroundConfig
 from rimsim.intensity.refusals import not_fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
 
-__all__ = ["HawkesPoisson", "HawkesPoissonConfig", "poisson_objective"]
 
 _TINY = 1e-10
 """Keeps log Λ finite where all weights are zero."""
@@ -45,8 +42,8 @@ class HawkesPoissonConfig(GroundConfig):
 
 
 def poisson_objective(
-    weights: NDArray[np.float64], features: NDArray[np.float64], counts: NDArray[np.float64], ridge: float
-) -> tuple[float, NDArray[np.float64]]:
+    weights: Floats, features: Floats, counts: Floats, ridge: float
+) -> tuple[float, Floats]:
     """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient; convex.
 
     mean(Λ − n·log(Λ + 1e-10)) + ridge/2·‖w‖² with Λ = Φ w.
@@ -110,10 +107,10 @@ class HawkesPoisson(Ground):
         self._solve(self._numbers(examples.states), examples.counts)
         return self
 
-    def _numbers(self, states: UserStates) -> NDArray[np.float64]:
+    def _numbers(self, states: UserStates) -> Floats:
         return self._features(self.encode(states), states.now).cpu().numpy()
 
-    def _solve(self, phi: NDArray[np.float64], events: NDArray[np.int64]) -> None:
+    def _solve(self, phi: Floats, events: Ints) -> None:
         counts = events.astype(np.float64)
         # Terms are brought to mean 1 so that one step length suits all. A term that hardly ever occurs here
         # could then get a huge weight and blow up where it does occur: the floor lets the ridge hold it.
@@ -151,7 +148,7 @@ class HawkesPoisson(Ground):
         self.n_items = log.n_items
         return self
 
-    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
         weights = self.weights
         return in_blocks(lambda phi: (phi * weights).sum(1), self._features(hidden, now)).float()

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rimsim.arrays import Floats, Ints
 from rimsim.compiled import compiled
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.walking import Walk
 
-__all__ = ["TERMS", "encode", "last_sizes", "step", "terms", "walk"]
 
 TERMS = (
     "first visit",
@@ -93,16 +91,16 @@ def walk(hidden: Hidden, events: Walk, gap: float) -> tuple[Hidden, Hidden]:
 
 @compiled
 def _walk(
-    held: NDArray[np.float64],
-    last: NDArray[np.float64],
-    logs: NDArray[np.float64],
-    held_at: NDArray[np.float64],
-    last_at: NDArray[np.float64],
-    times: NDArray[np.float64],
-    offsets: NDArray[np.int64],
-    order: NDArray[np.int64],
-    edges: NDArray[np.int64],
-    count: NDArray[np.int64],
+    held: Floats,
+    last: Floats,
+    logs: Floats,
+    held_at: Floats,
+    last_at: Floats,
+    times: Floats,
+    offsets: Ints,
+    order: Ints,
+    edges: Ints,
+    count: Ints,
     gap: float,
 ) -> None:
     """Let sessions (u, 4) with last events (u,) take events, in place, and fill in what they are at some points."""

@@ -13,41 +13,37 @@ pass.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["HawkesTerms", "Rescaled", "hawkes_terms", "negative_log_likelihood", "rescaled"]
+from rimsim.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
 class HawkesTerms:
     """The likelihood's data: coefficients of (μ, α, γ) in λ at every event and in ∫λ over every gap."""
 
-    at_event: NDArray[np.float64]
+    at_event: Floats
     """(n, 2S + 1) coefficients of λ at each event after a user's first."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) the user of each of those events, as given by ``offsets``."""
-    gap: NDArray[np.float64]
+    gap: Floats
     """(n, 2S + 1) coefficients of ∫λ from the event before to this one."""
-    last_gap: NDArray[np.float64]
+    last_gap: Floats
     """(users, 2S + 1) coefficients of ∫λ from the last event to the end of observation."""
 
     @property
-    def total(self) -> NDArray[np.float64]:
+    def total(self) -> Floats:
         """(2S + 1,) coefficients of the compensator of all users."""
         return np.asarray(self.gap.sum(0) + self.last_gap.sum(0))
 
 
 def hawkes_terms(
-    times: NDArray[np.float64],
-    offsets: NDArray[np.int64],
-    stop: NDArray[np.float64],
-    rates: NDArray[np.float64],
+    times: Floats,
+    offsets: Ints,
+    stop: Floats,
+    rates: Floats,
 ) -> HawkesTerms:
     """One pass over all users at once, event by event.
 
@@ -88,9 +84,7 @@ def hawkes_terms(
     return HawkesTerms(at, np.repeat(np.arange(len(begin)), lengths)[later], gap, last)
 
 
-def negative_log_likelihood(
-    parameters: NDArray[np.float64], at_event: NDArray[np.float64], total: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64]]:
+def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats) -> tuple[float, Floats]:
     """−Σ log λ(t_i) + ∫λ per event, and its gradient.
 
     Args:
@@ -113,7 +107,7 @@ class Rescaled:
     conservative: use held-out users.
     """
 
-    gaps: NDArray[np.float64]
+    gaps: Floats
     """(n,) compensated gaps."""
     ks: float
     """Kolmogorov-Smirnov distance of 1 − exp(−gap) from uniform."""
@@ -125,7 +119,7 @@ class Rescaled:
     """Correlation of neighbouring gaps: 0 under the model."""
 
 
-def rescaled(terms: HawkesTerms, parameters: NDArray[np.float64]) -> Rescaled:
+def rescaled(terms: HawkesTerms, parameters: Floats) -> Rescaled:
     """Compensated gaps of all users and how far they are from Exp(1)."""
     inner = terms.gap @ parameters
     last = terms.last_gap @ parameters

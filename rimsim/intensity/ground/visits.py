@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats, Ints
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.ground import past_sessions
 from rimsim.intensity.ground.contract import Ground, GroundConfig
@@ -17,17 +19,12 @@ from rimsim.intensity.refusals import not_fitted
 from rimsim.intensity.walking import stepped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.ground.examples import CountExamples
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.walking import Walk
 
-__all__ = ["Visits", "VisitsConfig", "log_linear_objective"]
 
 _HIGHEST = 30.0
 """Largest log λ while weights are sought: no session has e^30 events, and larger exponentials overflow."""
@@ -53,12 +50,12 @@ class VisitsConfig(GroundConfig):
 
 
 def log_linear_objective(
-    weights: NDArray[np.float64],
-    terms: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    counts: NDArray[np.float64],
+    weights: Floats,
+    terms: Floats,
+    offset: Floats,
+    counts: Floats,
     ridge: float,
-) -> tuple[float, NDArray[np.float64]]:
+) -> tuple[float, Floats]:
     """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient; convex.
 
     mean(λ − n·log λ) + ridge/2·‖w‖² with log λ = offset + Φ w.
@@ -182,15 +179,13 @@ class Visits(Ground):
         self.n_items = log.n_items
         return self
 
-    def _keep(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+    def _keep(self, arrays: Mapping[str, Floats]) -> None:
         self._fitted |= {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
-    def _mean(self, phi: NDArray[np.float64]) -> float:
+    def _mean(self, phi: Floats) -> float:
         return float(np.exp(self.level + phi @ self.weights.cpu().numpy()).mean())
 
-    def _solved(
-        self, phi: NDArray[np.float64], events: NDArray[np.int64], towards: NDArray[np.float64]
-    ) -> tuple[float, NDArray[np.float64]]:
+    def _solved(self, phi: Floats, events: Ints, towards: Floats) -> tuple[float, Floats]:
         """Level and (F,) weights that fit the counts, penalised by how far the weights are from ``towards``."""
         counts, unit = events.astype(np.float64), self._known("unit").cpu().numpy()
         known = phi @ towards
@@ -205,7 +200,7 @@ class Visits(Ground):
         )
         return level, np.asarray(towards + found.x / unit, np.float64)
 
-    def _numbers(self, hidden: Hidden, now: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _numbers(self, hidden: Hidden, now: Floats) -> Floats:
         held, last = hidden
         return self._terms(held, last, torch.from_numpy(now).to(self.device)).cpu().numpy()
 
@@ -214,7 +209,7 @@ class Visits(Ground):
         instant = torch.maximum(now, last + gap) if self.config.horizon is None else now
         return past_sessions.terms((held, last), instant, gap, self._usual, self.config.shrinkage)
 
-    def intensity_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``: expected events within the horizon.
 
         Raises:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.errors import ConfigError
 from rimsim.intensity.contract import (
     RecurrentModel,
@@ -24,18 +26,12 @@ from rimsim.intensity.selection.choosing import CANDIDATES, Judged, judged
 from rimsim.intensity.walking import walked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden, IntensityModel
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.walking import Walk
-
-__all__ = ["Auto", "AutoConfig"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -172,7 +168,7 @@ class Auto(Stored):
         return walked(self.chosen, hidden, walk)
 
     @caller_owns
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the chosen model."""
         scores = self.chosen.score_hidden(hidden, now)
         return scores if caller_owns_scores(self.chosen) else scores.clone()

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Floats
 from rimsim.intensity.blocks import spans
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import best_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.states import UserStates
 
-__all__ = ["CANDIDATES", "Judged", "judged"]
 
 CANDIDATES = ("popularity", "returning", "bag", "ease", "factors")
 """Who is judged where nobody else is named."""
@@ -74,7 +71,7 @@ def judged(
     models = [make(name, seed=seed, device=device, gap=gap) for name in names]
     if held is None or not models:
         return ()
-    hits: list[NDArray[np.float64]] = []
+    hits: list[Floats] = []
     found: list[Judged] = []
     for name, model in zip(names, models, strict=True):
         logits = _logits(model.fit(held.past), held.states)
@@ -86,7 +83,7 @@ def judged(
     return (first, *others)
 
 
-def _logits(model: IntensityModel, states: UserStates) -> NDArray[np.float32]:
+def _logits(model: IntensityModel, states: UserStates) -> Float32s:
     """(n, M) log λ(x,y), with what cannot be told from 0 far down."""
     parts = []
     for first, stop in spans(len(states), _ROWS):

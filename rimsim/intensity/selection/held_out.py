@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.data.later import later_sessions
 from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
 
-__all__ = ["HeldOut"]
 
 _FEWEST = 20
 """Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
@@ -33,19 +32,19 @@ class HeldOut:
     """The log that was cut."""
     past: EventLog
     """The log without what was held out."""
-    user: NDArray[np.int64]
+    user: Ints
     """(n,) who they are."""
     states: UserStates
     """The n states at the cut."""
-    consumed: NDArray[np.bool_]
+    consumed: Bools
     """(n, M) items that a state has consumed, which it cannot take any more."""
-    taken: NDArray[np.float32]
+    taken: Float32s
     """(n, M) target items that the user took from the cut on; 1 or 0."""
 
     def __len__(self) -> int:
         return len(self.states)
 
-    def best(self, logits: NDArray[np.floating], k: int = 10) -> NDArray[np.bool_]:
+    def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
         """(n, M) the k best unconsumed items of each state, and what ties with the last of them.
 
         Args:
@@ -55,7 +54,7 @@ class HeldOut:
         left, last, _ = self._last(logits, k)
         return np.asarray((left >= last) & ~self.consumed, np.bool_)
 
-    def precision(self, logits: NDArray[np.floating], k: int = 10) -> NDArray[np.float64]:
+    def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
         """(n,) share of the k best unconsumed items (fewer in a smaller catalogue) that the user took.
 
         Where items tie for the last places, each of them has its share of these. Arguments as in :meth:`best`.
@@ -73,7 +72,7 @@ class HeldOut:
         k = min(k, left.shape[1])
         return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
 
-    def log_likelihood(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    def log_likelihood(self, logits: NDArray[np.floating]) -> Floats:
         """(n,) log-likelihood of all that each user took, over what it had not consumed, nats.
 
         Args:
@@ -85,7 +84,7 @@ class HeldOut:
         taken = self.taken > 0
         return np.asarray(np.where(taken, left, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
 
-    def nats(self, by_user: NDArray[np.float64]) -> float:
+    def nats(self, by_user: Floats) -> float:
         """The mean of an item that was taken, from (n,) log-likelihoods of all that each user took."""
         return float(by_user.sum() / self.taken.sum(dtype=np.float64))
 
@@ -127,7 +126,7 @@ class HeldOut:
         return cls(log, cut.past, cut.user[kept], states.take(kept), consumed, taken.astype(np.float32))
 
 
-def _cells(pairs: NDArray[np.int64], place: NDArray[np.int64], kept: int, n_items: int) -> NDArray[np.bool_]:
+def _cells(pairs: Ints, place: Ints, kept: int, n_items: int) -> Bools:
     """(kept, M) True at pairs row·M + item of the rows that have a place (rows,) among so many; −1 for none."""
     row, item = np.divmod(pairs, n_items)
     among = place[row] >= 0

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Floats
 from rimsim.intensity.selection.weights import for_all, for_slates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.selection.held_out import HeldOut
 
-__all__ = ["Shrinkage", "best_of", "chosen", "rescaling"]
 
 _SAME_SPREAD = 1.25
 """How much wider scores may be under the fit to the whole log than under that to its past, and count as alike: fits to
@@ -83,7 +80,7 @@ def rescaling(past: float, whole: float) -> float:
     return past / whole if whole > _SAME_SPREAD * past else 1.0
 
 
-def best_of(hits: Sequence[NDArray[np.float64]], likelihood: Sequence[float]) -> int:
+def best_of(hits: Sequence[Floats], likelihood: Sequence[float]) -> int:
     """Which of several is to be taken: the likeliest of those whose slates are not told to be worse than the best ones.
 
     The likelihood rewards what is true of the long tail, and slates show ten items; where the two disagree beyond two
@@ -101,9 +98,9 @@ def best_of(hits: Sequence[NDArray[np.float64]], likelihood: Sequence[float]) ->
 
 def chosen(
     held: HeldOut,
-    scored: Iterable[tuple[float, NDArray[np.float32]]],
-    log_popularity: NDArray[np.float64],
-    log_returning: NDArray[np.float64],
+    scored: Iterable[tuple[float, Float32s]],
+    log_popularity: Floats,
+    log_returning: Floats,
 ) -> Shrinkage:
     """The strength and the weights with which what held-out users took is best foretold (:func:`best_of`).
 
@@ -124,7 +121,7 @@ def chosen(
         popularity, returning = way(held, base).tolist()
         without[slates] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
     found: list[Shrinkage] = []
-    hits: list[NDArray[np.float64]] = []
+    hits: list[Floats] = []
     for strength, scores in scored:
         for slates, way in ways.items():
             personal, popularity, returning = way(held, (scores, *base)).tolist()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import scipy
 
+from rimsim.arrays import Bools, Float32s, Floats
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.selection.held_out import HeldOut
 
-    Loss: TypeAlias = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+    Loss: TypeAlias = Callable[[Floats], tuple[float, Floats]]
 
-__all__ = ["for_all", "for_slates", "unlikelihood", "unlikelihood_of_answers"]
 
 _ROWS = 256
 """Rows whose sums are added up at once."""
@@ -32,7 +30,7 @@ _LEAST = 1e-30
 """A share of nothing, so that its logarithm is finite."""
 
 
-def for_all(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+def for_all(held: HeldOut, parts: Sequence[Float32s]) -> Floats:
     """The weights w ≥ 0 with which softmax(Σ_i w_i·part_i) over unconsumed items makes all that was taken most likely.
 
     Each item that was taken counts alike. A part that tells no items apart, or without which they are as likely, has
@@ -50,7 +48,7 @@ def for_all(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.f
     return _spared(loss, *_minimum(loss, start, start)) / spread
 
 
-def for_slates(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+def for_slates(held: HeldOut, parts: Sequence[Float32s]) -> Floats:
     """The weights w ≥ 0 that foretell best which items of a slate are taken.
 
     Under p = softmax(Σ_i w_i·part_i), a user who took n items takes one that is shown with probability
@@ -73,8 +71,8 @@ def for_slates(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> NDArray[n
 
 
 def _in_units(
-    parts: Sequence[NDArray[np.float32]],
-) -> tuple[list[NDArray[np.float32]], NDArray[np.float64], NDArray[np.float64]]:
+    parts: Sequence[Float32s],
+) -> tuple[list[Float32s], Floats, Floats]:
     """Parts in units of their own spread, in which all are found in as few steps; the spreads; a start."""
     spread = np.array([float(part.std()) for part in parts])
     told = spread >= _FLAT
@@ -83,16 +81,14 @@ def _in_units(
     return units, spread, np.where(told, 0.5, 0.0)
 
 
-def _minimum(
-    loss: Loss, weights: NDArray[np.float64], start: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
+def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]:
     """The best weights, 0 where the start is 0, and their loss."""
     bounds = [(0.0, None if one else 0.0) for one in start]
     found = scipy.optimize.minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x, np.float64), float(found.fun)
 
 
-def _spared(loss: Loss, weights: NDArray[np.float64], value: float) -> NDArray[np.float64]:
+def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     """The weights, with 0 for each that has not helped."""
     for place in np.flatnonzero(weights):
         without = weights.copy()
@@ -103,7 +99,7 @@ def _spared(loss: Loss, weights: NDArray[np.float64], value: float) -> NDArray[n
     return weights
 
 
-def unlikelihood(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> Loss:
+def unlikelihood(held: HeldOut, parts: Sequence[Float32s]) -> Loss:
     """Mean −log p(y|x) of an item that was taken under weights, nats, and its slope.
 
     Args:
@@ -114,7 +110,7 @@ def unlikelihood(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> Loss:
     labels = float(held.taken.sum())
     observed = np.array([_total(part, held.taken) for part in parts])
 
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(weights: Floats) -> tuple[float, Floats]:
         value, slope = -float(weights @ observed), -observed
         for span in _spans(held):
             share, norm, top = softmax.shares(weights, span)
@@ -125,9 +121,7 @@ def unlikelihood(held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> Loss:
     return loss
 
 
-def unlikelihood_of_answers(
-    held: HeldOut, parts: Sequence[NDArray[np.float32]], shown: NDArray[np.bool_]
-) -> Loss:
+def unlikelihood_of_answers(held: HeldOut, parts: Sequence[Float32s], shown: Bools) -> Loss:
     """Mean −log likelihood of the answer to a shown item under weights, nats, and its slope.
 
     Args:
@@ -145,7 +139,7 @@ def unlikelihood_of_answers(
     number = held.taken.sum(1, dtype=np.float64)
     total = float(shown.sum())
 
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(weights: Floats) -> tuple[float, Floats]:
         value, slope = 0.0, np.zeros(len(parts))
         for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
             share, norm, _ = softmax.shares(weights, span)
@@ -174,7 +168,7 @@ class _Softmax:
         parts: Logits, each (n, M) or (M,).
     """
 
-    def __init__(self, held: HeldOut, parts: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(self, held: HeldOut, parts: Sequence[Float32s]) -> None:
         n, m = held.taken.shape
         self._parts = parts
         self._height = max(1, _NEAR // m)
@@ -192,9 +186,7 @@ class _Softmax:
             for first in range(span.start, span.stop, self._height)
         ]
 
-    def shares(
-        self, weights: NDArray[np.float64], span: slice
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+    def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
         """Of some rows: exp of logits less the largest, 0 where consumed; its sum over items; the largest logit.
 
         The first of them lies where the next call puts its own.
@@ -218,9 +210,7 @@ class _Softmax:
             logits.sum(1, dtype=np.float64, out=norm[here])
         return share, norm, top
 
-    def totals(
-        self, share: NDArray[np.float32], factor: NDArray[np.float32], span: slice
-    ) -> NDArray[np.float64]:
+    def totals(self, share: Float32s, factor: Float32s, span: slice) -> Floats:
         """(parts,) Σ part·factor·share over some rows; see :func:`_total`.
 
         Args:
@@ -240,9 +230,7 @@ class _Softmax:
         return np.asarray(by_row.sum(1, dtype=np.float64), np.float64)
 
 
-def _sum(
-    weights: NDArray[np.float64], parts: Sequence[NDArray[np.float32]], shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _sum(weights: Floats, parts: Sequence[Float32s], shape: tuple[int, ...]) -> Float32s:
     """(n, M) the weighed parts together."""
     logits = np.zeros(shape, np.float32)
     for weight, part in zip(weights.tolist(), parts, strict=True):
@@ -250,6 +238,6 @@ def _sum(
     return logits
 
 
-def _total(part: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
+def _total(part: Float32s, weight: Float32s) -> float:
     """Σ part·weight, added up in rows and then in float64."""
     return float((part * weight).sum(1).sum(dtype=np.float64))

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
 
-__all__ = ["GraphConvolution", "GraphConvolutionConfig", "GraphNetwork"]
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class GraphConvolutionConfig(SequenceConfig):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -9,22 +10,17 @@ import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Ints
 from rimsim.intensity.blocks import BLOCK, STEP, in_blocks, padded, spans
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
 from rimsim.intensity.sequence.sequences import Batch, Windows, histories, last_events
 from rimsim.intensity.sequence.training import SequenceNetwork, dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-
-__all__ = ["GRU", "GRUConfig", "GRUNetwork"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -112,7 +108,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         return (hidden - new).mul_(gate[:, width:]).add_(new)
 
     @torch.no_grad()
-    def _read(self, items: NDArray[np.int64], length: NDArray[np.int64]) -> torch.Tensor:
+    def _read(self, items: Ints, length: Ints) -> torch.Tensor:
         """(n, W) hidden states after left-aligned histories (n, L) of the given lengths."""
         n = len(length)
         out = torch.zeros((n, self.config.width), device=self.device)

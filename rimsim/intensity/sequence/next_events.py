@@ -9,7 +9,6 @@ import torch
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
 
-__all__ = ["next_events_loss"]
 
 _ROWS = 512
 """Positions whose logits are held at once; few enough for a processor's cache."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.cold import fill_cold
@@ -23,18 +25,11 @@ from rimsim.intensity.sequence.training import SequenceNetwork, TrainingOptions,
 from rimsim.rng import Purpose, derived_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.sequence.sequences import Windows
     from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-
-__all__ = ["SequenceConfig", "SequenceModel"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -223,7 +218,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     @caller_owns
     @torch.no_grad()
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the states; rows sum to 1."""
         del now
         _ = self.network  # raises before a fit

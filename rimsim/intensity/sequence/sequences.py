@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from rimsim.arrays import Bools, Floats, Ints
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.states import UserStates
-
-__all__ = ["Batch", "Windows", "batches", "histories", "last_events", "windows"]
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
     """w stretches of users' histories over the log's events sorted by (user, time)."""
 
-    item: NDArray[np.int64]
+    item: Ints
     """(n,) items of all events, sorted by user, then time."""
-    target: NDArray[np.bool_]
+    target: Bools
     """(n,) whether an event is fitted to."""
-    user: NDArray[np.int64]
+    user: Ints
     """(w,) the user of each window."""
-    origin: NDArray[np.int64]
+    origin: Ints
     """(w,) position of the user's first event."""
-    begin: NDArray[np.int64]
+    begin: Ints
     """(w,) position of the first event that is read."""
-    loss: NDArray[np.int64]
+    loss: Ints
     """(w,) position of the first event that is predicted; targets from here to ``stop`` are."""
-    stop: NDArray[np.int64]
+    stop: Ints
     """(w,) position past the last event."""
-    end: NDArray[np.int64]
+    end: Ints
     """(w,) position past the user's last event."""
-    weight: NDArray[np.float64] | None = field(default=None, kw_only=True)
+    weight: Floats | None = field(default=None, kw_only=True)
     """(n,) how much each event counts where it is predicted; None: all alike."""
-    session_end: NDArray[np.int64] | None = field(default=None, kw_only=True)
+    session_end: Ints | None = field(default=None, kw_only=True)
     """(n,) position past the session that an event begins as a target, 0 for any other event; None: what is predicted
     is each target event from the events before it, whatever session they are of."""
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Windows:
+    def take(self, rows: Ints | Bools) -> Windows:
         """The windows of some rows."""
         ends = (self.stop[rows], self.end[rows])
         cut = (self.user[rows], self.origin[rows], self.begin[rows], self.loss[rows], *ends)
@@ -67,7 +64,7 @@ class Batch:
     """(p,) how many events of its window precede it, 0 … L."""
     label: torch.Tensor
     """(p,) the item that came."""
-    rows: NDArray[np.int64]
+    rows: Ints
     """(b,) which windows these are."""
     later: torch.Tensor
     """(p, K) the item that came and the ones after it; anything where the weight is 0."""
@@ -109,7 +106,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
     owners, origins = np.unique(user, return_index=True)
     ends = np.append(origins[1:], len(user))
-    parts: list[tuple[NDArray[np.int64], ...]] = []
+    parts: list[tuple[Ints, ...]] = []
     position = upcoming[origins]
     while (alive := position < ends).any():
         owners, origins, ends, position = owners[alive], origins[alive], ends[alive], position[alive]
@@ -125,7 +122,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     return Windows(item, target, *columns, weight=weight, session_end=session_end)
 
 
-def _session_ends(log: EventLog, order: NDArray[np.int64], gap: str) -> NDArray[np.int64]:
+def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
     """(n,) in the given order by user and time: the position past a session at its first event, if that is a target."""
     session = log.sessions(gap).of_event[order]
     begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
@@ -180,9 +177,7 @@ def batches(
         )
 
 
-def _labels(
-    cut: Windows, position: NDArray[np.int64], end: NDArray[np.int64], ahead: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, Floats]:
     """(p, K) positions of the labels of each predicted position, and their weights, which sum to 1."""
     fade = FADE
     if cut.session_end is not None:
@@ -195,9 +190,7 @@ def _labels(
     return coming, weight / weight.sum(1, keepdims=True)
 
 
-def histories(
-    items: NDArray[np.int64], begin: NDArray[np.int64], stop: NDArray[np.int64], context: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints, Ints]:
     """The last ``context`` events of n stretches, left-aligned.
 
     Args:
@@ -218,6 +211,6 @@ def histories(
     return np.where(inside, found, 0), length
 
 
-def last_events(states: UserStates, context: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def last_events(states: UserStates, context: int) -> tuple[Ints, Ints]:
     """The last ``context`` items of every state, left-aligned; see :func:`histories`."""
     return histories(states.items, states.offsets[:-1], states.offsets[1:], context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from rimsim.arrays import Bools, Ints
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.sampled_softmax import Proposal, sampled_loss
 from rimsim.intensity.sequence.next_events import next_events_loss
@@ -19,22 +21,8 @@ from rimsim.intensity.sequence.sequences import batches
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.sequence.sequences import Batch, Windows
 
-__all__ = [
-    "Outputs",
-    "SequenceNetwork",
-    "TrainingOptions",
-    "TrainingRun",
-    "dropped",
-    "held_out",
-    "mean_loss",
-    "train",
-]
 
 Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """h (p, W) at the predicted positions, and item vectors V (M, W)."""
@@ -125,7 +113,7 @@ def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> 
     return values * kept / (1.0 - rate)
 
 
-def held_out(users: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+def held_out(users: Ints, share: float, seed: int) -> Bools:
     """(n,) which users are kept from training; the same user always is, whatever else is in the log."""
     return np.asarray(uniform(seed, Purpose.MODEL, 1, users) < share, bool)
 

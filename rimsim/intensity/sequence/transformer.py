@@ -10,20 +10,17 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch.nn import functional
 
+from rimsim.arrays import Ints
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
 from rimsim.intensity.sequence.sequences import Batch, last_events
 from rimsim.intensity.sequence.training import SequenceNetwork, dropped
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.sequence.training import Outputs
     from rimsim.intensity.states import UserStates
-
-__all__ = ["Transformer", "TransformerConfig", "TransformerNetwork"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -170,7 +167,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         """``items`` (n, context) int64, ``length`` (n,) int64 and h (n, W)."""
         _ = self.network  # raises before a fit
         read, count = last_events(states, self.config.context)
-        wide: NDArray[np.int64] = np.zeros((len(count), self.config.context), np.int64)
+        wide: Ints = np.zeros((len(count), self.config.context), np.int64)
         wide[:, : read.shape[1]] = read
         items, length = torch.from_numpy(wide).to(self.device), torch.from_numpy(count).to(self.device)
         return items, length, self._read(items, length)

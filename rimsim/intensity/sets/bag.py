@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.popularity import log_popularity
@@ -21,18 +23,12 @@ from rimsim.intensity.walking import stepped
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.selection.shrinkage import Shrinkage
     from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
     from rimsim.intensity.walking import Walk
-
-__all__ = ["Bag", "BagConfig"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -94,12 +90,12 @@ class Bag(PersonalModel[BagConfig]):
             return trained_on_samples(tables, cells, cycle, self.config.negatives)
         return trained(tables, cells, cycle)
 
-    def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+    def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         states = distinct(states)
         scale = 1.0 / np.sqrt(states.lengths.astype(np.float32) + 1.0)
         return np.asarray((sums(states, fit["read"]) * scale[:, None]) @ fit["predicted"].T, np.float32)
 
-    def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
+    def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
         root = np.float32(np.sqrt(chosen.personal))
         both = np.concatenate([fit["read"], fit["predicted"]], axis=1) * root
         vectors, bias = torch.from_numpy(both), torch.from_numpy(base.astype(np.float32))
@@ -146,14 +142,14 @@ class Bag(PersonalModel[BagConfig]):
 
 @compiled
 def _add_up(
-    sums: NDArray[np.float32],
-    table: NDArray[np.float32],
-    items: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    order: NDArray[np.int64],
-    edges: NDArray[np.int64],
-    count: NDArray[np.int64],
-    at: NDArray[np.float32],
+    sums: Float32s,
+    table: Float32s,
+    items: Ints,
+    offsets: Ints,
+    order: Ints,
+    edges: Ints,
+    count: Ints,
+    at: Float32s,
 ) -> None:
     """Add rows of a table to sums (u, W) one after another, in place, and fill in what they are at some points (n, W).
 

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from rimsim.arrays import Float32s, Ints, numbered
 from rimsim.compiled import compiled
 from rimsim.intensity.states import UserStates
-from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
-
-__all__ = ["Cells", "distinct", "sums"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +23,11 @@ class Cells:
     The n users that have an event are numbered anew, in ascending order.
     """
 
-    offsets: NDArray[np.int64]
+    offsets: Ints
     """(n + 1,) where each user's pairs begin."""
-    item: NDArray[np.int64]
+    item: Ints
     """(c,) the items, ascending within a user."""
-    label: NDArray[np.float32]
+    label: Float32s
     """(c,) weight of the pair's target events; 0 for a pair that is only history."""
     n_items: int
     """Size of the catalogue, M."""
@@ -51,16 +47,16 @@ class Cells:
         return cls(np.append(begin, len(key)).astype(np.int64), item, label, log.n_items)
 
     @property
-    def user(self) -> NDArray[np.int64]:
+    def user(self) -> Ints:
         """(c,) the new number of each pair's user."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
-    def pairs_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def pairs_of(self, users: Ints) -> tuple[Ints, Ints]:
         """(p,) the place among some users of each of their pairs' user, by user, and (p,) the place of the pair."""
         row, number = numbered(np.diff(self.offsets)[users])
         return row, self.offsets[users][row] + number
 
-    def matrix(self, values: NDArray[np.float32] | None = None) -> scipy.sparse.csr_matrix:
+    def matrix(self, values: Float32s | None = None) -> scipy.sparse.csr_matrix:
         """(n, M) one value a pair, or 1 for each, as a sparse matrix."""
         data = np.ones(len(self.item), np.float32) if values is None else values
         return scipy.sparse.csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
@@ -80,11 +76,11 @@ def distinct(states: UserStates) -> UserStates:
 
 @compiled
 def _first_of_each(
-    begin: NDArray[np.int64],
-    items: NDArray[np.int64],
-    seen: NDArray[np.int64],
-    first: NDArray[np.int64],
-    offsets: NDArray[np.int64],
+    begin: Ints,
+    items: Ints,
+    seen: Ints,
+    first: Ints,
+    offsets: Ints,
 ) -> None:
     """Fill in the places of the first event of each item of each state, and where each state's begin among them.
 
@@ -105,7 +101,7 @@ def _first_of_each(
         offsets[state + 1] = found
 
 
-def sums(states: UserStates, table: NDArray[np.float32]) -> NDArray[np.float32]:
+def sums(states: UserStates, table: Float32s) -> Float32s:
     """(n, W) the sum of the rows of a table (M, W) over the items of each state.
 
     A row is added up event by event, so its bits depend on its own state alone.

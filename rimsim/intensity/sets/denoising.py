@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from rimsim.arrays import Bools, Float32s, Ints
 from rimsim.intensity.adamw import AdamW
 from rimsim.rng import Purpose, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.sets.cells import Cells
 
-__all__ = ["UNLIKELY", "Cycle", "Split", "Tables", "begun", "decks", "matrices", "splits", "trained"]
 
 _LEAST, _MOST = 0.05, 0.95
 """Share of a user's items that is read, drawn uniformly between the two."""
@@ -123,9 +120,7 @@ def matrices(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.T
         yield torch.from_numpy(x), torch.from_numpy(y)
 
 
-def decks(
-    users: NDArray[np.int64], size: int, steps: int, source: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
+def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> Iterator[Ints]:
     """Some users for every step, in random order, each once before any comes again; none where there are no users.
 
     Args:
@@ -148,13 +143,13 @@ class Split(NamedTuple):
 
     users: int
     """How many users, b."""
-    row: NDArray[np.int64]
+    row: Ints
     """(p,) which of them each pair is of."""
-    item: NDArray[np.int64]
+    item: Ints
     """(p,) its item."""
-    label: NDArray[np.float32]
+    label: Float32s
     """(p,) its weight as a label; 0 for what is only history."""
-    is_read: NDArray[np.bool_]
+    is_read: Bools
     """(p,) whether it is read."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -10,22 +11,17 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Float32s, Floats
 from rimsim.intensity.cold import fill_cold
 from rimsim.intensity.sets.cells import Cells, distinct, sums
 from rimsim.intensity.sets.personal import PersonalConfig, PersonalModel, learned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.selection.shrinkage import Shrinkage
     from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
-
-__all__ = ["EASE", "EASEConfig", "solved"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -43,7 +39,7 @@ class EASEConfig(PersonalConfig):
     )
 
 
-def solved(gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float) -> NDArray[np.float32]:
+def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
     """(M, M) the D with zero diagonal that minimises ‖R − X D‖² + ridge·‖D‖².
 
     With P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ), γ_y = (P XᵀR)_yy / P_yy.
@@ -65,7 +61,7 @@ def solved(gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float) 
     return free.astype(np.float32)
 
 
-def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def _inverse(matrix: Floats) -> Floats:
     """The inverse of a symmetric positive definite matrix, by its Cholesky factor."""
     factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=1)
     lower, _ = scipy.linalg.lapack.dpotri(
@@ -100,10 +96,10 @@ class EASE(PersonalModel[EASEConfig]):
         for ridge in strengths:
             yield {"weights": solved(gram, cross, ridge)}
 
-    def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+    def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         return sums(distinct(states), fit["weights"])
 
-    def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
+    def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
         weights = torch.from_numpy(fit["weights"].T * np.float32(chosen.personal))
         bias = torch.from_numpy(base.astype(np.float32))
         if self.config.cold_items:
@@ -139,7 +135,7 @@ class EASE(PersonalModel[EASEConfig]):
         return torch.softmax(hidden[0] + self.served("bias"), 1)
 
 
-def _predicted(cells: Cells, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def _predicted(cells: Cells, weights: Float32s) -> Float32s:
     """(c,) the present prediction of every consumed pair from its user's other items."""
     matrix = cells.matrix()
     found = np.empty(len(cells.item), np.float32)

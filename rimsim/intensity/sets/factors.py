@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Float32s, Floats
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.cold import fill_cold
@@ -22,16 +24,11 @@ from rimsim.intensity.sets.sampled_factors import Items, fit_items
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.selection.shrinkage import Shrinkage
     from rimsim.intensity.sets.personal import Arrays
     from rimsim.intensity.states import UserStates
 
-__all__ = ["Factors", "FactorsConfig"]
 
 _CELLS = 500_000
 """Scores that a step of a fit holds at once, users times items."""
@@ -131,7 +128,7 @@ class Factors(PersonalModel[FactorsConfig]):
         vectors, offset = self.served("vectors").double(), self.served("offset").double()
         return folded(total.double(), count.double(), vectors, offset, ridge, self.config.newton_steps)
 
-    def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+    def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         states = distinct(states)
         vectors, offset = (torch.from_numpy(fit[name]).double() for name in ("vectors", "offset"))
         total = torch.from_numpy(sums(states, fit["vectors"])).double()
@@ -140,7 +137,7 @@ class Factors(PersonalModel[FactorsConfig]):
         users = in_blocks(lambda t, n: folded(t, n, vectors, offset, ridge, steps), total, count)
         return np.asarray((users @ vectors.T).numpy(), np.float32)
 
-    def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
+    def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
         vectors, bias = torch.from_numpy(fit["vectors"].copy()), torch.from_numpy(base.astype(np.float32))
         if self.config.cold_items:
             fill_cold(vectors, bias, log)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["folded", "shortened"]
-
 
 def folded(
     total: torch.Tensor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.errors import ConfigError
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.contract import FromHidden, caller_owns
@@ -20,14 +22,9 @@ from rimsim.intensity.refusals import not_fitted, require_targets
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
 
-__all__ = ["MatrixFactorization", "MatrixFactorizationConfig"]
 
 _CELLS = 2**25
 """Most scores that the scale is fitted to, users times items: all of MovieLens-1M, 270 MB."""
@@ -89,7 +86,7 @@ class MatrixFactorization(FromHidden, Stored):
         self._scale(log)
         return self
 
-    def _factors(self, matrix: scipy.sparse.csr_matrix[np.float32]) -> NDArray[np.float64]:
+    def _factors(self, matrix: scipy.sparse.csr_matrix[np.float32]) -> Floats:
         try:
             from implicit.als import AlternatingLeastSquares  # noqa: PLC0415 - an optional dependency
             from implicit.bpr import BayesianPersonalizedRanking  # noqa: PLC0415 - the same
@@ -124,7 +121,7 @@ class MatrixFactorization(FromHidden, Stored):
         # BPR keeps its item bias as a last column; popularity does that work here.
         return vectors[:, : config.factors]
 
-    def _take(self, vectors: NDArray[np.float64], log_p: NDArray[np.float64]) -> None:
+    def _take(self, vectors: Floats, log_p: Floats) -> None:
         self._v = torch.from_numpy(vectors.copy()).to(self.device)
         self._log_p = torch.from_numpy(log_p.copy()).to(self.device)
         identity = torch.eye(vectors.shape[1], dtype=torch.float64, device=self.device)
@@ -143,7 +140,7 @@ class MatrixFactorization(FromHidden, Stored):
         some = max(1, _NEAR // log.n_items)
         blocks = list(zip(torch.split(score, some), torch.split(label, some), strict=True))
 
-        def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        def loss(point: Floats) -> tuple[float, Floats]:
             found = []
             scaled = point[1] * base
             for block, mine in blocks:
@@ -210,7 +207,7 @@ class MatrixFactorization(FromHidden, Stored):
         return torch.softmax(self.temperature * score + self.popularity_weight * self._log_p, 1).float()
 
     @caller_owns
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the states; rows sum to 1."""
         del now
         _ = self.vectors  # raises before a fit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Float32s, Floats
 from rimsim.errors import ModelError
 from rimsim.first_use import tell
 from rimsim.intensity.blocks import in_blocks
@@ -26,18 +28,12 @@ from rimsim.intensity.sets.cells import distinct, sums
 from rimsim.intensity.sets.returning import log_returning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import Hidden
     from rimsim.intensity.states import UserStates
 
-    Arrays: TypeAlias = dict[str, NDArray[np.float32]]
-    _Scored: TypeAlias = tuple[float, NDArray[np.float32]]
-
-__all__ = ["PersonalConfig", "PersonalModel", "SoftmaxConfig", "learned"]
+    Arrays: TypeAlias = dict[str, Float32s]
+    _Scored: TypeAlias = tuple[float, Float32s]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -116,11 +112,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         """
 
     @abstractmethod
-    def _scores(self, fit: Arrays, states: UserStates) -> NDArray[np.float32]:
+    def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         """(n, M) s(x,y) of states."""
 
     @abstractmethod
-    def _serving(self, fit: Arrays, chosen: Shrinkage, base: NDArray[np.float64], log: EventLog) -> Arrays:
+    def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
         """What serving needs of a fit, its weights and the impersonal logits (M,) of κ and κ'."""
 
     @abstractmethod
@@ -182,7 +178,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             tell(f"{self.kind}: {done} of {number} strengths tried on held-out sessions")
             yield one
 
-    def _impersonal(self, log: EventLog) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
         smoothing = self.config.smoothing
         return log_popularity(log, smoothing), log_returning(log, self.config.session_gap, smoothing)
 
@@ -212,7 +208,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             raise not_fitted(self.kind)
         return self._served[name]
 
-    def _array(self, name: str) -> NDArray[np.float32]:
+    def _array(self, name: str) -> Float32s:
         return self.served(name).cpu().numpy()
 
     def _keep(self, arrays: Arrays) -> None:
@@ -234,7 +230,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @caller_owns
     @torch.no_grad()
-    def score_hidden(self, hidden: Hidden, now: NDArray[np.float64]) -> torch.Tensor:
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the states; rows sum to 1."""
         del now
         self.served("bias")  # raises before a fit
@@ -256,7 +252,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         self._served = {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
 
-def learned(bias: NDArray[np.float32], log: EventLog, memory: float) -> NDArray[np.float32]:
+def learned(bias: Float32s, log: EventLog, memory: float) -> Float32s:
     """(M,) log popularity after a new log.
 
     Args:

@@ -9,18 +9,15 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats
 from rimsim.intensity.device import resolved
 from rimsim.intensity.popularity import Popularity
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
 
-__all__ = ["Returning", "ReturningConfig", "log_returning"]
 
-
-def log_returning(log: EventLog, gap: str, prior: float) -> NDArray[np.float64]:
+def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
     """(M,) log p(y) ∝ log(r_y + prior·M·p_y) with r_y the target events with y in users' later sessions.
 
     Args:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rimsim.intensity.sets.cells import Cells
     from rimsim.intensity.sets.denoising import Cycle
 
-__all__ = ["trained_on_samples"]
-
 
 @torch.no_grad()
 def trained_on_samples(tables: Tables, cells: Cells, cycle: Cycle, draws: int) -> Tables:

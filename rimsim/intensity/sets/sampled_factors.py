@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from rimsim.arrays import Ints
 from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.blocks import spans
 from rimsim.intensity.sampled_softmax import Proposal
@@ -16,12 +17,9 @@ from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
 from rimsim.rng import Purpose, derived_seed, generator
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.intensity.sets.cells import Cells
     from rimsim.intensity.sets.sampled_sets import SampledShares
 
-__all__ = ["Items", "fit_items", "fold_users"]
 
 _USERS = 256
 """Users of a step."""
@@ -83,9 +81,7 @@ def fit_items(
 
 
 @torch.no_grad()
-def fold_users(
-    cells: Cells, users: NDArray[np.int64], items: Items, ridge: float, draws: int, seed: int
-) -> torch.Tensor:
+def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
     """(len(users), R) the a of some of the cells' users under given items, by Newton's method from 0.
 
     Args:
@@ -116,7 +112,7 @@ class _Draw:
         self._source = torch.Generator(device)
         self._source.manual_seed(derived_seed(seed, Purpose.MODEL, 27))
 
-    def of(self, users: NDArray[np.int64]) -> tuple[Pairs, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    def of(self, users: Ints) -> tuple[Pairs, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """The users' pairs, the pairs' labels, and what is drawn."""
         row, place = self._cells.pairs_of(users)
         parts = row, self._cells.item[place], self._cells.label[place]

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Pairs", "SampledShares", "sampled_shares"]
-
 
 class Pairs(NamedTuple):
     """p pairs of a row of a batch and an item, by row."""

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Ints
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.market.arrivals.clones import clones_at, events_before, opening_after
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.arrivals.contract import Opening, RoundsSoFar
     from rimsim.market.arrivals.schedule import Schedule
-
-__all__ = ["Broadcast", "drawn_sessions"]
 
 
 class Broadcast:
@@ -64,13 +61,13 @@ class Broadcast:
         length = duration_seconds(config.round_length)
         start = world.opening + number * length
         time = np.full(len(log_user), start)
-        session: NDArray[np.int64] | None = None
+        session: Ints | None = None
         if config.draw == "sessions":
             session = drawn_sessions(world.past_sessions, log_user, so_far.seed, number)
         return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits, session)
 
 
-def drawn_sessions(sessions: Sessions, users: NDArray[np.int64], seed: int, number: int) -> NDArray[np.int64]:
+def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
     """(n,) one of the later sessions of each user, ascending, drawn for the round; −1 where there is none."""
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Floats, Ints
 from rimsim.durations import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.market.arrivals.contract import Opening
@@ -15,13 +16,10 @@ from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
 from rimsim.market.clock import TICKS, ticks
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.arrivals.contract import RoundsSoFar
 
-__all__ = ["Clones", "clones_at", "events_before", "inter_session_gaps", "opening_after"]
 
 _CLONE_BITS = 16
 _RELEASE_SEED = 0
@@ -56,7 +54,7 @@ class Clones:
         config, world = self._arrivals, so_far.world
         draw = np.arange(config.per_round or _PER_ROUND)
         pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw)
-        session: NDArray[np.int64] | None = None
+        session: Ints | None = None
         if config.draw == "sessions":
             session = (pick * len(world.past_sessions)).astype(np.int64)
             log_user = world.past_sessions.user[session]
@@ -84,12 +82,12 @@ class Clones:
 def clones_at(
     so_far: RoundsSoFar,
     number: int,
-    time: NDArray[np.float64],
-    log_user: NDArray[np.int64],
+    time: Floats,
+    log_user: Ints,
     start: float,
     stop: float,
     max_visits: int = 5,
-    session: NDArray[np.int64] | None = None,
+    session: Ints | None = None,
 ) -> Schedule:
     """The schedule of n visits, each by a clone of a user of the log.
 
@@ -126,7 +124,7 @@ def clones_at(
     user, first, slot = np.unique(market_user, return_index=True, return_inverse=True)
     begin = tick[first] / TICKS
     mine = np.full(len(user), -1) if session is None else session[first]
-    logged: NDArray[np.int64] | None = None
+    logged: Ints | None = None
     if session is not None:
         whole = np.bincount(past.user, minlength=past.n_users)[log_user[first]]
         logged = np.where(mine >= 0, events_before(sessions)[mine], whole)
@@ -154,7 +152,7 @@ def clones_at(
     )
 
 
-def _require_room(number: int, originals: int, clone: NDArray[np.int64], visit: NDArray[np.int64]) -> None:
+def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None:
     """Refuse arrivals whose ids would leave their 62 bits, or run into those of another clone."""
     rounds = (1 << (62 - _CLONE_BITS - VISIT_BITS)) // originals - 1
     faults = (
@@ -176,7 +174,7 @@ def _require_room(number: int, originals: int, clone: NDArray[np.int64], visit: 
 
 
 @lru_cache(maxsize=4)
-def events_before(sessions: Sessions) -> NDArray[np.int64]:
+def events_before(sessions: Sessions) -> Ints:
     """(s,) how many events its user had before each session; once for all rounds and markets."""
     order = np.lexsort((sessions.start, sessions.user))
     user, count = sessions.user[order], sessions.count[order]
@@ -188,7 +186,7 @@ def events_before(sessions: Sessions) -> NDArray[np.int64]:
     return found
 
 
-def inter_session_gaps(sessions: Sessions) -> NDArray[np.float64]:
+def inter_session_gaps(sessions: Sessions) -> Floats:
     """Silences between the sessions of a user, pooled over users, seconds; one day where no user came twice."""
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]

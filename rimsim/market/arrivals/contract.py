@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from rimsim.arrays import Floats
 
+if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.training_log import PastRound
     from rimsim.market.world import World
-
-__all__ = ["ArrivalProcess", "Opening", "RoundsSoFar"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +22,7 @@ class Opening:
     """The warm-up log: what the platform knows at the opening."""
     time: float
     """Seconds at which the market opens; no event of ``past`` is later."""
-    release: NDArray[np.float64] | None = None
+    release: Floats | None = None
     """(M,) seconds at which each item is released; 0: there from the start. None: all are."""
     most_arrivals: int | None = None
     """No round has more arrivals than this; None: unknown."""

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
@@ -22,14 +23,11 @@ from rimsim.market.clock import delay_ticks, ticks
 from rimsim.market.histories import LoggedPast
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.arrivals.contract import Opening, RoundsSoFar
     from rimsim.market.world import World
 
-__all__ = ["Hawkes", "HawkesOptions"]
 
 _ROUND_BITS = 8
 """An arrival's visit number holds its round, shifted by so many bits, and which of the round's visits it is."""
@@ -109,7 +107,7 @@ class Hawkes:
         usual = fitted.base.sum() * length / (1 - fitted.branching)
         return SessionRates(fitted.base * per_round / usual, fitted.branching, fitted.decay)
 
-    def satisfaction(self, so_far: RoundsSoFar) -> NDArray[np.float64]:
+    def satisfaction(self, so_far: RoundsSoFar) -> Floats:
         """(users,) S of each user at the barrier."""
         state = np.full(so_far.world.past.n_users, self._options.neutral)
         if not so_far.past:
@@ -163,9 +161,7 @@ class Hawkes:
             ),
         )
 
-    def _pasts(
-        self, so_far: RoundsSoFar
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
         """Events and shift (users,) of each user's past, and users and ticks (s,) of the sessions in it."""
         world, sessions = so_far.world, so_far.world.past_sessions
         everyone, before = np.arange(world.past.n_users), events_before(sessions)
@@ -193,9 +189,7 @@ def _fitted(sessions: Sessions, stop: float, n_users: int) -> SessionRates:
 
 
 @compiled
-def _move(
-    state: NDArray[np.float64], slots: NDArray[np.int64], taken: NDArray[np.bool_], memory: float
-) -> None:
+def _move(state: Floats, slots: Ints, taken: Bools, memory: float) -> None:
     """Move the satisfaction of users (in place) by their visits, in clock order."""
     for n in range(len(slots)):
         moved = memory * state[slots[n]]

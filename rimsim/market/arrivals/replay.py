@@ -7,24 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Ints
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.arrivals.contract import Opening
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
 from rimsim.market.clock import ticks
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals.contract import RoundsSoFar
     from rimsim.market.world import World
 
-__all__ = ["Replay"]
-
 
 @lru_cache(maxsize=4)
-def _visit_numbers(world: World) -> NDArray[np.int64]:
+def _visit_numbers(world: World) -> Ints:
     """(sessions,) how often each session's user came before; once for all rounds and markets."""
     return running_count(world.sessions.user)
 
@@ -82,7 +79,7 @@ class Replay:
             stop=edges[number + 1],
         )
 
-    def _shared_out(self, world: World) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _shared_out(self, world: World) -> tuple[Ints, Ints]:
         """Sessions that are replayed, and where among them each of the rounds begins and the last ends.
 
         Raises:

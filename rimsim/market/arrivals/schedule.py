@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import MarketError
 from rimsim.market.clock import NEVER, ticks
 from rimsim.market.histories import LoggedPast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from rimsim.market.arrivals.contract import RoundsSoFar
 
-__all__ = ["VISIT_BITS", "Schedule", "checked_schedule", "row_capacity", "running_count"]
 
 VISIT_BITS = 16
 """An arrival's id is its user's number shifted by so many bits, plus its visit number."""
@@ -31,32 +28,32 @@ class Schedule:
     Users of the round have *slots* 0 … u−1; a slot's arrays describe where its state begins.
     """
 
-    tick: NDArray[np.int64]
+    tick: Ints
     """(n,) when, in ticks."""
-    id: NDArray[np.int64]
+    id: Ints
     """(n,) arrival ids, distinct over all rounds; draws are keyed by them.
 
     Where ``earlier`` is None, an id is ``user << 16 | visit``: the market user and how often it came before.
     """
-    slot: NDArray[np.int64]
+    slot: Ints
     """(n,) who, as a slot."""
-    user: NDArray[np.int64]
+    user: Ints
     """(u,) market user of each slot."""
-    log_user: NDArray[np.int64]
+    log_user: Ints
     """(u,) the log's user behind each slot."""
-    shift: NDArray[np.float64]
+    shift: Floats
     """(u,) seconds by which the logged past of the slot is moved in time."""
-    session: NDArray[np.int64]
+    session: Ints
     """(n,) the log's session behind each arrival of a replay; −1 where there is none."""
     start: int
     """Tick at which the round begins."""
     stop: int
     """Tick at which it ends and the platform retrains."""
-    logged: NDArray[np.int64] | None = None
+    logged: Ints | None = None
     """(u,) how many events of its log user in the warm-up log, from the first on, are each slot's past; None: all."""
     forecast: float | None = None
     """How many arrivals are expected before the round; None: so many as come are known to come."""
-    earlier: NDArray[np.int64] | None = None
+    earlier: Ints | None = None
     """(u,) how often each slot's user came in earlier rounds; None: ids count the visits of a user."""
 
     @property
@@ -153,7 +150,7 @@ def _faults(
     )
 
 
-def row_capacity(visitor: NDArray[np.int64], slate: int, user_cap: int | None) -> NDArray[np.int64] | None:
+def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:
     """(n,) positions that each visit of a round may fill under a user's cap; None without one.
 
     The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
@@ -169,7 +166,7 @@ def row_capacity(visitor: NDArray[np.int64], slate: int, user_cap: int | None) -
     return np.clip(user_cap - running_count(visitor) * slate, 0, slate)
 
 
-def running_count(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def running_count(values: Ints) -> Ints:
     """(n,) how often each value occurred before, in order."""
     order = np.argsort(values, kind="stable")
     grouped = values[order]

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints, numbered
 from rimsim.compiled import compiled
 from rimsim.market.clock import TICKS
-from rimsim.ragged import numbered
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["SessionRates", "expected_starts", "fit_rates", "simulate"]
 
 _DAY = 86_400.0
 _MOST_BRANCHING = 0.95
@@ -33,7 +27,7 @@ _TOLERANCE = 1e-7
 class SessionRates:
     """λ_u(t) = μ_u + α·ω·Σ_{t_i < t} exp(−ω(t − t_i)) session starts a second, t_i those of the user."""
 
-    base: NDArray[np.float64]
+    base: Floats
     """(users,) μ, per second."""
     branching: float
     """α: sessions that a session brings about by itself, below 1."""
@@ -41,7 +35,7 @@ class SessionRates:
     """ω, per second."""
 
 
-def fit_rates(user: NDArray[np.int64], start: NDArray[np.float64], stop: float, n_users: int) -> SessionRates:
+def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRates:
     """The rates that make session starts most likely, given each user's first, with users' own rates shrunk; by EM.
 
     Users' own rates have a gamma distribution, whose shape says how much a user's own sessions count against the mean.
@@ -81,7 +75,7 @@ def fit_rates(user: NDArray[np.int64], start: NDArray[np.float64], stop: float, 
     return SessionRates(base, branching, decay)
 
 
-def _shape(count: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+def _shape(count: Floats, expected: Floats) -> float:
     """The shape of users' rates by moments: counts vary by Σ expected + Σ expected² / shape around what is expected."""
     beyond = float(((count - expected) ** 2 - expected).sum())
     shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
@@ -89,9 +83,7 @@ def _shape(count: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
 
 
 @compiled
-def _excitations(
-    when: NDArray[np.float64], first: NDArray[np.bool_], decay: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
     """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over a user's earlier sessions; sessions by user, then time."""
     excited, lagged = np.zeros(len(when)), np.zeros(len(when))
     for n in range(1, len(when)):
@@ -106,11 +98,11 @@ def _excitations(
 
 def expected_starts(
     rates: SessionRates,
-    factor: NDArray[np.float64],
-    user: NDArray[np.int64],
-    tick: NDArray[np.int64],
+    factor: Floats,
+    user: Ints,
+    tick: Ints,
     window: tuple[int, int],
-) -> NDArray[np.float64]:
+) -> Floats:
     """(users,) session starts that are expected in a window, given all before it, each rate times a factor.
 
     With x the excitation of the past, x′ = −ω(1 − αf)·x + αωf·μ has a closed form, and f(μ + x) is integrated.
@@ -133,14 +125,14 @@ def expected_starts(
 
 def simulate(
     rates: SessionRates,
-    factor: NDArray[np.float64],
+    factor: Floats,
     most: float,
-    user: NDArray[np.int64],
-    tick: NDArray[np.int64],
+    user: Ints,
+    tick: Ints,
     window: tuple[int, int],
     seed: int,
     number: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     """Session starts in a window, by thinning of a process with a larger factor.
 
     The process is one of clusters: sessions that come by themselves, and those that a session brings about. Candidates
@@ -176,19 +168,19 @@ def simulate(
     return pairs[:, 1].copy(), pairs[:, 0].copy()
 
 
-def _poisson(draw: NDArray[np.float64], mean: NDArray[np.float64] | float) -> NDArray[np.int64]:
+def _poisson(draw: Floats, mean: Floats | float) -> Ints:
     """Quantiles of Poisson variables at uniform draws."""
     return np.asarray(np.maximum(scipy.stats.poisson.ppf(draw, mean), 0), np.int64)
 
 
 def _by_themselves(
     rates: SessionRates,
-    kept: NDArray[np.float64],
+    kept: Floats,
     most: float,
     window: tuple[int, int],
     seed: int,
     number: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     purpose, everyone = rng.Purpose.ARRIVALS, np.arange(len(rates.base))
     mean = rates.base * most * (window[1] - window[0]) / TICKS
     user, n = numbered(_poisson(rng.uniform(seed, purpose, 20, number, everyone), mean))
@@ -200,12 +192,12 @@ def _by_themselves(
 
 def _children(
     rates: SessionRates,
-    kept: NDArray[np.float64],
+    kept: Floats,
     most: float,
-    parents: tuple[NDArray[np.int64], NDArray[np.int64]],
+    parents: tuple[Ints, Ints],
     window: tuple[int, int],
     seed: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     """Sessions in the window that some sessions bring about."""
     purpose, (user, tick) = rng.Purpose.ARRIVALS, parents
     row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * most))

@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.errors import MarketError
 from rimsim.market.consumers.contract import NOTHING, Organic, Response
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.market.consumers.contract import Consumer, Visits
 
-__all__ = ["organic_of", "relevant_items", "response_of", "true_intensity_of"]
 
 _BLOCK = 1024
 """Visits whose true intensities are held at once."""
 
 
-def response_of(consumer: Consumer, visits: Visits, slates: NDArray[np.int64]) -> Response:
+def response_of(consumer: Consumer, visits: Visits, slates: Ints) -> Response:
     """What visits make of slates (n, k).
 
     Raises:
@@ -61,10 +59,10 @@ def response_of(consumer: Consumer, visits: Visits, slates: NDArray[np.int64]) -
 
 @compiled
 def _first_wrong(
-    slates: NDArray[np.int64],
-    consumed: NDArray[np.bool_],
-    probability: NDArray[np.float64],
-    intensity: NDArray[np.float64],
+    slates: Ints,
+    consumed: Bools,
+    probability: Floats,
+    intensity: Floats,
 ) -> int:
     """The first place, row after row, of what is no answer; −1 where all are."""
     n, k = slates.shape
@@ -125,7 +123,7 @@ def true_intensity_of(consumer: Consumer, visits: Visits, n_items: int) -> torch
     return found
 
 
-def relevant_items(consumer: Consumer, visits: Visits, n_items: int) -> NDArray[np.float64]:
+def relevant_items(consumer: Consumer, visits: Visits, n_items: int) -> Floats:
     """(n,) how many of so many items each visit would consume of a catalogue shown whole.
 
     A consumer that does not say it is asked for its true intensities at the round's end, when what was consumed in the

@@ -8,17 +8,14 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Ints
 from rimsim.market.consumers.contract import Response
 from rimsim.market.consumers.kernels import uniform_draws
 from rimsim.market.consumers.wanting import Wanting
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumers.contract import Visits
-
-__all__ = ["Cascade", "CascadeOptions"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -47,7 +44,7 @@ class Cascade(Wanting):
         self._stop = options.stop
         self._decay, self._attraction = scenario.consumer.position_decay, scenario.consumer.attraction
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """What visits make of their slates."""
         intensity = self.of_slates(visits, slates)
         chance = -np.expm1(-intensity * self._attraction)

@@ -6,26 +6,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.market.clock import seconds
 from rimsim.market.consumers.kernels import uniform_draws
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from rimsim.market.arrivals.schedule import Schedule
     from rimsim.market.histories import Histories
     from rimsim.market.world import World
-
-__all__ = ["NOTHING", "Consumer", "Organic", "Response", "Visits", "drawn"]
 
 
 @dataclass(frozen=True, eq=False)
 class Visits:
     """n arrivals of a round, as a consumer sees them: who they are, and all that they consumed."""
 
-    row: NDArray[np.int64]
+    row: Ints
     """(n,) their rows in the round's schedule."""
     schedule: Schedule
     """All arrivals of the round."""
@@ -35,48 +34,48 @@ class Visits:
     """The log with its item table, and the fitted truth."""
     keys: NDArray[np.uint64]
     """(N,) keys of the draws of all arrivals of the round."""
-    popularity: NDArray[np.int64]
+    popularity: Ints
     """(M,) events of each item in the platform's log, as of the last barrier."""
 
     def __len__(self) -> int:
         return len(self.row)
 
     @property
-    def slot(self) -> NDArray[np.int64]:
+    def slot(self) -> Ints:
         """(n,) whose visits they are, as slots of the round."""
         return self.schedule.slot[self.row]
 
     @property
-    def tick(self) -> NDArray[np.int64]:
+    def tick(self) -> Ints:
         """(n,) when they come, on the market's clock."""
         return self.schedule.tick[self.row]
 
     @property
-    def log_user(self) -> NDArray[np.int64]:
+    def log_user(self) -> Ints:
         """(n,) the log's user behind each visit."""
         return self.schedule.log_user[self.slot]
 
     @property
-    def time(self) -> NDArray[np.float64]:
+    def time(self) -> Floats:
         """(n,) seconds on the market's clock."""
         return seconds(self.tick)
 
-    def consumed(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def consumed(self) -> tuple[Ints, Ints]:
         """(visit, item) pairs of all that the visitors consumed before, even what the platform does not know yet."""
         return self.histories.consumed(self.slot)
 
-    def in_market(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def in_market(self) -> tuple[Ints, Ints]:
         """(visit, item) pairs of what the visitors consumed in the market before, in order of consumption."""
         visit, item, _ = self.events_in_market()
         return visit, item
 
-    def events_in_market(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def events_in_market(self) -> tuple[Ints, Ints, Ints]:
         """Visit, item and tick from which it is visible (m,) of the same."""
         counts = self.histories.events.counts[self.slot]
         known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
         return np.repeat(np.arange(len(counts)), counts), items, known
 
-    def uniform(self, slates: NDArray[np.int64]) -> NDArray[np.float64]:
+    def uniform(self, slates: Ints) -> Floats:
         """(n, k) uniform draws, one for each pair of a visit and an item, whatever else is shown."""
         return uniform_draws(self.keys[self.row], slates)
 
@@ -85,22 +84,22 @@ class Visits:
 class Response:
     """What n visits made of their slates."""
 
-    consumed: NDArray[np.bool_]
+    consumed: Bools
     """(n, k) what was consumed."""
-    probability: NDArray[np.float64]
+    probability: Floats
     """(n, k) with which probability; 0 at empty positions."""
-    intensity: NDArray[np.float64]
+    intensity: Floats
     """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
 
 
 class Organic(NamedTuple):
     """m items that visitors consume by themselves, whatever they are shown."""
 
-    row: NDArray[np.int64]
+    row: Ints
     """(m,) rows in the round's schedule: some of the visits that were asked for."""
-    tick: NDArray[np.int64]
+    tick: Ints
     """(m,) when each is consumed, not before its visit."""
-    item: NDArray[np.int64]
+    item: Ints
     """(m,) what."""
 
 
@@ -129,7 +128,7 @@ class Consumer(Protocol):
     * ``digest()``: a text that changes with what its answers hang on beside the config, such as a file.
     """
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """What visits make of their slates (n, k), −1 being an empty position."""
         ...
 
@@ -144,9 +143,9 @@ class Consumer(Protocol):
 
 def drawn(
     visits: Visits,
-    slates: NDArray[np.int64],
-    probability: NDArray[np.float64],
-    intensity: NDArray[np.float64],
+    slates: Ints,
+    probability: Floats,
+    intensity: Floats,
 ) -> Response:
     """The response that has given probabilities: an item is consumed if its draw is below its probability.
 

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.durations import duration_seconds
 from rimsim.market.clock import TICKS, delay_ticks
 from rimsim.measures import genre_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumers.contract import Visits
     from rimsim.market.world import World
-
-__all__ = ["Dynamics"]
 
 
 class Dynamics:
@@ -47,7 +44,7 @@ class Dynamics:
         config = self._config
         return config.satiation > 0 or config.drift > 0 or config.conformity > 0
 
-    def of_slates(self, visits: Visits, slates: NDArray[np.int64]) -> NDArray[np.float64]:
+    def of_slates(self, visits: Visits, slates: Ints) -> Floats:
         """(n, k) factors of the items of slates; of an empty position, anything."""
         weights, items = _weights(visits.world), np.maximum(slates, 0)
         taste = self._taste(visits, weights)
@@ -56,7 +53,7 @@ class Dynamics:
             factor *= np.exp(-(weights.mean(0) * self._drifted(visits, weights)).sum(1))[:, None]
         return np.asarray(factor * self._conforming(visits)[items], np.float64)
 
-    def of_catalogue(self, visits: Visits) -> NDArray[np.float64]:
+    def of_catalogue(self, visits: Visits) -> Floats:
         """(n, M) factors of all items, visit by visit: a row's bits depend on its visit alone."""
         everything = np.arange(visits.world.log.n_items)[None, :]
         weights, taste = _weights(visits.world), self._taste(visits, _weights(visits.world))
@@ -65,7 +62,7 @@ class Dynamics:
         rows = [np.exp(weights @ taste[n] - level[n]) * conforming for n in range(len(visits))]
         return np.stack(rows) if rows else np.zeros((0, everything.shape[1]))
 
-    def _taste(self, visits: Visits, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _taste(self, visits: Visits, weights: Floats) -> Floats:
         """(n, G) what a genre adds to the logarithm of the factor."""
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
@@ -76,7 +73,7 @@ class Dynamics:
             taste -= self._config.satiation * sated
         return taste
 
-    def _drifted(self, visits: Visits, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _drifted(self, visits: Visits, weights: Floats) -> Floats:
         """(n, G) η·n/(n + 1)·q."""
         taste = np.zeros((len(visits), weights.shape[1]))
         if self._config.drift > 0:
@@ -86,7 +83,7 @@ class Dynamics:
             taste *= self._config.drift / (count + 1.0)[:, None]
         return taste
 
-    def _conforming(self, visits: Visits) -> NDArray[np.float64]:
+    def _conforming(self, visits: Visits) -> Floats:
         """(M,) the factor of conformity."""
         if not self._config.conformity > 0:
             return np.ones(visits.world.log.n_items)
@@ -94,7 +91,7 @@ class Dynamics:
         logged = np.bincount(visits.world.past.item, minlength=len(wanted))
         return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
 
-    def _consumed(self, visits: Visits) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def _consumed(self, visits: Visits) -> tuple[Ints, Ints, Floats]:
         """Visit, item and age in seconds (m,) of what visitors consumed in the market before each visit."""
         row, item, known = visits.events_in_market()
         age = visits.tick[row] - (known - self._wait)
@@ -103,6 +100,6 @@ class Dynamics:
 
 
 @lru_cache(maxsize=4)
-def _weights(world: World) -> NDArray[np.float64]:
+def _weights(world: World) -> Floats:
     """(M, G) share of each genre in each item; once for all rounds and markets."""
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]

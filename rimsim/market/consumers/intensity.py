@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.market.consumers.contract import drawn
 from rimsim.market.consumers.kernels import poisson_probabilities
 from rimsim.market.consumers.truths.contract import Law
 from rimsim.market.consumers.wanting import Wanting
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumers.contract import Response, Visits
 
-__all__ = ["Intensity", "examination"]
-
 
 @lru_cache(maxsize=64)
-def examination(decay: float, positions: int) -> NDArray[np.float64]:
+def examination(decay: float, positions: int) -> Floats:
     """(k,) γ^(r−1): the share of visitors who look at each position r = 1 … k."""
     return np.asarray(decay ** np.arange(positions), np.float64)
 
@@ -41,7 +38,7 @@ class Intensity(Wanting):
         config = scenario.consumer
         self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """What visits make of their slates."""
         if not self.dynamics.moves:  # in one compiled pass
             return self.answer(visits, slates, self._law)

@@ -7,28 +7,14 @@ are answered at once.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import tie_rank, uniform_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = [
-    "LEAST_MASS",
-    "Factors",
-    "answer_slates",
-    "consumed_mass",
-    "left_by_past",
-    "pair_shares",
-    "poisson_probabilities",
-    "poisson_probability",
-    "uniform_draw",
-    "uniform_draws",
-]
 
 LEAST_MASS = 1e-9
 """Σ p* of what is left to a user who has consumed nearly everything."""
@@ -37,13 +23,13 @@ LEAST_MASS = 1e-9
 class Factors(NamedTuple):
     """p*(y|u) = exp(⟨a_u, c_y⟩ + d_y − log Σ) over the whole catalogue."""
 
-    user: NDArray[np.float64]
+    user: Floats
     """(users, rank) a."""
-    item: NDArray[np.float64]
+    item: Floats
     """(M, rank) c."""
-    bias: NDArray[np.float64]
+    bias: Floats
     """(M,) d."""
-    log_normaliser: NDArray[np.float64]
+    log_normaliser: Floats
     """(users,) log Σ_y exp(⟨a_u, c_y⟩ + d_y)."""
 
 
@@ -54,7 +40,7 @@ def uniform_draw(key: np.uint64, item: int) -> float:
 
 
 @compiled
-def uniform_draws(keys: NDArray[np.uint64], items: NDArray[np.int64]) -> NDArray[np.float64]:
+def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
     """(n, k) the draw of each item (n, k) under its row's key (n,)."""
     draws = np.empty(items.shape, np.float64)
     for row in range(items.shape[0]):
@@ -78,9 +64,7 @@ def poisson_probability(intensity: float, examination: float, attraction: float)
 
 
 @compiled
-def poisson_probabilities(
-    intensity: NDArray[np.float64], examination: NDArray[np.float64], attraction: float
-) -> NDArray[np.float64]:
+def poisson_probabilities(intensity: Floats, examination: Floats, attraction: float) -> Floats:
     """(n, k) the same of intensities (n, k) at k positions."""
     probability = np.empty(intensity.shape, np.float64)
     for row in range(intensity.shape[0]):
@@ -117,7 +101,7 @@ def _pair_share(user: int, item: int, factors: Factors) -> float:
 
 
 @compiled
-def pair_shares(users: NDArray[np.int64], items: NDArray[np.int64], factors: Factors) -> NDArray[np.float64]:
+def pair_shares(users: Ints, items: Ints, factors: Factors) -> Floats:
     """(n,) p* over the whole catalogue of n (user, item) pairs."""
     share = np.empty(len(users), np.float64)
     for pair in range(len(users)):
@@ -126,7 +110,7 @@ def pair_shares(users: NDArray[np.int64], items: NDArray[np.int64], factors: Fac
 
 
 @compiled
-def _has_consumed(item: int, place: int, items: NDArray[np.int64], following: NDArray[np.int64]) -> bool:
+def _has_consumed(item: int, place: int, items: Ints, following: Ints) -> bool:
     """Whether an item is among the events of a slot, the oldest of which lies at a place."""
     while place >= 0:
         if items[place] == item:
@@ -136,9 +120,7 @@ def _has_consumed(item: int, place: int, items: NDArray[np.int64], following: ND
 
 
 @compiled
-def _consumed_mass(
-    user: int, place: int, items: NDArray[np.int64], following: NDArray[np.int64], factors: Factors
-) -> float:
+def _consumed_mass(user: int, place: int, items: Ints, following: Ints, factors: Factors) -> float:
     """Σ p* of the events of a slot, in the order of consumption, which decides the last bits."""
     consumed = 0.0
     while place >= 0:
@@ -149,12 +131,12 @@ def _consumed_mass(
 
 @compiled
 def consumed_mass(
-    users: NDArray[np.int64],
-    first: NDArray[np.int64],
-    items: NDArray[np.int64],
-    following: NDArray[np.int64],
+    users: Ints,
+    first: Ints,
+    items: Ints,
+    following: Ints,
     factors: Factors,
-) -> NDArray[np.float64]:
+) -> Floats:
     """(n,) Σ p* of what n visitors consumed in the market; see :func:`answer_slates`."""
     mass = np.empty(len(users), np.float64)
     for n in range(len(users)):
@@ -164,10 +146,10 @@ def consumed_mass(
 
 @compiled
 def left_by_past(
-    offsets: NDArray[np.int64],
-    items: NDArray[np.int64],
+    offsets: Ints,
+    items: Ints,
     factors: Factors,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Σ p* over what each user had not consumed after each of its events; an item counts once.
 
     Args:
@@ -193,24 +175,24 @@ def left_by_past(
 
 @compiled
 def answer_slates(
-    slates: NDArray[np.int64],
-    users: NDArray[np.int64],
+    slates: Ints,
+    users: Ints,
     keys: NDArray[np.uint64],
-    ground: NDArray[np.float64],
-    left: NDArray[np.float64],
-    waiting: NDArray[np.float64],
-    first: NDArray[np.int64],
-    items: NDArray[np.int64],
-    following: NDArray[np.int64],
-    user_factors: NDArray[np.float64],
-    item_factors: NDArray[np.float64],
-    bias: NDArray[np.float64],
-    log_normaliser: NDArray[np.float64],
-    examination: NDArray[np.float64],
+    ground: Floats,
+    left: Floats,
+    waiting: Floats,
+    first: Ints,
+    items: Ints,
+    following: Ints,
+    user_factors: Floats,
+    item_factors: Floats,
+    bias: Floats,
+    log_normaliser: Floats,
+    examination: Floats,
     attraction: float,
-    consumed: NDArray[np.bool_],
-    probability: NDArray[np.float64],
-    intensity: NDArray[np.float64],
+    consumed: Bools,
+    probability: Floats,
+    intensity: Floats,
 ) -> None:
     """What n visits of different visitors make of their slates.
 

@@ -8,18 +8,15 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Floats, Ints
 from rimsim.market.consumers.contract import Response
 from rimsim.market.consumers.intensity import examination
 from rimsim.market.consumers.kernels import uniform_draws
 from rimsim.market.consumers.wanting import Wanting
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumers.contract import Visits
-
-__all__ = ["Logit", "LogitOptions"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -46,7 +43,7 @@ class Logit(Wanting):
         self._outside = options.outside
         self._weight = config.attraction * examination(config.position_decay, scenario.slate)
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """What visits make of their slates."""
         intensity = self.of_slates(visits, slates)
         worth = intensity * self._weight
@@ -63,6 +60,6 @@ class Logit(Wanting):
         return Response(consumed & (probability > 0), probability, intensity)
 
 
-def _gumbel(draw: NDArray[np.float64]) -> NDArray[np.float64]:
+def _gumbel(draw: Floats) -> Floats:
     """Gumbel variables at uniform draws."""
     return np.asarray(-np.log(-np.log(draw)), np.float64)

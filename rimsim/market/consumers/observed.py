@@ -14,6 +14,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data import load_observed
 from rimsim.errors import ConfigError
 from rimsim.intensity.blocks import BLOCK
@@ -21,13 +22,9 @@ from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn
 from rimsim.market.consumers.intensity import examination
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.data import EventLog, ObservedTable
     from rimsim.market.consumers.contract import Visits
-
-__all__ = ["Observed", "ObservedOptions", "TableReport"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -79,18 +76,16 @@ class TableReport:
 class _Answers:
     """The answers of a table about the users and items of a log, sorted by pair."""
 
-    pair: NDArray[np.int64]
+    pair: Ints
     """(n,) user · M + item, ascending."""
-    probability: NDArray[np.float64]
+    probability: Floats
     """(n,) with which probability the item is consumed when it is examined."""
-    offsets: NDArray[np.int64]
+    offsets: Ints
     """(users + 1,) where each user's answers begin."""
     n_items: int
     """M."""
 
-    def at(
-        self, user: NDArray[np.int64], items: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
         """(n, k) probabilities of items (n, k) of users (n,), 0 where nothing is observed, and where something is."""
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
@@ -187,11 +182,11 @@ class Observed:
         parts += [repr(ids.tolist()).encode() for ids in (table.users, table.items)]
         return sha256(b"".join(parts)).hexdigest()
 
-    def observed(self, visits: Visits, slates: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def observed(self, visits: Visits, slates: Ints) -> Bools:
         """(n, k) whether the table knows what the visitors make of the items of their slates (n, k)."""
         return self._known(visits.world.log).at(visits.log_user, slates)[1]
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """What visits make of their slates."""
         taken, _ = self._known(visits.world.log).at(visits.log_user, slates)
         return drawn(visits, slates, taken * self._examination, taken)
@@ -214,7 +209,7 @@ class Observed:
             rows[block.consumed()] = 0.0
         return true
 
-    def relevant(self, visits: Visits) -> NDArray[np.float64]:
+    def relevant(self, visits: Visits) -> Floats:
         """(n,) Σ p over all that each visitor had not consumed when the market opened.
 
         What was consumed in the market counts, since at a round's end it cannot be told from what this visit consumed.

@@ -8,31 +8,27 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from rimsim.arrays import Bools, Floats, Ints, numbered
 from rimsim.compiled import compiled
 from rimsim.durations import duration_seconds
 from rimsim.market.clock import ticks
 from rimsim.market.consumers.contract import Organic, Response
-from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumers.contract import Visits
     from rimsim.market.world import World
-
-__all__ = ["ReplayedLog"]
 
 
 class _Items(NamedTuple):
     """What is consumed after the start of each session of a log: ``item[offsets[s]:offsets[s + 1]]`` of session s."""
 
-    offsets: NDArray[np.int64]
+    offsets: Ints
     """(sessions + 1,)"""
-    item: NDArray[np.int64]
+    item: Ints
     """(total,)"""
 
-    def of(self, sessions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def of(self, sessions: Ints) -> tuple[Ints, Ints]:
         """Places among some sessions (total,) and the items (total,) of these."""
         begin = self.offsets[sessions]
         place, number = numbered(self.offsets[sessions + 1] - begin)
@@ -66,11 +62,11 @@ def _futures(world: World, horizon: float | None) -> _Items:
 
 @compiled
 def _hits(
-    slates: NDArray[np.int64],
-    sessions: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    item: NDArray[np.int64],
-    hits: NDArray[np.bool_],
+    slates: Ints,
+    sessions: Ints,
+    offsets: Ints,
+    item: Ints,
+    hits: Bools,
 ) -> None:
     """Mark what of slates (n, k) is among the items of their sessions (n,), in place."""
     for row in range(len(slates)):
@@ -98,7 +94,7 @@ class ReplayedLog:
         horizon = scenario.consumer.horizon
         self._horizon = None if horizon is None else duration_seconds(horizon)
 
-    def respond(self, visits: Visits, slates: NDArray[np.int64]) -> Response:
+    def respond(self, visits: Visits, slates: Ints) -> Response:
         """Hits; the probability is 1 for a hit and 0 else."""
         hits = np.zeros(slates.shape, bool)
         _hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
@@ -111,7 +107,7 @@ class ReplayedLog:
         place, item = _session_items(visits.world).of(sessions)
         return Organic(visits.row[place], ticks(visits.world.sessions.stop[sessions])[place], item)
 
-    def settled(self, visits: Visits) -> NDArray[np.int64]:
+    def settled(self, visits: Visits) -> Ints:
         """(n,) the end of each visit's session or, with a horizon, of that."""
         sessions = visits.schedule.session[visits.row]
         if self._horizon is None:
@@ -125,7 +121,7 @@ class ReplayedLog:
         future[torch.from_numpy(place), torch.from_numpy(item)] = 1.0
         return future
 
-    def relevant(self, visits: Visits) -> NDArray[np.float64]:
+    def relevant(self, visits: Visits) -> Floats:
         """(n,) items in each visit's logged future."""
         n_items = visits.world.log.n_items
         place, item = self._future(visits)
@@ -133,6 +129,6 @@ class ReplayedLog:
             np.float64
         )
 
-    def _future(self, visits: Visits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _future(self, visits: Visits) -> tuple[Ints, Ints]:
         """(visit, item) pairs of the logged future."""
         return _futures(visits.world, self._horizon).of(visits.schedule.session[visits.row])

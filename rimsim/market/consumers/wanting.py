@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rimsim.arrays import Floats, Ints
 from rimsim.market.clock import delay_ticks
 from rimsim.market.consumers.contract import NOTHING, Organic, Response
 from rimsim.market.consumers.dynamics import Dynamics
 from rimsim.market.consumers.truths.contract import Law
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.config import ScenarioConfig
     from rimsim.market.consumers.contract import Visits
     from rimsim.market.consumers.truths.contract import Truth
-
-__all__ = ["Wanting"]
 
 
 class Wanting:
@@ -45,27 +42,27 @@ class Wanting:
         """(n, M) λ*(x)·p*(y|x), moved as the scenario says."""
         return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
 
-    def relevant(self, visits: Visits) -> NDArray[np.float64]:
+    def relevant(self, visits: Visits) -> Floats:
         """(n,) λ*(x) of the truth: what is consumed of a catalogue shown whole if nothing moved."""
         return self._sizes(visits)
 
-    def _sizes(self, visits: Visits) -> NDArray[np.float64]:
+    def _sizes(self, visits: Visits) -> Floats:
         """(n,) λ*(x) of the truth, whatever a subclass says is relevant."""
         return _truth(visits).sizes.of_visits(visits, self._delay)
 
-    def answer(self, visits: Visits, slates: NDArray[np.int64], law: Law) -> Response:
+    def answer(self, visits: Visits, slates: Ints, law: Law) -> Response:
         """The Poisson-intensity response of the truth alone, in one compiled pass."""
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
         _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
         return response
 
-    def of_slates(self, visits: Visits, slates: NDArray[np.int64]) -> NDArray[np.float64]:
+    def of_slates(self, visits: Visits, slates: Ints) -> Floats:
         """(n, k) intensities of what is shown; 0 at empty positions, and of what was consumed in the market before."""
         wanted = self.answer(visits, slates, self._plain).intensity
         return wanted * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else wanted
 
-    def of_catalogue(self, visits: Visits) -> NDArray[np.float64]:
+    def of_catalogue(self, visits: Visits) -> Floats:
         """(n, M) intensities of all that is admissible."""
         wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
         return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted

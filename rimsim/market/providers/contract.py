@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.errors import MarketError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
-
-__all__ = ["Changes", "Offer", "Provider", "Roster", "RoundOutcome"]
 
 
 @dataclass(frozen=True, eq=False)
 class Roster:
     """The G providers of a catalogue of M items, as they stand when the market opens."""
 
-    of_item: NDArray[np.int64]
+    of_item: Ints
     """(M,) the provider of each item, from 0 to G − 1."""
     names: tuple[str, ...]
     """(G,) what each is called in tables."""
-    there: NDArray[np.bool_]
+    there: Bools
     """(G,) whether each is there at the opening; the warm-up log knows nothing of what the others will offer."""
-    satisfaction: NDArray[np.float64]
+    satisfaction: Floats
     """(G,) how satisfied each is at first."""
 
     def checked(self, n_items: int) -> Self:
@@ -58,11 +53,11 @@ class Roster:
 class Offer:
     """Which of G providers are in the market, between two barriers."""
 
-    satisfaction: NDArray[np.float64]
+    satisfaction: Floats
     """(G,) how satisfied each is."""
-    came: NDArray[np.int64]
+    came: Ints
     """(G,) the round with which each came, 0 for those of the opening; −1: not yet."""
-    left: NDArray[np.int64]
+    left: Ints
     """(G,) the last round of each; −1: it has not left."""
 
     @classmethod
@@ -73,7 +68,7 @@ class Offer:
         )
 
     @property
-    def there(self) -> NDArray[np.bool_]:
+    def there(self) -> Bools:
         """(G,) who is in the market."""
         return (self.came >= 0) & (self.left < 0)
 
@@ -104,12 +99,12 @@ class Offer:
             np.where(changes.leaves, number, self.left),
         )
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Named arrays for :func:`numpy.savez`."""
         return {f"offer-{field.name}": getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
         """The offer that :meth:`arrays` named.
 
         Raises:
@@ -130,12 +125,12 @@ class RoundOutcome:
     """Who offers what."""
     offer: Offer
     """Who was there in the round."""
-    exposure: NDArray[np.int64]
+    exposure: Ints
     """(M,) positions that each item had."""
-    consumption: NDArray[np.int64]
+    consumption: Ints
     """(M,) how often each was consumed."""
 
-    def by_provider(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    def by_provider(self, counts: Ints) -> Floats:
         """(G,) counts of items (M,), added up."""
         return np.bincount(self.roster.of_item, counts, len(self.roster.names)).astype(np.float64)
 
@@ -144,11 +139,11 @@ class RoundOutcome:
 class Changes:
     """What changes among G providers at a barrier."""
 
-    satisfaction: NDArray[np.float64]
+    satisfaction: Floats
     """(G,) how satisfied each is from now on."""
-    leaves: NDArray[np.bool_]
+    leaves: Bools
     """(G,) who leaves for good, with all items."""
-    comes: NDArray[np.bool_]
+    comes: Bools
     """(G,) who comes, with all items."""
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from rimsim.data.log import EventLog
     from rimsim.market.providers.contract import RoundOutcome
 
-__all__ = ["Fixed"]
-
 
 class Fixed:
     """Every item is offered by itself, from first to last."""

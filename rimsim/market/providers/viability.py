@@ -10,17 +10,15 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
+from rimsim.arrays import Ints
 from rimsim.errors import ConfigError
 from rimsim.market.audiences import require_column
 from rimsim.market.providers.contract import Changes, Roster
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.market.providers.contract import RoundOutcome
 
-__all__ = ["Viability", "ViabilityOptions"]
 
 _RESERVE_SEED = 0
 
@@ -91,7 +89,7 @@ class Viability:
         there[_order(len(names), _RESERVE_SEED, 0)[:reserved]] = False
         return Roster(of_item, names, there, np.full(len(names), options.start))
 
-    def _providers(self, log: EventLog) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    def _providers(self, log: EventLog) -> tuple[Ints, tuple[str, ...]]:
         """(M,) the provider of each item, and (G,) their names."""
         column = self._options.column
         if column is None:
@@ -120,7 +118,7 @@ class Viability:
         return Changes(satisfaction, leaves, comes)
 
 
-def _order(count: int, seed: int, *key: int) -> NDArray[np.int64]:
+def _order(count: int, seed: int, *key: int) -> Ints:
     """(count,) providers in a drawn order."""
     return np.argsort(rng.bits(seed, rng.Purpose.PROVIDERS, *key, np.arange(count)), kind="stable")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints, Ints32
 from rimsim.data.readers.collect import unit_of
 from rimsim.data.readers.ids import Vocabulary
 from rimsim.data.readers.rows import UNITS
@@ -14,27 +16,21 @@ from rimsim.data.report import BadRow
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.ids import Ids, Words
     from rimsim.data.readers.rows import Unit
-
-__all__ = ["Answers", "RawAnswers"]
 
 
 @dataclass(frozen=True, eq=False)
 class RawAnswers:
     """n answers in the order in which they were read, with users and items as codes into distinct ids."""
 
-    user: NDArray[np.int32]
+    user: Ints32
     """(n,) position in ``user_ids``."""
-    item: NDArray[np.int32]
+    item: Ints32
     """(n,) position in ``item_ids``."""
-    value: NDArray[np.float64]
+    value: Floats
     """(n,) what was observed."""
-    time: NDArray[np.float64]
+    time: Floats
     """(n,) seconds since 1970; NaN where unknown."""
     user_ids: Ids
     """Distinct ids: int64, or Python strings."""
@@ -55,18 +51,16 @@ class Answers:
         self.unit = unit
         """Of times; None until it is known."""
         self._users, self._items = Vocabulary(), Vocabulary()
-        self._parts: list[
-            tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]
-        ] = []
+        self._parts: list[tuple[Ints32, Ints32, Floats, Floats]] = []
 
     def take(
         self,
         name: str,
-        lines: NDArray[np.int64],
+        lines: Ints,
         users: Words,
         items: Words,
-        values: NDArray[np.float64],
-        times: NDArray[np.float64],
+        values: Floats,
+        times: Floats,
         problems: Mapping[int, str],
     ) -> None:
         """Take a block of n answers.

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -25,11 +26,8 @@ from rimsim.data.readers.rows import LARGEST_VALUE
 from rimsim.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rimsim.data.readers.rows import Unit
 
-__all__ = ["PLAIN", "ObservedLayout", "find_observed"]
 
 _PACKED: Final = r"(\.gz|\.bz2|\.xz)?"
 _TABLES: Final = re.compile(rf".+\.(csv|tsv|txt|dat|data|inter|parquet|pq|ascii){_PACKED}", re.IGNORECASE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from rimsim.arrays import Floats
 from rimsim.data.readers.dialect import decoded
 from rimsim.data.readers.ids import Words
 from rimsim.data.readers.lines import LineReader
@@ -14,12 +15,8 @@ from rimsim.data.readers.rows import RowProblemError, number
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.containers import Stream
     from rimsim.data.readers.observed.collect import Answers
-
-__all__ = ["read_matrix"]
 
 
 def read_matrix(stream: Stream, answers: Answers, largest: float) -> None:
@@ -33,7 +30,7 @@ def read_matrix(stream: Stream, answers: Answers, largest: float) -> None:
     Raises:
         DataError: At the first cell that is no number from 0 to ``largest``, or the first row of another width.
     """
-    rows: list[NDArray[np.float64]] = []
+    rows: list[Floats] = []
     for block in LineReader(stream):
         for line, text in enumerate(block.text.split(b"\n"), start=block.first_line):
             if not text.strip():
@@ -60,7 +57,7 @@ def read_matrix(stream: Stream, answers: Answers, largest: float) -> None:
     )
 
 
-def _row(text: bytes, where: str, largest: float) -> NDArray[np.float64]:
+def _row(text: bytes, where: str, largest: float) -> Floats:
     try:
         fields = decoded(text).replace(",", " ").split()
         return np.array([number(field, f"column {place}", largest) for place, field in enumerate(fields, 1)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +14,8 @@ from rimsim.data.readers.parquet import floats, is_moment, moment_seconds, requi
 from rimsim.data.readers.rows import short
 
 if TYPE_CHECKING:
-    from io import BytesIO
-    from pathlib import Path
-
     from rimsim.data.readers.observed.collect import Answers
     from rimsim.data.readers.observed.wanted import Wanted
-
-__all__ = ["read_parquet_answers"]
 
 
 def read_parquet_answers(file: Path | BytesIO, name: str, answers: Answers, wanted: Wanted) -> None:

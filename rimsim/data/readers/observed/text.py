@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rimsim.arrays import Floats
 from rimsim.data.readers.cutting import Cutter, moments_of, numbers_of
 from rimsim.data.readers.dialect import SEPARATORS, decoded, fields_of
 from rimsim.data.readers.ids import Words
@@ -17,13 +18,9 @@ from rimsim.data.readers.rows import LARGEST_VALUE, MISSING, RowProblemError, ho
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.readers.containers import Stream
     from rimsim.data.readers.observed.collect import Answers
     from rimsim.data.readers.observed.wanted import Wanted
-
-__all__ = ["read_text_answers"]
 
 
 def read_text_answers(stream: Stream, answers: Answers, wanted: Wanted, encoding: str | None) -> None:
@@ -99,7 +96,7 @@ class _TextReader:
             answers.unit = "s"
         answers.take(self._name, rows.lines, users, items, values, times, problems)
 
-    def _times(self, texts: pa.Array | None, n: int) -> tuple[NDArray[np.float64], dict[int, str]]:
+    def _times(self, texts: pa.Array | None, n: int) -> tuple[Floats, dict[int, str]]:
         """The times, NaN where they are missing, and row → what is wrong where there is something else."""
         times, problems = np.full(n, np.nan), dict[int, str]()
         if texts is None:

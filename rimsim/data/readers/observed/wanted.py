@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,12 +19,9 @@ from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, UNITS
 from rimsim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rimsim.data.readers.columns import Role
     from rimsim.data.readers.observed.layouts import ObservedLayout
 
-__all__ = ["LARGEST_TIME", "NEEDED", "Wanted"]
 
 NEEDED: Final[tuple[Role, ...]] = ("user", "item", "value")
 """Roles without which there is no answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
@@ -14,9 +14,6 @@ from rimsim.market.consumers.truths.bag import BagTruth
 from rimsim.market.consumers.truths.choose import TRUTHS, fit_truth
 from rimsim.market.consumers.truths.contract import Law, Truth, TruthReport
 from rimsim.market.consumers.truths.factors import FactorsTruth
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = [
     "TRUTHS",

@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.market.consumers.truths.bag_kernels import answer_slates, preferences, visit_shares
 from rimsim.market.consumers.truths.sizes import Kept, SessionSizes
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rimsim.intensity.states import UserStates
     from rimsim.market.consumers.contract import Response, Visits
     from rimsim.market.consumers.truths.contract import Law, TruthReport
-
-__all__ = ["BagTruth"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,26 +26,26 @@ class BagTruth(Kept):
     kind: ClassVar[str] = "bag"
     arrays: ClassVar[tuple[str, ...]] = ("read", "predicted", "bias")
 
-    read: NDArray[np.float32]
+    read: Float32s
     """(M, width) E."""
-    predicted: NDArray[np.float32]
+    predicted: Float32s
     """(width, M) W, transposed: compiled code adds up all items side by side."""
-    bias: NDArray[np.float32]
+    bias: Float32s
     """(M,) b."""
     sizes: SessionSizes
     """λ*."""
     report: TruthReport
     """How it was fitted."""
 
-    def preference(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:  # noqa: ARG002  # the protocol's
+    def preference(self, users: Ints, states: UserStates) -> Floats:  # noqa: ARG002  # the protocol's
         """(n, M) p* over the whole catalogue; of the state alone."""
         return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
 
     def answer(
         self,
         visits: Visits,
-        slates: NDArray[np.int64],
-        ground: NDArray[np.float64],
+        slates: Ints,
+        ground: Floats,
         law: Law,
         response: Response,
     ) -> None:
@@ -78,7 +74,7 @@ class BagTruth(Kept):
             response.intensity,
         )
 
-    def shares(self, visits: Visits) -> NDArray[np.float64]:
+    def shares(self, visits: Visits) -> Floats:
         """(n, M) p* over what each visit may consume, visit by visit."""
         histories, events = visits.histories, visits.histories.events
         return visit_shares(

@@ -7,17 +7,13 @@ Sums go in one order, each visit by itself, so that its bits do not depend on ho
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market.consumers.kernels import poisson_probability, uniform_draw
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["answer_slates", "preferences", "visit_shares"]
 
 _LANES = 32
 _NOTHING = np.float32(-150.0)
@@ -34,18 +30,18 @@ _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (
 
 
 @compiled
-def _add(vector: NDArray[np.float32], row: NDArray[np.float32]) -> None:
+def _add(vector: Float32s, row: Float32s) -> None:
     for column in range(len(vector)):
         vector[column] += row[column]
 
 
 @compiled
 def _logits(
-    hidden: NDArray[np.float32],
+    hidden: Float32s,
     events: int,
-    predicted: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    logit: NDArray[np.float32],
+    predicted: Float32s,
+    bias: Float32s,
+    logit: Float32s,
 ) -> None:
     """Fill in (M,) logits; ``hidden`` (width,) is the sum over so many events, and is scaled in place.
 
@@ -68,7 +64,7 @@ def _logits(
 
 
 @compiled
-def _largest(logit: NDArray[np.float32]) -> np.float32:
+def _largest(logit: Float32s) -> np.float32:
     """The largest of (M,) numbers; side by side, as a comparison with one number at a time waits for the last."""
     lanes = np.full(_LANES, -np.inf, np.float32)
     whole = len(logit) - len(logit) % _LANES
@@ -85,7 +81,7 @@ def _largest(logit: NDArray[np.float32]) -> np.float32:
 
 
 @compiled
-def _exponentials(logit: NDArray[np.float32], power: NDArray[np.float64]) -> float:
+def _exponentials(logit: Float32s, power: Floats) -> float:
     """Exp of (M,) logits less the largest, in place, and their sum; 0 where all are −∞.
 
     exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second factor is a sum of powers; what it
@@ -134,19 +130,19 @@ def _exponentials(logit: NDArray[np.float32], power: NDArray[np.float64]) -> flo
 def _weigh(
     slot: int,
     tick: int,
-    begin: NDArray[np.int64],
-    length: NDArray[np.int64],
-    logged: NDArray[np.int64],
-    first: NDArray[np.int64],
-    items: NDArray[np.int64],
-    following: NDArray[np.int64],
-    release: NDArray[np.int64],
-    read: NDArray[np.float32],
-    predicted: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    hidden: NDArray[np.float32],
-    power: NDArray[np.float64],
-    weight: NDArray[np.float32],
+    begin: Ints,
+    length: Ints,
+    logged: Ints,
+    first: Ints,
+    items: Ints,
+    following: Ints,
+    release: Ints,
+    read: Float32s,
+    predicted: Float32s,
+    bias: Float32s,
+    hidden: Float32s,
+    power: Floats,
+    weight: Float32s,
 ) -> float:
     """Fill in (M,) weights ∝ p*, 0 for what is consumed or not released, and return their sum.
 
@@ -191,12 +187,12 @@ def _weigh(
 
 @compiled
 def preferences(
-    offsets: NDArray[np.int64],
-    items: NDArray[np.int64],
-    read: NDArray[np.float32],
-    predicted: NDArray[np.float32],
-    bias: NDArray[np.float32],
-) -> NDArray[np.float64]:
+    offsets: Ints,
+    items: Ints,
+    read: Float32s,
+    predicted: Float32s,
+    bias: Float32s,
+) -> Floats:
     """(n, M) p* over the whole catalogue of n states; the i-th is items ``offsets[i]`` to ``offsets[i + 1]``."""
     share = np.empty((len(offsets) - 1, len(bias)), np.float64)
     weight, power = np.empty(len(bias), np.float32), np.empty(len(bias), np.float64)
@@ -213,19 +209,19 @@ def preferences(
 
 @compiled
 def visit_shares(
-    slots: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    length: NDArray[np.int64],
-    logged: NDArray[np.int64],
-    first: NDArray[np.int64],
-    items: NDArray[np.int64],
-    following: NDArray[np.int64],
-    release: NDArray[np.int64],
-    read: NDArray[np.float32],
-    predicted: NDArray[np.float32],
-    bias: NDArray[np.float32],
-) -> NDArray[np.float64]:
+    slots: Ints,
+    ticks: Ints,
+    begin: Ints,
+    length: Ints,
+    logged: Ints,
+    first: Ints,
+    items: Ints,
+    following: Ints,
+    release: Ints,
+    read: Float32s,
+    predicted: Float32s,
+    bias: Float32s,
+) -> Floats:
     """(n, M) p* over what n visits may consume, 0 where nothing is left; arguments as in :func:`answer_slates`."""
     share = np.zeros((len(slots), len(bias)), np.float64)
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
@@ -243,26 +239,26 @@ def visit_shares(
 
 @compiled
 def answer_slates(
-    slates: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    ticks: NDArray[np.int64],
+    slates: Ints,
+    slots: Ints,
+    ticks: Ints,
     keys: NDArray[np.uint64],
-    ground: NDArray[np.float64],
-    begin: NDArray[np.int64],
-    length: NDArray[np.int64],
-    logged: NDArray[np.int64],
-    first: NDArray[np.int64],
-    items: NDArray[np.int64],
-    following: NDArray[np.int64],
-    release: NDArray[np.int64],
-    read: NDArray[np.float32],
-    predicted: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    examination: NDArray[np.float64],
+    ground: Floats,
+    begin: Ints,
+    length: Ints,
+    logged: Ints,
+    first: Ints,
+    items: Ints,
+    following: Ints,
+    release: Ints,
+    read: Float32s,
+    predicted: Float32s,
+    bias: Float32s,
+    examination: Floats,
     attraction: float,
-    consumed: NDArray[np.bool_],
-    probability: NDArray[np.float64],
-    intensity: NDArray[np.float64],
+    consumed: Bools,
+    probability: Floats,
+    intensity: Floats,
 ) -> None:
     """What n visits of different visitors make of their slates.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from rimsim import rng
+from rimsim.arrays import Ints, numbered
 from rimsim.data.later import later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.selection.held_out import HeldOut
@@ -16,19 +18,13 @@ from rimsim.market.consumers.truths.fit_bag import fit_bag, judge_bag
 from rimsim.market.consumers.truths.fit_factors import fit_factors_truth, judge_factors
 from rimsim.market.consumers.truths.fit_sizes import fit_sizes
 from rimsim.market.consumers.truths.held_out import Judged, behind, climb
-from rimsim.ragged import numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.data.later import LaterSessions
     from rimsim.data.log import EventLog
     from rimsim.market.consumers.truths.contract import SizesReport, Truth
     from rimsim.market.consumers.truths.sizes import SessionSizes
 
-__all__ = ["TRUTHS", "fit_truth"]
 
 _NO_FIGURE = float("nan")
 
@@ -185,13 +181,13 @@ def _report(
     )
 
 
-def _drawn_users(n_users: int, seed: int) -> NDArray[np.int64]:
+def _drawn_users(n_users: int, seed: int) -> Ints:
     """(users,) how often each user is drawn when as many are drawn with replacement."""
     draw = rng.uniform(seed, rng.Purpose.MODEL, 11, np.arange(n_users))
     return np.bincount((draw * n_users).astype(np.int64), minlength=n_users)
 
 
-def _resampled(log: EventLog, times: NDArray[np.int64]) -> EventLog:
+def _resampled(log: EventLog, times: Ints) -> EventLog:
     """A log in which each user occurs so many times, as so many users."""
     first = np.cumsum(times) - times
     often = times[log.user]

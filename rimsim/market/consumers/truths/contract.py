@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from rimsim.arrays import Floats, Ints
+
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rimsim.intensity.states import UserStates
     from rimsim.market.consumers.contract import Response, Visits
     from rimsim.market.consumers.truths.sizes import SessionSizes
-
-__all__ = ["Candidate", "Law", "SizesReport", "Truth", "TruthReport"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class TruthReport:
 class Law:
     """How an intensity becomes a probability: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
 
-    examination: NDArray[np.float64]
+    examination: Floats
     """(k,) γ^(r−1)."""
     attraction: float
     """a."""
@@ -147,7 +143,7 @@ class Truth(Protocol):
         """λ*."""
         ...
 
-    def preference(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+    def preference(self, users: Ints, states: UserStates) -> Floats:
         """(n, M) p* over the whole catalogue; the caller masks what is consumed or unreleased and renormalises.
 
         Args:
@@ -156,15 +152,15 @@ class Truth(Protocol):
         """
         ...
 
-    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+    def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ*(x) of sessions that begin at ``states.now``; arguments as in :meth:`preference`."""
         ...
 
     def answer(
         self,
         visits: Visits,
-        slates: NDArray[np.int64],
-        ground: NDArray[np.float64],
+        slates: Ints,
+        ground: Floats,
         law: Law,
         response: Response,
     ) -> None:
@@ -179,7 +175,7 @@ class Truth(Protocol):
         """
         ...
 
-    def shares(self, visits: Visits) -> NDArray[np.float64]:
+    def shares(self, visits: Visits) -> Floats:
         """(n, M) p* over what each visit may consume: rows sum to 1, and are 0 where nothing can be consumed."""
         ...
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from rimsim.arrays import Floats, Ints
 from rimsim.market.consumers.kernels import (
     LEAST_MASS,
     Factors,
@@ -21,14 +22,11 @@ from rimsim.market.consumers.truths.sizes import Kept, SessionSizes
 from rimsim.market.scoring import BLOCK, filled_up
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.intensity.states import UserStates
     from rimsim.market.consumers.contract import Response, Visits
     from rimsim.market.consumers.truths.contract import Law, TruthReport
     from rimsim.market.histories import LoggedPast
 
-__all__ = ["FactorsTruth", "log_normaliser"]
 
 _CHUNK = 4_000_000
 """Numbers of a matrix that is computed at once."""
@@ -41,17 +39,17 @@ class FactorsTruth(Kept):
     kind: ClassVar[str] = "factors"
     arrays: ClassVar[tuple[str, ...]] = ("user_factors", "item_factors", "item_bias")
 
-    user_factors: NDArray[np.float64]
+    user_factors: Floats
     """(users, rank) a."""
-    item_factors: NDArray[np.float64]
+    item_factors: Floats
     """(M, rank) c."""
-    item_bias: NDArray[np.float64]
+    item_bias: Floats
     """(M,) d."""
     sizes: SessionSizes
     """λ*."""
     report: TruthReport
     """How it was fitted."""
-    log_normaliser: NDArray[np.float64] = dataclasses.field(init=False)
+    log_normaliser: Floats = dataclasses.field(init=False)
     """(users,) log Σ_y exp(⟨a_u, c_y⟩ + d_y) over the whole catalogue."""
 
     def __post_init__(self) -> None:
@@ -63,15 +61,15 @@ class FactorsTruth(Kept):
         """p* as compiled code takes it."""
         return Factors(self.user_factors, self.item_factors, self.item_bias, self.log_normaliser)
 
-    def preference(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:  # noqa: ARG002  # the protocol's
+    def preference(self, users: Ints, states: UserStates) -> Floats:  # noqa: ARG002  # the protocol's
         """(n, M) p* over the whole catalogue; of the user alone."""
         return self._rows(users)
 
     def answer(
         self,
         visits: Visits,
-        slates: NDArray[np.int64],
-        ground: NDArray[np.float64],
+        slates: Ints,
+        ground: Floats,
         law: Law,
         response: Response,
     ) -> None:
@@ -96,7 +94,7 @@ class FactorsTruth(Kept):
             response.intensity,
         )
 
-    def shares(self, visits: Visits) -> NDArray[np.float64]:
+    def shares(self, visits: Visits) -> Floats:
         """(n, M) p* over what each visit may consume, the rows computed in blocks of a fixed height."""
         release, parts = visits.world.release, []
         for first in range(0, len(visits), BLOCK):
@@ -112,15 +110,15 @@ class FactorsTruth(Kept):
             parts.append((share / np.maximum(left, LEAST_MASS)[:, None])[: len(rows)])
         return np.concatenate(parts) if parts else np.zeros((0, len(release)))
 
-    def _rows(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _rows(self, users: Ints) -> Floats:
         """(n, M) p* over the whole catalogue; its last bits are those of n."""
         logit = self.user_factors[users] @ self.item_factors.T + self.item_bias
         return np.asarray(np.exp(logit - self.log_normaliser[users][:, None]), np.float64)
 
-    def _left(self, past: LoggedPast) -> NDArray[np.float64]:
+    def _left(self, past: LoggedPast) -> Floats:
         return _left_by_past(self, past)
 
-    def _waiting(self, visits: Visits) -> NDArray[np.float64]:
+    def _waiting(self, visits: Visits) -> Floats:
         """(n,) Σ p* over the items that are not released yet when the visits come.
 
         The sum has the items that are late at the round's beginning, as many for every batch, so that its last bits are
@@ -137,14 +135,12 @@ class FactorsTruth(Kept):
 
 
 @lru_cache(maxsize=4)
-def _left_by_past(truth: FactorsTruth, past: LoggedPast) -> NDArray[np.float64]:
+def _left_by_past(truth: FactorsTruth, past: LoggedPast) -> Floats:
     """Σ p* over what is not in each beginning of each user's logged past; once for all rounds and markets."""
     return left_by_past(past.offsets, past.items, truth.factors)
 
 
-def log_normaliser(
-    a: NDArray[np.float64], c: NDArray[np.float64], d: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def log_normaliser(a: Floats, c: Floats, d: Floats) -> Floats:
     """(users,) log Σ_y exp(⟨a_u, c_y⟩ + d_y), users in chunks."""
     height = max(1, _CHUNK // len(d))
     parts = []

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
 
-__all__ = ["fit_bag", "judge_bag"]
-
 
 class _Chosen(Bag):
     """A bag whose shrinkage is given: a log in which users occur several times must not choose it for itself."""

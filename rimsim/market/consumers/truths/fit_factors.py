@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rimsim import rng
+from rimsim.arrays import Floats, Ints
 from rimsim.intensity.sampled_softmax import is_sampled
 from rimsim.intensity.selection.shrinkage import rescaling
 from rimsim.intensity.sets.cells import Cells
@@ -18,15 +19,12 @@ from rimsim.market.consumers.truths.factors import FactorsTruth
 from rimsim.market.consumers.truths.held_out import PRIOR, judged
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.log import EventLog
     from rimsim.intensity.selection.held_out import HeldOut
     from rimsim.market.consumers.truths.contract import TruthReport
     from rimsim.market.consumers.truths.held_out import Judged
     from rimsim.market.consumers.truths.sizes import SessionSizes
 
-__all__ = ["FittedFactors", "fit_factors", "fit_factors_truth", "fold_in", "judge_factors"]
 
 _STEPS = 150
 _FOLD_STEPS = 100
@@ -40,11 +38,11 @@ _DRAWS = 1024
 class FittedFactors(NamedTuple):
     """log p(y|u) = ⟨a_u, c_y⟩ + d_y − log Σ."""
 
-    user: NDArray[np.float64]
+    user: Floats
     """(users, rank) a."""
-    item: NDArray[np.float64]
+    item: Floats
     """(M, rank) c."""
-    bias: NDArray[np.float64]
+    bias: Floats
     """(M,) d."""
 
 
@@ -96,7 +94,7 @@ def fit_factors(
     log: EventLog,
     rank: int,
     ridge: float,
-    users: NDArray[np.int64] | None = None,
+    users: Ints | None = None,
     *,
     whole: EventLog | None = None,
 ) -> FittedFactors:
@@ -130,7 +128,7 @@ def fold_in(
     log: EventLog,
     fitted: FittedFactors,
     ridge: float,
-    users: NDArray[np.int64] | None = None,
+    users: Ints | None = None,
     *,
     whole: EventLog | None = None,
 ) -> FittedFactors:
@@ -151,7 +149,7 @@ def fold_in(
     return fitted._replace(user=_plain(a))
 
 
-def _folded(log: EventLog, items: Items, ridge: float, users: NDArray[np.int64] | None) -> torch.Tensor:
+def _folded(log: EventLog, items: Items, ridge: float, users: Ints | None) -> torch.Tensor:
     """(users, R) the a of some users of a large log, on samples of items; 0 for the others."""
     known = np.unique(log.user)  # those that cells have rows for, in order
     wanted = known if users is None else np.intersect1d(users, known)
@@ -160,7 +158,7 @@ def _folded(log: EventLog, items: Items, ridge: float, users: NDArray[np.int64] 
     return a
 
 
-def _plain(tensor: torch.Tensor) -> NDArray[np.float64]:
+def _plain(tensor: torch.Tensor) -> Floats:
     return tensor.detach().numpy().astype(np.float64)
 
 

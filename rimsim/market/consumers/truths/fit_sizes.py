@@ -9,17 +9,15 @@ import numpy as np
 import scipy
 
 from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.intensity.states import UserStates, known_events
 from rimsim.market.consumers.truths.contract import SizesReport
 from rimsim.market.consumers.truths.sizes import SessionSizes, features_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rimsim.data.later import LaterSessions
     from rimsim.data.log import EventLog
 
-__all__ = ["fit_sizes"]
 
 _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _ROUNDS = 8
@@ -38,7 +36,7 @@ def fit_sizes(
     log: EventLog,
     gap: str | float,
     later: LaterSessions | None,
-    weights: NDArray[np.int64] | None = None,
+    weights: Ints | None = None,
 ) -> tuple[SessionSizes, SizesReport]:
     """Fit λ* to the sizes of a log's sessions.
 
@@ -86,17 +84,17 @@ def fit_sizes(
     return sizes, report
 
 
-def _ratio(found: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
+def _ratio(found: Floats, actual: Floats) -> float:
     return float(found.sum() / actual.sum()) if len(actual) else float("nan")
 
 
-def _rank_correlation(found: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
+def _rank_correlation(found: Floats, actual: Floats) -> float:
     if len(found) < 2 or not np.ptp(found) or not np.ptp(actual):
         return float("nan")
     return float(scipy.stats.spearmanr(found, actual).statistic)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
@@ -120,7 +118,7 @@ class _Sizes:
         self.features = features_of(*known, self.bounds)
 
     @property
-    def first(self) -> NDArray[np.bool_]:
+    def first(self) -> Bools:
         """(s,) which sessions are their users' first."""
         return np.asarray(self.features[:, 0] > 0, np.bool_)
 
@@ -134,7 +132,7 @@ class _Sizes:
         drawn[order[together <= most]] = True
         return self._rows(drawn[self.user])
 
-    def left_out(self, shrinkage: float) -> NDArray[np.float64]:
+    def left_out(self, shrinkage: float) -> Floats:
         """(s,) λ* of each session, fitted without it and the others of its fold."""
         found = np.empty(len(self.user))
         draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
@@ -145,12 +143,12 @@ class _Sizes:
             found[mine] = fitted.effect[self.user[mine]] * np.exp(self.features[mine] @ fitted.weights)
         return found
 
-    def _rows(self, keep: NDArray[np.bool_]) -> _Sizes:
+    def _rows(self, keep: Bools) -> _Sizes:
         some = copy.copy(self)
         some.user, some.count, some.features = self.user[keep], self.count[keep], self.features[keep]
         return some
 
-    def fit(self, shrinkage: float, weights: NDArray[np.int64] | None = None) -> SessionSizes:
+    def fit(self, shrinkage: float, weights: Ints | None = None) -> SessionSizes:
         """The regression and the effects, each fitted to the other in turn, calibrated at the end."""
         visits = np.bincount(self.user, minlength=self.n_users)
         effect = np.ones(self.n_users)
@@ -169,13 +167,11 @@ class _Sizes:
                 beta[column] += np.log(self.count[mine].sum() / size.sum())
         return SessionSizes(beta, effect, self.bounds)
 
-    def _regressed(
-        self, beta: NDArray[np.float64], effect: NDArray[np.float64], repeated: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _regressed(self, beta: Floats, effect: Floats, repeated: Floats) -> Floats:
         """Newton's method for the Poisson likelihood, on steps that never make it worse."""
         x, y = self.features, self.count
 
-        def loss(b: NDArray[np.float64]) -> float:
+        def loss(b: Floats) -> float:
             linear = np.minimum(x @ b, 50.0)
             fitted = repeated * (effect * np.exp(linear) - y * linear)
             return float(fitted.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rimsim.arrays import Float32s, Floats
 from rimsim.intensity.selection.weights import for_all, for_slates
 from rimsim.intensity.sets.returning import log_returning
 from rimsim.market.consumers.truths.contract import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.selection.held_out import HeldOut
 
-__all__ = ["PRIOR", "Judged", "behind", "climb", "judged"]
 
 PRIOR = 0.5
 """Events an item that popularity in all sessions counts for beside that in later ones."""
@@ -27,7 +24,7 @@ class Judged(NamedTuple):
     """A candidate, and its likelihood user by user."""
 
     candidate: Candidate
-    by_user: NDArray[np.float64]
+    by_user: Floats
     """(n,) log-likelihood of all that each held-out user took, nats."""
     spread: float = 0.0
     """Standard deviation of the personal part, unweighted, at the held-out states, nats."""
@@ -37,8 +34,8 @@ def judged(
     held: HeldOut,
     kind: str,
     ridge: float,
-    personal: NDArray[np.float64],
-    popular: NDArray[np.float64],
+    personal: Floats,
+    popular: Floats,
     gap: str,
 ) -> Judged:
     """What a fit to the past of the cut is worth, and how its parts are weighed.
@@ -67,7 +64,7 @@ def judged(
     return Judged(candidate, by_user, float(personal.std()))
 
 
-def _sum(weights: NDArray[np.float64], parts: tuple[NDArray[np.float32], ...]) -> NDArray[np.float64]:
+def _sum(weights: Floats, parts: tuple[Float32s, ...]) -> Floats:
     personal, popular, returning = parts
     return np.asarray(weights[0] * personal + (weights[1] * popular + weights[2] * returning), np.float64)
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from rimsim.arrays import Array, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market.clock import TICKS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
     from rimsim.intensity.states import UserStates
     from rimsim.market.consumers.contract import Visits
     from rimsim.market.consumers.truths.contract import TruthReport
 
-__all__ = ["SessionSizes", "features_of", "known_of"]
 
 _DAY = 86_400.0
 _SOONEST = 1.0
@@ -37,31 +34,31 @@ class SessionSizes:
     sessions of the log have: a visitor of a market may come sooner, or with fewer events, than anyone in the log.
     """
 
-    weights: NDArray[np.float64]
+    weights: Floats
     """(6,) of the features."""
-    effect: NDArray[np.float64]
+    effect: Floats
     """(users,) how many times as much as the average each user of the log consumes in a session."""
-    bounds: NDArray[np.float64]
+    bounds: Floats
     """(2, 2) least and largest log(1 + n), then log r."""
 
     @property
-    def arrays(self) -> dict[str, NDArray[np.float64]]:
+    def arrays(self) -> dict[str, Floats]:
         """The fitted arrays by name, as :meth:`out_of` takes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def out_of(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+    def out_of(cls, arrays: dict[str, Array]) -> Self:
         """λ* from the arrays that were saved with a truth's own, which are left."""
         return cls(*(arrays.pop(field.name) for field in fields(cls)))
 
-    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+    def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ* of users (n,) of the log in given states, for sessions that begin at ``states.now``."""
         return np.asarray(
             self.effect[users] * np.exp(features_of(*known_of(states), self.bounds) @ self.weights),
             np.float64,
         )
 
-    def of_visits(self, visits: Visits, delay: int) -> NDArray[np.float64]:
+    def of_visits(self, visits: Visits, delay: int) -> Floats:
         """(n,) λ* of visits to a market, from what each visitor had consumed by then.
 
         Args:
@@ -96,7 +93,7 @@ class Kept:
     """Names of the fitted arrays beside those of λ*."""
     sizes: SessionSizes
 
-    def expected(self, users: NDArray[np.int64], states: UserStates) -> NDArray[np.float64]:
+    def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ*(x) of sessions that begin at ``states.now``."""
         return self.sizes.expected(users, states)
 
@@ -115,20 +112,20 @@ class Kept:
 
 @compiled
 def _sizes_of_visits(
-    slots: NDArray[np.int64],
-    ticks: NDArray[np.int64],
-    effect: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    bounds: NDArray[np.float64],
-    length: NDArray[np.int64],
-    last_logged: NDArray[np.float64],
-    first: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    newest: NDArray[np.int64],
-    tick: NDArray[np.int64],
-    following: NDArray[np.int64],
+    slots: Ints,
+    ticks: Ints,
+    effect: Floats,
+    weights: Floats,
+    bounds: Floats,
+    length: Ints,
+    last_logged: Floats,
+    first: Ints,
+    counts: Ints,
+    newest: Ints,
+    tick: Ints,
+    following: Ints,
     delay: int,
-    found: NDArray[np.float64],
+    found: Floats,
 ) -> None:
     """Fill in (n,) λ*; what a visitor consumes in the visit itself, or later, does not count."""
     for n in range(len(slots)):
@@ -153,7 +150,7 @@ def _sizes_of_visits(
         found[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
 
 
-def known_of(states: UserStates) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def known_of(states: UserStates) -> tuple[Ints, Floats]:
     """(n,) events of each state, and (n,) seconds since the last of them; since 0 where there is none."""
     number = states.lengths
     some = number > 0
@@ -162,9 +159,7 @@ def known_of(states: UserStates) -> tuple[NDArray[np.int64], NDArray[np.float64]
     return number, states.now - last
 
 
-def features_of(
-    number: NDArray[np.int64], silence: NDArray[np.float64], bounds: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
     """(n, 6) features of states, held to bounds (2, 2); see :class:`SessionSizes`.
 
     Args:
