@@ -1,6 +1,7 @@
 """Reports on the terminal and as Markdown.
 
-No number is cut, however narrow the terminal is."""
+No number is cut, however narrow the terminal is.
+"""
 
 from __future__ import annotations
 
