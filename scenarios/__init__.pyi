@@ -12,7 +12,7 @@ from .exporting.run import export as export
 from .runs.store import Run as Run
 from .runs.store import load_run as load_run
 from .study.compare import compare as compare
-from .study.run import resume as resume
+from .study.compare import resume as resume
 from .study.sweep import sweep as sweep
 from .validating.config import ValidateConfig as ValidateConfig
 from .validating.run import Validation as Validation
