@@ -1,4 +1,4 @@
-"""Array types, and ragged arrays: rows of unequal lengths in one flat array."""
+"""Array types, and ragged arrays held as one flat array."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ Bools: TypeAlias = NDArray[np.bool_]
 Array: TypeAlias = NDArray[Any]
 
 
-def places_of(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """Positions from each begin (n,) to before its end (n,), row after row.
+def offsets_of(counts: Ints) -> Ints:
+    """Offsets (n + 1,) of rows with so many entries each."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
 
-    Returns:
-        (total,) the positions, and (n + 1,) where each row begins among them.
-    """
+
+def places_of(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """Positions from each begin to before its end, and offsets."""
     lengths = end - begin
-    offsets = np.zeros(len(begin) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = offsets_of(lengths)
     return np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets
 
 
 def numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Row (total,) and number within its row (total,) for counts (n,) of entries per row."""
+    """Row and number within its row, for entries per row."""
     number, _ = places_of(np.zeros_like(counts), counts)
     return np.repeat(np.arange(len(counts)), counts), number

@@ -11,7 +11,7 @@ import simpy
 from numpy.typing import ArrayLike
 
 from rimsim.arrays import Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 
 if TYPE_CHECKING:
     Process: TypeAlias = Generator[simpy.Event, object, None]

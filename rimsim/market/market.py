@@ -34,7 +34,7 @@ from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
 from rimsim.market.state import MarketState
 from rimsim.market.training_log import PastRound
-from rimsim.threads import give_back, single_thread
+from rimsim.system import give_back, single_thread
 
 if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.market.audiences import Audience, Came
 from rimsim.market.campaigns import Promise, RoundAhead, campaign_of, groups_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from rimsim.errors import ConfigError, nearest
 from rimsim.scenarios.execution.local import Workers, run_here
 from rimsim.scenarios.store.folders import writing
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.execution.rates import FITS, RATES, UPDATES
-from rimsim.threads import memory
+from rimsim.system import memory
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog

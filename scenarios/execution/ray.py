@@ -29,7 +29,7 @@ from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
 from rimsim.scenarios.execution.ray_files import Changes, enter, left_of, moved, sources_of, unpacked
 from rimsim.scenarios.store.folders import versions
 from rimsim.scenarios.store.run_folder import load_run
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rimsim.scenarios.execution.arm import Arm, Job, Report

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from rimsim.config import override
-from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder
 from rimsim.market.build import own_places
 from rimsim.scenarios.store.folders import FAILURES, STATES, part_name
 from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.store.write import write_bytes
+from rimsim.system import draft_folder
 from rimsim.tracking import event_folder
 
 if TYPE_CHECKING:

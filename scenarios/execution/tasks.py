@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rimsim.scenarios.execution.bars import bars
 from rimsim.scenarios.execution.local import Workers, run_here
 from rimsim.scenarios.execution.signals import stop_if_asked
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from rimsim import __version__
 from rimsim.errors import ConfigError, RunFolderError, reason
-from rimsim.files import remove_drafts
 from rimsim.scenarios.store.run_folder import CONFIG, load_run, resume_command
 from rimsim.scenarios.store.write import disk_errors
+from rimsim.system import remove_drafts
 
 STATES = "state"
 """Folder of a run that is not finished: how far each arm has come."""

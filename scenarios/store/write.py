@@ -12,7 +12,7 @@ import yaml
 
 from rimsim.arrays import Array
 from rimsim.errors import RunFolderError, reason
-from rimsim.files import draft_file
+from rimsim.system import draft_file
 
 if TYPE_CHECKING:
     import pandas as pd

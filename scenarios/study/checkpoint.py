@@ -12,11 +12,11 @@ import numpy as np
 
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
-from rimsim.files import draft_folder
 from rimsim.market import MarketState
 from rimsim.scenarios.store.folders import STATES
 from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.study.adoption import AdoptionCount
+from rimsim.system import draft_folder
 
 _AGENT = "agent-"
 """What the names of an agent's arrays begin with on disk."""

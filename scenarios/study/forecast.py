@@ -15,7 +15,7 @@ from rimsim.scenarios.execution.forecast import (
     update_seconds,
 )
 from rimsim.scenarios.execution.rates import RATES
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

@@ -18,7 +18,7 @@ from rimsim.scenarios.report.decomposition import parts_by_seed
 from rimsim.scenarios.store.folders import FAILURES, STATES
 from rimsim.scenarios.store.run_folder import CONFIG, Run, read_table, repeat_command
 from rimsim.scenarios.store.write import write_table, write_text
-from rimsim.threads import give_back
+from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:

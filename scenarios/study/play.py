@@ -20,7 +20,6 @@ from rimsim.agents import (
 from rimsim.arrays import Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
-from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, warm_model
 from rimsim.measures import (
@@ -29,6 +28,7 @@ from rimsim.measures import (
     measured,
     own_measures,
 )
+from rimsim.plugs import own_code
 from rimsim.scenarios.execution.signals import errors_of_interrupts
 from rimsim.scenarios.store.folders import FAILURES, STATES
 from rimsim.scenarios.store.run_folder import read_table
@@ -41,7 +41,7 @@ from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.scenarios.study.round_tables import round_table, write_tables, write_undeliverable
-from rimsim.threads import give_back
+from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:

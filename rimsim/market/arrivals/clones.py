@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.arrays import Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.market.arrivals.contract import Opening
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.market.clock import TICKS, delay_ticks
 from rimsim.measures import genre_weights
 
