@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
 
-from rimsim.arrays import Array, Bools, Ints
+from rimsim.arrays import TICKS, Array, Bools, Ints
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.envs.picture import exposure_picture
 from rimsim.envs.snapshot import Snapshot
@@ -21,7 +21,6 @@ from rimsim.envs.standing import Standing
 from rimsim.envs.stock import Stock
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
-from rimsim.market.clock import TICKS
 from rimsim.market.needs import NO_NEEDS
 from rimsim.market.records import as_slates
 from rimsim.system import progress_to

@@ -1,11 +1,11 @@
-"""Array types, and ragged arrays held as one flat array."""
+"""Array types, ragged arrays held flat, and instants as ticks."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 Float32s: TypeAlias = NDArray[np.float32]
@@ -13,6 +13,13 @@ Ints: TypeAlias = NDArray[np.int64]
 Ints32: TypeAlias = NDArray[np.int32]
 Bools: TypeAlias = NDArray[np.bool_]
 Array: TypeAlias = NDArray[Any]
+
+TICKS = 1_000_000
+"""Ticks of the market's clock in a second. Whole ticks add and compare exactly; floating seconds would not."""
+ALWAYS = -(2**62)
+"""Release tick of an item that is there from the start: before any log begins, those before 1970 included."""
+NEVER = 2**62
+"""Tick after all rounds, such as the release of an item that is not on offer."""
 
 
 def offsets_of(counts: Ints) -> Ints:
@@ -33,3 +40,13 @@ def numbered(counts: Ints) -> tuple[Ints, Ints]:
     """Row and number within its row, for entries per row."""
     number, _ = places_of(np.zeros_like(counts), counts)
     return np.repeat(np.arange(len(counts)), counts), number
+
+
+def ticks(time: ArrayLike) -> Ints:
+    """Whole ticks of times in seconds."""
+    return np.rint(np.asarray(time, np.float64) * TICKS).astype(np.int64)
+
+
+def seconds(tick: ArrayLike) -> Floats:
+    """Seconds of ticks."""
+    return np.asarray(tick, np.int64) / TICKS

@@ -48,12 +48,12 @@ Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" 
 
 def _time(value: object) -> object:
     """Time as ``load`` takes it, from YAML's date too."""
-    from rimsim.data.readers.rows import seconds  # noqa: PLC0415  # readers load only for a selection by time
+    from rimsim.data.readers.rows import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time
 
     if isinstance(value, dt.date):
         return value.isoformat()
     try:
-        seconds(cast("float | str | None", value), "the time")
+        epoch_seconds(cast("float | str | None", value), "the time")
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return value
