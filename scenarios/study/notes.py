@@ -13,7 +13,7 @@ from rimsim.market import RoundView, build_world
 from rimsim.market.build import first_round, own_places, plugs_of
 from rimsim.plugs import own_code
 from rimsim.requirements.carry_over import expected
-from rimsim.scenarios.store.load_report import load_text
+from rimsim.scenarios.runs.store import load_text
 
 if TYPE_CHECKING:
     from rich.console import Console
