@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rimsim.config import to_plain
-from rimsim.config.wording import record_from
+from rimsim.config.reading import record_from
 from rimsim.data import load_log, require_usable
 from rimsim.errors import ConfigError
 from rimsim.intensity.cache import log_digest
@@ -41,7 +41,7 @@ from rimsim.scenarios.runs.store import (
     write_table,
     write_yaml,
 )
-from rimsim.threads import single_thread
+from rimsim.system import single_thread
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog

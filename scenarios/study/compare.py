@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rimsim.config import ScenarioConfig, to_plain
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError, RimsimError, one_line
-from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
+from rimsim.plugs import own_code
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.pictures.loop import draw_pictures
 from rimsim.scenarios.report.answer import comparison_sentences
@@ -65,7 +65,7 @@ from rimsim.scenarios.study.options import print_notes, resolved
 from rimsim.scenarios.study.plan import Plan, Study, digests, planned, require_unchanged, study_of
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 from rimsim.scenarios.validating.kept import agreement_of
-from rimsim.threads import give_back
+from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ import pandas as pd
 
 from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
-from rimsim.arrays import Float32s, Floats, Ints
+from rimsim.arrays import ALWAYS, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
-from rimsim.durations import ALWAYS, seconds
 from rimsim.market import ClosedRound, World
 from rimsim.market.limits import most_states
 from rimsim.market.past_states import StateScores

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.agents import Agent, make_agent, undeliverable
+from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, find_scenario, override
-from rimsim.durations import ALWAYS, seconds
 from rimsim.errors import ConfigError, nearest
-from rimsim.loading import own_code
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.build import first_round, own_places, plugs_of
+from rimsim.plugs import own_code
 from rimsim.requirements.carry_over import expected
 from rimsim.scenarios.report.summary import REFERENCE
 from rimsim.scenarios.runs.status import control_in, part_name

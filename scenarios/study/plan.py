@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from rimsim.config import ScenarioConfig, at_seed, to_plain
 from rimsim.config.reading import flat
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError, RunFolderError, nearest_file
 from rimsim.intensity.cache import cache_folder, log_digest
-from rimsim.loading import files_of, nearest_file, own_code
 from rimsim.market import build_world
 from rimsim.market.build import check_plugs, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
+from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.runs.job import (
     MAIN,
     Execution,
@@ -34,7 +34,7 @@ from rimsim.scenarios.study.options import (
     checked_reveal,
     default_agents,
 )
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog

@@ -16,7 +16,6 @@ from rimsim.agents.undeliverable import undeliverable
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
-from rimsim.loading import own_code
 from rimsim.market import ClosedRound, Market, Needs, build_world
 from rimsim.market.build import own_places, warm_model
 from rimsim.market.consumers.answers import true_intensity_of
@@ -31,6 +30,7 @@ from rimsim.measures import (
     predicted_consumption,
     reliability,
 )
+from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
 from rimsim.scenarios.runs.job import errors_of_interrupts
 from rimsim.scenarios.runs.local import Report
@@ -38,7 +38,7 @@ from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.controls import control_of
 from rimsim.scenarios.study.facts import AdoptionCount, ArmFacts, HindsightPrices, certified
-from rimsim.threads import give_back
+from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 AT_OPENING = ("relevance", "popularity", "oracle")
