@@ -97,7 +97,7 @@ def _told(run: Run) -> _Told:
     from rimsim.scenarios.pictures.front import draw_sweep
     from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.report import comparison, sweep
-    from rimsim.scenarios.report.tables import markdown
+    from rimsim.scenarios.report.console import markdown
     from rimsim.scenarios.validating import results as validating
     from rimsim.scenarios.validating.pictures import draw_validation
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.scenarios.pictures.tables import PictureTables
-    from rimsim.scenarios.report.tables import TextTable
+    from rimsim.scenarios.report.record import TextTable
     from rimsim.scenarios.store.run_folder import Run
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from rimsim.arrays import Floats, Ints
 from rimsim.measures import late_rounds, late_words
 from rimsim.scenarios.report.agreement import signed
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import baseline_of, others_than
-from rimsim.scenarios.report.tables import TextTable
 from rimsim.scenarios.store.arm_names import is_control
 
 GROUPS = ("provider", "genres")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import interval_words, over_seeds
-from rimsim.scenarios.report.tables import TextTable, pivoted
+from rimsim.scenarios.report.tables import pivoted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,11 @@ import pandas as pd
 from rimsim.errors import RunFolderError
 from rimsim.measures import late_means
 from rimsim.scenarios.report.agreement import agreement_note
+from rimsim.scenarios.report.console import print_report
 from rimsim.scenarios.report.matrix import matrix, matrix_table
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
-from rimsim.scenarios.report.tables import TextTable, pivoted, print_report
+from rimsim.scenarios.report.tables import pivoted
 from rimsim.scenarios.store.points import runs_of
 from rimsim.scenarios.store.run_folder import resume_command
 from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
