@@ -14,7 +14,8 @@ import scipy
 
 from rimsim.arrays import Floats
 from rimsim.config.wording import record_from
-from rimsim.scenarios.pictures.style import frame
+from rimsim.scenarios.pictures.style import draw, frame
+from rimsim.scenarios.report.record import Report
 from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class Stored:
 def config_of(run: Run, entry: str, kind: type[Config]) -> Config:
     """Resolved config that an entry of ``config.yaml`` holds."""
     return record_from(run.config[entry], kind, origin=str(run.folder / CONFIG))
+
+
+def draw_report(report: Report, folder: Path) -> list[Path]:
+    """Draw the pictures of a report into ``pictures/`` of a run folder."""
+    return draw({plot.name: plot.make for plot in report.plots if plot.png}, folder / "pictures")
 
 
 def bias_over_seeds(

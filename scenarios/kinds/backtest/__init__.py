@@ -25,8 +25,7 @@ from rimsim.scenarios.kinds.backtest.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.kinds.results import RunResult, Stored, config_of
-from rimsim.scenarios.pictures.style import draw
+from rimsim.scenarios.kinds.results import RunResult, Stored, config_of, draw_report
 from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
 from rimsim.scenarios.store.load_report import load_facts, load_text
 from rimsim.scenarios.store.run_folder import CONFIG, load_run
@@ -73,8 +72,8 @@ def backtest(
 ) -> Backtest:
     """Compare intensity models on what users did next.
 
-    Every seed cuts the log again. Every mark model and ground intensity is fitted once (or read from the fit cache), and
-    every model answers the three tasks. Prices of online matching are fitted on past states.
+    Every seed cuts the log again. Every mark model and ground intensity is fitted once (or read from the fit cache),
+    and every model answers the three tasks. Prices of online matching are fitted on past states.
 
     Args:
         config: What to do; None: the defaults, on the embedded data.
@@ -115,10 +114,12 @@ def backtest(
             show(f"seed {seed}: {', '.join(facts)}")
             parts.append(_tables(Models(split, config, seed, show)))
         for name in parts[0]:
-            write_table(folder / f"{name}.parquet", pd.concat([part[name] for part in parts], ignore_index=True))
+            write_table(
+                folder / f"{name}.parquet", pd.concat([part[name] for part in parts], ignore_index=True)
+            )
         done = Backtest(folder)
         _write_events(folder, done.table)
-        draw({plot.name: plot.make for plot in backtest_report(done.run).plots if plot.png}, folder / "pictures")
+        draw_report(backtest_report(done.run), folder)
     return done
 
 
@@ -157,7 +158,9 @@ def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
     """Sizes of a split; k is items per state and c users per item."""
     k = math.ceil(config.item_share * split.n_known)
     if k >= split.n_known:
-        refuse(ConfigError, "item_share", f"{config.item_share} of {split.n_known} items is all of them", "less")
+        refuse(
+            ConfigError, "item_share", f"{config.item_share} of {split.n_known} items is all of them", "less"
+        )
     return {
         "test_users": len(split.test.user),
         "items": split.n_known,
@@ -201,7 +204,7 @@ def _write_events(run: Path, table: pd.DataFrame) -> None:
     tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
     points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
     for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
-        folder = event_folder(run, str(model), int(seed))
+        folder = event_folder(run, str(model), int(str(seed)))
         older = event_files(folder)
         file = EventFile(folder)
         for point in rows[["tag", "value", "step"]].itertuples(index=False):

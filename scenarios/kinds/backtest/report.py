@@ -170,12 +170,7 @@ def _ends(paired: PairedDifference, scale: float) -> str:
 
 
 def _by_seed(
-    table: pd.DataFrame,
-    task: str,
-    model: str,
-    metric: str,
-    *,
-    beta: float | None = None,
+    table: pd.DataFrame, task: str, model: str, metric: str, *, beta: float | None = None
 ) -> pd.Series:
     """Values of a metric without caps by seed, ascending."""
     rows = table[(table["task"] == task) & (table["model"] == model) & (table["metric"] == metric)]
@@ -244,7 +239,7 @@ def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
 # -- plots ------------------------------------------------------------------------------------------------------------
 
 
-def _model_looks(models: Sequence[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
+def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
     """Mark, ground, and style of each model: colour of the mark, marker of the ground."""
     own = iter(_OWN * len(models))
     looks = {}
@@ -263,7 +258,7 @@ def _recommendation(table: pd.DataFrame, overlap: float) -> Figure | None:
     means = over_seeds(precise.assign(metric=precise["task"]), ["model"], ("item-rec", "user-rec"), overlap)
     points = means.pivot(index="model", columns="metric").reindex(precise["model"].unique())
     precision = {str(model): float(value) for model, value in points["mean", "user-rec"].items()}
-    looks = _model_looks(list(precision))
+    looks = model_looks(list(precision))
     figure = frame(
         _message_of_ground(precision, looks),
         "Precision of the best items of each user, and of the best users of each item. "
@@ -292,7 +287,7 @@ def _fronts(table: pd.DataFrame, overlap: float) -> Figure | None:
     }
     if not curves:
         return None
-    looks = _model_looks(list(curves))
+    looks = model_looks(list(curves))
     figure = frame(
         _message_of_front(table, list(curves)),
         "Online matching; along each line the guaranteed share β of the uniform exposure grows. "
@@ -321,7 +316,7 @@ def _undelivered(table: pd.DataFrame, overlap: float) -> Figure | None:
         return None
     means = over_seeds(lacking, ["model", "beta"], ("shortfall",), overlap)
     curves = {str(model): rows.sort_values("beta") for model, rows in means.groupby("model", sort=False)}
-    looks = _model_looks(list(curves))
+    looks = model_looks(list(curves))
     figure = frame("Floors left undelivered", seeds_caption(table, "bars"), 4.6)
     ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
     for model, curve in curves.items():
@@ -357,7 +352,13 @@ def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> N
     handles += [Line2D([], [], linestyle="none", label=""), Line2D([], [], linestyle="none", label="λ(x)")]
     handles += [
         Line2D(
-            [], [], color="#555555", marker=marker, linestyle="none", markersize=8, label=ground or "none (λ = 1)"
+            [],
+            [],
+            color="#555555",
+            marker=marker,
+            linestyle="none",
+            markersize=8,
+            label=ground or "none (λ = 1)",
         )
         for ground, marker in grounds.items()
     ]

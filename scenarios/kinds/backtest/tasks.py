@@ -17,8 +17,8 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import InfeasibleError
 from rimsim.intensity.blocks import spans
 from rimsim.matching import DualSolution, price_slates, required_exposure, solve_dual, user_rec
-from rimsim.scenarios.kinds.backtest.models import ROWS, Scores
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
+from rimsim.scenarios.kinds.scores import ROWS, Scores
 
 PAYING = "guaranteed_decile_"
 """Begin of the metrics of positions per slate given to items whose guarantee binds."""
@@ -145,7 +145,7 @@ def matching_with_floors(
     n, m = scores.shape
     free = _slates(scores, split, np.zeros(m), k, pricing.seed, 0.0)
     alone = measures.exposure_counts(free, m)
-    prices = _Prices(past, split.known, pricing)
+    prices = _Prices(past, pricing)
     metrics = {}
     for beta in betas:
         required = required_exposure(beta, n, k, split.known, pricing.seed)
@@ -194,7 +194,7 @@ def matching_with_caps(
         pricing: How prices are solved and served.
     """
     n, m = scores.shape
-    prices = _Prices(past, split.known, pricing)
+    prices = _Prices(past, pricing)
     metrics = {}
     for multiple in caps:
         capacity = min(round(multiple * k), m)
@@ -212,7 +212,7 @@ def matching_with_caps(
 class _Prices:
     """Prices of past states; a matrix that is small enough is made once."""
 
-    def __init__(self, past: Scores, known: Bools, pricing: Pricing) -> None:
+    def __init__(self, past: Scores, pricing: Pricing) -> None:
         n, m = past.shape
         self._past, self._pricing = past, pricing
         self._scores: object = past
