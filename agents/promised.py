@@ -9,7 +9,7 @@ import numpy as np
 from rimsim.agents.progress import share_gone
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.market.clock import seconds
+from rimsim.durations import seconds
 
 if TYPE_CHECKING:
     from rimsim.agents._row_guard import RowGuard

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.market.clock import ALWAYS
+from rimsim.durations import ALWAYS
 from rimsim.market.records import as_slates
 from rimsim.measures import late_rounds, mean_interval
 

@@ -21,10 +21,15 @@ import torch
 
 from rimsim.data import EventLog, load
 from rimsim.scenarios import BacktestConfig
-from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.experimenting.split import Split
+from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.split import assembled
-from rimsim.scenarios.kinds.backtest.tasks import (Pricing, item_recommendation, matching_with_floors, user_recommendation)
+from rimsim.scenarios.kinds.backtest.tasks import (
+    Pricing,
+    item_recommendation,
+    matching_with_floors,
+    user_recommendation,
+)
 
 _COLUMNS = ["user", "item", "value", "time"]
 _SHUFFLE, _GROUPS = 0, 888

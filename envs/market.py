@@ -15,6 +15,7 @@ from gymnasium.utils import EzPickle
 
 from rimsim.arrays import Array, Bools, Ints
 from rimsim.config import Seeds, find_scenario, override
+from rimsim.durations import TICKS
 from rimsim.envs.picture import exposure_picture
 from rimsim.envs.snapshot import Snapshot
 from rimsim.envs.standing import Standing
@@ -22,7 +23,6 @@ from rimsim.envs.stock import Stock
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.first_use import telling
 from rimsim.market import Feedback, Market, Slates, build_world
-from rimsim.market.clock import TICKS
 from rimsim.market.needs import NO_NEEDS
 from rimsim.market.records import as_slates
 

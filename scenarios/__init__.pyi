@@ -9,8 +9,8 @@ from .kinds.backtest import backtest as backtest
 from .kinds.backtest import load_backtest as load_backtest
 from .kinds.backtest.split import BacktestConfig as BacktestConfig
 from .kinds.backtest.split import SplitConfig as SplitConfig
-from .store.run_folder import Run as Run
-from .store.run_folder import load_run as load_run
+from .runs.store import Run as Run
+from .runs.store import load_run as load_run
 from .study.compare import compare as compare
 from .study.run import resume as resume
 from .study.sweep import sweep as sweep

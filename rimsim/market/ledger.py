@@ -10,8 +10,8 @@ import pandas as pd
 
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
 from rimsim.compiled import compiled
+from rimsim.durations import seconds
 from rimsim.evaluation.chances import Chances
-from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
     from rimsim.market.arrivals.schedule import Schedule

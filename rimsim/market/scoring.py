@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Ints
 from rimsim.compiled import compiled
+from rimsim.durations import seconds
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
 from rimsim.intensity.contract import RecurrentModel, caller_owns_scores, layer_of
 from rimsim.intensity.walking import Walk, walked
-from rimsim.market.clock import seconds
 from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:

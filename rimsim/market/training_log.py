@@ -11,7 +11,7 @@ import pandas as pd
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
-from rimsim.market.clock import seconds
+from rimsim.durations import seconds
 from rimsim.market.learning import inverse_propensity_weights
 
 if TYPE_CHECKING:

@@ -82,8 +82,8 @@ def _replay(folder: Path) -> None:
 
 def _replayed(folder: Path, console: Console) -> Run:
     """The replay as it was run beside the closed loop, with its notes; where it was not, run now."""
-    from rimsim.scenarios.store.run_folder import Run
-    from rimsim.scenarios.store.status import is_finished
+    from rimsim.scenarios.runs.status import is_finished
+    from rimsim.scenarios.runs.store import Run
     from rimsim.scenarios.study.notes import print_notes
 
     if is_finished(Run(folder)):

@@ -11,8 +11,8 @@ import numpy as np
 from rimsim.agents import LearningAgent, closed_rounds, make_agent, market_for
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import Seeds
+from rimsim.durations import seconds
 from rimsim.market import Market, Needs
-from rimsim.market.clock import seconds
 from rimsim.market.scoring import BLOCK
 from rimsim.scenarios.experimenting.diverted import Diverted
 from rimsim.scenarios.experimenting.split import Split

@@ -6,26 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy
 
 from rimsim.arrays import Floats
-from rimsim.config.wording import record_from
 from rimsim.scenarios.pictures.style import draw, frame
 from rimsim.scenarios.report.record import Report
-from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run
+from rimsim.scenarios.runs.store import Run, RunTables, load_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Config = TypeVar("Config")
-
 
 @dataclass(frozen=True, eq=False)
-class RunResult:
+class RunResult(RunTables):
     """Finished run of a kind; tables are read when first asked for."""
 
     folder: Path
@@ -37,25 +34,14 @@ class RunResult:
         return load_run(self.folder)
 
     @property
+    def table(self) -> pd.DataFrame:
+        """The main table of its kind."""
+        return self.run.table
+
+    @property
     def described(self) -> dict[str, Any]:
         """Content of ``config.yaml``."""
         return self.run.config
-
-
-class Stored:
-    """Table of a run folder, as an attribute of its result."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, result: RunResult, _: type | None = None) -> pd.DataFrame:
-        table: pd.DataFrame = getattr(result.run, self._name)
-        return table
-
-
-def config_of(run: Run, entry: str, kind: type[Config]) -> Config:
-    """Resolved config that an entry of ``config.yaml`` holds."""
-    return record_from(run.config[entry], kind, origin=str(run.folder / CONFIG))
 
 
 def draw_report(report: Report, folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import scipy
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, numbered
 from rimsim.compiled import compiled
-from rimsim.market.clock import TICKS
+from rimsim.durations import TICKS
 
 _DAY = 86_400.0
 _MOST_BRANCHING = 0.95

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.market.clock import seconds
+from rimsim.durations import seconds
 from rimsim.market.consumers.kernels import uniform_draws
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import torch
 
 from rimsim.arrays import Bools, Floats, Ints, numbered
 from rimsim.compiled import compiled
-from rimsim.durations import duration_seconds
-from rimsim.market.clock import ticks
+from rimsim.durations import duration_seconds, ticks
 from rimsim.market.consumers.contract import Organic, Response
 
 if TYPE_CHECKING:

@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 
 from rimsim.config import to_plain
-from rimsim.data import EventLog, load_log, require_usable
+from rimsim.data import load_log, require_usable
 from rimsim.errors import ConfigError, refuse
 from rimsim.intensity.cache import log_digest
-from rimsim.scenarios.execution.forecast import Forecast, announce, fit_seconds, linear, log_bytes
-from rimsim.scenarios.execution.rates import RATES
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import backtest_report
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
@@ -25,11 +23,9 @@ from rimsim.scenarios.kinds.backtest.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.kinds.results import RunResult, Stored, config_of, draw_report
-from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
-from rimsim.scenarios.store.load_report import load_facts, load_text
-from rimsim.scenarios.store.run_folder import CONFIG, load_run
-from rimsim.scenarios.store.write import write_table, write_yaml
+from rimsim.scenarios.kinds.results import RunResult, draw_report
+from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
+from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
 from rimsim.threads import single_thread
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile, event_files
@@ -39,19 +35,13 @@ COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
 
 
 class Backtest(RunResult):
-    """Back-test on disk; tables are read when first asked for."""
-
-    table = Stored("backtest")
-    """Columns task, model, beta, cap, seed, metric, value; beta and cap are NaN where they do not apply."""
-    calibration = Stored("calibration")
-    """Columns seed, part, metric, value: each fit against what the test states did."""
-    fits = Stored("fits")
-    """Columns seed, part, fold (−1: the serving model), seconds (CPU), cached."""
+    """Back-test on disk, with the tables ``backtest`` (also ``table``), ``calibration`` and ``fits``."""
 
     @property
     def config(self) -> BacktestConfig:
         """The resolved config."""
-        return config_of(self.run, "backtest", BacktestConfig)
+        config: BacktestConfig = self.run.settings
+        return config
 
 
 def load_backtest(path: str | Path) -> Backtest:
@@ -93,34 +83,25 @@ def backtest(
     require_usable(log, use="back-test")
     if (read := load_text(log)) is not None:
         show(read)
-    announce(_forecast(config, log), show, "number of events (data)")
+    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
     splits = {seed: make_split(log, config.split, seed) for seed in config.seeds}
     about = {seed: _about(split, config) for seed, split in splits.items()}
-    folder = folder_for(out, "backtest")
-    require_free(folder)
     described = {
-        "command": command or "rimsim.scenarios.backtest",
         "backtest": to_plain(config),
         "splits": about,
         "log": load_facts(log),
         "digests": {"log": log_digest(log)},
-        "versions": versions(),
     }
-    with locked(folder):
-        write_yaml(folder / CONFIG, described)
-        parts = []
-        for seed, split in splits.items():
-            facts = (f"{name.replace('_', ' ')} {value}" for name, value in about[seed].items())
-            show(f"seed {seed}: {', '.join(facts)}")
-            parts.append(_tables(Models(split, config, seed, show)))
-        for name in parts[0]:
-            write_table(
-                folder / f"{name}.parquet", pd.concat([part[name] for part in parts], ignore_index=True)
-            )
-        done = Backtest(folder)
-        _write_events(folder, done.table)
-        draw_report(backtest_report(done.run), folder)
-    return done
+
+    def play(seed: int, _: object) -> dict[str, pd.DataFrame]:
+        facts = (f"{name.replace('_', ' ')} {value}" for name, value in about[seed].items())
+        show(f"seed {seed}: {', '.join(facts)}")
+        return _tables(Models(splits[seed], config, seed, show))
+
+    folder = folder_for(out, "backtest")
+    job = Job(described, config.seeds, play, _write_pictures)
+    make_run(job, folder, command or "rimsim.scenarios.backtest", Execution(workers=1))
+    return Backtest(folder)
 
 
 def _tables(models: Models) -> dict[str, pd.DataFrame]:
@@ -145,13 +126,9 @@ def _tables(models: Models) -> dict[str, pd.DataFrame]:
     }
 
 
-def _forecast(config: BacktestConfig, log: EventLog) -> Forecast:
-    """Time and memory: every mark once per seed, and again for prices."""
-    fits, unknown = fit_seconds(config.models, log)
-    crossed = RATES.crossed if config.prices == "cross-fitted" else 1.0
-    models = crossed * fits + len(config.models) * linear(RATES.judged, len(log))
-    needed = log_bytes(log) + RATES.main
-    return Forecast(RATES.pictures + len(config.seeds) * models, 0.0, 1, needed, needed, unknown)
+def _write_pictures(run: Run) -> None:
+    _write_events(run.folder, run.backtest)
+    draw_report(backtest_report(run), run.folder)
 
 
 def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:

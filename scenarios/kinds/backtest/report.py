@@ -12,9 +12,7 @@ from matplotlib.lines import Line2D
 
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.measures import PairedDifference, paired_difference
-from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.kinds.backtest.tasks import PAYING
-from rimsim.scenarios.kinds.results import config_of
 from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
 from rimsim.scenarios.pictures.looks import AgentStyle
 from rimsim.scenarios.pictures.messages import many, per_cent, seeds_caption
@@ -24,7 +22,7 @@ from rimsim.scenarios.report.console import folder_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
 from rimsim.scenarios.report.tables import cell, pivoted
-from rimsim.scenarios.store.run_folder import Run
+from rimsim.scenarios.runs.store import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +46,7 @@ _OWN = ("#7b4ba6", "#b8a800", "#555555", "#a50f4a")
 
 def backtest_report(run: Run) -> Report:
     """Report of a back-test."""
-    table, config = run.backtest, config_of(run, "backtest", BacktestConfig)
+    table, config = run.backtest, run.settings
     overlap, seeds = config.split.overlap, int(table["seed"].nunique())
     note = two_seeds_note(seeds)
     floors = table[table["beta"].notna()].sort_values("beta", kind="stable")

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.market.clock import TICKS
+from rimsim.durations import TICKS
 
 if TYPE_CHECKING:
     from rimsim.intensity.states import UserStates
