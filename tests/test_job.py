@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from small_markets import small_scenario
 
-from rimsim import threads
+from rimsim import system
 from rimsim.errors import ConfigError, ModelError, RunFolderError
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.runs import job
@@ -129,7 +129,7 @@ def test_a_comparison_that_does_not_fit_writes_nothing(monkeypatch, tmp_path):
 
 def test_this_machine_says_how_much_memory_it_has(monkeypatch):
     """It is a positive number, or none where the system does not say."""
-    there = threads.memory()
+    there = system.memory()
     assert there is None or there > 2**28
-    monkeypatch.setattr(threads.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
-    assert threads.memory() is None
+    monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
+    assert system.memory() is None

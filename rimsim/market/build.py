@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from rimsim import intensity
-from rimsim.arrays import Ints
+from rimsim.arrays import ALWAYS, Ints, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.data import Needs, later_sessions, load_log, require_usable
-from rimsim.durations import ALWAYS, duration_seconds, ticks
 from rimsim.errors import ConfigError, MarketError
-from rimsim.first_use import tell
 from rimsim.intensity.cache import cache_folder, kept, log_digest, source_digest
 from rimsim.market.arrivals import RoundsSoFar, make_arrivals
 from rimsim.market.arrivals.schedule import row_capacity
@@ -30,7 +29,7 @@ from rimsim.market.models import initial_model, require_weights, unfitted
 from rimsim.market.providers import make_providers
 from rimsim.market.world import World
 from rimsim.requirements.carry_over import RoundRequirements, ScenarioRequirements
-from rimsim.threads import single_thread
+from rimsim.system import report_progress, single_thread
 
 if TYPE_CHECKING:
     from rimsim.config import ConsumerConfig, ScenarioConfig
@@ -268,7 +267,7 @@ def kept_truth(
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
 
     def make() -> Truth:
-        tell(f"truth {kind}: fitting to {len(log):,} events")
+        report_progress(f"truth {kind}: fitting to {len(log):,} events")
         return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
 
     return kept(folder, load_truth, make, save_truth)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import simpy
 
-from rimsim.durations import duration_seconds, ticks
+from rimsim.arrays import ticks
+from rimsim.config.fields import duration_seconds
 
 if TYPE_CHECKING:
     Process: TypeAlias = Generator[simpy.Event, object, None]

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import TICKS, Bools, Floats, Ints, seconds
 from rimsim.compiled import compiled
-from rimsim.durations import TICKS, seconds
 from rimsim.intensity.states import UserStates
 
 if TYPE_CHECKING:

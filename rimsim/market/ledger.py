@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
-from rimsim.durations import seconds
 from rimsim.evaluation.chances import Chances
 
 if TYPE_CHECKING:

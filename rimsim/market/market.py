@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import NEVER, Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.durations import NEVER, seconds, ticks
 from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import rescale_of
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
@@ -35,7 +34,7 @@ from rimsim.market.round import OpenRound
 from rimsim.market.state import MarketState
 from rimsim.market.training_log import PastRound
 from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, expected
-from rimsim.threads import give_back, single_thread
+from rimsim.system import give_back, single_thread
 
 if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
-from rimsim.arrays import Bools, Ints
-from rimsim.durations import seconds, ticks
+from rimsim.arrays import Bools, Ints, seconds, ticks
 from rimsim.intensity.contract import layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
-from rimsim.durations import seconds
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.errors import AgentError, MarketError
 from rimsim.market.clock import Rank
 from rimsim.market.consumers.answers import organic_of, response_of, true_intensity_of

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Float32s, Ints
+from rimsim.arrays import Bools, Float32s, Ints, seconds
 from rimsim.compiled import compiled
-from rimsim.durations import seconds
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
 from rimsim.intensity.contract import RecurrentModel, caller_owns_scores, layer_of

@@ -59,7 +59,7 @@ def _numbers(_: click.Context, where: click.Parameter, text: str | None) -> list
 @field("--out", "out", "Run folder (default: runs/backtest-<time>).", path)
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models on what users did next."""
-    from rimsim.config.wording import record_from
+    from rimsim.config.reading import record_from
     from rimsim.scenarios.kinds.backtest.report import backtest_report
     from rimsim.scenarios.kinds.backtest.split import BacktestConfig
     from rimsim.scenarios.report.console import show

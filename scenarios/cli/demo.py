@@ -15,7 +15,7 @@ from rimsim import scenarios
 from rimsim.errors import RunFolderError
 from rimsim.scenarios.cli.options import path
 from rimsim.scenarios.cli.report import print_run, terminal
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rich.console import Console

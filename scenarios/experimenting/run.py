@@ -13,11 +13,11 @@ import pandas as pd
 
 from rimsim.agents import make_agent
 from rimsim.config import to_plain
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
-from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import expected_arrivals, own_places
+from rimsim.plugs import own_code
 from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, tail_of, total_effects
 from rimsim.scenarios.experimenting.pictures import draw_experiment

@@ -12,10 +12,10 @@ import numpy as np
 
 from rimsim.arrays import Array
 from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
-from rimsim.files import draft_folder
 from rimsim.market import MarketState
 from rimsim.scenarios.runs.status import DONE
 from rimsim.scenarios.runs.store import STATES
+from rimsim.system import draft_folder
 
 _AGENT = "agent-"
 """Prefix of the names of an agent's arrays, which no parameter of :func:`numpy.savez` has."""

@@ -23,7 +23,6 @@ from rich.progress import (
 )
 
 from rimsim.errors import ConfigError, RimsimError, nearest
-from rimsim.files import draft_content
 from rimsim.scenarios.runs.local import Report, Task, Workers, run_here
 from rimsim.scenarios.runs.status import Arm
 from rimsim.scenarios.runs.store import (
@@ -37,7 +36,7 @@ from rimsim.scenarios.runs.store import (
     write_yaml,
     writing,
 )
-from rimsim.threads import cores, memory
+from rimsim.system import cores, draft_content, memory
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog

@@ -23,13 +23,13 @@ from filelock import FileLock, Timeout
 from rimsim import __version__
 from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig, scenario_from
-from rimsim.config.wording import record_from
+from rimsim.config.reading import record_from
 from rimsim.data import EMBEDDED
 from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason, refuse
-from rimsim.files import draft_file, remove_drafts
 from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of
 from rimsim.scenarios.runs.schema import TABLES
+from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog

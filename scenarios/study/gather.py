@@ -25,7 +25,7 @@ from rimsim.scenarios.runs.store import (
     write_table,
     write_text,
 )
-from rimsim.threads import give_back
+from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:

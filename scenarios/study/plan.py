@@ -20,7 +20,7 @@ from rimsim.scenarios.runs.job import MAIN, chosen_seeds, log_bytes, require_mem
 from rimsim.scenarios.runs.status import Arm, Point, control_in, control_name, part_name, points_of
 from rimsim.scenarios.runs.store import Run, disk_errors, load_run
 from rimsim.scenarios.study.controls import checked_controls
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rimsim.agents import Agent

@@ -22,7 +22,6 @@ from rimsim.agents import (
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
-from rimsim.loading import own_code
 from rimsim.market import MarketState, build_world
 from rimsim.market.build import own_places, warm_model
 from rimsim.measures import (
@@ -31,6 +30,7 @@ from rimsim.measures import (
     measured,
     own_measures,
 )
+from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
 from rimsim.scenarios.runs.job import errors_of_interrupts
 from rimsim.scenarios.runs.status import is_done
@@ -41,7 +41,7 @@ from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.scenarios.study.round_tables import round_table, write_tables, write_undeliverable
-from rimsim.threads import give_back
+from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.config import to_plain
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError
-from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
+from rimsim.plugs import own_code
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs.job import Execution, errors_of_interrupts, executor

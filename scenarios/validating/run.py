@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.config import to_plain
-from rimsim.config.wording import record_from
+from rimsim.config.fields import duration_seconds
+from rimsim.config.reading import record_from
 from rimsim.data import Needs, load_log, require_usable
-from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
-from rimsim.files import draft_content
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.device import resolved
 from rimsim.intensity.registry import make, mark_and_ground
-from rimsim.loading import own_code
 from rimsim.market.build import kept_truth
 from rimsim.measures import agreement
+from rimsim.plugs import own_code
 from rimsim.scenarios.runs.job import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import (
     CONFIG,
@@ -49,7 +48,7 @@ from rimsim.scenarios.validating.tables import (
     pair_table,
     value_table,
 )
-from rimsim.threads import single_thread
+from rimsim.system import draft_content, single_thread
 
 if TYPE_CHECKING:
     import pandas as pd

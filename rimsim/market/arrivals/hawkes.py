@@ -11,9 +11,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, ticks
 from rimsim.compiled import compiled
-from rimsim.durations import duration_seconds, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals.broadcast import drawn_sessions
 from rimsim.market.arrivals.clones import events_before, inter_session_gaps, opening_after

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.arrays import Floats, Ints
-from rimsim.durations import NEVER, ticks
+from rimsim.arrays import NEVER, Floats, Ints, ticks
 from rimsim.errors import MarketError
 from rimsim.market.histories import LoggedPast
 from rimsim.requirements.audiences import RoundVisits

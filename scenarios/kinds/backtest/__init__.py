@@ -26,7 +26,7 @@ from rimsim.scenarios.kinds.backtest.tasks import (
 from rimsim.scenarios.kinds.results import RunResult, draw_report
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
-from rimsim.threads import single_thread
+from rimsim.system import single_thread
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile, event_files
 

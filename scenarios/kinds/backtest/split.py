@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass as configuration
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import DataConfig
-from rimsim.config.fields import STRICT, require_distinct
+from rimsim.config.fields import STRICT, Duration, duration_seconds, require_distinct
 from rimsim.data import EventLog
-from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
 from rimsim.intensity.ground.examples import CountExamples, count_examples
@@ -28,11 +27,6 @@ from rimsim.rng import Purpose, bits
 _FOLDS = 2
 _SPANS = 20  # horizons in a log, where a calendar split has none given
 _LARGEST_SEED = 2**31
-
-
-def _duration(text: str) -> str:
-    duration_seconds(text)
-    return text
 
 
 @configuration(frozen=True, config=STRICT)
@@ -50,7 +44,7 @@ class SplitConfig:
         le=1,
         description="user-relative: share of each user's events, the last ones, kept.",
     )
-    horizon: Annotated[str, AfterValidator(_duration)] | None = Field(
+    horizon: Duration | None = Field(
         default=None,
         description="What has to be foreseen: a duration. null: user-relative: the median time from a user's first "
         "kept event to the last; calendar: a twentieth of the log.",
