@@ -16,7 +16,7 @@ from small_markets import drawn, small_scenario
 from rimsim import measures
 from rimsim.errors import DataError
 from rimsim.scenarios import load_run, sweep
-from rimsim.scenarios.backtesting.config import SplitConfig
+from rimsim.scenarios.kinds.backtest.split import SplitConfig
 from rimsim.scenarios.pictures.matrix import matrix_figure
 from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.console import markdown
