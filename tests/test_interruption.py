@@ -25,8 +25,8 @@ from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.pictures import loop
-from rimsim.scenarios.runs.job import stop_if_asked, stopping_on_request
-from rimsim.scenarios.runs.local import Workers
+from rimsim.scenarios.runs.job import stop_if_asked
+from rimsim.scenarios.runs.local import Workers, stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
