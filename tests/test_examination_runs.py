@@ -13,7 +13,7 @@ from rimsim.config import ConsumerConfig, ExposureConfig
 from rimsim.durations import duration_seconds
 from rimsim.errors import AgentError, ConfigError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
-from rimsim.intensity.contract import layer_of
+from rimsim.intensity.impressions import layer_of
 from rimsim.market import Slates
 from rimsim.market.clock import ticks
 from rimsim.market.learning import layer_from, positions_of

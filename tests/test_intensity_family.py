@@ -25,10 +25,10 @@ from rimsim.intensity import (
     TransformerConfig,
     UserStates,
 )
-from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.calibration import calibration, count_calibration
-from rimsim.intensity.cold import fill_cold, item_features
+from rimsim.intensity.popularity import fill_cold, item_features
 from rimsim.intensity.registry import make
+from rimsim.intensity.softmax import AdamW
 from rimsim.testing import random_log
 
 

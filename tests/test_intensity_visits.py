@@ -16,10 +16,9 @@ from rimsim.errors import ModelError
 from rimsim.intensity import RIM, Popularity, UserStates, Visits, VisitsConfig
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
-from rimsim.intensity.ground.examples import CountExamples, session_examples
-from rimsim.intensity.ground.past_sessions import TERMS, terms
-from rimsim.intensity.ground.visits import log_linear_objective
+from rimsim.intensity.ground.visits import TERMS, log_linear_objective, terms
 from rimsim.intensity.registry import config_of, make
+from rimsim.intensity.states import CountExamples, session_examples
 from rimsim.rng import Purpose, generator
 from rimsim.testing import random_log
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.selection.weights import for_all, for_slates, unlikelihood, unlikelihood_of_answers
+from rimsim.intensity.selection.shrinkage import for_all, for_slates, unlikelihood, unlikelihood_of_answers
 from rimsim.testing import random_log
 
 

@@ -23,16 +23,15 @@ from rimsim.intensity import (
     UserStates,
 )
 from rimsim.intensity.persistence import load
+from rimsim.intensity.popularity import learned, log_returning
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import Shrinkage, best_of, chosen
-from rimsim.intensity.sets.cells import Cells, distinct, sums
-from rimsim.intensity.sets.denoising import Cycle, Tables, matrices, trained
+from rimsim.intensity.sets.bag import Cycle, Tables, matrices, trained
 from rimsim.intensity.sets.ease import solved
-from rimsim.intensity.sets.folding import folded
-from rimsim.intensity.sets.personal import learned
-from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.sets.factors import folded
+from rimsim.intensity.sets.personal import Cells, distinct, sums
 from rimsim.testing import random_log
 
 HOUR = 3600.0

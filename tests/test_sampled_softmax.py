@@ -7,16 +7,20 @@ import pytest
 import torch
 
 from rimsim.intensity import GRU, Factors, FactorsConfig, GRUConfig
-from rimsim.intensity.sampled_softmax import MANY_PAIRS, Proposal, is_sampled, sampled_loss
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.sequence.next_events import next_events_loss
-from rimsim.intensity.sets.cells import Cells
-from rimsim.intensity.sets.denoising import Cycle, Tables, trained
-from rimsim.intensity.sets.folding import folded
-from rimsim.intensity.sets.sampled_denoising import trained_on_samples
-from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
-from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
+from rimsim.intensity.sets.bag import Cycle, Tables, trained, trained_on_samples
+from rimsim.intensity.sets.factors import Items, fit_items, fold_users, folded
+from rimsim.intensity.sets.personal import Cells
+from rimsim.intensity.softmax import (
+    MANY_PAIRS,
+    Proposal,
+    is_sampled,
+    next_events_loss,
+    sampled_loss,
+    sampled_shares,
+)
 from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
+from rimsim.matching._pairs import Pairs
 from rimsim.testing import random_log
 
 

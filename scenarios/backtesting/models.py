@@ -14,7 +14,7 @@ from rimsim.errors import ModelError
 from rimsim.intensity import RIM, Hawkes, RecurrentModel
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
-from rimsim.intensity.contract import depends_on_state
+from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
 from rimsim.rng import Purpose, derived_seed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.data import EventLog
     from rimsim.intensity import IntensityModel
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.ground.examples import CountExamples
+    from rimsim.intensity.states import CountExamples
     from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.split import Split
 
@@ -110,7 +110,7 @@ class Models:
         states = self.split.past.states.take(rows)
         rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
         model = self._mark(mark, _SERVING)
-        if fold != _SERVING and depends_on_state(model):
+        if fold != _SERVING and ModelCapabilities.of(model).depends_on_state:
             model = self._mark(mark, fold)
         return ModelScores(model, states, self.split.known, rate)
 

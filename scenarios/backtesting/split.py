@@ -16,7 +16,7 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.durations import duration_seconds
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
-from rimsim.intensity.ground.examples import CountExamples, count_examples
+from rimsim.intensity.states import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
 
 if TYPE_CHECKING:

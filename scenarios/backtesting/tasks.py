@@ -16,7 +16,7 @@ import numpy as np
 from rimsim import measures
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import InfeasibleError
-from rimsim.intensity.blocks import spans
+from rimsim.intensity.contract import spans
 from rimsim.matching import price_slates, required_exposure, solve_dual, user_rec
 from rimsim.scenarios.backtesting.scores import ROWS
 

@@ -15,7 +15,7 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.files import draft_content
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.device import resolved
+from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground
 from rimsim.loading import own_code
 from rimsim.market.build import kept_truth
