@@ -140,7 +140,7 @@ def test_the_fit_is_optimal():
     rate = free.intensity(examples.states).double().numpy()
     np.testing.assert_allclose(phi.T @ rate, phi.T @ examples.counts, rtol=1e-4)
     held = Visits(VisitsConfig(ridge=0.1)).fit(log)
-    unit = held._known("unit").numpy()
+    unit = held.tensors()["unit"].numpy()
     offset = np.full(len(phi), held.level)
     _, slope = log_linear_objective(
         held.weights.numpy() * unit, phi / unit, offset, examples.counts.astype(float), 0.1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 ROWS = 1024
-"""States of a block, for :func:`rimsim.intensity.blocks.spans`."""
+"""States of a block, for :func:`rimsim.intensity.contract.spans`."""
 
 
 class Scores(Protocol):
