@@ -9,8 +9,8 @@ from .experimenting.run import Experiment as Experiment
 from .experimenting.run import experiment as experiment
 from .experimenting.run import load_experiment as load_experiment
 from .exporting.run import export as export
-from .store.run_folder import Run as Run
-from .store.run_folder import load_run as load_run
+from .runs.store import Run as Run
+from .runs.store import load_run as load_run
 from .study.compare import compare as compare
 from .study.run import resume as resume
 from .study.sweep import sweep as sweep

@@ -19,9 +19,10 @@ from rimsim.scenarios import load_run, sweep
 from rimsim.scenarios.backtesting.config import SplitConfig
 from rimsim.scenarios.pictures.matrix import matrix_figure
 from rimsim.scenarios.report import sweep as sweep_report
+from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.matrix import contrasts, matrix, matrix_table
 from rimsim.scenarios.report.summary import over_seeds, trends
-from rimsim.scenarios.report.tables import markdown, pivoted
+from rimsim.scenarios.report.tables import pivoted
 from rimsim.scenarios.study import gather
 
 FIELDS = ["truth", "model"]

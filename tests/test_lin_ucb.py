@@ -14,7 +14,7 @@ from rimsim.errors import AgentError
 from rimsim.intensity import UserStates
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study import play
 from rimsim.scenarios.study.run import resume
 from rimsim.tracking import event_folder, read_scalars

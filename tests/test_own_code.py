@@ -12,7 +12,7 @@ from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
 from rimsim.market.build import check_plugs, warm_model
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.run import resume
 
 MODEL = """\

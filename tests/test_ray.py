@@ -21,11 +21,20 @@ from small_markets import small_scenario
 from rimsim.config import ConsumerConfig, DataConfig, override, to_plain
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.execution.arm import Arm
-from rimsim.scenarios.execution.ray import _SETTINGS, _log, _require_same, _work, on_ray
-from rimsim.scenarios.execution.ray_files import enter, left_of, moved, sources_of, unpacked
-from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.folders import versions
+from rimsim.scenarios.runs.ray import (
+    _SETTINGS,
+    _log,
+    _require_same,
+    _work,
+    enter,
+    left_of,
+    moved,
+    on_ray,
+    sources_of,
+    unpacked,
+)
+from rimsim.scenarios.runs.status import Arm, digest
+from rimsim.scenarios.runs.store import versions
 from rimsim.scenarios.study.gather import gather
 from rimsim.scenarios.study.plan import Request, planned
 from rimsim.scenarios.study.play import run_arm, value_opening

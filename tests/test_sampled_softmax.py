@@ -14,13 +14,13 @@ from rimsim.intensity.sets.personal import Cells
 from rimsim.intensity.softmax import (
     MANY_PAIRS,
     Proposal,
+    RowItems,
     is_sampled,
     next_events_loss,
     sampled_loss,
     sampled_shares,
 )
 from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
-from rimsim.matching._pairs import RowItems
 from rimsim.testing import random_log
 
 

@@ -18,7 +18,7 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.market import Market, build_world
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.points import points_of
+from rimsim.scenarios.runs.status import points_of
 from rimsim.scenarios.study import run as running
 from rimsim.scenarios.study import shadow
 from rimsim.scenarios.study.changes import require_unchanged

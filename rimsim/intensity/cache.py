@@ -21,13 +21,12 @@ import torch
 from rimsim.arrays import Array
 from rimsim.data.log import EventLog
 from rimsim.errors import ModelError
-from rimsim.files import draft_folder
-from rimsim.first_use import tell
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.ground.contract import Ground, GroundModel
 from rimsim.intensity.persistence import Stored, is_stored
 from rimsim.intensity.product import RIM
 from rimsim.intensity.states import CountExamples
+from rimsim.system import draft_folder, report_progress
 
 Entry = TypeVar("Entry")
 Model = TypeVar("Model", bound="IntensityModel | GroundModel")
@@ -124,7 +123,7 @@ def _model_digest(model: Stored, source: str) -> str:
 
 
 def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
-    tell(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
+    report_progress(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
     return model.fit(log) if examples is None else model.fit_to(log, examples)
 
 

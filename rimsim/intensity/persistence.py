@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rimsim.config.wording import refusal, unknown_field
+from rimsim.config.reading import refusal, unknown_field
 from rimsim.errors import ModelError, nearest, refuse
 
 RECORD = "model.json"

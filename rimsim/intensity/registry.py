@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
-from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest, refuse
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.ground.contract import Ground

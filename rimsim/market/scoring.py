@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Float32s, Ints
+from rimsim.arrays import Bools, Float32s, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.contract import BLOCK, STEP, ModelCapabilities, RecurrentModel, Walk, recurrent, walked
 from rimsim.intensity.impressions import layer_of
-from rimsim.market.clock import seconds
 from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:

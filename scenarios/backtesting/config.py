@@ -8,8 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.config import DataConfig
-from rimsim.config.fields import STRICT, require_distinct
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import STRICT, duration_seconds, require_distinct
 from rimsim.intensity.registry import parts
 
 _LARGEST_SEED = 2**31

@@ -9,8 +9,10 @@ import pandas as pd
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.backtesting.answer import backtest_sentences
 from rimsim.scenarios.backtesting.tasks import PAYING
+from rimsim.scenarios.report.console import folder_places, print_report
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import interval_words, over_seeds
-from rimsim.scenarios.report.tables import TextTable, cell, folder_places, pivoted, print_report
+from rimsim.scenarios.report.tables import cell, pivoted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rimsim.config import to_plain
-from rimsim.config.wording import record_from
+from rimsim.config.reading import record_from
 from rimsim.data import load_log, require_usable
 from rimsim.errors import ConfigError
 from rimsim.intensity.cache import log_digest
@@ -28,18 +28,25 @@ from rimsim.scenarios.backtesting.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.execution.forecast import Forecast, announce, fit_seconds, linear, log_bytes
-from rimsim.scenarios.execution.rates import RATES
-from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
-from rimsim.scenarios.store.load_report import load_facts, load_text
-from rimsim.scenarios.store.run_folder import CONFIG, load_run
-from rimsim.scenarios.store.write import write_table, write_yaml
-from rimsim.threads import single_thread
+from rimsim.scenarios.runs.job import MAIN, log_bytes, require_memory
+from rimsim.scenarios.runs.store import (
+    CONFIG,
+    folder_for,
+    load_facts,
+    load_run,
+    load_text,
+    locked,
+    require_free,
+    versions,
+    write_table,
+    write_yaml,
+)
+from rimsim.system import single_thread
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog
     from rimsim.scenarios.backtesting.split import Split
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
@@ -125,7 +132,7 @@ def backtest(
     log = _load(config)
     if (read := load_text(log)) is not None:
         show(read)
-    announce(_foreseen(config, log), show, "number of events (data)")
+    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
     splits = [make_split(log, config.split, seed) for seed in config.seeds]
     for split in splits:
         _sizes(split, config)
@@ -170,15 +177,6 @@ def backtest(
         write_events(folder, table)
         draw_backtest(table, folder / "pictures", config.split.overlap)
     return Backtest(folder)
-
-
-def _foreseen(config: BacktestConfig, log: EventLog) -> Forecast:
-    """What a back-test is expected to take: every mark model once a seed, and again out of sample where prices are."""
-    fits, unknown = fit_seconds(config.models, log)
-    crossed = RATES.crossed if config.prices == "cross-fitted" else 1.0
-    models = crossed * fits + len(config.models) * linear(RATES.judged, len(log))
-    needed = log_bytes(log) + RATES.main
-    return Forecast(RATES.pictures + len(config.seeds) * models, 0.0, 1, needed, needed, unknown)
 
 
 def _load(config: BacktestConfig) -> EventLog:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
 from rimsim.intensity.states import CountExamples, count_examples

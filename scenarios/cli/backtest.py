@@ -59,7 +59,7 @@ def _numbers(_: click.Context, where: click.Parameter, text: str | None) -> list
 @field("--out", "out", "Run folder (default: runs/backtest-<time>).", path)
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models on what users did next."""
-    from rimsim.config.wording import record_from
+    from rimsim.config.reading import record_from
     from rimsim.scenarios.backtesting.config import BacktestConfig
     from rimsim.scenarios.backtesting.results import print_results
 

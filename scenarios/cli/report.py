@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
     """Print the tables of a run folder and draw its pictures again."""
     from rimsim.scenarios import load_run
-    from rimsim.scenarios.store.digest import digest as digest_of
+    from rimsim.scenarios.runs.status import digest as digest_of
 
     asked = [
         name for name, flag in (("--digest", digest), ("--markdown", markdown), ("--html", html)) if flag
@@ -67,7 +67,7 @@ def print_run(run: Run) -> None:
 def print_complete(folder: str) -> None:
     """Print the tables of the arms that went well beside others that failed."""
     from rimsim.scenarios import load_run
-    from rimsim.scenarios.store.status import status_of
+    from rimsim.scenarios.runs.status import status_of
 
     run = load_run(folder)
     if run.kind == "sweep" or status_of(run).complete:
@@ -97,7 +97,7 @@ def _told(run: Run) -> _Told:
     from rimsim.scenarios.pictures.front import draw_sweep
     from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.report import comparison, sweep
-    from rimsim.scenarios.report.tables import markdown
+    from rimsim.scenarios.report.console import markdown
     from rimsim.scenarios.validating import results as validating
     from rimsim.scenarios.validating.pictures import draw_validation
 

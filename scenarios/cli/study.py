@@ -132,7 +132,7 @@ def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
     """The grid that ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta`` make."""
     from rimsim.config import ScenarioConfig, override
-    from rimsim.scenarios.store.points import BETA
+    from rimsim.scenarios.runs.status import BETA
 
     grid: dict[str, list[object]] = {}
     for text in [*pairs, *([] if betas is None else [f"{BETA}={betas}"])]:
@@ -167,7 +167,7 @@ def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
     """Run again what a run folder describes, and compare the content of the tables."""
-    from rimsim.scenarios.store.digest import different_tables, digest
+    from rimsim.scenarios.runs.status import different_tables, digest
     from rimsim.scenarios.study.changes import changes
 
     first = scenarios.load_run(source, "comparison")

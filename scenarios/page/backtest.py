@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.scenarios.backtesting.run import Backtest
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def backtest_page(backtest: Backtest, run: Run) -> Page:

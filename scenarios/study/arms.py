@@ -1,38 +1,21 @@
-"""Arms are run: what they share is fitted first, then each plays all its rounds, in any order."""
+"""Stages of arms: shared fits first, then each arm plays all its rounds, in any order."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
+from rimsim.errors import RimsimError
 from rimsim.market.build import expected_arrivals
-from rimsim.scenarios.execution.bars import bars
-from rimsim.scenarios.execution.local import LostWorkerError
-from rimsim.scenarios.execution.signals import stop_if_asked
-from rimsim.scenarios.store.status import is_done
+from rimsim.scenarios.runs.job import Execution, Executor, Stage, run_stages
+from rimsim.scenarios.runs.local import LostWorkerError, Report
+from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from rimsim.errors import RimsimError
-    from rimsim.scenarios.execution.arm import Arm, Report
-    from rimsim.scenarios.execution.executor import Execution, Executor
-
 
 def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
-    """Fit what arms share, then run them all.
-
-    Args:
-        arms: What to run; results do not depend on their order.
-        run: What :func:`rimsim.scenarios.execution.executor.executor` yields.
-        execution: Size of a batch, and where progress is shown.
-
-    Returns:
-        Each arm that failed, with what went wrong.
+    """Failed arms with their errors, after shared models were fitted and all arms ran.
 
     Raises:
         RimsimError: If a fit fails.
@@ -41,30 +24,18 @@ def run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[t
         return []
     left = [arm for arm in arms if not is_done(arm.folder, arm.part)]
     fits = list({(arm.config, arm.seed): arm for arm in left}.values())
-    of_scenario = Counter(arm.config for arm in arms)
-    total = sum(expected_arrivals(config) * number for config, number in of_scenario.items())
-    with bars(execution.console) as progress:
-        fitting = progress.add_task("fitting the platform's model", total=len(fits))
-        serving = progress.add_task("arrivals served", total=total)
-
-        def advance(task: TaskID, count: int) -> None:
-            stop_if_asked()
-            progress.advance(task, count)
-
-        for error in run(_fit, fits, partial(advance, fitting)).values():
-            raise error
-        stop_if_asked()
-        job = partial(run_arm, batch_size=execution.batch_size)
-        failed = []
-        for some in _stages(arms):
-            failures = run(job, some, partial(advance, serving))
-            stop_if_asked()
-            failed += [(some[number], _with_round(some[number], error)) for number, error in failures.items()]
-    return failed
+    arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
+    job = partial(run_arm, batch_size=execution.batch_size)
+    stages = [Stage("fitting the platform's model", _fit, fits, len(fits))]
+    stages += [
+        Stage("arrivals served", job, some, sum(arrivals[arm.config] for arm in some), vital=False)
+        for some in _stages(arms)
+    ]
+    return [(arm, _with_round(arm, error)) for arm, error in run_stages(stages, run, execution.console)]
 
 
 def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
-    """Arms that can run side by side, one stage after the other: those that wait come after those they wait for.
+    """Arms that can run side by side, one stage after the other: arms that wait come after those they wait for.
 
     A sweep has all its points at the first seed before it begins the next, so that one that is interrupted can be read.
     """
@@ -79,14 +50,14 @@ def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
 
 
 def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
-    """An error that names the round, also of a worker that died before it could."""
+    """Error that names the round, also of a worker that died before it could."""
     if not isinstance(error, LostWorkerError):
         return error
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
 def _fit(arm: Arm, report: Report) -> None:
-    """Fit what the arms of a seed share, and value what the platform's model is worth at the opening."""
+    """Fit the models that the arms of a seed share, and value them at the opening."""
     prepare(arm.config, arm.seed)
     value_opening(arm)
     report(1)

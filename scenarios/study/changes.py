@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from rimsim.config import to_plain
 from rimsim.config.reading import flat
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError, RunFolderError, nearest_file
 from rimsim.intensity.cache import log_digest
-from rimsim.loading import files_of, nearest_file, own_code
 from rimsim.market import build_world
 from rimsim.market.build import own_places, plugs_of
-from rimsim.scenarios.store.folders import BEGUN, versions
-from rimsim.scenarios.store.run_folder import Run, parsed_yaml
+from rimsim.plugs import files_of, own_code
+from rimsim.scenarios.runs.store import BEGUN, Run, parsed_yaml, versions
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

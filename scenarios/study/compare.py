@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimsim.scenarios.execution.executor import Execution
-from rimsim.scenarios.store.folders import folder_for
+from rimsim.scenarios.runs.job import Execution
+from rimsim.scenarios.runs.store import folder_for
 from rimsim.scenarios.study.plan import Request, planned, resolved
 from rimsim.scenarios.study.run import run
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def compare(

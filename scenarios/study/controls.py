@@ -12,15 +12,15 @@ from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Shadowed, require_controllable
 from rimsim.market.providers import make_providers
-from rimsim.scenarios.store.arm_names import CONTROLS
-from rimsim.scenarios.store.run_folder import read_table
-from rimsim.scenarios.store.status import is_done
+from rimsim.scenarios.runs.status import CONTROLS, is_done
+from rimsim.scenarios.runs.store import read_table
 from rimsim.scenarios.study.shadow import shadow_of
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.market.controls import Control
-    from rimsim.scenarios.execution.arm import Arm, Report
+    from rimsim.scenarios.runs.local import Report
+    from rimsim.scenarios.runs.status import Arm
 
 
 def _shadowed(arm: Arm, sizes: Sequence[int], report: Report) -> Control:

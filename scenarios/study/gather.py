@@ -15,15 +15,22 @@ from rimsim.measures import MEASURES
 from rimsim.scenarios.pictures.loop import draw_pictures
 from rimsim.scenarios.report.answer import comparison_sentences
 from rimsim.scenarios.report.decomposition import parts_by_seed
-from rimsim.scenarios.store.folders import FAILURES, STATES
-from rimsim.scenarios.store.run_folder import CONFIG, Run, read_table, repeat_command
-from rimsim.scenarios.store.write import write_table, write_text
-from rimsim.threads import give_back
+from rimsim.scenarios.runs.store import (
+    CONFIG,
+    FAILURES,
+    STATES,
+    Run,
+    read_table,
+    repeat_command,
+    write_table,
+    write_text,
+)
+from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:
     from rimsim.errors import RimsimError
-    from rimsim.scenarios.execution.arm import Arm
+    from rimsim.scenarios.runs.status import Arm
     from rimsim.scenarios.study.plan import Plan
 
 

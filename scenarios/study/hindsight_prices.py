@@ -11,7 +11,7 @@ import numpy as np
 
 from rimsim.arrays import Floats
 from rimsim.matching import DualPrices
-from rimsim.scenarios.store.write import write_arrays
+from rimsim.scenarios.runs.store import write_arrays
 
 
 @dataclasses.dataclass(eq=False)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.agents import make_agent, undeliverable
-from rimsim.loading import own_code
+from rimsim.arrays import ALWAYS, seconds
 from rimsim.market import RoundView, build_world
 from rimsim.market.build import first_round, own_places, plugs_of
-from rimsim.market.clock import ALWAYS, seconds
-from rimsim.market.guarantees import expected
-from rimsim.scenarios.store.load_report import load_text
+from rimsim.plugs import own_code
+from rimsim.requirements.carry_over import expected
+from rimsim.scenarios.runs.store import load_text
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,24 +13,20 @@ from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.build import check_plugs
+from rimsim.market.build import check_plugs, shared_log
 from rimsim.measures import own_measures, try_measures
-from rimsim.scenarios.execution.arm import Arm
-from rimsim.scenarios.execution.forecast import announce
-from rimsim.scenarios.execution.seeds import chosen_seeds
 from rimsim.scenarios.report.summary import REFERENCE
-from rimsim.scenarios.store.arm_names import control_in, control_name
-from rimsim.scenarios.store.folders import part_name
-from rimsim.scenarios.store.points import Point, points_of
-from rimsim.scenarios.store.run_folder import Run, load_run
-from rimsim.scenarios.store.write import disk_errors
+from rimsim.scenarios.runs.job import MAIN, chosen_seeds, log_bytes, require_memory, state_bytes
+from rimsim.scenarios.runs.status import Arm, Point, control_in, control_name, part_name, points_of
+from rimsim.scenarios.runs.store import Run, disk_errors, load_run
 from rimsim.scenarios.study.controls import checked_controls
-from rimsim.scenarios.study.forecast import foreseen
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rimsim.agents import Agent
+    from rimsim.data import EventLog
     from rimsim.measures import Measure
-    from rimsim.scenarios.execution.executor import Execution
+    from rimsim.scenarios.runs.job import Execution
 
 
 REVEALED = ("truth",)
@@ -90,7 +86,7 @@ class Request:
     measures: Sequence[str] = ()
     """Places of measures of a user's own."""
     controls: Sequence[str] = ("frozen",)
-    """Which controls they get, of :data:`rimsim.scenarios.store.arm_names.CONTROLS`."""
+    """Which controls they get, of :data:`rimsim.scenarios.runs.status.CONTROLS`."""
     reveal: Sequence[str] = ()
     """What is written of what only the market knows, of :data:`REVEALED`."""
 
@@ -173,7 +169,7 @@ def planned(
         base: The scenario.
         grid: Dotted field → its values; empty: a comparison.
         request: Agents, seeds and what is kept.
-        execution: How it is to be run, to say what a long run is expected to take; None: nothing is foreseen.
+        execution: Processes that share it, to refuse too large a run; None: nothing is refused.
 
     Raises:
         ConfigError: If grid, agents, model or seeds do not fit, or the slate the catalogue, or the run into memory.
@@ -196,7 +192,7 @@ def planned(
         check_plugs(point.config)
     if execution is not None:
         controls_most = max(len(frozen) for frozen in of_points) * len(request.controls)
-        _foresee(points, len(agents) + controls_most, len(seeds), request, execution)
+        _require_memory(points, (len(agents) + controls_most) * len(seeds), execution)
     plans = []
     for point, frozen in zip(points, of_points, strict=True):
         with disk_errors(cache_folder()):
@@ -222,19 +218,28 @@ def planned(
     return Study(folder, base, grid, tuple(plans))
 
 
-def _foresee(points: Sequence[Point], arms: int, seeds: int, request: Request, execution: Execution) -> None:
-    """Say what a long run is expected to take before truths are fitted; refuse what does not fit into memory."""
-    console = execution.console
-    configs = [point.config for point in points]
-    foreseen_run = foreseen(configs, arms, seeds, certify=request.certify, workers=execution.workers)
+def _require_memory(points: Sequence[Point], arms: int, execution: Execution) -> None:
+    """Refuse a run that does not fit into memory, before truths are fitted."""
+    if execution.backend != "local":
+        return  # the memory of other machines is not known
+    each = 0.0
+    for data in dict.fromkeys(point.config.data for point in points):
+        configs = [point.config for point in points if point.config.data == data]
+        log = shared_log(configs[0])
+        most = max(_arrivals(config, log) for config in configs)
+        each = max(each, log_bytes(log) + state_bytes(most, log.n_items))
+    workers = min(execution.workers or cores(), arms * len(points))
+    require_memory(each + MAIN, each, workers, "arrivals.per_round or number of events (data)")
 
-    def say(line: str) -> None:
-        if console is not None:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    announce(
-        foreseen_run, say, "arrivals.per_round or number of events (data)", here=execution.backend == "local"
-    )
+def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
+    """Arrivals of a round: the configured number, or the share of the log's sessions after the opening."""
+    if config.arrivals.per_round is not None:
+        return config.arrivals.per_round
+    first, last = float(log.time[0]), float(log.time[-1])
+    opening = first + config.arrivals.warmup_share * (last - first)
+    later = int((log.sessions(config.data.session_gap).start >= opening).sum())
+    return max(1, round(later / config.rounds))
 
 
 def study_of(run: Run) -> Study:

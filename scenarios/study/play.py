@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from rimsim.agents import (
@@ -17,11 +19,10 @@ from rimsim.agents import (
     market_for,
     play_round,
 )
-from rimsim.arrays import Ints
+from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
-from rimsim.loading import own_code
-from rimsim.market import build_world
+from rimsim.market import MarketState, build_world
 from rimsim.market.build import own_places, warm_model
 from rimsim.measures import (
     MEASURES,
@@ -29,23 +30,64 @@ from rimsim.measures import (
     measured,
     own_measures,
 )
-from rimsim.scenarios.execution.signals import errors_of_interrupts
-from rimsim.scenarios.store.folders import FAILURES, STATES
-from rimsim.scenarios.store.run_folder import read_table
-from rimsim.scenarios.store.status import is_done
-from rimsim.scenarios.store.write import disk_errors, write_table, write_text
+from rimsim.plugs import own_code
+from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
+from rimsim.scenarios.runs.job import errors_of_interrupts
+from rimsim.scenarios.runs.status import is_done
+from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.adoption import AdoptionCount
-from rimsim.scenarios.study.checkpoint import ArmProgress, latest, mark_done, save
 from rimsim.scenarios.study.controls import control_of
 from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.opening import opening_utilities
 from rimsim.scenarios.study.round_facts import ArmFacts, certified
 from rimsim.scenarios.study.round_tables import round_table, write_tables, write_undeliverable
-from rimsim.threads import give_back
+from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.execution.arm import Arm
+    from rimsim.scenarios.runs.status import Arm
+
+
+@dataclass(frozen=True, eq=False)
+class ArmProgress:
+    """State of an arm between rounds, next to its tables."""
+
+    market: MarketState
+    """The market at the beginning of the next round."""
+    first: Ints
+    """(M,) exposures of round 0."""
+    adoption: AdoptionCount
+    """Consumptions counted so far."""
+    served: int
+    """Arrivals served so far."""
+    bound_price: Floats | None
+    """(M,) prices of the last round's bound, from which the next one's starts; None without certificates."""
+    agent: Mapping[str, Floats]
+    """Memory of the agent."""
+
+    def save(self, arm: Arm) -> None:
+        """Write the state at the beginning of the market's next round."""
+        adoption, price = self.adoption, self.bound_price
+        counts: dict[str, Array] = {
+            "first": self.first,
+            "served": np.array(self.served, np.int64),
+            "bound_price": np.zeros(0) if price is None else price,
+            "ticks": np.concatenate(adoption.ticks),
+            "items": np.concatenate(adoption.items),
+            "arrivals": np.concatenate(adoption.arrivals),
+        }
+        Checkpoint(self.market, counts, self.agent).save(arm.folder, arm.part)
+
+    @classmethod
+    def latest(cls, arm: Arm, release: Ints) -> ArmProgress | None:
+        """Last state that an arm left, or None."""
+        names = ("first", "served", "bound_price", "ticks", "items", "arrivals")
+        left = Checkpoint.latest(arm.folder, arm.part, names)
+        if left is None:
+            return None
+        first, served, price, ticks, items, arrivals = (left.arm[name] for name in names)
+        adoption = AdoptionCount(release, [ticks], [items], [arrivals])
+        return cls(left.market, first, adoption, int(served), price if len(price) else None, left.agent)
 
 
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
@@ -135,7 +177,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
     served = 0
     # An agent that learns and does not say what it remembers begins anew where its run is resumed.
     can_go_on = isinstance(agent, RememberingAgent) or not isinstance(agent, LearningAgent)
-    if (left := latest(folder, part, market.world.release)) is not None:
+    if (left := ArmProgress.latest(arm, market.world.release)) is not None:
         market.load_state(left.market)
         first, adoption, served, hindsight.last = left.first, left.adoption, left.served, left.bound_price
         if isinstance(agent, RememberingAgent):
@@ -182,11 +224,8 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             )
             if not market.done and can_go_on:
                 remembered = agent.state if isinstance(agent, RememberingAgent) else {}
-                save(
-                    folder,
-                    part,
-                    ArmProgress(market.state, first, adoption, served, hindsight.last, remembered),
-                )
+                progress = ArmProgress(market.state, first, adoption, served, hindsight.last, remembered)
+                progress.save(arm)
             report(0)  # the round is on disk, all of it
         tracker.finish(_hyperparameters(config, arm.labels), _finals(figures, (*_FINAL, *own)))
     adopted = adoption.table(arm.name, arm.seed)

@@ -11,8 +11,7 @@ import numpy as np
 
 from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
-from rimsim.arrays import Floats, Ints
-from rimsim.market.clock import ALWAYS, seconds
+from rimsim.arrays import ALWAYS, Floats, Ints, seconds
 from rimsim.market.limits import most_states
 from rimsim.matching import certificate, solve_prices
 from rimsim.measures import RoundFacts, genre_weights

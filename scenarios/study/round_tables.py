@@ -11,13 +11,13 @@ import pandas as pd
 from rimsim.agents.undeliverable import undeliverable
 from rimsim.arrays import Floats
 from rimsim.measures import predicted_consumption, reliability
-from rimsim.scenarios.store.write import write_table
+from rimsim.scenarios.runs.store import write_table
 
 if TYPE_CHECKING:
     from rimsim.market import ClosedRound, Market
     from rimsim.market.providers import Roster
     from rimsim.measures import RoundFacts
-    from rimsim.scenarios.execution.arm import Arm
+    from rimsim.scenarios.runs.status import Arm
 
 
 def round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:

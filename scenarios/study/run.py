@@ -13,32 +13,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.config import to_plain
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError
-from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.build import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
-from rimsim.scenarios.execution.executor import Execution, executor
-from rimsim.scenarios.execution.signals import errors_of_interrupts
+from rimsim.plugs import own_code
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
-from rimsim.scenarios.store.catalogue import catalogue_table, user_table
-from rimsim.scenarios.store.folders import (
+from rimsim.scenarios.runs.job import Execution, errors_of_interrupts, executor
+from rimsim.scenarios.runs.status import POINTS, is_finished
+from rimsim.scenarios.runs.store import (
     BEGUN,
     CATALOGUE,
+    CONFIG,
     FAILURES,
     STATES,
     USERS,
+    Run,
+    catalogue_table,
+    load_facts,
+    load_run,
     locked,
     require_free,
+    resume_command,
+    user_table,
     versions,
+    write_table,
+    write_yaml,
 )
-from rimsim.scenarios.store.load_report import load_facts
-from rimsim.scenarios.store.points import POINTS
-from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run, resume_command
-from rimsim.scenarios.store.status import is_finished
-from rimsim.scenarios.store.write import write_table, write_yaml
 from rimsim.scenarios.study.arms import run_arms
 from rimsim.scenarios.study.changes import digests, require_unchanged
 from rimsim.scenarios.study.gather import failures_text, gather
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.execution.executor import Executor
+    from rimsim.scenarios.runs.job import Executor
 
 
 def run(study: Study, command: str, execution: Execution) -> Run:

@@ -19,8 +19,7 @@ from rimsim.market.controls import replica_seeds
 from rimsim.market.histories import LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.models import initial_model
-from rimsim.scenarios.store.folders import STATES
-from rimsim.scenarios.store.write import write_arrays
+from rimsim.scenarios.runs.store import STATES, write_arrays
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

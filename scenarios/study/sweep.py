@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimsim.scenarios.execution.executor import Execution
-from rimsim.scenarios.store.folders import folder_for
-from rimsim.scenarios.store.points import BETA
+from rimsim.scenarios.runs.job import Execution
+from rimsim.scenarios.runs.status import BETA
+from rimsim.scenarios.runs.store import folder_for
 from rimsim.scenarios.study.plan import Request, planned, resolved
 from rimsim.scenarios.study.run import run
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)

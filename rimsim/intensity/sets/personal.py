@@ -17,7 +17,6 @@ from rimsim.arrays import Float32s, Floats, Ints, numbered
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 from rimsim.errors import ModelError, refuse
-from rimsim.first_use import tell
 from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, require_targets, resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity, log_returning
@@ -25,6 +24,7 @@ from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import Shrinkage, chosen, rescaling
 from rimsim.intensity.softmax import Softmax
 from rimsim.intensity.states import UserStates
+from rimsim.system import report_progress
 
 Arrays: TypeAlias = dict[str, Float32s]
 
@@ -246,7 +246,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         fits = self._fits(held.past, strengths, whole)
         for done, (strength, fit) in enumerate(zip(strengths, fits, strict=True), 1):
             scores = self._scores(fit, held.states)
-            tell(f"{self.kind}: {done} of {len(strengths)} strengths tried on held-out sessions")
+            report_progress(f"{self.kind}: {done} of {len(strengths)} strengths tried on held-out sessions")
             yield strength, scores
 
     def _fit_with(self, now: Shrinkage, log: EventLog, whole: EventLog, held: HeldOut | None) -> Self:

@@ -1,4 +1,4 @@
-"""The table of requirements of a round: rows of items that must be shown so often at least, or at most."""
+"""Requirements of a round: least and most exposures of items."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ from rimsim.measures import weighted_exposure
 
 
 class Row(NamedTuple):
-    """One row of the table."""
+    """Requirement of a set of items."""
 
     name: str
-    """What it is called in tables and errors."""
+    """Name in tables and errors."""
     items: Ints
     """(n,) distinct items whose exposures count, together."""
     least: float = 0.0
-    """Exposures that they must have at least, in the unit of the guarantee."""
+    """Least exposures, in the unit of the guarantee."""
     most: float = np.inf
-    """Exposures that they may have at most; ∞: any number."""
+    """Most exposures; ∞: any number."""
     begin: int = 0
     """Tick from which exposures count."""
     end: int = 0
-    """Tick from which they count no more."""
+    """Tick from which they no longer count."""
     audience: int = -1
     """Column of ``Arrivals.audiences``; −1: every arrival of the round counts."""
     arrivals: float = 0.0
-    """Arrivals of the round that are expected to count."""
+    """Expected arrivals of the round that count."""
 
 
 @dataclass(frozen=True, eq=False)
 class Requirements:
-    """J rows; row j asks for least_j ≤ Σ w_r over the positions r that hold one of its items ≤ most_j.
+    """Table of J requirements.
 
-    Only arrivals of its audience and within its time count; ``Arrivals.audiences`` says which are.
+    Row j requires least_j ≤ Σ w_r ≤ most_j over the positions r that hold one of its items. Only arrivals of the row's
+    audience, within its time, count; ``Arrivals.audiences`` marks them.
     """
 
     name: tuple[str, ...]
-    """What each row is called."""
+    """Name of each row."""
     first: Ints
-    """(J + 1,) where the items of each row begin in ``item``, and where the last end."""
+    """(J + 1,) beginning of each row's items in ``item``, and the end of the last."""
     item: Ints
     """Items, row after row."""
     least: Floats
-    """(J,) exposures that each must have at least, in the unit of the guarantee; 0: any number."""
+    """(J,) least exposures, in the unit of the guarantee; 0: any number."""
     most: Floats
-    """(J,) exposures that each may have at most, in that unit; ∞: any number."""
+    """(J,) most exposures, in that unit; ∞: any number."""
     begin: Ints
     """(J,) tick from which exposures count."""
     end: Ints
-    """(J,) tick from which they count no more."""
+    """(J,) tick from which they no longer count."""
     audience: Ints
-    """(J,) column of ``Arrivals.audiences`` that says which arrivals count; −1: all."""
+    """(J,) column of ``Arrivals.audiences`` that marks the arrivals that count; −1: all."""
     arrivals: Floats
-    """(J,) arrivals of the round that are expected to count."""
+    """(J,) expected arrivals of the round that count."""
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Requirements:
-        """The table of some rows."""
+        """Table of the rows, in their order."""
         return cls(
             name=tuple(row.name for row in rows),
             first=np.cumsum([0, *(len(row.items) for row in rows)]),
@@ -79,61 +80,46 @@ class Requirements:
         return len(self.least)
 
     def items(self, row: int) -> Ints:
-        """(n,) the items of a row."""
+        """(n,) items of a row."""
         return self.item[self.first[row] : self.first[row + 1]]
 
     def rows(self, which: Bools) -> Requirements:
-        """The table of some of the rows (J,), in the same order."""
+        """Table of the chosen rows (J,), in the same order."""
         sizes = np.diff(self.first)
         return Requirements(
-            name=tuple(name for name, kept in zip(self.name, which, strict=True) if kept),
-            first=np.concatenate([[0], np.cumsum(sizes[which])]),
-            item=self.item[np.repeat(which, sizes)],
-            least=self.least[which],
-            most=self.most[which],
-            begin=self.begin[which],
-            end=self.end[which],
-            audience=self.audience[which],
-            arrivals=self.arrivals[which],
+            tuple(name for name, chosen in zip(self.name, which, strict=True) if chosen),
+            np.concatenate([[0], np.cumsum(sizes[which])]),
+            self.item[np.repeat(which, sizes)],
+            *(
+                getattr(self, column)[which]
+                for column in ("least", "most", "begin", "end", "audience", "arrivals")
+            ),
         )
 
     @property
     def item_caps(self) -> Bools:
-        """(J,) rows that cap one item in the whole round."""
+        """(J,) rows that cap a single item in the whole round."""
         capped = (self.least == 0) & np.isfinite(self.most)
         return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
     def most_of_items(self, n_items: int) -> Floats:
-        """(M,) exposures that each item may have at most in the round, ∞ where any number, from ``item_caps``."""
+        """(M,) most exposures of each item in the round, from ``item_caps``."""
         most, rows = np.full(n_items, np.inf), np.flatnonzero(self.item_caps)
         np.minimum.at(most, self.item[self.first[rows]], self.most[rows])
         return most
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
-        """(n, J) whether each arrival counts for each row.
-
-        Args:
-            audiences: (n, A) as in ``Arrivals.audiences``; None: no row asks.
-            arrivals: n.
-        """
+        """(n, J) arrivals that count for each row; audiences (n, A) or None."""
         everyone = np.ones((arrivals, 1), bool)
         columns = everyone if audiences is None else np.concatenate([audiences, everyone], axis=1)
         return np.asarray(columns[:, self.audience], np.bool_)
 
     def delivered(
-        self,
-        slates: NDArray[np.integer],
-        audiences: Bools | None,
-        weights: Floats,
-        n_items: int,
+        self, slates: NDArray[np.integer], audiences: Bools | None, weights: Floats, n_items: int
     ) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
 
-        Args:
-            slates: (n, k) items shown, −1 for an empty position.
-            audiences: (n, A) as in ``Arrivals.audiences``; None: no row asks.
-            weights: (k,) what an exposure at each position counts.
-            n_items: Size of the catalogue, M.
+        Slates are (n, k) items, −1 for an empty position; weights (k,) those of an exposure at each position.
         """
         if not len(self):
             return np.zeros(0)
@@ -145,4 +131,4 @@ class Requirements:
 
 
 NO_REQUIREMENTS = Requirements.of([])
-"""A table without rows."""
+"""Table without rows."""

@@ -1,4 +1,4 @@
-"""Tasks on worker processes; the task of a worker that dies is begun once more on another."""
+"""Tasks on worker processes; a worker that dies leaves its task to another."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import Generic, Self, TypeAlias, TypeVar
 
 from rimsim.errors import RimsimError
 
-if TYPE_CHECKING:
-    from rimsim.scenarios.execution.arm import Report
-
-
 Task = TypeVar("Task")
+Report: TypeAlias = Callable[[int], None]
+"""Function that a job calls with numbers of its progress."""
 ATTEMPTS = 2
-"""How often a task is begun before a death of its worker counts as its failure."""
+"""Times that a task is begun before a death of its worker counts as its failure."""
 
 
 class LostWorkerError(RimsimError):
-    """A worker or its machine died, so that it could not say what went wrong."""
+    """A worker or its machine died before it could report an error."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class _Done:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, our end of its pipe, and the task that it is at."""
+    """A process, our end of its pipe, and its current task."""
 
     process: SpawnProcess
     pipe: Connection
@@ -51,15 +49,9 @@ class _Worker:
 def run_here(
     job: Callable[[Task, Report], None], tasks: Sequence[Task], report: Report
 ) -> dict[int, RimsimError]:
-    """Do the tasks one after another in this process.
+    """Position of each failed task → its error, after all ran in this process.
 
-    Args:
-        job: Does one task; is given a function to call with numbers of what it has got through.
-        tasks: The tasks.
-        report: Called with those numbers.
-
-    Returns:
-        Position of a failed task → what went wrong. Errors that are not ours end the run.
+    Errors that are not ours end the run.
     """
     failures: dict[int, RimsimError] = {}
     for number, task in enumerate(tasks):
@@ -71,10 +63,10 @@ def run_here(
 
 
 class Workers:
-    """Worker processes, started when they are first needed; they live until the block ends, for tasks of any job.
+    """Worker processes, started when first needed, for tasks of any job.
 
-    A worker ends when this process does, however that ends. A worker that dies (killed, out of
-    memory, a crash in native code) leaves its task to a fresh one, once.
+    They live until the block ends, or this process does, however that ends. A worker that dies (killed, out of memory,
+    a crash in native code) leaves its task to a fresh one, once.
     """
 
     def __init__(self) -> None:
@@ -90,39 +82,36 @@ class Workers:
     def run(
         self, job: Callable[[Task, Report], None], tasks: Sequence[Task], most: int, report: Report
     ) -> dict[int, RimsimError]:
-        """Do the tasks on other processes, each of which lives for as many tasks as it can.
+        """Position of each failed task → its error, after all ran on workers.
 
         Args:
             job: As in :func:`run_here`; a function of a module, which another process can import.
             tasks: Plain data, one for each call of the job.
             most: Workers at most.
             report: Called in this process with the numbers that jobs report.
-
-        Returns:
-            Position of a failed task → what went wrong; an error that is not ours becomes one of ours.
         """
-        stage = _Stage(job, tasks)
+        queue = _Queue(job, tasks)
         try:
-            while self._assign(stage, most):
-                for count in self._receive(stage):
+            while self._assign(queue, most):
+                for count in self._receive(queue):
                     report(count)
         except BaseException:
             self._close()  # at once: nobody may write to a folder that is about to be given free
             raise
-        return stage.failures
+        return queue.failures
 
-    def _assign(self, stage: _Stage[Task], most: int) -> bool:
-        """Give waiting tasks to at most so many workers; false if nothing waits and no worker is busy."""
-        while stage.waiting and sum(worker.task is not None for worker in self._workers) < most:
+    def _assign(self, queue: _Queue[Task], most: int) -> bool:
+        """Give waiting tasks to workers; false if nothing waits and no worker is busy."""
+        while queue.waiting and sum(worker.task is not None for worker in self._workers) < most:
             idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
-            idle.task = task = stage.waiting.popleft()
-            stage.attempts[task] += 1
+            idle.task = task = queue.waiting.popleft()
+            queue.attempts[task] += 1
             with suppress(OSError):  # it is dead already, which its broken pipe will show
-                idle.pipe.send((stage.job, stage.tasks[task]))
+                idle.pipe.send((queue.job, queue.tasks[task]))
         return any(worker.task is not None for worker in self._workers)
 
-    def _receive(self, stage: _Stage[Task]) -> Iterator[int]:
-        """Wait for messages of workers; yields progress, and enters the ends of tasks and of workers."""
+    def _receive(self, queue: _Queue[Task]) -> Iterator[int]:
+        """Progress that workers report; ends of tasks and workers are entered on the way."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
             worker = by_pipe[pipe]  # type: ignore[index]  # only our pipes were waited for
@@ -131,17 +120,17 @@ class Workers:
             except (EOFError, OSError):
                 self._remove(worker)
                 if worker.task is not None:
-                    stage.lose(worker.task, worker.process.exitcode)
+                    queue.lose(worker.task, worker.process.exitcode)
                 continue
             if not isinstance(message, _Done):
                 yield message
                 continue
             if message.failure is not None and worker.task is not None:
-                stage.failures[worker.task] = message.failure
+                queue.failures[worker.task] = message.failure
             worker.task = None
 
     def _close(self) -> None:
-        """End all workers, whatever they are at."""
+        """End all workers at once."""
         for worker in self._workers:
             worker.process.terminate()
             worker.process.join()
@@ -163,8 +152,8 @@ class Workers:
         worker.process.join()
 
 
-class _Stage(Generic[Task]):
-    """Tasks of one job: which of them wait, how often each was begun, and which failed."""
+class _Queue(Generic[Task]):
+    """Tasks of one job: waiting ones, attempts of each, failures."""
 
     def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
         self.job = job
@@ -174,7 +163,7 @@ class _Stage(Generic[Task]):
         self.failures: dict[int, RimsimError] = {}
 
     def lose(self, task: int, exitcode: int | None) -> None:
-        """Let the task of a worker that died wait again; if this was its last attempt, it has failed."""
+        """Let the task of a dead worker wait again, or fail after its last attempt."""
         if self.attempts[task] < ATTEMPTS:
             self.waiting.appendleft(task)
             return
@@ -184,7 +173,7 @@ class _Stage(Generic[Task]):
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a worker that an interrupt from the keyboard does not reach while it imports, nor after."""
+    """Start a worker that interrupts from the keyboard do not reach."""
     if sys.platform == "win32":
         process.start()
         return
@@ -203,7 +192,7 @@ def _ending(code: int | None) -> str:
 
 
 def _work(pipe: Connection) -> None:
-    """What a worker process does: one task after another, until its pipe breaks."""
+    """Do tasks in a worker process until its pipe breaks."""
     # The keyboard reaches every process; the first ends the rest.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -230,7 +219,7 @@ def _work(pipe: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as the one that began it has ended, also amid a task that reports nothing for long."""
+    """End this process when its parent has ended, also during a long task."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""The tables of run folders: where each lies, and what its columns are. ``docs/tables.md`` is made of it."""
+"""Tables of run folders: places, columns, order of rows. ``docs/tables.md`` is made of it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a run folder may hold."""
+    """Description of a table that a run folder may hold."""
 
     made_by: str
-    """Commands that write it."""
+    """Command that writes it."""
     what: str
-    """What a row is."""
+    """Meaning of a row."""
     columns: Mapping[str, str]
-    """Name → what it holds, in order."""
+    """Name → content, in order."""
     parts: bool = False
-    """Whether it is a folder of Parquet files, one an arm and round, to be read one below the other."""
+    """A folder of Parquet files, one per arm and round, instead of one file."""
     when: str = ""
-    """When it is there; empty: always."""
+    """Condition of its presence; empty: always."""
     more: str = ""
-    """What further columns there may be."""
+    """Further columns."""
+    order: tuple[str, ...] = ()
+    """Columns that rows are sorted by before a digest is taken; empty: as they are."""
+    optional: bool = False
+    """Reading it gives None where it is missing; else an error."""
 
     def place(self, name: str) -> str:
-        """Where it lies in a run folder."""
+        """Path or pattern of its files in a run folder."""
         return f"{name}/*.parquet" if self.parts else f"{name}.parquet"
 
 
@@ -33,11 +37,14 @@ _ARM = {
     "seed": "seed of the run",
 }
 _ROUND = {**_ARM, "round": "number of the round, from 0"}
+_ROUNDS = ("agent", "seed", "round")
 _VALUE = {"metric": "name of the measure (docs/measures.md)", "value": "its value"}
 _ENDS = {"low": "lower end of the 95 % interval", "high": "upper end"}
 
 TABLES: dict[str, Table] = {
-    "rounds": Table("compare", "a measure of an arm in a round", {**_ROUND, **_VALUE}),
+    "rounds": Table(
+        "compare", "a measure of an arm in a round", {**_ROUND, **_VALUE}, order=(*_ROUNDS, "metric")
+    ),
     "ledger": Table(
         "compare",
         "an exposure: an item at a position of a slate",
@@ -59,6 +66,7 @@ TABLES: dict[str, Table] = {
         },
         parts=True,
         when="without --no-ledger",
+        order=(*_ROUNDS, "time", "arrival", "position"),
     ),
     "truth": Table(
         "compare",
@@ -73,6 +81,7 @@ TABLES: dict[str, Table] = {
         },
         parts=True,
         when="with --reveal truth",
+        order=(*_ROUNDS, "arrival", "position"),
     ),
     "arrivals": Table(
         "compare",
@@ -86,6 +95,7 @@ TABLES: dict[str, Table] = {
             "ground_intensity": "λ(x) by the platform's model",
         },
         parts=True,
+        order=(*_ROUNDS, "time", "arrival"),
     ),
     "catalogue": Table(
         "compare",
@@ -116,6 +126,7 @@ TABLES: dict[str, Table] = {
             "required": "positions that it is guaranteed",
         },
         parts=True,
+        order=("seed", "round", "item"),
     ),
     "prices": Table(
         "compare",
@@ -128,12 +139,14 @@ TABLES: dict[str, Table] = {
         },
         parts=True,
         when="of agents with prices",
+        order=(*_ROUNDS, "item"),
     ),
     "learnt": Table(
         "compare",
         "a round of an arm",
         {**_ROUND, "events": "events that its platform can learn from"},
         parts=True,
+        order=_ROUNDS,
     ),
     "reliability": Table(
         "compare",
@@ -146,12 +159,14 @@ TABLES: dict[str, Table] = {
             "consumed": "consumptions",
         },
         parts=True,
+        order=(*_ROUNDS, "decile"),
     ),
     "opening": Table(
         "compare",
         "a recommender at the opening",
         {**_ARM, "utility": "expected consumptions a slate: of `relevance`, `popularity` and `oracle`"},
         parts=True,
+        optional=True,
     ),
     "adoption": Table(
         "compare",
@@ -177,6 +192,8 @@ TABLES: dict[str, Table] = {
         },
         parts=True,
         when="with `providers.kind: viability`, where one left or came",
+        order=(*_ROUNDS, "provider"),
+        optional=True,
     ),
     "promises": Table(
         "compare",
@@ -194,6 +211,8 @@ TABLES: dict[str, Table] = {
         },
         parts=True,
         when="with groups, campaigns or caps",
+        order=(*_ROUNDS, "name"),
+        optional=True,
     ),
     "undeliverable": Table(
         "compare",
@@ -208,6 +227,8 @@ TABLES: dict[str, Table] = {
         },
         parts=True,
         when="with hard guarantees that are too much",
+        order=(*_ROUNDS, "why"),
+        optional=True,
     ),
     "sweep": Table(
         "sweep",
@@ -233,6 +254,7 @@ TABLES: dict[str, Table] = {
         },
         when="where more than one number moves",
         more="the swept fields, before the others",
+        optional=True,
     ),
     "experiment": Table(
         "experiment",
@@ -332,6 +354,7 @@ TABLES: dict[str, Table] = {
         "a figure judged on known answers",
         {"truth": "name", "model": "name", **_VALUE, **_ENDS},
         when="with known answers",
+        optional=True,
     ),
     "observed_pairs": Table(
         "validate",
@@ -347,13 +370,14 @@ TABLES: dict[str, Table] = {
             "settled": "whether the interval leaves out 0",
         },
         when="with known answers",
+        optional=True,
     ),
 }
-"""Name of a table, of its file or folder and of the attribute of a :class:`Run` → what it is."""
+"""Name of a table, of its file or folder and of the attribute of a :class:`Run` → its description."""
 
 
 def markdown_tables() -> str:
-    """The part of docs/tables.md that says every table."""
+    """Sections of docs/tables.md, one per table."""
     parts = []
     for name, table in TABLES.items():
         there = f"; there {table.when}" if table.when else ""

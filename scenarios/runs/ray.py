@@ -1,8 +1,8 @@
-"""Arms on Ray: they run on any machine of a cluster, and their files come back to the one that began the run.
+"""Arms on Ray: they run on any machine of a cluster, and their files come back.
 
 No file system needs to be shared. An arm plays in a temporary folder where it runs; whenever it has finished a round,
-what is new there comes back as bytes and is entered in the run folder, tables before states. So a run folder is
-written by one process, and a run that is cut off anywhere can be resumed, on Ray or not.
+its new files come back as bytes and are entered in the run folder, tables before states. So a run folder is written by
+one process, and a run that is cut off anywhere can be resumed, on Ray or not.
 """
 
 from __future__ import annotations
@@ -10,33 +10,38 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shutil
 import signal
 import socket
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError, DataError, RimsimError
-from rimsim.intensity.cache import log_digest
+from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.scenarios.execution.local import ATTEMPTS, LostWorkerError
-from rimsim.scenarios.execution.ray_files import Changes, enter, left_of, moved, sources_of, unpacked
-from rimsim.scenarios.store.folders import versions
-from rimsim.scenarios.store.run_folder import load_run
-from rimsim.threads import cores
+from rimsim.market.build import own_places
+from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report
+from rimsim.scenarios.runs.status import DONE, Arm, part_name
+from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
+from rimsim.system import cores, draft_folder
+from rimsim.tracking import event_folder
 
-if TYPE_CHECKING:
-    from rimsim.scenarios.execution.arm import Arm, Job, Report
-    from rimsim.scenarios.execution.ray_files import Files, Sources
-
-    Message: TypeAlias = int | Files | RimsimError | None
-    """What a task sends: numbers for progress, files, and at its end what went wrong, or None."""
+Job: TypeAlias = Callable[[Arm, Report], None]
+Files: TypeAlias = dict[str, bytes | None]
+"""Name in the run folder → content; None: removed."""
+Sources: TypeAlias = dict[str, bytes | str]
+"""Place → content of a file, or place of a folder."""
+Message: TypeAlias = int | Files | RimsimError | None
+"""Message of a task: numbers for progress, files, and at its end an error or None."""
 
 
 _SETTINGS = {
@@ -45,22 +50,22 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU is seen as by local processes; later versions' default
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would send the working directory, runs included
 }
-"""Settings of Ray that are read when it is imported; those of the user go first."""
+"""Settings that Ray reads when it is imported; those of the user go first."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """For a Ray of our own: it listens on this machine alone (so named because it is the default there)."""
 _PATIENCE = 2.0
-"""Seconds that a task gets to end and clear away its folder when the run is interrupted."""
+"""Seconds that a task gets to remove its folder when the run is interrupted."""
 
 
 @contextmanager
 def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
-    """Connect to Ray, or start one on this machine that ends with the block.
+    """Context manager that connects to Ray, or starts one on this machine.
 
     Where this process is connected already, that connection is used and left open.
 
     Args:
-        address: Of a cluster: ``auto`` or ``host:port``. None: start one.
-        workers: Tasks at once, for one that is started; None: one a core.
+        address: Address of a cluster, ``auto`` or ``host:port``; None: start one.
+        workers: Tasks at once, for one that is started; None: one per core.
 
     Raises:
         ConfigError: If Ray is not installed, or there is no cluster at the address or none that can be used.
@@ -120,16 +125,13 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 
 
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
-    """Do a job for each arm, as :meth:`rimsim.scenarios.execution.local.Workers.run` does; within :func:`on_ray`.
+    """Position of each failed arm → its error, after a job ran for all of them.
 
     Args:
         workers: Tasks at once at most; None: as many as the cluster has CPUs for.
-        job: A function of a module, which another process can import.
+        job: Function of a module, which another process can import.
         arms: One for each call of the job; their run folders have been begun.
         report: Called in this process with the numbers that jobs report.
-
-    Returns:
-        Position of a failed task → what went wrong.
     """
     ray = _ray(_SETTINGS)
     begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
@@ -169,7 +171,7 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
 
 
 def _next(ray: Any, stream: Any) -> Message:
-    """The next message of a task."""
+    """Next message of a task."""
     try:
         message: Message = ray.get(next(stream))
     except ray.exceptions.RayTaskError as error:  # such as a machine without rimsim
@@ -181,8 +183,68 @@ def _next(ray: Any, stream: Any) -> Message:
 
 
 def _log(arm: Arm) -> str:
-    """The digest of the log that an arm's run began with."""
+    """Digest of the log that an arm's run began with."""
     return str(load_run(arm.folder).config["digests"]["log"])
+
+
+def _file_of(text: str) -> str | None:
+    """The file in ``file.py:Name``."""
+    place, colon, _ = text.partition(".py:")
+    return place + ".py" if colon else None
+
+
+def _table_of(config: ScenarioConfig) -> str | None:
+    """Table of known answers of the consumers, if any."""
+    table = dict(config.consumer.options).get("table") if config.consumer.kind == "observed" else None
+    return None if table is None else str(table)
+
+
+def sources_of(arms: Sequence[Arm]) -> Sources:
+    """Content of files that arms name, by place: the user's own code, logs, tables."""
+    named = {_file_of(text) for arm in arms for text in (arm.agent, *arm.measures, *own_places(arm.config))}
+    named |= {arm.config.data.source for arm in arms} | {_table_of(arm.config) for arm in arms}
+    paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
+    return {
+        name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
+    }
+
+
+def left_of(arm: Arm) -> Files:
+    """Files that an arm needs to go on after its last finished round."""
+    folder, part = arm.folder, arm.part
+    paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
+    paths += [*(folder / STATES / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
+    if arm.control is not None:  # it learns as much as the arm of its agent did
+        subject = part_name(arm.subject, arm.seed)
+        paths += [folder / STATES / subject / DONE, *(folder / "learnt").glob(f"{subject}-*.parquet")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
+
+
+def enter(folder: Path, files: Files) -> None:
+    """Write files that came back: tables, then their states; then remove others."""
+    states: dict[Path, dict[Path, bytes]] = {}
+    gone: set[Path] = set()
+    for name, content in files.items():
+        path = Path(name)
+        unit = Path(*path.parts[:3]) if path.parts[0] == STATES else path
+        if content is None:
+            gone.add(unit)
+        elif unit is path:
+            write_bytes(folder / path, content)
+        else:
+            states.setdefault(unit, {})[path.relative_to(unit)] = content
+    for unit, contents in states.items():
+        if contents.keys() == {Path()}:  # a mark, not a folder
+            write_bytes(folder / unit, contents[Path()])
+            continue
+        with draft_folder(folder / unit) as draft:
+            for path, content in contents.items():
+                write_bytes(draft / path, content)
+    for unit in gone - states.keys():
+        if (folder / unit).is_dir():
+            shutil.rmtree(folder / unit)
+        else:
+            (folder / unit).unlink(missing_ok=True)
 
 
 # -- where an arm runs --------------------------------------------------------------------------------------------
@@ -191,14 +253,14 @@ def _log(arm: Arm) -> str:
 def _work(
     job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
 ) -> Iterator[Message]:
-    """A task: plays an arm in a temporary folder and yields its messages; the last is an error of ours or None."""
+    """Messages of an arm that plays in a temporary folder; the last is an error or None."""
     messages: SimpleQueue[Message] = SimpleQueue()
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
         folder, shared = Path(name, "run"), Path(name, "shared")
         folder.mkdir()
         enter(folder, left)
-        changes = Changes(folder)
+        changes = FileChanges(folder)
 
         def send(count: int) -> None:
             if stopped.is_set():
@@ -236,11 +298,7 @@ def _work(
 
 
 def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
-    """Refuse to run where results could be others.
-
-    Raises:
-        ConfigError: If this machine has another version of something, or another log, or none.
-    """
+    """Refuse to run where versions or the log differ, so that results could."""
     machine, here = platform.node(), versions()
     other = [
         f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
@@ -256,3 +314,76 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
         raise ConfigError(f"the machine {machine} cannot read the log: {error}; {wanted}") from error
     if digest != log:
         raise ConfigError(f"the machine {machine} has another log as {arm.config.data.source!r}; {wanted}")
+
+
+def unpacked(sources: Sources) -> dict[str, str]:
+    """Place where the run began → place here, after files were written into the cache."""
+    places = {}
+    for name, content in sources.items():
+        if isinstance(content, str):
+            places[name] = content
+            continue
+        place = cache_folder() / "sent" / sha256(content).hexdigest() / Path(name).name
+        if not place.is_file():
+            write_bytes(place, content)
+        places[name] = str(place)
+    return places
+
+
+def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
+    """Arm with the places of this machine."""
+
+    def here(text: str) -> str:
+        file = _file_of(text)
+        return text.replace(file, places[file], 1) if file in places else text
+
+    config = arm.config
+    source = config.data.source
+    changes: dict[str, object] = {
+        "arrivals.kind": here(config.arrivals.kind),
+        "consumer.kind": here(config.consumer.kind),
+        "platform.model": here(config.platform.model),
+        "providers.kind": here(config.providers.kind),
+        "data.source": places.get(source, source),
+    }
+    if (table := _table_of(config)) is not None:
+        changes["consumer.options.table"] = places.get(table, table)
+    return replace(
+        arm,
+        folder=folder,
+        agent=here(arm.agent),
+        measures=tuple(here(place) for place in arm.measures),
+        config=override(config, changes),
+    )
+
+
+class FileChanges:
+    """Files of a folder that changed since they were last sent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sent = self._now()
+
+    def of_round(self) -> Files:
+        """Files to send after a round; none within one, when they do not belong together."""
+        tables = self._now(folder="rounds")
+        return self.all() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
+
+    def all(self) -> Files:
+        """Files to send now."""
+        now, sent = self._now(), self._sent
+        self._sent = now
+        files: Files = dict.fromkeys(sent.keys() - now.keys())
+        return files | {
+            name: (self._folder / name).read_bytes() for name, stamp in now.items() if stamp != sent.get(name)
+        }
+
+    def _now(self, folder: str = "") -> dict[str, tuple[int, int, int]]:
+        """Name of each file → a stamp that changes with its content."""
+        stamps = {}
+        for path in sorted((self._folder / folder).rglob("*")):
+            if path.is_file():
+                stat = path.stat()
+                name = path.relative_to(self._folder).as_posix()
+                stamps[name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return stamps
