@@ -113,14 +113,14 @@ def stopped_after_a_round(monkeypatch, error=MarketError):
         yield
 
 
-DRAWING = ("pictures.loop", "pictures.front", "backtesting.pictures", "validating.pictures", "evaluating.pictures",
+DRAWING = ("pictures.loop", "pictures.front", "kinds.results", "validating.pictures", "evaluating.pictures",
            "experimenting.pictures")  # fmt: skip
 """Modules that draw the pictures of a finished run."""
 
 
 @contextmanager
 def _drawing_by(draw, draw_pictures):
-    gather = import_module("rimsim.scenarios.study.gather")
+    gather = import_module("rimsim.scenarios.study.compare")
     told = [(import_module(f"rimsim.scenarios.{name}"), "draw", draw) for name in DRAWING]
     told.append((gather, "draw_pictures", draw_pictures))
     before = [getattr(module, name) for module, name, _ in told]

@@ -11,10 +11,10 @@ from rimsim.config import find_scenario
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import backtest, compare, load_run, sweep
-from rimsim.scenarios.backtesting.config import BacktestConfig
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.study.compare import resume
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 FEW = [

@@ -56,7 +56,8 @@ KINDS: Mapping[str, Kind] = {
             "backtest",
             mark="backtest",
             tables=("backtest", "calibration"),
-            config="rimsim.scenarios.backtesting.config:BacktestConfig",
+            config="rimsim.scenarios.kinds.backtest.split:BacktestConfig",
+            report="rimsim.scenarios.kinds.backtest.report:backtest_report",
         ),
         Kind(
             "validation",

@@ -12,48 +12,47 @@ from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s
 from rimsim.errors import ModelError
-from rimsim.intensity import RecurrentModel
+from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
 
 if TYPE_CHECKING:
-    from rimsim.intensity import IntensityModel, UserStates
     from rimsim.intensity.contract import Hidden
-
 
 ROWS = 1024
 """States of a block, for :func:`rimsim.intensity.contract.spans`."""
 
 
 class Scores(Protocol):
-    """What the tasks ask of scores; also what :class:`rimsim.matching.ChunkedScores` asks."""
+    """Scores that tasks and :class:`rimsim.matching.ChunkedScores` read."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), states and items."""
+        """States and items, (n, M)."""
         ...
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
-        """(stop − start, M) float32 scores; −inf for pairs that may not be shown."""
+        """Float32 scores of some rows; −inf for pairs that may not be shown."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ModelScores:
-    """λ(x)·p(y|x) of n states; −inf for items that are not known and for those that the state holds."""
+    """Intensities λ(x)·p(y|x) of n states.
+
+    They are −inf for items that are not known and for those that the state holds.
+    """
 
     model: IntensityModel
-    """The mark model, or a whole model of one's own."""
     states: UserStates
-    """The states."""
     known: Bools
     """(M,) items that may be shown."""
     rate: Float32s | None = None
     """(n,) λ(x); None: 1, or what the model itself holds."""
     hidden: Hidden | None = None
-    """The model's hidden states, where they have been computed; otherwise they are when first needed."""
+    """The model's hidden states; None: computed when first needed."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), states and items."""
+        """States and items, (n, M)."""
         return len(self.states), len(self.known)
 
     @cached_property
@@ -71,11 +70,7 @@ class ModelScores:
         return np.array(scores.detach().cpu().numpy(), np.float32)
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """(stop − start, M) scores.
-
-        Raises:
-            ModelError: If the model returns something that is no intensity.
-        """
+        """Scores of some rows, checked: a model of your own may return anything."""
         scores = self._raw(start, stop)
         valid = np.isfinite(scores) & (scores >= 0)
         if scores.shape != (stop - start, len(self.known)) or not valid.all():
@@ -93,18 +88,17 @@ class ModelScores:
 
 @dataclass(frozen=True, eq=False)
 class JoinedScores:
-    """Scores of several sets of states, one below the other; each may come from a model of its own."""
+    """Scores of sets of states, one below the other."""
 
     parts: Sequence[Scores]
-    """At least one."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), all states and items."""
+        """All states and items, (n, M)."""
         return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
-        """(stop − start, M) scores."""
+        """Scores of some rows of all states."""
         rows, first = [], 0
         for part in self.parts:
             n = part.shape[0]

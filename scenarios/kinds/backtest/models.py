@@ -1,4 +1,4 @@
-"""The models of a back-test: every mark model and every ground intensity fitted once a split, whatever joins them."""
+"""Models of a back-test, fitted once per split, and their scores in blocks of rows."""
 
 from __future__ import annotations
 
@@ -10,66 +10,57 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from rimsim.arrays import Float32s, Ints
+from rimsim.data import EventLog
 from rimsim.errors import ModelError
-from rimsim.intensity import RIM, Hawkes, RecurrentModel
+from rimsim.intensity import RIM, Hawkes, IntensityModel, RecurrentModel
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
 from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
+from rimsim.intensity.states import CountExamples
 from rimsim.rng import Purpose, derived_seed
-from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores, Scores
+from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit
+from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores, Scores
 
 if TYPE_CHECKING:
-    from rimsim.data import EventLog
-    from rimsim.intensity import IntensityModel
     from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.states import CountExamples
-    from rimsim.scenarios.backtesting.config import BacktestConfig
-    from rimsim.scenarios.backtesting.split import Split
 
-
-_SERVING = -1
-"""In place of a fold's number: the model that serves."""
+_SERVING = -1  # in place of a fold's number: the model that serves
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How long a fit took."""
+    """Duration of a fit."""
 
     part: str
-    """Mark model or ground intensity, by name."""
     fold: int
-    """The fold of past states that it was fitted without; −1: the model that serves."""
+    """Fold of past states that it was fitted without; −1: the model that serves."""
     seconds: float
     """CPU seconds."""
     cached: bool
-    """Whether it was read from the cache."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """A fit compared with what the test states did."""
+class FitCalibration:
+    """Fit compared with what the test states did."""
 
     part: str
     """Mark model or ground intensity, by name."""
     lines: tuple[str, ...]
-    """For a person."""
     figures: dict[str, float]
-    """By name, for the table."""
 
 
 @dataclass(eq=False)
 class Models:
-    """Fits on demand what the models of a back-test are made of, on one split."""
+    """Marks and grounds on one split, fitted on demand."""
 
-    split: Split
+    split: LogSplit
     config: BacktestConfig
     seed: int
     show: Callable[[str], None]
     """Called with a line about every fit."""
     fits: list[Fit] = field(default_factory=list)
-    """What has been fitted so far."""
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)
     _encoded: dict[str, Hidden] = field(default_factory=dict)
@@ -82,18 +73,18 @@ class Models:
         return ModelScores(self._mark(mark, _SERVING), self.split.test.states, self.split.known, rate, hidden)
 
     def rate(self, ground: str) -> Float32s:
-        """(n,) λ(x) of the test states by a ground intensity's name."""
+        """Ground intensity λ(x) of the test states (n,), by name."""
         return self._ground(ground).intensity(self.split.test.states).cpu().numpy()
 
     def judging_rate(self, name: str) -> Float32s | None:
-        """(n,) the λ(x) by which to say who pays: the model's own, or that of the first model that has one."""
+        """λ(x) by which deciles pay: the model's, or the first there is."""
         of_model = mark_and_ground(name)[1]
         grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
         chosen = of_model or next(iter(grounds), None)
         return None if chosen is None else self.rate(chosen)
 
     def past(self, name: str) -> Scores:
-        """Scores of the past states that prices are fitted on; rows in the order of the folds.
+        """Scores of past states for prices, in the order of the folds.
 
         What can remember what a state did next is cross-fitted: a p that depends on the state. A ground intensity of a
         few parameters, or a popularity, cannot; and prices would make up for how it differs between the fold and the
@@ -114,8 +105,8 @@ class Models:
             model = self._mark(mark, fold)
         return ModelScores(model, states, self.split.known, rate)
 
-    def reports(self) -> list[Report]:
-        """Calibration of every mark model and ground intensity that takes part, on the test states."""
+    def reports(self) -> list[FitCalibration]:
+        """Calibration of every mark and ground on the test states."""
         joined = [mark_and_ground(name) for name in self.config.models]
         future = self.split.future()
         reports = []
@@ -127,11 +118,11 @@ class Models:
                 "nll_admissible": of_mark.nll_admissible,
                 "perplexity": of_mark.perplexity,
             }
-            reports.append(Report(mark, of_mark.lines(), values))
+            reports.append(FitCalibration(mark, of_mark.lines(), values))
         grounds = dict.fromkeys(ground for _, ground in joined if ground is not None)
         return reports + [self._ground_report(ground, future) for ground in grounds]
 
-    def _ground_report(self, ground: str, future: EventLog) -> Report:
+    def _ground_report(self, ground: str, future: EventLog) -> FitCalibration:
         rate = np.maximum(self.rate(ground).astype(np.float64), 1e-9)
         of_ground = count_calibration(rate, self.split.test.counts)
         values = {
@@ -154,7 +145,7 @@ class Models:
             lines += (
                 f"λ over time, what test users did: {fit}, branching ratio {model.branching_ratio:.2f}",
             )
-        return Report(ground, lines, values)
+        return FitCalibration(ground, lines, values)
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
@@ -207,7 +198,7 @@ class Models:
         return result
 
     def _hidden(self, part: str) -> Hidden | None:
-        """The hidden states of the test states, shared by all models of the same mark."""
+        """Hidden states of the test states, shared by models of one mark."""
         model = self._mark(part, _SERVING)
         if not isinstance(model, RecurrentModel):
             return None

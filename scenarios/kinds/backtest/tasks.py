@@ -1,4 +1,4 @@
-"""The three tasks of a back-test on the scores of one model: metrics by name.
+"""Tasks of a back-test on the scores of one model: metrics by name.
 
 Item recommendation answers every test state with its k best items, user recommendation every item with its c best
 users, and online matching prices every item on past states and ranks the test states by λ(x,y) − v (Ma, Liu and
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,28 +16,20 @@ from rimsim import measures
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import InfeasibleError
 from rimsim.intensity.contract import spans
-from rimsim.matching import price_slates, required_exposure, solve_dual, user_rec
-from rimsim.scenarios.backtesting.scores import ROWS
-
-if TYPE_CHECKING:
-    from rimsim.matching import DualSolution
-    from rimsim.scenarios.backtesting.scores import Scores
-    from rimsim.scenarios.backtesting.split import Split, Targets
-
+from rimsim.matching import DualSolution, price_slates, required_exposure, solve_dual, user_rec
+from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
+from rimsim.scenarios.kinds.scores import ROWS, Scores
 
 PAYING = "guaranteed_decile_"
-"""Begins the names of metrics that say who pays: positions a slate given to items whose guarantee binds."""
-_CELLS = 1 << 24
-"""Scores held at once for user recommendation."""
-_DENSE = 1 << 26
-"""Scores of past states up to which the price solver gets the whole matrix."""
-_DEAR = 4.0
-"""Price of an exposure of shortfall where floors cannot all be met, in units of the largest score."""
+"""Begin of the metrics of positions per slate given to items whose guarantee binds."""
+_CELLS = 1 << 24  # scores held at once for user recommendation
+_DENSE = 1 << 26  # scores of past states up to which the price solver gets the whole matrix
+_DEAR = 4.0  # price of an exposure of shortfall where floors cannot all be met, in units of the largest score
 
 
 @dataclass(frozen=True)
 class Pricing:
-    """How prices are solved and served."""
+    """Way in which prices are solved and served."""
 
     seed: int
     """Rounding of floors, order of ties."""
@@ -48,20 +39,19 @@ class Pricing:
     """Values λ − v closer than so much of a position's mean value are ties."""
 
     def width(self, solution: DualSolution, positions: int) -> float:
-        """Width of ties at prices whose problem had so many positions."""
+        """Width of ties at prices for so many positions."""
         return max(solution.resolution, self.dither * solution.dual / max(positions, 1))
 
 
 @dataclass
 class Served:
-    """Counts what slates are worth as they come in, block by block."""
+    """Hits and exposure of slates, counted block by block."""
 
     targets: Targets
     users: int = 0
     filled: int = 0
     hit: int = 0
     exposure: Ints = field(init=False)
-    """(M,) exposures so far."""
     _parts: list[tuple[float, float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -82,7 +72,7 @@ class Served:
         )
 
     def metrics(self, positions: int, known: Bools) -> dict[str, float]:
-        """Precision over the given number of positions, recall, NDCG, and how exposure spreads."""
+        """Precision over so many positions, recall, NDCG, and spread of exposure."""
         weight = np.array([number for _, _, number in self._parts], np.float64)
         share = weight / max(weight.sum(), 1.0)
         return {
@@ -94,29 +84,18 @@ class Served:
         }
 
 
-def item_recommendation(scores: Scores, split: Split, k: int, seed: int) -> dict[str, float]:
-    """Every test state's k items of largest score.
-
-    Args:
-        scores: Of the test states.
-        split: Their targets.
-        k: Items a state.
-        seed: Order of ties.
-    """
+def item_recommendation(scores: Scores, split: LogSplit, k: int, seed: int) -> dict[str, float]:
+    """Metrics of every test state's k best items."""
     served = Served(split.targets)
     for start, slates in _served(scores, split, np.zeros(scores.shape[1]), k, seed, 0.0):
         served.add(start, slates)
     return served.metrics(len(split.test.user) * k, split.known)
 
 
-def user_recommendation(scores: Scores, split: Split, c: int, seed: int) -> dict[str, float]:
-    """Every known item's c users of largest score; perplexity and coverage are over users.
+def user_recommendation(scores: Scores, split: LogSplit, c: int, seed: int) -> dict[str, float]:
+    """Metrics of every known item's c best users.
 
-    Args:
-        scores: Of the test states.
-        split: Their targets.
-        c: Users an item.
-        seed: Order of ties.
+    Perplexity and coverage are over users.
     """
     n = scores.shape[0]
     items = np.flatnonzero(split.known)
@@ -144,13 +123,15 @@ def user_recommendation(scores: Scores, split: Split, c: int, seed: int) -> dict
 def matching_with_floors(
     scores: Scores,
     past: Scores,
-    split: Split,
+    split: LogSplit,
     k: int,
     betas: tuple[float, ...],
     rate: Float32s | None,
     pricing: Pricing,
 ) -> dict[float, dict[str, float]]:
-    """Online matching where every known item is guaranteed β of the uniform exposure.
+    """Metrics by β of online matching with guaranteed shares of the uniform exposure.
+
+    Who pays: positions per slate, by decile of λ(x), of items that the same model leaves below their floor without one.
 
     Args:
         scores: Of the test states.
@@ -160,26 +141,20 @@ def matching_with_floors(
         betas: Floors.
         rate: (n,) λ(x) of the test states, for who pays; None leaves that out.
         pricing: How prices are solved and served.
-
-    Returns:
-        Metrics by β. Who pays: positions a slate, by decile of λ(x), that go to items which the same model leaves
-        below their floor where there is none.
     """
     n, m = scores.shape
-    seed = pricing.seed
-    free = _slates(scores, split, np.zeros(m), k, seed, 0.0)
+    free = _slates(scores, split, np.zeros(m), k, pricing.seed, 0.0)
     alone = measures.exposure_counts(free, m)
-    solver = _Prices(past, split.known)
+    prices = _Prices(past, pricing)
     metrics = {}
     for beta in betas:
-        required = required_exposure(beta, n, k, split.known, seed)
-        solution = None
-        slates = free
+        required = required_exposure(beta, n, k, split.known, pricing.seed)
+        solution, slates = None, free
         if required.any():
-            wanted = required_exposure(beta, past.shape[0], k, split.known, seed)
-            solution = solver.with_floors(k, wanted, pricing)
+            floor = required_exposure(beta, past.shape[0], k, split.known, pricing.seed)
+            solution = prices.with_floors(k, floor)
             width = pricing.width(solution, past.shape[0] * k)
-            slates = _slates(scores, split, solution.item_price, k, seed, width)
+            slates = _slates(scores, split, solution.item_price, k, pricing.seed, width)
         served = Served(split.targets)
         served.add(0, slates)
         values = served.metrics(n * k, split.known)
@@ -188,30 +163,26 @@ def matching_with_floors(
         if solution is not None:
             values["gap"] = solution.gap
             if rate is not None:
-                values |= _who_pays(slates, measures.binding_items(alone, required), rate)
+                paid = measures.who_pays(slates, measures.binding_items(alone, required), rate)
+                values |= {f"{PAYING}{number}": float(value) for number, value in enumerate(paid, 1)}
+                values["guaranteed_lowest_minus_highest"] = float(paid[0] - paid[-1])
         metrics[beta] = values
     return metrics
-
-
-def _who_pays(slates: Ints, binding: Bools, rate: Float32s) -> dict[str, float]:
-    paid = measures.who_pays(slates, binding, rate)
-    values = {f"{PAYING}{number}": float(value) for number, value in enumerate(paid, 1)}
-    return values | {"guaranteed_lowest_minus_highest": float(paid[0] - paid[-1])}
 
 
 def matching_with_caps(
     scores: Scores,
     past: Scores,
-    split: Split,
+    split: LogSplit,
     k: int,
     caps: tuple[float, ...],
     share: float,
     pricing: Pricing,
 ) -> dict[float, dict[str, float]]:
-    """Online matching where an item may be shown c times, c a share of the users, and a user gets m·k positions.
+    """Metrics by m of online matching with capped items and m·k positions per user.
 
-    An empty position is no miss here, since caps leave positions empty: precision is hits per exposure, and
-    ``filled`` says how much of what the caps allow was exposed.
+    An item is shown to a share of the users at most. An empty position is no miss here, since caps leave positions
+    empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
 
     Args:
         scores: Of the test states.
@@ -219,19 +190,15 @@ def matching_with_caps(
         split: Targets, known items.
         k: Positions of a state at m = 1.
         caps: The multiples m.
-        share: c as a share of the users, rounded up.
+        share: Cap of an item as a share of the users, rounded up.
         pricing: How prices are solved and served.
-
-    Returns:
-        Metrics by m.
     """
     n, m = scores.shape
-    solver = _Prices(past, split.known)
+    prices = _Prices(past, pricing)
     metrics = {}
     for multiple in caps:
         capacity = min(round(multiple * k), m)
-        cap = int(np.ceil(share * past.shape[0]))
-        solution = solver.with_caps(capacity, cap, pricing)
+        solution = prices.solved(capacity, 0, np.full(m, int(np.ceil(share * past.shape[0]))))
         width = pricing.width(solution, int(solution.exposure.sum()))
         served = Served(split.targets)
         for start, slates in _served(scores, split, solution.item_price, capacity, pricing.seed, width):
@@ -243,36 +210,30 @@ def matching_with_caps(
 
 
 class _Prices:
-    """Prices of past states, whose matrix is made once if it is small enough to be held."""
+    """Prices of past states; a matrix that is small enough is made once."""
 
-    def __init__(self, past: Scores, known: Bools) -> None:
+    def __init__(self, past: Scores, pricing: Pricing) -> None:
         n, m = past.shape
+        self._past, self._pricing = past, pricing
         self._scores: object = past
         self._admissible: Bools | None = None
-        self._n, self._known, self._largest = n, known, 0.0
         if n * m <= _DENSE:
             matrix = np.concatenate([past.rows(start, stop) for start, stop in spans(n, ROWS)])
             self._admissible = np.isfinite(matrix)
             matrix[~self._admissible] = 0.0
             self._scores = matrix
 
-    def with_floors(self, k: int, floor: Ints, pricing: Pricing) -> DualSolution:
+    def with_floors(self, k: int, floor: Ints) -> DualSolution:
         try:
-            return self._solved(k, floor, None, None, pricing)
+            return self.solved(k, floor)
         except InfeasibleError:
             # Too few states that have not consumed an item already: come as near as can be.
-            return self._solved(k, floor, None, _DEAR * self._most(), pricing)
+            past = self._past
+            largest = max(float(past.rows(start, stop).max()) for start, stop in spans(past.shape[0], ROWS))
+            return self.solved(k, floor, cost=_DEAR * largest)
 
-    def with_caps(self, capacity: int, cap: int, pricing: Pricing) -> DualSolution:
-        return self._solved(capacity, 0, np.full(len(self._known), cap), None, pricing)
-
-    def _solved(
-        self,
-        capacity: int,
-        floor: Ints | int,
-        cap: Ints | None,
-        cost: float | None,
-        pricing: Pricing,
+    def solved(
+        self, capacity: int, floor: Ints | int, cap: Ints | None = None, cost: float | None = None
     ) -> DualSolution:
         return solve_dual(
             self._scores,
@@ -281,19 +242,13 @@ class _Prices:
             cap,
             admissible=self._admissible,
             cost=cost,
-            tol=pricing.tol,
-            tie_seed=pricing.seed,
+            tol=self._pricing.tol,
+            tie_seed=self._pricing.seed,
         )
-
-    def _most(self) -> float:
-        if isinstance(self._scores, np.ndarray):
-            return float(self._scores.max())
-        past: Scores = self._scores  # type: ignore[assignment]  # the two kinds that __init__ makes
-        return max(float(past.rows(start, stop).max()) for start, stop in spans(self._n, ROWS))
 
 
 def _served(
-    scores: Scores, split: Split, price: Floats, k: int, seed: int, tie_width: float
+    scores: Scores, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float
 ) -> Iterator[tuple[int, Ints]]:
     """First row and slates of each block of test states."""
     for start, stop in spans(scores.shape[0], ROWS):
@@ -306,5 +261,5 @@ def _served(
         )
 
 
-def _slates(scores: Scores, split: Split, price: Floats, k: int, seed: int, tie_width: float) -> Ints:
+def _slates(scores: Scores, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float) -> Ints:
     return np.concatenate([slates for _, slates in _served(scores, split, price, k, seed, tie_width)])

@@ -1,57 +1,145 @@
-"""Splits of a back-test: what models learn from, the states they are tested on, and what those states did next.
+"""Configuration of a back-test, and its splits of a log.
 
-Two sets of states: D, on which everything is measured, and V, past states on which prices and the level of λ(x) are
-fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
+A split has two sets of states: D, on which everything is measured, and V, past states on which prices and the level
+of λ(x) are fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass as configuration
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.config.fields import duration_seconds
+from rimsim.config import DataConfig
+from rimsim.config.fields import STRICT, Duration, duration_seconds, require_distinct
+from rimsim.data import EventLog
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
+from rimsim.intensity.registry import parts
 from rimsim.intensity.states import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
 
-if TYPE_CHECKING:
-    from rimsim.data import EventLog
-    from rimsim.scenarios.backtesting.config import SplitConfig
-
-
 _FOLDS = 2
-_SPANS = 20
-"""calendar: horizons in a log, where none is given."""
+_SPANS = 20  # horizons in a log, where a calendar split has none given
+_LARGEST_SEED = 2**31
+
+
+@configuration(frozen=True, config=STRICT)
+class SplitConfig:
+    """Way in which a log is cut into training and test."""
+
+    kind: Literal["user-relative", "calendar"] = Field(
+        default="user-relative",
+        description="user-relative: half of the users give up what follows a span after their first event. "
+        "calendar: everybody gives up what follows an instant.",
+    )
+    recent: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="user-relative: share of each user's events, the last ones, kept.",
+    )
+    horizon: Duration | None = Field(
+        default=None,
+        description="What has to be foreseen: a duration. null: user-relative: the median time from a user's first "
+        "kept event to the last; calendar: a twentieth of the log.",
+    )
+    users: int | None = Field(
+        default=None,
+        ge=2,
+        description="calendar: at most so many users are tested, drawn by seed; null: all.",
+    )
+
+    @property
+    def overlap(self) -> float:
+        """Tested part of a split over its training part, for :func:`rimsim.measures.mean_interval`.
+
+        user-relative: each seed tests another random half of the users by what the other half did. In a split by the
+        calendar all seeds have the same one, and their interval is about fits alone: 0.
+        """
+        return 1.0 if self.kind == "user-relative" else 0.0
+
+
+@configuration(frozen=True, config=STRICT)
+class BacktestConfig:
+    """Tasks of the paper: item recommendation, user recommendation, online matching."""
+
+    data: DataConfig = Field(default=DataConfig(min_item_events=10), description="Which log.")
+    split: SplitConfig = Field(default=SplitConfig(), description="How it is cut.")
+    models: tuple[str, ...] = Field(
+        default=("transformer-hp", "transformer", "gru-hp", "gru", "hp", "popularity"),
+        min_length=1,
+        description="Names that rimsim.intensity.registry.make knows.",
+    )
+    recipe: Literal["thorough", "quick"] = Field(
+        default="thorough",
+        description="How sequence models are fitted: thorough, for a fit that has to last; quick, as the closed loop "
+        "fits them.",
+    )
+    beta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.3, 0.7, 1.0),
+        description="Floors of online matching, as shares of the uniform exposure.",
+    )
+    cap: tuple[Annotated[float, Field(ge=1)], ...] = Field(
+        default=(3.0, 10.0, 200.0),
+        description="Caps of online matching: c exposures an item, while a user gets so many times k positions.",
+    )
+    prices: Literal["cross-fitted", "seen"] = Field(
+        default="cross-fitted",
+        description="Prices are fitted on past states that are scored by models that have not seen what those states "
+        "did next, or by the model that serves, which has (the public implementation's way).",
+    )
+    item_share: float = Field(default=0.01, gt=0, le=1, description="k as a share of the items, rounded up.")
+    user_share: float = Field(default=0.01, gt=0, le=1, description="c as a share of the users, rounded up.")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=_LARGEST_SEED)], ...] = Field(
+        default=(0, 1, 2), min_length=1, description="Each draws its own split and fits its own models."
+    )
+    tol: float = Field(
+        default=1e-4, gt=0, description="Certified relative gap at which the price solver stops."
+    )
+    dither: float = Field(
+        default=0.01,
+        ge=0,
+        description="Values λ − v of an item that differ by less than so much of a position's mean value are ties, "
+        "broken by seed: at the prices, many items are nearly tied for the same users.",
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+    def __post_init__(self) -> None:
+        require_distinct(self, ("models", "beta", "cap", "seeds"))
+        for model in self.models:
+            parts(model)
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What n states did within the horizon: distinct items that were met in training and are new to the user."""
+    """Distinct new items that n states took within the horizon.
+
+    They were met in training and are new to the user.
+    """
 
     key: Ints
     """Ascending row · M + item of each such pair."""
     n: int
-    """States."""
     m: int
-    """Items, M."""
 
     @property
     def by_user(self) -> Ints:
-        """(n,) targets of each state."""
+        """Number of targets of each state (n,)."""
         return np.bincount(self.key // self.m, minlength=self.n)
 
     @property
     def by_item(self) -> Ints:
-        """(M,) targets with each item."""
+        """Number of targets with each item (M,)."""
         return np.bincount(self.key % self.m, minlength=self.m)
 
     def hits(self, rows: Ints, items: Ints) -> Bools:
-        """Whether pairs are targets; rows and items broadcast together, a negative one is no pair."""
+        """Mark pairs that are targets; a negative row or item is none."""
         if not len(self.key):
             return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
         wanted = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
@@ -61,28 +149,26 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Some of the states of V, and what a model may learn from that has not seen what they did next."""
+    """Part of V, and events that do not tell its future."""
 
     rows: Ints
-    """Rows of V that are scored by such a model."""
+    """Rows of V."""
     train: EventLog
-    """What the mark model is fitted to."""
+    """Events to which the mark model is fitted."""
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class LogSplit:
     """One cut of a log."""
 
     log: EventLog
-    """The events that take part."""
+    """Events that take part."""
     train: EventLog
-    """What models are fitted to."""
     test: CountExamples
-    """D: the test states, and how many events with known items followed each within the horizon."""
+    """D: the test states, and their numbers of events with known items within the horizon."""
     targets: Targets
-    """What the test states did next."""
     past: CountExamples
-    """V: past states, and the counts of all events that followed; models may have seen them."""
+    """V: past states with counts of all later events; models may have seen them."""
     folds: tuple[Fold, ...]
     """V again, for prices that are fitted out of sample."""
     known: Bools
@@ -92,11 +178,11 @@ class Split:
 
     @property
     def n_known(self) -> int:
-        """Known items."""
+        """Number of known items."""
         return int(self.known.sum())
 
     def future(self) -> EventLog:
-        """The test states' histories, with what they did within the horizon as targets."""
+        """Test users' log up to the horizon; what they did in it is the target."""
         start = np.full(self.log.n_users, np.inf)
         start[self.test.user] = self.test.states.now
         ends = start[self.log.user] + self.horizon
@@ -104,13 +190,8 @@ class Split:
         return dataclasses.replace(log, target=(log.time >= start[log.user]) & self.known[log.item])
 
 
-def make_split(log: EventLog, config: SplitConfig, seed: int) -> Split:
-    """Cut a log.
-
-    Args:
-        log: The whole log.
-        config: How.
-        seed: Draws groups of users and the order of ties.
+def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
+    """Cut a log; the seed draws groups of users and the order of ties.
 
     Raises:
         DataError: If the log is too little for such a cut.
@@ -139,8 +220,8 @@ def _too_little(log: EventLog, config: SplitConfig, what: str) -> DataError:
     return DataError(f"{name}: too little for a {config.kind} back-test: {what}")
 
 
-def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> Split:
-    """The recipe of the public implementation for MovieLens-1M.
+def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
+    """Cut as the public implementation for MovieLens-1M does.
 
     Of each user the last events are kept (half of them, ties in a drawn order). A random half of the users, B, is
     tested at the user's first kept event + T, where T is the median over users of the time from first to last kept
@@ -177,7 +258,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> Split:
 
 
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
-    """(n,) events whose rank within their user, by time and then by lot, is among the last ``share``."""
+    """Events among the last ``share`` of their user's, by time, then lot."""
     n = len(log)
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
     size = np.bincount(log.user, minlength=log.n_users)
@@ -189,8 +270,8 @@ def _recent(log: EventLog, share: float, seed: int) -> Bools:
     return keep
 
 
-def _calendar(log: EventLog, config: SplitConfig, seed: int) -> Split:
-    """Train before an instant, test on what follows it.
+def _calendar(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
+    """Train before an instant, test after it.
 
     D is every known user at the end of the log less one horizon, V a horizon earlier; the mark models that score V for
     prices are fitted to what came before it.
@@ -209,14 +290,14 @@ def _calendar(log: EventLog, config: SplitConfig, seed: int) -> Split:
     instants = [stop - number * horizon for number in (1, 2)]
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
-    users = [_drawn(np.flatnonzero(first < instant), config.users, seed) for instant in instants]
+    users = [_sampled(np.flatnonzero(first < instant), config.users, seed) for instant in instants]
     train, earlier = log.before(instants[0]), log.before(instants[1])
     fold = Fold(np.arange(len(users[1])), earlier)
     starts = [np.full(len(known), instant) for known, instant in zip(users, instants, strict=True)]
     return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
 
 
-def _drawn(users: Ints, most: int | None, seed: int) -> Ints:
+def _sampled(users: Ints, most: int | None, seed: int) -> Ints:
     if most is None or len(users) <= most:
         return users
     return np.sort(users[np.argsort(bits(seed, Purpose.SPLIT, 3, users), kind="stable")[:most]])
@@ -231,24 +312,13 @@ def assembled(
     past_now: Floats,
     folds: tuple[Fold, ...],
     horizon: float,
-) -> Split:
-    """A split from its choices.
-
-    Args:
-        log: The events that take part.
-        train: Those that models are fitted to.
-        test_user: (n,) users of D.
-        test_now: (n,) their instants, seconds.
-        past_user: (n′,) users of V.
-        past_now: (n′,) their instants, seconds.
-        folds: V again, out of sample.
-        horizon: Seconds.
-    """
+) -> LogSplit:
+    """LogSplit of given users and instants; ``folds`` are V again, out of sample."""
     known = np.bincount(train.item, minlength=log.n_items) > 0
     warm = log.rows(known[log.item])
     after = count_examples(warm, test_user, test_now, horizon)
     states = UserStates.of(log, test_user, test_now)
-    return Split(
+    return LogSplit(
         log=log,
         train=train,
         test=CountExamples(states, after.counts, after.user),
