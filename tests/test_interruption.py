@@ -26,7 +26,6 @@ from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.execution.local import Workers
 from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
-from rimsim.scenarios.pictures import loop
 from rimsim.scenarios.store import folders
 from rimsim.scenarios.store.digest import digest
 from rimsim.scenarios.store.folders import locked, versions, writing
@@ -141,11 +140,10 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, whole, 
         _check(folder, whole, f"call {point} of {calls}", batch_size=(None, 1, 7, 1000)[number % 4])
 
 
-def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole, monkeypatch):
+def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole):
     """SIGKILL while tables are joined and two pictures drawn: what is there can be read, and resuming ends the run."""
-    few = {name: loop.PICTURES[name] for name in ("lorenz", "front")}
-    monkeypatch.setattr(loop, "PICTURES", few)
-    with drawn():
+    few = ("lorenz", "front")
+    with drawn(*few):
         calls = _calls_of(lambda: _run(tmp_path / "counted"))
         for number, share in enumerate((0.15, 0.5, 0.9)):
             point, folder = int(share * calls), tmp_path / str(number)
@@ -347,7 +345,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
     os.waitpid(worker, 0)
 
 
-def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch):
+def test_a_run_on_another_day_has_the_same_content(tmp_path, whole):
     """Two days on, with a folder named by the clock, event files carry the other day, and the digest is the same."""
     later, here = 2 * 86_400, time.time
     for name, unit in (("time", 1), ("time_ns", 10**9)):

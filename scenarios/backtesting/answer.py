@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.measures import paired_difference
-from rimsim.scenarios.report.answer import figure
+from rimsim.scenarios.report.sentences import figure
 
 if TYPE_CHECKING:
     import pandas as pd

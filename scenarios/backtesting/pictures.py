@@ -11,10 +11,9 @@ from matplotlib.lines import Line2D
 
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.backtesting.answer import by_seed
-from rimsim.scenarios.pictures.looks import AgentStyle
-from rimsim.scenarios.pictures.messages import per_cent, seeds_caption
-from rimsim.scenarios.pictures.style import draw, frame, plot_means
-from rimsim.scenarios.report.summary import over_seeds
+from rimsim.scenarios.report.charts import AgentStyle, draw, frame, plot_means
+from rimsim.scenarios.report.sentences import per_cent, seeds_caption
+from rimsim.scenarios.report.tables import over_seeds
 
 if TYPE_CHECKING:
     import pandas as pd

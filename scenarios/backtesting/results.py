@@ -11,8 +11,7 @@ from rimsim.scenarios.backtesting.answer import backtest_sentences
 from rimsim.scenarios.backtesting.tasks import PAYING
 from rimsim.scenarios.report.console import folder_places, print_report
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.report.summary import interval_words, over_seeds
-from rimsim.scenarios.report.tables import cell, pivoted
+from rimsim.scenarios.report.tables import cell, interval_words, over_seeds, pivoted
 
 if TYPE_CHECKING:
     from rich.console import Console

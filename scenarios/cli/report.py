@@ -41,9 +41,10 @@ def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
         )
     loaded = load_run(run)
     if html:
-        from rimsim.scenarios.page.write import write_page
+        from rimsim.scenarios.page.write import report_of
+        from rimsim.scenarios.report.html import write_page
 
-        click.echo(write_page(loaded))
+        click.echo(write_page(report_of(loaded), loaded))
         return
     told = _told(loaded)
     if digest:
@@ -94,10 +95,9 @@ def _told(run: Run) -> _Told:
     from rimsim.scenarios.backtesting.pictures import draw_backtest
     from rimsim.scenarios.experimenting import results as experimenting
     from rimsim.scenarios.experimenting.pictures import draw_experiment
-    from rimsim.scenarios.pictures.front import draw_sweep
-    from rimsim.scenarios.pictures.loop import draw_pictures
-    from rimsim.scenarios.report import comparison, sweep
-    from rimsim.scenarios.report.console import markdown
+    from rimsim.scenarios.page.write import report_of
+    from rimsim.scenarios.report.charts import draw
+    from rimsim.scenarios.report.console import markdown, show
     from rimsim.scenarios.validating import results as validating
     from rimsim.scenarios.validating.pictures import draw_validation
 
@@ -125,17 +125,8 @@ def _told(run: Run) -> _Told:
             partial(experimenting.print_results, tested),
             lambda: draw_experiment(tested.table, tested.agents, where),
         )
-    if run.kind == "sweep":
-        return _Told(
-            lambda: markdown(sweep.result_tables(run, sweep.sweep_table(run))),
-            partial(sweep.print_results, run),
-            lambda: (run.folder / "sweep.parquet").is_file() and draw_sweep(run),
-        )
-    return _Told(
-        lambda: markdown(comparison.result_tables(run)),
-        partial(comparison.print_results, run),
-        lambda: draw_pictures(run),
-    )
+    made = report_of(run)
+    return _Told(lambda: markdown(made.tables), partial(show, made), lambda: draw(made.plots, where))
 
 
 def terminal() -> Console:

@@ -12,9 +12,10 @@ import pandas as pd
 
 from rimsim.errors import one_line
 from rimsim.measures import MEASURES
-from rimsim.scenarios.pictures.loop import draw_pictures
-from rimsim.scenarios.report.answer import comparison_sentences
-from rimsim.scenarios.report.decomposition import parts_by_seed
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.report.comparison import comparison_report
+from rimsim.scenarios.report.loop import parts_by_seed
+from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.store.folders import FAILURES, STATES
 from rimsim.scenarios.store.run_folder import CONFIG, Run, read_table, repeat_command
 from rimsim.scenarios.store.write import write_table, write_text
@@ -83,7 +84,8 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
     parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
-    write_about(folder, _texts(run, rounds), draw_pictures(run), run.measures)
+    drawn = draw(comparison_report(run).plots, folder / "pictures")
+    write_about(folder, _texts(run, rounds), drawn, run.measures)
     if not keep_parts:  # with arms missing, the run can still be resumed
         write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")

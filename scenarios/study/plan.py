@@ -18,7 +18,7 @@ from rimsim.measures import own_measures, try_measures
 from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.execution.forecast import announce
 from rimsim.scenarios.execution.seeds import chosen_seeds
-from rimsim.scenarios.report.summary import REFERENCE
+from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.store.arm_names import control_in, control_name
 from rimsim.scenarios.store.folders import part_name
 from rimsim.scenarios.store.points import Point, points_of

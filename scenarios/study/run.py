@@ -21,8 +21,8 @@ from rimsim.market.build import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.execution.signals import errors_of_interrupts
-from rimsim.scenarios.pictures.front import draw_sweep
-from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
 from rimsim.scenarios.store.catalogue import catalogue_table, user_table
 from rimsim.scenarios.store.folders import (
     BEGUN,
@@ -223,5 +223,5 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
         found = sweep_matrix(table, done.scenario.exposure.unit)
         if not found.empty:
             write_table(study.folder / "matrix.parquet", found)
-        draw_sweep(done)
+        draw(sweep_report(done).plots, done.folder / "pictures")
     return done
