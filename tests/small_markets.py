@@ -100,16 +100,16 @@ def settings_of(config):
 @contextmanager
 def stopped_after_a_round(monkeypatch, error=MarketError):
     """Within it, each arm that is run ends with an error, "enough", once a round has been saved."""
-    from rimsim.scenarios.study import play
+    from rimsim.scenarios.runs.checkpoint import Checkpoint
 
-    save = play.save
+    save = Checkpoint.save
 
     def save_and_stop(*progress):
         save(*progress)
         raise error("enough")
 
     with monkeypatch.context() as patch:
-        patch.setattr(play, "save", save_and_stop)
+        patch.setattr(Checkpoint, "save", save_and_stop)
         yield
 
 

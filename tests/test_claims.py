@@ -16,7 +16,7 @@ from small_markets import drawn, small_scenario
 from rimsim import measures
 from rimsim.errors import DataError
 from rimsim.scenarios import load_run, sweep
-from rimsim.scenarios.backtesting.config import SplitConfig
+from rimsim.scenarios.kinds.backtest.split import SplitConfig
 from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matrix_table
@@ -225,7 +225,7 @@ def test_a_sweep_of_models_has_a_matrix(tmp_path):
     """Table, picture and report of a sweep over words, which has no front."""
     asked = {"rounds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
     grid = {"platform.model": ["popularity-hp", "popularity"]}
-    with drawn():
+    with drawn("matrix"):
         run = sweep(small_scenario(), grid, ("relevance", "rim-feedback"), seeds=2, **asked)
     assert (run.folder / "pictures" / "matrix.png").is_file()
     again = load_run(run.folder)

@@ -21,8 +21,8 @@ from rimsim.scenarios.report.loop import (
     parts_by_seed,
     parts_of,
 )
-from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.compare import resume
 from rimsim.tracking import read_scalars, summary_folder
 
 CONTROLS = ("frozen", "random", "organic")

@@ -24,14 +24,11 @@ from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.execution.local import Workers
-from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
-from rimsim.scenarios.store import folders
-from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.folders import locked, versions, writing
-from rimsim.scenarios.store.run_folder import load_run
-from rimsim.scenarios.store.status import shown_rounds
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.runs.job import stop_if_asked, stopping_on_request
+from rimsim.scenarios.runs.local import Workers
+from rimsim.scenarios.runs.status import digest, shown_rounds
+from rimsim.scenarios.runs.store import load_run, locked, versions, writing
+from rimsim.scenarios.study.compare import resume
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
@@ -332,7 +329,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folders, "_PATIENCE", 0.1)
+        patch.setattr("rimsim.scenarios.runs.store._PATIENCE", 0.1)
         with (
             pytest.raises(RunFolderError, match=r"worker .* still writes to it \(.lock-relevance-0\)"),
             locked(tmp_path),
@@ -345,7 +342,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
     os.waitpid(worker, 0)
 
 
-def test_a_run_on_another_day_has_the_same_content(tmp_path, whole):
+def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch):
     """Two days on, with a folder named by the clock, event files carry the other day, and the digest is the same."""
     later, here = 2 * 86_400, time.time
     for name, unit in (("time", 1), ("time_ns", 10**9)):
@@ -434,7 +431,7 @@ def test_a_run_is_not_resumed_with_another_config(halted):
 def test_a_run_is_not_resumed_with_another_version(halted, monkeypatch):
     """The error names the package whose version is another."""
     here = versions() | {"torch": "0.1"}
-    monkeypatch.setattr("rimsim.scenarios.study.changes.versions", lambda: here)
+    monkeypatch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
     with pytest.raises(RunFolderError, match="made with other versions: torch .* there, 0.1 here"):
         resume(halted)
 

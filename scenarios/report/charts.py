@@ -24,10 +24,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from rimsim.files import draft_file
 from rimsim.measures import FEW_SEEDS, Measure, mean_interval
 from rimsim.scenarios.report.record import Plot
-from rimsim.scenarios.store.arm_names import subject_of
+from rimsim.scenarios.runs.status import subject_of
+from rimsim.system import draft_file
 
 if TYPE_CHECKING:
     import pandas as pd

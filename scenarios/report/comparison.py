@@ -33,6 +33,7 @@ from rimsim.scenarios.report.prices import campaigns, delivery, prices, reliabil
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import (
     agreement_note,
+    as_yaml,
     comparison_sentences,
     examination_note,
     log_fact,
@@ -57,13 +58,13 @@ from rimsim.scenarios.report.tables import (
     trends,
     two_seeds_note,
 )
-from rimsim.scenarios.store.status import shown_rounds, status_note
+from rimsim.scenarios.runs.status import shown_rounds, status_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _Picture = Callable[[PictureTables], "Figure | None"]
@@ -134,7 +135,7 @@ def comparison_report(run: Run) -> Report:
             f"platform `{scenario.platform.model}`",
         ),
         sections=tuple(_sections(run)) if len(rounds) else (),
-        settings=to_plain(scenario),
+        settings=as_yaml(to_plain(scenario)),
         places=lambda: [*folder_places(run.folder), more_place(run.folder)],
     )
 

@@ -44,11 +44,12 @@ def show_tables(tables: Iterable[TextTable], console: Console) -> None:
         for number, columns in enumerate(_parts(table, console.width)):
             if number:
                 console.print()
-            console.print(_part(table, "continued" if number else table.title, columns))
+            title = "continued" if number else table.title
+            console.print(_part(table, title, columns, console.width))
         console.print()
 
 
-def _part(table: TextTable, title: str, columns: Sequence[int]) -> Table:
+def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> Table:
     """Part of a table: its labels and some other columns."""
     part = Table(
         title=title,
@@ -61,11 +62,13 @@ def _part(table: TextTable, title: str, columns: Sequence[int]) -> Table:
     )
     for name in table.columns[: table.labels]:
         part.add_column(name, overflow="fold")  # labels break where the console is narrow, numbers never do
+    every = (*range(table.labels), *columns)
+    whole = sum(max(_width(table, each), len(table.columns[each]) + _GAP) for each in every) <= width
     for number in columns:
-        lines = textwrap.wrap(table.columns[number], _width(table, number) - _GAP)
+        lines = textwrap.wrap(table.columns[number], 99 if whole else _width(table, number) - _GAP)
         part.add_column("\n".join(lines), justify="right", no_wrap=True)
     for row in table.rows:
-        part.add_row(*(row[number] for number in (*range(table.labels), *columns)))
+        part.add_row(*(row[each] for each in every))
     return part
 
 
@@ -107,6 +110,12 @@ def print_report(
     lines = [note for note in notes if note is not None] + [f"{name:10} {where}" for name, where in places]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def report_markdown(report: Report) -> str:
+    """Answer and tables of a report as Markdown."""
+    answer = f"{' '.join(report.answer)}\n\n" if report.answer else ""
+    return answer + markdown(report.tables)
 
 
 def markdown(tables: Iterable[TextTable]) -> str:

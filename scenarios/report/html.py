@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jinja2
-import yaml
 from markupsafe import Markup, escape
 
 from rimsim.errors import MissingTableError
 from rimsim.scenarios.report.charts import svg
 from rimsim.scenarios.report.record import Plot, Report
 from rimsim.scenarios.report.sentences import as_sentence
-from rimsim.scenarios.store.run_folder import repeat_command
-from rimsim.scenarios.store.write import write_text
+from rimsim.scenarios.runs.store import repeat_command, write_text
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 PAGE = "report.html"
@@ -58,7 +56,6 @@ def html(report: Report, run: Run) -> str:
         report=report,
         cautions=[as_sentence(note) for note in report.cautions],
         sections=[section for section in sections if section["charts"] or section["tables"]],
-        settings=yaml.safe_dump(dict(report.settings), sort_keys=False, allow_unicode=True, width=100),
         command=repeat_command(run),
         versions=", ".join(f"{name} {version}" for name, version in run.config.get("versions", {}).items()),
     )

@@ -16,12 +16,11 @@ from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES, Measure, late_rounds, late_words
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.tables import REFERENCE, baseline_of, compared_agents, reported_unit, signed
-from rimsim.scenarios.store.arm_names import is_control
-from rimsim.scenarios.store.status import shown_rounds, status_of
+from rimsim.scenarios.runs.status import is_control, shown_rounds, status_of
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 DECILES = 10

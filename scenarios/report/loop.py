@@ -50,7 +50,7 @@ from rimsim.scenarios.report.tables import (
     shortfalls,
     subject,
 )
-from rimsim.scenarios.store.arm_names import CONTROLS, control_in, control_name, is_control, subject_of
+from rimsim.scenarios.runs.status import CONTROLS, control_in, control_name, is_control, subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ terminal and as Markdown, as PNG files, and as one page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Report:
     setting: tuple[str, ...] = ()
     """Facts about the run: log, rounds, seeds."""
     sections: tuple[Section, ...] = ()
-    settings: Mapping[str, object] = field(default_factory=dict)
-    """Every setting by name."""
+    settings: str = ""
+    """Every setting, as YAML."""
     places: Callable[[], Iterable[tuple[str, str]]] = tuple
     """Names and places of the files of the run; asked when they are printed."""
     headings: tuple[str, str] = ("", "")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
 from rimsim.scenarios.report.tables import (
@@ -21,13 +22,12 @@ from rimsim.scenarios.report.tables import (
     subject,
     summary,
 )
-from rimsim.scenarios.store.arm_names import is_control
-from rimsim.scenarios.store.status import shown_rounds
+from rimsim.scenarios.runs.status import is_control, shown_rounds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _MOST = 3  # agents that have a sentence
@@ -398,6 +398,11 @@ def as_sentence(note: str) -> str:
     """Note with a capital and a full stop."""
     begins = note[0].upper() if note.startswith(("round ", "warning")) else note[0]
     return f"{begins}{note[1:]}{'' if note.endswith('.') else '.'}"
+
+
+def as_yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML, in their order."""
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
 
 
 def log_fact(run: Run, source: str) -> str:

@@ -28,6 +28,7 @@ from rimsim.scenarios.report.console import more_place
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import (
     agreement_note,
+    as_yaml,
     log_fact,
     many,
     per_cent,
@@ -46,15 +47,20 @@ from rimsim.scenarios.report.tables import (
     subject,
     two_seeds_note,
 )
-from rimsim.scenarios.store.arm_names import control_name, is_control
-from rimsim.scenarios.store.points import runs_of
-from rimsim.scenarios.store.run_folder import resume_command
-from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
+from rimsim.scenarios.runs.status import (
+    control_name,
+    is_control,
+    runs_of,
+    shown_rounds,
+    status_note,
+    status_of,
+)
+from rimsim.scenarios.runs.store import resume_command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
@@ -105,7 +111,7 @@ def sweep_report(sweep: Run) -> Report:
             many(len(sweep.seeds), "seed"),
         ),
         sections=(*sections, Section("All figures", tables=tuple(tables))),
-        settings={"sweep": sweep.config["sweep"], **to_plain(scenario)},
+        settings=as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
         places=partial(_places, sweep, unfinished, undrawn),
     )
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rimsim.measures import LEVEL, holm, late_means, late_slopes, mean_interval, paired_difference
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.store.arm_names import is_control
+from rimsim.scenarios.runs.status import is_control
 
 REFERENCE = "relevance"
 """Agent that others are compared with where it took part: it ignores guarantees."""
