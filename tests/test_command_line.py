@@ -61,7 +61,7 @@ def test_the_tables_of_arms_that_went_well_are_printed_beside_those_that_failed(
     assert main(["compare", *FEW, "--agents", f"random,{RAISES}", "--frozen", "none", "--out", out]) == 2
     said = capsys.readouterr()
     assert "closed-loop: round 1, 1 seed" in said.out
-    assert "\n  random " in said.out
+    assert "\nrandom " in said.out
     assert "\n  raises " not in said.out
     assert "rimsim: 1 of 2 arms failed:\n  raises, seed 0: agent 'raises' raised ValueError" in said.err
     assert main(["report", out]) == 0
