@@ -222,15 +222,17 @@ def print_complete(folder: str) -> None:
 @click.command()
 @click.argument("run", type=path)
 @click.option("--digest", is_flag=True, help="Print a digest of the tables' content and nothing else.")
-@click.option("--markdown", is_flag=True, help="Print the tables as Markdown and nothing else.")
+@click.option(
+    "--markdown", is_flag=True, help="Print the answer and the tables as Markdown and nothing else."
+)
 @click.option(
     "--html", is_flag=True, help="Write RUN/report.html, one page to send to someone, and say where it is."
 )
 def report(run: Path, **flags: bool) -> None:
     """Print the tables of a run folder and draw its pictures again."""
-    from rimsim.scenarios.page.write import write_page
-    from rimsim.scenarios.pictures.style import draw
-    from rimsim.scenarios.report.console import markdown, show
+    from rimsim.scenarios.report.charts import draw
+    from rimsim.scenarios.report.console import report_markdown, show
+    from rimsim.scenarios.report.html import write_page
     from rimsim.scenarios.runs.status import digest
 
     asked = [f"--{name}" for name, chosen in flags.items() if chosen]
@@ -246,7 +248,7 @@ def report(run: Path, **flags: bool) -> None:
     if flags["html"]:
         click.echo(write_page(found, loaded))
     elif flags["markdown"]:
-        click.echo(markdown(found), nl=False)
+        click.echo(report_markdown(found), nl=False)
     else:
         draw(found.plots, loaded.folder / "pictures")
         show(found, terminal())
@@ -261,9 +263,9 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
 
     Results are OTHER minus RUN over the arms and seeds that both have.
     """
+    from rimsim.scenarios.report.comparison import result_differences, setting_differences
     from rimsim.scenarios.report.console import markdown as markdown_of
     from rimsim.scenarios.report.console import print_report
-    from rimsim.scenarios.report.difference import result_differences, setting_differences
     from rimsim.scenarios.runs.status import digest
 
     runs = scenarios.load_run(one), scenarios.load_run(other)
