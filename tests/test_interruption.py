@@ -18,6 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 from small_markets import drawn, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from worker_tasks import hold
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
 from rimsim.errors import AgentError, ArmsError, RunFolderError
@@ -288,20 +289,13 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
     assert not _drafts(folder)
 
 
-def _hold(task, report):
-    """A task that holds a lock, says so, and then nothing for an hour."""
-    with FileLock(task.with_suffix(".lock")):
-        task.touch()
-        time.sleep(3600)
-
-
 def test_workers_end_with_the_process_that_began_them(tmp_path):
     """SIGKILL of a process whose worker is amid a task that reports nothing: the worker ends too."""
     held = tmp_path / "held"
     parent = os.fork()
     if parent == 0:
         with Workers() as pool:
-            pool.run(_hold, [held], 1, lambda count: None)
+            pool.run(hold, [held], 1, lambda count: None)
         os._exit(0)
     deadline = time.monotonic() + 60
     while not held.exists() and time.monotonic() < deadline:
