@@ -19,11 +19,10 @@ import pandas as pd
 import torch
 
 from rimsim.errors import ModelError
-from rimsim.files import draft_folder
-from rimsim.first_use import tell
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.product import RIM, is_stored
+from rimsim.system import draft_folder, report_progress
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
@@ -135,7 +134,7 @@ def _model_digest(model: Stored, source: str) -> str:
 
 
 def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
-    tell(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
+    report_progress(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
     return model.fit(log) if examples is None else model.fit_to(log, examples)
 
 

@@ -13,7 +13,7 @@ import pydantic
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rimsim.config.wording import refusal, unknown_field
+from rimsim.config.reading import refusal, unknown_field
 from rimsim.errors import ModelError, nearest
 
 if TYPE_CHECKING:

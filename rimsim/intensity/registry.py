@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.ground.activity import EMA, UserPopularity
 from rimsim.intensity.ground.contract import Ground

@@ -10,8 +10,8 @@ from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import takes_weights
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
-from rimsim.loading import imported, without_name
-from rimsim.threads import single_thread
+from rimsim.plugs import imported, without_name
+from rimsim.system import single_thread
 
 if TYPE_CHECKING:
     from rimsim.config import PlatformConfig, ScenarioConfig

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Float32s, Ints
+from rimsim.arrays import Bools, Float32s, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
 from rimsim.intensity.blocks import BLOCK, STEP
 from rimsim.intensity.contract import RecurrentModel, caller_owns_scores, layer_of
 from rimsim.intensity.walking import Walk, walked
-from rimsim.market.clock import seconds
 from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rimsim import rng
 from rimsim.arrays import Floats, Ints
 from rimsim.intensity.blocks import spans
 from rimsim.measures import genre_shares, genre_weights
-from rimsim.scenarios.backtesting.scores import ROWS
+from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:

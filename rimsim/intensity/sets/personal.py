@@ -14,7 +14,6 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Float32s, Floats
 from rimsim.errors import ModelError
-from rimsim.first_use import tell
 from rimsim.intensity.blocks import in_blocks
 from rimsim.intensity.contract import FromHidden, caller_owns
 from rimsim.intensity.device import resolved
@@ -26,6 +25,7 @@ from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import Shrinkage, chosen, rescaling
 from rimsim.intensity.sets.cells import distinct, sums
 from rimsim.intensity.sets.returning import log_returning
+from rimsim.system import report_progress
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
@@ -175,7 +175,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def _told(self, scored: Iterable[_Scored], number: int) -> Iterator[_Scored]:
         """The same, told one by one: each is a fit."""
         for done, one in enumerate(scored, 1):
-            tell(f"{self.kind}: {done} of {number} strengths tried on held-out sessions")
+            report_progress(f"{self.kind}: {done} of {number} strengths tried on held-out sessions")
             yield one
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
