@@ -13,8 +13,8 @@ from rimsim import rng
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.config import PlatformConfig
 from rimsim.errors import ModelError
-from rimsim.intensity.blocks import spans
 from rimsim.intensity.cache import fitted
+from rimsim.intensity.contract import spans
 from rimsim.market.models import unfitted
 from rimsim.matching import price_slates
 from rimsim.measures import slate_ndcg
