@@ -28,7 +28,7 @@ from rimsim.data import EMBEDDED
 from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason, refuse
 from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of
-from rimsim.scenarios.runs.schema import TABLES
+from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
 from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
@@ -222,11 +222,6 @@ def repeat_command(run: Run) -> str:
 
 
 # -- files are read ------------------------------------------------------------------------------------------------
-
-
-def parsed_yaml(text: str) -> Any:
-    """Content of a YAML text."""
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

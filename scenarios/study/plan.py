@@ -25,7 +25,8 @@ from rimsim.scenarios.runs.job import (
     state_bytes,
 )
 from rimsim.scenarios.runs.status import Arm, StudyOptions, StudyPoint, control_name, points_of
-from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, parsed_yaml, versions
+from rimsim.scenarios.runs.schema import parsed_yaml
+from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versions
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.options import (
     check_audience,
