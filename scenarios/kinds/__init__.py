@@ -1,0 +1,1 @@
+"""Kinds of runs; no kind knows another."""

@@ -1,0 +1,312 @@
+"""Engine of jobs: tasks, their execution, their tables."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rimsim.errors import ConfigError, RimsimError, nearest
+from rimsim.scenarios.runs.local import Report, Task, Workers, run_here, stop_if_asked
+from rimsim.scenarios.runs.status import Arm
+from rimsim.scenarios.runs.store import (
+    CONFIG,
+    Run,
+    locked,
+    read_table,
+    require_free,
+    versions,
+    write_table,
+    write_yaml,
+    writing,
+)
+from rimsim.system import cores, draft_content, memory
+
+if TYPE_CHECKING:
+    from rimsim.data import EventLog
+
+
+Part = TypeVar("Part")
+Executor: TypeAlias = Callable[[Callable[[Any, Report], None], Sequence[Any], Report], dict[int, RimsimError]]
+"""Function that does a job for each task: job, tasks, report of progress → position of a failed task and its error."""
+BACKENDS = ("local", "ray")
+"""Places where tasks can run: processes of this machine, tasks on Ray."""
+_PARTS = "parts"
+"""Folder of tables that parts of a job leave before they are joined."""
+
+
+# -- execution ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Batches, processes and machines, on which no result depends.
+
+    Raises:
+        ConfigError: If a number is below 1, or there is no such backend, or it takes no address.
+    """
+
+    batch_size: int | None = None
+    """Arrivals per batch at most; None: no limit."""
+    workers: int | None = None
+    """Tasks at once; None: one per core; 1 with the backend ``local``: in this process."""
+    backend: str = "local"
+    """One of :data:`BACKENDS`."""
+    address: str | None = None
+    """Address of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for the run."""
+    console: Console | None = None
+    """Place of progress bars; None: nowhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; allowed: at least 1")
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"backend: {self.backend!r}.{nearest(self.backend, BACKENDS)}")
+        if self.backend == "local" and self.address is not None:
+            raise ConfigError(f"address: {self.address!r} with the backend 'local'; allowed: with 'ray'")
+
+
+@contextmanager
+def executor(execution: Execution) -> Iterator[Executor]:
+    """Context manager that yields the executor of jobs.
+
+    Worker processes live as long as the block, so that those which fit models also play arms.
+
+    Raises:
+        ConfigError: If Ray is not available.
+    """
+    workers = execution.workers
+    if execution.backend == "local":
+        with Workers() as pool:
+            yield partial(_run_locally, pool, workers)
+        return
+    from rimsim.scenarios.runs.ray import on_ray, run_on_ray  # noqa: PLC0415  # an extra
+
+    with on_ray(execution.address, workers):
+        yield partial(run_on_ray, workers)
+
+
+def _run_locally(
+    pool: Workers,
+    workers: int | None,
+    job: Callable[[Task, Report], None],
+    tasks: Sequence[Task],
+    report: Report,
+) -> dict[int, RimsimError]:
+    most = min(workers or cores(), len(tasks))
+    return run_here(job, tasks, report) if most == 1 else pool.run(partial(_alone, job), tasks, most, report)
+
+
+def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:
+    """Do a task on a worker, holding an arm's files."""
+    if not isinstance(task, Arm):
+        job(task, report)
+        return
+    with writing(task.folder, task.part):
+        job(task, report)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Task]):
+    """Tasks that can run side by side, and their bar."""
+
+    bar: str
+    """Text before the bar; stages with the same text share one."""
+    job: Callable[[Task, Report], None]
+    """Function of a module, which another process can import; it reports numbers for the bar."""
+    tasks: Sequence[Task]
+    """Plain data."""
+    total: int
+    """Sum of the numbers that all tasks report."""
+    vital: bool = True
+    """An error of a task is raised; else it is returned, and the other tasks and stages go on."""
+
+
+def run_stages(
+    stages: Sequence[Stage[Task]], run: Executor, console: Console | None
+) -> list[tuple[Task, RimsimError]]:
+    """Failed tasks with their errors, after all stages ran.
+
+    Raises:
+        RimsimError: The first error of a vital stage.
+    """
+    failed = []
+    with bars(console) as progress:
+        names = dict.fromkeys(stage.bar for stage in stages)
+        totals = {name: sum(stage.total for stage in stages if stage.bar == name) for name in names}
+        shown = {name: progress.add_task(name, total=total) for name, total in totals.items()}
+
+        def advance(bar: str, count: int) -> None:
+            stop_if_asked()
+            progress.advance(shown[bar], count)
+
+        for stage in stages:
+            failures = run(stage.job, stage.tasks, partial(advance, stage.bar))
+            for error in failures.values() if stage.vital else ():
+                raise error
+            stop_if_asked()
+            failed += [(stage.tasks[number], error) for number, error in failures.items()]
+    return failed
+
+
+def bars(console: Console | None) -> Progress:
+    """Progress bars with counts, elapsed and remaining time."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console or Console(quiet=True),
+        disable=console is None,
+    )
+
+
+# -- runs that are made at once -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job(Generic[Part]):
+    """Parts of a run that is made at once."""
+
+    described: Mapping[str, object]
+    """Entries of ``config.yaml`` between the command and the versions."""
+    parts: Sequence[Part]
+    """Plain data, such as seeds."""
+    play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
+    """Tables of a part; a function of a module where parts run on workers."""
+    finish: Callable[[Run], None] = lambda _: None
+    """Writes pictures and whatever else the folder holds, from a run that has its tables."""
+    bar: str = "parts"
+    """Text before the progress bar."""
+    total: int = 0
+    """Sum of the numbers that all parts report."""
+
+
+def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> Run:
+    """Make a run whole or not at all.
+
+    Raises:
+        RunFolderError: If the folder is in use or holds something.
+        RimsimError: Whatever went wrong in a part.
+    """
+    require_free(folder)
+    with locked(folder), draft_content(folder, CONFIG) as draft:
+        described = {"command": command, **job.described, "versions": versions()}
+        write_yaml(draft / CONFIG, described)
+        for name, table in play_parts(job, draft, execution).items():
+            write_table(draft / f"{name}.parquet", table)
+        job.finish(Run(draft))
+    return Run(folder)
+
+
+def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, pd.DataFrame]:
+    """Tables of a job, joined in order of parts."""
+    place = folder / _PARTS
+    try:
+        with executor(execution) as run:
+            numbered = list(enumerate(job.parts))
+            stage = Stage(job.bar, partial(_leave, job.play, place), numbered, job.total)
+            run_stages([stage], run, execution.console)
+        tables: dict[str, list[pd.DataFrame]] = {}
+        for path in sorted(place.glob("[0-9]*.parquet")):
+            tables.setdefault(path.stem.partition("-")[2], []).append(read_table(path))
+        return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _leave(
+    play: Callable[[Part, Report], Mapping[str, pd.DataFrame]],
+    place: Path,
+    numbered: tuple[int, Part],
+    report: Report,
+) -> None:
+    """Play a part and write its tables."""
+    number, part = numbered
+    for name, table in play(part, report).items():
+        write_table(place / f"{number:06d}-{name}.parquet", table)
+
+
+def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """Seeds of a run, from their number or a list.
+
+    Raises:
+        ConfigError: If there is none, or one stands twice or is negative.
+    """
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
+    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise ConfigError(
+            f"seeds: {seeds!r}; allowed: a positive number of seeds, or distinct seeds from 0 up"
+        )
+    return numbers
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+# Measured once, within a factor of two or so; docs/scale.md has the source.
+
+MAIN = 3e8
+"""Bytes of the first process beyond the others: it fits truths, judges them and draws."""
+_PROCESS = 6e8
+"""Bytes of a process with all libraries, before it reads a log."""
+_EVENT = 140.0
+"""Bytes per event, while a log is read and sorted."""
+_CELL, _CELLS = 40.0, 2.0**25
+"""Bytes per pair of a user and an item, and most pairs held at once: blocks are bounded."""
+_STATE, _STATES = 10.0, 2.0**26
+"""Bytes per pair of an arrival and an item while prices are solved, and most pairs: of more, some are sampled."""
+
+
+def log_bytes(log: EventLog) -> float:
+    """Memory of a process that fits models to a log."""
+    return _PROCESS + _EVENT * len(log) + _CELL * min(log.n_users * log.n_items, _CELLS)
+
+
+def state_bytes(states: int, n_items: int) -> float:
+    """Memory of the scores of a round's states."""
+    return _STATE * min(states * n_items, _STATES)
+
+
+def require_memory(main: float, worker: float, workers: int, lower: str) -> None:
+    """Refuse a run that exceeds this machine's memory.
+
+    Args:
+        main: Bytes of the process that the run is started from.
+        worker: Bytes of each other process; with one worker there is none.
+        workers: Processes that share the work.
+        lower: Option to lower where not even one process fits.
+
+    Raises:
+        ConfigError: If there is too little memory.
+    """
+    there = memory()
+
+    def needed(processes: int) -> float:
+        return max(main, worker) if processes == 1 else main + processes * worker
+
+    if there is None or needed(workers) <= there:
+        return
+    fits = next((n for n in range(workers, 0, -1) if needed(n) <= there), 0)
+    allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
+    where = f"workers: {workers}" if fits else lower
+    raise ConfigError(
+        f"{where}: the run is expected to need {needed(workers) / 1e9:.1f} GB of memory, and this machine has "
+        f"{there / 1e9:.1f} GB; allowed: {allowed}"
+    )

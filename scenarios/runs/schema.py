@@ -1,0 +1,71 @@
+"""Tables of run folders, as ``tables.yaml`` describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Table:
+    """Description of a table that a run folder may hold."""
+
+    made_by: str
+    """Command that writes it."""
+    what: str
+    """Meaning of a row."""
+    columns: Mapping[str, str]
+    """Name → content, in order."""
+    parts: bool = False
+    """A folder of Parquet files, one per arm and round, instead of one file."""
+    when: str = ""
+    """Condition of its presence; empty: always."""
+    more: str = ""
+    """Further columns."""
+    order: tuple[str, ...] = ()
+    """Columns that rows are sorted by before a digest is taken; empty: as they are."""
+    optional: bool = False
+    """Reading it gives None where it is missing; else an error."""
+
+    def place(self, name: str) -> str:
+        """Path or pattern of its files in a run folder."""
+        return f"{name}/*.parquet" if self.parts else f"{name}.parquet"
+
+
+def _described() -> dict[str, Table]:
+    text = Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8")
+    described = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+    shared: Mapping[str, str] = described["shared"]
+    found = {}
+    for name, entries in described["tables"].items():
+        given: dict[str, Any] = dict(entries)
+        columns = {column: text or shared[column] for column, text in given.pop("columns").items()}
+        found[name] = Table(**given | {"columns": columns, "order": tuple(given.get("order", ()))})
+    return found
+
+
+TABLES = _described()
+"""Name of a table, of its file or folder and of the attribute of a :class:`Run` → its description."""
+
+
+def markdown_tables() -> str:
+    """Sections of docs/tables.md, one per table."""
+    parts = []
+    for name, table in TABLES.items():
+        there = f"; there {table.when}" if table.when else ""
+        lines = [
+            f"## `{table.place(name)}`",
+            "",
+            f"Of `rimsim {table.made_by}`; a row is {table.what}{there}.",
+            "",
+        ]
+        lines += ["| column | what it holds |", "|---|---|"]
+        lines += [f"| `{column}` | {held} |" for column, held in table.columns.items()]
+        if table.more:
+            lines += ["", f"Further columns: {table.more}."]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
