@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rimsim.agents.registry import agent_styles
 from rimsim.scenarios.store.arm_names import subject_of
 
 WIDE = 20.0
@@ -20,20 +21,7 @@ class AgentStyle:
     marker: str
 
 
-# Seaborn's colour-blind palette and Okabe and Ito's black; blue and vermilion, the safest pair, for the main
-# contrast.
-_KNOWN: Mapping[str, AgentStyle] = {
-    "relevance": AgentStyle("#0173b2", "o"),
-    "rim-dual": AgentStyle("#de8f05", "s"),
-    "rim-feedback": AgentStyle("#d55e00", "D"),
-    "rim-resolve": AgentStyle("#ca9161", "v"),
-    "entropic-dual": AgentStyle("#cc78bc", "P"),
-    "epsilon-greedy": AgentStyle("#56b4e9", "^"),
-    "popularity": AgentStyle("#029e73", "X"),
-    "random": AgentStyle("#949494", "<"),
-    "oracle": AgentStyle("#000000", "*"),
-    "hindsight": AgentStyle("#555555", "p"),
-}
+_KNOWN = {name: AgentStyle(*style) for name, style in agent_styles().items()}
 _OWN = (
     AgentStyle("#7b4ba6", "d"),
     AgentStyle("#a50f4a", ">"),

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from rimsim.agents.registry import named
 from rimsim.measures import FEW_SEEDS
-from rimsim.scenarios.report.summary import BOUNDS, REFERENCE, guarantor_of, shortfalls
+from rimsim.scenarios.report.summary import REFERENCE, guarantor_of, shortfalls
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 # Bounds and baselines do not speak for guarantees.
-_BASELINES = (*BOUNDS, "epsilon-greedy", REFERENCE)
+_BASELINES = named("bound", "baseline", "reference")
 
 
 def subject(agents: Collection[str]) -> str:

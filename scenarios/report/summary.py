@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from rimsim.agents.registry import named
 from rimsim.measures import late_means, late_slopes, mean_interval, paired_difference
 from rimsim.scenarios.store.arm_names import is_control
 
 REFERENCE = "relevance"
 """The agent that others are compared with where it took part: it knows no guarantees."""
-BOUNDS = ("oracle", "hindsight", "random", "popularity")
+BOUNDS = named("bound")
 """Agents that are there to be compared with: nothing is said of them in sentences where there are others."""
 _LEVEL = ""
 """An arm whose values are all 0."""
@@ -114,12 +115,9 @@ def others_than(base: str, agents: Sequence[str]) -> list[str]:
     return [name for name in others if name not in BOUNDS] or others
 
 
-_GUARANTORS = ("rim-feedback", "rim-resolve", "rim-dual", "entropic-dual")
-
-
 def guarantor_of(agents: Sequence[str]) -> str | None:
     """The agent that speaks for guarantees; None where none of those that keep some took part."""
-    return next((name for name in _GUARANTORS if name in agents), None)
+    return next((name for name in named("guarantor") if name in agents), None)
 
 
 def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:

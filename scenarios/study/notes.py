@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents import make_agent, undeliverable
+from rimsim.agents import Capabilities, make_agent, undeliverable
 from rimsim.loading import own_code
 from rimsim.market import RoundView, build_world
 from rimsim.market.build import first_round, own_places, plugs_of
@@ -68,7 +68,7 @@ def unheeded_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
         ("caps", exposure.most is not None),
     )
     promised = [name for name, some in there if some]
-    blind = [name for name in agents if not getattr(make_agent(name), "keeps_promises", False)]
+    blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
     if not promised or not blind:
         return None
     return (

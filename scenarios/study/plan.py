@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimsim.agents import make_agent
+from rimsim.agents import Capabilities, make_agent
 from rimsim.config import ScenarioConfig, at_seed, find_scenario, override
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.cache import cache_folder
@@ -259,7 +259,7 @@ def _check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
-        if getattr(agent, "needs_audience", False):
+        if Capabilities.of(agent).needs_audience:
             raise ConfigError(
                 f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
                 "allowed: 'broadcast', as in the scenarios offline-match and user-rec"
@@ -298,6 +298,6 @@ def _checked_frozen(
     for text in frozen:
         if text not in agents:
             raise ConfigError(f"frozen: {text!r} is not among the agents.{nearest(text, agents)}")
-    if any(getattr(agents[text], "needs_truth", False) for text in frozen):
+    if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
         raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
     return tuple(frozen)

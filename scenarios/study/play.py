@@ -11,6 +11,7 @@ import pandas as pd
 
 from rimsim.agents import (
     LearningAgent,
+    PricingAgent,
     RememberingAgent,
     diagnostics_of,
     make_agent,
@@ -155,7 +156,7 @@ def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None
             served += len(closed.ledger.schedule)
             exposure = closed.ledger.exposure(market.n_items)
             first = exposure if first is None else first
-            price = getattr(agent, "item_price", None)
+            price = agent.item_price if isinstance(agent, PricingAgent) else None
             proof = certified(closed, hindsight) if arm.certify else None
             adoption.enter(closed)
             facts = shared.round(closed, first, adoption.times(), proof, price, adoption.sold())

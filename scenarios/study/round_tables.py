@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.agents.undeliverable import undeliverable
+from rimsim.agents.feasibility import undeliverable
 from rimsim.arrays import Floats
 from rimsim.measures import predicted_consumption, reliability
 from rimsim.scenarios.store.write import write_table
