@@ -13,7 +13,7 @@ from rimsim.matching import Rows, solve_prices
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
-    from rimsim.market.requirements import Requirements
+    from rimsim.requirements.rows import Requirements
 
 
 class Prices(NamedTuple):

@@ -14,7 +14,6 @@ from rimsim import rng
 from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
 from rimsim.market import Arrivals, RoundView, build_world, initial_model
 from rimsim.market.arrivals import BUILT_IN, RoundsSoFar
-from rimsim.market.audiences import Came
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.past_states import PastStates, StateScores, always
 from rimsim.market.training_log import PastRound
@@ -135,15 +134,17 @@ class Source:
         rows = np.arange(drawn)
         if mix == "drifting":
             rows = self._mixed(self._mainstream[schedule.log_user[schedule.slot]], period)
-        came = Came.of(schedule, np.diff(self._logged_past.offsets))
-        whole = PastStates.of_round(PastRound(period, schedule, Histories(schedule, self._logged_past)), came)
+        visits = schedule.visits(self._logged_past.counts)
+        whole = PastStates.of_round(
+            PastRound(period, schedule, Histories(schedule, self._logged_past)), visits
+        )
         past = dataclasses.replace(
             whole,
             id=whole.id[rows],
             tick=whole.tick[rows],
             user=whole.user[rows],
             states=lambda some: whole.states(rows[some]),
-            came=Came(*(column[rows] for column in came)),
+            visits=visits.rows(rows),
         )
         scored = list(
             StateScores(past, always(self._model), self._world.release, torch.device("cpu"), self.seed)

@@ -14,8 +14,8 @@ from rimsim.agents import States, prices
 from rimsim.agents.fair_rec import _chosen, _turns
 from rimsim.agents.feasibility import _seen
 from rimsim.agents.prices import SAMPLED_TOL, capacities, chances, cost_of_missing, solved_prices
-from rimsim.market.requirements import Requirements, Row
 from rimsim.matching import tie_rank
+from rimsim.requirements.rows import Requirements, Row
 
 M, K = 6, 2
 BITS = np.uint64(77)

@@ -12,8 +12,9 @@ from scipy.optimize import minimize
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
+from rimsim.arrays import ALWAYS
 from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
 from rimsim.intensity.states import UserStates
 from rimsim.market import Market, Slates, build_world, learning, score_cache, scoring
@@ -21,22 +22,20 @@ from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.arrivals.schedule import VISIT_BITS
-from rimsim.market.audiences import Came
-from rimsim.market.campaigns import Promise, RoundAhead
-from rimsim.market.clock import ALWAYS
 from rimsim.market.consumers.dynamics import Dynamics
 from rimsim.market.consumers.truths import fit_factors as fitting_factors
 from rimsim.market.consumers.truths import fit_sizes as fitting
 from rimsim.market.consumers.truths.choose import TRUTHS
 from rimsim.market.consumers.truths.held_out import behind
-from rimsim.market.guarantees import required_by_release, uniform_share
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.promises import Owed
 from rimsim.market.providers import Roster
 from rimsim.market.records import as_slates
 from rimsim.market.scoring import BLOCK, _normalised
 from rimsim.market.training_log import PastRound, training_log
+from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.campaigns import ExpectedRound, Guarantee
+from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, item_floors, uniform_share
 from rimsim.testing import random_log
 
 
@@ -141,7 +140,7 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
     logged = np.arange(so_far.world.log.n_users) % 3
     again = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
     for made, own in ((again, None), (again, np.arange(len(good.user)) % 2)):
-        came = Came.of(dataclasses.replace(made, logged=own), logged)
+        came = dataclasses.replace(made, logged=own).visits(logged)
         visit = made.id % 2**VISIT_BITS
         assert set(visit.tolist()) > {0}
         known = logged[made.log_user][made.slot]
@@ -157,7 +156,7 @@ def test_a_user_who_came_in_an_earlier_round_does_not_come_for_the_first_time(sc
     made = dataclasses.replace(
         good, id=good.id + 256, logged=np.zeros(len(good.user), np.int64), earlier=earlier
     )
-    came = Came.of(made, np.zeros(so_far.world.log.n_users, np.int64))
+    came = made.visits(np.zeros(so_far.world.log.n_users, np.int64))
     seen = set(np.flatnonzero(earlier).tolist())
     for first, slot in zip(came.first, good.slot.tolist(), strict=True):
         assert first == (slot not in seen)
@@ -307,7 +306,7 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
     rows, found = ((np.arange(most) + 0.5) * n / most).astype(int), past.sampled(most)
     for name in ("id", "tick", "user", "capacity", "audiences"):
         np.testing.assert_array_equal(getattr(found, name), getattr(past, name)[rows])
-    for one, other in zip(found.came, past.came, strict=True):
+    for one, other in zip(found.visits[:3], past.visits[:3], strict=True):
         np.testing.assert_array_equal(one, other[rows])
     np.testing.assert_array_equal(found.states(np.arange(most))[0].items, past.states(rows)[0].items)
     assert past.sampled(n) is past
@@ -334,18 +333,38 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     """With a period of two rounds, the second of each takes over what the first left; campaigns are owed throughout."""
     exposure = scenario_from({"exposure": {"per": "14d", "campaigns": CAMPAIGNS}}).exposure
     exposure = dataclasses.replace(exposure, groups=scenario_from({"exposure": GROUPS}).exposure.groups)
-    promises = Market(small_scenario(exposure=exposure))._promises
-    start, week = promises._opening, 7 * 86_400 * 1_000_000
+    market = Market(small_scenario(exposure=exposure))
+    opened, week = market.open, 7 * 86_400 * 1_000_000
+    table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
+    visits, opening = (
+        opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64)),
+        opened.promised.start,
+    )
+    n_rows = len(opened.promised.accrued.rows)
+    groups = n_rows - len(CAMPAIGNS)
+    assert groups > 0
+
+    def accrued(number, owed):
+        start = opening + number * week
+        asked = table.round(
+            number,
+            visits.moved_to(start, start + week),
+            owed,
+            forecast=1.0,
+            capacity=None,
+            weights=np.ones(market.config.slate),
+            release=market.release,
+        )
+        return asked.accrued
+
     for number in range(1, 6):
-        rows = np.arange(1.0, 1.0 + len(promises._promises))
-        owed = Owed(np.full(len(promises._ids), 2.0), rows.copy(), start + (number - 1) * week)
-        found = promises._carried(owed, start + number * week)
-        if number % 2:
-            assert found is owed
-        else:
-            assert (found.items == 0).all()
-            assert promises._groups > 0
-            assert found.rows.tolist() == [0.0] * promises._groups + rows[promises._groups :].tolist()
+        start = opening + (number - 1) * week
+        nothing = CarryOver(np.zeros(market.n_items), np.zeros(n_rows), start)
+        owed = CarryOver(nothing.items + 2.0, np.arange(1.0, 1.0 + n_rows), start)
+        fresh, found = accrued(number, nothing), accrued(number, owed)
+        kept = np.arange(n_rows) >= (0 if number % 2 else groups)
+        assert found.items - fresh.items == pytest.approx(2.0 * (number % 2))
+        assert found.rows - fresh.rows == pytest.approx(owed.rows * kept)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -466,10 +485,8 @@ def test_grids_of_ridges_rise_from_above_nothing_and_begin_inside():
 @pytest.mark.parametrize("window", [(0, 40), (10, 30), (35, 60), (60, 90)])
 def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     """A share of positions or of the uniform exposure; of a number, the part of its time that the round has."""
-    ahead = RoundAhead(
-        start=20,
-        stop=50,
-        came=SimpleNamespace(tick=np.arange(20, 50, 5)),
+    ahead = ExpectedRound(
+        visits=SimpleNamespace(tick=np.arange(20, 50, 5), start=20, stop=50),
         positions=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
         share=np.array([0.5, 1.5, 2.5, 3.5]),
         forecast=1.5,
@@ -480,12 +497,12 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     )
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
-    assert Promise("group", items, beta=0.5).accrues(ahead) == pytest.approx(0.5 * 5.0)
-    part = Promise("share", items, audience=whose, share=0.2)
-    assert part.accrues(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
-    number = Promise("number", items, audience=whose, exposures=100)
+    assert Guarantee("group", items, beta=0.5).accrued(ahead) == pytest.approx(0.5 * 5.0)
+    part = Guarantee("share", items, audience=whose, share=0.2)
+    assert part.accrued(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
+    number = Guarantee("number", items, audience=whose, exposures=100)
     within = sum(1 for tick in range(20, 50) if begin <= tick < end)
-    assert number.accrues(ahead) == pytest.approx(100 * within / (end - begin))
+    assert number.accrued(ahead) == pytest.approx(100 * within / (end - begin))
     assert ahead.arrivals(None) == 9.0
     assert ahead.arrivals(whose) == 1.5 * sum(here)
 
@@ -625,27 +642,28 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
 def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each):
     """Of some items drawn by seed, or all: each within one of its part, never above what comes after it."""
     n, positions, beta = 10, 37, 0.6
-    schedule = _Visits(id=np.arange(n), tick=np.arange(100, 200, 10), start=100, stop=200)
+    nobody = np.zeros(n, np.int64)
+    visits = RoundVisits(np.arange(100, 200, 10), nobody, nobody == 1, start=100, stop=200)
     release = np.array([ALWAYS, 100, 101, 150, 151, 190, 199, 200, 300])
     left = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
     whole = (positions * left / left.sum() * beta) if each is None else each * left / n
-    assert uniform_share(schedule, positions, release) == pytest.approx(positions * left / left.sum())
+    assert uniform_share(visits, positions, release) == pytest.approx(positions * left / left.sum())
     drawn = set()
     for number in range(30):
         exposure = SimpleNamespace(items=items, each=each, beta=beta)
-        found = required_by_release(exposure, schedule, positions, release, 5, number)
+        found = item_floors(exposure, visits, positions, release, number)
         asked = np.flatnonzero(found)
         drawn.add(tuple(asked.tolist()))
         assert len(asked) <= min(items or 6, 6)
         assert (found <= left).all()
         assert (found[asked] <= np.ceil(whole[asked])).all()
         assert (found[asked] >= np.floor(whole[asked])).all()
-        again = required_by_release(exposure, schedule, positions, release, 5, number)
+        again = item_floors(exposure, visits, positions, release, number)
         assert found.tolist() == again.tolist()
         if items is None:
             assert found.sum() == round(whole.sum())
     assert (len(drawn) > 5) == (items == 2)
     there = release[:2]
-    all_there = required_by_release(exposure, schedule, positions, there, 5, 0)
+    all_there = item_floors(exposure, visits, positions, there, 0)
     if items is None and each is None:
         assert all_there.sum() == round(beta * positions)

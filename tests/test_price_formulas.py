@@ -16,7 +16,7 @@ from rimsim.agents.positions import Positions
 from rimsim.agents.progress import Progress
 from rimsim.agents.promised import PromisedRows, RowPacing, add_row_prices, count_rows, hide_full, row_price
 from rimsim.agents.promised_prices import solved_with_promises, terms_of
-from rimsim.market.requirements import Requirements, Row
+from rimsim.requirements.rows import Requirements, Row
 
 NO_GUARD = RowGuard(*np.zeros((4, 0)))
 HOUR = 3600 * 1_000_000

@@ -24,7 +24,7 @@ from rimsim.agents.prices import solved_prices
 from rimsim.agents.promised import RowPacing, row_price
 from rimsim.agents.promised_prices import solved_with_promises, spread_prices
 from rimsim.config import Seeds, scenario_from, to_plain
-from rimsim.market.requirements import NO_REQUIREMENTS
+from rimsim.requirements.rows import NO_REQUIREMENTS
 
 AGENTS = ("rim-feedback", "rim-resolve(every=30)")
 CAMPAIGNS = [

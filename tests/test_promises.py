@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from small_markets import drawn, small_broadcast, small_cold_start, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import seconds
 from rimsim.config import Seeds, find_scenario, scenario_from, to_plain
 from rimsim.errors import ConfigError
 from rimsim.market import Market, MarketState
-from rimsim.market.clock import seconds
-from rimsim.market.requirements import NO_REQUIREMENTS, Requirements, Row
+from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures import loop
 from rimsim.scenarios.report.promised import delivered_of_due

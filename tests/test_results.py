@@ -15,9 +15,9 @@ from rimsim import measures
 from rimsim.scenarios import compare
 from rimsim.scenarios.pictures.tables import late_figures
 from rimsim.scenarios.report.comparison import print_results, result_tables
+from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.summary import summary, two_seeds_note
 from rimsim.scenarios.report.sweep import undrawn_reason
-from rimsim.scenarios.report.tables import markdown
 from rimsim.tracking import event_folder, read_scalars
 
 

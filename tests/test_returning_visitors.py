@@ -9,14 +9,13 @@ import pytest
 from small_markets import play_out, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import TICKS
 from rimsim.config import ArrivalsConfig, override
 from rimsim.errors import ConfigError
-from rimsim.intensity.ground.point_process import hawkes_terms, rescaled
+from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
 from rimsim.market import Market, MarketState
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
 from rimsim.market.arrivals.session_rates import SessionRates, _shape, expected_starts, fit_rates, simulate
-from rimsim.market.audiences import Came
-from rimsim.market.clock import TICKS
 from rimsim.testing import ArrivalTests
 
 DAY = 86_400.0
@@ -57,7 +56,7 @@ def test_only_whoever_never_came_comes_for_the_first_time():
     nothing = np.zeros(market.world.log.n_users, np.int64)
     while not market.done:
         schedule = market.schedule
-        for slot, first in zip(schedule.slot.tolist(), Came.of(schedule, nothing).first, strict=True):
+        for slot, first in zip(schedule.slot.tolist(), schedule.visits(nothing).first, strict=True):
             assert first == (slot not in seen)
             seen.add(slot)
         play_round(market, make_agent("random"))

@@ -9,7 +9,7 @@ import pytest
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
-from rimsim.market.requirements import Requirements, Row
+from rimsim.requirements.rows import Requirements, Row
 
 N, M, K = 60, 20, 4
 

@@ -13,24 +13,23 @@ import numpy as np
 import torch
 
 from rimsim import intensity
-from rimsim.arrays import Ints
+from rimsim.arrays import ALWAYS, Ints, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.data import Needs, later_sessions, load_log, require_usable
-from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, MarketError
-from rimsim.first_use import tell
 from rimsim.intensity.cache import cache_folder, kept, log_digest, source_digest
 from rimsim.market.arrivals import RoundsSoFar, make_arrivals
 from rimsim.market.arrivals.schedule import row_capacity
-from rimsim.market.clock import ALWAYS, ticks
 from rimsim.market.consumers import make_consumer, truths
 from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
 from rimsim.market.examining import Examined
-from rimsim.market.guarantees import weights_of
+from rimsim.market.histories import LoggedPast
+from rimsim.market.learning import weights_of
 from rimsim.market.models import initial_model, require_weights, unfitted
-from rimsim.market.promises import Promises
 from rimsim.market.providers import make_providers
 from rimsim.market.world import World
-from rimsim.threads import single_thread
+from rimsim.requirements.carry_over import RoundRequirements, ScenarioRequirements
+from rimsim.system import report_progress, single_thread
 
 if TYPE_CHECKING:
     from rimsim.config import ConsumerConfig, ScenarioConfig
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from rimsim.market.arrivals import ArrivalProcess, Schedule
     from rimsim.market.consumers import Consumer
     from rimsim.market.consumers.truths import Truth
-    from rimsim.market.promises import RoundPromises
     from rimsim.market.providers import Provider
 
 
@@ -189,7 +187,7 @@ class FirstRound(NamedTuple):
     """Who comes."""
     capacity: Ints
     """(n,) positions that each arrival may fill."""
-    promised: RoundPromises
+    promised: RoundRequirements
     """What the round is asked for."""
 
 
@@ -207,7 +205,16 @@ def first_round(config: ScenarioConfig, seed: int) -> FirstRound:
     schedule = arrivals.round(0, RoundsSoFar(world, seed))
     capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
     weights = weights_of(config, consumer, Examined.nothing(config.slate).decay(config))
-    promised = Promises(config, world, seed).round(0, schedule, capacity, None, weights, world.release)
+    past = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
+    promised = ScenarioRequirements(config, world.campaign_tables, seed).round(
+        0,
+        schedule.visits(past.counts),
+        None,
+        forecast=schedule.expected_over_actual,
+        capacity=capacity,
+        weights=weights,
+        release=world.release,
+    )
     every = np.full(len(schedule), config.slate) if capacity is None else capacity
     return FirstRound(schedule, every, promised)
 
@@ -260,7 +267,7 @@ def kept_truth(
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
 
     def make() -> Truth:
-        tell(f"truth {kind}: fitting to {len(log):,} events")
+        report_progress(f"truth {kind}: fitting to {len(log):,} events")
         return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
 
     return kept(folder, load_truth, make, save_truth)

@@ -6,27 +6,13 @@ from collections.abc import Generator
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import simpy
-from numpy.typing import ArrayLike
 
-from rimsim.arrays import Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.arrays import ticks
+from rimsim.config.fields import duration_seconds
 
 if TYPE_CHECKING:
     Process: TypeAlias = Generator[simpy.Event, object, None]
-
-
-TICKS = 1_000_000
-"""Ticks of the clock in a second. Whole ticks add and compare exactly, floating seconds would not."""
-
-
-ALWAYS = -(2**62)
-"""The release tick of what has always been there: before any log begins, those before 1970 included."""
-
-
-NEVER = 2**62
-"""A tick after all rounds, such as the release of what is not on offer."""
 
 
 class Rank(IntEnum):
@@ -38,16 +24,6 @@ class Rank(IntEnum):
 
     RETRAIN = 2
     ARRIVAL = 3
-
-
-def ticks(time: ArrayLike) -> Ints:
-    """Seconds as whole ticks."""
-    return np.rint(np.asarray(time, np.float64) * TICKS).astype(np.int64)
-
-
-def seconds(tick: ArrayLike) -> Floats:
-    """Ticks as seconds."""
-    return np.asarray(tick, np.int64) / TICKS
 
 
 def delay_ticks(delay: str | None) -> int:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rimsim.market.ledger import Ledger
     from rimsim.market.past_states import StateScores
     from rimsim.market.providers import Changes, Offer
-    from rimsim.market.requirements import Requirements
     from rimsim.market.training_log import PastRound
+    from rimsim.requirements.rows import Requirements
 
 
 @dataclass(frozen=True, eq=False)

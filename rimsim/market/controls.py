@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from rimsim import rng
-from rimsim.arrays import Ints, numbered
+from rimsim.arrays import Ints, numbered, ticks
 from rimsim.config import Seeds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule
-from rimsim.market.clock import ticks
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Shown
 from rimsim.market.providers import is_fixed

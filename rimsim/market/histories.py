@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import TICKS, Bools, Floats, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.intensity.states import UserStates
-from rimsim.market.clock import TICKS, seconds
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog
@@ -38,6 +37,11 @@ class LoggedPast:
     def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
         """Group a log; ``empty`` gives every user no past at all. Markets over one log share one grouping."""
         return _grouped(log, empty)
+
+    @property
+    def counts(self) -> Ints:
+        """(users,) events of each user."""
+        return np.diff(self.offsets)
 
     def length(self, log_user: Ints, logged: Ints | None) -> Ints:
         """(slots,) events of each slot's past: ``logged`` (slots,) from its log user's first on, or all."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
-from rimsim.intensity.calibrated import Calibrated
-from rimsim.intensity.impressions import Impressions, fit_layer
+from rimsim.intensity.impressions import Calibrated, Impressions, fit_layer
 from rimsim.market.consumers.intensity import examination
 from rimsim.market.serving import at_items
+from rimsim.measures import position_weights
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
@@ -67,6 +67,19 @@ class Shown:
             found = at_items(chunk.relevance, items) * chunk.ground_intensity.cpu().numpy()[:, None]
             score[chunk.index] = np.where(items >= 0, found, np.nan)
         return replace(self, score=score)
+
+
+def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
+    """(k,) weight of an exposure at each position, in the unit of the guarantee.
+
+    Args:
+        config: The scenario.
+        consumer: Who consumes; where consumption is a hit in what visitors do anyway, positions make no difference.
+        decay: γ, as the platform takes it.
+    """
+    if config.exposure.unit == "shown" or getattr(consumer, "hits_only", False):
+        return np.ones(config.slate)
+    return position_weights(decay, config.slate)
 
 
 def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
 from rimsim.evaluation.chances import Chances
-from rimsim.market.clock import seconds
 
 if TYPE_CHECKING:
     from rimsim.market.arrivals.schedule import Schedule

@@ -8,33 +8,33 @@ import numpy as np
 import torch
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import NEVER, Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import rescale_of
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.schedule import row_capacity
 from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
-from rimsim.market.clock import NEVER, Clock, delay_ticks, seconds, ticks
+from rimsim.market.clock import Clock, delay_ticks
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers import relevant_items
 from rimsim.market.controls import require_controllable
 from rimsim.market.currency import median_kth_score
 from rimsim.market.examining import require_uniform
-from rimsim.market.guarantees import expected, weights_of
 from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.learning import weights_of
 from rimsim.market.limits import most_states
 from rimsim.market.models import initial_model
 from rimsim.market.needs import NO_NEEDS, Needs
 from rimsim.market.past_states import PastStates, StateScores, always, session_scores
 from rimsim.market.platform import Platform
-from rimsim.market.promises import Promises
 from rimsim.market.providers import Offer, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import Feedback, RoundView, as_slates
 from rimsim.market.round import OpenRound
 from rimsim.market.state import MarketState
 from rimsim.market.training_log import PastRound
-from rimsim.threads import give_back, single_thread
+from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, expected
+from rimsim.system import give_back, single_thread
 
 if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from rimsim.market.controls import Control
     from rimsim.market.ledger import Ledger
     from rimsim.market.past_states import FoldModels
-    from rimsim.market.promises import Owed
     from rimsim.market.providers import Changes, Provider
     from rimsim.market.records import Arrivals, SlateLike, Slates
     from rimsim.market.world import World
@@ -132,8 +131,8 @@ class Market:
         """Size of the catalogue, M."""
         self._delay = delay_ticks(config.consumer.delay)
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
-        self._promises = Promises(config, self.world, self.seeds.arrivals)
-        self._owed: Owed | None = None
+        self._requirements = ScenarioRequirements(config, world.campaign_tables, self.seeds.arrivals)
+        self._carry_over: CarryOver | None = None
         self._offer = Offer.opening(self.world.roster)
         self.closed: list[ClosedRound] = []
         self.round = 0
@@ -301,7 +300,7 @@ class Market:
             raise MarketError(
                 "state: a round is under way or all are over; allowed: at the beginning of a round"
             )
-        return MarketState(self.round, self.platform.state, self._offer, self._owed)
+        return MarketState(self.round, self.platform.state, self._offer, self._carry_over)
 
     def load_state(self, state: MarketState) -> None:
         """Go on from a state of a market with the same config and seeds; what follows is the same to the last bit.
@@ -319,7 +318,7 @@ class Market:
                 f"allowed: a round below {self.config.rounds} over {self.n_items} items"
             )
         self.round, self.closed, self.done = state.round, [], False
-        self._owed, self._offer = state.owed, state.offer
+        self._carry_over, self._offer = state.carry_over, state.offer
         self.platform.load_state(state.platform, self._logged_past)
         past = self.platform.rounds
         self._clock = Clock(past[-1].schedule.stop if past else int(ticks(self.world.opening)))
@@ -368,7 +367,15 @@ class Market:
             capacity=capacity,
             delay=self._delay,
             choice_seed=self.seeds.choice,
-            promised=self._promises.round(self.round, schedule, capacity, self._owed, weights, self.release),
+            promised=self._requirements.round(
+                self.round,
+                schedule.visits(self._logged_past.counts),
+                self._carry_over,
+                forecast=schedule.expected_over_actual,
+                capacity=capacity,
+                weights=weights,
+                release=self.release,
+            ),
             release=self.release,
             popularity=self.platform.log_counts,
         )
@@ -404,7 +411,7 @@ class Market:
                 changes=changes,
             )
         )
-        self._owed = opened.promised.owed(opened.exposure, delivered)
+        self._carry_over = opened.promised.carried_over(opened.exposure, delivered)
         self.round += 1
         if self.round == self.config.rounds:
             self.done = True
@@ -453,8 +460,8 @@ class Market:
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
         """The states of a round under some models."""
-        came = self._promises.came(past.schedule)
-        states = PastStates.of_round(past, came, self._capacity(past.schedule))
+        visits = past.schedule.visits(self._logged_past.counts)
+        states = PastStates.of_round(past, visits, self._capacity(past.schedule))
         return StateScores(states, models, self.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:

@@ -11,28 +11,27 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
-from rimsim.arrays import Bools, Ints
-from rimsim.intensity.contract import layer_of
+from rimsim.arrays import Bools, Ints, seconds, ticks
+from rimsim.intensity.impressions import layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.clones import events_before
 from rimsim.market.arrivals.schedule import VISIT_BITS, row_capacity
-from rimsim.market.audiences import Came
-from rimsim.market.clock import seconds, ticks
 from rimsim.market.learning import laid_over
 from rimsim.market.models import initial_model
 from rimsim.market.records import Arrivals, ScoredStates
 from rimsim.market.scoring import BLOCK, score_states
 from rimsim.market.training_log import fold_of, training_log
+from rimsim.requirements.audiences import RoundVisits
 
 if TYPE_CHECKING:
     from rimsim.config import PlatformConfig, ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.intensity.contract import IntensityModel
     from rimsim.intensity.impressions import ImpressionLayer
-    from rimsim.market.promises import RoundPromises
     from rimsim.market.training_log import PastRound
     from rimsim.market.world import World
+    from rimsim.requirements.carry_over import RoundRequirements
 
     FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 
@@ -53,19 +52,15 @@ class PastStates:
     """(n,) market users."""
     states: Callable[[Ints], tuple[UserStates, Ints]]
     """The states of some of the n rows, and for each a number that is the same where the events are."""
-    came: Came
-    """The n visits as audiences see them."""
-    start: int
-    """Tick at which the period begins."""
-    stop: int
-    """Tick at which it ends."""
+    visits: RoundVisits
+    """The n visits as audiences see them, and the period."""
     capacity: Ints | None = None
     """(n,) positions that each may fill; None: all."""
     audiences: Bools | None = None
     """(n, A) whether each would be of an audience of the round that the states stand for, and within its time."""
 
     @classmethod
-    def of_round(cls, past: PastRound, came: Came, capacity: Ints | None = None) -> PastStates:
+    def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
         """The states in which the arrivals of a round came, or would come if nothing happened before."""
         schedule, histories = past.schedule, past.histories
 
@@ -74,8 +69,7 @@ class PastStates:
             counts = histories.visible_at(slots, tick)
             return histories.states(slots, counts, tick), slots + len(histories) * counts
 
-        user, start, stop = schedule.user[schedule.slot], schedule.start, schedule.stop
-        return cls(schedule.id, schedule.tick, user, states, came, start, stop, capacity)
+        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, visits, capacity)
 
     def sampled(self, most: int) -> PastStates:
         """At most so many of the states, evenly spaced in clock order: the same for all who look at the period."""
@@ -89,9 +83,7 @@ class PastStates:
             tick=self.tick[rows],
             user=self.user[rows],
             states=lambda some: whole(rows[some]),
-            came=Came(self.came.tick[rows], self.came.log_user[rows], self.came.first[rows]),
-            start=self.start,
-            stop=self.stop,
+            visits=self.visits.rows(rows),
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if self.audiences is None else self.audiences[rows],
         )
@@ -136,10 +128,10 @@ class StateScores(ScoredStates):
         """The same states under other models."""
         return StateScores(self._past, models, self._release, self._device, self._seed)
 
-    def among(self, promised: RoundPromises) -> StateScores:
+    def among(self, promised: RoundRequirements) -> StateScores:
         """The same states with what each would count for in a round that they stand for."""
         past = self._past
-        counted = promised.would_count(past.came, past.start, past.stop)
+        counted = promised.would_count(past.visits)
         if counted is None:
             return self
         past = dataclasses.replace(past, audiences=counted)
@@ -253,9 +245,13 @@ def session_scores(
         tick=ticks(starts),
         user=users,
         states=lambda some: (UserStates.of(past_log, users[some], starts[some]), some),
-        came=Came(ticks(starts), users, events_before(sessions)[rows] == 0),
-        start=int(ticks(starts[:1]).sum()),
-        stop=int(ticks(starts[-1:]).sum()) + 1,
+        visits=RoundVisits(
+            ticks(starts),
+            users,
+            events_before(sessions)[rows] == 0,
+            start=int(ticks(starts[:1]).sum()),
+            stop=int(ticks(starts[-1:]).sum()) + 1,
+        ),
         capacity=row_capacity(users, config.slate, config.user_cap),
     )
 

@@ -11,7 +11,7 @@ import torch
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import AgentError
-from rimsim.market.requirements import NO_REQUIREMENTS, Requirements
+from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
     import pandas as pd

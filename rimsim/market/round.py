@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.errors import AgentError, MarketError
-from rimsim.market.clock import Rank, seconds
+from rimsim.market.clock import Rank
 from rimsim.market.consumers.answers import organic_of, response_of, true_intensity_of
 from rimsim.market.consumers.contract import NOTHING, Response, Visits
 from rimsim.market.foretold import ScoreForetold
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from rimsim.market.consumers.contract import Consumer, Organic
     from rimsim.market.histories import Histories
     from rimsim.market.needs import Needs
-    from rimsim.market.promises import RoundPromises
     from rimsim.market.records import Slates
     from rimsim.market.scoring import ScoreRows
     from rimsim.market.world import World
+    from rimsim.requirements.carry_over import RoundRequirements
 
 
 class OpenRound:
@@ -74,7 +74,7 @@ class OpenRound:
         capacity: Ints | None,
         delay: int,
         choice_seed: int,
-        promised: RoundPromises,
+        promised: RoundRequirements,
         release: Ints,
         popularity: Ints,
     ) -> None:

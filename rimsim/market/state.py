@@ -13,12 +13,11 @@ import numpy as np
 from rimsim.arrays import Ints
 from rimsim.errors import RunFolderError
 from rimsim.evaluation import DecayEstimate
-from rimsim.intensity.persistence import load
-from rimsim.intensity.product import save_model
+from rimsim.intensity.persistence import load, save_model
 from rimsim.market.examining import Examined
 from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.promises import Owed
 from rimsim.market.providers import Offer
+from rimsim.requirements.carry_over import CarryOver
 
 if TYPE_CHECKING:
     from rimsim.intensity.contract import IntensityModel
@@ -55,8 +54,8 @@ class MarketState:
     """Who will serve it."""
     offer: Offer
     """Which providers are there in it."""
-    owed: Owed | None = None
-    """What the rounds so far left undelivered of what is promised; None in round 0."""
+    carry_over: CarryOver | None = None
+    """Required and undelivered exposures of the rounds so far; None in round 0."""
 
     def save(self, folder: Path) -> None:
         """Write the state into a folder, which is made.
@@ -73,8 +72,8 @@ class MarketState:
             "examined": platform.examined.counts,
             "decay": np.array([] if estimate is None else dataclasses.astuple(estimate)),
         }
-        if self.owed is not None:
-            arrays |= {f"owed-{name}": part for name, part in self.owed._asdict().items()}
+        if self.carry_over is not None:
+            arrays |= {f"owed-{name}": part for name, part in self.carry_over._asdict().items()}
         if platform.learnt is not None:
             arrays |= platform.learnt.arrays("learnt-")
         np.savez(folder / "state.npz", **arrays)
@@ -100,8 +99,8 @@ class MarketState:
                 offer = Offer.from_arrays(arrays)
                 decay = arrays["decay"].tolist()
                 examined = Examined(arrays["examined"], DecayEstimate(*decay) if decay else None)
-                owed = (
-                    Owed(arrays["owed-items"], arrays["owed-rows"], int(arrays["owed-start"]))
+                carry_over = (
+                    CarryOver(arrays["owed-items"], arrays["owed-rows"], int(arrays["owed-start"]))
                     if "owed-items" in arrays
                     else None
                 )
@@ -117,4 +116,4 @@ class MarketState:
             past=past,
             learnt=learnt,
         )
-        return cls(int(described["round"]), platform, offer, owed)
+        return cls(int(described["round"]), platform, offer, carry_over)

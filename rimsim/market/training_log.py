@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.data.log import EventLog
-from rimsim.market.clock import seconds
 from rimsim.market.learning import inverse_propensity_weights
 
 if TYPE_CHECKING:

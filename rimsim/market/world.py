@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rimsim.arrays import Ints
+from rimsim.requirements.campaigns import CampaignTables
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog, Sessions
@@ -37,3 +38,8 @@ class World:
     """Who offers which items, and who is there at the opening."""
     most_arrivals: int | None
     """No round has more arrivals; None: unknown."""
+
+    @property
+    def campaign_tables(self) -> CampaignTables:
+        """Catalogue and users as campaigns see them."""
+        return CampaignTables(self.log.items, self.log.users, self.opening, self.release)

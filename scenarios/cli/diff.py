@@ -20,10 +20,10 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
     Results are OTHER minus RUN over the arms and seeds that both have.
     """
     from rimsim.scenarios import load_run
+    from rimsim.scenarios.report.console import markdown as markdown_of
+    from rimsim.scenarios.report.console import print_report
     from rimsim.scenarios.report.difference import result_differences, setting_differences
-    from rimsim.scenarios.report.tables import markdown as markdown_of
-    from rimsim.scenarios.report.tables import print_report
-    from rimsim.scenarios.store.digest import digest
+    from rimsim.scenarios.runs.status import digest
 
     runs = load_run(one), load_run(other)
     tables = [setting_differences(*runs), result_differences(*runs)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rimsim.scenarios.evaluating.figures import PARTS, summary
-from rimsim.scenarios.report.tables import TextTable, picture_places, print_report
+from rimsim.scenarios.report.console import picture_places, print_report
+from rimsim.scenarios.report.record import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd

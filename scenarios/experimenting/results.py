@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.scenarios.experimenting.figures import METRICS, summary
-from rimsim.scenarios.report.tables import TextTable, picture_places, print_report
+from rimsim.scenarios.report.console import picture_places, print_report
+from rimsim.scenarios.report.record import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd

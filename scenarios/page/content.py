@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rimsim.scenarios.page.chart import Chart, Curve
-    from rimsim.scenarios.report.tables import TextTable
+    from rimsim.scenarios.report.record import TextTable
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rimsim.agents.registry import agent_styles
-from rimsim.scenarios.store.arm_names import subject_of
+from rimsim.scenarios.runs.status import subject_of
 
 WIDE = 20.0
 """Where the largest count is so many times the smallest, a plain axis shows the largest alone."""

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from rimsim.measures import late_means, late_of
 from rimsim.scenarios.report.agreement import agreement_note
+from rimsim.scenarios.report.console import folder_places, print_report
 from rimsim.scenarios.report.decomposition import decomposition
 from rimsim.scenarios.report.examination import examination_note
 from rimsim.scenarios.report.guarantees import undelivered_notes
 from rimsim.scenarios.report.opening import opening_note
 from rimsim.scenarios.report.promised import promised_table
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import (
     EFFECTS,
     TRENDS,
@@ -24,14 +26,14 @@ from rimsim.scenarios.report.summary import (
     trends,
     two_seeds_note,
 )
-from rimsim.scenarios.report.tables import TextTable, folder_places, pivoted, print_report
-from rimsim.scenarios.store.status import shown_rounds, status_note
+from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.runs.status import shown_rounds, status_note
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def result_tables(run: Run) -> list[TextTable]:

@@ -11,13 +11,14 @@ import pandas as pd
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError
 from rimsim.measures import late_means, paired_difference
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import shown_metrics
 from rimsim.scenarios.report.sweep import sweep_table
-from rimsim.scenarios.report.tables import TextTable, pivoted
-from rimsim.scenarios.store.status import shown_rounds
+from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.runs.status import shown_rounds
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _SETTINGS = ("scenario", "backtest", "validate", "sweep", "agents", "control", "frozen", "seeds", "versions")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import interval_words, over_seeds
-from rimsim.scenarios.report.tables import TextTable, pivoted
+from rimsim.scenarios.report.tables import pivoted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from rimsim.measures import LEVEL, holm
+from rimsim.scenarios.report.record import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table to print."""
-
-    title: str
-    """What its figures are."""
-    columns: tuple[str, ...]
-    """Headers; the first is that of the labels."""
-    rows: tuple[tuple[str, ...], ...]
-    """Labels and cells of each row."""
-    labels: int = 1
-    """How many columns, from the first on, say what a row is of."""
-
-    def for_terminal(self) -> Table:
-        """The table as Rich draws it."""
-        table = Table(
-            title=self.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
-        )
-        for number, name in enumerate(self.columns):
-            table.add_column(name, justify="left" if number < self.labels else "right", no_wrap=number == 0)
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        """The title and the table for a page."""
-        sides = "---|" * self.labels + "---:|" * (len(self.columns) - self.labels)
-        lines = ["| " + " | ".join(self.columns) + " |", f"|{sides}"]
-        lines += [f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in self.rows]
-        return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
 
 
 def cell(mean: float | None, low: float | None, high: float | None, *, significant: bool = False) -> str:
@@ -116,34 +80,3 @@ def pivoted(
         tuple((*label, *(cells.get(name, "–") for name in there)) for label, cells in rows.items()),
         labels=len(labels),
     )
-
-
-def markdown(tables: Iterable[TextTable]) -> str:
-    """Tables as Markdown, one below the other."""
-    return "\n".join(table.markdown() for table in tables)
-
-
-def print_report(
-    tables: Iterable[TextTable],
-    notes: Iterable[str | None],
-    places: Iterable[tuple[str, str]],
-    console: Console,
-) -> None:
-    """Print tables, notes below them, and where everything is."""
-    console.print()
-    for table in tables:
-        console.print(table.for_terminal())
-    lines = [note for note in notes if note is not None] + [f"{name:10} {where}" for name, where in places]
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
-
-
-def picture_places(folder: Path) -> list[tuple[str, str]]:
-    """Where the tables and pictures of a run are."""
-    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
-    return [("tables", f"{folder}/*.parquet"), ("pictures", f"{folder}/pictures/ ({pictures})")]
-
-
-def folder_places(folder: Path) -> list[tuple[str, str]]:
-    """Where the tables, pictures and event files of a comparison or back-test are."""
-    return [*picture_places(folder), ("events", f"tensorboard --logdir {folder}/events")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rimsim.scenarios.report.tables import TextTable, pivoted
+from rimsim.scenarios.report.record import TextTable
+from rimsim.scenarios.report.tables import pivoted
 from rimsim.scenarios.validating.config import RANDOM
 
 if TYPE_CHECKING:

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from rimsim.scenarios.report.agreement import signed
-from rimsim.scenarios.report.tables import TextTable, markdown, picture_places, pivoted, print_report
+from rimsim.scenarios.report.console import markdown, picture_places, print_report
+from rimsim.scenarios.report.record import TextTable
+from rimsim.scenarios.report.tables import pivoted
 from rimsim.scenarios.validating.acceptance import NEGATIVES
 from rimsim.scenarios.validating.conclusions import Conclusions, conclusions
 from rimsim.scenarios.validating.distributions import QUANTILES

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
-from rimsim.arrays import Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.arrays import TICKS, Floats, Ints, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.market.arrivals.contract import Opening
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
-from rimsim.market.clock import TICKS, ticks
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

@@ -11,15 +11,15 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, ticks
 from rimsim.compiled import compiled
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals.broadcast import drawn_sessions
 from rimsim.market.arrivals.clones import events_before, inter_session_gaps, opening_after
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
 from rimsim.market.arrivals.session_rates import SessionRates, expected_starts, fit_rates, simulate
-from rimsim.market.clock import delay_ticks, ticks
+from rimsim.market.clock import delay_ticks
 from rimsim.market.histories import LoggedPast
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.arrays import Ints
+from rimsim.arrays import Ints, ticks
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.arrivals.contract import Opening
 from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
-from rimsim.market.clock import ticks
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

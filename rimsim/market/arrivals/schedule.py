@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import NEVER, Floats, Ints, ticks
 from rimsim.errors import MarketError
-from rimsim.market.clock import NEVER, ticks
 from rimsim.market.histories import LoggedPast
+from rimsim.requirements.audiences import RoundVisits
 
 if TYPE_CHECKING:
     from rimsim.market.arrivals.contract import RoundsSoFar
@@ -60,6 +60,22 @@ class Schedule:
     def expected_over_actual(self) -> float:
         """Arrivals that are expected, over those that come."""
         return 1.0 if self.forecast is None else self.forecast / len(self)
+
+    def visits(self, past_events: Ints) -> RoundVisits:
+        """The arrivals as requirements see them.
+
+        Args:
+            past_events: (users of the log,) events of each that the platform knows at the opening.
+        """
+        known = past_events[self.log_user]
+        if self.logged is not None:
+            known = np.minimum(known, self.logged)
+        if self.earlier is None:
+            visit = self.id & ((1 << VISIT_BITS) - 1)
+        else:
+            visit = self.earlier[self.slot] + running_count(self.slot)
+        first = (known[self.slot] == 0) & (visit == 0)
+        return RoundVisits(self.tick, self.log_user[self.slot], first, self.start, self.stop)
 
     def __len__(self) -> int:
         return len(self.tick)

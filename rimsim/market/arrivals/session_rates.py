@@ -8,9 +8,8 @@ import numpy as np
 import scipy
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints, numbered
+from rimsim.arrays import TICKS, Bools, Floats, Ints, numbered
 from rimsim.compiled import compiled
-from rimsim.market.clock import TICKS
 
 _DAY = 86_400.0
 _MOST_BRANCHING = 0.95

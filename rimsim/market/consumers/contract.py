@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Floats, Ints
-from rimsim.market.clock import seconds
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.market.consumers.kernels import uniform_draws
 
 if TYPE_CHECKING:

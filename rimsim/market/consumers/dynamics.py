@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.arrays import Floats, Ints
-from rimsim.durations import duration_seconds
-from rimsim.market.clock import TICKS, delay_ticks
+from rimsim.arrays import TICKS, Floats, Ints
+from rimsim.config.fields import duration_seconds
+from rimsim.market.clock import delay_ticks
 from rimsim.measures import genre_weights
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.arrays import Ints
 from rimsim.errors import ConfigError
-from rimsim.market.audiences import require_column
 from rimsim.market.providers.contract import Changes, Roster
+from rimsim.requirements.audiences import require_column
 
 if TYPE_CHECKING:
     from rimsim.data.log import EventLog

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from rimsim.arrays import Array, Floats, Ints
+from rimsim.arrays import TICKS, Array, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.market.clock import TICKS
 
 if TYPE_CHECKING:
     from rimsim.intensity.states import UserStates

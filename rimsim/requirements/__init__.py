@@ -1,0 +1,1 @@
+"""Exposure requirements of a scenario, round by round."""

@@ -1,0 +1,123 @@
+"""Reports on the terminal and as Markdown.
+
+No number is cut, however narrow the terminal is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rimsim.scenarios.report.record import Report, TextTable
+
+_GAP = 2  # spaces between columns
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the answer, tables, cautions and places of a report."""
+    console.print()
+    _print_lines(report.headings[0], report.answer, console)
+    show_tables(report.tables, console)
+    _print_lines(report.headings[1], report.cautions, console)
+    for name, where in report.places():
+        console.print(f"{name:10} {where}", soft_wrap=True, highlight=False)
+
+
+def _print_lines(heading: str, sentences: Sequence[str], console: Console) -> None:
+    """Print sentences under their heading."""
+    lines = [heading, *(f"  {text}" for text in sentences), ""] if heading and sentences else sentences
+    for line in lines:
+        text = line.replace("`", "")
+        console.print(text, soft_wrap=not console.is_terminal, highlight=False, markup=False)
+
+
+def show_tables(tables: Iterable[TextTable], console: Console) -> None:
+    """Print tables, split into parts where the console is narrow."""
+    for table in tables:
+        for number, columns in enumerate(_parts(table, console.width)):
+            console.print(_part(table, "continued" if number else table.title, columns, console.width))
+        console.print()
+
+
+def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> Table:
+    """Part of a table: its labels and some other columns."""
+    part = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
+    room = width - sum(_width(table, number) for number in columns)
+    labels = range(table.labels)
+    short = sum(_width(table, number) for number in labels) > room
+    for number in labels:
+        most = max(1, room // table.labels - _GAP) if short else None
+        part.add_column(table.columns[number], overflow="fold", max_width=most)
+    for number in columns:
+        least = _width(table, number) - _GAP
+        part.add_column(table.columns[number], justify="right", min_width=least, overflow="fold")
+    for row in table.rows:
+        part.add_row(*(row[number] for number in (*labels, *columns)))
+    return part
+
+
+def _parts(table: TextTable, width: int) -> Iterator[list[int]]:
+    """Columns of each part; labels take half of the width."""
+    shown = [
+        number
+        for number in range(table.labels, len(table.columns))
+        if not table.main or table.columns[number] in table.main
+    ]
+    labels = sum(_width(table, number) for number in range(table.labels))
+    room = width - min(labels, width // 2)
+    part: list[int] = []
+    for number in shown:
+        if part and sum(_width(table, each) for each in (*part, number)) > room:
+            yield part
+            part = []
+        part.append(number)
+    yield part
+
+
+def _width(table: TextTable, number: int) -> int:
+    """Width that a column needs, with the gap behind it."""
+    cells = [row[number] for row in table.rows]
+    if number < table.labels:
+        cells.append(table.columns[number])
+    return max(map(len, (*cells, *table.columns[number].split(), ""))) + _GAP
+
+
+def print_report(
+    tables: Iterable[TextTable],
+    notes: Iterable[str | None],
+    places: Iterable[tuple[str, str]],
+    console: Console,
+) -> None:
+    """Print tables, notes and the places of the files."""
+    console.print()
+    show_tables(tables, console)
+    lines = [note for note in notes if note is not None] + [f"{name:10} {where}" for name, where in places]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def markdown(tables: Iterable[TextTable]) -> str:
+    """Tables as Markdown, with their titles."""
+    return "\n".join(_markdown(table) for table in tables)
+
+
+def _markdown(table: TextTable) -> str:
+    sides = "---|" * table.labels + "---:|" * (len(table.columns) - table.labels)
+    lines = ["| " + " | ".join(table.columns) + " |", f"|{sides}"]
+    lines += [f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in table.rows]
+    return f"**{table.title}**\n\n" + "\n".join(lines) + "\n"
+
+
+def picture_places(folder: Path) -> list[tuple[str, str]]:
+    """Places of the tables and pictures of a run."""
+    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
+    return [("tables", f"{folder}/*.parquet"), ("pictures", f"{folder}/pictures/ ({pictures})")]
+
+
+def folder_places(folder: Path) -> list[tuple[str, str]]:
+    """Places of the tables, pictures and event files."""
+    return [*picture_places(folder), ("events", f"tensorboard --logdir {folder}/events")]

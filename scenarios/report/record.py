@@ -1,0 +1,83 @@
+"""Records of a report, before it is printed, drawn or written.
+
+A kind of run computes one :class:`Report` from its tables. ``console``, ``charts`` and ``html`` show it: on the
+terminal and as Markdown, as PNG files, and as one page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Table of labels and formatted figures."""
+
+    title: str
+    columns: tuple[str, ...]
+    """Headers; those of the labels come first."""
+    rows: tuple[tuple[str, ...], ...]
+    labels: int = 1
+    """Number of leading columns that name the row."""
+    main: tuple[str, ...] = ()
+    """Columns that the terminal prints besides the labels; empty: all."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Figure with the name of its file."""
+
+    name: str
+    """File name without its ending."""
+    make: Callable[[], Figure | None]
+    """Draws the figure; None: the run lacks the data."""
+    png: bool = True
+    """Whether the figure is also a file in ``pictures/``; else only the page has it."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Part of a report: plots, then tables."""
+
+    title: str
+    text: str = ""
+    """How to read it."""
+    plots: tuple[Plot, ...] = ()
+    tables: tuple[TextTable, ...] = ()
+    details: Callable[[], Iterable[TextTable]] = tuple
+    """Makes further tables that only the page has."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Findings of a run with their plots and tables."""
+
+    question: str
+    answer: tuple[str, ...] = ()
+    """Sentences with intervals; names stand in backticks."""
+    cautions: tuple[str, ...] = ()
+    """What limits the answer, a sentence each."""
+    setting: tuple[str, ...] = ()
+    """Facts about the run: log, rounds, seeds."""
+    sections: tuple[Section, ...] = ()
+    settings: str = ""
+    """Every setting, as YAML."""
+    places: Callable[[], Iterable[tuple[str, str]]] = tuple
+    """Names and places of the files of the run; asked when they are printed."""
+    headings: tuple[str, str] = ("", "")
+    """Lines above the answer and above the cautions on the terminal; empty: none."""
+
+    @property
+    def plots(self) -> tuple[Plot, ...]:
+        """Plots of all sections."""
+        return tuple(plot for section in self.sections for plot in section.plots)
+
+    @property
+    def tables(self) -> tuple[TextTable, ...]:
+        """Tables of all sections that have rows, without details."""
+        return tuple(table for section in self.sections for table in section.tables if table.rows)
