@@ -47,6 +47,7 @@ KINDS: Mapping[str, Kind] = {
             "a sweep",
             "sweep",
             mark="sweep",
+            report="rimsim.scenarios.report.sweep:sweep_report",
             tables=("sweep",),
             resumable=True,
         ),
@@ -64,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
             "a validation",
             "validate",
             mark="validate",
+            report="rimsim.scenarios.page.write:validation_report",
             tables=("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs"),
             config="rimsim.scenarios.validating.config:ValidateConfig",
         ),
@@ -72,6 +74,7 @@ KINDS: Mapping[str, Kind] = {
             "an experiment",
             "experiment",
             mark="experiment",
+            report="rimsim.scenarios.page.write:experiment_report",
             tables=("experiment", "arrivals"),
         ),
         Kind(
@@ -79,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
             "a comparison",
             "compare",
             mark="",
+            report="rimsim.scenarios.report.comparison:comparison_report",
             tables=(
                 "rounds",
                 "arrivals",
