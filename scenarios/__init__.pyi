@@ -13,7 +13,7 @@ from .runs.store import Run as Run
 from .runs.store import load_run as load_run
 from .study.compare import compare as compare
 from .study.compare import resume as resume
-from .study.sweep import sweep as sweep
+from .study.compare import sweep as sweep
 from .validating.config import ValidateConfig as ValidateConfig
 from .validating.run import Validation as Validation
 from .validating.run import load_validation as load_validation

@@ -37,7 +37,7 @@ def backtest(out: Path | None, **values: Any) -> None:
 @click.command()
 @options("validate")
 def validate(out: Path | None, **values: Any) -> None:
-    """Say whether the market is believable on a log: later sessions of its users beside the truths."""
+    """Judge by held-out sessions whether the market is believable."""
     from rimsim.config.reading import record_from
     from rimsim.scenarios.validating.config import with_serving
 
@@ -58,7 +58,7 @@ def validate(out: Path | None, **values: Any) -> None:
 @click.argument("b")
 @options("experiment")
 def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **values: Any) -> None:
-    """Compare agents A and B as an A/B test on one market would, beside two whole worlds.
+    """Compare an A/B test with two whole worlds.
 
     Both arms share visitors, items, a log and a budget of floors. Tables go to experiment.parquet and arrivals.parquet.
     """
@@ -70,7 +70,7 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
 @click.argument("run", type=path)
 @options("ope")
 def ope(run: Path, target: str, **values: Any) -> None:
-    """Value an agent on the log of another, and set the estimates beside the truth.
+    """Value an agent on the log of another.
 
     RUN is the folder of a comparison. Its log is made again, the target is asked in each of its states and then plays
     in a world of its own. Tables go to ope.parquet in the folder, the picture to pictures/ope.png.
@@ -85,7 +85,7 @@ def ope(run: Path, target: str, **values: Any) -> None:
 @click.argument("run", type=path)
 @options("export")
 def export(run: Path, to: str, **values: Any) -> None:
-    """Write the log of a run in a format of another package.
+    """Write a run's log in another package's format.
 
     RUN is the folder of a comparison that kept its ledger.
     """

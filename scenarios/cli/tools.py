@@ -146,7 +146,7 @@ def _options(group: str) -> Iterator[Callable[[Command], Command]]:
 
 
 def options(group: str) -> Callable[[Command], Command]:
-    """Options of a group in ``options.yaml``, in the order of the help."""
+    """Options of a group, in the order of its help."""
     return lambda command: functools.reduce(lambda to, add: add(to), [*_options(group)][::-1], command)
 
 
@@ -219,7 +219,7 @@ def print_complete(folder: str) -> None:
 @click.argument("run", type=path)
 @options("report")
 def report(run: Path, **flags: bool) -> None:
-    """Print the tables of a run folder and draw its pictures again."""
+    """Print a report and draw its pictures again."""
     from rimsim.scenarios.report.charts import draw
     from rimsim.scenarios.report.console import report_markdown, show
     from rimsim.scenarios.report.html import write_page
@@ -249,7 +249,7 @@ def report(run: Path, **flags: bool) -> None:
 @click.argument("other", type=path, metavar="OTHER")
 @options("diff")
 def diff(one: Path, other: Path, *, markdown: bool) -> None:
-    """Print what differs between two runs: settings, and results with intervals.
+    """Print what differs between two runs, with intervals.
 
     Results are OTHER minus RUN over the arms and seeds that both have.
     """
@@ -284,7 +284,7 @@ def list_() -> None:
 @click.argument("log", metavar="PATH")
 @options("check")
 def check(log: str, picture: Path | None, **selection: Any) -> None:
-    """Describe a log and say what can be done with it.
+    """Describe a log and its possible uses.
 
     PATH is a name, a folder, a zip, a CSV, TSV or Parquet file. The status is 2 where nothing can be done with the log.
     """
@@ -301,7 +301,7 @@ def check(log: str, picture: Path | None, **selection: Any) -> None:
 @click.argument("name")
 @options("download")
 def download(name: str, folder: Path | None) -> None:
-    """Fetch a log, with its checksum; NAME is one of rimsim data list."""
+    """Fetch NAME of rimsim data list, with its checksum."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
@@ -362,7 +362,7 @@ _DEMO: dict[str, Any] = {"seeds": 2, "command": "rimsim demo"}
     "--out", type=path, default="runs/demo", show_default=True, help="Folder; an earlier demo goes."
 )
 def demo(out: Path) -> None:
-    """Do the main job and the replay on the embedded log; it takes minutes."""
+    """Play the main job and the replay; it takes minutes."""
     if out.exists():
         strange = sorted(entry.name for entry in out.iterdir() if entry.name not in _PARTS)
         if strange:

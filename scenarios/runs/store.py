@@ -54,9 +54,6 @@ _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
 
 
-# -- a run on disk ------------------------------------------------------------------------------------------------
-
-
 class RunTables:
     """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them."""
 
@@ -219,9 +216,6 @@ def repeat_command(run: Run) -> str:
         if word not in {"--out", "--resume"} and before != "--out" and not word.startswith("--out=")
     ]
     return shlex.join(kept) or f"rimsim {KINDS[run.kind].command}"
-
-
-# -- files are read ------------------------------------------------------------------------------------------------
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
