@@ -9,12 +9,12 @@ from .kinds.backtest import backtest as backtest
 from .kinds.backtest import load_backtest as load_backtest
 from .kinds.backtest.split import BacktestConfig as BacktestConfig
 from .kinds.backtest.split import SplitConfig as SplitConfig
+from .kinds.validate import ValidateConfig as ValidateConfig
+from .kinds.validate import Validation as Validation
+from .kinds.validate import load_validation as load_validation
+from .kinds.validate import validate as validate
 from .runs.store import Run as Run
 from .runs.store import load_run as load_run
 from .study.compare import compare as compare
 from .study.run import resume as resume
 from .study.sweep import sweep as sweep
-from .validating.config import ValidateConfig as ValidateConfig
-from .validating.run import Validation as Validation
-from .validating.run import load_validation as load_validation
-from .validating.run import validate as validate

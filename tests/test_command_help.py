@@ -20,7 +20,7 @@ from rimsim.scenarios.cli.study import compare
 from rimsim.scenarios.cli.validate import validate
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.study.plan import default_agents
-from rimsim.scenarios.validating.config import ValidateConfig
+from rimsim.scenarios.kinds.validate import ValidateConfig
 
 
 @pytest.mark.parametrize("words", ["--version", "--help", "compare --help", "data --help", "compare --sedes"])

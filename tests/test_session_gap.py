@@ -14,8 +14,8 @@ from rimsim.intensity.registry import make
 from rimsim.intensity.selection.auto import Auto
 from rimsim.intensity.sets.returning import log_returning
 from rimsim.market.models import initial_model, unfitted
-from rimsim.scenarios.validating.judged import unfitted_model
-from rimsim.scenarios.validating.rates import rate_of_ground
+from rimsim.scenarios.kinds.validate.sessions import unfitted_model
+from rimsim.scenarios.kinds.validate.checks import rate_of_ground
 
 HOUR = 3600.0
 

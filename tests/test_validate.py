@@ -25,16 +25,19 @@ from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.validating import kept
-from rimsim.scenarios.validating.acceptance import acceptance, answers
-from rimsim.scenarios.validating.conclusions import _rates
-from rimsim.scenarios.validating.config import with_serving
-from rimsim.scenarios.validating.cuts import make_cut
-from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
-from rimsim.scenarios.validating.evidence import Setting, gather, shares_over, true_shares, utilities
-from rimsim.scenarios.validating.judged import Chance, judged, scores_of
-from rimsim.scenarios.validating.pictures import real_against_simulated
-from rimsim.scenarios.validating.rates import rate_curves, rate_of_ground, rate_of_truth
-from rimsim.scenarios.validating.tables import COLUMNS, value_table
+from rimsim.scenarios.kinds.validate.checks import acceptance, answers
+from rimsim.scenarios.page.validation import _rates
+from rimsim.scenarios.kinds.validate import with_serving
+from rimsim.scenarios.kinds.validate.sessions import make_cut
+from rimsim.scenarios.kinds.validate.checks import ks_distance, total_variation, weighted_quantiles
+from rimsim.scenarios.kinds.validate.sessions import Setting, shares_over, true_shares, utilities
+from rimsim.scenarios.validating.evidence import gather
+from rimsim.scenarios.kinds.validate.sessions import judged, scores_of
+from rimsim.scenarios.validating.judged import Chance
+from rimsim.scenarios.kinds.validate.report import real_against_simulated
+from rimsim.scenarios.kinds.validate.checks import rate_curves, rate_of_ground, rate_of_truth
+from rimsim.scenarios.kinds.validate import value_table
+from rimsim.scenarios.validating.tables import COLUMNS
 
 USERS, ITEMS = 150, 60
 DAY = 86400.0
@@ -525,7 +528,7 @@ def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_p
 )
 def test_models_and_device_are_refused_before_anything_is_fitted(changes, message, tmp_path, monkeypatch):
     """What cannot be made is told before a truth is fitted, and nothing is written."""
-    from rimsim.scenarios.validating import run
+    from rimsim.scenarios.study.run import run
 
     monkeypatch.setattr(run, "kept_truth", None)
     with pytest.raises(ConfigError, match=message):
@@ -732,7 +735,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
 
 def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
     """Where no later session can be held out nothing is claimed, and the run goes on."""
-    from rimsim.scenarios.validating.kept import agreement_of
+    from rimsim.scenarios.kinds.validate.sessions import agreement_of
 
     first = log.sessions("30min")
     once = log.rows(np.isin(first.of_event, np.unique(first.user, return_index=True)[1]))

@@ -88,17 +88,16 @@ class _Told(NamedTuple):
 
 def _told(run: Run) -> _Told:
     """What is told of a run of any kind."""
-    from rimsim.scenarios import load_experiment, load_validation
+    from rimsim.scenarios import load_experiment
     from rimsim.scenarios.experimenting import results as experimenting
     from rimsim.scenarios.experimenting.pictures import draw_experiment
     from rimsim.scenarios.kinds.backtest.report import backtest_report
     from rimsim.scenarios.kinds.results import draw_report
+    from rimsim.scenarios.kinds.validate.report import validation_report
     from rimsim.scenarios.pictures.front import draw_sweep
     from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.report import comparison, sweep
     from rimsim.scenarios.report.console import markdown, show
-    from rimsim.scenarios.validating import results as validating
-    from rimsim.scenarios.validating.pictures import draw_validation
 
     where = run.folder / "pictures"
     if run.kind == "backtest":
@@ -109,11 +108,9 @@ def _told(run: Run) -> _Told:
             partial(draw_report, report, run.folder),
         )
     if run.kind == "validation":
-        judged = load_validation(run.folder)
+        judged = validation_report(run)
         return _Told(
-            lambda: markdown(validating.result_tables(judged)),
-            partial(validating.print_results, judged),
-            lambda: draw_validation(judged, where),
+            lambda: markdown(judged.tables), partial(show, judged), partial(draw_report, judged, run.folder)
         )
     if run.kind == "experiment":
         tested = load_experiment(run.folder)

@@ -43,8 +43,9 @@ from rimsim.scenarios.cli.report import terminal
 def validate(out: Path | None, **values: Any) -> None:
     """Say whether the market is believable on a log: later sessions of its users beside the truths."""
     from rimsim.config.reading import record_from
-    from rimsim.scenarios.validating.config import ValidateConfig, with_serving
-    from rimsim.scenarios.validating.results import print_results
+    from rimsim.scenarios.kinds.validate import ValidateConfig, with_serving
+    from rimsim.scenarios.kinds.validate.report import validation_report
+    from rimsim.scenarios.report.console import show
 
     named = option_of_field()
     for name in ("observed.columns", "observed.taken_at"):
@@ -55,4 +56,4 @@ def validate(out: Path | None, **values: Any) -> None:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
     config = record_from(plain, ValidateConfig, origin="validate", options=named)
     done = scenarios.validate(config, out=out, command=command_line(), report=click.echo)
-    print_results(done, terminal())
+    show(validation_report(done.run), terminal())

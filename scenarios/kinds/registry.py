@@ -42,14 +42,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind(
-            "sweep",
-            "a sweep",
-            "sweep",
-            mark="sweep",
-            tables=("sweep",),
-            resumable=True,
-        ),
+        Kind("sweep", "a sweep", "sweep", mark="sweep", tables=("sweep",), resumable=True),
         Kind(
             "backtest",
             "a back-test",
@@ -65,14 +58,11 @@ KINDS: Mapping[str, Kind] = {
             "validate",
             mark="validate",
             tables=("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs"),
-            config="rimsim.scenarios.validating.config:ValidateConfig",
+            config="rimsim.scenarios.kinds.validate:ValidateConfig",
+            report="rimsim.scenarios.kinds.validate.report:validation_report",
         ),
         Kind(
-            "experiment",
-            "an experiment",
-            "experiment",
-            mark="experiment",
-            tables=("experiment", "arrivals"),
+            "experiment", "an experiment", "experiment", mark="experiment", tables=("experiment", "arrivals")
         ),
         Kind(
             "comparison",

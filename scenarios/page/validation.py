@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rimsim.scenarios.kinds.validate.checks import rate_curves
+from rimsim.scenarios.kinds.validate.report import figures_of, validation_report
+from rimsim.scenarios.kinds.validate.sessions import ORACLE
 from rimsim.scenarios.page.chart import Axis, Chart, Curve
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.settings import as_yaml, log_fact
 from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.messages import many
-from rimsim.scenarios.validating.evidence import ORACLE
-from rimsim.scenarios.validating.rates import rate_curves
-from rimsim.scenarios.validating.results import concluded, result_tables
-from rimsim.scenarios.validating.tables import figures_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rimsim.scenarios.kinds.validate import Validation
     from rimsim.scenarios.pictures.looks import AgentStyle
     from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.validating.run import Validation
 
 
 def validation_page(validation: Validation, run: Run) -> Page:
@@ -31,7 +30,7 @@ def validation_page(validation: Validation, run: Run) -> Page:
         validation: The validation.
         run: Its run folder.
     """
-    found = concluded(validation)
+    found = validation_report(run)
     config = validation.config
     text = (
         "Precision of recommended items at users' held-out later sessions against expected consumptions of the same "
@@ -43,7 +42,7 @@ def validation_page(validation: Validation, run: Run) -> Page:
             "Real and simulated worth of models", text, _worth(validation.intervals, validation.agreement)
         ),
         Section("Expected and logged events", "Each point is a tenth of the log's sessions, by λ.", rates),
-        Section("All figures", tables=tuple(result_tables(validation))),
+        Section("All figures", tables=found.tables),
     )
     return Page(
         question="May one believe the market on this log?",
@@ -53,8 +52,8 @@ def validation_page(validation: Validation, run: Run) -> Page:
             many(len(config.models), "model"),
             f"slates of {config.slate}",
         ),
-        answer=found.may,
-        cautions=found.may_not,
+        answer=found.answer,
+        cautions=found.cautions,
         sections=sections,
         settings=as_yaml(run.config["validate"]),
     )

@@ -19,6 +19,7 @@ from rimsim.market import build_world
 from rimsim.market.build import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
 from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.validate.sessions import agreement_of
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs.job import Execution, errors_of_interrupts, executor
@@ -47,7 +48,6 @@ from rimsim.scenarios.study.changes import digests, require_unchanged
 from rimsim.scenarios.study.gather import failures_text, gather
 from rimsim.scenarios.study.notes import print_notes
 from rimsim.scenarios.study.plan import Plan, Study, study_of
-from rimsim.scenarios.validating.kept import agreement_of
 
 if TYPE_CHECKING:
     from rich.console import Console
