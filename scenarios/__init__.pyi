@@ -16,5 +16,5 @@ from .kinds.validate import validate as validate
 from .runs.store import Run as Run
 from .runs.store import load_run as load_run
 from .study.compare import compare as compare
-from .study.run import resume as resume
+from .study.compare import resume as resume
 from .study.sweep import sweep as sweep

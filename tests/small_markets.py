@@ -120,7 +120,7 @@ DRAWING = ("pictures.loop", "pictures.front", "kinds.results", "evaluating.pictu
 
 @contextmanager
 def _drawing_by(draw, draw_pictures):
-    gather = import_module("rimsim.scenarios.study.gather")
+    gather = import_module("rimsim.scenarios.study.compare")
     told = [(import_module(f"rimsim.scenarios.{name}"), "draw", draw) for name in DRAWING]
     told.append((gather, "draw_pictures", draw_pictures))
     before = [getattr(module, name) for module, name, _ in told]

@@ -14,7 +14,7 @@ from rimsim.scenarios import backtest, compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.study.compare import resume
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 FEW = [

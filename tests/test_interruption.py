@@ -29,7 +29,7 @@ from rimsim.scenarios.runs.job import stop_if_asked, stopping_on_request
 from rimsim.scenarios.runs.local import Workers
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.study.compare import resume
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
@@ -433,7 +433,7 @@ def test_a_run_is_not_resumed_with_another_config(halted):
 def test_a_run_is_not_resumed_with_another_version(halted, monkeypatch):
     """The error names the package whose version is another."""
     here = versions() | {"torch": "0.1"}
-    monkeypatch.setattr("rimsim.scenarios.study.changes.versions", lambda: here)
+    monkeypatch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
     with pytest.raises(RunFolderError, match="made with other versions: torch .* there, 0.1 here"):
         resume(halted)
 

@@ -84,7 +84,7 @@ def _replayed(folder: Path, console: Console) -> Run:
     """The replay as it was run beside the closed loop, with its notes; where it was not, run now."""
     from rimsim.scenarios.runs.status import is_finished
     from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.study.notes import print_notes
+    from rimsim.scenarios.study.options import print_notes
 
     if is_finished(Run(folder)):
         done = scenarios.load_run(folder)

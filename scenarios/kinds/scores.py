@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
 
 ROWS = 1024
-"""States of a block, for :func:`rimsim.intensity.blocks.spans`."""
+"""States of a block, for :func:`rimsim.intensity.contract.spans`."""
 
 
 class Scores(Protocol):

@@ -201,7 +201,9 @@ def _table_of(config: ScenarioConfig) -> str | None:
 
 def sources_of(arms: Sequence[Arm]) -> Sources:
     """Content of files that arms name, by place: the user's own code, logs, tables."""
-    named = {_file_of(text) for arm in arms for text in (arm.agent, *arm.measures, *own_places(arm.config))}
+    named = {
+        _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
+    }
     named |= {arm.config.data.source for arm in arms} | {_table_of(arm.config) for arm in arms}
     paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
     return {
@@ -352,7 +354,7 @@ def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
         arm,
         folder=folder,
         agent=here(arm.agent),
-        measures=tuple(here(place) for place in arm.measures),
+        options=replace(arm.options, measures=tuple(here(place) for place in arm.options.measures)),
         config=override(config, changes),
     )
 

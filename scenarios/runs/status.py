@@ -53,6 +53,33 @@ def part_name(name: str, seed: int) -> str:
 
 
 @dataclass(frozen=True)
+class StudyOptions:
+    """Options of a comparison or sweep besides its scenario; entries of its config in this order."""
+
+    agents: Sequence[str] | None = None
+    """Texts for :func:`rimsim.agents.make_agent`; None: the scenario's usual ones."""
+    frozen: Sequence[str] | None = None
+    """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
+    control: Sequence[str] = ("frozen",)
+    """Controls that they get, of :data:`CONTROLS`."""
+    seeds: int | Sequence[int] = 2
+    """Number of seeds, from 0, or a list."""
+    certify: bool = True
+    """Compute certificates of every round, which score its states once more."""
+    ledger: bool = True
+    """Write the ledger."""
+    reveal: Sequence[str] = ()
+    """Knowledge of the market alone that is written: ``truth``, the true worth of each exposure."""
+    measures: Sequence[str] = ()
+    """Places of the user's own measures."""
+
+    def entries(self) -> dict[str, object]:
+        """Entries of a config, without measures, which are recorded in full."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "measures"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+@dataclass(frozen=True)
 class Arm:
     """An agent in a scenario at a seed; plain data, so that it can cross to another process."""
 
@@ -64,16 +91,10 @@ class Arm:
     seed: int
     folder: Path
     """The run folder."""
-    certify: bool
-    """Compute certificates, which score every state of a round once more."""
-    ledger: bool
-    """Write the ledger."""
-    truth: bool = False
-    """Write the true worth of each exposure."""
+    options: StudyOptions
+    """Options of its study, with measures as places."""
     control: str | None = None
     """Kind of control; None: the agent itself."""
-    measures: tuple[str, ...] = ()
-    """Places of the user's own measures."""
     labels: tuple[tuple[str, object], ...] = ()
     """Further fields for TensorBoard's table of hyperparameters."""
     shared: Path | None = None

@@ -15,10 +15,10 @@ from rimsim.errors import ModelError
 from rimsim.intensity import RIM, Hawkes, IntensityModel, RecurrentModel
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
-from rimsim.intensity.contract import depends_on_state
+from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.ground.contract import Ground
-from rimsim.intensity.ground.examples import CountExamples
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
+from rimsim.intensity.states import CountExamples
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit
 from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores, Scores
@@ -101,7 +101,7 @@ class Models:
         states = self.split.past.states.take(rows)
         rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
         model = self._mark(mark, _SERVING)
-        if fold != _SERVING and depends_on_state(model):
+        if fold != _SERVING and ModelCapabilities.of(model).depends_on_state:
             model = self._mark(mark, fold)
         return ModelScores(model, states, self.split.known, rate)
 

@@ -20,8 +20,8 @@ from rimsim.config.fields import STRICT, Duration, duration_seconds, require_dis
 from rimsim.data import EventLog
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
-from rimsim.intensity.ground.examples import CountExamples, count_examples
 from rimsim.intensity.registry import parts
+from rimsim.intensity.states import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
 
 _FOLDS = 2

@@ -15,7 +15,7 @@ import numpy as np
 from rimsim import measures
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import InfeasibleError
-from rimsim.intensity.blocks import spans
+from rimsim.intensity.contract import spans
 from rimsim.matching import DualSolution, price_slates, required_exposure, solve_dual, user_rec
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
 from rimsim.scenarios.kinds.scores import ROWS, Scores

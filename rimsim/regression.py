@@ -1,4 +1,4 @@
-"""Binary regression with complementary log-log link: what a Poisson intensity is likely to have let happen."""
+"""Binary regression with complementary log-log link: likelihood of Poisson events."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from rimsim.arrays import Bools, Floats, Ints
 
 _STEPS, _ENOUGH = 60, 1e-10
 _LARGEST = 30.0
-"""Bound of |log μ|, beyond which nothing can be told from certainty."""
+"""Bound of |log μ|; beyond it an outcome is certain in double precision."""
 
 
 @dataclass(frozen=True, eq=False)
 class HazardRegression:
-    """P(taken) = 1 − exp(−μ) with log μ = columns·θ + δ_group + offset, for m things that were or were not taken.
+    """P(taken) = 1 − exp(−μ), log μ = columns·θ + δ_group + offset.
 
-    The function that is minimised is Σ −log P(outcome) + ½ Σ ((parameter − mean) / sd)², which is convex: a normal
-    prior stands around each parameter, and around 0 for each δ. The Hessian of δ is diagonal, so a step of Newton's
-    method costs one pass over the m rows and a system of as many unknowns as there are columns.
+    The objective Σ −log P(outcome) + ½ Σ ((parameter − mean) / sd)² is convex. The prior of each parameter is normal,
+    that of each δ around 0. The Hessian of δ is diagonal, so a step of Newton's method costs one pass over the m rows
+    and a system of as many unknowns as there are columns.
     """
 
     columns: Floats
-    """(m, p) what θ multiplies."""
+    """(m, p) factors of θ."""
     offset: Floats
-    """(m,) what is known of log μ."""
+    """(m,) known part of log μ."""
     taken: Bools
-    """(m,) what came."""
+    """(m,) outcomes."""
     group: Ints
     """(m,) group of each row, from 0."""
     n_groups: int
-    """How many groups there are; one without rows keeps δ = 0."""
+    """Number of groups; one without rows keeps δ = 0."""
     mean: Floats
     """(p,) means of the priors of θ."""
     weight: Floats
@@ -44,26 +44,26 @@ class HazardRegression:
         return np.asarray(np.clip(found, -_LARGEST, _LARGEST), np.float64)
 
     def value(self, theta: Floats, effect: Floats) -> float:
-        """The function at θ (p,) and δ (groups,)."""
+        """Objective at θ (p,) and δ (groups,)."""
         rate = np.exp(self._log_rate(theta, effect))
         loss = np.where(self.taken, -np.log(-np.expm1(-rate)), rate).sum()
         prior = (self.weight * (theta - self.mean) ** 2).sum() + (effect**2).sum() / self.group_sd**2
         return float(loss + 0.5 * prior)
 
     def slopes(self, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-        """(m,) first and second derivatives of the loss of each row by its log μ."""
+        """(m,) first and second derivatives of each loss by log μ."""
         rate = np.exp(self._log_rate(theta, effect))
         with np.errstate(over="ignore"):
             odds = rate / np.expm1(rate)
         return np.where(self.taken, -odds, rate), np.where(self.taken, odds * (rate + odds - 1.0), rate)
 
     def gradient(self, theta: Floats, effect: Floats, by_log: Floats) -> tuple[Floats, Floats]:
-        """Its gradient by θ (p,) and by δ (groups,), from the first derivatives of :meth:`slopes`."""
+        """Gradient by θ (p,) and δ (groups,) from the first of :meth:`slopes`."""
         of_theta = self.columns.T @ by_log + self.weight * (theta - self.mean)
         return of_theta, np.bincount(self.group, by_log, self.n_groups) + effect / self.group_sd**2
 
     def _curvature(self, curved: Floats, free: int) -> tuple[Floats, Floats, Floats]:
-        """The blocks of the Hessian: (free, free) of θ, (groups, free) mixed, and the diagonal (groups,) of δ."""
+        """Blocks of the Hessian: (free, free), (groups, free), diagonal (groups,)."""
         columns = self.columns[:, :free]
         weighted = columns * curved[:, None]
         square = columns.T @ weighted + np.diag(self.weight[:free])
@@ -72,14 +72,11 @@ class HazardRegression:
         return np.asarray(square, np.float64), np.asarray(mixed, np.float64), np.asarray(alone, np.float64)
 
     def minimised(self, theta: Floats, *, free: int | None = None) -> tuple[Floats, Floats]:
-        """The minimum over δ and the first ``free`` entries of θ, the others as given.
+        """θ (p,) and δ (groups,) at the minimum, by damped Newton steps.
 
         Args:
-            theta: (p,) where the search begins.
-            free: How many entries of θ move; None: all.
-
-        Returns:
-            θ (p,) and δ (groups,).
+            theta: (p,) start of the search.
+            free: Number of leading entries of θ that move; None: all.
         """
         free = len(theta) if free is None else free
         effect = np.zeros(self.n_groups)
@@ -106,6 +103,6 @@ class HazardRegression:
         return theta, effect
 
     def covariance(self, theta: Floats, effect: Floats) -> Floats:
-        """(p, p) covariance of θ near the minimum, whatever δ is: the inverse of the observed information."""
+        """(p, p) covariance of θ near the minimum, over all δ: the inverse observed information."""
         square, mixed, alone = self._curvature(self.slopes(theta, effect)[1], len(theta))
         return np.asarray(np.linalg.inv(square - mixed.T @ (mixed / alone[:, None])), np.float64)
