@@ -113,8 +113,7 @@ def stopped_after_a_round(monkeypatch, error=MarketError):
         yield
 
 
-DRAWING = ("pictures.loop", "pictures.front", "kinds.results", "evaluating.pictures",
-           "experimenting.pictures")  # fmt: skip
+DRAWING = ("pictures.loop", "pictures.front", "kinds.results")  # fmt: skip
 """Modules that draw the pictures of a finished run."""
 
 

@@ -16,10 +16,12 @@ from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
 from rimsim.measures.late import late_rounds
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment, Outcome, contrast
-from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, summary, total_effects
-from rimsim.scenarios.experimenting.play import play_experiment, play_world
-from rimsim.scenarios.experimenting.split import Split, merged
+from rimsim.scenarios.kinds.experiment.designs import Assignment, DESIGNS, Outcome, contrast
+from rimsim.scenarios.experimenting.figures import estimates, summary
+from rimsim.scenarios.kinds.experiment import arrivals_table, total_effects
+from rimsim.scenarios.kinds.experiment.market import play_experiment, play_world
+from rimsim.scenarios.experimenting.split import Split
+from rimsim.scenarios.kinds.experiment.market import merged
 from rimsim.scenarios.page.experiment import experiment_page
 from rimsim.scenarios.runs.store import load_run
 

@@ -11,7 +11,7 @@ from rimsim.config import ArrivalsConfig, PlatformConfig
 from rimsim.errors import ConfigError
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.evaluating.figures import estimates, summary
-from rimsim.scenarios.evaluating.replay import replayed, true_values
+from rimsim.scenarios.kinds.evaluate import replayed, true_values
 
 GREEDY = "epsilon-greedy(epsilon=0.5)"
 

@@ -528,7 +528,7 @@ def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_p
 )
 def test_models_and_device_are_refused_before_anything_is_fitted(changes, message, tmp_path, monkeypatch):
     """What cannot be made is told before a truth is fitted, and nothing is written."""
-    from rimsim.scenarios.study.run import run
+    from rimsim.scenarios.study.compare import run
 
     monkeypatch.setattr(run, "kept_truth", None)
     with pytest.raises(ConfigError, match=message):

@@ -48,10 +48,11 @@ def experiment(
 
     Both arms share visitors, items, a log and a budget of floors. Tables go to experiment.parquet and arrivals.parquet.
     """
-    from rimsim.scenarios.experimenting.results import print_results
+    from rimsim.scenarios.kinds.experiment import experiment_report
+    from rimsim.scenarios.report.console import show
 
     console = terminal()
     done = scenarios.experiment(
         a, b, settings=dict(settings), out=out, command=command_line(), console=console, **given(values)
     )
-    print_results(done, console)
+    show(experiment_report(done.run), console)

@@ -26,9 +26,9 @@ def ope(run: Path, target: str, logged: str | None, chosen: list[int] | None, wo
     RUN is the folder of a comparison. Its log is made again, the target is asked in each of its states and then plays
     in a world of its own. Tables go to ope.parquet in the folder, the picture to pictures/ope.png.
     """
-    from rimsim.scenarios.evaluating.results import print_results
+    from rimsim.scenarios.kinds.evaluate import evaluation_report
+    from rimsim.scenarios.report.console import show
 
     console = terminal()
-    print_results(
-        scenarios.ope(run, target, logged=logged, seeds=chosen, workers=workers, console=console), console
-    )
+    done = scenarios.ope(run, target, logged=logged, seeds=chosen, workers=workers, console=console)
+    show(evaluation_report(done), console)

@@ -88,10 +88,8 @@ class _Told(NamedTuple):
 
 def _told(run: Run) -> _Told:
     """What is told of a run of any kind."""
-    from rimsim.scenarios import load_experiment
-    from rimsim.scenarios.experimenting import results as experimenting
-    from rimsim.scenarios.experimenting.pictures import draw_experiment
     from rimsim.scenarios.kinds.backtest.report import backtest_report
+    from rimsim.scenarios.kinds.experiment import experiment_report
     from rimsim.scenarios.kinds.results import draw_report
     from rimsim.scenarios.kinds.validate.report import validation_report
     from rimsim.scenarios.pictures.front import draw_sweep
@@ -99,7 +97,6 @@ def _told(run: Run) -> _Told:
     from rimsim.scenarios.report import comparison, sweep
     from rimsim.scenarios.report.console import markdown, show
 
-    where = run.folder / "pictures"
     if run.kind == "backtest":
         report = backtest_report(run)
         return _Told(
@@ -113,11 +110,9 @@ def _told(run: Run) -> _Told:
             lambda: markdown(judged.tables), partial(show, judged), partial(draw_report, judged, run.folder)
         )
     if run.kind == "experiment":
-        tested = load_experiment(run.folder)
+        tested = experiment_report(run)
         return _Told(
-            lambda: markdown(experimenting.result_tables(tested)),
-            partial(experimenting.print_results, tested),
-            lambda: draw_experiment(tested.table, tested.agents, where),
+            lambda: markdown(tested.tables), partial(show, tested), partial(draw_report, tested, run.folder)
         )
     if run.kind == "sweep":
         return _Told(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.scenarios.experimenting.figures import summary
-from rimsim.scenarios.experimenting.results import result_tables, sentences
+from rimsim.scenarios.kinds.experiment import experiment_report
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.settings import as_yaml
 from rimsim.scenarios.pictures.messages import many
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.experimenting.run import Experiment
+    from rimsim.scenarios.kinds.experiment import Experiment
     from rimsim.scenarios.runs.store import Run
 
 
@@ -32,8 +31,8 @@ def experiment_page(done: Experiment, run: Run) -> Page:
             many(len(run.seeds), "seed"),
             f"slates of {config.slate}",
         ),
-        answer=tuple(sentences(summary(done.table))),
+        answer=experiment_report(run).answer,
         cautions=(),
-        sections=(Section("Naive estimates and total effects", tables=tuple(result_tables(done))),),
+        sections=(Section("Naive estimates and total effects", tables=experiment_report(run).tables),),
         settings=as_yaml(run.config["scenario"]),
     )

@@ -22,6 +22,7 @@ from rimsim.market import build_world
 from rimsim.market.build import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.validate.sessions import agreement_of
 from rimsim.scenarios.pictures.front import draw_sweep
 from rimsim.scenarios.pictures.loop import draw_pictures
 from rimsim.scenarios.report.answer import comparison_sentences
@@ -64,7 +65,6 @@ from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.options import print_notes, resolved
 from rimsim.scenarios.study.plan import Plan, Study, digests, planned, require_unchanged, study_of
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
-from rimsim.scenarios.validating.kept import agreement_of
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 

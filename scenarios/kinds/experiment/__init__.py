@@ -161,7 +161,10 @@ def experiment(
         RunFolderError: If the folder is in use or holds something.
     """
     asked = ExperimentOptions(**options)
-    config, numbers = resolved(asked.scenario, asked.rounds, asked.data, asked.settings), chosen_seeds(asked.seeds)
+    config, numbers = (
+        resolved(asked.scenario, asked.rounds, asked.data, asked.settings),
+        chosen_seeds(asked.seeds),
+    )
     agents, played, interval = (control, treatment), asked.played, asked.seconds
     with own_code([*agents, *own_places(config)]):
         for text in agents:
@@ -178,7 +181,7 @@ def experiment(
         described,
         [ExperimentSeed(config, seed, agents, played, interval) for seed in numbers],
         _play,
-        lambda run: draw_report(experiment_report(run), run.folder),
+        _draw,
         bar="arrivals served",
         total=markets * len(numbers) * expected_arrivals(config),
     )
@@ -194,6 +197,10 @@ def load_experiment(path: str | Path) -> Experiment:
         RunFolderError: If it is none.
     """
     return Experiment(load_run(path, "experiment").folder)
+
+
+def _draw(run: Run) -> None:
+    draw_report(experiment_report(run), run.folder)
 
 
 def _play(part: ExperimentSeed, report: Callable[[int], None]) -> dict[str, pd.DataFrame]:
@@ -320,8 +327,8 @@ def arrivals_table(
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Designs over seeds, with their bias, as :func:`bias_over_seeds`.
 
-    ``coverage`` is the share of seeds whose interval holds the total effect, ``power`` the share whose interval does not
-    hold 0, ``sign`` the share whose naive estimate has the sign of the mean total effect.
+    ``coverage`` is the share of seeds whose interval holds the total effect, ``power`` the share whose interval does
+    not hold 0, ``sign`` the share whose naive estimate has the sign of the mean total effect.
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
@@ -343,8 +350,8 @@ def experiment_report(run: Run) -> Report:
     agents, config = Experiment(run.folder).agents, run.scenario
     found = summary(run.experiment)
     return Report(
-        question=f"What does `{agents[1]}` bring beside `{agents[0]}`, and would an experiment on one market have found "
-        "it?",
+        question=f"What does `{agents[1]}` bring beside `{agents[0]}`, and would an experiment on one market have "
+        "found it?",
         setting=(
             config.name,
             many(config.rounds, "round"),

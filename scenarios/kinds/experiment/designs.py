@@ -24,7 +24,6 @@ from scipy import stats
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
 
-
 DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
 """Names of the designs."""
 

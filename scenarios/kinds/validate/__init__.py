@@ -19,9 +19,9 @@ from rimsim.config.fields import STRICT, duration_seconds, require_distinct
 from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
 from rimsim.errors import ConfigError, nearest, refuse
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.device import resolved
-from rimsim.intensity.ground.examples import session_examples
+from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, parts
+from rimsim.intensity.states import session_examples
 from rimsim.market.build import kept_truth
 from rimsim.market.consumers.truths import TRUTHS, Truth
 from rimsim.measures import agreement

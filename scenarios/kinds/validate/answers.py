@@ -20,7 +20,7 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data import EventLog, ObservedTable
 from rimsim.errors import DataError
 from rimsim.intensity import IntensityModel, UserStates
-from rimsim.intensity.blocks import spans
+from rimsim.intensity.contract import spans
 from rimsim.measures import Interval, mean_interval, paired_difference
 from rimsim.scenarios.kinds.validate.sessions import RANDOM, ratio, shares_over
 

@@ -14,11 +14,11 @@ from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data import EventLog
 from rimsim.intensity import RIM
-from rimsim.intensity.blocks import spans
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
-from rimsim.intensity.ground.examples import CountExamples, session_examples
+from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import make
+from rimsim.intensity.states import CountExamples, session_examples
 from rimsim.market.consumers.truths import Truth
 from rimsim.measures import genre_shares, genre_weights
 from rimsim.scenarios.kinds.scores import ROWS

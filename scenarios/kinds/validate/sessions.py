@@ -26,8 +26,8 @@ from rimsim.config import ConsumerConfig, PlatformConfig
 from rimsim.data import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError, ModelError, RimsimError, refuse
 from rimsim.intensity import IntensityModel, UserStates
-from rimsim.intensity.blocks import spans
 from rimsim.intensity.cache import cache_folder, fitted, kept, source_digest
+from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import config_of, make
 from rimsim.market.build import kept_truth, truth_key
 from rimsim.market.consumers.intensity import examination
