@@ -16,12 +16,9 @@ from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
 from rimsim.measures.late import late_rounds
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds.experiment.designs import Assignment, DESIGNS, Outcome, contrast
-from rimsim.scenarios.experimenting.figures import estimates, summary
-from rimsim.scenarios.kinds.experiment import arrivals_table, total_effects
-from rimsim.scenarios.kinds.experiment.market import play_experiment, play_world
-from rimsim.scenarios.experimenting.split import Split
-from rimsim.scenarios.kinds.experiment.market import merged
+from rimsim.scenarios.kinds.experiment import arrivals_table, estimates, summary, total_effects
+from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, Outcome, contrast
+from rimsim.scenarios.kinds.experiment.market import TwoArms, merged, play_experiment, play_world
 from rimsim.scenarios.page.experiment import experiment_page
 from rimsim.scenarios.runs.store import load_run
 
@@ -238,7 +235,7 @@ def test_one_budget_is_delivered_by_both_and_half_a_budget_by_each():
 def test_agents_that_cannot_be_told_are_refused():
     """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
     with pytest.raises(ConfigError, match="'rim-resolve' paces its delivery and cannot be told"):
-        Split(
+        TwoArms(
             [make_agent("relevance"), make_agent("rim-resolve")],
             Assignment("user", 0, 1.0),
             shared=True,
