@@ -16,10 +16,15 @@ from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
 from rimsim.measures.late import late_rounds
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds.experiment import arrivals_table, estimates, summary, total_effects
+from rimsim.scenarios.kinds.experiment import (
+    arrivals_table,
+    estimates,
+    experiment_report,
+    summary,
+    total_effects,
+)
 from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.scenarios.kinds.experiment.market import TwoArms, merged, play_experiment, play_world
-from rimsim.scenarios.page.experiment import experiment_page
 from rimsim.scenarios.runs.store import load_run
 
 HOUR = 3600.0
@@ -318,7 +323,7 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     assert main(["report", str(out), "--digest"]) == 0
     one = load_run(out)
     one.config["seeds"], one.config["scenario"]["rounds"] = [0], 1
-    assert experiment_page(done, one).setting[1:3] == ("1 round", "1 seed")
+    assert experiment_report(one).setting[1:3] == ("1 round", "1 seed")
     assert main(["experiment", "relevance", "random", "--design", "users"]) == 2
     assert "--design: 'users'" in capsys.readouterr().err
 

@@ -24,7 +24,6 @@ from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.pictures import loop
 from rimsim.scenarios.runs.job import stop_if_asked, stopping_on_request
 from rimsim.scenarios.runs.local import Workers
 from rimsim.scenarios.runs.status import digest, shown_rounds
@@ -138,11 +137,10 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, whole, 
         _check(folder, whole, f"call {point} of {calls}", batch_size=(None, 1, 7, 1000)[number % 4])
 
 
-def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole, monkeypatch):
+def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole):
     """SIGKILL while tables are joined and two pictures drawn: what is there can be read, and resuming ends the run."""
-    few = {name: loop.PICTURES[name] for name in ("lorenz", "front")}
-    monkeypatch.setattr(loop, "PICTURES", few)
-    with drawn():
+    few = ("lorenz", "front")
+    with drawn(*few):
         calls = _calls_of(lambda: _run(tmp_path / "counted"))
         for number, share in enumerate((0.15, 0.5, 0.9)):
             point, folder = int(share * calls), tmp_path / str(number)

@@ -47,7 +47,7 @@ from rimsim.scenarios.kinds.validate.sessions import (
     true_shares,
     utilities,
 )
-from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
 
 USERS, ITEMS = 150, 60

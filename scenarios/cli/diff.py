@@ -20,9 +20,9 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
     Results are OTHER minus RUN over the arms and seeds that both have.
     """
     from rimsim.scenarios import load_run
+    from rimsim.scenarios.report.comparison import result_differences, setting_differences
     from rimsim.scenarios.report.console import markdown as markdown_of
     from rimsim.scenarios.report.console import print_report
-    from rimsim.scenarios.report.difference import result_differences, setting_differences
     from rimsim.scenarios.runs.status import digest
 
     runs = load_run(one), load_run(other)

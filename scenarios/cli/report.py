@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 from click import option
@@ -18,18 +16,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.scenarios import Run
+    from rimsim.scenarios.report.record import Report
 
 
 @click.command()
 @click.argument("run", type=path)
 @option("--digest", is_flag=True, help="Print a digest of the tables' content and nothing else.")
-@option("--markdown", is_flag=True, help="Print the tables as Markdown and nothing else.")
+@option("--markdown", is_flag=True, help="Print the answer and the tables as Markdown and nothing else.")
 @option(
     "--html", is_flag=True, help="Write RUN/report.html, one page to send to someone, and say where it is."
 )
 def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
     """Print the tables of a run folder and draw its pictures again."""
     from rimsim.scenarios import load_run
+    from rimsim.scenarios.report.charts import draw
+    from rimsim.scenarios.report.console import report_markdown, show
+    from rimsim.scenarios.report.html import write_page
     from rimsim.scenarios.runs.status import digest as digest_of
 
     asked = [
@@ -40,32 +42,41 @@ def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
             f"{asked[1]}: not allowed with argument {asked[0]}", click.get_current_context()
         )
     loaded = load_run(run)
-    if html:
-        from rimsim.scenarios.page.write import write_page
-
-        click.echo(write_page(loaded))
-        return
-    told = _told(loaded)
     if digest:
         click.echo(digest_of(loaded))
+        return
+    made = report_of(loaded)
+    if html:
+        click.echo(write_page(made, loaded))
     elif markdown:
-        click.echo(told.markdown(), nl=False)
+        click.echo(report_markdown(made), nl=False)
     else:
-        told.draw()
-        told.show(terminal())
+        draw(made.plots, loaded.folder / "pictures")
+        show(made, terminal())
+
+
+def report_of(run: Run) -> Report:
+    """Report of a run of any kind."""
+    from rimsim.scenarios.kinds.registry import kind_of
+
+    kind = kind_of(run.config)
+    made: Report = kind.load(kind.report)(run)
+    return made
 
 
 def print_run(run: Run) -> None:
-    """Print the tables of a comparison or sweep and say where everything is.
+    """Print the report of a comparison or sweep.
 
     Raises:
         RunFolderError: If no arm of a sweep is complete.
     """
-    _told(run).show(terminal())
+    from rimsim.scenarios.report.console import show
+
+    show(report_of(run), terminal())
 
 
 def print_complete(folder: str) -> None:
-    """Print the tables of the arms that went well beside others that failed."""
+    """Print the report of the arms that are complete, when others failed."""
     from rimsim.scenarios import load_run
     from rimsim.scenarios.runs.status import status_of
 
@@ -73,58 +84,6 @@ def print_complete(folder: str) -> None:
     if run.kind == "sweep" or status_of(run).complete:
         with suppress(RunFolderError):  # no arm of the sweep is complete
             print_run(run)
-
-
-class _Told(NamedTuple):
-    """What is told of a run; nothing is read before it is asked for."""
-
-    markdown: Callable[[], str]
-    """The tables, for a page."""
-    show: Callable[[Console], None]
-    """Prints the tables and where everything is."""
-    draw: Callable[[], object]
-    """Draws the pictures into the folder."""
-
-
-def _told(run: Run) -> _Told:
-    """What is told of a run of any kind."""
-    from rimsim.scenarios.kinds.backtest.report import backtest_report
-    from rimsim.scenarios.kinds.experiment import experiment_report
-    from rimsim.scenarios.kinds.results import draw_report
-    from rimsim.scenarios.kinds.validate.report import validation_report
-    from rimsim.scenarios.pictures.front import draw_sweep
-    from rimsim.scenarios.pictures.loop import draw_pictures
-    from rimsim.scenarios.report import comparison, sweep
-    from rimsim.scenarios.report.console import markdown, show
-
-    if run.kind == "backtest":
-        report = backtest_report(run)
-        return _Told(
-            lambda: f"{' '.join(report.answer)}\n\n{markdown(report.tables)}",
-            partial(show, report),
-            partial(draw_report, report, run.folder),
-        )
-    if run.kind == "validation":
-        judged = validation_report(run)
-        return _Told(
-            lambda: markdown(judged.tables), partial(show, judged), partial(draw_report, judged, run.folder)
-        )
-    if run.kind == "experiment":
-        tested = experiment_report(run)
-        return _Told(
-            lambda: markdown(tested.tables), partial(show, tested), partial(draw_report, tested, run.folder)
-        )
-    if run.kind == "sweep":
-        return _Told(
-            lambda: markdown(sweep.result_tables(run, sweep.sweep_table(run))),
-            partial(sweep.print_results, run),
-            lambda: (run.folder / "sweep.parquet").is_file() and draw_sweep(run),
-        )
-    return _Told(
-        lambda: markdown(comparison.result_tables(run)),
-        partial(comparison.print_results, run),
-        lambda: draw_pictures(run),
-    )
 
 
 def terminal() -> Console:

@@ -38,7 +38,8 @@ from rimsim.market.records import as_slates
 from rimsim.market.serving import at_items, within_capacity
 from rimsim.measures import predicted_consumption
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.results import Panel, bias_over_seeds, draw_report, interval_panels
+from rimsim.scenarios.kinds.results import Panel, bias_over_seeds, interval_panels
+from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, play_parts
@@ -126,7 +127,7 @@ def ope(
         table = play_parts(job, begun.folder, Execution(workers=workers, console=console))["ope"]
         done = Evaluation(begun.folder, *names, table)
         write_table(begun.folder / OPE, _with_others(done))
-        draw_report(evaluation_report(done), begun.folder)
+        draw(evaluation_report(done).plots, begun.folder / "pictures")
     return done
 
 

@@ -42,7 +42,15 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("sweep", "a sweep", "sweep", mark="sweep", tables=("sweep",), resumable=True),
+        Kind(
+            "sweep",
+            "a sweep",
+            "sweep",
+            mark="sweep",
+            report="rimsim.scenarios.report.sweep:sweep_report",
+            tables=("sweep",),
+            resumable=True,
+        ),
         Kind(
             "backtest",
             "a back-test",
@@ -62,13 +70,19 @@ KINDS: Mapping[str, Kind] = {
             report="rimsim.scenarios.kinds.validate.report:validation_report",
         ),
         Kind(
-            "experiment", "an experiment", "experiment", mark="experiment", tables=("experiment", "arrivals")
+            "experiment",
+            "an experiment",
+            "experiment",
+            mark="experiment",
+            report="rimsim.scenarios.kinds.experiment:experiment_report",
+            tables=("experiment", "arrivals"),
         ),
         Kind(
             "comparison",
             "a comparison",
             "compare",
             mark="",
+            report="rimsim.scenarios.report.comparison:comparison_report",
             tables=(
                 "rounds",
                 "arrivals",

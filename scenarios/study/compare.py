@@ -23,11 +23,11 @@ from rimsim.market.build import check_promises, expected_arrivals, own_places, t
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.validate.sessions import agreement_of
-from rimsim.scenarios.pictures.front import draw_sweep
-from rimsim.scenarios.pictures.loop import draw_pictures
-from rimsim.scenarios.report.answer import comparison_sentences
-from rimsim.scenarios.report.decomposition import parts_by_seed
-from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.report.comparison import comparison_report
+from rimsim.scenarios.report.loop import parts_by_seed
+from rimsim.scenarios.report.sentences import comparison_sentences
+from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
 from rimsim.scenarios.runs.job import (
     Execution,
     Executor,
@@ -251,7 +251,7 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
         found = sweep_matrix(table, done.scenario.exposure.unit)
         if not found.empty:
             write_table(study.folder / "matrix.parquet", found)
-        draw_sweep(done)
+        draw(sweep_report(done).plots, done.folder / "pictures")
     return done
 
 
@@ -409,7 +409,8 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
     parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
-    write_about(folder, _texts(run, rounds), draw_pictures(run), run.measures)
+    drawn = draw(comparison_report(run).plots, folder / "pictures")
+    write_about(folder, _texts(run, rounds), drawn, run.measures)
     if not keep_parts:  # with arms missing, the run can still be resumed
         write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")

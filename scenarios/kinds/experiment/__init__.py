@@ -22,11 +22,11 @@ from rimsim.measures.late import late_rounds
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment, play_world
-from rimsim.scenarios.kinds.results import Panel, RunResult, bias_over_seeds, draw_report, interval_panels
-from rimsim.scenarios.page.settings import as_yaml
-from rimsim.scenarios.pictures.messages import many
+from rimsim.scenarios.kinds.results import Panel, RunResult, bias_over_seeds, interval_panels
+from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.report.sentences import as_yaml, many
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.options import resolved
@@ -200,7 +200,7 @@ def load_experiment(path: str | Path) -> Experiment:
 
 
 def _draw(run: Run) -> None:
-    draw_report(experiment_report(run), run.folder)
+    draw(experiment_report(run).plots, run.folder / "pictures")
 
 
 def _play(part: ExperimentSeed, report: Callable[[int], None]) -> dict[str, pd.DataFrame]:

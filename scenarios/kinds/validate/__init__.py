@@ -26,7 +26,7 @@ from rimsim.market.build import kept_truth
 from rimsim.market.consumers.truths import TRUTHS, Truth
 from rimsim.measures import agreement
 from rimsim.plugs import own_code, without_name
-from rimsim.scenarios.kinds.results import RunResult, draw_report
+from rimsim.scenarios.kinds.results import RunResult
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
 from rimsim.scenarios.kinds.validate.checks import (
     acceptance,
@@ -45,6 +45,7 @@ from rimsim.scenarios.kinds.validate.sessions import (
     make_cut,
     unfitted_model,
 )
+from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
 from rimsim.scenarios.runs.store import (
     Run,
@@ -389,5 +390,5 @@ def _answer_tables(
 
 def _write_pages(run: Run) -> None:
     report = validation_report(run)
-    draw_report(report, run.folder)
+    draw(report.plots, run.folder / "pictures")
     write_text(run.folder / README, readme(run, report))

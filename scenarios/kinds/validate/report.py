@@ -15,15 +15,11 @@ from matplotlib.transforms import Bbox
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
 from rimsim.scenarios.kinds.validate.sessions import ORACLE, RANDOM
-from rimsim.scenarios.page.settings import as_yaml, log_fact
-from rimsim.scenarios.pictures.labels import label_points
-from rimsim.scenarios.pictures.looks import AgentStyle, styles
-from rimsim.scenarios.pictures.messages import many
-from rimsim.scenarios.pictures.style import frame, legend
-from rimsim.scenarios.report.agreement import agreement_sentence, signed, unfit_sentence
+from rimsim.scenarios.report.charts import AgentStyle, frame, label_points, legend, styles
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, many, unfit_sentence
+from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import Run
 
 if TYPE_CHECKING:

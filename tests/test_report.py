@@ -1,8 +1,8 @@
-"""The page of a run: one file with sentences, charts and tables, no network needed; what differs between runs."""
+"""The report of a run: its sentences and tables, and each way to show it; differences between two runs."""
 
 from __future__ import annotations
 
-import math
+import io
 import re
 import shutil
 import subprocess
@@ -11,19 +11,31 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
+from scipy import stats
 from small_markets import small_scenario
 
+from rimsim import measures
 from rimsim.errors import MissingTableError, RunFolderError
 from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.page.chart import Axis, Chart, Curve, nice_ticks
-from rimsim.scenarios.page.svg import MARKERS, svg
-from rimsim.scenarios.page.write import html, page_of, write_page
-from rimsim.scenarios.pictures.tables import delivery_ratios, picture_tables
-from rimsim.scenarios.report.answer import comparison_sentences, figure, with_interval
-from rimsim.scenarios.report.difference import result_differences, setting_differences
+from rimsim.scenarios.report.comparison import (
+    PICTURES,
+    comparison_report,
+    result_differences,
+    result_tables,
+    setting_differences,
+)
+from rimsim.scenarios.report.console import markdown, show
+from rimsim.scenarios.report.html import html, write_page
+from rimsim.scenarios.report.items import delivery_ratios, picture_tables
+from rimsim.scenarios.report.record import Report, Section, TextTable
+from rimsim.scenarios.report.sentences import comparison_sentences, figure, with_interval
+from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
+from rimsim.scenarios.report.tables import late_figures, summary, two_seeds_note
 from rimsim.scenarios.runs.store import Run
+from rimsim.tracking import event_folder, read_scalars
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
@@ -32,7 +44,7 @@ CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A comparison of two agents with controls, two rounds and two seeds."""
-    folder = tmp_path_factory.mktemp("page") / "run"
+    folder = tmp_path_factory.mktemp("report") / "run"
     return compare(
         small_scenario(rounds=2),
         ["relevance", "rim-feedback"],
@@ -44,9 +56,22 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(run):
+def report(run):
+    """The comparison's report."""
+    return comparison_report(run)
+
+
+@pytest.fixture(scope="module")
+def page(run, report):
     """The comparison's page as text."""
-    return write_page(run).read_text(encoding="utf-8")
+    return write_page(report, run).read_text(encoding="utf-8")
+
+
+def _printed(report, width=80):
+    """What the console shows of a report at a width, a terminal's or a file's."""
+    text = io.StringIO()
+    show(report, Console(file=text, width=width))
+    return text.getvalue()
 
 
 class _Tags(HTMLParser):
@@ -66,90 +91,6 @@ class _Tags(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.2, 0.8), (-0.3, 0.05), (3, 4_000), (0.0012, 0.0019)])
-def test_ticks_are_round_and_within(low, high):
-    """Ticks are equally spaced multiples of 1, 2 or 5 times a power of ten, and all between the ends."""
-    ticks = nice_ticks(low, high, 5)
-    steps = np.diff(ticks)
-    step = steps[0]
-    assert 3 <= len(ticks) <= 7
-    assert np.allclose(steps, step)
-    assert min(abs(step / 10 ** math.floor(math.log10(step) + 1e-9) - lead) for lead in (1, 2, 5)) < 1e-9
-    assert low <= ticks[0] + 1e-12
-    assert ticks[-1] <= high + 1e-12
-    assert ticks[0] - step < low
-    assert ticks[-1] + step > high
-
-
-def test_ticks_of_a_logarithmic_axis_are_within():
-    """On a log axis at least three ticks of a wide range are drawn, all within the ends."""
-    ticks = nice_ticks(0.9, 450, 5, "log")
-    assert ticks == [1, 10, 100]
-    assert all(1.3 <= tick <= 8 for tick in nice_ticks(1.3, 8, 5, "log"))
-
-
-def test_points_stand_where_the_axes_say():
-    """Values map linearly, or by their logarithm, between the ends of the frame."""
-    curve = Curve("a", "#000", "o", (1.0, 10.0, 100.0), (0.0, 1.0, 2.0))
-    chart = Chart("t", Axis("x", scale="log", least=1, most=100), Axis("y", least=0, most=2), (curve,))
-    left, top, right, bottom = chart.inside
-    assert [chart.across(x) for x in curve.x] == pytest.approx([left, (left + right) / 2, right])
-    assert [chart.up(y) for y in curve.y] == pytest.approx([bottom, (top + bottom) / 2, top])
-
-
-def test_wide_intervals_do_not_flatten_the_points():
-    """An interval of two seeds widens an axis by the points' own extent at most."""
-    curve = Curve("a", "#000", "o", (0.0, 1.0), (2.0, 3.0), (-100.0, -90.0), (100.0, 90.0))
-    low, high = Chart("t", Axis("x"), Axis("y"), (curve,)).y_limits
-    assert low >= 2 - 1 - 0.2
-    assert high <= 3 + 1 + 0.2
-
-
-def test_intervals_that_seeds_are_drawn_for_take_no_room():
-    """Where thin lines stand in place of a band, the axis holds the lines alone."""
-    wide = Curve("a", "#000", "o", (0.0, 1.0), (2.0, 3.0), (-1.0, -1.0), (9.0, 9.0), threads=((1.9, 3.2),))
-    low, high = Chart("t", Axis("x"), Axis("y"), (wide,)).y_limits
-    assert 1.8 < low <= 1.9
-    assert 3.2 <= high < 3.3
-
-
-def test_the_axis_of_a_share_ends_at_nothing_and_at_the_whole():
-    """Intervals below 0 % and beyond 100 % make no room for shares that there cannot be."""
-    curve = Curve("a", "#000", "o", (0.0, 1.0), (0.2, 0.9), (-0.6, 0.8), (0.3, 1.6))
-    chart = Chart("t", Axis("x"), Axis("", share=True, zero=True), (curve,))
-    labels = [label for _, label in chart.y_ticks()]
-    assert (labels[0], labels[-1]) == ("0 %", "100 %")
-
-
-def test_bars_end_within_a_logarithmic_axis():
-    """A bar over a log axis is drawn to its end, unless that is far beyond the points."""
-    curve = Curve(
-        "a", "#000", "o", (50.0, 800.0), (1.0, 2.0), (), (), (20.0, 700.0), (80.0, 900.0), line=False
-    )
-    low, high = Chart("t", Axis("x", scale="log"), Axis("y"), (curve,)).x_limits
-    assert 15 < low < 20
-    assert 900 < high < 1200
-
-
-def test_a_chart_leaves_out_what_is_missing_and_escapes_names():
-    """A missing point breaks the line, a missing interval leaves no bar, and a name cannot bring in markup."""
-    nan = math.nan
-    curve = Curve("<b>", "#000000", "s", (0, 1, 2, 3, 4), (1, 2, nan, 1, 2), (nan,) * 5, (nan,) * 5)
-    text = str(svg(Chart("<i>", Axis("x"), Axis("y"), (curve,)), "c1"))
-    assert "nan" not in text
-    assert "<b>" not in text
-    assert "<i>" not in text
-    assert text.count("M") >= 2
-    assert text.count("translate(") == 4
-
-
-@pytest.mark.parametrize("marker", sorted(MARKERS))
-def test_every_marker_of_pictures_has_an_outline(marker):
-    """Markers are closed outlines."""
-    assert MARKERS[marker].startswith("M")
-    assert MARKERS[marker].endswith("Z")
 
 
 def test_sentences_say_the_tables_figures():
@@ -217,49 +158,52 @@ def test_figures_are_short():
     assert with_interval("coverage", -0.1, -0.2, 0.0, difference=True) == "−10.0 points (−20.0 to 0)"
 
 
-def test_the_page_is_one_file_that_needs_no_network(page):
-    """Nothing is loaded from elsewhere, no script runs, and the file is small."""
-    assert len(page.encode()) < 2_000_000
-    assert not re.search(r"<script|<link|<img|\bsrc=|@import|url\((?!#)|href=\"(?!#)", page)
-    assert "prefers-color-scheme: dark" in page
-    assert "@media print" in page
-    tags = _Tags()
-    tags.feed(page)
-    assert tags.open == []
-    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags.seen
+@pytest.mark.parametrize(
+    ("count", "late", "said"),
+    [
+        (1, [0], "round 0"),
+        (2, [1], "round 1"),
+        (3, [2], "round 2"),
+        (4, [2, 3], "mean of rounds 2–3"),
+        (5, [3, 4], "mean of rounds 3–4"),
+    ],
+)
+def test_late_rounds_are_the_last_half_rounded_down(count, late, said):
+    """The late rounds, their means and what is said of them are the same rounds, for odd numbers too."""
+    assert list(measures.late_rounds(count)) == late
+    assert measures.late_words(count) == said
+    numbers = np.arange(count)
+    rounds = pd.DataFrame(
+        {"agent": "a", "seed": 0, "round": numbers, "metric": "utility", "value": numbers**2.0}
+    )
+    assert measures.late_means(rounds)["value"].tolist() == [np.mean(np.square(late))]
 
 
-def test_no_chart_is_empty_and_every_part_is_there(page):
-    """Every chart has points within its frame, and the page has all its sections."""
-    charts = re.findall(r'<svg viewBox="0 0 360 232".*?</svg>', page, re.DOTALL)
-    assert len(charts) >= 10
-    for chart in charts:
-        places = re.findall(r"translate\(([-\d.]+),([-\d.]+)\)", chart)
-        assert places
-        assert all(-1 <= float(x) <= 361 and -1 <= float(y) <= 233 for x, y in places)
-    for title in (
-        "By round",
-        "The front",
-        "What retraining does",
-        "Delivery",
-        "Who pays",
-        "Items",
-        "All figures",
-    ):
-        assert f"<h2>{title}" in page
-    assert "nan" not in re.sub(r"<[^>]*>", "", page).lower().split()
+def test_tables_tensorboard_and_titles_are_of_the_same_rounds(run):
+    """The table, the final figures of TensorBoard and the picture's title are of the last round."""
+    rounds = run.rounds[(run.rounds["agent"] == "relevance") & (run.rounds["metric"] == "utility")]
+    last = rounds[rounds["round"] == 1].set_index("seed")["value"]
+    (row,) = summary(run.rounds, ["relevance"], ("utility",)).itertuples()
+    assert row.mean == late_figures(run.rounds).loc["relevance", "utility"] == pytest.approx(last.mean())
+    final = read_scalars(event_folder(run.folder, "relevance", 0))["final/utility"]
+    assert final == [(1, pytest.approx(last[0]))]
 
 
-def test_few_seeds_are_thin_lines_in_what_retraining_does(run, page):
-    """With two seeds a part of what retraining does is drawn seed by seed, and no band of t = 12.7 floods its chart."""
-    section = page[page.index("What retraining does, in parts</h2>") :].partition("</section>")[0]
-    assert len(run.seeds) == 2
-    charts = section.split("<figure>")[1:]
-    assert len(charts) >= 4
-    for chart in charts:
-        assert chart.count('class="thread"') == 2 * chart.count('class="line"') > 0
-        assert 'class="band"' not in chart
-    assert "thin: each seed" in section
+def test_two_seeds_bring_a_note_with_the_widths_of_the_t_distribution():
+    """The note's figures are quantiles of Student's t; other numbers of seeds bring none."""
+    wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
+    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
+    assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
+
+
+def test_a_sweep_says_why_it_has_no_picture():
+    """Two fields, or one that is no number, are named; one of numbers has a picture."""
+    known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
+    assert undrawn_reason(pd.DataFrame(known | {"beta": [0.5]})) is None
+    both = undrawn_reason(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
+    assert both.startswith("2 fields vary (beta, cost)")
+    for value in ("gru-hp", True):
+        assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))
 
 
 def test_items_are_met_in_pictures_as_in_tables(run):
@@ -273,11 +217,92 @@ def test_items_are_met_in_pictures_as_in_tables(run):
     assert len(set(last["value"])) > 2
 
 
+def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):
+    """The record has all that any sink shows: sentences, pictures by name, tables, settings and places."""
+    assert report.question == "What does guaranteeing exposure cost and bring? (small)"
+    assert report.answer[0].startswith("`relevance` leaves ")
+    assert report.answer[-1].startswith("The loop")
+    assert any(note.startswith("2 seeds: intervals are wide") for note in report.cautions)
+    assert sorted(plot.name for plot in report.plots) == sorted(PICTURES)
+    assert report.tables == tuple(result_tables(run))
+    assert [table.title.split(",")[0] for table in report.tables] == [
+        "small: round 1",
+        "Minus relevance",
+        "What retraining does",
+    ]
+    assert "per_round: 120" in report.settings
+    assert [name for name, _ in report.places()] == ["tables", "pictures", "events", "more"]
+
+
+def test_the_console_prints_the_answer_first_and_cuts_no_number(report):
+    """At 80 columns the answer precedes the tables, cautions and places, and every number stands whole."""
+    text = _printed(report)
+    order = [
+        text.index(words) for words in ("relevance leaves", "small: round 1", "2 seeds: inter", "tables  ")
+    ]
+    assert order == sorted(order)
+    assert "…" not in text
+    assert max(map(len, re.sub(r"(?m)^\S.*$", "", text).splitlines())) <= 80
+    for table in report.tables:
+        for row in table.rows:
+            cells = dict(zip(table.columns, row, strict=True))
+            assert all(cells[name] in text for name in table.main if name in cells)
+    assert "log gini" not in text  # Markdown and the page have it
+    assert "log gini" in markdown(report.tables)
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+@pytest.mark.parametrize("columns", [1, 4, 11])
+def test_wide_tables_continue_below(width, columns):
+    """A table that is too wide is printed in parts with its labels, and each line fits."""
+    cells = tuple(f"{number}.123 ±0.456*" for number in range(columns))
+    names = tuple(f"column {number}" for number in range(columns))
+    row = ("an agent of a long name", "a part of retraining (self − random)", *cells)
+    table = TextTable("Title", ("agent", "what", *names), (row,), labels=2)
+    lines = _printed(Report("?", sections=(Section("", tables=(table,)),)), width).splitlines()
+    assert all(any(cell in line for line in lines) for cell in cells)
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+
+
+def test_markdown_is_tables_alone(report):
+    """The Markdown of a report has its tables and no note; all columns are in it."""
+    text = markdown(report.tables)
+    assert "intervals are wide" not in text
+    assert text.count("|---|") == len(report.tables)
+    assert all(cell in text for table in report.tables for row in table.rows for cell in row)
+
+
+def test_the_page_is_one_file_that_needs_no_network(page):
+    """Nothing is loaded from elsewhere, no script runs, and the file is small."""
+    assert len(page.encode()) < 2_000_000
+    assert not re.search(r"<script|<link|<img|\bsrc=|@import|url\((?!#)|href=\"(?!#)", page)
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags.seen
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+
+
+def test_the_page_has_every_part_and_the_pictures_of_the_folder(report, page):
+    """The page embeds the same figures as the folder has, with their titles as text, and all sections."""
+    charts = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
+    assert len(charts) == sum(plot.make() is not None for plot in report.plots) == 9
+    assert all("</text>" in chart and "<metadata>" not in chart for chart in charts)
+    assert "Utility</text>" in page
+    for section in report.sections:
+        assert f"<h2>{section.title}" in page
+    assert "nan" not in re.sub(r"<[^>]*>", "", page).lower().split()
+
+
 def test_the_page_says_what_makes_it_again(run, page):
     """Command, settings and versions stand at the end."""
     assert "per_round: 120" in page
     assert f"rimsim {run.config['versions']['rimsim']}" in page
-    assert "Toy Story" in page or '<td class="text" title="' in page
 
 
 def test_items_go_by_their_titles(run, page):
@@ -289,12 +314,15 @@ def test_items_go_by_their_titles(run, page):
 
 
 def test_an_unfinished_run_has_no_page(tmp_path, run):
-    """A run without a finished round is refused by name; a cut one has the arms that are whole."""
+    """A run without a finished round is refused by name, and its report still says what is missing."""
     empty = tmp_path / "empty"
     empty.mkdir()
-    shutil.copy(run.folder / "config.yaml", empty)
-    with pytest.raises(MissingTableError, match="no round is finished|holds neither"):
-        page_of(Run(empty))
+    for name in ("config.yaml", "catalogue.parquet"):
+        shutil.copy(run.folder / name, empty)
+    made = comparison_report(Run(empty))
+    assert "arms are not finished" in made.cautions[-1]
+    with pytest.raises(MissingTableError, match="no round is finished"):
+        html(made, Run(empty))
 
 
 def test_the_command_writes_the_page(run, capsys):
@@ -315,10 +343,12 @@ def test_a_sweep_has_a_page(tmp_path):
         workers=1,
         out=tmp_path / "s",
     )
-    content = page_of(made)
+    content = sweep_report(made)
     assert content.answer[0] == "`relevance`: beta from 0 to 0.5 changes nothing."
     assert content.answer[1].startswith("`rim-feedback`: beta from 0 to 0.5 changes utility by")
-    assert html(content, made).count('<svg viewBox="0 0 360 232"') == 5
+    assert html(content, made).count("<svg ") == 2
+    assert [plot.name for plot in content.plots if plot.png] == ["front"]
+    assert "rim-feedback beta=0.5" in _printed(content, 140)
 
 
 def test_runs_differ_in_what_was_set(run, tmp_path):
