@@ -140,7 +140,7 @@ def _logged(run: Run, text: str | None) -> str:
         return text
     for agent in agents:
         with own_code([agent]):
-            if hasattr(make_agent(agent), "chance_of"):
+            if isinstance(make_agent(agent), StatingAgent):
                 return agent
     raise ConfigError(
         f"{run.folder}: none of its agents ({', '.join(agents)}) says with which chance it shows its slates; allowed: "

@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from rimsim.agents import Agent, LearningAgent, closed_rounds, make_agent, market_for
+from rimsim.agents import (
+    Agent,
+    Capabilities,
+    LearningAgent,
+    PacingAgent,
+    closed_rounds,
+    make_agent,
+    market_for,
+)
 from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError
@@ -109,11 +116,6 @@ def play_experiment(
     return rounds
 
 
-@runtime_checkable
-class _Counting(Protocol):
-    def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None: ...
-
-
 class TwoArms:
     """Pair of agents that answer the arrivals of their arms.
 
@@ -135,7 +137,7 @@ class TwoArms:
         pacing = [agent for agent in agents if not agent.order_free]
         tells = shared or assignment.by_item
         for agent in pacing:
-            if tells and hasattr(type(agent), "item_price") and not isinstance(agent, _Counting):
+            if tells and Capabilities.of(agent).moves_prices and not isinstance(agent, PacingAgent):
                 raise ConfigError(
                     f"experiment: {agent.name!r} paces its delivery and cannot be told of another's; allowed: --prices "
                     "split where arrivals have arms, or an agent with note_delivery (rim-feedback, entropic-dual)"
@@ -204,13 +206,13 @@ class TwoArms:
     def _tell(self, arm: int, items: Ints, arrivals: Arrivals) -> None:
         """Tell an arm's agent of the other's delivery and of time."""
         agent = self._agents[arm]
-        if self._one_by_one and isinstance(agent, _Counting):
+        if self._one_by_one and isinstance(agent, PacingAgent):
             agent.note_delivery(self._counted(items), arrivals)
 
     def _correct(self, arm: int, own: Ints, shown: Ints) -> None:
         """Count the slates shown instead of an agent's own."""
         agent = self._agents[arm]
-        if isinstance(agent, _Counting):
+        if isinstance(agent, PacingAgent):
             agent.note_delivery(self._counted(shown) - self._counted(own), None)
 
     def _counted(self, items: Ints) -> Floats:
