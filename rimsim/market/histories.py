@@ -191,12 +191,7 @@ def _number(slots: Ints, counts: Ints, length: Ints) -> int:
 
 @compiled
 def _consumed(
-    slots: Ints,
-    counts: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    events: Events,
+    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, events: Events
 ) -> tuple[Ints, Ints]:
     """Rows (total,) and items (total,) of what some slots have consumed: their logged past, then their events.
 
@@ -225,13 +220,7 @@ def _consumed(
 
 @compiled
 def _times(
-    slots: Ints,
-    counts: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Floats,
-    shift: Floats,
-    events: Events,
+    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Floats, shift: Floats, events: Events
 ) -> Floats:
     """(total,) times of :func:`_consumed` in seconds; ``logged`` are the log's, and ``shift`` (slots,) moves them."""
     times = np.empty(_number(slots, counts, length), np.float64)
@@ -309,13 +298,7 @@ class Histories:
         self._make_room(len(items))
         _enter_all(slots, ticks, items, self.events)
 
-    def append_marked(
-        self,
-        slots: Ints,
-        ticks: Ints,
-        items: Ints,
-        marked: Bools,
-    ) -> None:
+    def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
         """Enter the marked ones of (n, k) items, visible from ticks (n,) on; else as :meth:`append`."""
         self._make_room(items.size)
         _enter_marked(slots, ticks, items, marked, *self.events)

@@ -96,12 +96,7 @@ class Ledger:
         """(n,) the platform's λ(x) of each arrival."""
 
     def write(
-        self,
-        rows: Ints,
-        slates: Slates,
-        response: Response,
-        relevance: Float32s,
-        ground: Float32s,
+        self, rows: Ints, slates: Slates, response: Response, relevance: Float32s, ground: Float32s
     ) -> None:
         """Enter n served arrivals.
 

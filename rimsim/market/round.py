@@ -371,13 +371,7 @@ class OpenRound:
                 f"slates have shape {slates.items.shape}; allowed: {shape}, a row an arrival{first}"
             )
 
-    def _refusal(
-        self,
-        rows: Ints,
-        slates: Slates,
-        admissible: Bools,
-        wrong: Bools,
-    ) -> AgentError:
+    def _refusal(self, rows: Ints, slates: Slates, admissible: Bools, wrong: Bools) -> AgentError:
         """The error that names the first item which may not be shown."""
         row, position = np.argwhere(wrong)[0].tolist()
         item, most = int(slates.items[row, position]), len(self.exposure)

@@ -116,11 +116,7 @@ class Scorer:
     """
 
     def __init__(
-        self,
-        model: IntensityModel,
-        histories: Histories,
-        release: Ints,
-        device: torch.device,
+        self, model: IntensityModel, histories: Histories, release: Ints, device: torch.device
     ) -> None:
         self._model, self._layer = layer_of(model)
         self._histories = histories
@@ -170,12 +166,7 @@ class Scorer:
         return found
 
     def score(
-        self,
-        ids: Ints,
-        slots: Ints,
-        ticks: Ints,
-        counts: Ints,
-        hidden: Hidden | None = None,
+        self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
     ) -> ScoreRows:
         """Score at most ``BLOCK`` states.
 
@@ -227,12 +218,7 @@ class Scorer:
 
 
 def score_states(
-    model: IntensityModel,
-    states: UserStates,
-    events: Ints,
-    ids: Ints,
-    ticks: Ints,
-    release: Ints,
+    model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
 ) -> Iterator[ScoreRows]:
     """Score states of their own, without hidden states kept from before; see :meth:`Scorer.score`.
 
@@ -321,12 +307,7 @@ def _normalised(
 
 
 @compiled
-def _take_out(
-    rows: Ints,
-    items: Ints,
-    scores: Float32s,
-    admissible: Bools,
-) -> None:
+def _take_out(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None:
     """Make (row, item) pairs inadmissible and worth nothing, in place."""
     for pair in range(len(rows)):
         scores[rows[pair], items[pair]] = 0.0

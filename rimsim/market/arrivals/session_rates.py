@@ -97,11 +97,7 @@ def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floa
 
 
 def expected_starts(
-    rates: SessionRates,
-    factor: Floats,
-    user: Ints,
-    tick: Ints,
-    window: tuple[int, int],
+    rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
 ) -> Floats:
     """(users,) session starts that are expected in a window, given all before it, each rate times a factor.
 
@@ -174,12 +170,7 @@ def _poisson(draw: Floats, mean: Floats | float) -> Ints:
 
 
 def _by_themselves(
-    rates: SessionRates,
-    kept: Floats,
-    most: float,
-    window: tuple[int, int],
-    seed: int,
-    number: int,
+    rates: SessionRates, kept: Floats, most: float, window: tuple[int, int], seed: int, number: int
 ) -> tuple[Ints, Ints]:
     purpose, everyone = rng.Purpose.ARRIVALS, np.arange(len(rates.base))
     mean = rates.base * most * (window[1] - window[0]) / TICKS

@@ -58,12 +58,7 @@ def response_of(consumer: Consumer, visits: Visits, slates: Ints) -> Response:
 
 
 @compiled
-def _first_wrong(
-    slates: Ints,
-    consumed: Bools,
-    probability: Floats,
-    intensity: Floats,
-) -> int:
+def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: Floats) -> int:
     """The first place, row after row, of what is no answer; −1 where all are."""
     n, k = slates.shape
     for row in range(n):

@@ -141,12 +141,7 @@ class Consumer(Protocol):
         ...
 
 
-def drawn(
-    visits: Visits,
-    slates: Ints,
-    probability: Floats,
-    intensity: Floats,
-) -> Response:
+def drawn(visits: Visits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
     """The response that has given probabilities: an item is consumed if its draw is below its probability.
 
     Args:

@@ -130,13 +130,7 @@ def _consumed_mass(user: int, place: int, items: Ints, following: Ints, factors:
 
 
 @compiled
-def consumed_mass(
-    users: Ints,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    factors: Factors,
-) -> Floats:
+def consumed_mass(users: Ints, first: Ints, items: Ints, following: Ints, factors: Factors) -> Floats:
     """(n,) Σ p* of what n visitors consumed in the market; see :func:`answer_slates`."""
     mass = np.empty(len(users), np.float64)
     for n in range(len(users)):
@@ -145,11 +139,7 @@ def consumed_mass(
 
 
 @compiled
-def left_by_past(
-    offsets: Ints,
-    items: Ints,
-    factors: Factors,
-) -> Floats:
+def left_by_past(offsets: Ints, items: Ints, factors: Factors) -> Floats:
     """Σ p* over what each user had not consumed after each of its events; an item counts once.
 
     Args:

@@ -60,13 +60,7 @@ def _futures(world: World, horizon: float | None) -> _Items:
 
 
 @compiled
-def _hits(
-    slates: Ints,
-    sessions: Ints,
-    offsets: Ints,
-    item: Ints,
-    hits: Bools,
-) -> None:
+def _hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
     """Mark what of slates (n, k) is among the items of their sessions (n,), in place."""
     for row in range(len(slates)):
         for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):

@@ -41,14 +41,7 @@ class BagTruth(Kept):
         """(n, M) p* over the whole catalogue; of the state alone."""
         return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
 
-    def answer(
-        self,
-        visits: Visits,
-        slates: Ints,
-        ground: Floats,
-        law: Law,
-        response: Response,
-    ) -> None:
+    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """What visits make of their slates, in one compiled pass."""
         histories, events = visits.histories, visits.histories.events
         answer_slates(

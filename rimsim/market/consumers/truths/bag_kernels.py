@@ -36,13 +36,7 @@ def _add(vector: Float32s, row: Float32s) -> None:
 
 
 @compiled
-def _logits(
-    hidden: Float32s,
-    events: int,
-    predicted: Float32s,
-    bias: Float32s,
-    logit: Float32s,
-) -> None:
+def _logits(hidden: Float32s, events: int, predicted: Float32s, bias: Float32s, logit: Float32s) -> None:
     """Fill in (M,) logits; ``hidden`` (width,) is the sum over so many events, and is scaled in place.
 
     Four rows of the matrix at a time, so that the logits, which lie in the nearest cache, are read and written a
@@ -186,13 +180,7 @@ def _weigh(
 
 
 @compiled
-def preferences(
-    offsets: Ints,
-    items: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-) -> Floats:
+def preferences(offsets: Ints, items: Ints, read: Float32s, predicted: Float32s, bias: Float32s) -> Floats:
     """(n, M) p* over the whole catalogue of n states; the i-th is items ``offsets[i]`` to ``offsets[i + 1]``."""
     share = np.empty((len(offsets) - 1, len(bias)), np.float64)
     weight, power = np.empty(len(bias), np.float32), np.empty(len(bias), np.float64)

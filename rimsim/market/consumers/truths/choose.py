@@ -71,12 +71,7 @@ TRUTHS: dict[str, _Class] = {
 
 
 def fit_truth(
-    log: EventLog,
-    *,
-    gap: str | float,
-    kind: str = "auto",
-    rank: int = 16,
-    bootstrap: int | None = None,
+    log: EventLog, *, gap: str | float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
     """Choose a truth on held-out later sessions of a log, and fit it to the whole log.
 

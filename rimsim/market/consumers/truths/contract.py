@@ -156,14 +156,7 @@ class Truth(Protocol):
         """(n,) λ*(x) of sessions that begin at ``states.now``; arguments as in :meth:`preference`."""
         ...
 
-    def answer(
-        self,
-        visits: Visits,
-        slates: Ints,
-        ground: Floats,
-        law: Law,
-        response: Response,
-    ) -> None:
+    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """Fill in what n visits make of their slates; a row's bits depend on its visit alone.
 
         Args:

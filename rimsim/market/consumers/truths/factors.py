@@ -65,14 +65,7 @@ class FactorsTruth(Kept):
         """(n, M) p* over the whole catalogue; of the user alone."""
         return self._rows(users)
 
-    def answer(
-        self,
-        visits: Visits,
-        slates: Ints,
-        ground: Floats,
-        law: Law,
-        response: Response,
-    ) -> None:
+    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """What visits make of their slates, in one compiled pass."""
         slot, histories = visits.slot, visits.histories
         events = histories.events

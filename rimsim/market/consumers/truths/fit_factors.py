@@ -91,12 +91,7 @@ def fit_factors_truth(
 
 
 def fit_factors(
-    log: EventLog,
-    rank: int,
-    ridge: float,
-    users: Ints | None = None,
-    *,
-    whole: EventLog | None = None,
+    log: EventLog, rank: int, ridge: float, users: Ints | None = None, *, whole: EventLog | None = None
 ) -> FittedFactors:
     """Fit a, c and d to a log with a ridge on a and c, on the full softmax; of a large log on samples.
 

@@ -33,10 +33,7 @@ _RIDGE = 1e-3
 
 
 def fit_sizes(
-    log: EventLog,
-    gap: str | float,
-    later: LaterSessions | None,
-    weights: Ints | None = None,
+    log: EventLog, gap: str | float, later: LaterSessions | None, weights: Ints | None = None
 ) -> tuple[SessionSizes, SizesReport]:
     """Fit λ* to the sizes of a log's sessions.
 

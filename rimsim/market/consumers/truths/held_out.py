@@ -30,14 +30,7 @@ class Judged(NamedTuple):
     """Standard deviation of the personal part, unweighted, at the held-out states, nats."""
 
 
-def judged(
-    held: HeldOut,
-    kind: str,
-    ridge: float,
-    personal: Floats,
-    popular: Floats,
-    gap: str,
-) -> Judged:
+def judged(held: HeldOut, kind: str, ridge: float, personal: Floats, popular: Floats, gap: str) -> Judged:
     """What a fit to the past of the cut is worth, and how its parts are weighed.
 
     log p(y|x) is a sum of a personal part, the log popularity of y and its log popularity in later sessions. What a
