@@ -13,7 +13,7 @@ from rimsim.agents.promised_prices import counted, terms_of
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates
-from rimsim.market.limits import most_states
+from rimsim.market.scores import most_states
 from rimsim.matching import ordered_by, solve_dual
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rimsim.agents.audience import planned
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.market.serving import at_items
+from rimsim.market.records import at_items
 from rimsim.measures import weighted_exposure
 
 if TYPE_CHECKING:

@@ -48,3 +48,8 @@ def ticks(time: ArrayLike) -> Ints:
 def seconds(tick: ArrayLike) -> Floats:
     """Seconds of ticks."""
     return np.asarray(tick, np.int64) / TICKS
+
+
+def delay_ticks(delay: str | None) -> int:
+    """Whole ticks of a duration such as ``1h``; 0 for None."""
+    return 0 if delay is None else int(ticks(duration_seconds(delay)))

@@ -10,7 +10,7 @@ from rimsim.agents import make_agent, market_for, play_round
 from rimsim.agents.prices import joined_states, solved_prices
 from rimsim.config import ExposureConfig
 from rimsim.errors import AgentError
-from rimsim.market import Market, limits
+from rimsim.market import Market, scores
 from rimsim.matching import certificate
 from rimsim.scenarios.study.hindsight_prices import HindsightPrices
 from rimsim.scenarios.study.round_facts import certified
@@ -18,7 +18,7 @@ from rimsim.scenarios.study.round_facts import certified
 
 def _held(monkeypatch, config, states):
     """Hold so many states of a scenario's catalogue at once."""
-    monkeypatch.setattr(limits, "MOST_CELLS", states * Market(config).n_items)
+    monkeypatch.setattr(scores, "MOST_CELLS", states * Market(config).n_items)
 
 
 @pytest.mark.parametrize("scenario", [small_scenario, small_replay])

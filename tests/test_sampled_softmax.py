@@ -16,7 +16,7 @@ from rimsim.intensity.sets.folding import folded
 from rimsim.intensity.sets.sampled_denoising import trained_on_samples
 from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
 from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
-from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
+from rimsim.market.consumers.truth_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
 
 

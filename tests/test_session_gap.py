@@ -13,7 +13,7 @@ from rimsim.intensity import AutoConfig, UserStates
 from rimsim.intensity.registry import make
 from rimsim.intensity.selection.auto import Auto
 from rimsim.intensity.sets.returning import log_returning
-from rimsim.market.models import initial_model, unfitted
+from rimsim.market.world import initial_model, unfitted
 from rimsim.scenarios.validating.judged import unfitted_model
 from rimsim.scenarios.validating.rates import rate_of_ground
 

@@ -1,23 +1,20 @@
-"""What the visitors of a market have consumed, and from which tick on it is visible: one store, plain arrays."""
+"""Histories of visitors: consumed items and when each becomes visible."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
+from rimsim.data.log import EventLog
 from rimsim.durations import TICKS, seconds
 from rimsim.intensity.states import UserStates
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.market.arrivals.schedule import Schedule
-
+from rimsim.market.records import Schedule
 
 _ROOM = 1024
 """Events that there is room for at first."""

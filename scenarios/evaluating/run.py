@@ -13,7 +13,7 @@ import pandas as pd
 from rimsim.agents import make_agent
 from rimsim.errors import ConfigError, nearest
 from rimsim.loading import own_code
-from rimsim.market.build import expected_arrivals, own_places
+from rimsim.market.world import expected_arrivals, own_places
 from rimsim.scenarios.evaluating.figures import estimates
 from rimsim.scenarios.evaluating.pictures import draw_evaluation
 from rimsim.scenarios.evaluating.replay import replayed, true_values

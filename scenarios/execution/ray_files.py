@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from rimsim.config import override
 from rimsim.files import draft_folder
 from rimsim.intensity.cache import cache_folder
-from rimsim.market.build import own_places
+from rimsim.market.world import own_places
 from rimsim.scenarios.store.folders import FAILURES, STATES, part_name
 from rimsim.scenarios.store.status import DONE
 from rimsim.scenarios.store.write import write_bytes

@@ -12,8 +12,8 @@ from rimsim.agents import LearningAgent, closed_rounds, make_agent, market_for
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import Seeds
 from rimsim.durations import seconds
+from rimsim.intensity.blocks import BLOCK
 from rimsim.market import Market, Needs
-from rimsim.market.scoring import BLOCK
 from rimsim.scenarios.experimenting.diverted import Diverted
 from rimsim.scenarios.experimenting.split import Split
 

@@ -17,7 +17,7 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.loading import own_code
 from rimsim.market import build_world
-from rimsim.market.build import expected_arrivals, own_places
+from rimsim.market.world import expected_arrivals, own_places
 from rimsim.scenarios.execution.seeds import chosen_seeds
 from rimsim.scenarios.execution.tasks import run_tasks
 from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rimsim.market.build import expected_arrivals
+from rimsim.market.world import expected_arrivals
 from rimsim.scenarios.execution.bars import bars
 from rimsim.scenarios.execution.local import LostWorkerError
 from rimsim.scenarios.execution.signals import stop_if_asked

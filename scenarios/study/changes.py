@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.intensity.cache import log_digest
 from rimsim.loading import files_of, nearest_file, own_code
 from rimsim.market import build_world
-from rimsim.market.build import own_places, plugs_of
+from rimsim.market.world import own_places, plugs_of
 from rimsim.scenarios.store.folders import BEGUN, versions
 from rimsim.scenarios.store.run_folder import Run, parsed_yaml
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rimsim.market.build import plugs_of, shared_log
+from rimsim.market.world import plugs_of, shared_log
 from rimsim.scenarios.execution.forecast import (
     Forecast,
     fit_seconds,

@@ -11,7 +11,7 @@ from rimsim.agents import make_agent, undeliverable
 from rimsim.durations import ALWAYS, seconds
 from rimsim.loading import own_code
 from rimsim.market import RoundView, build_world
-from rimsim.market.build import first_round, own_places, plugs_of
+from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.requirements.carry_over import expected
 from rimsim.scenarios.store.load_report import load_text
 
@@ -84,7 +84,7 @@ def undeliverable_notes(config: ScenarioConfig) -> list[str]:
         config: The scenario.
     """
     world, first = build_world(config), first_round(config, seed=0)
-    promised, forecast = first.promised, config.exposure.forecast * first.schedule.expected_over_actual
+    promised, forecast = first.requirements, config.exposure.forecast * first.schedule.expected_over_actual
     m = len(promised.required)
     view = RoundView(
         round=0,
@@ -102,6 +102,6 @@ def undeliverable_notes(config: ScenarioConfig) -> list[str]:
         promises=promised.table,
     )
     per_slate = np.concatenate([[0.0], np.cumsum(promised.weights)])
-    there = forecast * float(per_slate[first.capacity].sum())
+    there = forecast * float(per_slate[first.positions].sum())
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
     return [f"in the first round, {one}" for one in undeliverable(view, released, there)]

@@ -11,8 +11,8 @@ import pandas as pd
 from rimsim.agents import make_agent
 from rimsim.config import Seeds
 from rimsim.market import Market, Needs
-from rimsim.market.consumers.answers import true_intensity_of
-from rimsim.market.serving import within_capacity
+from rimsim.market.consumers.contract import true_intensity_of
+from rimsim.market.records import within_capacity
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

@@ -13,7 +13,7 @@ from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.build import check_plugs
+from rimsim.market.world import check_plugs
 from rimsim.measures import own_measures, try_measures
 from rimsim.scenarios.execution.arm import Arm
 from rimsim.scenarios.execution.forecast import announce

@@ -22,7 +22,7 @@ from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.loading import own_code
 from rimsim.market import build_world
-from rimsim.market.build import own_places, warm_model
+from rimsim.market.world import own_places, warm_model
 from rimsim.measures import (
     MEASURES,
     late_means,

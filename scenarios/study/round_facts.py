@@ -13,10 +13,9 @@ from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
 from rimsim.arrays import Floats, Ints
 from rimsim.durations import ALWAYS, seconds
-from rimsim.market.limits import most_states
+from rimsim.market.scores import most_states
 from rimsim.matching import certificate, solve_prices
 from rimsim.measures import RoundFacts, genre_weights
-from rimsim.scenarios.study.round_scores import RoundScores, round_capacity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,9 +173,9 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         )
     )
     return certificate(
-        known.scores if whole else RoundScores(states, m),
+        known.scores if whole else states,
         slates,
-        known.capacity if whole else round_capacity(states, slates.shape[1]),
+        known.capacity if whole else states.positions(slates.shape[1]),
         asked.least,
         best.item_price,
         closed.cost,

@@ -17,7 +17,7 @@ from rimsim.durations import duration_seconds
 from rimsim.errors import ArmsError
 from rimsim.loading import own_code
 from rimsim.market import build_world
-from rimsim.market.build import check_promises, own_places, truth_bootstrap
+from rimsim.market.world import check_promises, own_places, truth_bootstrap
 from rimsim.measures import records
 from rimsim.scenarios.execution.executor import Execution, executor
 from rimsim.scenarios.execution.signals import errors_of_interrupts

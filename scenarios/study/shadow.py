@@ -17,15 +17,15 @@ from rimsim.config import ExposureConfig, PlatformConfig, Seeds, to_plain
 from rimsim.market import build_world
 from rimsim.market.controls import replica_seeds
 from rimsim.market.histories import LoggedPast
-from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.models import initial_model
+from rimsim.market.state import KeptRounds
+from rimsim.market.world import initial_model
 from rimsim.scenarios.store.folders import STATES
 from rimsim.scenarios.store.write import write_arrays
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.market import World
-    from rimsim.market.training_log import PastRound
+    from rimsim.market.ledger import PastRound
 
 
 _AGENT = "random"

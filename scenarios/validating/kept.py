@@ -17,8 +17,8 @@ from rimsim.errors import RimsimError
 from rimsim.files import draft_file
 from rimsim.intensity.cache import cache_folder
 from rimsim.intensity.registry import config_of, make
-from rimsim.market.build import kept_truth, truth_key
-from rimsim.market.consumers.intensity import examination
+from rimsim.market.consumers.contract import examination
+from rimsim.market.world import kept_truth, truth_key
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, concordance, relevance, statistics
 from rimsim.scenarios.backtesting import scores

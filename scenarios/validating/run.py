@@ -18,7 +18,7 @@ from rimsim.intensity.cache import log_digest
 from rimsim.intensity.device import resolved
 from rimsim.intensity.registry import make, mark_and_ground
 from rimsim.loading import own_code
-from rimsim.market.build import kept_truth
+from rimsim.market.world import kept_truth
 from rimsim.measures import agreement
 from rimsim.scenarios.execution.forecast import Forecast, announce, fit_seconds, linear, log_bytes
 from rimsim.scenarios.execution.rates import RATES
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.data import EventLog
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
     from rimsim.scenarios.store.run_folder import Run
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.held_answers import HeldAnswers

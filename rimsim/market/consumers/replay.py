@@ -15,8 +15,7 @@ from rimsim.market.consumers.contract import Organic, Response
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
-    from rimsim.market.consumers.contract import Visits
-    from rimsim.market.world import World
+    from rimsim.market.consumers.contract import Visits, World
 
 
 class _Items(NamedTuple):

@@ -1,20 +1,17 @@
-"""What truths are judged on: what users took from a later session on, among what they had not consumed before."""
+"""Candidate truths, judged on held-out later sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rimsim.arrays import Float32s, Floats
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.weights import for_all, for_slates
 from rimsim.intensity.sets.returning import log_returning
-from rimsim.market.consumers.truths.contract import Candidate
-
-if TYPE_CHECKING:
-    from rimsim.intensity.selection.held_out import HeldOut
-
+from rimsim.market.consumers.contract import Candidate
 
 PRIOR = 0.5
 """Events an item that popularity in all sessions counts for beside that in later ones."""
