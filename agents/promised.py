@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rimsim.agents.progress import share_gone
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.compiled import compiled
-from rimsim.durations import seconds
 
 if TYPE_CHECKING:
     from rimsim.agents._row_guard import RowGuard

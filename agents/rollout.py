@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from rimsim.agents.contract import LearningAgent
 from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, ArrivalsError, RimsimError, one_line
-from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Feedback, Market, Needs
 from rimsim.market.records import as_slates
 
@@ -133,6 +133,40 @@ def play_round(
         feedback_buffer.enter(feedback)
         if report is not None:
             report(len(arrivals))
+
+
+class Recorder(Protocol):
+    """Observer of a market that an agent serves."""
+
+    def opened(self) -> None:
+        """Note that a round is open, before anything is served."""
+        ...
+
+    def served(self, count: int, /) -> None:
+        """Note arrivals that were served."""
+        ...
+
+    def closed(self, closed: ClosedRound) -> None:
+        """Note a round that is over."""
+        ...
+
+
+def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | None = None) -> None:
+    """Let an agent serve a market to its end, observed by a recorder.
+
+    Args:
+        market: Market to be served; it keeps no closed round.
+        agent: Policy.
+        recorder: Told of each round as it opens, is served and closes.
+        batch_size: As in :func:`play_round`.
+
+    Raises:
+        AgentError: As :func:`play_round`.
+    """
+    while not market.done:
+        recorder.opened()
+        play_round(market, agent, batch_size, recorder.served)
+        recorder.closed(market.closed.pop())
 
 
 def closed_rounds(

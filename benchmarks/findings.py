@@ -20,9 +20,7 @@ from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.matrix import Contrast, matrix, matrix_table
 from rimsim.scenarios.report.summary import over_seeds
 from rimsim.scenarios.report.tables import pivoted
-from rimsim.scenarios.store.arm_names import control_name, is_control
-from rimsim.scenarios.store.points import runs_of
-from rimsim.scenarios.store.status import shown_rounds
+from rimsim.scenarios.runs.status import control_name, is_control, runs_of, shown_rounds
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import ALWAYS
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.durations import ALWAYS
 from rimsim.market.records import as_slates
 from rimsim.measures import late_rounds, mean_interval
 

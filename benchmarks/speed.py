@@ -29,10 +29,10 @@ from speed_tables import Report, peak_memory, reset_peak, resident_memory
 
 from rimsim.agents import make_agent
 from rimsim.intensity import GRU, RIM, UserStates
-from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
-from rimsim.scenarios.execution.arm import Arm
-from rimsim.scenarios.store.write import write_table
+from rimsim.scenarios.runs.status import Arm, StudyOptions
+from rimsim.scenarios.runs.store import write_table
 from rimsim.scenarios.study.play import run_arm
 
 if TYPE_CHECKING:
@@ -235,8 +235,7 @@ def whole(report: Report, size: tuple[int, int]) -> None:
                 name=name,
                 seed=0,
                 folder=Path(folder),
-                certify=True,
-                ledger=True,
+                options=StudyOptions(),
             )
             sampler = Sampler()
             start = time.process_time()

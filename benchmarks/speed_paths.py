@@ -21,7 +21,7 @@ from simpy import Environment
 from rimsim.agents import make_agent, top_k
 from rimsim.agents.prices import solved_prices
 from rimsim.agents.rim_dual import RimDual
-from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
 from rimsim.matching import price_slates
 

@@ -19,7 +19,7 @@ from kept_runs import finished
 from rimsim.measures import MEASURES, break_even, mean_interval, paired_difference
 from rimsim.scenarios.pictures.looks import styles
 from rimsim.scenarios.pictures.style import style
-from rimsim.scenarios.store.points import runs_of
+from rimsim.scenarios.runs.status import runs_of
 
 if TYPE_CHECKING:
     import pandas as pd

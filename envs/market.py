@@ -13,17 +13,16 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
 
-from rimsim.arrays import Array, Bools, Ints
+from rimsim.arrays import TICKS, Array, Bools, Ints
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.durations import TICKS
 from rimsim.envs.picture import exposure_picture
 from rimsim.envs.snapshot import Snapshot
 from rimsim.envs.standing import Standing
 from rimsim.envs.stock import Stock
 from rimsim.errors import AgentError, ConfigError, MarketError
-from rimsim.first_use import telling
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates
+from rimsim.system import progress_to
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
@@ -152,7 +151,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """What has been answered since."""
         self._view: RoundView | None = None
         """What may be known of the open round, once it was asked for."""
-        with telling(_print):
+        with progress_to(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
         most = world.most_arrivals or _MOST_ARRIVALS
@@ -365,7 +364,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def _open(self, seeds: Seeds) -> None:
         """A market of its own."""
         self._seeds = seeds
-        with telling(_print):
+        with progress_to(_print):
             self._market = Market(
                 self.config,
                 seeds=seeds,

@@ -1,11 +1,11 @@
-"""Array types, and ragged arrays: rows of unequal lengths in one flat array."""
+"""Array types, ragged arrays held flat, and instants as ticks."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 Float32s: TypeAlias = NDArray[np.float32]
@@ -14,20 +14,39 @@ Ints32: TypeAlias = NDArray[np.int32]
 Bools: TypeAlias = NDArray[np.bool_]
 Array: TypeAlias = NDArray[Any]
 
+TICKS = 1_000_000
+"""Ticks of the market's clock in a second. Whole ticks add and compare exactly; floating seconds would not."""
+ALWAYS = -(2**62)
+"""Release tick of an item that is there from the start: before any log begins, those before 1970 included."""
+NEVER = 2**62
+"""Tick after all rounds, such as the release of an item that is not on offer."""
+
+
+def offsets_of(counts: Ints) -> Ints:
+    """Offsets (n + 1,) of rows with so many entries each."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
 
 def places_of(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """Positions from each begin (n,) to before its end (n,), row after row.
-
-    Returns:
-        (total,) the positions, and (n + 1,) where each row begins among them.
-    """
+    """Positions from each begin to before its end, and offsets."""
     lengths = end - begin
-    offsets = np.zeros(len(begin) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = offsets_of(lengths)
     return np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets
 
 
 def numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Row (total,) and number within its row (total,) for counts (n,) of entries per row."""
+    """Row and number within its row, for entries per row."""
     number, _ = places_of(np.zeros_like(counts), counts)
     return np.repeat(np.arange(len(counts)), counts), number
+
+
+def ticks(time: ArrayLike) -> Ints:
+    """Whole ticks of times in seconds."""
+    return np.rint(np.asarray(time, np.float64) * TICKS).astype(np.int64)
+
+
+def seconds(tick: ArrayLike) -> Floats:
+    """Seconds of ticks."""
+    return np.asarray(tick, np.int64) / TICKS

@@ -1,4 +1,4 @@
-"""What the command ``rimsim`` calls: as little as possible is loaded before an interruption can be answered."""
+"""Entry point of the command ``rimsim``; loads the rest late."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 
 def main() -> int:
-    """Run the command line of this process; returns its exit status, 130 for an interruption while it is loaded."""
+    """Exit status of the command line; 130 if interrupted early."""
     try:
-        from rimsim.scenarios.cli.main import main as run  # noqa: PLC0415  loading is what may be interrupted
+        from rimsim.scenarios.cli.main import main as run  # noqa: PLC0415  loading may be interrupted
     except KeyboardInterrupt:
         sys.stderr.write("rimsim: interrupted\n")
         return 130

@@ -1,4 +1,4 @@
-"""The one door to Numba: compiled once, cached on disk, typed for readers and checkers."""
+"""Compilation by Numba, cached on disk and typed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ F = TypeVar("F", bound="Callable[..., object]")
 
 
 def compiled(function: F) -> F:
-    """Compile a function on its first call; the machine code is cached on disk.
+    """Compile a function on its first call.
 
-    Of several processes that need it at once, one compiles it while the others wait for what it leaves on disk.
-
-    A function that Python calls returns numbers, arrays and plain tuples. Numba makes a named tuple by a call of
-    Python, and does not look whether that went well: an interrupt that falls there would end the process.
+    The machine code is cached on disk. Of several processes that need it at once, one compiles and the others wait. A
+    function that Python calls returns no named tuples: Numba makes them by a call of Python without a check of its
+    success, so an interrupt at that moment would end the process.
     """
     dispatcher: Any = numba.njit(cache=True)(function)
     if dispatcher is function:  # the user has switched compilation off
@@ -37,7 +36,7 @@ def compiled(function: F) -> F:
 
 @contextmanager
 def _lock_of(dispatcher: Any) -> Iterator[None]:
-    """Hold what is cached of a function; where its folder cannot be written to or locked, nothing is held."""
+    """Lock the cache of a function, where its folder can."""
     place = Path(dispatcher.stats.cache_path) / f".{dispatcher.py_func.__qualname__}.lock"
     lock = FileLock(place)
     with suppress(OSError, NotImplementedError):

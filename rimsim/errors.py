@@ -1,19 +1,4 @@
-"""Every error that rimsim raises on purpose.
-
-What is a kind of what::
-
-    RimsimError
-    ├── DataError            a log that cannot be read or used
-    ├── ConfigError          a scenario, field or option that does not fit
-    ├── ModelError           an intensity model used wrongly, or one that returned nonsense
-    ├── InfeasibleError      exposure floors that no set of slates can meet
-    ├── MarketError          the market driven out of order
-    │   └── ArrivalsError       arrivals of a round that no market can play
-    ├── AgentError           an agent that raised, or answered with something that is no slate
-    │   └── ArmsError        arms of a run that failed, one line an arm
-    ├── MeasureError         a measure that raised, or returned something that is no number
-    └── RunFolderError       a run folder that is missing, foreign, in use or damaged
-        └── MissingTableError   a table that a run folder does not have, or not yet
+"""Errors that rimsim raises on purpose, and their wording.
 
 All are built from positional arguments alone, because SimPy rebuilds the exception of a failed process as
 ``type(error)(*error.args)``.
@@ -24,32 +9,33 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 
 class RimsimError(Exception):
-    """Base of all errors of rimsim; ``str(error)`` is one sentence for a person."""
+    """Base of all errors of rimsim; ``str(error)`` is one sentence."""
 
 
 class DataError(RimsimError):
-    """A log that cannot be read or used; the message names file, line or column, what was found and what is allowed."""
+    """Log that cannot be read or used."""
 
 
 class ConfigError(RimsimError):
-    """A scenario, field or option that does not fit; the message names it and what is allowed."""
+    """Scenario, field or option that does not fit."""
 
 
 class ModelError(RimsimError):
-    """An intensity model that was used before it was fitted, or that returned something that is no intensity."""
+    """Intensity model that is not fitted, or returned no intensity."""
 
 
 class InfeasibleError(RimsimError):
     """Exposure floors that cannot be met.
 
     Args:
-        message: What cannot be met, for a person.
-        items: Indices of a set of items whose floors together exceed what can reach them.
-        shortfall: By how many exposures, at least, that set must fall short; whole if positions count alike.
+        message: One sentence.
+        items: Indices of a set of items whose floors together exceed the exposures that can reach them.
+        shortfall: Exposures, at least, that the set must fall short of; integral if positions count alike.
     """
 
     def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: float = 0) -> None:
@@ -62,23 +48,23 @@ class InfeasibleError(RimsimError):
 
 
 class MarketError(RimsimError):
-    """The market driven out of order: slates for arrivals it did not hand out, or a state of another market."""
+    """Market driven out of order, or another market's state."""
 
 
 class ArrivalsError(MarketError):
-    """Arrivals of a round that no market can play; the message names their process, whichever agent serves them."""
+    """Arrivals of a round that no market can play."""
 
 
 class AgentError(RimsimError):
-    """An agent that raised or that answered with something that is no slate; the message names agent and arrival."""
+    """Agent that raised, or returned something other than slates."""
 
 
 class ArmsError(AgentError):
-    """Arms of a run that failed, while the others are complete.
+    """Failed arms of a run, while the others are complete.
 
     Args:
-        message: One line an arm, for a person.
-        folder: The run folder.
+        message: One line per arm.
+        folder: Run folder.
     """
 
     def __init__(self, message: str, folder: str = "") -> None:
@@ -90,15 +76,22 @@ class ArmsError(AgentError):
 
 
 class MeasureError(RimsimError):
-    """A measure that raised or that returned something that is no number; the message names it."""
+    """Measure that raised, or returned something other than a number."""
 
 
 class RunFolderError(RimsimError):
-    """A run folder that is missing, foreign, in use by another process or damaged."""
+    """Run folder that is missing, foreign, in use or damaged."""
 
 
 class MissingTableError(RunFolderError):
-    """A table that a run folder does not have: it is not finished, or makes no such table."""
+    """Table that a run folder lacks: unfinished, or never made."""
+
+
+def refuse(
+    kind: type[RimsimError], where: str, found: str, allowed: str, *, cause: BaseException | None = None
+) -> NoReturn:
+    """Raise an error whose message is ``where: found; allowed: …``."""
+    raise kind(f"{where}: {found}; allowed: {allowed}") from cause
 
 
 _REASONS = {
@@ -118,37 +111,20 @@ _REASONS = {
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused something, in words.
-
-    Args:
-        error: What it raised.
-    """
+    """Reason why the system refused something, in words."""
     known = _REASONS.get(error.errno) if error.errno is not None else None
     return known or (error.strerror or str(error)).lower()
 
 
-def refuse(
-    kind: type[RimsimError], where: str, found: str, allowed: str, *, cause: BaseException | None = None
-) -> NoReturn:
-    """Raise an error that names the field, its value and the values allowed.
-
-    Args:
-        kind: Class of the error.
-        where: Field, option, file or line at fault.
-        found: Value found there.
-        allowed: Values that are allowed.
-        cause: Exception that led to this error, for the traceback.
-    """
-    raise kind(f"{where}: {found}; allowed: {allowed}") from cause
-
-
 def one_line(error: BaseException) -> str:
-    """What an exception of another's code says, folded to one line.
-
-    Args:
-        error: What was raised; its text may have several.
-    """
+    """Text of an exception, folded to one line."""
     return " ".join(str(error).splitlines())
+
+
+def first_words(error: BaseException, longest: int = 120) -> str:
+    """Beginning of an exception's text, or of its system message."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join((text or type(error).__name__).split())[:longest]
 
 
 _MOST = 10
@@ -156,14 +132,11 @@ _MOST = 10
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Say what was probably meant, as the tail of an error message.
+    """Tail of a message: the nearest allowed name, and all.
 
     Args:
-        name: What was found.
-        allowed: The valid names; where there are many, those most like the name are listed.
-
-    Returns:
-        ``" Did you mean 'x'?"`` or an empty string, followed by the list of valid names.
+        name: Name that was found.
+        allowed: Valid names; of many, those most like the name are listed.
     """
     names = sorted(set(allowed))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -172,3 +145,13 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     listed = ", ".join(sorted(likest)) or "none"
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return f"{guess} Allowed: {listed}{more}."
+
+
+def nearest_file(path: Path) -> str:
+    """Tail of a message: the file nearest to one."""
+    if not path.parent.is_dir():
+        return f" There is no folder {str(path.parent)!r}."
+    names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]
+    if not names:
+        return f" There is no {path.suffix or 'such'} file in {str(path.parent)!r}."
+    return nearest(path.name, names)

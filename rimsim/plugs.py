@@ -1,22 +1,30 @@
-"""Makes a thing that an experiment varies by its name, or by the place of a user's own class."""
+"""Plugs by a built-in name or the place of yours.
+
+A place is ``module:Name`` or ``path/to/file.py:Name``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import importlib.util
 import inspect
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType
+from typing import Any, cast
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
 
-from rimsim.config.wording import finding
-from rimsim.errors import ConfigError, RimsimError, nearest, one_line
-from rimsim.loading import imported, without_name
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
+from rimsim.config.reading import finding
+from rimsim.config.records import ScenarioConfig
+from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
 
 
 def make_plug(
@@ -27,22 +35,22 @@ def make_plug(
     options: Mapping[str, object],
     scenario: ScenarioConfig | None = None,
 ) -> Any:
-    """Make what a name or a place stands for.
+    """Plug made from its options, by name or place.
 
-    A class of one's own takes its options by the names of its fields; make it a dataclass, and their types are
-    checked, or one of pydantic's, and so are their ranges. Or its constructor takes one frozen record named
-    ``options``. It may also name ``scenario``, and is then given the whole config.
+    A class of your own takes its options by the names of its fields. If it is a dataclass, their types are checked; if
+    it is one of pydantic's, so are their ranges. Its constructor may instead take one frozen record named ``options``.
+    It may also name ``scenario``, and then gets the whole config.
 
     Args:
         where: A built-in name, ``path/to/file.py:Name`` or ``module:Name``.
-        kind: The field that names it, such as ``arrivals.kind``, for errors.
+        kind: Field that names the plug, such as ``arrivals.kind``, for messages.
         built_in: Name → class.
-        methods: Methods and attributes that it must have.
+        methods: Methods and attributes that the plug must have.
         options: Its options, by name.
-        scenario: The config that it is made for; None where there is none.
+        scenario: Config that it is made for.
 
     Raises:
-        ConfigError: If there is no such name, file or option, or what is made lacks a method or attribute.
+        ConfigError: If there is no such name, file or option, or if the plug lacks a method or attribute.
     """
     factory = _factory(where, kind, built_in)
     origin = f"{kind} {where!r}"
@@ -52,17 +60,14 @@ def make_plug(
     except RimsimError:
         raise
     except ValidationError as error:
-        raise _refused(error, "", origin) from None
+        raise _unfit(error, "", origin) from None
     except Exception as error:  # whatever a user's constructor does
         raise ConfigError(
-            f"{kind} {where!r} cannot be made from {dict(options) or 'no options'}: "
+            f"{origin} cannot be made from {dict(options) or 'no options'}: "
             f"{type(error).__name__}: {one_line(error)}"
         ) from error
-    lacks = [method for method in methods if not hasattr(plug, method)]
-    if lacks:
-        raise ConfigError(
-            f"{kind} {where!r} has no {', '.join(lacks)}; allowed: what has {', '.join(methods)}"
-        )
+    if lacks := [method for method in methods if not hasattr(plug, method)]:
+        raise ConfigError(f"{origin} has no {', '.join(lacks)}; allowed: what has {', '.join(methods)}")
     return plug
 
 
@@ -82,15 +87,13 @@ def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) 
 def _arguments(
     factory: Callable[..., Any], origin: str, options: Mapping[str, object], scenario: ScenarioConfig | None
 ) -> dict[str, object]:
-    """What a constructor is called with, by the names of its parameters."""
+    """Arguments of a constructor, by the names of its parameters."""
     parameters = inspect.signature(factory).parameters
     given: dict[str, object] = {"scenario": scenario} if scenario and "scenario" in parameters else {}
     if "options" in parameters:
         record = _annotation(factory, "options")
-        fields = (
-            [field.name for field in dataclasses.fields(record)] if dataclasses.is_dataclass(record) else []
-        )
-        _require_known(options, fields, origin)
+        fields = dataclasses.fields(record) if dataclasses.is_dataclass(record) else ()
+        _require_known(options, [field.name for field in fields], origin)
         return given | {"options": _typed(record, "options", dict(options), origin)}
     _require_known(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
@@ -107,7 +110,7 @@ def _require_known(options: Mapping[str, object], allowed: Sequence[str], origin
 
 
 def _annotation(factory: Callable[..., Any], name: str) -> Any:
-    """The type with which a constructor annotates a parameter; anything, where it is known to type checkers alone."""
+    """Annotated type of a parameter; ``Any`` if unknown."""
     annotation = inspect.signature(factory).parameters[name].annotation
     if isinstance(annotation, str):
         try:
@@ -118,17 +121,158 @@ def _annotation(factory: Callable[..., Any], name: str) -> Any:
 
 
 def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
-    """A value of an annotated type."""
+    """Value of an annotated type."""
     try:
         return TypeAdapter(annotation).validate_python(value)
     except PydanticSchemaGenerationError:  # a type that cannot be checked
         return value
     except ValidationError as error:
-        raise _refused(error, name, origin) from None
+        raise _unfit(error, name, origin) from None
 
 
-def _refused(error: ValidationError, name: str, origin: str) -> ConfigError:
-    """What to raise where the value of an option does not fit."""
+def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
+    """Error for an option's value that does not fit."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or name
     return ConfigError(finding(first, f"{origin}: option {field!r}"))
+
+
+def imported(where: str, kind: str, of: type | None = None) -> Any:
+    """Object at a place.
+
+    Args:
+        where: ``module:Name`` or ``path/to/file.py:Name``.
+        kind: Role of the object, such as ``agent``, for messages.
+        of: Class that it must be an instance of; None: it is a class or a function.
+
+    Raises:
+        ConfigError: If the module or file cannot be imported (with the line of a slip in it), lacks the name (with
+            the nearest) or has another kind of object under it.
+    """
+    place, _, name = where.rpartition(":")
+    if place.endswith(".py") and not Path(place).is_file():
+        raise ConfigError(f"{kind} {where!r}: no file {place!r}.{nearest_file(Path(place))}")
+    try:
+        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:  # whatever a user's file does when it is imported
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ConfigError(
+            f"{kind} {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
+            f"{_sibling(Path(place), error)}"
+        ) from error
+    if not hasattr(module, name):
+        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, _own(module, of))}")
+    found = getattr(module, name)
+    if of is not None and not isinstance(found, of):
+        others = ", ".join(_own(module, of)) or "none"
+        other = f"found a {type(found).__name__}"
+        refuse(ConfigError, f"{kind} {where!r}", other, f"a {of.__name__} ({place} has {others})")
+    return found
+
+
+def _sibling(path: Path, error: Exception) -> str:
+    """Tail of a message about importing a neighbouring file."""
+    folder = path.parent
+    wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
+        return ""
+    return (
+        f"; {wanted}.py lies beside it: put PYTHONPATH={shlex.quote(str(folder))} before the command, or install both "
+        "as a package"
+    )
+
+
+def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
+    """Error for a file given without a name; see :func:`imported`."""
+    path = Path(place)
+    if not path.is_file():
+        return ConfigError(f"{kind} {place!r}: no such file.{nearest_file(path)}")
+    try:
+        own = _own(_from_file(path), of)
+    except Exception:  # noqa: BLE001  # it is raised when the name has been given
+        own = []
+    listed = " or ".join(f"{place}:{name}" for name in own) or f"{place}:Name"
+    return ConfigError(f"{kind} {place!r} is a file; allowed: the file and a name in it, {listed}")
+
+
+def _own(module: Any, of: type | None) -> list[str]:
+    """Names of a module's instances, or its classes and functions."""
+    if of is not None:
+        return [key for key, value in vars(module).items() if isinstance(value, of)]
+    offered = getattr(module, "__all__", None)
+    return [
+        key
+        for key, value in vars(module).items()
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and (key in offered if offered is not None else value.__module__ == module.__name__)
+    ]
+
+
+@contextmanager
+def own_code(texts: Sequence[str]) -> Iterator[None]:
+    """Add the line of a user's file to its errors.
+
+    Args:
+        texts: Agents and models that take part, as written on a command line.
+
+    Raises:
+        RimsimError: An error of ours keeps its kind and gets the line; any other from a user's own code becomes a
+            :class:`ModelError`, because errors of agents have their own kind already.
+    """
+    try:
+        yield
+    except Exception as error:
+        own = [text for text in texts if ":" in text]
+        place = _line_of(error, own)
+        if isinstance(error, RimsimError):
+            if not place:
+                raise
+            raise type(error)(f"{error} ({place})", *error.args[1:]) from error
+        if not own or isinstance(error, OSError):
+            raise
+        said = f"{type(error).__name__}: {one_line(error)}"
+        raise ModelError(f"{place}: {said}" if place else f"{said}, with {', '.join(own)}") from error
+
+
+def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
+    """File and line of the innermost call in users' files."""
+    files = {str(file.resolve()): str(file) for file in files_of(texts)}
+    for text in texts:
+        module = sys.modules.get(text.partition(":")[0])
+        if (file := getattr(module, "__file__", None)) is not None:
+            files[str(Path(file).resolve())] = file
+    found = ""
+    while error is not None:
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename in files:
+                found = f"{files[frame.filename]}:{frame.lineno}"
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def files_of(places: Sequence[str]) -> list[Path]:
+    """Files among places, sorted."""
+    return [
+        Path(file)
+        for file in sorted({f"{text.partition('.py:')[0]}.py" for text in places if ".py:" in text})
+    ]
+
+
+class _UncachedLoader(SourceFileLoader):
+    """Loader that compiles each time."""
+
+    # Python's cache misses a change within a second that keeps the size.
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _from_file(path: Path) -> Any:
+    name, place = f"rimsim_user_{path.stem}", str(path.resolve())
+    spec = importlib.util.spec_from_file_location(name, place, loader=_UncachedLoader(name, place))
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"no file {path.resolve()}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

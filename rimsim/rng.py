@@ -1,8 +1,8 @@
-"""Counter-based randomness: a draw is a pure function of its key, never of what was drawn before.
+"""Counter-based randomness.
 
-So agents are compared on common random numbers, batches and workers may be of any size, and a resumed run needs no
-generator state. The generator is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), applied once per
-word of the key; its output passes the usual statistical tests for this use, and it vectorises.
+A draw is a pure function of its key, never of earlier draws. So agents are compared on common random numbers, batches
+and workers may be of any size, and a resumed run needs no generator state. The generator is the finaliser of
+SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), applied once per word of the key. It passes the usual tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Purpose(IntEnum):
-    """What a draw is for; each has a stream of its own, so that one can change while the others stay."""
+    """Purpose of a draw; each has its own stream."""
 
     ARRIVALS = 1
     CHOICE = 2
@@ -43,15 +43,12 @@ def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def bits(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.uint64]:
-    """Sixty-four random bits for every element of the (broadcast) key.
+    """Random bits (64) for every element of the broadcast key.
 
     Args:
-        seed: The seed of the stream, any Python integer.
-        purpose: What the draw is for.
+        seed: Seed of the stream, any Python integer.
+        purpose: Purpose of the draw.
         *key: Integers or integer arrays that broadcast together, such as arrival ids (n, 1) and items (k,).
-
-    Returns:
-        Unsigned integers of the broadcast shape of the key.
     """
     with np.errstate(over="ignore"):
         state = _mixed(np.asarray(seed & 0xFFFFFFFFFFFFFFFF, np.uint64) + _GOLDEN)
@@ -63,20 +60,20 @@ def bits(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.uint64]:
 
 
 def uniform(seed: int, purpose: Purpose, *key: ArrayLike) -> Floats:
-    """Uniform draws in [0, 1) with 53 bits, one for every element of the (broadcast) key; see :func:`bits`."""
+    """Uniform draws in [0, 1) with 53 bits; see :func:`bits`."""
     return (bits(seed, purpose, *key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def exponential(seed: int, purpose: Purpose, *key: ArrayLike) -> Floats:
-    """Standard exponential draws, one for every element of the (broadcast) key; see :func:`bits`."""
+    """Standard exponential draws; see :func:`bits`."""
     return np.asarray(-np.log1p(-uniform(seed, purpose, *key)), np.float64)
 
 
 def derived_seed(seed: int, purpose: Purpose, *key: int) -> int:
-    """A seed below 2**63 for a library that wants one (torch, NumPy), derived like any other draw."""
+    """Seed below 2**63 for a library such as torch."""
     return int(bits(seed, purpose, *key) >> np.uint64(1))
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
-    """A NumPy generator of its own for a piece of work that draws many numbers in a fixed order."""
+    """NumPy generator for many draws in a fixed order."""
     return np.random.default_rng(derived_seed(seed, purpose, *key))

@@ -62,6 +62,6 @@ def _pictures():
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Bits of a matrix product depend on the number of threads."""
-    from rimsim.threads import single_thread
+    from rimsim.system import single_thread
 
     single_thread()

@@ -100,27 +100,27 @@ def settings_of(config):
 @contextmanager
 def stopped_after_a_round(monkeypatch, error=MarketError):
     """Within it, each arm that is run ends with an error, "enough", once a round has been saved."""
-    from rimsim.scenarios.study import play
+    from rimsim.scenarios.runs.checkpoint import Checkpoint
 
-    save = play.save
+    save = Checkpoint.save
 
     def save_and_stop(*progress):
         save(*progress)
         raise error("enough")
 
     with monkeypatch.context() as patch:
-        patch.setattr(play, "save", save_and_stop)
+        patch.setattr(Checkpoint, "save", save_and_stop)
         yield
 
 
-DRAWING = ("pictures.loop", "pictures.front", "backtesting.pictures", "validating.pictures", "evaluating.pictures",
+DRAWING = ("pictures.loop", "pictures.front", "kinds.results", "validating.pictures", "evaluating.pictures",
            "experimenting.pictures")  # fmt: skip
 """Modules that draw the pictures of a finished run."""
 
 
 @contextmanager
 def _drawing_by(draw, draw_pictures):
-    gather = import_module("rimsim.scenarios.study.gather")
+    gather = import_module("rimsim.scenarios.study.compare")
     told = [(import_module(f"rimsim.scenarios.{name}"), "draw", draw) for name in DRAWING]
     told.append((gather, "draw_pictures", draw_pictures))
     before = [getattr(module, name) for module, name, _ in told]

@@ -16,14 +16,13 @@ from small_markets import drawn, small_scenario
 from rimsim import measures
 from rimsim.errors import DataError
 from rimsim.scenarios import load_run, sweep
-from rimsim.scenarios.backtesting.config import SplitConfig
+from rimsim.scenarios.kinds.backtest.split import SplitConfig
 from rimsim.scenarios.pictures.matrix import matrix_figure
 from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.matrix import contrasts, matrix, matrix_table
 from rimsim.scenarios.report.summary import over_seeds, trends
 from rimsim.scenarios.report.tables import pivoted
-from rimsim.scenarios.study import gather
 
 FIELDS = ["truth", "model"]
 
@@ -229,7 +228,9 @@ def test_a_sweep_of_models_has_a_matrix(tmp_path, monkeypatch):
     asked = {"rounds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
     grid = {"platform.model": ["popularity-hp", "popularity"]}
     with drawn(), monkeypatch.context() as patch:
-        patch.setattr(gather, "draw_pictures", lambda _: [])  # those of its points are drawn elsewhere
+        patch.setattr(
+            "rimsim.scenarios.study.compare.draw_pictures", lambda _: []
+        )  # those of its points are drawn elsewhere
         run = sweep(small_scenario(), grid, ("relevance", "rim-feedback"), seeds=2, **asked)
     assert (run.folder / "pictures" / "matrix.png").is_file()
     again = load_run(run.folder)

@@ -11,10 +11,10 @@ from rimsim.config import find_scenario
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import backtest, compare, load_run, sweep
-from rimsim.scenarios.backtesting.config import BacktestConfig
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.status import shown_rounds, status_of
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.kinds.backtest.split import BacktestConfig
+from rimsim.scenarios.runs.status import shown_rounds, status_of
+from rimsim.scenarios.study.compare import resume
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 FEW = [
@@ -155,7 +155,7 @@ def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
 
 def test_the_repeating_command_leaves_the_folder_out(folders):
     """What is repeated goes to a folder of its own."""
-    from rimsim.scenarios.store.run_folder import repeat_command
+    from rimsim.scenarios.runs.store import repeat_command
 
     run = load_run(folders / "many")
     run.config["command"] = "rimsim sweep --beta 0,1 --out here --resume --seeds 2 --out=there"

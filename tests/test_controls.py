@@ -10,13 +10,13 @@ import pytest
 from small_markets import play_out, small_broadcast, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import ticks
 from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig, Seeds
-from rimsim.durations import ticks
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market import MarketState, build_world
 from rimsim.market.controls import AsLogged, Shadowed, replica_seeds
 from rimsim.market.histories import LoggedPast
-from rimsim.scenarios.study.shadow import shadow_of
+from rimsim.scenarios.study.controls import shadow_of
 
 SEEDS = Seeds.all(3)
 

@@ -16,8 +16,8 @@ from rimsim.scenarios.pictures.tables import PictureTables
 from rimsim.scenarios.report.comparison import result_tables
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed, parts_of
-from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.compare import resume
 from rimsim.tracking import read_scalars, summary_folder
 
 CONTROLS = ("frozen", "random", "organic")

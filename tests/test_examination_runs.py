@@ -9,11 +9,12 @@ import pytest
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import ticks
 from rimsim.config import ConsumerConfig, ExposureConfig
-from rimsim.durations import duration_seconds, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, ConfigError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
-from rimsim.intensity.contract import layer_of
+from rimsim.intensity.impressions import layer_of
 from rimsim.market import Slates
 from rimsim.market.learning import layer_from, positions_of
 from rimsim.market.records import as_slates

@@ -21,7 +21,7 @@ from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, su
 from rimsim.scenarios.experimenting.play import play_experiment, play_world
 from rimsim.scenarios.experimenting.split import Split, merged
 from rimsim.scenarios.page.experiment import experiment_page
-from rimsim.scenarios.store.run_folder import load_run
+from rimsim.scenarios.runs.store import load_run
 
 HOUR = 3600.0
 

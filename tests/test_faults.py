@@ -13,7 +13,7 @@ from rimsim.errors import AgentError, ModelError
 from rimsim.intensity import Popularity
 from rimsim.market import Market
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.runs.status import digest
 
 FAULTY = Path(__file__).with_name("faulty_agents.py")
 

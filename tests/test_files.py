@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rimsim.files import draft_content, draft_file, draft_folder, remove_drafts
+from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
 
 def contents(folder):

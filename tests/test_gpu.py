@@ -17,7 +17,7 @@ from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import PlatformConfig, override
 from rimsim.envs import MarketEnv
 from rimsim.intensity import RIM, UserStates
-from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.persistence import load
 from rimsim.intensity.registry import make
 from rimsim.market import Market, build_world

@@ -24,15 +24,12 @@ from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.execution.local import Workers
-from rimsim.scenarios.execution.signals import stop_if_asked, stopping_on_request
 from rimsim.scenarios.pictures import loop
-from rimsim.scenarios.store import folders
-from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.store.folders import locked, versions, writing
-from rimsim.scenarios.store.run_folder import load_run
-from rimsim.scenarios.store.status import shown_rounds
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.runs.job import stop_if_asked, stopping_on_request
+from rimsim.scenarios.runs.local import Workers
+from rimsim.scenarios.runs.status import digest, shown_rounds
+from rimsim.scenarios.runs.store import load_run, locked, versions, writing
+from rimsim.scenarios.study.compare import resume
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
@@ -334,7 +331,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folders, "_PATIENCE", 0.1)
+        patch.setattr("rimsim.scenarios.runs.store._PATIENCE", 0.1)
         with (
             pytest.raises(RunFolderError, match=r"worker .* still writes to it \(.lock-relevance-0\)"),
             locked(tmp_path),
@@ -436,7 +433,7 @@ def test_a_run_is_not_resumed_with_another_config(halted):
 def test_a_run_is_not_resumed_with_another_version(halted, monkeypatch):
     """The error names the package whose version is another."""
     here = versions() | {"torch": "0.1"}
-    monkeypatch.setattr("rimsim.scenarios.study.changes.versions", lambda: here)
+    monkeypatch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
     with pytest.raises(RunFolderError, match="made with other versions: torch .* there, 0.1 here"):
         resume(halted)
 

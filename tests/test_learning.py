@@ -10,11 +10,11 @@ import pytest
 from small_markets import SMALL, play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import ticks
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
-from rimsim.durations import duration_seconds, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.intensity import Calibrated
-from rimsim.intensity.contract import layer_of
-from rimsim.intensity.impressions import Impressions, fit_layer
+from rimsim.intensity.impressions import Impressions, fit_layer, layer_of
 from rimsim.market import Market, MarketState
 from rimsim.market.learning import layer_from, positions_of
 from rimsim.market.ledger import Shown

@@ -43,8 +43,7 @@ from rimsim.market.learning import training_log
 from rimsim.market.ledger import PastRound
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.round import Moment, Rank
-from rimsim.scenarios.study.hindsight_prices import HindsightPrices
-from rimsim.scenarios.study.round_facts import certified
+from rimsim.scenarios.study.facts import HindsightPrices, certified
 
 
 @pytest.fixture(params=sorted(SMALL))

@@ -12,10 +12,11 @@ from scipy.optimize import minimize
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
+from rimsim.arrays import ALWAYS
 from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
-from rimsim.durations import ALWAYS, duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
-from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.states import UserStates
 from rimsim.market import Market, Slates, build_world, learning, scores
 from rimsim.market import platform as platform_module

@@ -15,8 +15,8 @@ from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.pictures import loop
-from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.compare import resume
 
 DOCS = Path(__file__).parents[1] / "docs"
 FILLED = """\

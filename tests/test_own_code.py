@@ -12,8 +12,8 @@ from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
 from rimsim.market.world import check_plugs, warm_model
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.store.digest import digest
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.compare import resume
 
 MODEL = """\
 import torch

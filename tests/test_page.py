@@ -23,7 +23,7 @@ from rimsim.scenarios.page.write import html, page_of, write_page
 from rimsim.scenarios.pictures.tables import delivery_ratios, picture_tables
 from rimsim.scenarios.report.answer import comparison_sentences, figure, with_interval
 from rimsim.scenarios.report.difference import result_differences, setting_differences
-from rimsim.scenarios.store.run_folder import Run
+from rimsim.scenarios.runs.store import Run
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)

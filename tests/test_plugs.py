@@ -29,7 +29,7 @@ from rimsim.market.world import check_plugs, world_of
 from rimsim.matching import top_k
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.runs.status import digest
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

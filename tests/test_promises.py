@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from small_markets import drawn, small_broadcast, small_cold_start, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import seconds
 from rimsim.config import Seeds, find_scenario, scenario_from, to_plain
-from rimsim.durations import seconds
 from rimsim.errors import ConfigError
 from rimsim.market import Market, MarketState
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row

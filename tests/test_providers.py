@@ -25,7 +25,7 @@ from rimsim.market.providers import (
 )
 from rimsim.market.world import check_plugs
 from rimsim.scenarios import compare
-from rimsim.scenarios.store.schema import TABLES
+from rimsim.scenarios.runs.schema import TABLES
 from rimsim.testing import ProviderTests, random_log
 
 HARSH = {

@@ -12,10 +12,8 @@ from rimsim.errors import AgentError, ConfigError, MissingTableError, RunFolderE
 from rimsim.market import Market
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.folders import folder_for, require_free
-from rimsim.scenarios.store.run_folder import Run
-from rimsim.scenarios.study import checkpoint
-from rimsim.scenarios.study.adoption import AdoptionCount
+from rimsim.scenarios.runs.checkpoint import Checkpoint
+from rimsim.scenarios.runs.store import Run, folder_for, require_free
 
 
 @pytest.fixture(scope="module")
@@ -100,18 +98,13 @@ def test_a_table_of_drafts_alone_is_none(tmp_path):
 def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):
     """Arrays come back as they were, also under names that NumPy's writer takes for itself; objects are refused."""
     market = Market(small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors")))
-    adoption = AdoptionCount(market.release, [np.arange(2)], [np.arange(2)], [np.arange(2)])
-
-    def progress(remembered):
-        return checkpoint.ArmProgress(market.state, np.zeros(market.n_items), adoption, 7, None, remembered)
-
     names = ("file", "allow_pickle", "args", "weights")
     remembered = {name: np.arange(3.0) + number for number, name in enumerate(names)}
-    checkpoint.save(tmp_path, "arm", progress(remembered))
-    found = checkpoint.latest(tmp_path, "arm", market.release)
-    assert found.served == 7
+    Checkpoint(market.state, {"served": np.array(7)}, remembered).save(tmp_path, "arm")
+    found = Checkpoint.latest(tmp_path, "arm", ["served"])
+    assert found.arm["served"] == 7
     assert {name: array.tolist() for name, array in found.agent.items()} == {
         name: array.tolist() for name, array in remembered.items()
     }
     with pytest.raises(AgentError, match="'notes' holds Python objects; allowed: numbers and text"):
-        checkpoint.save(tmp_path, "arm", progress({"notes": np.array([{}])}))
+        Checkpoint(market.state, {}, {"notes": np.array([{}])}).save(tmp_path, "arm")

@@ -28,7 +28,7 @@ from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.runs.status import digest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _NAMESAKES = tuple(

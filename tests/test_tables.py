@@ -11,11 +11,10 @@ from small_markets import small_cold_start
 
 from rimsim.data import load
 from rimsim.scenarios import compare
+from rimsim.scenarios.kinds.registry import KINDS
 from rimsim.scenarios.report.items import group_exposures, item_exposures, item_names, items_table
-from rimsim.scenarios.store.catalogue import catalogue_table
-from rimsim.scenarios.store.digest import _ORDER
-from rimsim.scenarios.store.run_folder import Run
-from rimsim.scenarios.store.schema import TABLES, markdown_tables
+from rimsim.scenarios.runs.schema import TABLES, markdown_tables
+from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +47,23 @@ def test_every_table_of_a_run_is_described(run):
 
 def test_every_table_is_an_attribute_of_a_run():
     """The schema names what ``Run`` reads."""
-    assert all(hasattr(Run, name) for name in TABLES)
+    named = {name: kind for name, kind in RunTables.__annotations__.items() if name != "folder"}
+    assert named.keys() == TABLES.keys()
+    assert {name for name, kind in named.items() if "None" in kind} == {
+        name for name, table in TABLES.items() if table.optional
+    }
+    with pytest.raises(AttributeError):
+        Run(Path("run")).nothing  # noqa: B018
 
 
 def test_every_table_of_a_digest_is_described():
     """What equal comparisons have equal is in the schema, with the columns that its rows are ordered by."""
-    for name, columns in _ORDER.items():
-        assert set(columns) <= set(TABLES[name].columns), name
+    for kind in KINDS.values():
+        assert set(kind.tables) <= set(TABLES)
+    for name in KINDS["comparison"].tables:
+        assert TABLES[name].order, name
+    for name, table in TABLES.items():
+        assert set(table.order) <= set(table.columns), name
 
 
 def test_arrivals_know_the_logs_users(run):

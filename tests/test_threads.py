@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rimsim import threads
+from rimsim import system
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted there")
@@ -17,7 +17,7 @@ def test_memory_that_was_freed_is_used_again():
 
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("another allocator than glibc's")
-    threads.single_thread()
+    system.single_thread()
 
     def faults() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -42,9 +42,9 @@ def test_other_allocators_are_left_alone(monkeypatch):
         asked.append(name)
         return object()
 
-    monkeypatch.setattr(threads.ctypes, "CDLL", library)
-    threads._keep_memory.__wrapped__()
-    threads.give_back()
+    monkeypatch.setattr(system.ctypes, "CDLL", library)
+    system._keep_memory.__wrapped__()
+    system.give_back()
     assert asked
     assert set(asked) == {None}
 
@@ -54,7 +54,7 @@ def test_memory_that_was_freed_can_be_given_back():
     """What blocks took is the system's again once it is given back, and not before."""
     if not hasattr(ctypes.CDLL(None), "malloc_trim"):
         pytest.skip("another allocator than glibc's")
-    threads.single_thread()
+    system.single_thread()
 
     import resource
 
@@ -66,5 +66,5 @@ def test_memory_that_was_freed_can_be_given_back():
     assert len(held) == 30
     held.clear()
     before = resident()
-    threads.give_back()
+    system.give_back()
     assert before - resident() > 60_000_000

@@ -18,7 +18,7 @@ from rimsim.intensity.registry import make
 from rimsim.market.consumers.truths import fit_truth
 from rimsim.scenarios import load_run, load_validation
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.store.digest import digest
+from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.validating.answer_scores import (
     answer_likelihoods,
     calibrated,

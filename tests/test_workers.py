@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rimsim.errors import DataError, RimsimError
-from rimsim.scenarios.execution.local import Workers, run_here
+from rimsim.scenarios.runs.local import Workers, run_here
 
 if TYPE_CHECKING:
     from pathlib import Path

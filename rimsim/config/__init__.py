@@ -1,4 +1,4 @@
-"""Scenarios as typed, frozen records, and how a YAML file becomes one."""
+"""Scenarios as typed, frozen records, read from YAML files."""
 
 from rimsim.config.promises import AudienceConfig, CampaignConfig, GroupConfig
 from rimsim.config.reading import (
@@ -20,9 +20,10 @@ from rimsim.config.records import (
     PlatformConfig,
     ProvidersConfig,
     ReleasesConfig,
+    ScenarioConfig,
     Seeds,
+    at_seed,
 )
-from rimsim.config.scenario import ScenarioConfig, at_seed
 
 __all__ = [
     "ArrivalsConfig",

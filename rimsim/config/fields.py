@@ -1,48 +1,69 @@
-"""Types of fields that pydantic does not have: durations, times, and options of a thing of one's own."""
+"""Field types that pydantic lacks: durations, times, options of plugs."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, cast
 
+import pandas as pd
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
-from rimsim.durations import duration_seconds
-from rimsim.errors import ConfigError
+from rimsim.errors import ConfigError, refuse
 
 STRICT = ConfigDict(extra="forbid")
 
 
-def _is_duration(value: object) -> object:
-    """Before its type is looked at, so that a bare number, as YAML makes of ``5``, is told that it lacks a unit."""
+def duration_seconds(text: str) -> float:
+    """Seconds in a positive duration such as ``30min`` or ``7d``.
+
+    :class:`pandas.Timedelta` reads it; ``d`` for days is read as ``D``, its new name.
+
+    Raises:
+        ValueError: If the text is not a duration, or not a positive one.
+    """
+    examples = "allowed: such as '30min', '1d', '7d'"
+    if re.fullmatch(r"[-+\d.\s]+", text):  # pandas would take nanoseconds
+        raise ValueError(f"{text!r} has no unit; {examples}")
+    try:
+        seconds = pd.Timedelta(re.sub(r"(?<=[\d\s])d\b", "D", text)).total_seconds()
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no duration; {examples}") from error
+    if not seconds > 0:
+        raise ValueError(f"{text!r} is not positive; allowed: a positive duration")
+    return seconds
+
+
+def _duration(value: object) -> object:
+    # Before the type is looked at, so that a bare number, as YAML makes of ``5``, is refused for its missing unit.
     if isinstance(value, (str, int, float)):
         duration_seconds(str(value))
     return value
 
 
-Duration = Annotated[str, BeforeValidator(_is_duration)]
-Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" else _is_duration(value))]
+Duration = Annotated[str, BeforeValidator(_duration)]
+Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" else _duration(value))]
 
 
-def _is_time(value: object) -> object:
-    """What ``load`` takes for a time; YAML makes dates of what looks like one."""
-    from rimsim.data.readers.rows import seconds  # noqa: PLC0415  # readers load only for who selects by time
+def _time(value: object) -> object:
+    """Time as ``load`` takes it, from YAML's date too."""
+    from rimsim.data.readers.rows import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time
 
     if isinstance(value, dt.date):
         return value.isoformat()
     try:
-        seconds(cast("float | str | None", value), "the time")
+        epoch_seconds(cast("float | str | None", value), "the time")
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return value
 
 
-Time = Annotated[float | str | None, BeforeValidator(_is_time)]
+Time = Annotated[float | str | None, BeforeValidator(_time)]
 
 
 def _pairs(options: object) -> object:
-    """A mapping as pairs, and lists in it as tuples: what a frozen record can hold."""
+    """Mapping as pairs and lists as tuples, for frozen records."""
     if isinstance(options, dict):
         if any(isinstance(value, dict) for value in options.values()):
             raise ValueError("an option is a mapping; allowed: numbers, texts and lists of them")
@@ -55,20 +76,12 @@ Options = Annotated[
     BeforeValidator(_pairs, json_schema_input_type=dict[str, Any]),
     PlainSerializer(dict, return_type=dict[str, Any]),
 ]
-"""Options of a thing of one's own: a mapping in YAML, pairs of name and value in the record."""
+"""Options of a plug: a mapping in YAML, pairs of name and value in the record."""
 
 
 def require_distinct(record: object, names: Iterable[str]) -> None:
-    """Refuse a record in which a sequence holds a value twice.
-
-    Args:
-        record: The record.
-        names: Of its fields that are sequences.
-
-    Raises:
-        ConfigError: If one does.
-    """
+    """Refuse named sequences of a record that repeat a value."""
     for name in names:
         values = getattr(record, name)
         if len(set(values)) != len(values):
-            raise ConfigError(f"{name}: {list(values)} holds a value twice; allowed: distinct values")
+            refuse(ConfigError, name, f"{list(values)} holds a value twice", "distinct values")

@@ -1,27 +1,118 @@
-"""Scenarios from YAML files and mappings, and back."""
+"""Config records from YAML files and mappings, with error messages."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from rimsim.config.paths import paths_from
-from rimsim.config.scenario import ScenarioConfig
-from rimsim.config.wording import record_from, unknown_field
-from rimsim.errors import ConfigError, nearest, reason
-from rimsim.loading import nearest_file
+from rimsim.config.records import ScenarioConfig
+from rimsim.errors import ConfigError, nearest, nearest_file, reason, refuse
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+_UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden", "invalid_key"}
+_ALLOWED = {
+    "too_short": "at least {min_length} of them",
+    "tuple_type": "a list",
+    "dataclass_type": "a mapping of field names to values",
+}
+"""Allowed values, where pydantic's own words are those of Python."""
+_QUOTED = re.compile(r"'([^']*)'")
+_ALIKE = 0.75
+"""Least similarity of a field's name that is suggested."""
+_Record = TypeVar("_Record")
+
+
+def record_from(
+    plain: object, record: type[_Record], *, origin: str, options: Mapping[str, str] | None = None
+) -> _Record:
+    """Config record from nested mappings, such as those of YAML.
+
+    Args:
+        plain: Field names and values.
+        record: Class of the record.
+        origin: Source of the values, for messages.
+        options: Field → option of a command line that stands for it, for messages.
+
+    Raises:
+        ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
+    """
+    if not isinstance(plain, dict):
+        refuse(ConfigError, origin, f"found {type(plain).__name__}", "a mapping of field names to values")
+    try:
+        return TypeAdapter(record).validate_python(plain)
+    except ValidationError as error:
+        raise refusal(error, record, origin=origin, options=options) from None
+
+
+def refusal(
+    error: ValidationError, record: type, *, origin: str, options: Mapping[str, str] | None = None
+) -> ConfigError:
+    """Error for values that do not fit a record.
+
+    An unknown field comes first. An option is named instead of origin and field; see :func:`record_from`.
+    """
+    findings = error.errors()
+    first = next((one for one in findings if one["type"] in _UNKNOWN), findings[0])
+    path = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    if first["type"] in _UNKNOWN:
+        return unknown_field(path or str(first["loc"][-1]), record, origin=origin)
+    option = (options or {}).get(path)
+    return ConfigError(finding(first, option or f"{origin}: field {path!r}", ":" if option else " is"))
+
+
+def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
+    """Sentence for pydantic's finding about the value of ``where``."""
+    if first["type"] == "value_error":  # of a check of ours, which says what is allowed
+        return f"{where}: {first['ctx']['error']}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{where} is missing"
+    found = f"{where}{verb} {first['input']!r}"
+    if first["type"] == "literal_error":
+        return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
+    if first["type"] in _ALLOWED:
+        return f"{found}; allowed: {_ALLOWED[first['type']].format_map(first.get('ctx', {}))}"
+    return f"{found}; allowed: {first['msg'].removeprefix('Input should be ')}"
+
+
+def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
+    """Error for an unknown dotted name, with the nearest field."""
+    names = list(_dotted(record))
+    parents, _, last = path.rpartition(".")
+    ratio = {name: difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() for name in names}
+    best = max(ratio.values(), default=0.0)
+    if best < _ALIKE:
+        return ConfigError(f"{origin}: unknown field {path!r}.{nearest(path, names)}")
+    alike = [name for name in names if ratio[name] == best]
+    siblings = [name for name in alike if name.rpartition(".")[0] == parents]
+    least = min(name.count(".") for name in alike)
+    guesses = siblings or [name for name in alike if name.count(".") == least]
+    return ConfigError(f"{origin}: unknown field {path!r}. Did you mean {' or '.join(map(repr, guesses))}?")
+
+
+def _dotted(record: type, before: str = "") -> Iterator[str]:
+    """Dotted names of all fields, including those of records within."""
+    for name, kind in typing.get_type_hints(record).items():
+        yield before + name
+        for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of such
+            if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+                yield from _dotted(inner, f"{before}{name}.")
 
 
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
-    """Build a scenario from nested mappings.
-
-    Args:
-        plain: What a YAML file holds: a mapping of field names to values.
-        origin: Where it came from, for the error message.
+    """Scenario from nested mappings of field names to values.
 
     Raises:
         ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
@@ -30,7 +121,9 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
 
 
 def read_scenario(path: Path) -> ScenarioConfig:
-    """Read a scenario from a YAML file, from whose folder its paths begin; without a ``name`` it has the file's.
+    """Scenario from a YAML file.
+
+    The file's name is the default ``name``. Relative paths in the file begin at its folder.
 
     Raises:
         ConfigError: If the file is missing, is no YAML, or does not describe a scenario.
@@ -42,9 +135,8 @@ def read_scenario(path: Path) -> ScenarioConfig:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a scenario: {reason(error)}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: cannot be read as a scenario: byte {error.start} is no UTF-8; allowed: UTF-8 text"
-        ) from None
+        found = f"cannot be read as a scenario: byte {error.start} is no UTF-8"
+        refuse(ConfigError, str(path), found, "UTF-8 text")
     try:
         plain = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -53,7 +145,31 @@ def read_scenario(path: Path) -> ScenarioConfig:
         raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if isinstance(plain, dict):
         plain = {"name": path.stem} | plain
-    return paths_from(path.parent, scenario_from(plain, origin=str(path)))
+    return _paths_from(path.parent, scenario_from(plain, origin=str(path)))
+
+
+def _paths_from(folder: Path, config: ScenarioConfig) -> ScenarioConfig:
+    """Scenario whose relative paths (log, plugs, answers) begin at a folder."""
+    consumer, source = config.consumer, config.data.source
+    # A log that is one word without a dot, such as ``ml-1m``, is a name unless the folder has an entry of that name.
+    is_path = "." in source or "/" in source or (folder / source).exists()
+    options = tuple(
+        (name, str(folder / value) if consumer.kind == "observed" and name == "table" else value)
+        for name, value in consumer.options
+    )
+    return replace(
+        config,
+        data=replace(config.data, source=str(folder / source) if is_path else source),
+        arrivals=replace(config.arrivals, kind=_place_from(folder, config.arrivals.kind)),
+        consumer=replace(consumer, kind=_place_from(folder, consumer.kind), options=options),
+        platform=replace(config.platform, model=_place_from(folder, config.platform.model)),
+    )
+
+
+def _place_from(folder: Path, text: str) -> str:
+    """Place whose file's path begins at a folder."""
+    file, ending, name = text.partition(".py")
+    return f"{folder / file}.py{name}" if ending and name[:1] in {"", ":"} else text
 
 
 def scenario_names() -> list[str]:
@@ -66,7 +182,7 @@ def scenario_names() -> list[str]:
 
 
 def find_scenario(name: str) -> ScenarioConfig:
-    """A built-in scenario by name, or one of the user's own by the path of its YAML file.
+    """Built-in scenario by name, or yours by its YAML file.
 
     Raises:
         ConfigError: If there is none, with the nearest name; or as :func:`read_scenario`.
@@ -83,17 +199,12 @@ def find_scenario(name: str) -> ScenarioConfig:
 
 
 def to_plain(config: object) -> dict[str, Any]:
-    """The nested mapping of a config record, as JSON and YAML can hold it."""
+    """Nested mapping of a config record, for JSON and YAML."""
     return cast("dict[str, Any]", TypeAdapter(type(config)).dump_python(config, mode="json"))
 
 
 def flat(plain: object, name: str = "") -> dict[str, object]:
-    """Dotted names and values of nested mappings, such as ``exposure.beta``.
-
-    Args:
-        plain: Nested mappings, or a value.
-        name: That of ``plain``, which all names begin with; empty: it has none.
-    """
+    """Dotted names, after ``name``, and values of nested mappings."""
     if not isinstance(plain, dict):
         return {name: plain}
     named: dict[str, object] = {}
@@ -103,12 +214,12 @@ def flat(plain: object, name: str = "") -> dict[str, object]:
 
 
 def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str = "--set") -> ScenarioConfig:
-    """A scenario with some fields changed.
+    """Scenario with some fields changed.
 
     Args:
-        config: The scenario to start from.
+        config: Scenario to start from.
         changes: Dotted field names, such as ``exposure.beta``, and their new values.
-        origin: Named in errors.
+        origin: Source of the changes, for messages.
 
     Raises:
         ConfigError: As :func:`scenario_from`.

@@ -1,26 +1,27 @@
-"""The parts of a scenario as typed, frozen records.
+"""Scenarios and their parts as typed, frozen records.
 
 Every field has its default, its range and its meaning here and nowhere else; ``docs/scenarios.md`` is made from them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.config.fields import STRICT, Duration, Options, Period, Time
+from rimsim.config.fields import STRICT, Duration, Options, Period, Time, duration_seconds
 from rimsim.config.promises import CampaignConfig, GroupConfig
-from rimsim.errors import ConfigError
+from rimsim.errors import ConfigError, refuse
 
 
 @dataclass(frozen=True, config=STRICT)
 class LogOptions:
-    """Which log, and what of it; what :func:`rimsim.data.load` is asked for.
+    """Log, and the selection of its events, for :func:`rimsim.data.load`.
 
-    The order is fixed: value, then time, then the two minima. Of the minima, items go first, then users, and
-    both are repeated until nothing more falls out, so that both hold in the log.
+    The order is fixed: value, then time, then the two minima. Of the minima, items go first, then users. Both are
+    repeated until nothing more falls out, so that both hold in the log.
     """
 
     source: str = Field(
@@ -66,7 +67,7 @@ class LogOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig(LogOptions):
-    """Which log, and what of it."""
+    """Log, the selection of its events, and its sessions."""
 
     min_item_events: int = Field(
         default=1, ge=1, description="Items with fewer events are left out of the catalogue."
@@ -79,7 +80,7 @@ class DataConfig(LogOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class ArrivalsConfig:
-    """Who arrives, and when."""
+    """Arrival process: who arrives, and when."""
 
     kind: str = Field(
         default="clones",
@@ -128,7 +129,7 @@ class ArrivalsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ReleasesConfig:
-    """Items that are not there from the start; the warm-up log knows nothing of them."""
+    """Items released during the run, unknown to the warm-up log."""
 
     share: float = Field(
         default=0.0, ge=0, lt=1, description="Share of the catalogue that is released on the way (seeded)."
@@ -141,7 +142,7 @@ class ReleasesConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ExposureConfig:
-    """What is guaranteed to items."""
+    """Guarantees of exposure to items."""
 
     beta: float = Field(
         default=0.5, ge=0, le=1, description="β: share of the uniform exposure N·k/M guaranteed to an item."
@@ -217,19 +218,17 @@ class ExposureConfig:
 
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:
-            raise ConfigError(
-                f"exposure.most is {self.most:g}, below exposure.beta, {self.beta:g}: no item could be shown what it "
-                "is guaranteed; allowed: at least as much"
-            )
+            where = f"exposure.most is {self.most:g}, below exposure.beta, {self.beta:g}"
+            refuse(ConfigError, where, "no item could be shown what it is guaranteed", "at least as much")
         names = [campaign.name for campaign in self.campaigns]
         for name in names:
             if names.count(name) > 1:
-                raise ConfigError(f"exposure.campaigns: {name!r} is there twice; allowed: a name each")
+                refuse(ConfigError, "exposure.campaigns", f"{name!r} is there twice", "a name each")
 
 
 @dataclass(frozen=True, config=STRICT)
 class DynamicsConfig:
-    """What moves what visitors want, on top of the truth; 0 switches each off."""
+    """Preference dynamics on top of the truth; 0: off."""
 
     satiation: float = Field(
         default=0.0,
@@ -256,7 +255,7 @@ class DynamicsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ConsumerConfig:
-    """Who decides what is consumed; agents never see it."""
+    """Consumers, who decide on consumption; agents never see them."""
 
     kind: str = Field(
         default="intensity",
@@ -304,7 +303,7 @@ class ConsumerConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ProvidersConfig:
-    """Who offers the items, and whether they stay."""
+    """Providers, who offer the items and may leave."""
 
     kind: str = Field(
         default="none",
@@ -320,7 +319,7 @@ class ProvidersConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class LogWindow:
-    """On which part of its log the platform retrains."""
+    """Part of its log on which the platform retrains."""
 
     rounds: int | None = Field(
         default=3, ge=1, description="The last so many rounds of its own log; null: all rounds."
@@ -334,7 +333,7 @@ class LogWindow:
 
 @dataclass(frozen=True, config=STRICT)
 class PlatformConfig:
-    """The recommender's model and how it is kept up to date."""
+    """Model of the recommender, and its updates."""
 
     model: str = Field(
         default="bag-visits",
@@ -378,7 +377,7 @@ class PlatformConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class Seeds:
-    """Separate seeds for what is random; equal parts of two runs share their random numbers."""
+    """Seeds by purpose; equal ones give equal random numbers."""
 
     arrivals: int = Field(default=0, ge=0, description="Who arrives and when.")
     choice: int = Field(default=0, ge=0, description="Latent choices of consumers.")
@@ -387,5 +386,50 @@ class Seeds:
 
     @classmethod
     def all(cls, seed: int) -> Seeds:
-        """The same seed for everything; purposes keep the streams apart."""
+        """Equal seeds for all; purposes keep the streams apart."""
         return cls(arrivals=seed, choice=seed, model=seed, agent=seed)
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScenarioConfig:
+    """Scenario: everything that defines a market except seeds and agents."""
+
+    name: str = Field(default="scenario", description="Name of the scenario, used in run folders.")
+    description: str = Field(default="", description="What it is for, one sentence.")
+    rounds: int = Field(default=8, ge=1, description="Rounds of N arrivals.")
+    slate: int = Field(default=10, ge=1, description="k: items shown to an arrival.")
+    user_cap: int | None = Field(
+        default=None,
+        ge=1,
+        description="Exposures that a user can get in one round, over all visits in it. Each earlier visit of the "
+        "round counts as a full slate of k, filled or not, and a visit gets what is left: with 15 and k = 10, the "
+        "first 10 and the second 5. The next round begins anew. null: no cap.",
+    )
+    data: DataConfig = Field(default=DataConfig(), description="Which log.")
+    arrivals: ArrivalsConfig = Field(default=ArrivalsConfig(), description="Who arrives.")
+    releases: ReleasesConfig = Field(default=ReleasesConfig(), description="Items that come on the way.")
+    exposure: ExposureConfig = Field(default=ExposureConfig(), description="What is guaranteed.")
+    consumer: ConsumerConfig = Field(default=ConsumerConfig(), description="The truth.")
+    platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
+    providers: ProvidersConfig = Field(default=ProvidersConfig(), description="Who offers the items.")
+
+    def __post_init__(self) -> None:
+        if self.releases.last_round < self.releases.first_round:
+            raise ConfigError(
+                f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
+                f"{self.releases.first_round}; allowed: the same round or a later one"
+            )
+        if self.arrivals.kind not in ("clones", "broadcast", "hawkes"):
+            return
+        days = self.rounds * duration_seconds(self.arrivals.round_length) / 86_400
+        for campaign in self.exposure.campaigns:
+            if campaign.start >= days:
+                found = f"start is day {campaign.start:g}, but the last round ends on day {days:g}"
+                refuse(ConfigError, f"campaign {campaign.name!r}", found, "an earlier day, or more rounds")
+
+
+def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
+    """Scenario at a seed, on which its truth may depend."""
+    if config.consumer.truth_seed != "seed":
+        return config
+    return replace(config, consumer=replace(config.consumer, truth_seed=seed))

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rimsim.data.catalogue import Entry, entry
-from rimsim.data.readers.containers import first_words
-from rimsim.errors import DataError
+from rimsim.errors import DataError, first_words
 
 if TYPE_CHECKING:
     Progress = Callable[[int, int], None]

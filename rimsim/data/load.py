@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ValidationError
 
 from rimsim.config import LogOptions
-from rimsim.config.wording import refusal
+from rimsim.config.reading import refusal
 from rimsim.data.catalogue import catalogue
 from rimsim.data.download import data_folder, downloaded
 from rimsim.data.readers.assemble import assemble, kept

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:

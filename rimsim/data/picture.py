@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rimsim.errors import DataError
-from rimsim.files import draft_file
+from rimsim.system import draft_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rimsim.arrays import Floats
 from rimsim.data.readers.rows import LATEST, MISSING, short
 from rimsim.errors import DataError
-from rimsim.files import draft_file, draft_folder
+from rimsim.system import draft_file, draft_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from rimsim import rng
-from rimsim.arrays import Ints, numbered
+from rimsim.arrays import Ints, numbered, ticks
 from rimsim.config import Seeds
-from rimsim.durations import ticks
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import TICKS, Bools, Floats, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
-from rimsim.durations import TICKS, seconds
 from rimsim.intensity.states import UserStates
 from rimsim.market.records import Schedule
 

@@ -10,15 +10,13 @@ import numpy as np
 import pandas as pd
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.data.log import EventLog
-from rimsim.durations import seconds
 from rimsim.errors import ConfigError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
-from rimsim.intensity.calibrated import Calibrated
 from rimsim.intensity.contract import IntensityModel
-from rimsim.intensity.impressions import ImpressionLayer, Impressions, fit_layer
+from rimsim.intensity.impressions import Calibrated, ImpressionLayer, Impressions, fit_layer
 from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, examination
 from rimsim.market.ledger import Ledger, PastRound, Shown, fold_of
 from rimsim.market.records import Slates

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rimsim import rng
-from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
-from rimsim.durations import seconds
 from rimsim.evaluation.chances import Chances
 from rimsim.market.consumers.contract import Response
 from rimsim.market.histories import Histories

@@ -8,9 +8,8 @@ import numpy as np
 import simpy
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import NEVER, Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.durations import NEVER, delay_ticks, seconds, ticks
 from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import IntensityModel
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
@@ -31,6 +30,7 @@ from rimsim.market.records import (
     SlateLike,
     Slates,
     as_slates,
+    delay_ticks,
     row_capacity,
 )
 from rimsim.market.round import Round, RoundContext, RoundPlan
@@ -46,7 +46,7 @@ from rimsim.market.scores import (
 from rimsim.market.state import MarketState
 from rimsim.market.world import build_world, initial_model, plugs_of, read_log, warm_model, world_of
 from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, expected
-from rimsim.threads import give_back, single_thread
+from rimsim.system import give_back, single_thread
 
 
 class MarketPlugs(TypedDict, total=False):

@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rimsim.arrays import Ints
+from rimsim.arrays import Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.data.log import EventLog
-from rimsim.durations import ticks
-from rimsim.intensity.contract import IntensityModel, depends_on_state, layer_of
+from rimsim.intensity.contract import IntensityModel, ModelCapabilities
+from rimsim.intensity.impressions import layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.clones import events_before
@@ -98,7 +98,10 @@ class Platform:
         A model whose p is the same for all states cannot remember the next event of one of them. Prices would not bear
         the crossing either: they would make up for how its items differ between the fold and the model that serves.
         """
-        return self._config.platform.calibration == "cross-fitted" and depends_on_state(self.model)
+        return (
+            self._config.platform.calibration == "cross-fitted"
+            and ModelCapabilities.of(self.model).depends_on_state
+        )
 
     # -- at the end of a round ----------------------------------------------------------------------------------------
 

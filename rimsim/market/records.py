@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runti
 import numpy as np
 import torch
 
-from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, ticks
 from rimsim.compiled import compiled
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
 from rimsim.evaluation.chances import Chances
 from rimsim.intensity.states import UserStates
@@ -88,6 +89,11 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.tick)
+
+
+def delay_ticks(delay: str | None) -> int:
+    """Whole ticks of a duration such as ``1h``; 0 for None."""
+    return 0 if delay is None else int(ticks(duration_seconds(delay)))
 
 
 def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:

@@ -14,9 +14,8 @@ import numpy as np
 import simpy
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
-from rimsim.durations import seconds
 from rimsim.errors import AgentError, MarketError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel, rescale_of

@@ -15,8 +15,7 @@ from rimsim.arrays import Array, Ints
 from rimsim.errors import RunFolderError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel
-from rimsim.intensity.persistence import load
-from rimsim.intensity.product import save_model
+from rimsim.intensity.persistence import load, save_model
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Examined
 from rimsim.market.ledger import PastRound, Shown

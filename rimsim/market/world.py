@@ -13,17 +13,16 @@ import numpy as np
 import torch
 
 from rimsim import data, intensity, rng
+from rimsim.arrays import ALWAYS, ticks
 from rimsim.config import ConsumerConfig, PlatformConfig, ScenarioConfig
+from rimsim.config.fields import duration_seconds
 from rimsim.data import later_sessions, load_log, require_usable
 from rimsim.data.log import EventLog
-from rimsim.durations import ALWAYS, duration_seconds, ticks
 from rimsim.errors import ConfigError, MarketError, ModelError, RimsimError, one_line
-from rimsim.first_use import tell
 from rimsim.intensity.cache import cache_folder, fitted, kept, log_digest, source_digest
-from rimsim.intensity.contract import IntensityModel, takes_weights
+from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
-from rimsim.loading import imported, without_name
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
 from rimsim.market.consumers import make_consumer, session_sizes, truth_bag, truth_factors, truth_fits, truths
@@ -33,8 +32,9 @@ from rimsim.market.histories import LoggedPast
 from rimsim.market.learning import Examined, weights_of
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundPlan
+from rimsim.plugs import imported, without_name
 from rimsim.requirements.carry_over import ScenarioRequirements
-from rimsim.threads import single_thread
+from rimsim.system import report_progress, single_thread
 
 # -- log and world ----------------------------------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ def kept_truth(
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
 
     def make() -> Truth:
-        tell(f"truth {kind}: fitting to {len(log):,} events")
+        report_progress(f"truth {kind}: fitting to {len(log):,} events")
         return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
 
     return kept(folder, load_truth, make, save_truth)
@@ -334,8 +334,10 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
     Raises:
         ConfigError: If the platform learns by inverse propensities and the model takes no weights.
     """
-    if platform.learning == "ips" and not takes_weights(model):
-        able = ", ".join(sorted(name for name, kind in shipped().items() if takes_weights(kind)))
+    if platform.learning == "ips" and not ModelCapabilities.of(model).takes_weights:
+        able = ", ".join(
+            sorted(name for name, kind in shipped().items() if ModelCapabilities.of(kind).takes_weights)
+        )
         raise ConfigError(
             f"platform.learning 'ips' with platform.model {platform.model!r} ({type(model).__name__}), which takes no "
             f"weights; allowed: mark models that do ({able}), or learning 'consumed' or 'impressions'"

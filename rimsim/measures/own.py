@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim.errors import ConfigError, MeasureError
-from rimsim.loading import imported, own_code, without_name
 from rimsim.measures.example import made_up_round
 from rimsim.measures.measure import Measure
 from rimsim.measures.registry import MEASURES
+from rimsim.plugs import imported, own_code, without_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import ALWAYS, NEVER, Floats, Ints, ticks
 from rimsim.config import CampaignConfig, GroupConfig
-from rimsim.durations import ALWAYS, NEVER, ticks
 from rimsim.errors import ConfigError, nearest
 from rimsim.requirements.audiences import Audience, RoundVisits, matching_rows, require_column
 

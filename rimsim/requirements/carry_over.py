@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import NEVER, Bools, Floats, Ints, ticks
 from rimsim.config import ExposureConfig, ScenarioConfig
-from rimsim.durations import NEVER, duration_seconds, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.matching import required_exposure
 from rimsim.measures import mean_weight

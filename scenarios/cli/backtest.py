@@ -59,11 +59,12 @@ def _numbers(_: click.Context, where: click.Parameter, text: str | None) -> list
 @field("--out", "out", "Run folder (default: runs/backtest-<time>).", path)
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models on what users did next."""
-    from rimsim.config.wording import record_from
-    from rimsim.scenarios.backtesting.config import BacktestConfig
-    from rimsim.scenarios.backtesting.results import print_results
+    from rimsim.config.reading import record_from
+    from rimsim.scenarios.kinds.backtest.report import backtest_report
+    from rimsim.scenarios.kinds.backtest.split import BacktestConfig
+    from rimsim.scenarios.report.console import show
 
     plain = nested(values, BacktestConfig().data.min_item_events)
     config = record_from(plain, BacktestConfig, origin="backtest", options=option_of_field())
     done = scenarios.backtest(config, out=out, command=command_line(), report=click.echo)
-    print_results(done, terminal())
+    show(backtest_report(done.run), terminal())

@@ -15,7 +15,7 @@ from rimsim import scenarios
 from rimsim.errors import RunFolderError
 from rimsim.scenarios.cli.options import path
 from rimsim.scenarios.cli.report import print_run, terminal
-from rimsim.threads import cores
+from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,9 +82,9 @@ def _replay(folder: Path) -> None:
 
 def _replayed(folder: Path, console: Console) -> Run:
     """The replay as it was run beside the closed loop, with its notes; where it was not, run now."""
-    from rimsim.scenarios.store.run_folder import Run
-    from rimsim.scenarios.store.status import is_finished
-    from rimsim.scenarios.study.notes import print_notes
+    from rimsim.scenarios.runs.status import is_finished
+    from rimsim.scenarios.runs.store import Run
+    from rimsim.scenarios.study.options import print_notes
 
     if is_finished(Run(folder)):
         done = scenarios.load_run(folder)

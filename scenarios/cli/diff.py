@@ -23,7 +23,7 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
     from rimsim.scenarios.report.console import markdown as markdown_of
     from rimsim.scenarios.report.console import print_report
     from rimsim.scenarios.report.difference import result_differences, setting_differences
-    from rimsim.scenarios.store.digest import digest
+    from rimsim.scenarios.runs.status import digest
 
     runs = load_run(one), load_run(other)
     tables = [setting_differences(*runs), result_differences(*runs)]

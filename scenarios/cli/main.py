@@ -21,7 +21,7 @@ from rimsim.scenarios.cli.ope import ope
 from rimsim.scenarios.cli.report import print_complete, report
 from rimsim.scenarios.cli.study import compare, sweep
 from rimsim.scenarios.cli.validate import validate
-from rimsim.scenarios.execution.signals import stopping_on_request
+from rimsim.scenarios.runs.job import stopping_on_request
 
 
 @click.group(context_settings={"max_content_width": 110})

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def report(run: Path, *, digest: bool, markdown: bool, html: bool) -> None:
     """Print the tables of a run folder and draw its pictures again."""
     from rimsim.scenarios import load_run
-    from rimsim.scenarios.store.digest import digest as digest_of
+    from rimsim.scenarios.runs.status import digest as digest_of
 
     asked = [
         name for name, flag in (("--digest", digest), ("--markdown", markdown), ("--html", html)) if flag
@@ -67,7 +67,7 @@ def print_run(run: Run) -> None:
 def print_complete(folder: str) -> None:
     """Print the tables of the arms that went well beside others that failed."""
     from rimsim.scenarios import load_run
-    from rimsim.scenarios.store.status import status_of
+    from rimsim.scenarios.runs.status import status_of
 
     run = load_run(folder)
     if run.kind == "sweep" or status_of(run).complete:
@@ -88,28 +88,25 @@ class _Told(NamedTuple):
 
 def _told(run: Run) -> _Told:
     """What is told of a run of any kind."""
-    from rimsim.scenarios import load_backtest, load_experiment, load_validation
-    from rimsim.scenarios.backtesting import results as backtesting
-    from rimsim.scenarios.backtesting.answer import backtest_sentences
-    from rimsim.scenarios.backtesting.pictures import draw_backtest
+    from rimsim.scenarios import load_experiment, load_validation
     from rimsim.scenarios.experimenting import results as experimenting
     from rimsim.scenarios.experimenting.pictures import draw_experiment
+    from rimsim.scenarios.kinds.backtest.report import backtest_report
+    from rimsim.scenarios.kinds.results import draw_report
     from rimsim.scenarios.pictures.front import draw_sweep
     from rimsim.scenarios.pictures.loop import draw_pictures
     from rimsim.scenarios.report import comparison, sweep
-    from rimsim.scenarios.report.console import markdown
+    from rimsim.scenarios.report.console import markdown, show
     from rimsim.scenarios.validating import results as validating
     from rimsim.scenarios.validating.pictures import draw_validation
 
     where = run.folder / "pictures"
     if run.kind == "backtest":
-        foretold = load_backtest(run.folder)
+        report = backtest_report(run)
         return _Told(
-            lambda: (
-                f"{' '.join(backtest_sentences(foretold.table))}\n\n{markdown(backtesting.result_tables(foretold))}"
-            ),
-            partial(backtesting.print_results, foretold),
-            lambda: draw_backtest(foretold.table, where, foretold.config.split.overlap),
+            lambda: f"{' '.join(report.answer)}\n\n{markdown(report.tables)}",
+            partial(show, report),
+            partial(draw_report, report, run.folder),
         )
     if run.kind == "validation":
         judged = load_validation(run.folder)

@@ -132,7 +132,7 @@ def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
     """The grid that ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta`` make."""
     from rimsim.config import ScenarioConfig, override
-    from rimsim.scenarios.store.points import BETA
+    from rimsim.scenarios.runs.status import BETA
 
     grid: dict[str, list[object]] = {}
     for text in [*pairs, *([] if betas is None else [f"{BETA}={betas}"])]:
@@ -167,8 +167,8 @@ def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
     """Run again what a run folder describes, and compare the content of the tables."""
-    from rimsim.scenarios.store.digest import different_tables, digest
-    from rimsim.scenarios.study.changes import changes
+    from rimsim.scenarios.runs.status import different_tables, digest
+    from rimsim.scenarios.study.plan import changes
 
     first = scenarios.load_run(source, "comparison")
     _require_same(first, asked)
@@ -203,8 +203,8 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from what a run folder holds."""
-    from rimsim.scenarios.study.changes import require_same
-    from rimsim.scenarios.study.plan import resolved
+    from rimsim.scenarios.study.options import resolved
+    from rimsim.scenarios.study.plan import require_same
 
     scenario = asked.get("scenario", run.scenario)
     require_same(

@@ -42,7 +42,7 @@ from rimsim.scenarios.cli.report import terminal
 @field("--out", "out", "Run folder (default: runs/validate-<time>).", path)
 def validate(out: Path | None, **values: Any) -> None:
     """Say whether the market is believable on a log: later sessions of its users beside the truths."""
-    from rimsim.config.wording import record_from
+    from rimsim.config.reading import record_from
     from rimsim.scenarios.validating.config import ValidateConfig, with_serving
     from rimsim.scenarios.validating.results import print_results
 

@@ -12,22 +12,20 @@ import pandas as pd
 
 from rimsim.agents import make_agent
 from rimsim.errors import ConfigError, nearest
-from rimsim.loading import own_code
 from rimsim.market.world import expected_arrivals, own_places
+from rimsim.plugs import own_code
 from rimsim.scenarios.evaluating.figures import estimates
 from rimsim.scenarios.evaluating.pictures import draw_evaluation
 from rimsim.scenarios.evaluating.replay import replayed, true_values
-from rimsim.scenarios.execution.seeds import chosen_seeds
-from rimsim.scenarios.execution.tasks import run_tasks
-from rimsim.scenarios.store.folders import locked, part_name
-from rimsim.scenarios.store.run_folder import load_run, read_table
-from rimsim.scenarios.store.write import write_table
+from rimsim.scenarios.runs.job import Execution, Stage, chosen_seeds, executor, run_stages
+from rimsim.scenarios.runs.status import part_name
+from rimsim.scenarios.runs.store import load_run, locked, read_table, write_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 OPE = "ope.parquet"
@@ -93,7 +91,8 @@ def ope(
     tasks = [_Task(begun.scenario, seed, shows, target, begun.folder) for seed in chosen]
     with locked(begun.folder):
         total = 2 * sum(expected_arrivals(task.config) for task in tasks)
-        run_tasks(_evaluate, tasks, workers, console, what="arrivals valued and served", total=total)
+        with executor(Execution(workers=workers, console=console)) as run_jobs:
+            run_stages([Stage("arrivals valued and served", _evaluate, tasks, total)], run_jobs, console)
         parts = begun.folder / _PARTS
         table = pd.concat([read_table(parts / f"{part_name(names[1], seed)}.parquet") for seed in chosen])
         shutil.rmtree(parts)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.arrays import Bools, Ints
-from rimsim.durations import seconds
+from rimsim.arrays import Bools, Ints, seconds
 from rimsim.market.histories import Histories
 from rimsim.market.ledger import PastRound
 

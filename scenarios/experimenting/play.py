@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.agents import LearningAgent, closed_rounds, make_agent, market_for
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import Seeds
-from rimsim.durations import seconds
-from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market, Needs
 from rimsim.scenarios.experimenting.diverted import Diverted
 from rimsim.scenarios.experimenting.split import Split

@@ -13,21 +13,29 @@ import pandas as pd
 
 from rimsim.agents import make_agent
 from rimsim.config import to_plain
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
-from rimsim.loading import own_code
 from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals, own_places
-from rimsim.scenarios.execution.seeds import chosen_seeds
-from rimsim.scenarios.execution.tasks import run_tasks
+from rimsim.plugs import own_code
 from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, tail_of, total_effects
 from rimsim.scenarios.experimenting.pictures import draw_experiment
 from rimsim.scenarios.experimenting.play import play_experiment, play_world
-from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
-from rimsim.scenarios.store.run_folder import CONFIG, Run, load_run, read_table
-from rimsim.scenarios.store.write import write_table, write_yaml
-from rimsim.scenarios.study.plan import resolved
+from rimsim.scenarios.runs.job import Execution, Stage, chosen_seeds, executor, run_stages
+from rimsim.scenarios.runs.store import (
+    CONFIG,
+    Run,
+    folder_for,
+    load_run,
+    locked,
+    read_table,
+    require_free,
+    versions,
+    write_table,
+    write_yaml,
+)
+from rimsim.scenarios.study.options import resolved
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,7 +145,8 @@ def experiment(
         )
         markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in tasks[0].settings)
         total = markets * sum(expected_arrivals(task.config) for task in tasks)
-        run_tasks(_play, tasks, workers, console, what="arrivals served", total=total)
+        with executor(Execution(workers=workers, console=console)) as run_jobs:
+            run_stages([Stage("arrivals served", _play, tasks, total)], run_jobs, console)
         for name in ("experiment", "arrivals"):
             parts = [read_table(folder / _PARTS / f"{name}-{seed}.parquet") for seed in numbers]
             write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))

@@ -11,7 +11,7 @@ from rimsim.arrays import Floats, Ints
 from rimsim.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 CONTEXT = ("round_gone", "run_gone", "ground_intensity")

@@ -20,7 +20,7 @@ from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.files import draft_folder
+from rimsim.system import draft_folder
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

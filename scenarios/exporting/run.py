@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.errors import ConfigError, RunFolderError, nearest
-from rimsim.files import draft_file
-from rimsim.scenarios.execution.bars import bars
 from rimsim.scenarios.exporting.formats import obp_feedback, scope_rl_dataset
 from rimsim.scenarios.exporting.logged import logged_arm
 from rimsim.scenarios.exporting.minari import write_minari
-from rimsim.scenarios.store.run_folder import load_run
-from rimsim.scenarios.store.write import disk_errors, write_arrays
+from rimsim.scenarios.runs.job import bars
+from rimsim.scenarios.runs.store import disk_errors, load_run, write_arrays
+from rimsim.system import draft_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.scenarios.backtesting.answer import TASKS, backtest_sentences
-from rimsim.scenarios.backtesting.pictures import model_looks
-from rimsim.scenarios.backtesting.results import result_tables
+from rimsim.scenarios.kinds.backtest.report import TASKS, backtest_report, backtest_sentences, model_looks
 from rimsim.scenarios.page.chart import Axis, Chart
 from rimsim.scenarios.page.content import Page, Section
 from rimsim.scenarios.page.curves import front_points, over
@@ -17,8 +15,8 @@ from rimsim.scenarios.report.summary import over_seeds, two_seeds_note
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.scenarios.backtesting.run import Backtest
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.kinds.backtest import Backtest
+    from rimsim.scenarios.runs.store import Run
 
 
 def backtest_page(backtest: Backtest, run: Run) -> Page:
@@ -41,13 +39,13 @@ def backtest_page(backtest: Backtest, run: Run) -> Page:
         ),
         answer=tuple(backtest_sentences(table)),
         cautions=(as_sentence(note),) if note else (),
-        sections=(*_sections(table), Section("All figures", tables=tuple(result_tables(backtest)))),
+        sections=(*_sections(table), Section("All figures", tables=backtest_report(run).tables)),
         settings=as_yaml(described),
     )
 
 
 def _sections(table: pd.DataFrame) -> tuple[Section, ...]:
-    looks = model_looks(list(table["model"].unique()))
+    looks = {name: look for name, (_, _, look) in model_looks(list(table["model"].unique())).items()}
     renamed = table.rename(columns={"model": "agent"})
     precise = renamed[(renamed["metric"] == "precision") & renamed["task"].isin(tuple(TASKS))]
     means = over_seeds(precise.assign(metric=precise["task"]), ["agent"], tuple(TASKS))

@@ -32,14 +32,14 @@ from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed
 from rimsim.scenarios.report.items import group_table, item_exposures, items_table
 from rimsim.scenarios.report.promised import promised_table
 from rimsim.scenarios.report.summary import EFFECTS, REFERENCE, over_seeds, shortfalls
-from rimsim.scenarios.store.arm_names import is_control
+from rimsim.scenarios.runs.status import is_control
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.scenarios.pictures.tables import PictureTables
     from rimsim.scenarios.report.record import TextTable
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _BY_ROUND = ("coverage", "effective_items", "log_gini")

@@ -12,7 +12,7 @@ import numpy as np
 from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.scenarios.page.chart import Axis, Curve
 from rimsim.scenarios.pictures.looks import WIDE
-from rimsim.scenarios.store.arm_names import is_control, subject_of
+from rimsim.scenarios.runs.status import is_control, subject_of
 
 if TYPE_CHECKING:
     import pandas as pd

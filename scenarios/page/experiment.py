@@ -12,7 +12,7 @@ from rimsim.scenarios.pictures.messages import many
 
 if TYPE_CHECKING:
     from rimsim.scenarios.experimenting.run import Experiment
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def experiment_page(done: Experiment, run: Run) -> Page:

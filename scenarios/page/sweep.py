@@ -23,13 +23,12 @@ from rimsim.scenarios.report.sweep import (
     swept_fields,
     undrawn_reason,
 )
-from rimsim.scenarios.store.points import runs_of
-from rimsim.scenarios.store.status import status_note
+from rimsim.scenarios.runs.status import runs_of, status_note
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def sweep_page(sweep: Run) -> Page:

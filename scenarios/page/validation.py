@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.scenarios.pictures.looks import AgentStyle
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
     from rimsim.scenarios.validating.run import Validation
 
 

@@ -16,12 +16,11 @@ from rimsim.scenarios.page.settings import versions_line
 from rimsim.scenarios.page.svg import legend_key, svg, templates
 from rimsim.scenarios.page.sweep import sweep_page
 from rimsim.scenarios.page.validation import validation_page
-from rimsim.scenarios.store.run_folder import repeat_command
-from rimsim.scenarios.store.write import write_text
+from rimsim.scenarios.runs.store import repeat_command, write_text
 
 if TYPE_CHECKING:
     from rimsim.scenarios.page.content import Page
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 PAGE = "report.html"

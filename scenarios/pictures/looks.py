@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from rimsim.scenarios.store.arm_names import subject_of
+from rimsim.scenarios.runs.status import subject_of
 
 WIDE = 20.0
 """Where the largest count is so many times the smallest, a plain axis shows the largest alone."""

@@ -57,13 +57,12 @@ from rimsim.scenarios.pictures.tables import (
     retrained,
 )
 from rimsim.scenarios.report.summary import REFERENCE, over_seeds, shortfalls, told_unit
-from rimsim.scenarios.store.arm_names import control_in, subject_of
-from rimsim.scenarios.store.status import shown_rounds
+from rimsim.scenarios.runs.status import control_in, shown_rounds, subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 __all__ = [
     "PICTURES",

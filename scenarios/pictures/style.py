@@ -16,9 +16,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from rimsim.files import draft_file
 from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.scenarios.pictures.looks import WIDE
+from rimsim.system import draft_file
 
 if TYPE_CHECKING:
     import pandas as pd

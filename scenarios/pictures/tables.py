@@ -17,13 +17,12 @@ from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES
 from rimsim.scenarios.report.items import item_names
 from rimsim.scenarios.report.summary import REFERENCE, told_unit
-from rimsim.scenarios.store.arm_names import is_control
-from rimsim.scenarios.store.status import shown_rounds, status_of
+from rimsim.scenarios.runs.status import is_control, shown_rounds, status_of
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.measures import Measure
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _OF_LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")

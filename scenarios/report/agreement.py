@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rimsim.measures import UNFIT
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:

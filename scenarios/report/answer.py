@@ -17,7 +17,7 @@ from rimsim.scenarios.report.summary import (
     summary,
     told_unit,
 )
-from rimsim.scenarios.store.arm_names import is_control
+from rimsim.scenarios.runs.status import is_control
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,13 +27,13 @@ from rimsim.scenarios.report.summary import (
     two_seeds_note,
 )
 from rimsim.scenarios.report.tables import pivoted
-from rimsim.scenarios.store.status import shown_rounds, status_note
+from rimsim.scenarios.runs.status import shown_rounds, status_note
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def result_tables(run: Run) -> list[TextTable]:

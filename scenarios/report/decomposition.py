@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.measures import paired_difference
-from rimsim.scenarios.store.arm_names import CONTROLS, control_name, is_control
+from rimsim.scenarios.runs.status import CONTROLS, control_name, is_control
 
 PARTS = ("retraining", "data", "loop")
 """The parts: ``retraining`` leads from the frozen arm to logged events, ``data`` from those to events of this market

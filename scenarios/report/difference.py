@@ -15,10 +15,10 @@ from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import shown_metrics
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.report.tables import pivoted
-from rimsim.scenarios.store.status import shown_rounds
+from rimsim.scenarios.runs.status import shown_rounds
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _SETTINGS = ("scenario", "backtest", "validate", "sweep", "agents", "control", "frozen", "seeds", "versions")

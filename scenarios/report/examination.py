@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rimsim.scenarios.store.status import shown_rounds
+from rimsim.scenarios.runs.status import shown_rounds
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _FROM = {"random": "uniform slates", "harvested": "all slates, as items stood at different positions"}

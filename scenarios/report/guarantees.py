@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from rimsim.measures import late_means
 from rimsim.scenarios.report.summary import shortfalls, told_unit
-from rimsim.scenarios.store.status import shown_rounds
+from rimsim.scenarios.runs.status import shown_rounds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _NEGLIGIBLE = 0.005

@@ -12,7 +12,7 @@ from rimsim.measures import late_rounds, late_words
 from rimsim.scenarios.report.agreement import signed
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import baseline_of, others_than
-from rimsim.scenarios.store.arm_names import is_control
+from rimsim.scenarios.runs.status import is_control
 
 GROUPS = ("provider", "genres")
 """Columns of the catalogue that group items; an item may be in several groups, joined by ``|``."""

@@ -12,7 +12,7 @@ from rimsim.measures import LEVEL, holm, paired_difference
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import baseline_of, guarantor_of, shortfalls
 from rimsim.scenarios.report.tables import cell
-from rimsim.scenarios.store.arm_names import control_name, is_control
+from rimsim.scenarios.runs.status import control_name, is_control
 
 _LOOPED = ("coverage", "effective_items", "utility")
 

@@ -11,7 +11,7 @@ from rimsim.scenarios.report.tables import pivoted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:

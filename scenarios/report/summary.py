@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.measures import late_means, late_slopes, mean_interval, paired_difference
-from rimsim.scenarios.store.arm_names import is_control
+from rimsim.scenarios.runs.status import is_control
 
 REFERENCE = "relevance"
 """The agent that others are compared with where it took part: it knows no guarantees."""

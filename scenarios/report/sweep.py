@@ -16,14 +16,13 @@ from rimsim.scenarios.report.matrix import matrix, matrix_table
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
 from rimsim.scenarios.report.tables import pivoted
-from rimsim.scenarios.store.points import runs_of
-from rimsim.scenarios.store.run_folder import resume_command
-from rimsim.scenarios.store.status import shown_rounds, status_note, status_of
+from rimsim.scenarios.runs.status import runs_of, shown_rounds, status_note, status_of
+from rimsim.scenarios.runs.store import resume_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
 
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")

@@ -13,8 +13,8 @@ from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig
 from rimsim.config.fields import STRICT, require_distinct
 from rimsim.errors import ConfigError, nearest
 from rimsim.intensity.registry import mark_and_ground, parts
-from rimsim.loading import without_name
 from rimsim.market.consumers.truths import TRUTHS
+from rimsim.plugs import without_name
 
 RANDOM = "random"
 """In place of a model's name: every item is as likely as any other."""

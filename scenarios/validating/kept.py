@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 from rimsim.config import ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import RimsimError
-from rimsim.files import draft_file
 from rimsim.intensity.cache import cache_folder
 from rimsim.intensity.registry import config_of, make
 from rimsim.market.consumers.contract import examination
 from rimsim.market.world import kept_truth, truth_key
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, concordance, relevance, statistics
-from rimsim.scenarios.backtesting import scores
+from rimsim.scenarios.kinds import scores
 from rimsim.scenarios.validating import cuts, evidence, judged
 from rimsim.scenarios.validating.config import RANDOM
-from rimsim.threads import single_thread
+from rimsim.system import draft_file, single_thread
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog

@@ -9,23 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rimsim.config import to_plain
-from rimsim.config.wording import record_from
+from rimsim.config.fields import duration_seconds
+from rimsim.config.reading import record_from
 from rimsim.data import Needs, load_log, require_usable
-from rimsim.durations import duration_seconds
 from rimsim.errors import ConfigError
-from rimsim.files import draft_content
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.device import resolved
+from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground
-from rimsim.loading import own_code
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement
-from rimsim.scenarios.execution.forecast import Forecast, announce, fit_seconds, linear, log_bytes
-from rimsim.scenarios.execution.rates import RATES
-from rimsim.scenarios.store.folders import folder_for, locked, require_free, versions
-from rimsim.scenarios.store.load_report import load_facts, load_text
-from rimsim.scenarios.store.run_folder import CONFIG, load_run
-from rimsim.scenarios.store.write import write_table, write_text, write_yaml
+from rimsim.plugs import own_code
+from rimsim.scenarios.runs.job import MAIN, log_bytes, require_memory
+from rimsim.scenarios.runs.store import (
+    CONFIG,
+    folder_for,
+    load_facts,
+    load_run,
+    load_text,
+    locked,
+    require_free,
+    versions,
+    write_table,
+    write_text,
+    write_yaml,
+)
 from rimsim.scenarios.validating.checks import check_rows
 from rimsim.scenarios.validating.config import AUTO, RANDOM, ValidateConfig
 from rimsim.scenarios.validating.cuts import make_cut
@@ -41,14 +48,14 @@ from rimsim.scenarios.validating.tables import (
     pair_table,
     value_table,
 )
-from rimsim.threads import single_thread
+from rimsim.system import draft_content, single_thread
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.data import EventLog
     from rimsim.market.consumers.contract import Truth
-    from rimsim.scenarios.store.run_folder import Run
+    from rimsim.scenarios.runs.store import Run
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.held_answers import HeldAnswers
 
@@ -152,7 +159,7 @@ def validate(
     log = _load(config)
     if (read := load_text(log)) is not None:
         show(read)
-    announce(_foreseen(config, log), show, "number of events (data)")
+    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
     answers = known_answers(config, log, show)
     gap = config.data.session_gap
     cuts = [make_cut(log, draw, gap=gap, after=config.after) for draw in range(config.draws)]
@@ -225,15 +232,6 @@ def _load(config: ValidateConfig) -> EventLog:
     if config.slate >= log.n_items:
         raise ConfigError(f"slate: {config.slate} of {log.n_items} items; allowed: fewer than all")
     return log
-
-
-def _foreseen(config: ValidateConfig, log: EventLog) -> Forecast:
-    """What a validation is expected to take: truths, and every model once a draw."""
-    fits, unknown = fit_seconds((name for name in config.chosen if name != RANDOM), log)
-    models = fits + len(config.chosen) * linear(RATES.judged, len(log))
-    needed = log_bytes(log) + RATES.main
-    alone = linear(RATES.truth, len(log)) + config.draws * models + RATES.pictures
-    return Forecast(alone, 0.0, 1, needed, needed, unknown)
 
 
 def _truths(

@@ -13,7 +13,7 @@ import pandas as pd
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
 from rimsim.data.log import EventLog
 from rimsim.data.readers.ids import places_among
-from rimsim.data.readers.rows import seconds
+from rimsim.data.readers.rows import epoch_seconds
 from rimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
     if options.min_value is not None:
         least = np.float32(options.min_value)
         left = kept(left, left.value >= least, f"min_value={options.min_value:g}", events)
-    if (start := seconds(options.start, "start")) is not None:
+    if (start := epoch_seconds(options.start, "start")) is not None:
         left = kept(left, left.time >= start, f"start={_date(start)}", events)
-    if (stop := seconds(options.stop, "stop")) is not None:
+    if (stop := epoch_seconds(options.stop, "stop")) is not None:
         left = kept(left, left.time < stop, f"stop={_date(stop)}", events)
     both = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
     before = -1

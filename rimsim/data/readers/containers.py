@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, Self, cast
 
-from rimsim.errors import DataError, nearest
+from rimsim.errors import DataError, first_words, nearest
 
 MOST_MEMBERS: Final = 10_000
 """Members of a folder or zip that are looked at; a log has a handful."""
@@ -107,12 +107,6 @@ class Container:
     def path(self, member: str) -> Path | None:
         """The plain file behind a member, where there is one."""
         return None if self.folder is None else self.folder / member
-
-
-def first_words(broken: BaseException, longest: int = 120) -> str:
-    """What an error of the system or of a library says, in a line of at most so many characters."""
-    text = broken.strerror if isinstance(broken, OSError) and broken.strerror else str(broken)
-    return " ".join((text or type(broken).__name__).split())[:longest]
 
 
 def _opened(path: Path) -> Stream:

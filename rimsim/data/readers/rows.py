@@ -97,7 +97,7 @@ def moment(text: str, name: str) -> float:
     return seconds
 
 
-def seconds(time: float | str | None, name: str) -> float | None:
+def epoch_seconds(time: float | str | None, name: str) -> float | None:
     """A time as a person gives it, in seconds since the epoch.
 
     Args:

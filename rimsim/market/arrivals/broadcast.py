@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.arrays import Ints
-from rimsim.durations import duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.market.arrivals.clones import clones_at, events_before, opening_after
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim import rng
-from rimsim.arrays import Floats, Ints
-from rimsim.durations import TICKS, duration_seconds, ticks
+from rimsim.arrays import TICKS, Floats, Ints, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.market.arrivals.contract import Opening
 from rimsim.market.records import VISIT_BITS, Schedule, running_count

@@ -8,9 +8,8 @@ from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from rimsim.arrays import Floats
+from rimsim.arrays import NEVER, Floats, ticks
 from rimsim.data.log import EventLog
-from rimsim.durations import NEVER, ticks
 from rimsim.errors import MarketError
 from rimsim.market.consumers.contract import World
 from rimsim.market.histories import LoggedPast

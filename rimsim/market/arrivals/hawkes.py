@@ -12,18 +12,18 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints, numbered
+from rimsim.arrays import TICKS, Bools, Floats, Ints, numbered, ticks
 from rimsim.compiled import compiled
 from rimsim.config import ScenarioConfig
+from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog, Sessions
-from rimsim.durations import TICKS, delay_ticks, duration_seconds, ticks
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals.broadcast import drawn_sessions
 from rimsim.market.arrivals.clones import events_before, inter_session_gaps, opening_after
 from rimsim.market.arrivals.contract import Opening, RoundsSoFar
 from rimsim.market.consumers.contract import World
 from rimsim.market.histories import LoggedPast
-from rimsim.market.records import VISIT_BITS, Schedule, running_count
+from rimsim.market.records import VISIT_BITS, Schedule, delay_ticks, running_count
 
 _DAY = 86_400.0
 

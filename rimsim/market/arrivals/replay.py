@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.arrays import Ints
-from rimsim.durations import ticks
+from rimsim.arrays import Ints, ticks
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.arrivals.contract import Opening
 from rimsim.market.records import VISIT_BITS, Schedule, running_count

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog, Sessions
-from rimsim.durations import seconds
 from rimsim.errors import MarketError
 from rimsim.intensity.states import UserStates
 from rimsim.market.histories import Histories

@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import TICKS, Floats, Ints
 from rimsim.config import ScenarioConfig
-from rimsim.durations import TICKS, delay_ticks, duration_seconds
+from rimsim.config.fields import duration_seconds
 from rimsim.market.consumers.contract import (
     NOTHING,
     Law,
@@ -22,6 +22,7 @@ from rimsim.market.consumers.contract import (
     examination,
     poisson_probabilities,
 )
+from rimsim.market.records import delay_ticks
 from rimsim.measures import genre_weights
 
 

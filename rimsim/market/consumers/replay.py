@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from rimsim.arrays import Bools, Floats, Ints, numbered
+from rimsim.arrays import Bools, Floats, Ints, numbered, ticks
 from rimsim.compiled import compiled
-from rimsim.durations import duration_seconds, ticks
+from rimsim.config.fields import duration_seconds
 from rimsim.market.consumers.contract import Organic, Response
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
-from rimsim.intensity.blocks import BLOCK
-from rimsim.intensity.sampled_softmax import is_sampled
+from rimsim.intensity.contract import BLOCK
+from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import rescaling
-from rimsim.intensity.sets.cells import Cells
-from rimsim.intensity.sets.returning import log_returning
-from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
+from rimsim.intensity.sets.factors import Items, fit_items, fold_users
+from rimsim.intensity.sets.personal import Cells
+from rimsim.intensity.softmax import is_sampled
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import (
     Law,

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rimsim.arrays import Float32s, Floats
+from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.selection.weights import for_all, for_slates
-from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.market.consumers.contract import Candidate
 
 PRIOR = 0.5

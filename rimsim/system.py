@@ -1,0 +1,184 @@
+"""Threads, memory, progress lines and complete files of a process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+_ALLOCATOR = ((-1, 2**28), (-3, 2**25))
+"""Options of glibc's mallopt and their values: free bytes that the heap keeps at its end (M_TRIM_THRESHOLD), and the
+size from which an array has pages of its own, returned when it is freed (M_MMAP_THRESHOLD; the largest allowed)."""
+
+
+def single_thread() -> None:
+    """Compute on one thread, and keep freed memory.
+
+    The bits of a matrix product, and so of a fit, depend on the number of threads; workers also share the cores.
+    """
+    import torch  # noqa: PLC0415 - counting cores need not wait for it
+
+    torch.set_num_threads(1)
+    _keep_memory()
+
+
+@cache
+def _keep_memory() -> None:
+    """Keep freed memory for later use, where glibc is used."""
+    # Blocks of some megabytes are made and dropped for every block of scores and every step of a fit. Memory that
+    # went back to the system in between is cleared page by page when it returns.
+    for option, value in _ALLOCATOR:
+        _call_glibc("mallopt", option, value)
+
+
+def give_back() -> None:
+    """Return freed memory to the system, before a large allocation.
+
+    Otherwise the heap keeps the holes between used blocks for as long as the process runs.
+    """
+    _call_glibc("malloc_trim", 0)
+
+
+def _call_glibc(name: str, *numbers: int) -> None:
+    """Call a function of glibc; elsewhere nothing happens."""
+    with suppress(AttributeError, OSError, TypeError):
+        getattr(ctypes.CDLL(None), name)(*numbers)
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    bound = getattr(os, "sched_getaffinity", None)
+    return len(bound(0)) if bound is not None else os.cpu_count() or 1
+
+
+def memory() -> int | None:
+    """Bytes that this process may use; None if unknown."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    with suppress(OSError, ValueError):  # no limit of the container is written as "max"
+        there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return there
+
+
+_LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def progress_to(listener: Callable[[str], None]) -> Iterator[None]:
+    """Send progress lines to a listener, within this context."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def report_progress(line: str) -> None:
+    """Send a progress line to the current listener, if any."""
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener(line)
+
+
+_DRAFT = ".draft-"
+
+
+@contextmanager
+def draft_file(path: Path) -> Iterator[Path]:
+    """Yield a draft that replaces ``path`` when the block ends.
+
+    Folders above the file are made. If the block raises, ``path`` is as it was and the draft is removed.
+
+    Raises:
+        OSError: If the draft cannot be moved into place.
+    """
+    draft = _draft_of(path)
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] = "replace") -> Iterator[Path]:
+    """Yield an empty folder that becomes ``path`` at the end.
+
+    Folders above it are made. If the block raises, ``path`` is as it was and the draft is removed.
+
+    Args:
+        path: The folder.
+        existing: Treatment of a folder that is at ``path`` by then: ``"replace"`` removes it, ``"keep"`` removes the
+            draft (of several processes that write the same, the first one wins), ``"refuse"`` raises.
+
+    Raises:
+        OSError: If the draft cannot be moved into place.
+    """
+    with _draft_folder_of(path) as draft:
+        yield draft
+        if existing == "replace":
+            shutil.rmtree(path, ignore_errors=True)
+        try:
+            draft.replace(path)
+        except OSError:
+            if existing != "keep" or not path.is_dir():
+                raise
+
+
+@contextmanager
+def draft_content(folder: Path, last: str) -> Iterator[Path]:
+    """Yield a folder whose content moves into ``folder``.
+
+    Entries of the same names are replaced, the rest stays. If the block raises, ``folder`` is as it was and the draft
+    is removed.
+
+    Args:
+        folder: An existing folder.
+        last: Name of the entry that is moved after all others: if it is there, the content is complete.
+
+    Raises:
+        OSError: If an entry cannot be moved into place.
+    """
+    with _draft_folder_of(folder / "content") as draft:
+        yield draft
+        for entry in sorted(draft.iterdir(), key=lambda path: (path.name == last, path.name)):
+            place = folder / entry.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            entry.replace(place)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove drafts that killed processes left below a folder."""
+    for draft in folder.glob(f"**/{_DRAFT}*"):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def _draft_of(path: Path) -> Path:
+    """Free name next to ``path``."""
+    # It has the same ending, by which some writers choose the format.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f"{_DRAFT}{secrets.token_hex(8)}{path.suffix}")
+
+
+@contextmanager
+def _draft_folder_of(path: Path) -> Iterator[Path]:
+    """Yield a folder next to ``path``, removed at the end."""
+    draft = _draft_of(path)
+    draft.mkdir()
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

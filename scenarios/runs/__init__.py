@@ -1,0 +1,1 @@
+"""Runs: jobs that make them, their folders, tables and status."""

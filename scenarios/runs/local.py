@@ -1,0 +1,226 @@
+"""Tasks on worker processes; a worker that dies leaves its task to another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Generic, Self, TypeAlias, TypeVar
+
+from rimsim.errors import RimsimError
+
+Task = TypeVar("Task")
+Report: TypeAlias = Callable[[int], None]
+"""Function that a job calls with numbers of its progress."""
+ATTEMPTS = 2
+"""Times that a task is begun before a death of its worker counts as its failure."""
+
+
+class LostWorkerError(RimsimError):
+    """A worker or its machine died before it could report an error."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A worker's message at the end of a task."""
+
+    failure: RimsimError | None
+    """None if all went well."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, our end of its pipe, and its current task."""
+
+    process: SpawnProcess
+    pipe: Connection
+    task: int | None = None
+
+
+def run_here(
+    job: Callable[[Task, Report], None], tasks: Sequence[Task], report: Report
+) -> dict[int, RimsimError]:
+    """Position of each failed task → its error, after all ran in this process.
+
+    Errors that are not ours end the run.
+    """
+    failures: dict[int, RimsimError] = {}
+    for number, task in enumerate(tasks):
+        try:
+            job(task, report)
+        except RimsimError as error:
+            failures[number] = error
+    return failures
+
+
+class Workers:
+    """Worker processes, started when first needed, for tasks of any job.
+
+    They live until the block ends, or this process does, however that ends. A worker that dies (killed, out of memory,
+    a crash in native code) leaves its task to a fresh one, once.
+    """
+
+    def __init__(self) -> None:
+        self._workers: list[_Worker] = []
+        self._context = multiprocessing.get_context("spawn")  # a forked torch hangs where its threads were
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def run(
+        self, job: Callable[[Task, Report], None], tasks: Sequence[Task], most: int, report: Report
+    ) -> dict[int, RimsimError]:
+        """Position of each failed task → its error, after all ran on workers.
+
+        Args:
+            job: As in :func:`run_here`; a function of a module, which another process can import.
+            tasks: Plain data, one for each call of the job.
+            most: Workers at most.
+            report: Called in this process with the numbers that jobs report.
+        """
+        queue = _Queue(job, tasks)
+        try:
+            while self._assign(queue, most):
+                for count in self._receive(queue):
+                    report(count)
+        except BaseException:
+            self._close()  # at once: nobody may write to a folder that is about to be given free
+            raise
+        return queue.failures
+
+    def _assign(self, queue: _Queue[Task], most: int) -> bool:
+        """Give waiting tasks to workers; false if nothing waits and no worker is busy."""
+        while queue.waiting and sum(worker.task is not None for worker in self._workers) < most:
+            idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
+            idle.task = task = queue.waiting.popleft()
+            queue.attempts[task] += 1
+            with suppress(OSError):  # it is dead already, which its broken pipe will show
+                idle.pipe.send((queue.job, queue.tasks[task]))
+        return any(worker.task is not None for worker in self._workers)
+
+    def _receive(self, queue: _Queue[Task]) -> Iterator[int]:
+        """Progress that workers report; ends of tasks and workers are entered on the way."""
+        by_pipe = {worker.pipe: worker for worker in self._workers}
+        for pipe in wait(list(by_pipe)):
+            worker = by_pipe[pipe]  # type: ignore[index]  # only our pipes were waited for
+            try:
+                message = worker.pipe.recv()
+            except (EOFError, OSError):
+                self._remove(worker)
+                if worker.task is not None:
+                    queue.lose(worker.task, worker.process.exitcode)
+                continue
+            if not isinstance(message, _Done):
+                yield message
+                continue
+            if message.failure is not None and worker.task is not None:
+                queue.failures[worker.task] = message.failure
+            worker.task = None
+
+    def _close(self) -> None:
+        """End all workers at once."""
+        for worker in self._workers:
+            worker.process.terminate()
+            worker.process.join()
+            worker.pipe.close()
+        self._workers = []
+
+    def _started(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        _start(process)
+        theirs.close()  # so that the death of the worker breaks the pipe
+        self._workers.append(_Worker(process, ours))
+        return self._workers[-1]
+
+    def _remove(self, worker: _Worker) -> None:
+        """Forget a worker that is dead."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join()
+
+
+class _Queue(Generic[Task]):
+    """Tasks of one job: waiting ones, attempts of each, failures."""
+
+    def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
+        self.job = job
+        self.tasks = tasks
+        self.waiting = deque(range(len(tasks)))
+        self.attempts = [0] * len(tasks)
+        self.failures: dict[int, RimsimError] = {}
+
+    def lose(self, task: int, exitcode: int | None) -> None:
+        """Let the task of a dead worker wait again, or fail after its last attempt."""
+        if self.attempts[task] < ATTEMPTS:
+            self.waiting.appendleft(task)
+            return
+        self.failures[task] = LostWorkerError(
+            f"the worker process {_ending(exitcode)}, {ATTEMPTS} times over"
+        )
+
+
+def _start(process: SpawnProcess) -> None:
+    """Start a worker that interrupts from the keyboard do not reach."""
+    if sys.platform == "win32":
+        process.start()
+        return
+    resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with status {code}"
+
+
+def _work(pipe: Connection) -> None:
+    """Do tasks in a worker process until its pipe breaks."""
+    # The keyboard reaches every process; the first ends the rest.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def send(message: int | _Done) -> None:
+        try:
+            pipe.send(message)
+        except OSError:
+            os._exit(1)  # nobody waits any more: leave the folder to the one that resumes the run
+
+    while True:
+        try:
+            job, task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        failure: RimsimError | None = None
+        try:
+            job(task, send)
+        except RimsimError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other tasks go on
+            failure = RimsimError(f"{type(error).__name__}: {error}")
+        send(_Done(failure))
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, also during a long task."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

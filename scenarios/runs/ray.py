@@ -1,0 +1,391 @@
+"""Arms on Ray: they run on any machine of a cluster, and their files come back.
+
+No file system needs to be shared. An arm plays in a temporary folder where it runs; whenever it has finished a round,
+its new files come back as bytes and are entered in the run folder, tables before states. So a run folder is written by
+one process, and a run that is cut off anywhere can be resumed, on Ray or not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeAlias
+
+from rimsim.config import ScenarioConfig, override
+from rimsim.errors import ConfigError, DataError, RimsimError
+from rimsim.intensity.cache import cache_folder, log_digest
+from rimsim.market import build_world
+from rimsim.market.world import own_places
+from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report
+from rimsim.scenarios.runs.status import DONE, Arm, part_name
+from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
+from rimsim.system import cores, draft_folder
+from rimsim.tracking import event_folder
+
+Job: TypeAlias = Callable[[Arm, Report], None]
+Files: TypeAlias = dict[str, bytes | None]
+"""Name in the run folder → content; None: removed."""
+Sources: TypeAlias = dict[str, bytes | str]
+"""Place → content of a file, or place of a folder."""
+Message: TypeAlias = int | Files | RimsimError | None
+"""Message of a task: numbers for progress, files, and at its end an error or None."""
+
+
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # we report deaths of workers, and not in the middle of the progress bar
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU is seen as by local processes; later versions' default
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would send the working directory, runs included
+}
+"""Settings that Ray reads when it is imported; those of the user go first."""
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""For a Ray of our own: it listens on this machine alone (so named because it is the default there)."""
+_PATIENCE = 2.0
+"""Seconds that a task gets to remove its folder when the run is interrupted."""
+
+
+@contextmanager
+def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
+    """Context manager that connects to Ray, or starts one on this machine.
+
+    Where this process is connected already, that connection is used and left open.
+
+    Args:
+        address: Address of a cluster, ``auto`` or ``host:port``; None: start one.
+        workers: Tasks at once, for one that is started; None: one per core.
+
+    Raises:
+        ConfigError: If Ray is not installed, or there is no cluster at the address or none that can be used.
+    """
+    ray = _ray(_SETTINGS if address else _SETTINGS | _LOOPBACK)
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _connect(ray, address, workers)
+        if not ray.cluster_resources().get("CPU"):
+            raise ConfigError(f"--address {address}: a cluster without a CPU; allowed: at least one")
+        yield
+    finally:
+        ray.shutdown()  # ends what was started here; a cluster elsewhere only loses this run's tasks
+
+
+def _ray(settings: Mapping[str, str]) -> Any:
+    """The package; untyped, as it may be missing."""
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise ConfigError(
+            f"--backend ray: Ray cannot be imported ({error}); allowed: with the extra, pip install 'rimsim[ray]'"
+        ) from error
+
+
+def _connect(ray: Any, address: str | None, workers: int | None) -> None:
+    """Connect; Ray prints nothing, and SIGTERM is handled as before."""
+    here = {"num_cpus": workers or cores(), "include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address not in (None, "auto"):
+            host, _, port = address.rpartition(":")  # where nobody answers, Ray would wait for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        ray.init(
+            address=address or "local",  # without one, Ray would look for a cluster by itself
+            log_to_driver=False,
+            logging_level="ERROR",
+            **({} if address else here),
+        )
+    except SystemExit:  # Ray answers SIGTERM in its own way
+        raise KeyboardInterrupt from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        if address is None:
+            raise ConfigError(f"--backend ray: Ray cannot be started here: {reason}") from error
+        raise ConfigError(
+            f"--address {address}: no Ray there ({reason}); allowed: auto or host:port, "
+            "on a machine of a running cluster"
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
+    """Position of each failed arm → its error, after a job ran for all of them.
+
+    Args:
+        workers: Tasks at once at most; None: as many as the cluster has CPUs for.
+        job: Function of a module, which another process can import.
+        arms: One for each call of the job; their run folders have been begun.
+        report: Called in this process with the numbers that jobs report.
+    """
+    ray = _ray(_SETTINGS)
+    begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
+    sources, made = ray.put(sources_of(arms)), versions()
+    failures: dict[int, RimsimError] = {}
+    waiting, attempts = deque(range(len(arms))), [0] * len(arms)
+    streams: dict[Any, int] = {}
+    try:
+        while waiting or streams:
+            while waiting and len(streams) < (workers or len(arms)):
+                number = waiting.popleft()
+                attempts[number] += 1
+                arm = arms[number]
+                streams[begin.remote(job, arm, left_of(arm), sources, made, _log(arm))] = number
+            ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
+            report(0)
+            for stream in ready:
+                number = streams[stream]
+                message = _next(ray, stream)
+                if isinstance(message, int):
+                    report(message)
+                elif isinstance(message, dict):
+                    enter(arms[number].folder, message)
+                else:
+                    del streams[stream]
+                    if isinstance(message, LostWorkerError) and attempts[number] < ATTEMPTS:
+                        waiting.appendleft(number)
+                    elif message is not None:
+                        failures[number] = message
+    finally:
+        for stream in streams:
+            ray.cancel(stream)
+        if streams:
+            ended = [stream.completed() for stream in streams]
+            ray.wait(ended, num_returns=len(ended), timeout=_PATIENCE + 1)
+    return failures
+
+
+def _next(ray: Any, stream: Any) -> Message:
+    """Next message of a task."""
+    try:
+        message: Message = ray.get(next(stream))
+    except ray.exceptions.RayTaskError as error:  # such as a machine without rimsim
+        return RimsimError(f"on Ray: {str(error).strip().splitlines()[-1]}")
+    except (ray.exceptions.RayError, StopIteration) as error:
+        reason = str(error).partition(".")[0] or "its messages broke off"
+        return LostWorkerError(f"on Ray: {reason}, {ATTEMPTS} times over")
+    return message
+
+
+def _log(arm: Arm) -> str:
+    """Digest of the log that an arm's run began with."""
+    return str(load_run(arm.folder).config["digests"]["log"])
+
+
+def _file_of(text: str) -> str | None:
+    """The file in ``file.py:Name``."""
+    place, colon, _ = text.partition(".py:")
+    return place + ".py" if colon else None
+
+
+def _table_of(config: ScenarioConfig) -> str | None:
+    """Table of known answers of the consumers, if any."""
+    table = dict(config.consumer.options).get("table") if config.consumer.kind == "observed" else None
+    return None if table is None else str(table)
+
+
+def sources_of(arms: Sequence[Arm]) -> Sources:
+    """Content of files that arms name, by place: the user's own code, logs, tables."""
+    named = {
+        _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
+    }
+    named |= {arm.config.data.source for arm in arms} | {_table_of(arm.config) for arm in arms}
+    paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
+    return {
+        name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
+    }
+
+
+def left_of(arm: Arm) -> Files:
+    """Files that an arm needs to go on after its last finished round."""
+    folder, part = arm.folder, arm.part
+    paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
+    paths += [*(folder / STATES / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
+    if arm.control is not None:  # it learns as much as the arm of its agent did
+        subject = part_name(arm.subject, arm.seed)
+        paths += [folder / STATES / subject / DONE, *(folder / "learnt").glob(f"{subject}-*.parquet")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
+
+
+def enter(folder: Path, files: Files) -> None:
+    """Write files that came back: tables, then their states; then remove others."""
+    states: dict[Path, dict[Path, bytes]] = {}
+    gone: set[Path] = set()
+    for name, content in files.items():
+        path = Path(name)
+        unit = Path(*path.parts[:3]) if path.parts[0] == STATES else path
+        if content is None:
+            gone.add(unit)
+        elif unit is path:
+            write_bytes(folder / path, content)
+        else:
+            states.setdefault(unit, {})[path.relative_to(unit)] = content
+    for unit, contents in states.items():
+        if contents.keys() == {Path()}:  # a mark, not a folder
+            write_bytes(folder / unit, contents[Path()])
+            continue
+        with draft_folder(folder / unit) as draft:
+            for path, content in contents.items():
+                write_bytes(draft / path, content)
+    for unit in gone - states.keys():
+        if (folder / unit).is_dir():
+            shutil.rmtree(folder / unit)
+        else:
+            (folder / unit).unlink(missing_ok=True)
+
+
+# -- where an arm runs --------------------------------------------------------------------------------------------
+
+
+def _work(
+    job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
+) -> Iterator[Message]:
+    """Messages of an arm that plays in a temporary folder; the last is an error or None."""
+    messages: SimpleQueue[Message] = SimpleQueue()
+    stopped = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
+        folder, shared = Path(name, "run"), Path(name, "shared")
+        folder.mkdir()
+        enter(folder, left)
+        changes = FileChanges(folder)
+
+        def send(count: int) -> None:
+            if stopped.is_set():
+                raise SystemExit  # nobody waits any more
+            if files := changes.of_round():
+                messages.put(files)
+            messages.put(count)
+
+        def play() -> None:
+            failure: RimsimError | None = None
+            try:
+                here = replace(moved(arm, folder, unpacked(sources)), shared=shared)
+                _require_same(here, made, log)
+                job(here, send)
+            except RimsimError as error:
+                failure = error
+            except BaseException as error:  # noqa: BLE001  # whatever it is, the other tasks go on
+                if stopped.is_set():
+                    return
+                failure = RimsimError(f"{type(error).__name__}: {error}")
+            messages.put(changes.all())
+            messages.put(failure)
+
+        player = threading.Thread(target=play, daemon=True)
+        player.start()
+        try:
+            message: Message = 0
+            while isinstance(message, int | dict):
+                with suppress(Empty):
+                    message = messages.get(timeout=0.5)  # not for ever: Ray must be able to interrupt this
+                    yield message
+        finally:
+            stopped.set()
+            player.join(_PATIENCE)
+
+
+def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
+    """Refuse to run where versions or the log differ, so that results could."""
+    machine, here = platform.node(), versions()
+    other = [
+        f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
+    ]
+    if other:
+        raise ConfigError(
+            f"the machine {machine} has {', '.join(other)}; allowed: the versions of the one that began the run"
+        )
+    wanted = "allowed: the same log under the same name or path on every machine, or a log in one file"
+    try:
+        digest = log_digest(build_world(arm.config).log)
+    except DataError as error:
+        raise ConfigError(f"the machine {machine} cannot read the log: {error}; {wanted}") from error
+    if digest != log:
+        raise ConfigError(f"the machine {machine} has another log as {arm.config.data.source!r}; {wanted}")
+
+
+def unpacked(sources: Sources) -> dict[str, str]:
+    """Place where the run began → place here, after files were written into the cache."""
+    places = {}
+    for name, content in sources.items():
+        if isinstance(content, str):
+            places[name] = content
+            continue
+        place = cache_folder() / "sent" / sha256(content).hexdigest() / Path(name).name
+        if not place.is_file():
+            write_bytes(place, content)
+        places[name] = str(place)
+    return places
+
+
+def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
+    """Arm with the places of this machine."""
+
+    def here(text: str) -> str:
+        file = _file_of(text)
+        return text.replace(file, places[file], 1) if file in places else text
+
+    config = arm.config
+    source = config.data.source
+    changes: dict[str, object] = {
+        "arrivals.kind": here(config.arrivals.kind),
+        "consumer.kind": here(config.consumer.kind),
+        "platform.model": here(config.platform.model),
+        "providers.kind": here(config.providers.kind),
+        "data.source": places.get(source, source),
+    }
+    if (table := _table_of(config)) is not None:
+        changes["consumer.options.table"] = places.get(table, table)
+    return replace(
+        arm,
+        folder=folder,
+        agent=here(arm.agent),
+        options=replace(arm.options, measures=tuple(here(place) for place in arm.options.measures)),
+        config=override(config, changes),
+    )
+
+
+class FileChanges:
+    """Files of a folder that changed since they were last sent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sent = self._now()
+
+    def of_round(self) -> Files:
+        """Files to send after a round; none within one, when they do not belong together."""
+        tables = self._now(folder="rounds")
+        return self.all() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
+
+    def all(self) -> Files:
+        """Files to send now."""
+        now, sent = self._now(), self._sent
+        self._sent = now
+        files: Files = dict.fromkeys(sent.keys() - now.keys())
+        return files | {
+            name: (self._folder / name).read_bytes() for name, stamp in now.items() if stamp != sent.get(name)
+        }
+
+    def _now(self, folder: str = "") -> dict[str, tuple[int, int, int]]:
+        """Name of each file → a stamp that changes with its content."""
+        stamps = {}
+        for path in sorted((self._folder / folder).rglob("*")):
+            if path.is_file():
+                stat = path.stat()
+                name = path.relative_to(self._folder).as_posix()
+                stamps[name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return stamps

@@ -1,0 +1,314 @@
+"""Arms and points of a run: their names and places, their status, digests of their tables."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from rimsim.config import ScenarioConfig, override
+from rimsim.errors import ConfigError, MissingTableError
+from rimsim.scenarios.kinds.registry import KINDS
+from rimsim.scenarios.runs.schema import TABLES
+from rimsim.scenarios.runs.store import FAILURES, STATES, Run, load_run, resume_command
+
+# -- arms -----------------------------------------------------------------------------------------------------------
+
+
+CONTROLS = ("frozen", "organic", "random")
+"""Kinds of controls: never retrained; retrained on as many events of the log; on as many under random slates."""
+DONE = "done"
+"""File in the folder of an arm's states that marks it complete."""
+
+
+def control_name(agent: str, control: str) -> str:
+    """Name of an agent's control in tables."""
+    return f"{agent}-{control}"
+
+
+def control_in(name: str) -> str | None:
+    """Kind of control of an arm, by its name; None for an agent itself."""
+    return next((control for control in CONTROLS if name.endswith(f"-{control}")), None)
+
+
+def is_control(name: str) -> bool:
+    """True for the name of a control."""
+    return control_in(name) is not None
+
+
+def subject_of(name: str) -> str:
+    """Agent of an arm, or of the control, with a name."""
+    control = control_in(name)
+    return name if control is None else name.removesuffix(f"-{control}")
+
+
+def part_name(name: str, seed: int) -> str:
+    """Beginning of the names of an arm's files: its name in tables and its seed."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
+    return f"{safe}-{seed}"
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Options of a comparison or sweep besides its scenario; entries of its config in this order."""
+
+    agents: Sequence[str] | None = None
+    """Texts for :func:`rimsim.agents.make_agent`; None: the scenario's usual ones."""
+    frozen: Sequence[str] | None = None
+    """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
+    control: Sequence[str] = ("frozen",)
+    """Controls that they get, of :data:`CONTROLS`."""
+    seeds: int | Sequence[int] = 2
+    """Number of seeds, from 0, or a list."""
+    certify: bool = True
+    """Compute certificates of every round, which score its states once more."""
+    ledger: bool = True
+    """Write the ledger."""
+    reveal: Sequence[str] = ()
+    """Knowledge of the market alone that is written: ``truth``, the true worth of each exposure."""
+    measures: Sequence[str] = ()
+    """Places of the user's own measures."""
+
+    def entries(self) -> dict[str, object]:
+        """Entries of a config, without measures, which are recorded in full."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "measures"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An agent in a scenario at a seed; plain data, so that it can cross to another process."""
+
+    config: ScenarioConfig
+    agent: str
+    """Text for :func:`rimsim.agents.make_agent`."""
+    name: str
+    """Name in tables: the agent's, with the kind of control behind it."""
+    seed: int
+    folder: Path
+    """The run folder."""
+    options: StudyOptions
+    """Options of its study, with measures as places."""
+    control: str | None = None
+    """Kind of control; None: the agent itself."""
+    labels: tuple[tuple[str, object], ...] = ()
+    """Further fields for TensorBoard's table of hyperparameters."""
+    shared: Path | None = None
+    """Folder of results that arms of other points can use: that of the sweep; None: the run folder."""
+
+    @property
+    def subject(self) -> str:
+        """Name of the agent in tables."""
+        return subject_of(self.name)
+
+    @property
+    def part(self) -> str:
+        """Beginning of the names of the arm's files."""
+        return part_name(self.name, self.seed)
+
+    def round_file(self, table: str, number: int) -> Path:
+        """Path of the arm's part of a table in a round."""
+        return self.folder / table / f"{self.part}-{number:03d}.parquet"
+
+
+def is_done(folder: Path, part: str) -> bool:
+    """True if the arm whose files begin with ``part`` is complete."""
+    return (folder / STATES / part / DONE).is_file()
+
+
+# -- points of a sweep ----------------------------------------------------------------------------------------------
+
+
+BETA = "exposure.beta"
+"""The field that is swept where none is named."""
+POINTS = "points"
+"""Folder of a sweep that holds the run folders of its points."""
+_TOP = {field.name for field in fields(ScenarioConfig)}
+"""Fields that have one name: ``rounds`` is a scenario's, not those of ``platform.log_window.rounds``."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A scenario of a comparison or sweep, and the place of its run."""
+
+    folder: Path
+    """Its run folder."""
+    config: ScenarioConfig
+    """The scenario."""
+    labels: tuple[tuple[str, object], ...] = ()
+    """Short name and value of each swept field."""
+
+    @property
+    def study(self) -> Path:
+        """Folder of the sweep that it belongs to; its own in a comparison."""
+        return self.folder.parent.parent if self.labels else self.folder
+
+
+def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[Point]:
+    """Points of a grid; without a field, one point in the folder itself.
+
+    Args:
+        folder: Folder of the sweep or comparison.
+        base: The scenario whose fields are replaced.
+        grid: Dotted field → its values.
+
+    Raises:
+        ConfigError: If a field has no value, a value twice, or the name of a column.
+    """
+    if not grid:
+        return [Point(folder, base)]
+    if not all(grid.values()):
+        raise ConfigError(f"grid: {dict(grid)!r}; allowed: fields with at least one value each")
+    last = [field.rpartition(".")[2] for field in grid]
+    short = [
+        name if last.count(name) == 1 and name not in _TOP else field
+        for field, name in zip(grid, last, strict=True)
+    ]
+    if taken := {"agent", "seed", "metric", "value"} & set(short):
+        raise ConfigError(f"grid: {taken.pop()!r} is a column of the table; allowed: fields of the scenario")
+    points: dict[str, Point] = {}
+    for values in itertools.product(*grid.values()):
+        labels = tuple(zip(short, values, strict=True))
+        name = ",".join(f"{field}={_file_text(value)}" for field, value in labels)
+        if name in points:
+            raise ConfigError(f"grid: {name} is given twice; allowed: distinct values")
+        config = override(base, dict(zip(grid, values, strict=True)), origin="grid")
+        points[name] = Point(folder / POINTS / name, config, labels)
+    return list(points.values())
+
+
+def runs_of(sweep: Run) -> list[tuple[Point, Run]]:
+    """Points of a sweep with their runs.
+
+    Raises:
+        RunFolderError: If one has not been begun.
+    """
+    points = points_of(sweep.folder, sweep.scenario, sweep.config["sweep"])
+    return [(point, load_run(point.folder)) for point in points]
+
+
+def _file_text(value: object) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+
+
+# -- status ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Status:
+    """Arms of a run: complete, failed, left."""
+
+    arms: int
+    """Number of all."""
+    complete: frozenset[tuple[str, int]]
+    """(agent, seed) of the complete ones."""
+    failed: tuple[Path, ...]
+    """Tracebacks of the failed ones."""
+
+
+def is_finished(run: Run) -> bool:
+    """True if every arm of a comparison is complete and their tables have been joined."""
+    return (run.folder / "rounds.parquet").is_file()
+
+
+def status_of(run: Run) -> Status:
+    """Status of a comparison, or of a point of a sweep."""
+    arms = [(name, seed) for name in run.agents for seed in run.seeds]
+    done = is_finished(run)
+    complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
+    failed = () if done else tuple(sorted((run.folder / FAILURES).glob("[!.]*.txt")))
+    return Status(len(arms), frozenset(complete), failed)
+
+
+def shown_rounds(run: Run) -> pd.DataFrame:
+    """Rounds of the complete arms; where none is, rounds that all arms have.
+
+    A mean over late rounds must not be of the early rounds of an arm that failed.
+    """
+    if is_finished(run):
+        return run.rounds
+    if not any((run.folder / "rounds").glob("[!.]*.parquet")):
+        return pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])
+    complete, rounds = status_of(run).complete, run.rounds
+    if complete:
+        arms = zip(rounds["agent"], rounds["seed"], strict=True)
+        return rounds.loc[[arm in complete for arm in arms]].reset_index(drop=True)
+    common = int(rounds.groupby(["agent", "seed"])["round"].max().min())
+    return rounds.loc[rounds["round"] <= common].reset_index(drop=True)
+
+
+def status_note(run: Run, points: Sequence[Run]) -> str | None:
+    """Sentence about failed and unfinished arms; None where all are complete.
+
+    Args:
+        run: A comparison or a sweep.
+        points: The comparison itself, or the points of the sweep.
+    """
+    folder, statuses = run.folder, [status_of(point) for point in points]
+    arms = sum(status.arms for status in statuses)
+    failed = [path for status in statuses for path in status.failed]
+    left = arms - sum(len(status.complete) for status in statuses) - len(failed)
+    parts = []
+    if failed:
+        files = ", ".join(str(path.relative_to(folder)) for path in failed)
+        parts.append(f"{len(failed)} of {arms} arms failed: {folder}/ holds {files}")
+    if left > 0:
+        parts.append(f"{left} of {arms} arms are not finished: {resume_command(run)} goes on with them")
+    return "; ".join(parts) or None
+
+
+# -- digests --------------------------------------------------------------------------------------------------------
+
+
+_ALWAYS = ("rounds", "arrivals", "required")
+"""Tables of every comparison."""
+
+
+def digest(run: Run) -> str:
+    """Digest of a run's tables, or of those of all points of a sweep.
+
+    Equal runs have equal ones, whatever batches, workers or machines made them.
+
+    Raises:
+        MissingTableError: If a table is missing.
+    """
+    whole = hashlib.sha256()
+    if run.kind == "sweep":
+        digests = {point.folder.name: digest(point_run) for point, point_run in runs_of(run)}
+        for name in sorted(digests):
+            whole.update(f"{name} {digests[name]}\n".encode())
+        return whole.hexdigest()
+    for name, content in _content(run).items():
+        whole.update(name.encode() + content if run.kind == "comparison" else content)
+    return whole.hexdigest()
+
+
+def different_tables(one: Run, other: Run) -> list[str]:
+    """Names of tables whose content differs between two comparisons."""
+    here, there = _content(one), _content(other)
+    return [name for name in here | there if here.get(name) != there.get(name)]
+
+
+def _content(run: Run) -> dict[str, bytes]:
+    """Name of a table → hashes of its rows, ordered in a comparison, whose arms end in any order."""
+    contents: dict[str, bytes] = {}
+    for name in KINDS[run.kind].tables:
+        try:
+            table: pd.DataFrame | None = getattr(run, name)
+        except MissingTableError:
+            if run.kind != "comparison" or name in _ALWAYS:
+                raise
+            continue
+        if table is None:
+            continue
+        if run.kind == "comparison":
+            order = list(TABLES[name].order)
+            of_arms = ["agent"] if "agent" in table and "agent" not in order else []
+            table = table.sort_values(of_arms + order, kind="stable").reset_index(drop=True)
+        contents[name] = pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()
+    return contents

@@ -1,0 +1,468 @@
+"""The folder of a run: opened, begun, locked, written to, read from."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from rimsim import __version__
+from rimsim.arrays import Array, Ints
+from rimsim.config import ScenarioConfig, scenario_from
+from rimsim.config.reading import record_from
+from rimsim.data import EMBEDDED
+from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason, refuse
+from rimsim.measures import MEASURES, recorded
+from rimsim.scenarios.kinds.registry import KINDS, kind_of
+from rimsim.scenarios.runs.schema import TABLES
+from rimsim.system import draft_file, remove_drafts
+
+if TYPE_CHECKING:
+    from rimsim.data import EventLog
+    from rimsim.measures import Measure
+
+
+CONFIG = "config.yaml"
+STATES = "state"
+"""Folder of an unfinished run: progress of each arm."""
+BEGUN = f"{STATES}/begun.yaml"
+"""Config at the beginning of an unfinished run."""
+FAILURES = "failures"
+"""Folder with a traceback per failed arm."""
+CATALOGUE = "catalogue.parquet"
+USERS = "users.parquet"
+_LOCK = ".lock"
+_PATIENCE = 60.0
+"""Seconds that a worker gets to notice that its parent process has ended."""
+_FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
+"""Content of a folder whose run was killed before its config was written."""
+_RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
+_MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
+
+
+# -- a run on disk ------------------------------------------------------------------------------------------------
+
+
+class RunTables:
+    """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them."""
+
+    folder: Path
+    rounds: pd.DataFrame
+    ledger: pd.DataFrame
+    truth: pd.DataFrame
+    arrivals: pd.DataFrame
+    catalogue: pd.DataFrame
+    users: pd.DataFrame
+    required: pd.DataFrame
+    prices: pd.DataFrame
+    learnt: pd.DataFrame
+    reliability: pd.DataFrame
+    adoption: pd.DataFrame
+    sweep: pd.DataFrame
+    experiment: pd.DataFrame
+    ope: pd.DataFrame
+    backtest: pd.DataFrame
+    calibration: pd.DataFrame
+    fits: pd.DataFrame
+    validate: pd.DataFrame
+    agreement: pd.DataFrame
+    intervals: pd.DataFrame
+    pairs: pd.DataFrame
+    opening: pd.DataFrame | None
+    providers: pd.DataFrame | None
+    promises: pd.DataFrame | None
+    undeliverable: pd.DataFrame | None
+    matrix: pd.DataFrame | None
+    observed: pd.DataFrame | None
+    observed_pairs: pd.DataFrame | None
+
+    def __getattr__(self, name: str) -> Any:
+        """Table of that name, read once.
+
+        Raises:
+            MissingTableError: If the folder lacks a table that is not optional.
+        """
+        if name not in TABLES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            table: pd.DataFrame | None = table_in(self.folder, name)
+        except MissingTableError:
+            if not TABLES[name].optional:
+                raise
+            table = None
+        if name == "required" and table is not None:
+            table = table.drop_duplicates(ignore_index=True)  # arms that share rows write them once each
+        self.__dict__[name] = table
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class Run(RunTables):
+    """A finished or interrupted run; tables are read when first asked for."""
+
+    folder: Path
+    """The run folder."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """``config.yaml``: scenario, agents, seeds, command, versions."""
+        path = self.folder / CONFIG
+        if not path.is_file():
+            raise RunFolderError(f"{self.folder}: no {CONFIG}; {_MADE}")
+        try:
+            config = parsed_yaml(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            said = getattr(error, "problem", None) or error
+            raise RunFolderError(
+                f"{path}: cannot be read ({said}); allowed: the file as the run left it"
+            ) from None
+        if not isinstance(config, dict):
+            refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
+        return config
+
+    @property
+    def kind(self) -> str:
+        """Name of its kind, of :data:`rimsim.scenarios.kinds.registry.KINDS`."""
+        return kind_of(self.config).name
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Main table of its kind."""
+        table: pd.DataFrame = getattr(self, KINDS[self.kind].tables[0])
+        return table
+
+    @property
+    def settings(self) -> Any:
+        """Resolved options of a back-test or a validation, as a record."""
+        kind = KINDS[self.kind]
+        return record_from(self.config[kind.mark], kind.load(kind.config), origin=str(self.folder / CONFIG))
+
+    @property
+    def scenario(self) -> ScenarioConfig:
+        """The resolved scenario."""
+        return scenario_from(self.config.get("scenario"), origin=str(self.folder / CONFIG))
+
+    @property
+    def agents(self) -> list[str]:
+        """Names of the arms, controls included, in the order of the run."""
+        return [str(name) for name in self.config["arms"]]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the run."""
+        return [int(seed) for seed in self.config["seeds"]]
+
+    @cached_property
+    def own_measures(self) -> dict[str, Measure]:
+        """Place → measure of the user's own, as recorded: without its function."""
+        return {place: recorded(record) for place, record in self.config.get("measures", {}).items()}
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """Metric name → measure, built-in or the user's own."""
+        return {**MEASURES, **{measure.name: measure for measure in self.own_measures.values()}}
+
+    def exposures(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Columns of the ledger, read without the others to save memory."""
+        return table_in(self.folder, "ledger", columns)
+
+
+def load_run(path: str | Path, kind: str | None = None) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: The folder.
+        kind: Kind that it must be of; None: any.
+
+    Raises:
+        RunFolderError: If it is not a run folder, or holds a run of another kind.
+    """
+    run = Run(Path(path))
+    if not run.folder.is_dir():
+        raise RunFolderError(f"{path}: no such folder; {_MADE}")
+    if kind is not None and run.kind != kind:
+        held, wanted = KINDS[run.kind], KINDS[kind]
+        raise RunFolderError(
+            f"{path}: holds {held.label}; allowed: {wanted.label}, which rimsim {wanted.command} made. "
+            f"What it holds is repeated by: {repeat_command(run)}"
+        )
+    _ = run.config
+    return run
+
+
+def resume_command(run: Run) -> str | None:
+    """Command that resumes a run; None for kinds that are begun again."""
+    kind = KINDS[run.kind]
+    return f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.resumable else None
+
+
+def repeat_command(run: Run) -> str:
+    """Command that makes a run again, in a folder of its own."""
+    words = shlex.split(str(run.config.get("command", "")))
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if word not in {"--out", "--resume"} and before != "--out" and not word.startswith("--out=")
+    ]
+    return shlex.join(kept) or f"rimsim {KINDS[run.kind].command}"
+
+
+# -- files are read ------------------------------------------------------------------------------------------------
+
+
+def parsed_yaml(text: str) -> Any:
+    """Content of a YAML text, parsed by libyaml where PyYAML has it."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Content of a Parquet file of a run folder, or some of its columns.
+
+    Raises:
+        RunFolderError: If the file is damaged.
+    """
+    try:
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+    except (OSError, ValueError) as error:  # pyarrow's own errors are either
+        raise RunFolderError(
+            f"{path}: cannot be read as a table ({' '.join(str(error).split())}); allowed: the file as the run left it"
+        ) from None
+
+
+def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Table of a run folder, joined from its parts where they are still apart.
+
+    Raises:
+        MissingTableError: If there is no such table.
+        RunFolderError: If a file is damaged.
+    """
+    whole, parts = folder / f"{name}.parquet", f"{name}/*.parquet"
+    if whole.is_file():
+        return read_table(whole, columns)
+    written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
+    tables = [read_table(path, columns) for path in written]
+    if not tables:
+        raise MissingTableError(
+            f"{folder}: holds neither {whole.name} nor {parts}; it is not finished, or makes no such table"
+        )
+    for table in tables:
+        if "agent" in table:
+            table["agent"] = table["agent"].astype(str)
+    return pd.concat(tables, ignore_index=True)
+
+
+# -- files are written, each whole or not at all --------------------------------------------------------------------
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with draft_file(path) as draft:
+        draft.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_yaml(path: Path, described: Mapping[str, object]) -> None:
+    """Write a mapping as YAML, in its order."""
+    write_text(path, yaml.safe_dump(dict(described), sort_keys=False, allow_unicode=True))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet table whole or not at all."""
+    with draft_file(path) as draft:
+        table.to_parquet(draft, index=False, compression="zstd")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an archive of arrays by name (``.npz``)."""
+    named: dict[str, Any] = dict(arrays)
+    with draft_file(path) as draft, draft.open("wb") as file:
+        np.savez(file, **named)
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Context manager that turns errors of the system, such as a full disk, into ours.
+
+    Args:
+        place: Named where the system names no file.
+
+    Raises:
+        RunFolderError: Instead of an error of the system; finished rounds are kept.
+    """
+    try:
+        yield
+    except ConnectionError:  # whoever read our output went away
+        raise
+    except OSError as error:
+        raise RunFolderError(
+            f"{error.filename or place}: cannot be written to ({reason(error)}); finished rounds are kept, and the run "
+            "can be resumed or begun anew"
+        ) from error
+
+
+# -- a folder is begun and locked -----------------------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Versions that results may depend on."""
+    ours = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    return ours | {name: importlib.metadata.version(name) for name in _RECORDED}
+
+
+def folder_for(out: str | Path | None, usual: str) -> Path:
+    """Folder of a new run: ``out``, or ``runs/<usual>-<time>``.
+
+    Raises:
+        ConfigError: If ``out`` is not a path; an empty text would be the current folder.
+    """
+    if out is None:
+        return Path("runs") / f"{usual}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not isinstance(out, str | os.PathLike) or not os.fspath(out):
+        raise ConfigError(f"out: {out!r} is no path; allowed: a path, as text or pathlib.Path")
+    return Path(out)
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder for a new run that holds a run or foreign files.
+
+    Raises:
+        RunFolderError: If it does; the message has the command that resumes a run that is there.
+    """
+    if (folder / CONFIG).exists():
+        command = resume_command(load_run(folder))
+        onward = "" if command is None else f", or to go on with it: {command}"
+        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder{onward}")
+    if not folder.is_dir():
+        return
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
+    foreign = [name for name in foreign if not name.startswith(".draft")]
+    if foreign:
+        raise RunFolderError(
+            f"{folder}: holds {foreign[0]!r}, which is no run's; allowed: an empty or new folder"
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Context manager that holds a run folder against other processes.
+
+    Waits for workers of a run that was killed, which end by themselves.
+
+    Raises:
+        RunFolderError: If it cannot be made or written to, or a process that is still alive holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder}: cannot be made: {reason(error)}; allowed: a folder that can be written to"
+        ) from None
+    lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(
+            f"{folder}: in use by another process; allowed: another folder, or wait for it"
+        ) from None
+    try:
+        with disk_errors(folder):
+            _await_workers(folder)
+            remove_drafts(folder)
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def writing(folder: Path, part: str) -> Iterator[None]:
+    """Context manager that holds an arm's files, in a process that may outlive its parent.
+
+    Args:
+        folder: Run folder of the arm.
+        part: Beginning of its files' names.
+    """
+    states = folder / STATES
+    with disk_errors(states):
+        states.mkdir(parents=True, exist_ok=True)
+        held = FileLock(states / f"{_LOCK}-{part}")
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _await_workers(folder: Path) -> None:
+    """Wait until no worker of an earlier process writes to the folder."""
+    for path in folder.rglob(f"{STATES}/{_LOCK}-*"):
+        try:
+            with FileLock(path).acquire(timeout=_PATIENCE):
+                pass
+        except Timeout:
+            raise RunFolderError(
+                f"{folder}: a worker of a run that was killed still writes to it ({path.name}); "
+                "allowed: another folder, or wait for it"
+            ) from None
+
+
+# -- facts of the log -----------------------------------------------------------------------------------------------
+
+
+def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
+    """Item table of a run, so that it can be reported without its log.
+
+    Args:
+        items: Item table of the log.
+        past: (n,) items of the events before the market opened.
+    """
+    table = items.reset_index(drop=True).assign(id=items["id"].astype(str).to_numpy())
+    table.insert(0, "item", np.arange(len(items)))
+    table.insert(1, "events", np.bincount(past, minlength=len(items)))
+    return table
+
+
+def user_table(users: pd.DataFrame) -> pd.DataFrame:
+    """User table of a run, from that of its log."""
+    ids = users[["id"]].reset_index(drop=True).astype(str)
+    ids.insert(0, "log_user", np.arange(len(users)))
+    return ids
+
+
+def load_text(log: EventLog) -> str | None:
+    """Lines about a log that was read; None for the embedded one."""
+    if log.report is None or log.report.source == EMBEDDED:
+        return None
+    return (
+        f"{log.report.text()}\n"
+        f"the log is {len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"
+    )
+
+
+def load_facts(log: EventLog) -> dict[str, Any]:
+    """Entry ``log`` of a config: rows read, bad rows, notes and sizes."""
+    left = {"events": len(log), "users": log.n_users, "items": log.n_items}
+    if log.report is None:
+        return left
+    facts = dataclasses.asdict(log.report)
+    facts["columns"] = dict(log.report.columns)
+    facts["bad_rows"] = [str(row) for row in log.report.bad_rows]
+    facts["notes"] = list(log.report.notes)
+    return facts | left
