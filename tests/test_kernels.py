@@ -13,7 +13,7 @@ from rimsim.market.consumers.truth_bag import answer_bag as bag_answers
 from rimsim.market.consumers.truth_factors import Factors, answer_slates, pair_shares
 from rimsim.market.records import observed_gain
 from rimsim.matching import top_k
-from rimsim.matching._best import best_rows
+from rimsim.matching.kernels import best_rows
 
 
 def _factors(rank, seed=0, users=20, items=90):

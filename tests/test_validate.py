@@ -22,7 +22,7 @@ from rimsim.intensity.states import session_examples
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.validating import kept
 from rimsim.scenarios.validating.acceptance import acceptance, answers

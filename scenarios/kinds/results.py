@@ -13,7 +13,7 @@ import pandas as pd
 import scipy
 
 from rimsim.arrays import Floats
-from rimsim.scenarios.pictures.style import draw, frame
+from rimsim.scenarios.report.charts import draw, frame
 from rimsim.scenarios.report.record import Report
 from rimsim.scenarios.runs.store import Run, RunTables, load_run
 
@@ -46,7 +46,7 @@ class RunResult(RunTables):
 
 def draw_report(report: Report, folder: Path) -> list[Path]:
     """Draw the pictures of a report into ``pictures/`` of a run folder."""
-    return draw({plot.name: plot.make for plot in report.plots if plot.png}, folder / "pictures")
+    return draw(report.plots, folder / "pictures")
 
 
 def bias_over_seeds(

@@ -1,4 +1,4 @@
-"""Facts of a round: the record that its measures are computed from, and its certificate."""
+"""Facts of a round for its measures, and its certificate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BOUND_TOL = 1e-3
 
 @dataclass
 class AdoptionCount:
-    """Count of consumptions over the rounds of an arm, for times to first consumption."""
+    """Count of consumptions over the rounds of an arm."""
 
     release: Ints
     """(M,) release ticks; items that were there when the first arrival came are not counted."""
@@ -53,7 +53,7 @@ class AdoptionCount:
         return np.bincount(np.concatenate(self.items), minlength=len(self.release))
 
     def times(self) -> AdoptionTimes | None:
-        """Times of the released items to their first consumption; None without any."""
+        """Times of released items to first consumption, if any."""
         late = self.released()
         if not len(late):
             return None
@@ -65,7 +65,7 @@ class AdoptionCount:
         return adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
-        """Table ``adoption`` of an arm; None where no item has been released."""
+        """Table ``adoption`` of an arm; None without releases."""
         times = self.times()
         if times is None:
             return None
@@ -177,7 +177,7 @@ class ArmFacts:
 
 @dataclass(eq=False)
 class HindsightPrices:
-    """Prices of an arm's rounds in hindsight, each solved from those of the round before.
+    """Prices of an arm's rounds in hindsight.
 
     They depend on the rounds alone, not on the arm's own prices. So where arms have the same rounds, as in a replay
     whose states depend on no slate, one solution serves all.
@@ -201,7 +201,7 @@ class HindsightPrices:
 
 
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
-    """Solution of a problem, cached in a folder by a digest of all arguments."""
+    """Solution of a problem, cached by its arguments."""
     place = folder / f"{_digest(solve)}.npz"
     if not place.is_file():
         found = solve()
@@ -231,7 +231,7 @@ def _digest(call: partial[DualPrices]) -> str:
 
 
 def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
-    """Certificate of a round's slates: V, the best bound D(w) and the gap.
+    """Certificate of a round's slates: V, D(w) and the gap.
 
     Scores are those of the model that served the round, from the states in which the arrivals came. Any price gives a
     valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. Where the
@@ -282,7 +282,7 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
 
 
 def _sampled_floors(least: Floats) -> Floats:
-    """(M,) floors of a sample of a round whose positions count alike, rounded where they may be."""
+    """(M,) floors of a sample, rounded where possible."""
     if too_few_to_round(least):
         return least
     # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.
@@ -290,5 +290,5 @@ def _sampled_floors(least: Floats) -> Floats:
 
 
 def _penalised(proof: Certificate, cost: float) -> float:
-    """V of a certificate in which an exposure above a cap costs c too, instead of −∞."""
+    """V where an exposure above a cap costs c too."""
     return proof.value if proof.excess == 0 else proof.score - cost * (proof.shortfall + proof.excess)

@@ -1,4 +1,4 @@
-"""Options of a study: resolved, checked, and noted on the console before a run."""
+"""Options of a study: defaults, checks and notes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import own_code
 from rimsim.requirements.carry_over import expected
-from rimsim.scenarios.report.summary import REFERENCE
+from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs.status import control_in, part_name
 from rimsim.scenarios.runs.store import load_text
 
@@ -145,7 +145,7 @@ def checked_reveal(words: Sequence[str]) -> tuple[str, ...]:
 def print_notes(
     scenarios: Sequence[ScenarioConfig], console: Console | None, agents: Sequence[str] = ()
 ) -> None:
-    """Print facts of the logs, and guarantees that cannot be kept, each once.
+    """Print facts of logs and impossible guarantees, each once.
 
     Args:
         scenarios: Scenarios of the run.
@@ -174,7 +174,7 @@ def _consumer_note(config: ScenarioConfig) -> str | None:
 
 
 def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
-    """Note about agents that ignore groups, campaigns and caps; None without any."""
+    """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
     there = (
         ("groups", bool(exposure.groups)),
@@ -192,7 +192,7 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
 
 
 def undeliverable_notes(config: ScenarioConfig) -> list[str]:
-    """Notes about first-round guarantees that no agent could deliver; see :func:`undeliverable`."""
+    """Notes about first-round guarantees that no agent could deliver."""
     world, first = build_world(config), first_round(config, seed=0)
     promised, forecast = first.requirements, config.exposure.forecast * first.schedule.expected_over_actual
     m = len(promised.required)
