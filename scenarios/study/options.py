@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents import Agent, make_agent, undeliverable
+from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.errors import ConfigError, nearest
@@ -106,7 +106,7 @@ def checked_frozen(
     for text in frozen:
         if text not in agents:
             raise ConfigError(f"frozen: {text!r} is not among the agents.{nearest(text, agents)}")
-    if any(getattr(agents[text], "needs_truth", False) for text in frozen):
+    if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
         raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
     return tuple(frozen)
 
@@ -120,7 +120,7 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
-        if getattr(agent, "needs_audience", False):
+        if Capabilities.of(agent).needs_audience:
             raise ConfigError(
                 f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
                 "allowed: 'broadcast', as in the scenarios offline-match and user-rec"
@@ -182,7 +182,7 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
         ("caps", exposure.most is not None),
     )
     promised = [name for name, some in there if some]
-    blind = [name for name in agents if not getattr(make_agent(name), "keeps_promises", False)]
+    blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
     if not promised or not blind:
         return None
     return (

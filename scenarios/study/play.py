@@ -10,9 +10,17 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import Agent, LearningAgent, RememberingAgent, diagnostics_of, make_agent, market_for
-from rimsim.agents.rollout import play
-from rimsim.agents.undeliverable import undeliverable
+from rimsim.agents import (
+    Agent,
+    LearningAgent,
+    PricingAgent,
+    RememberingAgent,
+    diagnostics_of,
+    make_agent,
+    market_for,
+)
+from rimsim.agents.feasibility import undeliverable
+from rimsim.agents.play import play
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
@@ -216,7 +224,7 @@ class ArmRecorder:
         self.count += len(closed.ledger.schedule)
         exposure = closed.ledger.exposure(market.n_items)
         self._first = exposure if self._first is None else self._first
-        price = getattr(self._agent, "item_price", None)
+        price = self._agent.item_price if isinstance(self._agent, PricingAgent) else None
         proof = certified(closed, self._hindsight) if arm.options.certify else None
         adoption = self._adoption
         adoption.enter(closed)

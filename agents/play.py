@@ -1,4 +1,4 @@
-"""Driving an agent: through the environment one arrival at a time, or through the engine in batches."""
+"""Loops that let an agent serve a market, by batches or arrival by arrival."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rimsim.agents.contract import LearningAgent
+from rimsim.agents.contract import Capabilities, LearningAgent
 from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, ArrivalsError, RimsimError, one_line
 from rimsim.intensity.contract import BLOCK
-from rimsim.market import Feedback, Market, Needs
+from rimsim.market import Feedback, Market
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
@@ -43,16 +43,16 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
     The agent sees the same records as in the batch engine, and the outcome is the same to the last bit.
 
     Args:
-        env: What ``gymnasium.make("RIMMarket-v0")`` returned.
-        agent: The agent.
+        env: ``RIMMarket-v0``, wrapped or not.
+        agent: Policy.
         seed: Seed of the reset.
 
     Raises:
         AgentError: If the agent raises or answers with something that is no slate.
     """
     inner = market_env(env)
-    inner.needs = Needs.of(agent)
-    inner.barrier_every = agent.barrier_every
+    declared = Capabilities.of(agent)
+    inner.needs, inner.barrier_every = declared.needs, declared.barrier_every
     env.reset(seed=seed)
     steps, total = 0, 0.0
     opened = -1
@@ -83,16 +83,16 @@ def market_for(
     retrain: bool | None = None,
     control: Control | None = None,
 ) -> Market:
-    """A market that tells an agent what it declares to need.
+    """Market that fills in the data an agent declares to need.
 
     Args:
-        agent: Who will act.
-        config: The scenario.
+        agent: Policy that will act.
+        config: Scenario.
         seeds: Seeds of the market; None: zeros.
-        world: What arms share; None: built from the config.
-        model: A fitted model in place of the config's own.
+        world: Part that arms share; None: built from the config.
+        model: Fitted model instead of the config's own.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
-        control: Says what the platform learns from in place of its own rounds; None: from those.
+        control: Source of the platform's training data; None: its own rounds.
     """
     return Market(
         config,
@@ -101,7 +101,7 @@ def market_for(
         model=model,
         retrain=retrain,
         control=control,
-        needs=Needs.of(agent),
+        needs=Capabilities.of(agent).needs,
     )
 
 
@@ -111,22 +111,22 @@ def play_round(
     """Let an agent serve the open round of a market, in batches.
 
     Args:
-        market: The market; at the end its next round is open, or it is done.
-        agent: The agent.
-        batch_size: Arrivals a batch at most; results do not depend on it. None: as many as are scored at once.
-        report: Called with the arrivals of each batch, for a progress bar.
+        market: Its next round is open at the end, or it is done.
+        agent: Policy.
+        batch_size: Arrivals per batch at most; results do not depend on it. None: as many as are scored at once.
+        report: Called with the number of arrivals of each batch, for a progress bar.
 
     Raises:
         AgentError: If the agent raises or answers with something that is no slate.
     """
-    number = market.round
-    market.barrier_every = agent.barrier_every
+    number, declared = market.round, Capabilities.of(agent)
+    market.barrier_every = declared.barrier_every
     with _named(agent, f"before round {number}"):
         agent.begin_round(market.round_view())
     feedback_buffer = _FeedbackBuffer(agent, market)
     while not market.done and market.round == number:
         with _with_place(agent, f"in round {number}"):
-            arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=agent.order_free)
+            arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=declared.order_free)
         slates = _answer(agent, arrivals, number)
         with _with_place(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)
@@ -172,12 +172,14 @@ def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | Non
 def closed_rounds(
     market: Market, agent: Agent, report: Callable[[int], None] | None = None
 ) -> Iterator[ClosedRound]:
-    """Let an agent serve a market to its end; each round is yielded as it closes, and the market keeps none.
+    """Rounds of a market that an agent serves to its end.
+
+    Each is yielded as it closes, and the market keeps none.
 
     Args:
-        market: The market.
-        agent: The agent.
-        report: As :func:`play_round`.
+        market: Market to be served.
+        agent: Policy.
+        report: As in :func:`play_round`.
 
     Raises:
         AgentError: As :func:`play_round`.
@@ -196,9 +198,9 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 @contextmanager
 def _with_place(agent: Agent, where: str) -> Iterator[None]:
-    """Let an error of ours say with which agent and where it came up; it keeps its kind.
+    """Name agent and place in errors of rimsim; they keep their kind.
 
-    One of the arrivals of the round after has nothing to do with the agent, and stays as it is.
+    An error of the next round's arrivals does not concern the agent and stays as it is.
     """
     try:
         yield
@@ -210,7 +212,7 @@ def _with_place(agent: Agent, where: str) -> Iterator[None]:
 
 @contextmanager
 def _named(agent: Agent, where: str) -> Iterator[None]:
-    """Let whatever an agent raises say whose it is and where it came up."""
+    """Name agent and place in any error that an agent raises."""
     try:
         with _with_place(agent, where):
             yield
@@ -223,17 +225,17 @@ def _named(agent: Agent, where: str) -> Iterator[None]:
 
 
 class _FeedbackBuffer:
-    """Collects feedback for an agent that learns, and hands it over at barriers, in clock order."""
+    """Buffer of feedback, handed to a learning agent at barriers in clock order."""
 
     def __init__(self, agent: Agent, market: Market) -> None:
         self._learner = agent if isinstance(agent, LearningAgent) else None
-        self._every = agent.barrier_every
+        self._every = Capabilities.of(agent).barrier_every
         self._market = market
         self._unlearnt: list[Feedback] = []
         self._count = 0
 
     def enter(self, feedback: Feedback) -> None:
-        """Note what came of a batch; at a barrier, or where the round ended, let the agent learn."""
+        """Add feedback; at a barrier or the round's end, let the agent learn."""
         if self._learner is None:
             return
         self._unlearnt.append(feedback)
@@ -257,6 +259,6 @@ class _FeedbackBuffer:
 
 
 def _row_of(batch: Feedback, n: int) -> Feedback:
-    """Row n of a batch's feedback, so that what is learnt cannot depend on the batch."""
+    """Row n of a batch's feedback, so that learning cannot depend on the batch."""
     row = slice(n, n + 1)
     return Feedback(batch.arrivals.rows(row), np.asarray(batch.slates[row]), np.asarray(batch.consumed[row]))

@@ -1,4 +1,4 @@
-"""What cannot be delivered in a round, and why, as far as it can be known before the round."""
+"""Requirements that are infeasible, as far as can be known before the round."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Undeliverable:
     """Requirements that cannot be delivered for one reason."""
 
     why: Why
-    """positions: all items together ask for more than all slates hold, or a group or campaign for more than slates hold
-    of its items. caps: a group or campaign asks for more than its items may have. release: an item asks for more than
-    one position at each arrival after its release. consumed: it asks for more than one position at each arrival to whom
-    it may be shown, since the others have consumed it. A group or campaign has as many positions as it has items."""
+    """positions: all items together require more than all slates hold, or a group or campaign more than slates hold of
+    its items. caps: a group or campaign requires more than its items may have. release: an item requires more than one
+    position at each arrival after its release. consumed: it requires more than one position at each arrival to whom it
+    may be shown, since the others have consumed it. A group or campaign has as many positions as it has items."""
     items: tuple[int, ...]
-    """Which items; all that are guaranteed anything, where positions are too few."""
+    """All guaranteed items, where positions are too few."""
     required: float
-    """What they ask for together, in the unit of the guarantee."""
+    """Sum over the items, in the unit of the guarantee."""
     reachable: float
-    """What can be delivered at most."""
+    """Upper bound of deliverable exposures."""
     name: str = ""
-    """Of a group or campaign."""
+    """Name of a group or campaign."""
 
     def __str__(self) -> str:
         named = ", ".join(str(item) for item in self.items[:_NAMED])
@@ -54,37 +54,34 @@ class Undeliverable:
         )
 
 
-class _Seen(NamedTuple):
-    """What last round's states say of this one."""
+class _Estimates(NamedTuple):
+    """Estimates of this round from last round's states."""
 
     chance: Floats
-    """(M,) share of the states to whom an item may be shown, of those that came after its release."""
+    """(M,) share of states to which an item may be shown, of those after its release."""
     filled: float
-    """What the slate of a state holds on average."""
+    """Mean capacity of a slate, in the unit of the guarantee."""
     of_rows: Floats
-    """(J,) what it holds at most of a row's items, of those states that count for the row; not yet released ones are
-    taken to be there."""
+    """(J,) mean capacity for a row's items, over states that count for the row; unreleased items count as released."""
 
 
 def undeliverable(
     view: RoundView, released: Floats | None = None, positions: float | None = None
 ) -> tuple[Undeliverable, ...]:
-    """What a round's requirements ask for beyond what any agent could deliver, with the reasons.
+    """Requirements of a round that no agent can meet, with reasons.
 
-    Known before the round are the arrivals that are expected, the positions that last round's states could fill, when
-    items are released, caps, and to what share of last round's states an item could be shown. These are bounds for each
-    item, group and campaign by itself, and for all items together; that several want the same few arrivals is not
-    looked at. After the round, what is missing stands in its shortfall.
+    The bounds use the expected arrivals, the positions that last round's states could fill, release times, caps, and
+    the share of last round's states to which an item could be shown. They hold for each item, group and campaign alone,
+    and for all items together; competition for the same few arrivals is not considered.
 
     Args:
-        view: The round; without states of last round (``past``), all items may be shown to everyone.
-        released: (M,) seconds at which items are released; None: all are there. What is released after the round's
-            beginning can be shown to the arrivals after it alone, and nobody is taken to have consumed it.
-        positions: What all slates of the round hold, in the unit of the guarantee; None: as last round's.
+        view: Without states of last round (``past``), all items may be shown to everyone.
+        released: (M,) seconds at which items are released; None: all are there. An item released within the round can
+            be shown only to the arrivals after its release, and is assumed to be consumed by nobody.
+        positions: Capacity of all slates of the round, in the unit of the guarantee; None: as last round's.
 
     Returns:
-        One record for each reason that applies to items, then one for each group or campaign; none where all may be
-        delivered.
+        One record for each reason that applies to items, then one for each infeasible group or campaign.
     """
     m = len(view.required)
     released = np.full(m, -np.inf) if released is None else released
@@ -95,8 +92,8 @@ def undeliverable(
     return tuple(found)
 
 
-def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Seen:
-    """Look through last round's states."""
+def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
+    """Estimates from last round's states."""
     table, m = view.promises, len(view.required)
     shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
     held, counting = np.zeros(len(table)), np.zeros(len(table))
@@ -113,7 +110,7 @@ def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Seen:
             items = (admissible | ~present)[:, table.items(row)].sum(1)
             held[row] += per_slate[np.minimum(items, most)] @ active[:, row]
         counting += active.sum(0)
-    return _Seen(
+    return _Estimates(
         chance=np.where(there > 0, shown / np.maximum(there, 1.0), 1.0),
         filled=filled / states if states else float(per_slate[-1]),
         of_rows=np.where(counting > 0, held / np.maximum(counting, 1.0), per_slate[-1]),
@@ -121,9 +118,9 @@ def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Seen:
 
 
 def _of_items(
-    view: RoundView, released: Floats, seen: _Seen, positions: float | None
+    view: RoundView, released: Floats, seen: _Estimates, positions: float | None
 ) -> Iterator[Undeliverable]:
-    """What items ask for beyond what can be."""
+    """Infeasible floors of items."""
     required, best = view.required.astype(np.float64), view.arrivals * float(view.position_weights[0])
     in_time = best * _after(view, released)
     reachable = in_time * seen.chance
@@ -144,12 +141,16 @@ def _of_items(
             yield Undeliverable(why, items, float(required[which].sum()), float(reach[which].sum()))
 
 
-def _of_rows(view: RoundView, released: Floats, seen: _Seen, per_slate: Floats) -> Iterator[Undeliverable]:
-    """What groups and campaigns ask for beyond what can be: of several reasons, the one that allows least."""
+def _of_rows(
+    view: RoundView, released: Floats, seen: _Estimates, per_slate: Floats
+) -> Iterator[Undeliverable]:
+    """Infeasible groups and campaigns, each with its tightest reason."""
     table, caps = view.promises, view.promises.most_of_items(len(view.required))
     for row in np.flatnonzero(table.least > 0).tolist():
         items, arrivals, k = table.items(row), float(table.arrivals[row]), len(per_slate) - 1
-        after = np.sort(_after(view, released)[items])[::-1]  # the n-th largest: how long n items are there
+        after = np.sort(_after(view, released)[items])[
+            ::-1
+        ]  # the n-th largest: share of the round with n items
         held = float(np.diff(per_slate)[: len(after)] @ after[:k])
         reach: dict[Why, float] = {
             "positions": arrivals * float(per_slate[min(len(items), k)]),
@@ -165,6 +166,6 @@ def _of_rows(view: RoundView, released: Floats, seen: _Seen, per_slate: Floats) 
 
 
 def _after(view: RoundView, released: Floats) -> Floats:
-    """(M,) share of the round that comes after each item's release."""
+    """(M,) share of the round after each item's release."""
     span = max(view.closes - view.opens, 1e-9)
     return np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))
