@@ -722,7 +722,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     """The source of the cut and of the statistics is in the key of an agreement, that of the cut in a truth's too."""
     from pathlib import Path
 
-    from rimsim.market import build
+    from rimsim.market import world
 
     read, plainly = set(), Path.read_bytes
 
@@ -740,7 +740,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     } <= read
     assert {"kinds/scores.py", "measures/concordance.py"} <= read
     read.clear()
-    build._code.__wrapped__()
+    world._code.__wrapped__()
     assert "data/later.py" in read
 
 

@@ -31,11 +31,9 @@ from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, nearest
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
-from rimsim.market.arrivals.schedule import VISIT_BITS
-from rimsim.market.build import expected_arrivals, own_places
 from rimsim.market.learning import positions_of
-from rimsim.market.records import as_slates
-from rimsim.market.serving import at_items, within_capacity
+from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capacity
+from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import Panel, bias_over_seeds, interval_panels

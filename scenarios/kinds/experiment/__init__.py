@@ -17,7 +17,7 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.market import build_world
-from rimsim.market.build import expected_arrivals, own_places
+from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures.late import late_rounds
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast

@@ -20,13 +20,11 @@ from rimsim.agents import (
 from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
 from rimsim.market.histories import Histories
-from rimsim.market.ledger import Ledger
-from rimsim.market.records import as_slates
-from rimsim.market.scoring import BLOCK
-from rimsim.market.serving import count_items, within_capacity
-from rimsim.market.training_log import PastRound
+from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.records import as_slates, count_items, within_capacity
 from rimsim.scenarios.kinds.experiment.designs import Assignment
 
 

@@ -22,8 +22,9 @@ from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, parts
 from rimsim.intensity.states import session_examples
-from rimsim.market.build import kept_truth
-from rimsim.market.consumers.truths import TRUTHS, Truth
+from rimsim.market.consumers.contract import Truth
+from rimsim.market.consumers.truths import TRUTHS
+from rimsim.market.world import kept_truth
 from rimsim.measures import agreement
 from rimsim.plugs import own_code, without_name
 from rimsim.scenarios.kinds.results import RunResult
