@@ -10,7 +10,7 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.arrays import Ints, numbered
-from rimsim.data.later import later_sessions
+from rimsim.data.log import later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.market.consumers.truths.contract import Candidate, TruthReport
@@ -20,8 +20,7 @@ from rimsim.market.consumers.truths.fit_sizes import fit_sizes
 from rimsim.market.consumers.truths.held_out import Judged, behind, climb
 
 if TYPE_CHECKING:
-    from rimsim.data.later import LaterSessions
-    from rimsim.data.log import EventLog
+    from rimsim.data.log import EventLog, LaterSessions
     from rimsim.market.consumers.truths.contract import SizesReport, Truth
     from rimsim.market.consumers.truths.sizes import SessionSizes
 

@@ -15,8 +15,7 @@ from rimsim.market.consumers.truths.contract import SizesReport
 from rimsim.market.consumers.truths.sizes import SessionSizes, features_of
 
 if TYPE_CHECKING:
-    from rimsim.data.later import LaterSessions
-    from rimsim.data.log import EventLog
+    from rimsim.data.log import EventLog, LaterSessions
 
 
 _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
