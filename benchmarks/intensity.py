@@ -35,8 +35,8 @@ from rimsim.intensity import (
 )
 from rimsim.intensity.calibration import calibration, count_calibration
 from rimsim.intensity.ground.contract import Ground
-from rimsim.intensity.ground.examples import count_examples, session_examples
 from rimsim.intensity.registry import make
+from rimsim.intensity.states import count_examples, session_examples
 from rimsim.rng import Purpose, generator, uniform
 
 if TYPE_CHECKING:

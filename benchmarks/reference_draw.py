@@ -21,9 +21,10 @@ import torch
 
 from rimsim.data import EventLog, load
 from rimsim.scenarios import BacktestConfig
-from rimsim.scenarios.backtesting.models import Models
-from rimsim.scenarios.backtesting.split import Split, assembled
-from rimsim.scenarios.backtesting.tasks import (
+from rimsim.scenarios.experimenting.split import Split
+from rimsim.scenarios.kinds.backtest.models import Models
+from rimsim.scenarios.kinds.backtest.split import assembled
+from rimsim.scenarios.kinds.backtest.tasks import (
     Pricing,
     item_recommendation,
     matching_with_floors,

@@ -31,7 +31,7 @@ from rimsim.agents import make_agent
 from rimsim.intensity import GRU, RIM, UserStates
 from rimsim.market import Market
 from rimsim.market.scoring import BLOCK
-from rimsim.scenarios.runs.status import Arm
+from rimsim.scenarios.runs.status import Arm, StudyOptions
 from rimsim.scenarios.runs.store import write_table
 from rimsim.scenarios.study.play import run_arm
 
@@ -235,8 +235,7 @@ def whole(report: Report, size: tuple[int, int]) -> None:
                 name=name,
                 seed=0,
                 folder=Path(folder),
-                certify=True,
-                ledger=True,
+                options=StudyOptions(),
             )
             sampler = Sampler()
             start = time.process_time()

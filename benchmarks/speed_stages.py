@@ -78,7 +78,7 @@ _FILES = (
     ("/gymnasium/", "observation"),
 )
 """Parts of a path, first match."""
-_HELPERS = ("intensity/blocks.py", "rimsim/rng.py")
+_HELPERS = ("intensity/contract.py", "rimsim/rng.py")
 """Files that work for whoever calls them."""
 
 

@@ -15,7 +15,7 @@ from rimsim.errors import AgentError, MarketError
 from rimsim.market import Market, Needs
 from rimsim.market.consumers import NOTHING, Intensity
 from rimsim.market.consumers.answers import organic_of, relevant_items, response_of, true_intensity_of
-from rimsim.scenarios.study.opening import opening_utilities
+from rimsim.scenarios.study.play import opening_utilities
 
 
 @pytest.fixture(scope="module")

@@ -18,19 +18,19 @@ from rimsim.intensity.registry import make, parts, register
 from rimsim.matching import price_slates
 from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
-from rimsim.scenarios.backtesting.answer import backtest_sentences
-from rimsim.scenarios.backtesting.models import Models
-from rimsim.scenarios.backtesting.run import COLUMNS
-from rimsim.scenarios.backtesting.scores import JoinedScores, ModelScores
-from rimsim.scenarios.backtesting.split import Targets, make_split
-from rimsim.scenarios.backtesting.tasks import (
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.kinds.backtest import COLUMNS
+from rimsim.scenarios.kinds.backtest.models import Models
+from rimsim.scenarios.kinds.backtest.report import backtest_sentences
+from rimsim.scenarios.kinds.backtest.split import Targets, make_split
+from rimsim.scenarios.kinds.backtest.tasks import (
     Pricing,
     item_recommendation,
     matching_with_caps,
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores
 
 SMALL = ("popularity-hp", "popularity", "als-pop")
 _QUIET = lambda _: None  # noqa: E731
@@ -255,7 +255,7 @@ def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name
 def test_user_recommendation_does_not_depend_on_how_much_is_held(fitted_models, monkeypatch):
     """Item blocks of a few columns give the same metrics as one block."""
     whole = user_recommendation(fitted_models.test("als-pop"), fitted_models.split, 3, 0)
-    monkeypatch.setattr("rimsim.scenarios.backtesting.tasks._CELLS", 100)
+    monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._CELLS", 100)
     assert user_recommendation(fitted_models.test("als-pop"), fitted_models.split, 3, 0) == whole
 
 
@@ -310,7 +310,7 @@ def test_large_pasts_are_priced_in_chunks_with_the_same_certificate(fitted_model
     split, name = fitted_models.split, "als-pop"
     scores, past = fitted_models.test(name), fitted_models.past(name)
     whole = matching_with_floors(scores, past, split, 5, (0.7,), None, Pricing(0, 1e-3, 0.0))[0.7]
-    monkeypatch.setattr("rimsim.scenarios.backtesting.tasks._DENSE", 0)
+    monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._DENSE", 0)
     chunked = matching_with_floors(scores, past, split, 5, (0.7,), None, Pricing(0, 1e-3, 0.0))[0.7]
     assert chunked["gap"] <= 1e-3
     assert chunked["perplexity"] == pytest.approx(whole["perplexity"], rel=0.15)

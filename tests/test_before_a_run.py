@@ -14,7 +14,7 @@ from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, GroupConfig, find_scenario, scenario_names
 from rimsim.measures import weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.study.notes import undeliverable_notes
+from rimsim.scenarios.study.options import undeliverable_notes
 from rimsim.scenarios.study.plan import default_agents
 
 

@@ -11,9 +11,8 @@ import torch
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.contract import takes_weights
-from rimsim.intensity.persistence import load
-from rimsim.intensity.product import is_stored
+from rimsim.intensity.contract import ModelCapabilities
+from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.registry import make, register
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.testing import random_log
@@ -118,15 +117,17 @@ def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
     with pytest.raises(ModelError, match="cannot be saved"):
         model.save(tmp_path / "model")
     assert not (tmp_path / "model" / "model.json").exists()
-    assert not takes_weights(model)
+    assert not ModelCapabilities.of(model).takes_weights
 
 
 def test_auto_takes_weights_if_all_do_who_may_be_chosen():
     """The default candidates do; a model of one's own among them does not, nor as fallback."""
-    assert takes_weights(Auto())
+    assert ModelCapabilities.of(Auto()).takes_weights
     assert is_stored(Auto())
-    assert not takes_weights(Auto(AutoConfig(candidates=("bag", "choosing-own"))))
-    assert not takes_weights(Auto(AutoConfig(candidates=("bag",), fallback="choosing-own")))
+    assert not ModelCapabilities.of(Auto(AutoConfig(candidates=("bag", "choosing-own")))).takes_weights
+    assert not ModelCapabilities.of(
+        Auto(AutoConfig(candidates=("bag",), fallback="choosing-own"))
+    ).takes_weights
 
 
 def test_wrong_candidates_are_refused():

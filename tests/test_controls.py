@@ -16,7 +16,7 @@ from rimsim.errors import ConfigError, MarketError
 from rimsim.market import MarketState, build_world
 from rimsim.market.controls import AsLogged, Shadowed, replica_seeds
 from rimsim.market.histories import LoggedPast
-from rimsim.scenarios.study.shadow import shadow_of
+from rimsim.scenarios.study.controls import shadow_of
 
 SEEDS = Seeds.all(3)
 

@@ -14,14 +14,14 @@ from rimsim.config import ConsumerConfig, ExposureConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, ConfigError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
-from rimsim.intensity.contract import layer_of
+from rimsim.intensity.impressions import layer_of
 from rimsim.market import Slates
 from rimsim.market.learning import layer_from, positions_of
 from rimsim.market.records import as_slates
 from rimsim.market.state import MarketState
 from rimsim.measures import position_weights
 from rimsim.scenarios import compare
-from rimsim.scenarios.report.examination import examination_note
+from rimsim.scenarios.report.sentences import examination_note
 
 
 def unknowing(examination, prior=0.6, **changes):

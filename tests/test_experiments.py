@@ -20,7 +20,7 @@ from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment, Outcome,
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, summary, total_effects
 from rimsim.scenarios.experimenting.play import play_experiment, play_world
 from rimsim.scenarios.experimenting.split import Split, merged
-from rimsim.scenarios.page.experiment import experiment_page
+from rimsim.scenarios.page.write import experiment_report
 from rimsim.scenarios.runs.store import load_run
 
 HOUR = 3600.0
@@ -319,7 +319,7 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     assert main(["report", str(out), "--digest"]) == 0
     one = load_run(out)
     one.config["seeds"], one.config["scenario"]["rounds"] = [0], 1
-    assert experiment_page(done, one).setting[1:3] == ("1 round", "1 seed")
+    assert experiment_report(one).setting[1:3] == ("1 round", "1 seed")
     assert main(["experiment", "relevance", "random", "--design", "users"]) == 2
     assert "--design: 'users'" in capsys.readouterr().err
 

@@ -12,10 +12,10 @@ from small_markets import small_replay
 from rimsim.agents import top_k
 from rimsim.config import ConsumerConfig, PlatformConfig
 from rimsim.intensity import GRUConfig
+from rimsim.intensity.contract import Walk, stepped, walked
 from rimsim.intensity.registry import make
 from rimsim.intensity.sets.bag import Bag, BagConfig
 from rimsim.intensity.states import UserStates
-from rimsim.intensity.walking import Walk, stepped, walked
 from rimsim.market import Market, foretold
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.market.scoring import ScoreRows

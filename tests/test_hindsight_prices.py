@@ -10,8 +10,7 @@ from small_markets import small_replay
 
 from rimsim.matching import Rows, solve_prices
 from rimsim.scenarios import compare
-from rimsim.scenarios.study import hindsight_prices
-from rimsim.scenarios.study.hindsight_prices import HindsightPrices
+from rimsim.scenarios.study.facts import HindsightPrices, cached_prices
 
 
 def problem(seed=0, n=60, m=12):
@@ -73,15 +72,14 @@ def test_arms_with_the_same_round_share_its_solution_to_the_bit(tmp_path):
 def test_a_replay_is_solved_once_for_all_its_arms(tmp_path, monkeypatch):
     """In round 0 of a replay states and model are those of all arms: one solution, and the same bound."""
     solved = []
-    kept = hindsight_prices._kept
 
     def counted(folder, solve):
         before = set(folder.glob("*.npz"))
-        found = kept(folder, solve)
+        found = cached_prices(folder, solve)
         solved.append(len(set(folder.glob("*.npz")) - before))
         return found
 
-    monkeypatch.setattr(hindsight_prices, "_kept", counted)
+    monkeypatch.setattr("rimsim.scenarios.study.facts.cached_prices", counted)
     agents = ("relevance", "rim-dual", "random")
     run = compare(small_replay(rounds=1), agents, seeds=1, out=tmp_path / "run", frozen=[], workers=1)
     assert solved == [1, 0, 0]

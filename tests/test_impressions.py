@@ -10,18 +10,17 @@ import torch
 from scipy.optimize import minimize
 
 from rimsim.errors import ModelError
-from rimsim.intensity.calibrated import Calibrated
 from rimsim.intensity.impressions import (
     FLOOR,
     LEAST_SLOPE,
+    Calibrated,
     ImpressionLayer,
     Impressions,
     fit_layer,
-    likelihood,
+    regression_of,
 )
-from rimsim.intensity.persistence import load
+from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import Popularity
-from rimsim.intensity.product import is_stored
 from rimsim.testing import IntensityModelTests, random_log
 
 
@@ -34,6 +33,13 @@ def _shown(m, n_items, level, slope, deviation, *, rounds=1, seed=0):
     rate = np.exp(np.asarray(level)[number] + slope * np.log(score) + deviation[item])
     taken = draw.random(m) < -np.expm1(-rate * examination)
     return Impressions(item, score, examination, taken, number)
+
+
+def likelihood(theta, item, shown):
+    """Objective of the layer, and its gradients by theta and item."""
+    problem = regression_of(shown, len(item))
+    by_log, _ = problem.slopes(theta, item)
+    return problem.value(theta, item), *problem.gradient(theta, item, by_log)
 
 
 def _small(seed=0):

@@ -25,10 +25,10 @@ from rimsim.intensity import (
     TransformerConfig,
     UserStates,
 )
-from rimsim.intensity.adamw import AdamW
 from rimsim.intensity.calibration import calibration, count_calibration
-from rimsim.intensity.cold import fill_cold, item_features
+from rimsim.intensity.popularity import fill_cold, item_features
 from rimsim.intensity.registry import make
+from rimsim.intensity.softmax import AdamW
 from rimsim.testing import random_log
 
 
@@ -72,7 +72,7 @@ def test_folded_in_vectors_solve_the_als_equations():
     log = checkerboard()
     model = MatrixFactorization(config).fit(log)
     states = UserStates.of(log, [5], 1e9)
-    found = model._users(model.encode(states))[0].cpu().numpy()
+    found = torch.linalg.solve(*model.encode(states))[0].cpu().numpy()
     v = model.vectors.cpu().numpy()
     seen = np.isin(np.arange(len(v)), states.items).astype(float)
     weight = 1 + 4.0 * seen

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.optimize import check_grad
 
 from rimsim.intensity import Hawkes, HawkesConfig, Scales, UserStates
-from rimsim.intensity.ground.point_process import hawkes_terms, negative_log_likelihood, rescaled
+from rimsim.intensity.ground.hawkes import hawkes_terms, negative_log_likelihood, rescaled
 from rimsim.rng import Purpose, generator
 from rimsim.testing import random_log
 

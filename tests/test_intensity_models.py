@@ -24,13 +24,13 @@ from rimsim.intensity import (
     UserStates,
 )
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.contract import caller_owns_scores, depends_on_state, rescale_of
-from rimsim.intensity.ground.examples import CountExamples, session_examples, window_examples
-from rimsim.intensity.ground.hawkes_poisson import poisson_objective
+from rimsim.intensity.contract import ModelCapabilities, rescale_of
+from rimsim.intensity.ground.hawkes import poisson_objective
 from rimsim.intensity.persistence import load
 from rimsim.intensity.product import updated
 from rimsim.intensity.registry import config_of, make, mark_and_ground, names, parts, register
-from rimsim.intensity.sequence.sequences import batches, windows
+from rimsim.intensity.sequence.training import batches, windows
+from rimsim.intensity.states import CountExamples, session_examples, window_examples
 from rimsim.testing import random_log
 
 SMALL = GRUConfig(width=8, context=12, burn=4, epochs=3, learning_rate=0.02)
@@ -289,10 +289,10 @@ def test_a_retrained_copy_leaves_its_original_alone():
 def test_a_model_says_whether_p_depends_on_the_state():
     """Popularity and products with it do not depend on the state; a model that says nothing is taken to."""
     popular = RIM(mark=Popularity(), ground=UserPopularity())
-    assert not depends_on_state(Popularity())
-    assert not depends_on_state(popular)
-    assert depends_on_state(RIM(mark=GRU(SMALL), ground=UserPopularity()))
-    assert depends_on_state(_Bare())
+    assert not ModelCapabilities.of(Popularity()).depends_on_state
+    assert not ModelCapabilities.of(popular).depends_on_state
+    assert ModelCapabilities.of(RIM(mark=GRU(SMALL), ground=UserPopularity())).depends_on_state
+    assert ModelCapabilities.of(_Bare()).depends_on_state
 
 
 def test_only_a_method_that_says_so_gives_its_scores_away():
@@ -302,10 +302,10 @@ def test_only_a_method_that_says_so_gives_its_scores_away():
         def score_hidden(self, hidden, now):
             return super().score_hidden(hidden, now)
 
-    assert caller_owns_scores(GRU(SMALL))
-    assert not caller_owns_scores(Mine(SMALL))
-    assert caller_owns_scores(RIM(mark=Mine(SMALL), ground=UserPopularity()))
-    assert not caller_owns_scores(_Bare())
+    assert ModelCapabilities.of(GRU(SMALL)).caller_owns_scores
+    assert not ModelCapabilities.of(Mine(SMALL)).caller_owns_scores
+    assert ModelCapabilities.of(RIM(mark=Mine(SMALL), ground=UserPopularity())).caller_owns_scores
+    assert not ModelCapabilities.of(_Bare()).caller_owns_scores
 
 
 def test_user_popularity_counts_events():

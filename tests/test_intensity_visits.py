@@ -16,10 +16,9 @@ from rimsim.errors import ModelError
 from rimsim.intensity import RIM, Popularity, UserStates, Visits, VisitsConfig
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
-from rimsim.intensity.ground.examples import CountExamples, session_examples
-from rimsim.intensity.ground.past_sessions import TERMS, terms
-from rimsim.intensity.ground.visits import log_linear_objective
+from rimsim.intensity.ground.visits import TERMS, log_linear_objective, terms
 from rimsim.intensity.registry import config_of, make
+from rimsim.intensity.states import CountExamples, session_examples
 from rimsim.rng import Purpose, generator
 from rimsim.testing import random_log
 
@@ -141,7 +140,7 @@ def test_the_fit_is_optimal():
     rate = free.intensity(examples.states).double().numpy()
     np.testing.assert_allclose(phi.T @ rate, phi.T @ examples.counts, rtol=1e-4)
     held = Visits(VisitsConfig(ridge=0.1)).fit(log)
-    unit = held._known("unit").numpy()
+    unit = held.tensors()["unit"].numpy()
     offset = np.full(len(phi), held.level)
     _, slope = log_linear_objective(
         held.weights.numpy() * unit, phi / unit, offset, examples.counts.astype(float), 0.1

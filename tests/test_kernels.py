@@ -12,7 +12,7 @@ from rimsim.market.consumers.truths.bag_kernels import _exponentials, preference
 from rimsim.market.consumers.truths.bag_kernels import answer_slates as bag_answers
 from rimsim.market.serving import observed_gain
 from rimsim.matching import top_k
-from rimsim.matching._best import best_rows
+from rimsim.matching.kernels import best_rows
 
 
 def _factors(rank, seed=0, users=20, items=90):

@@ -14,8 +14,7 @@ from rimsim.arrays import ticks
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.intensity import Calibrated
-from rimsim.intensity.contract import layer_of
-from rimsim.intensity.impressions import Impressions, fit_layer
+from rimsim.intensity.impressions import Impressions, fit_layer, layer_of
 from rimsim.market import Market, MarketState
 from rimsim.market.learning import Shown, layer_from, positions_of
 from rimsim.market.past_states import always, cross_fitted

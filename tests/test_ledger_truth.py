@@ -77,5 +77,5 @@ def test_a_run_of_an_earlier_version_goes_on_without_the_truth(run, tmp_path):
     assert "reveal:\n- truth\n" in told
     config.write_text(told.replace("reveal:\n- truth\n", ""), encoding="utf-8")
     (plan,) = study_of(load_run(tmp_path / "old")).plans
-    assert plan.reveal == ()
-    assert not any(arm.truth for arm in plan.arms)
+    assert plan.options.reveal == ()
+    assert all(arm.options.reveal == () for arm in plan.arms)

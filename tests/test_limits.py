@@ -12,8 +12,7 @@ from rimsim.config import ExposureConfig
 from rimsim.errors import AgentError
 from rimsim.market import Market, limits
 from rimsim.matching import certificate
-from rimsim.scenarios.study.hindsight_prices import HindsightPrices
-from rimsim.scenarios.study.round_facts import certified
+from rimsim.scenarios.study.facts import HindsightPrices, certified
 
 
 def _held(monkeypatch, config, states):

@@ -15,8 +15,8 @@ from rimsim.intensity import UserStates
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.study import play
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.play import ArmRecorder
 from rimsim.tracking import event_folder, read_scalars
 
 GENRES = ["a", "b", "a|b", "c"]
@@ -176,14 +176,14 @@ def _run(folder):
 def test_what_it_has_learnt_outlives_an_interruption(tmp_path, monkeypatch):
     """A run that stops after a round and is resumed has the same content as one that was left alone."""
     whole = _run(tmp_path / "whole")
-    played = play.play_round
+    opened = ArmRecorder.opened
 
-    def stopped(market, agent, *arguments):
-        if market.round == 2:
+    def stopped(recorder):
+        if recorder.market.round == 2:
             raise KeyboardInterrupt
-        played(market, agent, *arguments)
+        opened(recorder)
 
-    monkeypatch.setattr(play, "play_round", stopped)
+    monkeypatch.setattr(ArmRecorder, "opened", stopped)
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path / "stopped")
     monkeypatch.undo()

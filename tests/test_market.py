@@ -41,8 +41,7 @@ from rimsim.market.clock import Clock, Rank
 from rimsim.market.consumers.kernels import poisson_probability
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.training_log import PastRound, training_log
-from rimsim.scenarios.study.hindsight_prices import HindsightPrices
-from rimsim.scenarios.study.round_facts import certified
+from rimsim.scenarios.study.facts import HindsightPrices, certified
 
 
 @pytest.fixture(params=sorted(SMALL))

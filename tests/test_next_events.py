@@ -13,10 +13,10 @@ from rimsim.data import load
 from rimsim.errors import ModelError
 from rimsim.intensity import GRU, GRUConfig, HawkesPoisson, HawkesPoissonConfig
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.ground.examples import count_examples
 from rimsim.intensity.registry import thorough
-from rimsim.intensity.sequence.next_events import next_events_loss
-from rimsim.intensity.sequence.sequences import FADE, batches, windows
+from rimsim.intensity.sequence.training import FADE, batches, windows
+from rimsim.intensity.softmax import next_events_loss
+from rimsim.intensity.states import count_examples
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from made_logs import log_of
 
 from rimsim.intensity import GRU, GRUConfig, IntensityModel, Transformer, TransformerConfig, UserStates
-from rimsim.intensity.sequence.sequences import batches, windows
+from rimsim.intensity.sequence.training import batches, windows
 from rimsim.testing import IntensityModelTests, random_log
 
 HOUR = 3600.0

@@ -13,7 +13,7 @@ from rimsim.market import Market
 from rimsim.market.build import check_plugs, warm_model
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.study.compare import resume
 
 MODEL = """\
 import torch

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.selection.weights import for_all, for_slates, unlikelihood, unlikelihood_of_answers
+from rimsim.intensity.selection.shrinkage import for_all, for_slates, unlikelihood, unlikelihood_of_answers
 from rimsim.testing import random_log
 
 
@@ -74,7 +74,7 @@ def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, m
         value, slope = loss(weights)
         assert value == pytest.approx(brute, rel=1e-5)
         np.testing.assert_allclose(slope, approx_fprime(weights, lambda w: loss(w)[0], 1e-2), atol=0.02)
-        monkeypatch.setattr("rimsim.intensity.selection.weights._NEAR", 3 * held.taken.shape[1])
+        monkeypatch.setattr("rimsim.intensity.selection.shrinkage._NEAR", 3 * held.taken.shape[1])
         again = unlikelihood_of_answers(held, wide, shown) if answers else unlikelihood(held, wide)
         assert again(weights)[0] == value
         np.testing.assert_array_equal(again(weights)[1], slope)

@@ -17,8 +17,7 @@ from rimsim.agents.prices import joined_states
 from rimsim.config import ArrivalsConfig, to_plain
 from rimsim.matching import Rows
 from rimsim.measures import find_measure
-from rimsim.scenarios.study.hindsight_prices import HindsightPrices
-from rimsim.scenarios.study.round_facts import ArmFacts, certified
+from rimsim.scenarios.study.facts import ArmFacts, HindsightPrices, certified
 
 
 def facts_of(market, closed, proof=None):

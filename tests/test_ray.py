@@ -33,12 +33,11 @@ from rimsim.scenarios.runs.ray import (
     sources_of,
     unpacked,
 )
-from rimsim.scenarios.runs.status import Arm, digest
+from rimsim.scenarios.runs.status import Arm, StudyOptions, digest
 from rimsim.scenarios.runs.store import versions
-from rimsim.scenarios.study.gather import gather
-from rimsim.scenarios.study.plan import Request, planned
+from rimsim.scenarios.study.compare import begin, gather, resume
+from rimsim.scenarios.study.plan import planned
 from rimsim.scenarios.study.play import run_arm, value_opening
-from rimsim.scenarios.study.run import begin, resume
 
 FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("random", "relevance")
@@ -90,7 +89,7 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     """Only what a task sends reaches the run folder; cut off after each of its news, another ends it alike."""
     config, folder, agents = small_scenario(), tmp_path / "run", ("rim-feedback",)
     whole = compare(config, agents, seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
-    (plan,) = planned(folder, config, {}, Request(agents, 1, [], certify=True, ledger=True)).plans
+    (plan,) = planned(folder, config, {}, StudyOptions(agents, [], seeds=1)).plans
     begin(plan, "test")
     (arm,) = plan.arms
     value_opening(arm)
@@ -115,7 +114,7 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
 def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     """Where results could be others, nothing is run: the error names what differs."""
     config, folder = small_scenario(), tmp_path / "run"
-    request = Request(("random",), 1, [], certify=True, ledger=True)
+    request = StudyOptions(("random",), [], seeds=1)
     (plan,) = planned(folder, config, {}, request).plans
     begin(plan, "test")
     (arm,) = plan.arms
@@ -150,9 +149,7 @@ def test_every_file_that_an_arm_names_lies_where_it_runs(tmp_path, monkeypatch):
         name="mine",
         seed=0,
         folder=here,
-        certify=False,
-        ledger=False,
-        measures=("measure.py:m",),
+        options=StudyOptions(measures=("measure.py:m",)),
     )
     sources = sources_of([arm])
     monkeypatch.chdir(away)
@@ -160,7 +157,7 @@ def test_every_file_that_an_arm_names_lies_where_it_runs(tmp_path, monkeypatch):
     config = arrived.config
     places = [
         arrived.agent,
-        *arrived.measures,
+        *arrived.options.measures,
         config.arrivals.kind,
         config.consumer.kind,
         config.platform.model,
@@ -185,9 +182,7 @@ def test_a_table_of_known_answers_lies_where_an_arm_runs(tmp_path, monkeypatch):
         name="relevance",
         seed=0,
         folder=here,
-        certify=False,
-        ledger=False,
-        measures=(),
+        options=StudyOptions(),
     )
     sources = sources_of([arm])
     monkeypatch.chdir(away)
@@ -395,7 +390,7 @@ def test_a_control_is_given_what_it_waits_for(tmp_path):
     """Played elsewhere, it knows how much the arm of its agent learnt; hindsight prices stay off the run's machine."""
     config, folder = small_scenario(rounds=2), tmp_path / "run"
     whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, control=("organic",))
-    request = Request(("relevance",), 1, None, certify=True, ledger=True, controls=("organic",))
+    request = StudyOptions(("relevance",), control=("organic",), seeds=1)
     (plan,) = planned(folder, config, {}, request).plans
     begin(plan, "test")
     for arm in plan.arms:

@@ -16,7 +16,7 @@ from rimsim.config import ConsumerConfig
 from rimsim.errors import DataError
 from rimsim.market import Market
 from rimsim.measures import MEASURES, made_up_round
-from rimsim.scenarios.study.round_facts import ArmFacts
+from rimsim.scenarios.study.facts import ArmFacts
 from rimsim.testing import random_items
 
 

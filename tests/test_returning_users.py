@@ -23,16 +23,15 @@ from rimsim.intensity import (
     UserStates,
 )
 from rimsim.intensity.persistence import load
+from rimsim.intensity.popularity import learned, log_returning
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make
-from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import Shrinkage, best_of, chosen
-from rimsim.intensity.sets.cells import Cells, distinct, sums
-from rimsim.intensity.sets.denoising import Cycle, Tables, matrices, trained
+from rimsim.intensity.sets.bag import Cycle, Tables, matrices, trained
 from rimsim.intensity.sets.ease import solved
-from rimsim.intensity.sets.folding import folded
-from rimsim.intensity.sets.personal import learned
-from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.sets.factors import Items, folded
+from rimsim.intensity.sets.personal import Cells, distinct, sums
 from rimsim.testing import random_log
 
 HOUR = 3600.0
@@ -178,7 +177,8 @@ def test_folding_in_finds_the_optimum():
     vectors, offset = source.normal(size=(20, 3)), source.normal(size=20)
     count = np.array([0.0, 1.0, 10.0, 400.0])
     total = np.stack([vectors[source.integers(0, 6, int(n))].sum(0) for n in count])
-    found = folded(*(torch.from_numpy(t) for t in (total, count, vectors, offset)), 2.0, 8).numpy()
+    items = Items(torch.from_numpy(vectors), torch.from_numpy(offset))
+    found = folded(torch.from_numpy(total), torch.from_numpy(count), items, 2.0, 8).numpy()
 
     def loss(u, row):
         logits = vectors @ u + offset
@@ -231,8 +231,12 @@ def test_slates_decide_only_beyond_two_standard_errors():
     source = np.random.default_rng(6)
     good = source.random(400)
     near, worse = good - 0.001 + 0.1 * source.normal(size=400), good - 0.05 + 0.1 * source.normal(size=400)
-    assert best_of([good, near, worse], [-3.0, -2.0, -1.0]) == 1
-    assert best_of([good, near], [-2.0, -3.0]) == 0
+
+    def best(hits, nats):
+        return best_of([Worth(one, one, value) for one, value in zip(hits, nats, strict=True)])
+
+    assert best([good, near, worse], [-3.0, -2.0, -1.0]) == 1
+    assert best([good, near], [-2.0, -3.0]) == 0
 
 
 def test_held_out_states_are_before_what_they_took():

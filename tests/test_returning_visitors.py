@@ -12,7 +12,7 @@ from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import TICKS
 from rimsim.config import ArrivalsConfig, override
 from rimsim.errors import ConfigError
-from rimsim.intensity.ground.point_process import hawkes_terms, rescaled
+from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
 from rimsim.market import Market, MarketState
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
 from rimsim.market.arrivals.session_rates import SessionRates, _shape, expected_starts, fit_rates, simulate

@@ -7,15 +7,19 @@ import pytest
 import torch
 
 from rimsim.intensity import GRU, Factors, FactorsConfig, GRUConfig
-from rimsim.intensity.sampled_softmax import MANY_PAIRS, Proposal, is_sampled, sampled_loss
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.sequence.next_events import next_events_loss
-from rimsim.intensity.sets.cells import Cells
-from rimsim.intensity.sets.denoising import Cycle, Tables, trained
-from rimsim.intensity.sets.folding import folded
-from rimsim.intensity.sets.sampled_denoising import trained_on_samples
-from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
-from rimsim.intensity.sets.sampled_sets import Pairs, sampled_shares
+from rimsim.intensity.sets.bag import Cycle, Tables, trained, trained_on_samples
+from rimsim.intensity.sets.factors import Items, fit_items, fold_users, folded
+from rimsim.intensity.sets.personal import Cells
+from rimsim.intensity.softmax import (
+    MANY_PAIRS,
+    Proposal,
+    RowItems,
+    is_sampled,
+    next_events_loss,
+    sampled_loss,
+    sampled_shares,
+)
 from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
 
@@ -81,9 +85,9 @@ def test_slopes_of_sets_are_those_of_the_full_softmax_where_all_items_are_drawn_
     bias = torch.randn(30, generator=source)
     taken = torch.rand(4, 30, generator=source) < 0.2
     barred = (torch.rand(4, 30, generator=source) < 0.2) & ~taken
-    pairs, weight = Pairs(*taken.nonzero(as_tuple=True)), torch.rand(int(taken.sum()), generator=source)
+    pairs, weight = RowItems(*taken.nonzero(as_tuple=True)), torch.rand(int(taken.sum()), generator=source)
     drawn = torch.arange(30), torch.zeros(30)
-    shares = sampled_shares(hidden, vectors, bias, pairs, drawn, Pairs(*barred.nonzero(as_tuple=True)))
+    shares = sampled_shares(hidden, vectors, bias, pairs, drawn, RowItems(*barred.nonzero(as_tuple=True)))
     slopes = shares.slopes(weight)
     found = shares.mean(*slopes, vectors), shares.spread(*slopes, hidden, 30)
     inputs = [table.clone().requires_grad_() for table in (hidden, vectors)]
@@ -101,7 +105,7 @@ def test_users_are_folded_in_on_samples_nearly_as_on_all_items():
     cells = Cells.of(log)
     found = fold_users(cells, np.arange(len(cells)), items, 2.0, 2000, 0)
     x = torch.from_numpy(cells.matrix().toarray())
-    exact = folded(x @ items.vectors, x.sum(1), *items, 2.0, 12)
+    exact = folded(x @ items.vectors, x.sum(1), items, 2.0, 12)
     assert float((found - exact).abs().max()) < 0.05
 
 
@@ -124,7 +128,7 @@ def test_a_truth_of_factors_is_nearly_the_same_on_samples(monkeypatch):
     log = random_log(60, 30, mean_events=12.0)
     nats = []
     for many in (MANY_PAIRS, 0):
-        monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", many)
+        monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", many)
         a, c, d = fit_factors(log, 4, 3.0)
         shares = np.log(np.exp(a @ c.T + d).sum(1))[log.user] - (a @ c.T + d)[log.user, log.item]
         nats.append((shares.sum() + 1.5 * (np.square(a).sum() + np.square(c).sum())) / len(log))
@@ -136,7 +140,7 @@ def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
     log = random_log(60, 30, mean_events=12.0)
     held = HeldOut.of(log, "30min", 0)
     assert held is not None
-    monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", len(held.past) * 30)
+    monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", len(held.past) * 30)
     assert is_sampled(log)
     assert not is_sampled(held.past)
     by_itself, as_whole = (fit_factors(held.past, 4, 3.0, whole=whole) for whole in (None, log))
@@ -162,7 +166,7 @@ def test_a_log_is_sampled_by_its_size_alone(monkeypatch):
     log = random_log(30, 20)
     assert not is_sampled(log)
     assert is_sampled(log, "sampled")
-    monkeypatch.setattr("rimsim.intensity.sampled_softmax.MANY_PAIRS", len(log) * 20 - 1)
+    monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", len(log) * 20 - 1)
     assert is_sampled(log)
     assert not is_sampled(log, many_items=20)
     assert is_sampled(log, "sampled", many_items=20)

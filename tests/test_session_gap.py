@@ -10,9 +10,8 @@ from small_markets import small_scenario
 
 from rimsim.config import DataConfig, PlatformConfig
 from rimsim.intensity import AutoConfig, UserStates
-from rimsim.intensity.registry import make
-from rimsim.intensity.selection.auto import Auto
-from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.popularity import log_returning
+from rimsim.intensity.registry import Auto, make
 from rimsim.market.models import initial_model, unfitted
 from rimsim.scenarios.validating.judged import unfitted_model
 from rimsim.scenarios.validating.rates import rate_of_ground

@@ -18,12 +18,10 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.market import Market, build_world
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs.status import points_of
-from rimsim.scenarios.study import run as running
-from rimsim.scenarios.study import shadow
-from rimsim.scenarios.study.changes import require_unchanged
-from rimsim.scenarios.study.plan import Request, planned
-from rimsim.scenarios.study.run import resume
+from rimsim.scenarios.runs.status import StudyOptions, points_of
+from rimsim.scenarios.study.compare import begin, resume
+from rimsim.scenarios.study.controls import play_shadow
+from rimsim.scenarios.study.plan import planned, require_unchanged
 
 AGENTS = ("relevance", "rim-feedback")
 GRID = {"exposure.beta": [0.0, 0.8]}
@@ -68,8 +66,10 @@ def test_the_front_is_drawn_and_tensorboard_has_the_point(swept):
 def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_slates(tmp_path, monkeypatch):
     """Each point has the rows that ``compare --control`` gives it, and the shadow market is played once for both."""
     played = []
-    play = shadow._played
-    monkeypatch.setattr(shadow, "_played", lambda *given: played.append(given) or play(*given))
+    monkeypatch.setattr(
+        "rimsim.scenarios.study.controls.play_shadow",
+        lambda *given: played.append(given) or play_shadow(*given),
+    )
     config = small_scenario(
         rounds=2, platform=PlatformConfig(model="ease-hp"), consumer=ConsumerConfig(attraction=3.0)
     )
@@ -104,8 +104,8 @@ def test_a_run_whose_truth_has_no_figure_is_resumed(tmp_path):
 def test_a_truth_can_move_with_the_seed():
     """Arms of a seed play under the truth of its bootstrap, and so does a market; without a seed it is the log's."""
     config = small_scenario(consumer=ConsumerConfig(truth="factors", truth_seed="seed"))
-    request = Request(("random",), (0, 3), [], certify=False, ledger=False)
-    arms = planned(Path("unused"), config, {}, request).plans[0].arms
+    options = StudyOptions(("random",), [], seeds=(0, 3), certify=False)
+    arms = planned(Path("unused"), config, {}, options).plans[0].arms
     assert [arm.config.consumer.truth_seed for arm in arms] == [0, 3]
     assert Market(config, seeds=Seeds.all(3)).world.truth.report.bootstrap == 3
     assert build_world(config).truth.report.bootstrap is None
@@ -198,7 +198,7 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
         return sweep(small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
 
     asked = {"seeds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
-    begin, begun = running.begin, []
+    begun = []
 
     def interrupted(plan, command):
         if begun:
@@ -206,10 +206,10 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
         begun.append(plan)
         begin(plan, command)
 
-    monkeypatch.setattr(running, "begin", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        go()
-    monkeypatch.setattr(running, "begin", begin)
+    with monkeypatch.context() as patch:
+        patch.setattr("rimsim.scenarios.study.compare.begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            go()
     assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
     assert set(go().sweep["beta"]) == {0.1, 0.8}
     (tmp_path / "run" / "config.yaml").unlink()

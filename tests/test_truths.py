@@ -14,9 +14,9 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import UserStates
+from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.selection.weights import for_all, for_slates
-from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.market import Market, Needs, build
 from rimsim.market.build import kept_truth
 from rimsim.market.consumers.kernels import left_by_past

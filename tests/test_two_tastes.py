@@ -11,8 +11,7 @@ from made_logs import log_of
 from rimsim.intensity import EASE, EASEConfig, UserStates
 from rimsim.intensity.registry import make
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.selection.shrinkage import rescaling
-from rimsim.intensity.selection.weights import for_all, for_slates
+from rimsim.intensity.selection.shrinkage import for_all, for_slates, rescaling
 from rimsim.market.consumers.truths import fit_truth
 
 M = 60

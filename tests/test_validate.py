@@ -17,12 +17,12 @@ from rimsim import rng
 from rimsim.data import load
 from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.intensity import UserStates
-from rimsim.intensity.ground.examples import session_examples
 from rimsim.intensity.registry import make
+from rimsim.intensity.states import session_examples
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.report.agreement import agreement_note, agreement_sentence, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.validating import kept
 from rimsim.scenarios.validating.acceptance import acceptance, answers

@@ -15,7 +15,7 @@ from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
 from rimsim.errors import ConfigError
 from rimsim.intensity import UserStates
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.contract import takes_weights
+from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.registry import make, shipped
 from rimsim.market import Market, MarketState
 from rimsim.market.build import check_plugs
@@ -115,7 +115,7 @@ def test_weighted_popularity_by_hand():
     assert model.probability.cpu().numpy() == pytest.approx(mass / mass.sum(), rel=1e-5)
 
 
-ABLE = sorted(name for name, kind in shipped().items() if takes_weights(kind))
+ABLE = sorted(name for name, kind in shipped().items() if ModelCapabilities.of(kind).takes_weights)
 
 
 def _small(name):

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError
-from rimsim.intensity.hazard import HazardRegression
+from rimsim.regression import HazardRegression
 
 LEAST_DECAY = 0.2
 """No γ below it is used: the tenth position then still counts."""

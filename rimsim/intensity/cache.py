@@ -1,4 +1,4 @@
-"""Fitted models kept on disk, so that the second run of anything starts at once."""
+"""Cache of fitted models on disk, so that a second run starts at once."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ import inspect
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
+from rimsim.arrays import Array
+from rimsim.data.log import EventLog
 from rimsim.errors import ModelError
-from rimsim.intensity.ground.contract import Ground
-from rimsim.intensity.persistence import Stored
-from rimsim.intensity.product import RIM, is_stored
+from rimsim.intensity.contract import IntensityModel
+from rimsim.intensity.ground.contract import Ground, GroundModel
+from rimsim.intensity.persistence import Stored, is_stored
+from rimsim.intensity.product import RIM
+from rimsim.intensity.states import CountExamples
 from rimsim.system import draft_folder, report_progress
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.ground.contract import GroundModel
-    from rimsim.intensity.ground.examples import CountExamples
-
 
 Entry = TypeVar("Entry")
 Model = TypeVar("Model", bound="IntensityModel | GroundModel")
@@ -41,11 +38,16 @@ def cache_folder() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "rimsim"
 
 
-def log_digest(log: EventLog) -> str:
-    """A digest of all that a model may be fitted to: events, targets, weights, item table, number of users."""
-    digest = hashlib.sha256(f"{log.n_users} {log.n_items} ".encode())
-    for array in (log.user, log.item, log.time, log.value, log.targets):
+def _with_arrays(digest: Any, arrays: Iterable[Array]) -> Any:
+    for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
+    return digest
+
+
+def log_digest(log: EventLog) -> str:
+    """Digest of a log: events, targets, weights, item table, number of users."""
+    digest = hashlib.sha256(f"{log.n_users} {log.n_items} ".encode())
+    _with_arrays(digest, (log.user, log.item, log.time, log.value, log.targets))
     if log.weight is not None:
         digest.update(b"weight" + np.ascontiguousarray(log.weight).tobytes())
     # As text, so that the digest does not depend on how a table stores its strings.
@@ -55,20 +57,8 @@ def log_digest(log: EventLog) -> str:
     return digest.hexdigest()
 
 
-def _examples_digest(examples: CountExamples) -> str:
-    digest = hashlib.sha256()
-    states = examples.states
-    for array in (states.offsets, states.items, states.times, states.now, examples.counts, examples.user):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def source_digest(*places: Path) -> str:
-    """A digest of source files.
-
-    Args:
-        *places: Files, and folders, of which all modules count, those of folders in them too.
-    """
+    """Digest of source files, and of all modules in folders and below."""
     digest = hashlib.sha256()
     for place in places:
         modules = sorted(place.rglob("*.py")) if place.is_dir() else [place]
@@ -79,7 +69,6 @@ def source_digest(*places: Path) -> str:
 
 @lru_cache
 def _package_digest() -> str:
-    """A digest of the source of this package."""
     return source_digest(Path(__file__).parent)
 
 
@@ -89,13 +78,13 @@ def kept(
     make: Callable[[], Entry],
     save: Callable[[Entry, Path], object],
 ) -> Entry:
-    """What a folder of the cache holds, or what is made and kept there.
+    """Cached entry of a folder, made and written there if it is missing.
 
-    A damaged entry is made again. Entries are written to a folder of their own and moved into place, so that processes
-    that make the same one at once do not disturb each other.
+    A damaged entry is made again. Entries are written to a draft folder and moved into place, so that processes that
+    make the same entry at once do not disturb each other.
 
     Args:
-        folder: The entry's.
+        folder: Folder of the entry.
         load: Reads it; raises a ModelError where it is damaged.
         make: Makes it.
         save: Writes it into a folder.
@@ -111,7 +100,7 @@ def kept(
 
 
 def _source(kind: type) -> str | None:
-    """The source of the module that defines a class; None where there is no file of it, as in a notebook."""
+    """Source of the module that defines a class; None without a file, as in a notebook."""
     try:
         file = inspect.getsourcefile(kind)
     except (TypeError, OSError):
@@ -120,7 +109,7 @@ def _source(kind: type) -> str | None:
 
 
 def _model_digest(model: Stored, source: str) -> str:
-    """A digest of a model's class, config, device, the source of its module and the version of torch."""
+    """Digest of a model's class, config, device, source and version of torch."""
     kind = type(model)
     described = {
         "class": f"{kind.__module__}.{kind.__qualname__}",
@@ -145,17 +134,17 @@ def fitted(
     *,
     examples: CountExamples | None = None,
 ) -> Model:
-    """A model fitted to a log, read from the cache if it was fitted there before.
+    """Model fitted to a log, read from the cache if it was fitted before.
 
     The key is a digest of the log, of the model's class and config, of its source code and of the version of
-    torch. Entries are those of :func:`kept`. The factors of a product have an entry each. A model of one's own that the
+    torch. Entries are those of :func:`kept`. The factors of a product have an entry each. Your own model that the
     cache could not give back (:func:`is_stored`) is fitted each time.
 
     Args:
         model: A model that is not fitted yet, such as :func:`rimsim.intensity.registry.make` returns.
-        log: What to fit it to.
-        cache_dir: Where entries lie; None: :func:`cache_folder`.
-        examples: For a ground intensity: the states and counts to fit to, in place of the log's own.
+        log: The log to fit it to.
+        cache_dir: Folder of the entries; None: :func:`cache_folder`.
+        examples: For a ground intensity: the states and counts to fit to, instead of the log's own.
 
     Returns:
         The fitted model: ``model`` itself, or an equal one from the cache; a product keeps its identity.
@@ -173,7 +162,9 @@ def fitted(
         return cast("Model", _fit(model, log, examples))
     described = f"{_model_digest(model, source)} {log_digest(log)}"
     if examples is not None:
-        described += f" {_examples_digest(examples)}"
+        states = examples.states
+        arrays = (states.offsets, states.items, states.times, states.now, examples.counts, examples.user)
+        described += f" {_with_arrays(hashlib.sha256(), arrays).hexdigest()}"
     key = hashlib.sha256(described.encode()).hexdigest()
     folder = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models" / key
     device = getattr(model, "device", None)

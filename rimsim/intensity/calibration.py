@@ -1,33 +1,28 @@
-"""Is λ(x) a count and p(y|x) a probability? A report per factor, so that the one at fault can be seen."""
+"""Calibration of an intensity model: λ(x) as a count, p(y|x) as a probability."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
 from rimsim.arrays import Floats, Ints
+from rimsim.data.log import EventLog
 from rimsim.errors import ModelError
-from rimsim.intensity.blocks import spans
-from rimsim.intensity.ground.examples import session_examples
-from rimsim.intensity.refusals import require_targets
-from rimsim.intensity.states import UserStates
+from rimsim.intensity.contract import IntensityModel, require_targets, spans
+from rimsim.intensity.states import CountExamples, UserStates, session_examples
 from rimsim.rng import Purpose, generator
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.ground.examples import CountExamples
+_LEAST = 1e-300
+"""Smallest probability and count, so that its logarithm exists."""
 
 
 @dataclass(frozen=True)
 class Decile:
-    """A tenth of the examples, by predicted λ."""
+    """Tenth of the examples, by predicted λ."""
 
     examples: int
-    """Number of examples."""
     predicted: float
     """Mean λ(x)."""
     realised: float
@@ -61,7 +56,7 @@ class GroundCalibration:
         return self.realised / self.predicted
 
     def lines(self) -> tuple[str, ...]:
-        """The report for a person."""
+        """Report for the console."""
         tenths = " ".join(f"{d.predicted:.2f}/{d.realised:.2f}" for d in self.deciles)
         fit = f"deviance {self.deviance:.3f} against {self.deviance_constant:.3f} of a constant"
         return (
@@ -73,7 +68,7 @@ class GroundCalibration:
 
 @dataclass(frozen=True)
 class MarkCalibration:
-    """p(y|x) against the items that came."""
+    """p(y|x) against the consumed items."""
 
     events: int
     """Target events scored."""
@@ -84,29 +79,29 @@ class MarkCalibration:
 
     @property
     def perplexity(self) -> float:
-        """exp(nll): items that an evenly undecided model would hesitate between."""
+        """exp(nll): equally likely items with the same loss."""
         return float(np.exp(self.nll))
 
     def lines(self) -> tuple[str, ...]:
-        """The report for a person."""
+        """Report for the console."""
         loss = f"{self.nll:.3f} nats (perplexity {self.perplexity:.0f})"
         return (f"p: {loss}, {self.nll_admissible:.3f} over unconsumed items, on {self.events} events",)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Both factors of an intensity model."""
+    """Calibration of both factors of an intensity model."""
 
     ground: GroundCalibration
     mark: MarkCalibration
 
     def lines(self) -> tuple[str, ...]:
-        """The report for a person."""
+        """Report for the console."""
         return (*self.ground.lines(), *self.mark.lines())
 
 
 def _deviance(count: Floats, rate: Floats) -> float:
-    positive = np.maximum(count, 1e-300)
+    positive = np.maximum(count, _LEAST)
     return float(2 * np.mean(count * np.log(positive / rate) - (count - rate)))
 
 
@@ -155,7 +150,7 @@ def calibration(
         model: Any fitted intensity model.
         log: Histories and target events.
         examples: States and counts for λ(x); None: the log's sessions.
-        events: How many target events at most p is scored on, drawn by ``seed``.
+        events: Most target events that p is scored on, drawn by ``seed``.
         seed: Seed of that draw.
 
     Raises:
@@ -164,7 +159,7 @@ def calibration(
     require_targets(log, "calibration")
     pairs = examples or session_examples(log)
     blocks = [np.arange(first, stop) for first, stop in spans(len(pairs.counts))]
-    # Scores are float32: what differs by rounding alone must not be ranked.
+    # Scores are float32: differences by rounding alone must not be ranked.
     rate = np.concatenate([_score(model, pairs.states.take(rows)).sum(1) for rows in blocks]).round(5)
     mark = mark_calibration(model, log, events=events, seed=seed)
     return Calibration(count_calibration(rate, pairs.counts), mark)
@@ -173,17 +168,7 @@ def calibration(
 def mark_calibration(
     model: IntensityModel, log: EventLog, *, events: int = 5000, seed: int = 0
 ) -> MarkCalibration:
-    """Compare p(y|x) of a fitted model with the items of a log's target events.
-
-    Args:
-        model: Any fitted intensity model.
-        log: Histories and target events.
-        events: How many target events at most p is scored on, drawn by ``seed``.
-        seed: Seed of that draw.
-
-    Raises:
-        ModelError: If the log has no target event.
-    """
+    """Compare p(y|x) with the target events of a log; see :func:`calibration`."""
     require_targets(log, "calibration")
     goal = np.flatnonzero(log.targets)
     if len(goal) > events:
@@ -201,8 +186,8 @@ def mark_calibration(
         # A repeated item is not admissible; its loss is counted over the catalogue alone.
         fresh = np.ones(len(rows), bool)
         fresh[owner[again]] = False
-        losses.append(-np.log(np.maximum(hit, 1e-300)))
-        admissible.append(-np.log(np.maximum(hit / np.maximum(p.sum(1), 1e-300), 1e-300))[fresh])
+        losses.append(-np.log(np.maximum(hit, _LEAST)))
+        admissible.append(-np.log(np.maximum(hit / np.maximum(p.sum(1), _LEAST), _LEAST))[fresh])
     over = np.concatenate(admissible)
     return MarkCalibration(
         events=len(goal),

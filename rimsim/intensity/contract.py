@@ -1,28 +1,40 @@
-"""Protocols of intensity models: the three methods that every model has, and the three of a recurrent one."""
+"""Contract of intensity models: methods, capabilities, hidden states and row blocks.
+
+A row of scores depends on its own state alone, to the bit. A matrix product picks its kernel by the shapes: one row
+alone differs in its last bits from the same row among others. Everything that a model computes for states therefore
+runs on exactly :data:`BLOCK` rows, or :data:`STEP` where hidden states take an event, the last block filled up with
+zeros. On one thread the same state then gives the same bits in any batch and at any position of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
-from rimsim.arrays import Floats
+import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    import torch
+from rimsim.arrays import Floats, Ints
+from rimsim.data.log import EventLog
+from rimsim.errors import ConfigError, ModelError, refuse
+from rimsim.intensity.states import UserStates
 
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.impressions import ImpressionLayer
-    from rimsim.intensity.states import UserStates
+Hidden: TypeAlias = tuple[torch.Tensor, ...]
+"""Hidden states of n users: tensors (n, …)."""
 
-    Hidden: TypeAlias = tuple[torch.Tensor, ...]
+BLOCK = 128
+"""Rows of a block of scores."""
+STEP = 64
+"""Rows of a block in which hidden states take an event; smaller, because few states change between scores."""
 
 
 @runtime_checkable
 class IntensityModel(Protocol):
-    """λ(x,y): a mark distribution p(y|x) (rows sum to 1), a ground intensity λ(x), or their product.
+    """λ(x,y): mark distribution p(y|x), ground intensity λ(x), or their product.
 
-    Whatever it is, λ(x) is the sum of a row of :meth:`score` and p(y|x) is the row divided by it. That is all
-    the market uses, so a user's own model needs these three methods and no base class.
+    Whatever it is, λ(x) is the sum of a row of :meth:`score` and p(y|x) is the row divided by it. The market uses
+    nothing else, so your own model needs these three methods and no base class.
     """
 
     def fit(self, log: EventLog) -> Self:
@@ -30,7 +42,7 @@ class IntensityModel(Protocol):
         ...
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the ``target`` events of a new log, starting from the present parameters (warm start)."""
+        """Fit to the ``target`` events of a new log from present parameters."""
         ...
 
     def score(self, states: UserStates) -> torch.Tensor:
@@ -40,18 +52,18 @@ class IntensityModel(Protocol):
 
 @runtime_checkable
 class RecurrentModel(IntensityModel, Protocol):
-    """A model whose state takes a new event in O(1), so that no history is encoded twice in a round.
+    """Model whose hidden state takes a new event in O(1).
 
-    A *hidden state* is a tuple of tensors with one row a user. ``score(states)`` must equal
-    ``score_hidden(encode(states), states.now)`` up to rounding.
+    No history is then encoded twice in a round. A *hidden state* is a tuple of tensors with one row per user.
+    ``score(states)`` must equal ``score_hidden(encode(states), states.now)`` up to rounding.
     """
 
     def encode(self, states: UserStates) -> Hidden:
-        """The hidden states of n user states: a tuple of tensors (n, …), computed row by row independently."""
+        """Hidden states of n user states, tensors (n, …); rows do not depend on each other."""
         ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The hidden states after one more event each.
+        """Hidden states (n, …) after one more event each.
 
         Args:
             hidden: Hidden states of n user states.
@@ -61,12 +73,12 @@ class RecurrentModel(IntensityModel, Protocol):
         ...
 
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 intensities of the states at the instants ``now`` (n,), seconds."""
+        """(n, M) float32 intensities of the states at ``now`` (n,), seconds."""
         ...
 
 
 class FromHidden:
-    """Part of a recurrent model: its scores are those of its hidden states."""
+    """Part of a recurrent model: scores of states by their hidden states."""
 
     def score(self: RecurrentModel, states: UserStates) -> torch.Tensor:
         """(n, M) float32 intensities of the states."""
@@ -77,49 +89,197 @@ _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
 def caller_owns(method: _Method) -> _Method:
-    """Decorator of a ``score_hidden`` that returns a new tensor each time, which its caller may write to.
+    """Mark a ``score_hidden`` that returns a new tensor each time.
 
-    What other methods return is copied before it is written to: it may be memory of the model's own. A block of scores
-    is the largest thing that a market touches, so each copy shows. The mark is on the method and not on the class, so
-    that a subclass with a ``score_hidden`` of its own does not inherit the promise.
+    Its caller may write to the tensor; other methods' results are copied first. A block of scores is the largest thing
+    that a market touches, so each copy shows. The mark is on the method and not on the class, so that a subclass with
+    its own ``score_hidden`` does not inherit the promise.
     """
     vars(method)["caller_owns"] = True
     return method
 
 
-def caller_owns_scores(model: object) -> bool:
-    """True if the caller owns the tensor that the model's ``score_hidden`` returns."""
-    return bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False))
+@dataclass(frozen=True)
+class ModelCapabilities:
+    """Optional abilities of a model or class of models."""
+
+    recurrent: bool
+    """It has ``encode``, ``step`` and ``score_hidden``."""
+    depends_on_state: bool
+    """p(y|x) differs from state to state; assumed of a model without the attribute ``depends_on_state``."""
+    takes_weights: bool
+    """``fit`` and ``update`` let target events count as ``log.weight``: attribute ``takes_weights``."""
+    caller_owns_scores: bool
+    """``score_hidden`` is marked with :func:`caller_owns`."""
+
+    @classmethod
+    def of(cls, model: object) -> ModelCapabilities:
+        """Abilities that a model declares by its attributes at this moment."""
+        return cls(
+            recurrent=isinstance(model, RecurrentModel),
+            depends_on_state=bool(getattr(model, "depends_on_state", True)),
+            takes_weights=bool(getattr(model, "takes_weights", False)),
+            caller_owns_scores=bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False)),
+        )
 
 
-def depends_on_state(model: IntensityModel) -> bool:
-    """True if p(y|x) differs from state to state; a model that says nothing of it is taken to.
-
-    A model says otherwise with an attribute ``depends_on_state = False``.
-    """
-    return bool(getattr(model, "depends_on_state", True))
+def recurrent(model: object) -> RecurrentModel | None:
+    """The model if it has hidden states, else None."""
+    return cast("RecurrentModel", model) if ModelCapabilities.of(model).recurrent else None
 
 
-def rescale_of(model: IntensityModel) -> float:
-    """The factor by which the model's last update brought λ(x) back to its old mean.
+def rescale_of(model: object) -> float:
+    """Factor by which the last update kept the mean of λ(x).
 
-    It is the model's attribute ``rescale``; 1 where there is none.
+    It is the model's attribute ``rescale``; 1 without one.
     """
     return float(getattr(model, "rescale", 1.0))
 
 
-def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
-    """The model inside a layer, and the layer; the model itself and None where it has none.
+def require_targets(log: EventLog, kind: str) -> None:
+    """Refuse a log without target events for a model of a kind."""
+    if not log.targets.any():
+        refuse(ModelError, kind, "found no target event in the log", "at least one")
 
-    A model under a layer has the attributes ``model`` and ``layer``.
+
+def resolved(device: str) -> torch.device:
+    """Device of a configured name on this machine.
+
+    Args:
+        device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: If the name is no device, or no device of this machine.
     """
-    layer: ImpressionLayer | None = getattr(model, "layer", None)
-    return (model, None) if layer is None else (model.model, layer)  # type: ignore[attr-defined]
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = device.partition(":")
+    if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
+        refuse(ConfigError, "device", f"found {device!r}", "auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and int(number or 0) >= (here := torch.cuda.device_count()):
+        refuse(
+            ConfigError, "device", f"found {device!r}, but this machine has {here} CUDA devices", "auto, cpu"
+        )
+    return torch.device(device)
 
 
-def takes_weights(model: object) -> bool:
-    """True if the model's ``fit`` and ``update`` let each target event count as ``log.weight`` says.
+def spans(n: int, height: int = BLOCK) -> Iterator[tuple[int, int]]:
+    """First and past-the-last row of each block of n rows."""
+    for first in range(0, n, height):
+        yield first, min(first + height, n)
 
-    A model says so with an attribute ``takes_weights = True``.
+
+def padded(tensor: torch.Tensor, height: int = BLOCK) -> torch.Tensor:
+    """(height, …) given rows followed by zeros; the tensor itself if full."""
+    missing = height - tensor.shape[0]
+    if missing == 0:
+        return tensor.contiguous()
+    return torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))])
+
+
+def in_blocks(
+    function: Callable[..., torch.Tensor], *rows: torch.Tensor, height: int = BLOCK
+) -> torch.Tensor:
+    """(n, …) values of a row-wise function, computed block by block.
+
+    Args:
+        function: Takes one (height, …) tensor for each of ``rows`` and returns one (height, …) tensor.
+        *rows: Tensors with n rows each.
+        height: Rows of a block; always the same for one kind of computation.
     """
-    return bool(getattr(model, "takes_weights", False))
+    n = rows[0].shape[0]
+    if n == height:
+        return function(*(tensor.contiguous() for tensor in rows))
+    parts = [function(*(padded(t[a:b], height) for t in rows))[: b - a] for a, b in spans(n, height)]
+    return torch.cat(parts) if parts else function(*(padded(t, height) for t in rows))[:0]
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Events that u hidden states take in order, and n points in between."""
+
+    offsets: Ints
+    """(u + 1,) begin of each state's events."""
+    items: Ints
+    """(total,) consumed items, by state, in order."""
+    times: Floats
+    """(total,) times of consumption, seconds."""
+    row: Ints
+    """(n,) state of each point."""
+    count: Ints
+    """(n,) events of that state before the point."""
+
+    def points(self) -> tuple[Ints, Ints]:
+        """(n,) points by state, then count; (u + 1,) begin of each state's."""
+        order = np.lexsort((self.count, self.row))
+        return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
+
+
+class Stepping(Protocol):
+    """Recurrent model or ground intensity: it takes one event at a time."""
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Hidden states after one more event each."""
+        ...
+
+
+def walked(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+    """Hidden states (u, …) after all events, and (n, …) at the points.
+
+    A model with a method ``walk(hidden, walk)`` does it by itself, to the same bits as :func:`stepped`. The given
+    hidden states stay as they are.
+    """
+    by_name = {
+        name: next((base for base in type(model).__mro__ if name in vars(base)), None)
+        for name in ("walk", "step")
+    }
+    own, step = by_name["walk"], by_name["step"]
+    # A `walk` older than `step` walks the steps of a base, which the class has overridden.
+    if own is not None and (step is None or issubclass(own, step)):
+        return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))  # type: ignore[attr-defined]
+    return stepped(model, hidden, walk)
+
+
+def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+    """Result of :func:`walked`, by the model's ``step``.
+
+    States take events together in full blocks of :data:`STEP` rows, so each row has the bits that it has when its
+    events come one by one.
+    """
+    length = np.diff(walk.offsets)
+    order = np.argsort(-length, kind="stable")  # states with events left are then always at the front
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    device = hidden[0].device
+    now = tuple(part.index_select(0, torch.from_numpy(order).to(device)) for part in hidden)
+    seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
+    by_count = np.argsort(walk.count, kind="stable")
+    edges = np.searchsorted(walk.count[by_count], np.arange(int(length.max(initial=0)) + 2))
+    ahead = np.cumsum(np.bincount(length)[::-1])[::-1] if len(length) else np.zeros(1, np.int64)
+    for done in range(len(edges) - 1):
+        points = by_count[edges[done] : edges[done + 1]]
+        if len(points):
+            at = torch.from_numpy(back[walk.row[points]]).to(device)
+            where = torch.from_numpy(points).to(device)
+            for part, kept in zip(now, seen, strict=True):
+                kept.index_copy_(0, where, part.index_select(0, at))
+        active = int(ahead[done + 1]) if done + 1 < len(ahead) else 0
+        for first, stop in spans(active, STEP):
+            event = walk.offsets[order[first:stop]] + done
+            block = tuple(part[first:stop] for part in now)
+            for part, taken in zip(
+                now, _step(model, block, walk.items[event], walk.times[event]), strict=True
+            ):
+                part[first:stop] = taken[: stop - first]
+    after = torch.from_numpy(back).to(device)
+    return tuple(part.index_select(0, after) for part in now), seen
+
+
+def _step(model: Stepping, block: Hidden, items: Ints, times: Floats) -> Hidden:
+    """(STEP, …) hidden states after one event each, filled up with the first."""
+    if missing := STEP - len(items):  # a block of another height may differ in its last bits
+        items = np.concatenate([items, np.repeat(items[:1], missing)])
+        times = np.concatenate([times, np.repeat(times[:1], missing)])
+        block = tuple(torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) for part in block)
+    device = block[0].device
+    return model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))

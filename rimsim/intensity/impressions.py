@@ -1,20 +1,27 @@
-"""What was shown and not taken: a layer over λ(x,y) that is fitted to impressions."""
+"""Impression layer over λ(x,y), fitted to items that were shown and taken or not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.errors import ModelError
-from rimsim.intensity.hazard import HazardRegression
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError, refuse
+from rimsim.intensity.contract import IntensityModel, ModelCapabilities, rescale_of
+from rimsim.intensity.persistence import KINDS, load, read_record, save_model, write_record
+from rimsim.intensity.states import UserStates
+from rimsim.regression import HazardRegression
 
 FLOOR = 1e-9
-"""An intensity below it is taken for it, so that its logarithm exists."""
+"""Smallest intensity, so that its logarithm exists."""
 LEAST_SLOPE = 0.05
-"""β's bound: the layer keeps the order of an item's intensities."""
+"""Bound of β: the layer keeps the order of an item's intensities."""
 _LEVEL_SD, _SLOPE_SD, _ITEM_SD = 3.0, 0.5, 0.1
 """Standard deviations of the normal priors of α around 0, β around 1 and δ around 0.
 
@@ -22,22 +29,23 @@ An item's own deviation is shrunk most: .3 predicts the coming round's impressio
 cost 7 % of the slates' worth by round 7, as it forgets whom an item is for; .1 cost none with ``bag``, ``ease`` and
 ``factors``.
 """
+_LAYER = "layer.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Impressions:
-    """m items that were shown, and what came of them."""
+    """m items that were shown, and their outcomes."""
 
     item: Ints
     """(m,) the items."""
     score: Floats
     """(m,) λ(x,y) in the state in which the item was shown, of a model without a layer."""
     examination: Floats
-    """(m,) by how much the position multiplied the intensity."""
+    """(m,) factor by which the position multiplied the intensity."""
     taken: Bools
-    """(m,) whether it was consumed."""
+    """(m,) consumed or not."""
     round: Ints
-    """(m,) its round; each has a level of its own."""
+    """(m,) round of the impression; each round has its own level."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -56,24 +64,23 @@ class ImpressionLayer:
 
     @classmethod
     def identity(cls, n_items: int) -> ImpressionLayer:
-        """The layer that changes nothing: α = 0, β = 1, δ = 0."""
+        """Layer that changes nothing: α = 0, β = 1, δ = 0."""
         return cls(0.0, 1.0, np.zeros(n_items))
 
     def apply_(self, intensity: torch.Tensor) -> torch.Tensor:
-        """λ' (n, M) in place of λ, in the tensor given; an entry depends on itself alone."""
+        """λ' (n, M) in the tensor of λ; an entry depends on itself alone."""
         offset = torch.from_numpy((self.level + self.item).astype(np.float32)).to(intensity.device)
         return intensity.clamp_min_(FLOOR).log_().mul_(self.slope).add_(offset).exp_()
 
 
 def fit_layer(shown: Impressions, n_items: int) -> ImpressionLayer:
-    """The layer under which what was taken, and what was not, is most likely.
+    """Layer of largest penalised likelihood of the impressions.
 
     P(taken) = 1 − exp(−λ'·e) with e the examination of the position: a :class:`HazardRegression` on (α, β, δ), which
-    has one minimum. α differs by round, since the level of a model that is retrained drifts; the last round's is what
-    counts.
+    has one minimum. α differs by round, since the level of a model that is retrained drifts; the last round's α counts.
 
-    The scores should be those of a model that was not trained on what came of these impressions: one that was tells
-    them from memory, which the coming round does not bear out.
+    The scores should be those of a model that was not trained on the outcomes of these impressions: a trained one
+    remembers them, which the coming round does not bear out.
 
     Args:
         shown: The impressions; without any, the layer is the identity.
@@ -84,16 +91,15 @@ def fit_layer(shown: Impressions, n_items: int) -> ImpressionLayer:
     """
     if not len(shown):
         return ImpressionLayer.identity(n_items)
-    if (
-        not (shown.score >= 0).all()
-        or not np.isfinite(shown.score).all()
-        or not (shown.examination > 0).all()
-    ):
-        raise ModelError(
-            "impressions: found a score that is negative or no number, or an examination that is not positive; "
-            "allowed: finite scores of at least 0, examinations above 0"
+    finite = np.isfinite(shown.score).all() and (shown.score >= 0).all()
+    if not finite or not (shown.examination > 0).all():
+        refuse(
+            ModelError,
+            "impressions",
+            "found a score that is negative or no number, or an examination that is not positive",
+            "finite scores of at least 0, examinations above 0",
         )
-    problem = _regression(shown, n_items)
+    problem = regression_of(shown, n_items)
     rounds = problem.columns.shape[1] - 1
     common = problem.minimised(np.append(np.zeros(rounds), 1.0))
     if common[0][-1] < LEAST_SLOPE:  # convex: the best point within the bound lies on it
@@ -102,24 +108,11 @@ def fit_layer(shown: Impressions, n_items: int) -> ImpressionLayer:
     return ImpressionLayer(float(theta[-2]), float(theta[-1]), item)
 
 
-def likelihood(theta: Floats, item: Floats, shown: Impressions) -> tuple[float, Floats, Floats]:
-    """The negative log-likelihood of impressions with the priors, and its gradient.
+def regression_of(shown: Impressions, n_items: int) -> HazardRegression:
+    """Regression of outcomes on levels of R rounds, log score and item.
 
-    Args:
-        theta: (R + 1,) α of each round, then β.
-        item: (M,) δ.
-        shown: Impressions of R rounds.
-
-    Returns:
-        The value, its gradient by theta (R + 1,), and its gradient by δ (M,).
+    θ holds α of each round, then β; the groups are the items.
     """
-    problem = _regression(shown, len(item))
-    by_log, _ = problem.slopes(theta, item)
-    return problem.value(theta, item), *problem.gradient(theta, item, by_log)
-
-
-def _regression(shown: Impressions, n_items: int) -> HazardRegression:
-    """The regression of what was taken on levels of the rounds, the log score and the item."""
     _, of = np.unique(shown.round, return_inverse=True)
     rounds = int(of.max()) + 1
     columns = np.zeros((len(shown), rounds + 1))
@@ -135,3 +128,104 @@ def _regression(shown: Impressions, n_items: int) -> HazardRegression:
         weight=np.append(np.full(rounds, _LEVEL_SD**-2), _SLOPE_SD**-2),
         group_sd=_ITEM_SD,
     )
+
+
+class Calibrated:
+    """λ'(x,y) = exp(α + β·log λ(x,y) + δ_y), λ being any intensity model.
+
+    The market scores with the model inside, keeps its hidden states, and lays the layer over λ(x)·p(y|x) with p over
+    admissible items, so that λ'(x) is the sum of λ'(x,y) over admissible items alone. :meth:`score` lays it over the
+    whole catalogue.
+
+    Args:
+        model: The model inside.
+        layer: The layer over it; fits and updates of the model leave it as it is.
+    """
+
+    kind: ClassVar[str] = "calibrated"
+
+    def __init__(self, model: IntensityModel, layer: ImpressionLayer) -> None:
+        self.model = model
+        self.layer = layer
+
+    @property
+    def device(self) -> torch.device:
+        """Device where scores are computed."""
+        return torch.device(getattr(self.model, "device", "cpu"))
+
+    @property
+    def rescale(self) -> float:
+        """Factor of the inner model's last update."""
+        return rescale_of(self.model)
+
+    @property
+    def depends_on_state(self) -> bool:
+        """True if the inner model's p(y|x) differs from state to state."""
+        return ModelCapabilities.of(self.model).depends_on_state
+
+    @property
+    def takes_weights(self) -> bool:
+        """True if the inner model takes weights."""
+        return ModelCapabilities.of(self.model).takes_weights
+
+    @property
+    def stored_parts(self) -> tuple[object, ...]:
+        """Models that it is saved with."""
+        return (self.model,)
+
+    def fit(self, log: EventLog) -> Self:
+        """Fit the inner model from scratch."""
+        self.model = self.model.fit(log)
+        return self
+
+    def update(self, log: EventLog) -> Self:
+        """Update the inner model."""
+        self.model = self.model.update(log)
+        return self
+
+    def score(self, states: UserStates) -> torch.Tensor:
+        """(n, M) float32 λ'(x,y) over the whole catalogue."""
+        return self.layer.apply_(self.model.score(states).to(torch.float32).clone())
+
+    def save(self, folder: str | Path) -> None:
+        """Write the layer, and the inner model into the subfolder ``model``.
+
+        Raises:
+            ModelError: If the inner model cannot be saved.
+        """
+        path = Path(folder)
+        save_model(self.model, path / "model")
+        write_record(path, {"kind": self.kind, "level": self.layer.level, "slope": self.layer.slope})
+        save_file({"item": torch.from_numpy(self.layer.item)}, path / _LAYER)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> Self:
+        """Read a layered model that :meth:`save` wrote.
+
+        Args:
+            folder: Where it was saved.
+            device: Device instead of the saved config's.
+
+        Raises:
+            ModelError: If the folder holds no such model, or a damaged one.
+        """
+        path = Path(folder)
+        record = read_record(path, cls.kind)
+        try:
+            item = load_file(path / _LAYER)["item"].numpy()
+            layer = ImpressionLayer(float(record["level"]), float(record["slope"]), item)
+        except Exception as error:  # whatever a damaged file leads to
+            raise ModelError(f"{path / _LAYER}: damaged or incomplete ({error})") from error
+        return cls(load(path / "model", device), layer)
+
+
+KINDS[Calibrated.kind] = Calibrated
+
+
+def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
+    """Inner model and layer; the model itself and None without a layer.
+
+    A model under a layer has the attributes ``model`` and ``layer``.
+    """
+    layer: ImpressionLayer | None = getattr(model, "layer", None)
+    return (model, None) if layer is None else (model.model, layer)  # type: ignore[attr-defined]

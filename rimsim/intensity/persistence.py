@@ -1,36 +1,35 @@
-"""Fitted models on disk: tensors as safetensors, everything else as JSON; no pickle."""
+"""Fitted models on disk: tensors as safetensors, the rest as JSON; no pickle."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import pydantic
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rimsim.config.reading import refusal, unknown_field
-from rimsim.errors import ModelError, nearest
-
-if TYPE_CHECKING:
-    import torch
-
+from rimsim.errors import ModelError, nearest, refuse
 
 RECORD = "model.json"
 TENSORS = "model.safetensors"
+Value = TypeVar("Value")
 
 
 def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> Any:
-    """A config record from plain values, such as a mapping read from YAML.
+    """Config record from plain values, such as a mapping read from YAML.
 
     Args:
-        kind: The record's class.
+        kind: Class of the record.
         values: Field names and values.
-        where: What the values belong to, for the error message.
+        where: Owner of the values, for the error message.
 
     Raises:
         ConfigError: If a field does not exist or a value is not allowed.
@@ -52,11 +51,7 @@ def write_record(folder: Path, record: Mapping[str, object]) -> None:
 
 
 def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """The JSON half of a saved model.
-
-    Args:
-        folder: Where it was saved.
-        kind: What it must be; None: anything.
+    """JSON half of a saved model, of the given kind or any.
 
     Raises:
         ModelError: If the folder holds no readable model, or one of another kind.
@@ -67,24 +62,22 @@ def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no saved intensity model there ({error})") from error
     if not isinstance(record, dict) or "kind" not in record:
-        raise ModelError(
-            f"{path}: found no field 'kind'; allowed: a file written by an intensity model's save"
-        )
+        refuse(ModelError, str(path), "found no field 'kind'", "a file written by an intensity model's save")
     if kind is not None and record["kind"] != kind:
         raise ModelError(f"{folder}: found a saved {record['kind']!r}; allowed here: {kind!r}")
     return record
 
 
 class Loadable(Protocol):
-    """A class of models that can be read from a folder."""
+    """Class of models that can be read from a folder."""
 
     def load(self, folder: str | Path, device: str | None = None) -> Any:
-        """Read what the model's ``save`` wrote."""
+        """Read a model that its ``save`` wrote."""
         ...
 
 
 KINDS: dict[str, Loadable] = {}
-"""The class of each kind of saved model; a subclass of :class:`Stored` enters itself."""
+"""Class of each kind of saved model; a subclass of :class:`Stored` enters itself."""
 
 
 def load(folder: str | Path, device: str | None = None) -> Any:
@@ -92,11 +85,11 @@ def load(folder: str | Path, device: str | None = None) -> Any:
 
     Args:
         folder: Where a model's ``save`` wrote it.
-        device: Compute there instead of where the saved config says.
+        device: Device instead of the saved config's.
 
     Raises:
-        ModelError: If the folder holds no model of a known kind, or a damaged one. The kind of a model of
-            one's own is known once its class is imported.
+        ModelError: If the folder holds no model of a known kind, or a damaged one. The kind of your own model is known
+            once its class is imported.
     """
     kind = read_record(Path(folder))["kind"]
     if kind not in KINDS:
@@ -105,15 +98,15 @@ def load(folder: str | Path, device: str | None = None) -> Any:
 
 
 class Stored(ABC):
-    """A model that is saved as one folder with ``model.json`` and ``model.safetensors``.
+    """Model saved as one folder with ``model.json`` and ``model.safetensors``.
 
-    A subclass says what its fitted state is; reading and writing are here.
+    A subclass names its fitted arrays and values; reading and writing are here.
     """
 
     kind: ClassVar[str]
-    """The model's name in saved folders and in the registry; the class's own name where it states none."""
+    """Name in saved folders and in the registry; by default the name of the class."""
     config: Any
-    """The frozen record that the model was built from."""
+    """Frozen record that the model was built from."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -126,15 +119,21 @@ class Stored(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The fitted arrays by name; empty before a fit."""
+        """Fitted arrays by name; empty before a fit."""
 
     @abstractmethod
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over fitted arrays (on the CPU) and the extra values of :meth:`extra`."""
+        """Take over fitted arrays (on the CPU) and values of :meth:`extra`."""
 
     def extra(self) -> dict[str, Any]:
-        """Fitted values that are no arrays, as JSON knows them."""
+        """Fitted values besides arrays, as JSON has them."""
         return {}
+
+    def _after_fit(self, value: Value | None) -> Value:
+        """Fitted value, or a ModelError before a fit."""
+        if value is None:
+            refuse(ModelError, self.kind, "not fitted yet", "score after fit or load")
+        return value
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted model into a folder, which is made if need be.
@@ -148,7 +147,7 @@ class Stored(ABC):
         )
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
-        except SafetensorError as error:  # such as a full disk, which safetensors tells in a way of its own
+        except SafetensorError as error:  # such as a full disk, for which safetensors has its own error
             raise OSError(f"{path / TENSORS}: {error}") from error
 
     @classmethod
@@ -157,7 +156,7 @@ class Stored(ABC):
 
         Args:
             folder: Where it was saved.
-            device: Compute there instead of where the saved config says.
+            device: Device instead of the saved config's.
 
         Raises:
             ModelError: If the folder holds no such model, or a damaged one.
@@ -172,3 +171,34 @@ class Stored(ABC):
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise ModelError(f"{path / TENSORS}: damaged or incomplete ({error})") from error
         return model
+
+
+def is_stored(model: object) -> bool:
+    """True if :func:`load` gives back a model that its ``save`` wrote.
+
+    That takes a :class:`Stored` model with a config record, of a class that can be made without arguments, or a model
+    that names in ``stored_parts`` the models that it is saved with, as a product does.
+    """
+    if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
+        return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]
+    if not isinstance(model, Stored) or not dataclasses.is_dataclass(getattr(model, "config", None)):
+        return False
+    try:
+        inspect.signature(type(model)).bind()
+    except TypeError:
+        return False
+    return True
+
+
+def save_model(model: object, folder: Path) -> None:
+    """Write a fitted model into a folder that :func:`load` can read.
+
+    Raises:
+        ModelError: If it could not be given back (:func:`is_stored`).
+    """
+    if not is_stored(model):
+        raise ModelError(
+            f"a {type(model).__name__} cannot be saved; allowed: a Stored model that can be made without arguments, or "
+            "a RIM of two"
+        )
+    cast("Stored", model).save(folder)

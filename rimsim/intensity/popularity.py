@@ -1,32 +1,69 @@
-"""Popularity: every user draws items by how often they were consumed."""
+"""Impersonal mark models: popularity, overall and in later sessions; cold items."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Floats
-from rimsim.intensity.contract import caller_owns
-from rimsim.intensity.device import resolved
+from rimsim.arrays import Float32s, Floats, Ints
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import Hidden, caller_owns, resolved
 from rimsim.intensity.persistence import Stored
-from rimsim.intensity.refusals import not_fitted
+from rimsim.intensity.states import UserStates
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.states import UserStates
+_RIDGE = 1.0
+"""Penalty of the regression of cold items, in items."""
+
+
+def target_counts(log: EventLog) -> Floats:
+    """(M,) target events of each item, each with its weight."""
+    goal = log.targets
+    return np.asarray(np.bincount(log.item[goal], log.weights[goal], log.n_items), np.float64)
 
 
 def log_popularity(log: EventLog, smoothing: float) -> Floats:
-    """(M,) log p(y) ∝ log(n_y + smoothing), n_y the target events with item y, each with its weight."""
-    goal = log.targets
-    counts = np.bincount(log.item[goal], log.weights[goal], log.n_items) + smoothing
+    """(M,) log p(y) ∝ log(n_y + smoothing), n_y the weighted target events."""
+    counts = target_counts(log) + smoothing
     return np.asarray(np.log(counts / counts.sum()), np.float64)
+
+
+def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
+    """(M,) log p(y) ∝ log(r_y + prior·M·p_y), r_y target events in users' later sessions.
+
+    Args:
+        log: The log.
+        gap: A longer inactivity ends a session.
+        prior: Pseudo-count per item of the popularity p in all target events. Where no user came back, p is all there
+            is.
+    """
+    goal, weight = log.targets, log.weights
+    every = target_counts(log) + prior
+    sessions = log.sessions(gap)
+    opening = np.full(log.n_users, -1)
+    opening[sessions.user[::-1]] = np.arange(len(sessions))[::-1]  # sorted by start: the first one stays
+    later = goal & (sessions.of_event != opening[log.user])
+    counts = np.bincount(log.item[later], weight[later], log.n_items)
+    counts = counts + prior * log.n_items * every / every.sum()
+    return np.asarray(np.log(counts / counts.sum()), np.float64)
+
+
+def learned(bias: Float32s, log: EventLog, memory: float) -> Float32s:
+    """(M,) log popularity after a new log.
+
+    Args:
+        bias: (M,) log popularity so far, up to a constant.
+        log: The new log, whose target events count for themselves.
+        memory: Pseudo-count of the popularity so far, events.
+    """
+    p = np.exp(bias.astype(np.float64) - bias.max())
+    counts = memory * p / p.sum() + target_counts(log)
+    return np.asarray(np.log(counts / counts.sum()), np.float32)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -34,6 +71,17 @@ class PopularityConfig:
     """Options of popularity."""
 
     smoothing: float = Field(default=0.01, gt=0, description="Events added to every item, so that p(y) > 0.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ReturningConfig:
+    """Options of popularity in later sessions."""
+
+    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
+    prior: float = Field(
+        default=0.5, gt=0, description="Events an item that popularity in all events counts for."
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
@@ -45,22 +93,26 @@ class Popularity(Stored):
     """
 
     kind: ClassVar[str] = "popularity"
+    config_class: ClassVar[type[Any]] = PopularityConfig
     depends_on_state: ClassVar[bool] = False
     takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: PopularityConfig | None = None) -> None:
-        self.config = config or PopularityConfig()
+        self.config = config or self.config_class()
         self.device = resolved(self.config.device)
         self._p: torch.Tensor | None = None
 
     def fit(self, log: EventLog) -> Self:
         """Count the target events of the log."""
-        p = np.exp(log_popularity(log, self.config.smoothing))
-        self._p = torch.from_numpy(p.astype(np.float32)).to(self.device)
+        self._p = torch.from_numpy(np.exp(self._log_p(log)).astype(np.float32)).to(self.device)
         return self
 
+    def _log_p(self, log: EventLog) -> Floats:
+        """(M,) log p(y)."""
+        return log_popularity(log, self.config.smoothing)
+
     def update(self, log: EventLog) -> Self:
-        """Count the target events of the new log alone, as :meth:`fit` does; without any, change nothing."""
+        """Count the target events of the new log alone; without any, change nothing."""
         return self.fit(log) if log.targets.any() else self
 
     @property
@@ -70,34 +122,100 @@ class Popularity(Stored):
         Raises:
             ModelError: Before a fit.
         """
-        if self._p is None:
-            raise not_fitted(self.kind)
-        return self._p
+        return self._after_fit(self._p)
 
     def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) the same row for every state."""
+        """(n, M) p(y), the same row for every state."""
         return self.probability.repeat(len(states), 1)
 
     def encode(self, states: UserStates) -> Hidden:
-        """A tensor of shape (n, 0): popularity knows nothing of a user."""
+        """Tensor (n, 0): popularity does not depend on the user."""
         return (torch.zeros((len(states), 0), device=self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The hidden states as they are: popularity knows nothing of a user."""
+        """Hidden states as they are."""
         del items, times
         return hidden
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) the same row for every state."""
+        """(n, M) p(y), the same row for every state."""
         del now
         return self.probability.repeat(hidden[0].shape[0], 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The probabilities."""
+        """Probabilities."""
         return {} if self._p is None else {"p": self._p}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the probabilities."""
         del extra
         self._p = tensors["p"].to(self.device) if "p" in tensors else None
+
+
+class Returning(Popularity):
+    """p(y|x) ∝ r_y + prior·M·p_y for every state x, and λ(x) = 1.
+
+    r_y counts the target events with item y in users' sessions after their first one, p is popularity in all target
+    events. Users who come back take other items than at first, and an arrival in the market is mostly a user who comes
+    back. :meth:`update` is exact: it equals a fit on the new log.
+    """
+
+    kind: ClassVar[str] = "returning"
+    config_class = ReturningConfig
+    config: ReturningConfig
+
+    def __init__(self, config: ReturningConfig | None = None) -> None:
+        super().__init__(config)  # type: ignore[arg-type]  # a config of its own class
+
+    def _log_p(self, log: EventLog) -> Floats:
+        return log_returning(log, self.config.session_gap, self.config.prior)
+
+
+def item_features(items: pd.DataFrame) -> Floats:
+    """(M, F) features of items before any consumption.
+
+    A constant, one indicator per genre, and year of release (standardised, 0 where unknown) with its square.
+    """
+    n = len(items)
+    columns = [np.ones((n, 1))]
+    if "genres" in items:
+        genres = items["genres"].fillna("").astype(str).str.get_dummies("|")
+        columns.append(genres.drop(columns="", errors="ignore").to_numpy(np.float64))
+    if "year" in items:
+        year = pd.to_numeric(items["year"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        known = np.isfinite(year)
+        if known.any():
+            spread = float(year[known].std()) or 1.0
+            scaled = np.where(known, (year - year[known].mean()) / spread, 0.0)
+            columns += [scaled[:, None], scaled[:, None] ** 2]
+    return np.concatenate(columns, axis=1)
+
+
+def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
+    """Predict vectors and biases of items without target events, in place.
+
+    A ridge regression of the fitted items' vectors and biases on :func:`item_features`. Training alone would
+    leave such an item with random values and push its probability towards zero.
+
+    Args:
+        vectors: (M, W) fitted item vectors.
+        bias: (M,) fitted item biases.
+        log: The log that they were fitted to.
+
+    Returns:
+        The items that were given values.
+    """
+    met = np.bincount(log.item[log.targets], minlength=log.n_items) > 0
+    cold = np.flatnonzero(~met)
+    if len(cold) and met.any():
+        features = item_features(log.items)
+        goal = torch.cat([vectors, bias[:, None]], dim=1).cpu().numpy().astype(np.float64)
+        # The mean is not penalised: an item without features is an average item.
+        mean = goal[met].mean(0)
+        gram = features[met].T @ features[met] + _RIDGE * np.eye(features.shape[1])
+        weights = np.linalg.solve(gram, features[met].T @ (goal[met] - mean))
+        predicted = torch.from_numpy((features[cold] @ weights + mean).astype(np.float32)).to(vectors.device)
+        rows = torch.from_numpy(cold).to(vectors.device)
+        vectors[rows], bias[rows] = predicted[:, :-1], predicted[:, -1]
+    return cold

@@ -1,23 +1,24 @@
-"""Models by name: ``gru``, ``gru-hp``, …, and a user's own."""
+"""Models by name: ``gru``, ``gru-hp``, ``auto``, …, and registered ones."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from rimsim.config.fields import duration_seconds
-from rimsim.errors import ConfigError, nearest
-from rimsim.intensity.ground.activity import EMA, UserPopularity
+from rimsim.data.log import EventLog
+from rimsim.errors import ConfigError, nearest, refuse
+from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.ground.contract import Ground
-from rimsim.intensity.ground.hawkes import Hawkes
-from rimsim.intensity.ground.hawkes_poisson import HawkesPoisson
+from rimsim.intensity.ground.decayed import EMA, UserPopularity
+from rimsim.intensity.ground.hawkes import Hawkes, HawkesPoisson
 from rimsim.intensity.ground.visits import Visits
 from rimsim.intensity.persistence import config_from
-from rimsim.intensity.popularity import Popularity
+from rimsim.intensity.popularity import Popularity, Returning
 from rimsim.intensity.product import RIM
-from rimsim.intensity.selection.auto import Auto
+from rimsim.intensity.selection.auto import CANDIDATES, RankedModel, SelectedModel, ranked
 from rimsim.intensity.sequence.graph_convolution import GraphConvolution, GraphConvolutionConfig
 from rimsim.intensity.sequence.gru import GRU, GRUConfig
 from rimsim.intensity.sequence.transformer import Transformer, TransformerConfig
@@ -25,25 +26,34 @@ from rimsim.intensity.sets.bag import Bag
 from rimsim.intensity.sets.ease import EASE
 from rimsim.intensity.sets.factors import Factors
 from rimsim.intensity.sets.matrix_factorization import MatrixFactorization
-from rimsim.intensity.sets.returning import Returning
 
-if TYPE_CHECKING:
-    from rimsim.intensity.contract import IntensityModel
+
+class Auto(SelectedModel):
+    """Mark model of this registry that is chosen when it is fitted."""
+
+    kind: ClassVar[str] = "auto"
+    stored_parts = SelectedModel.stored_parts  # stated again: it adds nothing to what is saved
+
+    def _make(self, name: str, **options: Any) -> IntensityModel:
+        return make(name, **options)
+
+    def _is_mark(self, name: str) -> bool:
+        return mark_and_ground(name, known=True)[1] is None
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A shipped model."""
+    """Shipped model."""
 
     model: type[Any]
     fixed: tuple[tuple[str, object], ...] = ()
     """Fields of its config that the name decides."""
     thorough: object | None = None
-    """Its config where it is fitted once and not again each round."""
+    """Config of a model that is fitted once and not again each round."""
 
     @property
     def config(self) -> type[Any]:
-        """The class of its config record."""
+        """Class of its config record."""
         return type(self.model().config)
 
 
@@ -78,18 +88,18 @@ _OWN: dict[str, Callable[[int, str], IntensityModel]] = {}
 
 
 def names() -> tuple[str, ...]:
-    """All names that :func:`make` knows: marks, grounds (× item popularity), hybrids, registered models."""
+    """Names that :func:`make` knows: marks, grounds (× item popularity), hybrids, registered models."""
     hybrids = [f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS]
     return tuple(sorted({*_SHIPPED, *hybrids, *_OWN}))
 
 
 def shipped() -> dict[str, type[Any]]:
-    """Name → class of each mark distribution and each ground intensity that rimsim has."""
+    """Name → class of each shipped mark distribution and ground intensity."""
     return {name: entry.model for name, entry in _SHIPPED.items()}
 
 
 def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
-    """Let a model of one's own be made by name.
+    """Let your own model be made by name.
 
     Args:
         name: The new name.
@@ -99,17 +109,16 @@ def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
         ConfigError: If the name is taken by a shipped model.
     """
     if name in names() and name not in _OWN:
-        raise ConfigError(
-            f"register: found the name {name!r}, which a shipped model has; allowed: any other name"
-        )
+        found = f"found the name {name!r}, which a shipped model has"
+        refuse(ConfigError, "register", found, "any other name")
     _OWN[name] = factory
 
 
 def parts(name: str) -> tuple[str, str | None] | None:
-    """The names of the mark model and of the ground intensity that a name joins.
+    """Names of the mark model and ground intensity that a name joins.
 
     Returns:
-        (mark, ground), ground None for a mark model alone; None for a registered model of one's own.
+        (mark, ground), ground None for a mark model alone; None for your own registered model.
 
     Raises:
         ConfigError: If the name is unknown.
@@ -124,14 +133,18 @@ def parts(name: str) -> tuple[str, str | None] | None:
     return mark, ground or None
 
 
-def mark_and_ground(name: str) -> tuple[str, str | None]:
-    """The names of the mark model and of the ground intensity of any model, known or not.
+def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]:
+    """Names of mark model and ground intensity of any model.
+
+    Args:
+        name: Name of a shipped model, or of your own.
+        known: Refuse an unknown name.
 
     Returns:
-        (mark, ground), ground None for a mark model alone; what is not shipped, such as a model of one's own, is a mark
+        (mark, ground), ground None for a mark model alone; a model that is not shipped, such as your own, is a mark
         model alone.
     """
-    joined = parts(name) if name in names() else None
+    joined = parts(name) if known or name in names() else None
     return joined or (name, None)
 
 
@@ -142,7 +155,7 @@ def _entry(part: str) -> _Entry:
 
 
 def config_of(part: str, values: Mapping[str, object]) -> Any:
-    """The config record of a mark or ground model from plain values, such as a mapping read from YAML.
+    """Config record of a mark or ground model from plain values.
 
     Args:
         part: A mark or ground name, such as ``gru`` or ``hp``.
@@ -155,16 +168,10 @@ def config_of(part: str, values: Mapping[str, object]) -> Any:
 
 
 def thorough(part: str) -> object | None:
-    """The config of a mark model that is fitted once, to foresee what a user takes within a horizon of many events.
+    """Config of a mark model that is fitted once, for horizons of many events; None without one.
 
-    p is fitted to the next ten events instead of one. That is what a horizon asks for, λ(x,y) being the expected
+    p is fitted to the next ten events instead of one. A horizon asks for that, λ(x,y) being the expected
     interactions within it; the price is a higher loss of the very next event.
-
-    Args:
-        part: Name of a mark model.
-
-    Returns:
-        Its config; None for a model that has no such recipe.
     """
     return _SHIPPED[part].thorough if part in _SHIPPED else None
 
@@ -175,8 +182,8 @@ def _made(
     entry = _entry(part)
     kind = entry.config
     if given is not None and not isinstance(given, kind):
-        raise ConfigError(f"model {part}: config is a {type(given).__name__}; allowed: {kind.__name__}")
-    config = kind() if given is None else given
+        refuse(ConfigError, f"model {part}", f"config is a {type(given).__name__}", kind.__name__)
+    config: Any = kind() if given is None else given
     fields = {field.name for field in dataclasses.fields(config)}
     changed: dict[str, object] = dict(entry.fixed)
     if seed is not None and "seed" in fields:
@@ -184,18 +191,13 @@ def _made(
     if device is not None:
         changed["device"] = device
     if gap is not None:
-        changed |= _gap(config, fields, gap)
+        # Only a gap of another length replaces the field: a cache key is a digest of its text.
+        seconds = duration_seconds(gap)
+        if "session_gap" in fields and duration_seconds(config.session_gap) != seconds:
+            changed["session_gap"] = gap
+        elif "gap" in fields and config.gap != seconds:
+            changed["gap"] = seconds
     return entry.model(dataclasses.replace(config, **changed) if changed else config)
-
-
-def _gap(config: Any, fields: set[str], gap: str) -> dict[str, object]:
-    """The field that says how long a silence ends a session, if it says something else: a digest is of its text."""
-    seconds = duration_seconds(gap)
-    if "session_gap" in fields and duration_seconds(config.session_gap) != seconds:
-        return {"session_gap": gap}
-    if "gap" in fields and config.gap != seconds:
-        return {"gap": seconds}
-    return {}
 
 
 def make(
@@ -207,7 +209,7 @@ def make(
     device: str | None = None,
     gap: str | None = None,
 ) -> IntensityModel:
-    """A model that is not fitted, by name.
+    """Unfitted model of a name.
 
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
@@ -216,8 +218,8 @@ def make(
         ground: Config record of the ground intensity; None: the defaults.
         seed: Replaces the config's seed, where it has one.
         device: Replaces the configs' device.
-        gap: A silence longer than this ends a session of the log, such as ``30min``; replaces what the configs say of
-            it, where they do.
+        gap: Longer inactivity ends a session of the log, such as ``30min``; replaces the configs' gap, where they have
+            one.
 
     Raises:
         ConfigError: If the name is unknown or a config does not belong to it.
@@ -230,11 +232,32 @@ def make(
             )
         return _OWN[name](seed or 0, device or "auto")
     first, second = joined
-    model: IntensityModel = _made(first, mark, seed, device, gap)
-    if not second:
-        if ground is not None:
-            raise ConfigError(
-                f"model {name!r}: found a ground config; allowed: only for a hybrid such as {name}-hp"
-            )
-        return model
-    return RIM(mark=_made(first, mark, seed, device, gap), ground=_made(second, ground, seed, device, gap))
+    if not second and ground is not None:
+        only = f"only for a hybrid such as {name}-hp"
+        refuse(ConfigError, f"model {name!r}", "found a ground config", only)
+    model: Any = _made(first, mark, seed, device, gap)
+    return RIM(mark=model, ground=_made(second, ground, seed, device, gap)) if second else model
+
+
+def judged(
+    log: EventLog,
+    names: Sequence[str] = CANDIDATES,
+    *,
+    gap: str = "30min",
+    seed: int = 0,
+    device: str | None = None,
+) -> tuple[RankedModel, ...]:
+    """Models of given names ranked on later sessions of a log, by :func:`ranked`.
+
+    Args:
+        log: The log.
+        names: Names of the registry.
+        gap: A longer inactivity ends a session.
+        seed: Seed of the cut and of the models.
+        device: Device of the models; None: as their configs say.
+
+    Raises:
+        ConfigError: If a name is unknown.
+    """
+    models = [make(name, seed=seed, device=device, gap=gap) for name in names]
+    return ranked(log, names, models, gap, seed)

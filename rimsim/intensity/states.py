@@ -1,31 +1,35 @@
-"""User states: what is known of users at an instant."""
+"""User states: events known of users at an instant, and counts that followed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rimsim.arrays import Floats, Ints, places_of
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
+_MOST_EVENTS = 2**24
+"""Events of all examples: 270 MB of items and times."""
 
 
 @dataclass(frozen=True, eq=False)
 class UserStates:
-    """n user states as ragged arrays: row i is events ``offsets[i]`` to ``offsets[i + 1]``, oldest first."""
+    """Ragged arrays of n user states.
+
+    Row i is events ``offsets[i]`` to ``offsets[i + 1]``, oldest first.
+    """
 
     offsets: Ints
-    """(n + 1,) where each row begins."""
+    """(n + 1,) begin of each row."""
     items: Ints
     """(total,) consumed items."""
     times: Floats
     """(total,) their times in seconds, ascending within a row and strictly before the row's ``now``."""
     now: Floats
-    """(n,) the instant at which each user is looked at, seconds."""
+    """(n,) instant of each state, seconds."""
 
     def __len__(self) -> int:
         return len(self.now)
@@ -37,20 +41,20 @@ class UserStates:
 
     @property
     def owner(self) -> Ints:
-        """(total,) the row that each event is of."""
+        """(total,) row of each event."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def rows_of(self, start: int, stop: int) -> tuple[Ints, Ints]:
-        """The events of rows ``start`` to ``stop``: (e,) the row of each, counted from ``start``, and (e,) its item."""
+        """(e,) row, counted from ``start``, and (e,) item of events of rows ``start`` to ``stop``."""
         offsets = self.offsets[start : stop + 1]
         return np.repeat(np.arange(stop - start), np.diff(offsets)), self.items[offsets[0] : offsets[-1]]
 
     @classmethod
     def of(cls, log: EventLog, users: ArrayLike, now: ArrayLike) -> UserStates:
-        """The states of users of a log at given instants; only events strictly before ``now`` are in them.
+        """States of users of a log; only events strictly before ``now`` count.
 
         Args:
-            log: The log to look into.
+            log: The log.
             users: (n,) user indices; a user may occur at several instants.
             now: (n,) or scalar instants, seconds.
         """
@@ -65,20 +69,14 @@ class UserStates:
         return self.take(np.arange(len(self))[rows])
 
     def take(self, rows: ArrayLike) -> UserStates:
-        """The states of some rows, in the given order."""
+        """States of the given rows, in that order."""
         wanted = np.asarray(rows, np.int64)
         places, offsets = places_of(self.offsets[wanted], self.offsets[wanted + 1])
         return UserStates(offsets, self.items[places], self.times[places], self.now[wanted])
 
 
 def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
-    """(n,) the first and the end of the places in ``log.by_user`` of users' events strictly before instants.
-
-    Args:
-        log: The log to look into.
-        users: (n,) user indices.
-        now: (n,) instants, seconds.
-    """
+    """(n,) begin and (n,) end in ``log.by_user`` of users' events before ``now``."""
     begin, high = log.offsets[users], log.offsets[users + 1]
     # Within a user, times ascend: the events before `now` are a prefix, found by bisection on all rows at once.
     low = begin.copy()
@@ -88,3 +86,69 @@ def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
         low = np.where(open_rows & earlier, middle + 1, low)
         high = np.where(open_rows & ~earlier, middle, high)
     return begin, low
+
+
+@dataclass(frozen=True, eq=False)
+class CountExamples:
+    """n states and the number of target events that followed each."""
+
+    states: UserStates
+    counts: Ints
+    """(n,) target events within the horizon."""
+    user: Ints
+    """(n,) user of each example."""
+
+
+def session_examples(
+    log: EventLog, gap: str | float = "30min", *, most_events: int = _MOST_EVENTS
+) -> CountExamples:
+    """Examples of sessions: the state before each start, the count within.
+
+    Sessions are cut from target events alone; the other events are history only. A session exists because it
+    has an event, so every count is at least one. A user's history is in each of its states, so that they may hold many
+    times the log; where they would be too many, sessions are left out at even steps in the order of time.
+
+    Args:
+        log: The log.
+        gap: A longer inactivity ends a session.
+        most_events: Events of all states together up to which all sessions are taken, and to which they are thinned,
+            nearly.
+    """
+    goal = log if log.target is None else log.rows(log.targets)
+    sessions = goal.sessions(gap)
+    begin, end = known_events(log, sessions.user, sessions.start)
+    taken = slice(None, None, max(-(-int((end - begin).sum()) // most_events), 1))
+    user = sessions.user[taken]
+    return CountExamples(UserStates.of(log, user, sessions.start[taken]), sessions.count[taken], user)
+
+
+def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:
+    """Examples at the last ``windows`` multiples of ``horizon`` seconds.
+
+    For j = 1 … windows, every user with an event before T − j·horizon gives one example with the target
+    events in [T − j·horizon, T − (j−1)·horizon), where T is just past the last event. Users not yet seen then
+    give none.
+    """
+    if len(log) == 0:
+        raise ModelError("fit: the log has no events; allowed: a log with at least one target event")
+    stop = float(np.nextafter(log.time[-1], np.inf))
+    first = np.full(log.n_users, np.inf)
+    np.minimum.at(first, log.user, log.time)
+    instants = [stop - j * horizon for j in range(1, windows + 1)]
+    users = [np.flatnonzero(first < instant) for instant in instants]
+    now = np.repeat(instants, [len(known) for known in users])
+    return count_examples(log, np.concatenate(users), now, horizon)
+
+
+def count_examples(log: EventLog, users: Ints, now: Floats, horizon: float) -> CountExamples:
+    """Examples at given instants: target events in [now, now + horizon).
+
+    Args:
+        log: Histories and target events.
+        users: (n,) user indices.
+        now: (n,) instants, seconds.
+        horizon: Length of the window, seconds.
+    """
+    goal = log.rows(log.targets)
+    counts = UserStates.of(goal, users, now + horizon).lengths - UserStates.of(goal, users, now).lengths
+    return CountExamples(UserStates.of(log, users, now), counts.astype(np.int64), np.asarray(users, np.int64))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
-from rimsim.intensity.calibrated import Calibrated
-from rimsim.intensity.impressions import Impressions, fit_layer
+from rimsim.intensity.impressions import Calibrated, Impressions, fit_layer
 from rimsim.market.consumers.intensity import examination
 from rimsim.market.serving import at_items
 from rimsim.measures import position_weights

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from rimsim import rng
 from rimsim.errors import ConfigError, ModelError, RimsimError, one_line
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.contract import takes_weights
+from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
 from rimsim.plugs import imported, without_name
@@ -83,8 +83,10 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
     Raises:
         ConfigError: If the platform learns by inverse propensities and the model takes no weights.
     """
-    if platform.learning == "ips" and not takes_weights(model):
-        able = ", ".join(sorted(name for name, kind in shipped().items() if takes_weights(kind)))
+    if platform.learning == "ips" and not ModelCapabilities.of(model).takes_weights:
+        able = ", ".join(
+            sorted(name for name, kind in shipped().items() if ModelCapabilities.of(kind).takes_weights)
+        )
         raise ConfigError(
             f"platform.learning 'ips' with platform.model {platform.model!r} ({type(model).__name__}), which takes no "
             f"weights; allowed: mark models that do ({able}), or learning 'consumed' or 'impressions'"

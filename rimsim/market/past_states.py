@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rimsim.arrays import Bools, Ints, seconds, ticks
-from rimsim.intensity.contract import layer_of
+from rimsim.intensity.impressions import layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.clones import events_before

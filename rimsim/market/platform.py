@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from rimsim.intensity.contract import depends_on_state, layer_of
+from rimsim.intensity.contract import ModelCapabilities
+from rimsim.intensity.impressions import layer_of
 from rimsim.intensity.product import updated
 from rimsim.market.examining import Examined
 from rimsim.market.kept_rounds import KeptRounds
@@ -96,7 +97,10 @@ class Platform:
         A model whose p is the same for all states cannot remember what one of them did next. Prices would not bear the
         crossing either: they would make up for how its items differ between the fold and the model that serves.
         """
-        return self._config.platform.calibration == "cross-fitted" and depends_on_state(self.model)
+        return (
+            self._config.platform.calibration == "cross-fitted"
+            and ModelCapabilities.of(self.model).depends_on_state
+        )
 
     # -- at the end of a round ----------------------------------------------------------------------------------------
 

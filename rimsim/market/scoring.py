@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from rimsim.arrays import Bools, Float32s, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.errors import ModelError
-from rimsim.intensity.blocks import BLOCK, STEP
-from rimsim.intensity.contract import RecurrentModel, caller_owns_scores, layer_of
-from rimsim.intensity.walking import Walk, walked
+from rimsim.intensity.contract import BLOCK, STEP, ModelCapabilities, RecurrentModel, Walk, recurrent, walked
+from rimsim.intensity.impressions import layer_of
 from rimsim.market.serving import at_items
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ class Scorer:
         self._histories = histories
         self._device = device
         self._release = release
-        self._recurrent = self._model if isinstance(self._model, RecurrentModel) else None
+        self._recurrent = recurrent(self._model)
         self._hidden: Hidden = ()
         self._known = np.zeros(len(histories), np.int64)
         """(slots,) how many events of each slot its hidden state knows of."""
@@ -248,18 +247,18 @@ def score_states(
         those of like length together.
     """
     model, layer = layer_of(model)
-    recurrent = model if isinstance(model, RecurrentModel) else None
+    with_hidden = recurrent(model)
     hidden: Hidden = ()
-    if recurrent is not None:
+    if with_hidden is not None:
         _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
-        hidden = recurrent.encode(states.take(different))
+        hidden = with_hidden.encode(states.take(different))
     for first in range(0, len(states), BLOCK):
         rows = np.arange(first, min(first + BLOCK, len(states)))
         some = filled_up(rows)
-        if recurrent is None:
+        if with_hidden is None:
             raw = model.score(states.take(some))
         else:
-            raw = recurrent.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
+            raw = with_hidden.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
         consumed = states.rows_of(first, first + len(rows))
         scored = _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer)
@@ -306,7 +305,7 @@ def _normalised(
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
-    kept = raw if caller_owns_scores(model) else raw.clone()
+    kept = raw if ModelCapabilities.of(model).caller_owns_scores else raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
         late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
         admissible[late], kept[late] = False, 0.0

@@ -13,8 +13,7 @@ import numpy as np
 from rimsim.arrays import Ints
 from rimsim.errors import RunFolderError
 from rimsim.evaluation import DecayEstimate
-from rimsim.intensity.persistence import load
-from rimsim.intensity.product import save_model
+from rimsim.intensity.persistence import load, save_model
 from rimsim.market.examining import Examined
 from rimsim.market.kept_rounds import KeptRounds
 from rimsim.market.providers import Offer

@@ -1,4 +1,4 @@
-"""The certificate: how far from the best possible a set of slates can be at most.
+"""Certificate of slates: their largest possible distance from the optimum.
 
 It knows nothing of how slates or prices came about: plain arrays in float64, from scores, slates and prices
 alone. For bonuses w = −v in the box [0, c] (field notation: required exposures b, caps C)
@@ -16,28 +16,26 @@ largest (s + w)₊): of two items, the larger s + w belongs at the position that
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.errors import AgentError, ConfigError
-from rimsim.matching._slates import refuse_no_slates
-from rimsim.matching.problem import Problem, as_array, spreads
-
-if TYPE_CHECKING:
-    from rimsim.matching.rows import Rows
-
+from rimsim.errors import AgentError, ConfigError, refuse
+from rimsim.matching.kernels import insert
+from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
 
 _CELLS = 1 << 22  # scores of a block of rows, 16 MiB in float32
-_ROWS = 128  # what scores on demand scores so many rows at once, so a block is a multiple of them where it has as many
+_ROWS = (
+    128  # scores on demand come so many rows at once, so a block is a multiple of them where it has as many
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """The value of slates, and a bound on the value of any slates."""
+    """Value of slates, and a bound on any slates' value."""
 
     value: float
     """V = Σ scores − cost · shortfall; −inf if a hard floor or a cap is broken."""
@@ -69,14 +67,15 @@ class Certificate:
     """(G,) the prices of ``rows`` that the bound was taken at."""
 
 
+class CertificateOptions(Weighting, total=False):
+    """Further keyword arguments of :func:`certificate`."""
+
+    row_price: ArrayLike  # (G,) prices of ``rows``; 0
+
+
 @compiled
-def _top_sums(
-    values: NDArray[np.floating],
-    price: Floats,
-    capacity: Ints,
-    weights: Floats,
-) -> float:
-    """Σ over rows of Σ_r g_r·(r-th largest (s − v)₊); ``values`` (n, M) are s, −inf where an item may not be shown."""
+def _top_sums(values: NDArray[np.floating], price: Floats, capacity: Ints, weights: Floats) -> float:
+    """Σ over rows of Σ_r g_r·(r-th largest (s − v)₊)."""
     total, best = 0.0, np.empty(len(weights))
     for row in range(values.shape[0]):
         k = capacity[row]
@@ -86,18 +85,14 @@ def _top_sums(
         for item in range(values.shape[1]):
             value = values[row, item] - price[item]
             if value > best[k - 1]:
-                place = k - 1
-                while place > 0 and best[place - 1] < value:
-                    best[place] = best[place - 1]
-                    place -= 1
-                best[place] = value
+                insert(best[:k], value)
         for place in range(k):
             total += weights[place] * best[place]
     return total
 
 
 def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Floats) -> tuple[float, float]:
-    """Σ g·s over the slates, and Σ over users of the k largest (s − v)₊ times g, block by block of rows."""
+    """Score Σ g·s of slates, and top sums."""
     n, m = problem.shape
     step = max(1, _CELLS // max(m, 1))
     step -= step % _ROWS if step > _ROWS else 0
@@ -124,7 +119,7 @@ def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Flo
 
 
 def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
-    """(M,) exposures of items, int64 where positions count alike, and (G,) those of rows."""
+    """Exposures of items (M,) and of rows (G,)."""
     m, rows = problem.shape[1], problem.rows
     users, positions = np.nonzero(slates >= 0)
     items = slates[users, positions]
@@ -139,14 +134,6 @@ def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
     return np.bincount(items, counts, minlength=m), of_rows
 
 
-def _beyond(problem: Problem, over: Array, bound: Array) -> Array:
-    """What is beyond a bound; nothing where positions count differently and it is what rounding leaves."""
-    beyond = np.maximum(over, 0)
-    return (
-        beyond if problem.weights is None else np.where(beyond > 1e-9 * np.maximum(bound, 1.0), beyond, 0.0)
-    )
-
-
 def certificate(
     scores: object,
     slates: object,
@@ -157,16 +144,13 @@ def certificate(
     *,
     max_exposure: ArrayLike | None = None,
     admissible: object | None = None,
-    position_weights: ArrayLike | None = None,
-    rows: Rows | None = None,
-    row_price: ArrayLike = 0.0,
+    **more: Unpack[CertificateOptions],
 ) -> Certificate:
-    """Certify slates: their value V, the bound D(w) on any slates' value, and the gap between the two.
+    """Certify slates by their value, a bound, and the gap.
 
     Args:
-        scores: (n, M) array, tensor or :class:`~rimsim.matching.scorer.ChunkedScores`: what showing item y to
-            user x is worth. Say whose scores they are: those of a model and the true ones give two
-            different certificates.
+        scores: (n, M) array, tensor or :class:`~rimsim.matching.ChunkedScores`: what showing item y to user x is worth.
+            Say whose scores they are: those of a model and the true ones give two different certificates.
         slates: (n, k) item indices, −1 for an empty position.
         capacity: Scalar or (n,) largest number of items a user may be shown.
         min_exposure: Scalar or (M,) required exposures b, whole numbers if all positions weigh the same.
@@ -175,33 +159,22 @@ def certificate(
         cost: Price c of one exposure of shortfall, scalar or (M,); None for hard floors.
         max_exposure: Scalar or (M,) caps, likewise; None for none.
         admissible: (n, M) pairs that may be shown; None for all.
-        position_weights: (k,) what an exposure at each position counts in scores and exposures, positive and
-            non-increasing; None: 1.
-        rows: Requirements on several items, and on some users; None: none.
-        row_price: (G,) their prices, clipped likewise.
+        more: ``position_weights`` (k,), what an exposure at each position counts in scores and exposures, positive and
+            non-increasing; ``rows``, requirements on several items and on some users; ``row_price`` (G,), their prices,
+            clipped likewise.
 
     Returns:
         The certificate, in float64.
 
     Raises:
-        AgentError: If ``slates`` are none: wrong shape, repeated or inadmissible items, more than the
-            capacity.
+        AgentError: If ``slates`` are none: wrong shape, repeated or inadmissible items, more than the capacity.
         ConfigError: If another argument does not fit.
     """
-    problem = Problem.of(
-        scores,
-        capacity,
-        min_exposure,
-        max_exposure,
-        admissible=admissible,
-        cost=cost,
-        position_weights=position_weights,
-        rows=rows,
-        where="certificate",
-    )
+    refuse_unknown("certificate", more, CertificateOptions)
+    problem = Problem.of("certificate", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
     shown = as_array(slates).astype(np.int64)
-    refuse_no_slates(shown, problem)
-    m = problem.shape[1]
+    _refuse_unfit(shown, problem)
+    m, rows = problem.shape[1], problem.rows
     highest = np.full(m, 0.0) if max_exposure is None else np.full(m, np.inf)
     prices = np.clip(_prices(price, m, "price"), -problem.cost, highest)
     exposure, of_rows = _exposures(problem, shown)
@@ -209,22 +182,20 @@ def certificate(
     of_row = np.empty(0)
     if rows is not None and problem.weights is not None:
         most = np.minimum(rows.most, len(shown) * problem.weights.sum())
-        of_row = np.clip(
-            _prices(row_price, len(most), "row_price"), -rows.cost, np.where(rows.most < np.inf, np.inf, 0)
-        )
+        above = np.where(rows.most < np.inf, np.inf, 0)
+        of_row = np.clip(_prices(more.get("row_price", 0.0), len(most), "row_price"), -rows.cost, above)
         floor, cap = np.concatenate([floor, rows.least]), np.concatenate([cap, most])
         charge, reached = np.concatenate([charge, rows.cost]), np.concatenate([exposure, of_rows])
     every = np.concatenate([prices, of_row])
     score, top = _score_and_top(problem, shown, prices, of_row)
     bound = top + float(np.minimum(every, 0.0) @ floor + np.maximum(every, 0.0) @ cap)
-    missing = _beyond(problem, floor - reached, floor)
-    excess = _beyond(problem, reached - cap, cap).sum()
-    short = missing > 0
-    value = score - float((charge[short] * missing[short]).sum())
-    if excess:
-        value = -np.inf
+    if problem.weights is None:
+        missing, over = np.maximum(floor - reached, 0), np.maximum(reached - cap, 0)
+    else:
+        missing, over = beyond(floor - reached, floor), beyond(reached - cap, cap)
+    excess, short = over.sum(), missing > 0
+    value = -np.inf if excess else score - float((charge[short] * missing[short]).sum())
     required = problem.floor > 0
-    met = missing[:m][required] <= 0
     ratios = exposure[required] / problem.floor[required]
     difference = bound - value
     total, unit = float(floor.sum()), problem.unit
@@ -236,7 +207,7 @@ def certificate(
         shortfall=_plain(missing.sum(), unit),
         shortfall_share=float(missing.sum() / total) if total else 0.0,
         excess=_plain(excess, unit),
-        items_met=int(met.sum()),
+        items_met=int((missing[:m][required] <= 0).sum()),
         items_required=int(required.sum()),
         worst_ratio=float(ratios.min()) if len(ratios) else 1.0,
         exposure=exposure if unit == 1.0 else exposure * unit,
@@ -247,7 +218,7 @@ def certificate(
 
 
 def _plain(amount: Any, unit: float) -> float:
-    """A whole number of positions as an int where a position counts 1, a float otherwise."""
+    """An int where a position counts 1, a float otherwise."""
     return amount.item() if unit == 1.0 else float(amount) * unit
 
 
@@ -255,7 +226,34 @@ def _prices(values: ArrayLike, length: int, name: str) -> Floats:
     """(length,) given prices."""
     asked = as_array(values).astype(np.float64)
     if not spreads(asked, length) or not np.isfinite(asked).all():
-        raise ConfigError(
-            f"certificate: {name} has shape {asked.shape}; allowed: finite numbers, one or ({length},)"
-        )
+        allowed = f"finite numbers, one or ({length},)"
+        refuse(ConfigError, "certificate", f"{name} has shape {asked.shape}", allowed)
     return np.broadcast_to(asked, (length,))
+
+
+def _refuse_unfit(slates: Ints, problem: Problem) -> None:
+    """Refuse arrays that are not slates, naming the row."""
+    n, m = problem.shape
+    if slates.ndim != 2 or slates.shape[0] != n:
+        refuse(AgentError, "certificate", f"slates have shape {slates.shape}", f"({n}, k), one row a user")
+    wrong = np.argwhere((slates < -1) | (slates >= m))
+    if len(wrong):
+        row, position = wrong[0]
+        found = f"row {row} shows item {slates[row, position]}"
+        refuse(AgentError, "certificate", found, f"0 to {m - 1}, or −1 for none")
+    counts = (slates >= 0).sum(axis=1)
+    many = np.flatnonzero(counts > problem.capacity)
+    if len(many):
+        row = many[0]
+        raise AgentError(
+            f"certificate: row {row} shows {counts[row]} items; its capacity is {problem.capacity[row]}"
+        )
+    last = slates.shape[1] if problem.weights is None else len(problem.weights)
+    if (slates[:, last:] >= 0).any():
+        raise AgentError(f"certificate: slates show items beyond the {last} positions that have a weight")
+    ordered = np.sort(slates, axis=1)
+    twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
+    if len(twice):
+        row, position = twice[0]
+        found = f"row {row} shows item {ordered[row, position]} twice"
+        refuse(AgentError, "certificate", found, "distinct items")

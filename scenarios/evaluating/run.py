@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rimsim.agents import make_agent
+from rimsim.agents import StatingAgent, make_agent
 from rimsim.errors import ConfigError, nearest
 from rimsim.market.build import expected_arrivals, own_places
 from rimsim.plugs import own_code
@@ -111,7 +111,7 @@ def _logged(run: Run, text: str | None) -> str:
         return text
     for agent in agents:
         with own_code([agent]):
-            if hasattr(make_agent(agent), "chance_of"):
+            if isinstance(make_agent(agent), StatingAgent):
                 return agent
     raise ConfigError(
         f"{run.folder}: none of its agents ({', '.join(agents)}) says with which chance it shows its slates; allowed: "

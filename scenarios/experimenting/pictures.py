@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.scenarios.experimenting.figures import METRICS, summary
-from rimsim.scenarios.pictures.style import draw, frame
+from rimsim.scenarios.report.charts import draw, frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -35,7 +35,7 @@ from rimsim.scenarios.runs.store import (
     write_table,
     write_yaml,
 )
-from rimsim.scenarios.study.plan import resolved
+from rimsim.scenarios.study.options import resolved
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents import LearningAgent
+from rimsim.agents import Capabilities, LearningAgent, PacingAgent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from rimsim.agents import Agent
     from rimsim.market import Arrivals, Feedback, RoundView
     from rimsim.scenarios.experimenting.designs import Assignment
-
-
-@runtime_checkable
-class _Counting(Protocol):
-    def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None: ...
 
 
 class Split:
@@ -53,7 +48,7 @@ class Split:
         pacing = [agent for agent in agents if not agent.order_free]
         tells = shared or assignment.by_item
         for agent in pacing:
-            if tells and hasattr(type(agent), "item_price") and not isinstance(agent, _Counting):
+            if tells and Capabilities.of(agent).moves_prices and not isinstance(agent, PacingAgent):
                 raise ConfigError(
                     f"experiment: {agent.name!r} paces its delivery and cannot be told of another's; allowed: --prices "
                     "split where arrivals have arms, or an agent with note_delivery (rim-feedback, entropic-dual)"
@@ -122,13 +117,13 @@ class Split:
     def _tell(self, arm: int, items: Ints, arrivals: Arrivals) -> None:
         """Tell an arm's agent what the other has delivered, and that time has passed."""
         agent = self._agents[arm]
-        if self._one_by_one and isinstance(agent, _Counting):
+        if self._one_by_one and isinstance(agent, PacingAgent):
             agent.note_delivery(self._counted(items), arrivals)
 
     def _correct(self, arm: int, own: Ints, shown: Ints) -> None:
         """Let an agent count what was shown in place of what it would have shown."""
         agent = self._agents[arm]
-        if isinstance(agent, _Counting):
+        if isinstance(agent, PacingAgent):
             agent.note_delivery(self._counted(shown) - self._counted(own), None)
 
     def _counted(self, items: Ints) -> Floats:

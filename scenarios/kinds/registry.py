@@ -1,4 +1,4 @@
-"""Kinds of runs by name: their words, their tables, the functions behind them.
+"""Kinds of runs: words, tables, functions.
 
 A kind is known by its record alone. Functions and records are named by text, ``module:name``, and imported on first
 use, so that opening a run loads no other kind.
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of run: a comparison, a sweep, a back-test, a validation, an experiment."""
+    """A kind of run, such as a comparison."""
 
     name: str
     """Value of :attr:`rimsim.scenarios.Run.kind`."""
@@ -47,6 +47,7 @@ KINDS: Mapping[str, Kind] = {
             "a sweep",
             "sweep",
             mark="sweep",
+            report="rimsim.scenarios.report.sweep:sweep_report",
             tables=("sweep",),
             resumable=True,
         ),
@@ -56,13 +57,15 @@ KINDS: Mapping[str, Kind] = {
             "backtest",
             mark="backtest",
             tables=("backtest", "calibration"),
-            config="rimsim.scenarios.backtesting.config:BacktestConfig",
+            config="rimsim.scenarios.kinds.backtest.split:BacktestConfig",
+            report="rimsim.scenarios.kinds.backtest.report:backtest_report",
         ),
         Kind(
             "validation",
             "a validation",
             "validate",
             mark="validate",
+            report="rimsim.scenarios.page.write:validation_report",
             tables=("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs"),
             config="rimsim.scenarios.validating.config:ValidateConfig",
         ),
@@ -71,6 +74,7 @@ KINDS: Mapping[str, Kind] = {
             "an experiment",
             "experiment",
             mark="experiment",
+            report="rimsim.scenarios.page.write:experiment_report",
             tables=("experiment", "arrivals"),
         ),
         Kind(
@@ -78,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
             "a comparison",
             "compare",
             mark="",
+            report="rimsim.scenarios.report.comparison:comparison_report",
             tables=(
                 "rounds",
                 "arrivals",

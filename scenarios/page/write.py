@@ -1,75 +1,75 @@
-"""``report.html``: the page of a run of any kind, one file that needs no network."""
+"""Reports of experiments and validations, until their kinds have their own."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup, escape
-
-from rimsim.scenarios import load_backtest, load_experiment, load_validation
-from rimsim.scenarios.page.backtest import backtest_page
-from rimsim.scenarios.page.comparison import comparison_page
-from rimsim.scenarios.page.experiment import experiment_page
-from rimsim.scenarios.page.settings import versions_line
-from rimsim.scenarios.page.svg import legend_key, svg, templates
-from rimsim.scenarios.page.sweep import sweep_page
-from rimsim.scenarios.page.validation import validation_page
-from rimsim.scenarios.runs.store import repeat_command, write_text
+from rimsim.scenarios import load_experiment, load_validation
+from rimsim.scenarios.experimenting import results as experimenting
+from rimsim.scenarios.experimenting.figures import summary
+from rimsim.scenarios.experimenting.pictures import designs_against_total
+from rimsim.scenarios.report.console import picture_places
+from rimsim.scenarios.report.record import Plot, Report, Section
+from rimsim.scenarios.report.sentences import as_yaml, log_fact, many
+from rimsim.scenarios.validating import pictures as validation_pictures
+from rimsim.scenarios.validating import results as validating
 
 if TYPE_CHECKING:
-    from rimsim.scenarios.page.content import Page
     from rimsim.scenarios.runs.store import Run
 
 
-PAGE = "report.html"
-"""Name of the page in a run folder."""
-_CODE = re.compile(r"`([^`]+)`")
-
-
-def write_page(run: Run) -> Path:
-    """Write the page of a run into its folder, in place of the one that may be there.
-
-    Raises:
-        RunFolderError: If a table is damaged, or no arm of a sweep is complete.
-        MissingTableError: If a table is missing.
-    """
-    path = run.folder / PAGE
-    write_text(path, html(page_of(run), run))
-    return path
-
-
-def page_of(run: Run) -> Page:
-    """What the page of a run says.
-
-    Raises:
-        RunFolderError: As :func:`write_page`.
-    """
-    if run.kind == "backtest":
-        return backtest_page(load_backtest(run.folder), run)
-    if run.kind == "experiment":
-        return experiment_page(load_experiment(run.folder), run)
-    if run.kind == "validation":
-        return validation_page(load_validation(run.folder), run)
-    return sweep_page(run) if run.kind == "sweep" else comparison_page(run)
-
-
-def html(page: Page, run: Run) -> str:
-    """A page as HTML; its style, its charts and its text are all within.
-
-    Args:
-        page: What it says.
-        run: The run, whose command and versions stand at the end.
-    """
-    environment = templates().overlay()
-    environment.filters["words"] = _words
-    text = environment.get_template("page.html.jinja").render(
-        page=page, command=repeat_command(run), versions=versions_line(run), svg=svg, key=legend_key
+def experiment_report(run: Run) -> Report:
+    """Report of an experiment."""
+    done, config = load_experiment(run.folder), run.scenario
+    first, second = done.agents
+    plot = Plot("experiment", partial(designs_against_total, done.table, done.agents))
+    return Report(
+        question=f"What does `{second}` bring beside `{first}`, and would an experiment on one market have found it?",
+        setting=(
+            config.name,
+            many(config.rounds, "round"),
+            many(len(run.seeds), "seed"),
+            f"slates of {config.slate}",
+        ),
+        answer=tuple(experimenting.sentences(summary(done.table))),
+        sections=(
+            Section(
+                "Naive estimates and total effects",
+                plots=(plot,),
+                tables=tuple(experimenting.result_tables(done)),
+            ),
+        ),
+        settings=as_yaml(run.config["scenario"]),
+        places=partial(picture_places, run.folder),
     )
-    return text.rstrip() + "\n"
 
 
-def _words(text: str) -> Markup:
-    """Escaped text, with what stands between backticks as code."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before
+def validation_report(run: Run) -> Report:
+    """Report of a validation."""
+    done = load_validation(run.folder)
+    found, config = validating.concluded(done), done.config
+    plots = (
+        Plot(
+            "agreement", partial(validation_pictures.real_against_simulated, done.intervals, done.agreement)
+        ),
+        Plot("calibration", partial(validation_pictures.calibration, done.table)),
+    )
+    return Report(
+        question="May one believe the market on this log?",
+        setting=(
+            log_fact(run, str(config.data.source)),
+            many(config.draws, "draw"),
+            many(len(config.models), "model"),
+            f"slates of {config.slate}",
+        ),
+        answer=found.may,
+        cautions=found.may_not,
+        sections=(
+            Section("Real and simulated worth, expected and logged events", plots=plots),
+            Section("All figures", tables=tuple(validating.result_tables(done))),
+        ),
+        settings=as_yaml(run.config["validate"]),
+        places=partial(picture_places, run.folder),
+        headings=("What may be concluded:", "What may not:"),
+    )

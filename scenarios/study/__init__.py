@@ -1,1 +1,1 @@
-"""Comparisons and sweeps: planned, run, gone on with after a stop, gathered."""
+"""Comparisons and sweeps: options, plans, arms, controls, results."""

@@ -1,21 +1,68 @@
-"""The main job: agents side by side in the closed loop, on common random numbers."""
+"""Comparisons and sweeps: begun, run, resumed and gathered.
+
+A comparison is a sweep of one point, which lies in the run folder itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rimsim.scenarios.runs.job import Execution
-from rimsim.scenarios.runs.store import folder_for
-from rimsim.scenarios.study.plan import Request, planned, resolved
-from rimsim.scenarios.study.run import run
+import pandas as pd
+
+from rimsim.config import ScenarioConfig, to_plain
+from rimsim.config.fields import duration_seconds
+from rimsim.errors import ArmsError, RimsimError, one_line
+from rimsim.market import build_world
+from rimsim.market.build import check_promises, expected_arrivals, own_places, truth_bootstrap
+from rimsim.measures import MEASURES, records
+from rimsim.plugs import own_code
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.report.comparison import comparison_report
+from rimsim.scenarios.report.loop import parts_by_seed
+from rimsim.scenarios.report.sentences import comparison_sentences
+from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
+from rimsim.scenarios.runs.job import Execution, Executor, Stage, executor, run_stages
+from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
+from rimsim.scenarios.runs.status import POINTS, Arm, StudyOptions, is_done, is_finished
+from rimsim.scenarios.runs.store import (
+    BEGUN,
+    CATALOGUE,
+    CONFIG,
+    FAILURES,
+    STATES,
+    USERS,
+    Run,
+    catalogue_table,
+    folder_for,
+    load_facts,
+    load_run,
+    locked,
+    read_table,
+    repeat_command,
+    require_free,
+    resume_command,
+    user_table,
+    versions,
+    write_table,
+    write_text,
+    write_yaml,
+)
+from rimsim.scenarios.study.controls import waits
+from rimsim.scenarios.study.options import print_notes, resolved
+from rimsim.scenarios.study.plan import Study, StudyPlan, digests, planned, require_unchanged, study_of
+from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
+from rimsim.scenarios.validating.kept import agreement_of
+from rimsim.system import give_back
+from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.runs.store import Run
 
 
 def compare(
@@ -40,30 +87,30 @@ def compare(
     command: str | None = None,
     console: Console | None = None,
 ) -> Run:
-    """Compare agents in a scenario: every agent at every seed, all on common random numbers.
+    """Compare agents in a scenario, all on common random numbers.
 
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
-        agents: What :func:`rimsim.agents.make_agent` understands, such as ``relevance`` or ``my_agent.py:Mine``. None:
-            :func:`rimsim.scenarios.study.plan.default_agents`.
+        agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``. None:
+            :func:`rimsim.scenarios.study.options.default_agents`.
         rounds: Replaces the scenario's rounds.
-        seeds: How many seeds, from 0, or which.
+        seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``.
         settings: Other fields to replace, by dotted name.
-        measures: Places of measures of a user's own, ``my_measure.py:freshness``, beside the built-in ones.
+        measures: Places of your own measures, ``my_measure.py:freshness``, in addition to the built-in ones.
         frozen: Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains.
-        control: Which controls: ``frozen`` is never retrained; ``organic`` and ``random`` are retrained, round by
+        control: Kinds of controls: ``frozen`` is never retrained; ``organic`` and ``random`` are retrained, round by
             round, on as many events as the agent itself brought, of the log or under uniformly random slates.
         out: The run folder; None: ``runs/<scenario>-<time>``.
-        batch_size: Arrivals a batch at most; results do not depend on it.
-        workers: Arms at once; None: one a core; 1 and local: no other process. Results do not depend on it.
-        backend: ``local``: processes of this machine; ``ray``: tasks on Ray (the extra ``ray``). Nor on that.
-        address: Of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for as long as the run.
+        batch_size: Arrivals per batch at most; results do not depend on it.
+        workers: Arms at once; None: one per core; 1 and local: no other process. Results do not depend on it.
+        backend: ``local``: processes of this machine; ``ray``: tasks on Ray (the extra ``ray``), with equal results.
+        address: Address of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for the run.
         certify: Compute certificates (V, D(w), gap) of every round.
         ledger: Write the ledger.
-        reveal: ``truth``: write what each exposure was truly worth; agents never see it.
+        reveal: ``truth``: write the true worth of each exposure; agents never see it.
         command: The command line, to be recorded.
-        console: Where progress is shown; None: nowhere.
+        console: Place of progress bars; None: nowhere.
 
     Returns:
         The run, with its tables.
@@ -77,8 +124,298 @@ def compare(
     """
     execution = Execution(batch_size, workers, backend, address, console)
     config = resolved(scenario, rounds, data, settings)
-    folder = folder_for(out, config.name)
-    request = Request(agents, seeds, frozen, certify, ledger, measures, control, reveal)
-    return run(
-        planned(folder, config, {}, request, execution), command or "rimsim.scenarios.compare", execution
+    options = StudyOptions(agents, frozen, control, seeds, certify, ledger, reveal, measures)
+    study = planned(folder_for(out, config.name), config, {}, options, execution)
+    return run(study, command or "rimsim.scenarios.compare", execution)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Resume an interrupted comparison or sweep.
+
+    It ends with the same tables as one that was never interrupted: complete arms stay, the others go on from the last
+    round that they finished.
+
+    Args:
+        folder: The run folder.
+        batch_size: Arrivals per batch at most; this and the following may differ from the interrupted run's.
+        workers: Arms at once; None: one per core.
+        backend: ``local`` or ``ray``.
+        address: Address of a Ray cluster; None: one is started here.
+        console: Place of progress bars; None: nowhere.
+
+    Raises:
+        ConfigError: If workers or backend do not fit.
+        RunFolderError: If it is no such folder, in use, or began with another version, config, log or agent.
+        ArmsError: If arms failed.
+    """
+    execution = Execution(batch_size, workers, backend, address, console)
+    begun = load_run(folder)
+    if resume_command(begun) is None:
+        load_run(folder, "comparison")  # refuses, and names the command that repeats it
+    study = study_of(begun)
+    left = _unfinished(study)
+    if not left and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
+        return begun
+    for plan in left:
+        require_unchanged(load_run(plan.point.folder))
+    with executor(execution) as run_jobs, locked(begun.folder), _resumable(begun.folder):
+        return _finish(study, execution, run_jobs)
+
+
+def run(study: Study, command: str, execution: Execution) -> Run:
+    """Carry out a comparison or sweep that has been checked.
+
+    Args:
+        study: Its plans.
+        command: The command line, to be recorded.
+        execution: Processes, and the place of progress bars.
+
+    Raises:
+        ConfigError: If Ray is not available, or a campaign is impossible; nothing has been written then.
+        ArmsError: If arms failed; the others are complete.
+        RunFolderError: If the folder is in use or holds another run.
+    """
+    if not (study.folder / CONFIG).exists():  # else it may be in use, which the lock reports
+        require_free(study.folder)
+    for plan in study.plans:
+        with own_code(own_places(plan.point.config)):
+            check_promises(plan.point.config, plan.arms[0].seed)
+    print_notes(
+        [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
+    with executor(execution) as run_jobs, locked(study.folder), _resumable(study.folder):
+        require_free(study.folder)
+        for plan in study.plans:
+            place = plan.point.folder
+            if study.grid and (place / CONFIG).is_file() and not (place / "rounds").exists():
+                shutil.rmtree(place)  # a sweep was interrupted while its points were begun
+            begin(plan, command)
+        if study.grid:
+            described = _described(study.plans[0], command, study.base) | {"sweep": dict(study.grid)}
+            write_yaml(study.folder / CONFIG, described)
+        return _finish(study, execution, run_jobs)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Context manager in which interruptions name the command that resumes."""
+    try:
+        with errors_of_interrupts():
+            yield
+    except KeyboardInterrupt:
+        if not (folder / CONFIG).is_file():
+            raise
+        command = resume_command(load_run(folder))
+        raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
+
+
+def _unfinished(study: Study) -> list[StudyPlan]:
+    return [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
+
+
+def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
+    """Run the unfinished arms of all points, then gather them."""
+    left = _unfinished(study)
+    arms = [arm for plan in left for arm in plan.arms]
+    failures = _run_arms(arms, run_jobs, execution)
+    notes = [
+        gather(plan, [(arm, error) for arm, error in failures if arm.folder == plan.point.folder])
+        for plan in left
+    ]
+    if failures:
+        text = "".join(f"\n  {note}" for note in notes if note is not None)
+        where = study.folder / POINTS / "*" / FAILURES if study.grid else study.folder / FAILURES
+        raise ArmsError(
+            f"{_failures_text(failures, len(arms))}{text}\ntracebacks: {where}/", str(study.folder)
+        )
+    done = load_run(study.folder)
+    if study.grid:
+        shutil.rmtree(study.folder / STATES, ignore_errors=True)
+        table = sweep_table(done)
+        write_table(study.folder / "sweep.parquet", table)
+        found = sweep_matrix(table, done.scenario.exposure.unit)
+        if not found.empty:
+            write_table(study.folder / "matrix.parquet", found)
+        draw(sweep_report(done).plots, done.folder / "pictures")
+    return done
+
+
+# -- a run is begun -------------------------------------------------------------------------------------------------
+
+
+def begin(plan: StudyPlan, command: str) -> None:
+    """Write the config of a plan into its folder.
+
+    Raises:
+        RunFolderError: If the folder holds a run.
+    """
+    folder, config = plan.point.folder, plan.point.config
+    require_free(folder)
+    world = build_world(config)
+    described = _described(plan, command, config) | {
+        "truth": None if world.truth is None else asdict(world.truth.report),
+        "agreement": None if world.truth is None else _agreement(config),
+        "log": load_facts(world.log),
+        "digests": digests(config, (*(plan.options.agents or ()), *plan.measures)),
+    }
+    write_table(folder / CATALOGUE, catalogue_table(world.log.items, world.past.item))
+    write_table(folder / USERS, user_table(world.log.users))
+    for name in (BEGUN, CONFIG):
+        write_yaml(folder / name, described)
+
+
+def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
+    """Agreement of a scenario's truth with held-out sessions."""
+    consumer, log = config.consumer, build_world(config).log
+    return agreement_of(
+        log,
+        gap=duration_seconds(config.data.session_gap),
+        kind=consumer.truth,
+        rank=consumer.rank,
+        bootstrap=truth_bootstrap(consumer),
+        slate=config.slate,
+        position_decay=consumer.position_decay,
+    )
+
+
+def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
+    """Entries of a config without those of the log."""
+    return {
+        "command": command,
+        "arms": list(plan.names),
+        **plan.options.entries(),
+        "measures": records(plan.measures),
+        "scenario": to_plain(config),
+        "versions": versions(),
+    }
+
+
+# -- arms run -------------------------------------------------------------------------------------------------------
+
+
+def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
+    """Failed arms with their errors, after all ran."""
+    if not arms:
+        return []
+    left = [arm for arm in arms if not is_done(arm.folder, arm.part)]
+    fits = list({(arm.config, arm.seed): arm for arm in left}.values())
+    arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
+    job = partial(run_arm, batch_size=execution.batch_size)
+    stages = [Stage("fitting the platform's model", _fit, fits, len(fits))]
+    stages += [
+        Stage("arrivals served", job, some, sum(arrivals[arm.config] for arm in some), vital=False)
+        for some in _stages(arms)
+    ]
+    return [(arm, _with_round(arm, error)) for arm, error in run_stages(stages, run, execution.console)]
+
+
+def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """Arms that can run side by side, stage by stage.
+
+    A sweep has all its points at the first seed before it begins the next, so that one that is interrupted can be read.
+    """
+    sweep = len({arm.folder for arm in arms}) > 1
+    seeds = dict.fromkeys(arm.seed for arm in arms) if sweep else [None]
+    stages = [
+        [arm for arm in arms if waits(arm) == late and seed in (arm.seed, None)]
+        for seed in seeds
+        for late in (False, True)
+    ]
+    return [stage for stage in stages if stage]
+
+
+def _fit(arm: Arm, report: Report) -> None:
+    """Fit and value the models that arms share."""
+    prepare(arm.config, arm.seed)
+    value_opening(arm)
+    report(1)
+
+
+def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
+    """Error that names the round, also of a dead worker."""
+    if not isinstance(error, LostWorkerError):
+        return error
+    return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
+
+
+# -- arms are gathered ----------------------------------------------------------------------------------------------
+
+
+def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
+    """Join the tables of the complete arms, and draw them.
+
+    Args:
+        plan: StudyPlan that was run.
+        failures: Failed arms with their errors; the run can then still be resumed.
+
+    Returns:
+        Reason why complete arms could not be drawn next to failed ones; None where all went well.
+    """
+    folder, names = plan.point.folder, plan.names
+    give_back()
+    if not failures:
+        _join(folder, names, keep_parts=False)
+        return None
+    for arm, error in failures:
+        trouble = arm.folder / FAILURES / f"{arm.part}.txt"
+        with suppress(OSError):  # on a full disk nothing more can be left
+            if not trouble.is_file():  # its process died before it could write
+                write_text(trouble, f"{error}\n")
+    if len(failures) < len(plan.arms):
+        try:
+            _join(folder, names, keep_parts=True)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not hide why the arms failed
+            return f"the other arms are complete, but not drawn: {type(error).__name__}: {one_line(error)}"
+    return None
+
+
+def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
+    """Failed arms and their errors, a line per arm."""
+    lines = sorted(
+        (
+            ", ".join([arm.name, *(f"{field}={value}" for field, value in arm.labels)]),
+            arm.seed,
+            one_line(error),
+        )
+        for arm, error in failures
+    )
+    text = "".join(f"\n  {where}, seed {seed}: {error}" for where, seed, error in lines)
+    return f"{len(failures)} of {arms} arms failed:{text}"
+
+
+def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
+    """Join the arms' tables in a fixed order, and draw."""
+    tables = [read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
+    rounds = pd.concat(tables, ignore_index=True)
+    rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
+    rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
+    rounds = rounds.drop(columns="_rank").reset_index(drop=True)
+    run = Run(folder)
+    retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
+    parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
+    write_summary(folder, rounds, measures=run.measures, parts=parts)
+    drawn = draw(comparison_report(run).plots, folder / "pictures")
+    write_about(folder, _texts(run, rounds), drawn, run.measures)
+    if not keep_parts:  # with arms missing, the run can still be resumed
+        write_table(folder / "rounds.parquet", rounds)
+        shutil.rmtree(folder / "rounds")
+        shutil.rmtree(folder / STATES)
+
+
+def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
+    """Texts of a run for TensorBoard."""
+    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit)
+    settings = (run.folder / CONFIG).read_text(encoding="utf-8")
+    return {
+        "answer": "\n\n".join(found),
+        "command": f"```\n{repeat_command(run)}\n```",
+        "settings": f"```\n{settings}```",
+    }

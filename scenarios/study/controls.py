@@ -1,46 +1,39 @@
-"""The controls of an arm: what each kind retrains on, and what it has to wait for."""
+"""Controls of an arm and the data they retrain on."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
 
-from rimsim.config import Seeds
+import numpy as np
+
+from rimsim.agents import closed_rounds, make_agent, market_for
+from rimsim.config import ExposureConfig, PlatformConfig, ScenarioConfig, Seeds, to_plain
 from rimsim.errors import ConfigError, RunFolderError, nearest
-from rimsim.market import build_world
+from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.controls import AsLogged, Shadowed, require_controllable
+from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
+from rimsim.market.histories import LoggedPast
+from rimsim.market.kept_rounds import KeptRounds
+from rimsim.market.models import initial_model
 from rimsim.market.providers import make_providers
-from rimsim.scenarios.runs.status import CONTROLS, is_done
-from rimsim.scenarios.runs.store import read_table
-from rimsim.scenarios.study.shadow import shadow_of
+from rimsim.market.training_log import PastRound
+from rimsim.scenarios.runs.local import Report
+from rimsim.scenarios.runs.status import CONTROLS, Arm, is_done
+from rimsim.scenarios.runs.store import STATES, read_table, write_arrays
 
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.market.controls import Control
-    from rimsim.scenarios.runs.local import Report
-    from rimsim.scenarios.runs.status import Arm
-
-
-def _shadowed(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
-    return Shadowed(shadow_of(arm.config, arm.seed, arm.shared or arm.folder, report), sizes)
-
-
-def _organic(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
-    report(0)
-    return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
-
-
-_RETRAINED: dict[str, Callable[[Arm, Sequence[int], Report], Control]] = {
-    "organic": _organic,
-    "random": _shadowed,
-}
-"""Kinds of controls that retrain, on as many events as the arm of the same agent and seed."""
+_AGENT = "random"
+"""Agent of a shadow: its slates depend on no model, so neither platform nor guarantee moves the outcome."""
+_MODEL = "popularity"
+"""Model of a shadow, whose scores nobody reads."""
 
 
 def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of controls that are known, and go with a scenario where one is given.
+    """Kinds of controls, known, distinct and fit for a scenario.
 
     Raises:
         ConfigError: If there is no such kind, or it does not go with the scenario.
@@ -50,35 +43,34 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
             raise ConfigError(f"control: {kind!r}.{nearest(kind, CONTROLS)}")
         if list(kinds).count(kind) > 1:
             raise ConfigError(f"control: {kind!r} twice; allowed: distinct kinds")
-        if config is None:
+        if config is None or kind not in _RETRAINED:
             continue
-        if kind in _RETRAINED and not config.platform.retrain:
+        if not config.platform.retrain:
             raise ConfigError(
                 f"control {kind!r} with platform.retrain false, where nothing is retrained; allowed: retrain true"
             )
-        if kind in _RETRAINED:
-            require_controllable(config, make_arrivals(config), make_providers(config), f"control {kind!r}")
+        require_controllable(config, make_arrivals(config), make_providers(config), f"control {kind!r}")
     return tuple(kinds)
 
 
 def waits(arm: Arm) -> bool:
-    """Whether an arm can begin only when that of its agent itself is over."""
+    """True if an arm needs that of its agent first."""
     return arm.control in _RETRAINED
 
 
 def control_of(arm: Arm, report: Report) -> Control | None:
-    """What an arm's platform learns from in place of its own rounds; None: from those, or not at all.
+    """Source of a control's training data; None: its own rounds.
 
     Args:
         arm: The arm.
-        report: Called now and then with 0 while something is played.
+        report: Called now and then with 0 while a shadow is played.
 
     Raises:
         RunFolderError: If the arm of the agent itself is not complete.
     """
     if arm.control not in _RETRAINED:
         return None
-    own = replace(arm, name=arm.subject, control=None)
+    own = dataclasses.replace(arm, name=arm.subject, control=None)
     if not is_done(own.folder, own.part):
         raise RunFolderError(
             f"{arm.folder}: {arm.name} retrains on as many events as {arm.subject} had, whose arm of seed {arm.seed} "
@@ -89,3 +81,68 @@ def control_of(arm: Arm, report: Report) -> Control | None:
         for number in range(arm.config.rounds)
     ]
     return _RETRAINED[arm.control](arm, sizes, report)
+
+
+def _organic(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
+    report(0)
+    return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
+
+
+def _shadowed(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
+    return Shadowed(shadow_of(arm.config, arm.seed, arm.shared or arm.folder, report), sizes)
+
+
+_RETRAINED: dict[str, Callable[[Arm, Sequence[int], Report], Control]] = {
+    "organic": _organic,
+    "random": _shadowed,
+}
+"""Kinds of controls that retrain, on as many events as the arm of the same agent and seed."""
+
+
+def shadow_of(
+    config: ScenarioConfig, seed: int, folder: Path, report: Report
+) -> Callable[[int], list[PastRound]]:
+    """Number of a replica → rounds under uniformly random slates.
+
+    Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and cached in the folder
+    until the run is over, for all arms whose markets differ in their platform or guarantees alone.
+
+    Args:
+        config: The scenario of the arms.
+        seed: Their seed.
+        folder: Their run folder, or that of the sweep that they are part of.
+        report: Called after each round that is played, with 0.
+    """
+    world = build_world(config)
+    logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
+    plain = dataclasses.replace(
+        config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
+    )
+    name = hashlib.sha256(json.dumps(to_plain(plain)).encode()).hexdigest()[:12]
+
+    @cache
+    def replica(number: int) -> list[PastRound]:
+        place = folder / STATES / "shadow" / f"{name}-{seed}-{number}.npz"
+        if not place.is_file():
+            kept = KeptRounds.of(play_shadow(plain, world, seed, number, report), keeps_users=False)
+            write_arrays(place, kept.arrays(""))
+        with np.load(place, allow_pickle=False) as arrays:
+            return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
+
+    return replica
+
+
+def play_shadow(
+    plain: ScenarioConfig, world: World, seed: int, replica: int, report: Report
+) -> list[PastRound]:
+    """Rounds of a replica, as its platform keeps them."""
+    seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=0)  # one fit for all of them
+    agent = make_agent(_AGENT)
+    market = market_for(
+        agent, plain, seeds=seeds, world=world, model=initial_model(plain, world.past, seeds.model)
+    )
+    rounds = []
+    for closed in closed_rounds(market, agent):
+        rounds.append(closed.learnt)
+        report(0)
+    return rounds

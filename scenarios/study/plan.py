@@ -1,149 +1,85 @@
-"""What a comparison or sweep is to do, checked before anything is written."""
+"""Plans of a study, checked and compared with run folders."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rimsim.agents import make_agent
-from rimsim.config import ScenarioConfig, at_seed, find_scenario, override
-from rimsim.errors import ConfigError, nearest
-from rimsim.intensity.cache import cache_folder
+from rimsim.config import ScenarioConfig, at_seed, to_plain
+from rimsim.config.reading import flat
+from rimsim.errors import ConfigError, RunFolderError, nearest_file
+from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.market.arrivals import make_arrivals
-from rimsim.market.build import check_plugs, shared_log
+from rimsim.market.build import check_plugs, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
-from rimsim.scenarios.report.summary import REFERENCE
-from rimsim.scenarios.runs.job import MAIN, chosen_seeds, log_bytes, require_memory, state_bytes
-from rimsim.scenarios.runs.status import Arm, Point, control_in, control_name, part_name, points_of
-from rimsim.scenarios.runs.store import Run, disk_errors, load_run
+from rimsim.plugs import files_of, own_code
+from rimsim.scenarios.runs.job import (
+    MAIN,
+    Execution,
+    chosen_seeds,
+    log_bytes,
+    require_memory,
+    state_bytes,
+)
+from rimsim.scenarios.runs.status import Arm, StudyOptions, StudyPoint, control_name, points_of
+from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, parsed_yaml, versions
 from rimsim.scenarios.study.controls import checked_controls
+from rimsim.scenarios.study.options import (
+    check_audience,
+    checked_agents,
+    checked_frozen,
+    checked_reveal,
+    default_agents,
+)
 from rimsim.system import cores
 
 if TYPE_CHECKING:
-    from rimsim.agents import Agent
     from rimsim.data import EventLog
     from rimsim.measures import Measure
-    from rimsim.scenarios.runs.job import Execution
-
-
-REVEALED = ("truth",)
-"""What may be written of what only the market knows."""
-
-_DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
-
-
-def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
-    """The agents that are compared by default; where the audience is known beforehand, also those that need to know it.
-
-    Args:
-        config: The scenario; a broadcast brings ``offline-match``, and with promoted items ``user-rec``.
-    """
-    if not make_arrivals(config).known_beforehand:
-        return _DEFAULT
-    planners = ("offline-match",) if config.exposure.items is None else ("user-rec", "offline-match")
-    return (*_DEFAULT[:-1], *planners, _DEFAULT[-1])
-
-
-def resolved(
-    scenario: str | Path | ScenarioConfig,
-    rounds: int | None = None,
-    data: str | Path | None = None,
-    settings: Mapping[str, object] | None = None,
-) -> ScenarioConfig:
-    """A scenario by name, file or record, with some fields replaced.
-
-    Raises:
-        ConfigError: If there is no such scenario or field.
-    """
-    config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
-    if settings:
-        config = override(config, dict(settings))
-    if rounds is not None:
-        config = override(config, {"rounds": rounds}, origin="rounds")
-    if data is not None:
-        source = str(data) if isinstance(data, Path) else data
-        config = override(config, {"data.source": source}, origin="data")
-    return config
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked for beside the scenario."""
+class StudyPlan:
+    """Arms of a run folder."""
 
-    agents: Sequence[str] | None
-    """Texts for :func:`rimsim.agents.make_agent`; None: :func:`default_agents`."""
-    seeds: int | Sequence[int]
-    """How many seeds, from 0, or which."""
-    frozen: Sequence[str] | None
-    """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
-    certify: bool
-    """Compute certificates of every round."""
-    ledger: bool
-    """Write the ledger."""
-    measures: Sequence[str] = ()
-    """Places of measures of a user's own."""
-    controls: Sequence[str] = ("frozen",)
-    """Which controls they get, of :data:`rimsim.scenarios.runs.status.CONTROLS`."""
-    reveal: Sequence[str] = ()
-    """What is written of what only the market knows, of :data:`REVEALED`."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run folder is to hold: agents in a scenario at some seeds."""
-
-    point: Point
-    """The scenario, and where the folder lies."""
-    agents: tuple[str, ...]
-    """Texts for :func:`rimsim.agents.make_agent`."""
-    frozen: tuple[str, ...]
-    """Those agents that also get controls."""
-    controls: tuple[str, ...]
-    """Which controls."""
+    point: StudyPoint
+    """The scenario, and the place of the folder."""
+    options: StudyOptions
+    """Resolved options: each is a tuple or a flag."""
     names: tuple[str, ...]
     """Names of the arms in tables: of the agents, then of the controls of each."""
-    seeds: tuple[int, ...]
-    """The seeds."""
-    certify: bool
-    """Compute certificates of every round."""
-    ledger: bool
-    """Write the ledger."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
-    """Place → measure of a user's own."""
-    reveal: tuple[str, ...] = ()
-    """What is written of what only the market knows."""
+    """Place → measure of the user's own."""
 
     @property
     def arms(self) -> list[Arm]:
         """Every agent, then the controls, at each seed."""
-        played: list[tuple[str, str | None]] = [(agent, None) for agent in self.agents]
-        played += [(agent, control) for agent in self.frozen for control in self.controls]
+        options, point = self.options, self.point
+        played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
+        played += [(agent, control) for agent in options.frozen or () for control in options.control]
         return [
             Arm(
-                config=at_seed(self.point.config, seed),
-                agent=agent,
-                name=name,
-                control=control,
-                seed=seed,
-                folder=self.point.folder,
-                certify=self.certify,
-                ledger=self.ledger,
-                truth="truth" in self.reveal,
-                measures=tuple(self.measures),
-                labels=self.point.labels,
-                shared=self.point.study,
+                at_seed(point.config, seed),
+                agent,
+                name,
+                seed,
+                point.folder,
+                options,
+                control,
+                point.labels,
+                shared=point.study,
             )
-            for seed in self.seeds
+            for seed in chosen_seeds(options.seeds)
             for (agent, control), name in zip(played, self.names, strict=True)
         ]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison or a sweep: a plan for each of its points."""
+    """A comparison or a sweep with plans of its points."""
 
     folder: Path
     """The run folder."""
@@ -151,25 +87,25 @@ class Study:
     """The scenario; the points of a sweep replace some of its fields."""
     grid: Mapping[str, Sequence[object]]
     """Dotted field → its values; empty: a comparison."""
-    plans: tuple[Plan, ...]
-    """What is to be done at each point."""
+    plans: tuple[StudyPlan, ...]
+    """Plans of its points."""
 
 
 def planned(
     folder: Path,
     base: ScenarioConfig,
     grid: Mapping[str, Sequence[object]],
-    request: Request,
+    options: StudyOptions,
     execution: Execution | None = None,
 ) -> Study:
-    """Check what is to be run, before anything is written.
+    """Checked plans of a study.
 
     Args:
         folder: The run folder.
         base: The scenario.
         grid: Dotted field → its values; empty: a comparison.
-        request: Agents, seeds and what is kept.
-        execution: Processes that share it, to refuse too large a run; None: nothing is refused.
+        options: Agents, seeds and tables.
+        execution: Processes that share the work, to refuse too large a run; None: nothing is refused.
 
     Raises:
         ConfigError: If grid, agents, model or seeds do not fit, or the slate the catalogue, or the run into memory.
@@ -178,48 +114,55 @@ def planned(
         RunFolderError: If the cache cannot be written to.
     """
     points = points_of(folder, base, grid)
-    agents = request.agents
-    if agents is None:  # defaults contain one another: the shortest can play at every point
-        agents = min((default_agents(point.config) for point in points), key=len)
-    seeds, measures = chosen_seeds(request.seeds), own_measures(request.measures)
-    for what in request.reveal:
-        if what not in REVEALED:
-            raise ConfigError(f"reveal: {what!r}.{nearest(what, REVEALED)}")
-    made = _checked_agents(agents)
-    of_points = [_checked_frozen(point.config, made, request.frozen) for point in points]
+    texts = options.agents
+    if texts is None:  # defaults contain one another: the shortest can play at every point
+        texts = min((default_agents(point.config) for point in points), key=len)
+    seeds, measures = chosen_seeds(options.seeds), own_measures(options.measures)
+    reveal, agents = checked_reveal(options.reveal), checked_agents(texts)
+    of_points = [checked_frozen(point.config, agents, options.frozen) for point in points]
     for point in points:
-        _check_audience(point.config, made)
+        check_audience(point.config, agents)
         check_plugs(point.config)
     if execution is not None:
-        controls_most = max(len(frozen) for frozen in of_points) * len(request.controls)
-        _require_memory(points, (len(agents) + controls_most) * len(seeds), execution)
+        most = len(texts) + max(len(frozen) for frozen in of_points) * len(options.control)
+        _require_memory(points, most * len(seeds), execution)
     plans = []
     for point, frozen in zip(points, of_points, strict=True):
         with disk_errors(cache_folder()):
             world = build_world(point.config)  # a bad log or slate is refused before anything is written
         try_measures(measures, world.log.items, point.config.slate)
-        controls = checked_controls(point.config if frozen else None, request.controls)
-        names = [made[text].name for text in agents]
-        names += [control_name(made[text].name, control) for text in frozen for control in controls]
-        plans.append(
-            Plan(
-                point,
-                tuple(agents),
-                frozen,
-                controls,
-                tuple(names),
-                seeds,
-                request.certify,
-                request.ledger,
-                measures,
-                tuple(request.reveal),
-            )
+        controls = checked_controls(point.config if frozen else None, options.control)
+        names = [agents[text].name for text in texts]
+        names += [control_name(agents[text].name, control) for text in frozen for control in controls]
+        settled = replace(
+            options,
+            agents=tuple(texts),
+            frozen=frozen,
+            control=controls,
+            seeds=seeds,
+            reveal=reveal,
+            measures=tuple(measures),
         )
+        plans.append(StudyPlan(point, settled, tuple(names), measures))
     return Study(folder, base, grid, tuple(plans))
 
 
-def _require_memory(points: Sequence[Point], arms: int, execution: Execution) -> None:
-    """Refuse a run that does not fit into memory, before truths are fitted."""
+def study_of(run: Run) -> Study:
+    """Study that a run folder was begun with."""
+    grid = run.config.get("sweep", {})
+    plans = []
+    for point in points_of(run.folder, run.scenario, grid):
+        begun = load_run(point.folder)
+        plans.append(
+            StudyPlan(
+                point, StudyOptions(**StudyOptions.of(begun.config)), tuple(begun.agents), begun.own_measures
+            )
+        )
+    return Study(run.folder, run.scenario, grid, tuple(plans))
+
+
+def _require_memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> None:
+    """Refuse a run that does not fit into memory."""
     if execution.backend != "local":
         return  # the memory of other machines is not known
     each = 0.0
@@ -233,7 +176,7 @@ def _require_memory(points: Sequence[Point], arms: int, execution: Execution) ->
 
 
 def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
-    """Arrivals of a round: the configured number, or the share of the log's sessions after the opening."""
+    """Arrivals of a round, configured or by the log's sessions."""
     if config.arrivals.per_round is not None:
         return config.arrivals.per_round
     first, last = float(log.time[0]), float(log.time[-1])
@@ -242,67 +185,92 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
     return max(1, round(later / config.rounds))
 
 
-def study_of(run: Run) -> Study:
-    """The comparison or sweep that a run folder was begun with."""
-    grid = run.config.get("sweep", {})
-    plans = []
-    for point in points_of(run.folder, run.scenario, grid):
-        begun = load_run(point.folder)
-        about = begun.config
-        agents, frozen, controls, names, seeds = (
-            tuple(about[key]) for key in ("agents", "frozen", "control", "arms", "seeds")
+# -- differences from the beginning of a run ------------------------------------------------------------------------
+
+
+def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
+    """Refuse options that differ from those of a run.
+
+    Args:
+        run: The run that is resumed or repeated.
+        scenario: The scenario that the options describe.
+        entries: Entry of the folder's config → given value; None: not given.
+
+    Raises:
+        ConfigError: If they do; it names each difference.
+    """
+    kept = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
+    wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
+    other = [
+        f"{name} {value!r}, where it has {kept.get(name)!r}"
+        for name, value in wanted.items()
+        if value != kept.get(name)
+    ]
+    if other:
+        raise ConfigError(
+            f"{run.folder}: found other options than it began with: {'; '.join(other)}; allowed: the same, or none"
         )
-        certify, ledger = about["certify"], about["ledger"]
-        reveal = tuple(about.get("reveal", ()))  # folders of earlier versions lack it
-        plans.append(
-            Plan(point, agents, frozen, controls, names, seeds, certify, ledger, begun.own_measures, reveal)
+
+
+def require_unchanged(run: Run) -> None:
+    """Refuse to resume a run whose basis has changed.
+
+    Tables would mix two experiments.
+
+    Raises:
+        RunFolderError: If something has changed; it names the changes.
+    """
+    begun = run.folder / BEGUN
+    if not begun.is_file():
+        raise RunFolderError(
+            f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
         )
-    return Study(run.folder, run.scenario, grid, tuple(plans))
+    before, now = flat(parsed_yaml(begun.read_text(encoding="utf-8"))), flat(run.config)
+    edited = [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in before | now
+        if not _same(before.get(name), now.get(name))
+    ]
+    reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
+    if reasons:
+        raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}; allowed: as it began, or a new run")
 
 
-def _check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    if make_arrivals(config).known_beforehand:
-        return
-    for text, agent in agents.items():
-        if getattr(agent, "needs_audience", False):
-            raise ConfigError(
-                f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
-                "allowed: 'broadcast', as in the scenarios offline-match and user-rec"
-            )
+def changes(run: Run) -> list[str]:
+    """Changed versions, log and files of a run."""
+    here = versions()
+    other = [
+        f"{name} {made} there, {here.get(name)} here"
+        for name, made in run.config["versions"].items()
+        if here.get(name) != made
+    ]
+    now = digests(run.scenario, [*run.config["agents"], *run.own_measures])
+    changed = [name for name, value in run.config["digests"].items() if now.get(name) != value]
+    reasons = [f"made with other versions: {'; '.join(other)}"] if other else []
+    return reasons + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
 
 
-def _checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
-    """Text → agent, each made once; checked before anything runs."""
-    if not texts:
-        raise ConfigError("agents: none given; allowed: at least one")
-    agents = {text: make_agent(text) for text in texts}
-    names = [agents[text].name for text in texts]
-    for text, name in zip(texts, names, strict=True):
-        if (control := control_in(name)) is not None:
-            raise ConfigError(
-                f"agent {text!r} is called {name!r}; allowed: a name that does not end in '-{control}', as a control's"
-            )
-        if names.count(name) > 1:
-            raise ConfigError(f"agents: two are called {name!r}; allowed: distinct names")
-        alike = [other for other in names if other != name and part_name(other, 0) == part_name(name, 0)]
-        if alike:
-            raise ConfigError(
-                f"agents: {name!r} and {alike[0]!r} would share their files, {part_name(name, 0)!r}; allowed: names "
-                "that differ in letters and digits"
-            )
-    return agents
+def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
+    """Digests of the log and of the user's own files.
+
+    Args:
+        config: The scenario, which may name some.
+        places: Agents and measures.
+    """
+    files = files_of([*places, *own_places(config)])
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
+    consumer = plugs_of(config)[1]
+    with own_code(own_places(config)):
+        answers = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
+    return (
+        {"log": log_digest(build_world(config).log)}
+        | answers
+        | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
+    )
 
 
-def _checked_frozen(
-    config: ScenarioConfig, agents: Mapping[str, Agent], frozen: Sequence[str] | None
-) -> tuple[str, ...]:
-    """The agents that also get controls."""
-    if frozen is None:
-        usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
-        frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
-    for text in frozen:
-        if text not in agents:
-            raise ConfigError(f"frozen: {text!r} is not among the agents.{nearest(text, agents)}")
-    if any(getattr(agents[text], "needs_truth", False) for text in frozen):
-        raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
-    return tuple(frozen)
+def _same(one: object, other: object) -> bool:
+    """True for equal values and for two NaN."""
+    return one == other or (one != one and other != other)  # noqa: PLR0124

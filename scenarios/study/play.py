@@ -1,101 +1,66 @@
-"""An arm is played: all its rounds, and the tables and event files that it leaves."""
+"""Play of an arm, and the files that it leaves."""
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from rimsim.agents import (
+    Agent,
     LearningAgent,
+    PricingAgent,
     RememberingAgent,
     diagnostics_of,
     make_agent,
     market_for,
-    play_round,
 )
+from rimsim.agents.feasibility import undeliverable
+from rimsim.agents.play import play
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
-from rimsim.market import MarketState, build_world
+from rimsim.market import ClosedRound, Market, Needs, build_world
 from rimsim.market.build import own_places, warm_model
+from rimsim.market.consumers.answers import true_intensity_of
+from rimsim.market.providers import Roster
+from rimsim.market.serving import within_capacity
 from rimsim.measures import (
     MEASURES,
+    RoundFacts,
     late_means,
     measured,
     own_measures,
+    predicted_consumption,
+    reliability,
 )
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
-from rimsim.scenarios.runs.job import errors_of_interrupts
-from rimsim.scenarios.runs.status import is_done
+from rimsim.scenarios.runs.local import Report, errors_of_interrupts
+from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
-from rimsim.scenarios.study.adoption import AdoptionCount
 from rimsim.scenarios.study.controls import control_of
-from rimsim.scenarios.study.hindsight_prices import HindsightPrices
-from rimsim.scenarios.study.opening import opening_utilities
-from rimsim.scenarios.study.round_facts import ArmFacts, certified
-from rimsim.scenarios.study.round_tables import round_table, write_tables, write_undeliverable
+from rimsim.scenarios.study.facts import AdoptionCount, ArmFacts, HindsightPrices, certified
 from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
-if TYPE_CHECKING:
-    from rimsim.scenarios.runs.status import Arm
-
-
-@dataclass(frozen=True, eq=False)
-class ArmProgress:
-    """State of an arm between rounds, next to its tables."""
-
-    market: MarketState
-    """The market at the beginning of the next round."""
-    first: Ints
-    """(M,) exposures of round 0."""
-    adoption: AdoptionCount
-    """Consumptions counted so far."""
-    served: int
-    """Arrivals served so far."""
-    bound_price: Floats | None
-    """(M,) prices of the last round's bound, from which the next one's starts; None without certificates."""
-    agent: Mapping[str, Floats]
-    """Memory of the agent."""
-
-    def save(self, arm: Arm) -> None:
-        """Write the state at the beginning of the market's next round."""
-        adoption, price = self.adoption, self.bound_price
-        counts: dict[str, Array] = {
-            "first": self.first,
-            "served": np.array(self.served, np.int64),
-            "bound_price": np.zeros(0) if price is None else price,
-            "ticks": np.concatenate(adoption.ticks),
-            "items": np.concatenate(adoption.items),
-            "arrivals": np.concatenate(adoption.arrivals),
-        }
-        Checkpoint(self.market, counts, self.agent).save(arm.folder, arm.part)
-
-    @classmethod
-    def latest(cls, arm: Arm, release: Ints) -> ArmProgress | None:
-        """Last state that an arm left, or None."""
-        names = ("first", "served", "bound_price", "ticks", "items", "arrivals")
-        left = Checkpoint.latest(arm.folder, arm.part, names)
-        if left is None:
-            return None
-        first, served, price, ticks, items, arrivals = (left.arm[name] for name in names)
-        adoption = AdoptionCount(release, [ticks], [items], [arrivals])
-        return cls(left.market, first, adoption, int(served), price if len(price) else None, left.agent)
-
-
+AT_OPENING = ("relevance", "popularity", "oracle")
+"""Agents valued at the opening: the model's best items, bestsellers, the truly best items."""
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
+_COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
+"""Counts of an arm in its checkpoints."""
+
+
+# -- before an arm --------------------------------------------------------------------------------------------------
 
 
 def open_round(arm: Arm) -> int:
-    """The round after the last that an arm has finished."""
+    """Number of the first round that an arm lacks."""
     finished = arm.folder / "rounds" / f"{arm.part}.parquet"
     if not finished.is_file():
         return 0
@@ -103,7 +68,7 @@ def open_round(arm: Arm) -> int:
 
 
 def prepare(config: ScenarioConfig, seed: int) -> None:
-    """Fit what the arms of a seed share, so that they find it in the cache.
+    """Fit the models that the arms of a seed share.
 
     Raises:
         RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
@@ -115,7 +80,7 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
 
 
 def value_opening(arm: Arm) -> None:
-    """Write what the platform's model, bestsellers and the oracle are worth at the opening of an arm's seed.
+    """Write table ``opening`` of an arm's seed.
 
     Raises:
         RimsimError: Whatever goes wrong, also in a user's own file.
@@ -127,15 +92,47 @@ def value_opening(arm: Arm) -> None:
             write_table(place, opening_utilities(arm.config, arm.seed))
 
 
-def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None = None) -> None:
-    """Play all rounds of an arm and write its tables and event files; go on where an interrupted run left it.
+def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
+    """Utility of round 0 at the opening, by agent.
+
+    Utility is the expected number of consumptions per slate; consumption in an earlier visit of the round does not
+    count here.
+
+    Returns:
+        Columns agent, seed, utility: a row for each of :data:`AT_OPENING`.
+    """
+    market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
+    view = market.round_view()
+    agents = [make_agent(name) for name in AT_OPENING]
+    for agent in agents:
+        agent.begin_round(view)
+    total, visits_valued = np.zeros(len(agents)), 0
+    assert view.audience is not None  # noqa: S101  # needs the future
+    for states in view.audience:
+        visits = market.open.visits(states.index)
+        true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
+        revealed = dataclasses.replace(states, true_intensity=true)
+        for number, agent in enumerate(agents):
+            slates = within_capacity(np.asarray(agent.act(revealed)), states.capacity)
+            total[number] += market.open.respond(visits, slates).probability.sum()
+        visits_valued += len(states)
+    return pd.DataFrame(
+        {"agent": AT_OPENING, "seed": np.int64(seed), "utility": total / max(visits_valued, 1)}
+    )
+
+
+# -- an arm ---------------------------------------------------------------------------------------------------------
+
+
+def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
+    """Play the rounds of an arm that are left.
 
     If something goes wrong, the traceback is in ``failures/`` of the run folder.
 
     Args:
-        arm: What to do.
+        arm: The arm.
         report: Called with numbers of arrivals served, for a progress bar.
-        batch_size: Arrivals a batch at most; results do not depend on it.
+        batch_size: Arrivals per batch at most; results do not depend on it.
 
     Raises:
         RimsimError: Whatever went wrong in the market, the model, the agent or a measure, with the line in a user's own
@@ -148,7 +145,7 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
     with disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
-        own = [arm.agent, *arm.measures, *own_places(arm.config)]
+        own = [arm.agent, *arm.options.measures, *own_places(arm.config)]
         with errors_of_interrupts(), disk_errors(arm.folder), own_code(own):
             _play_rounds(arm, report, batch_size)
     except Exception:
@@ -157,94 +154,229 @@ def run_arm(arm: Arm, report: Callable[[int], None], *, batch_size: int | None =
         raise
 
 
-def _play_rounds(arm: Arm, report: Callable[[int], None], batch_size: int | None) -> None:
-    config, folder, part = arm.config, arm.folder, arm.part
+def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
     agent = make_agent(arm.agent)
     market = market_for(
         agent,
-        config,
+        arm.config,
         seeds=Seeds.all(arm.seed),
         retrain=False if arm.control == "frozen" else None,
         control=control_of(arm, report),
     )
-    shared = ArmFacts.of(market.world, config, arm.seed)
-    own = {measure.name: measure for measure in own_measures(arm.measures).values()}
-    measures = {**MEASURES, **own}
-    adoption = AdoptionCount(market.world.release)
-    figures: list[pd.DataFrame] = []
-    first: Ints | None = None
-    hindsight = HindsightPrices((arm.shared or folder) / STATES / "hindsight")
-    served = 0
-    # An agent that learns and does not say what it remembers begins anew where its run is resumed.
-    can_go_on = isinstance(agent, RememberingAgent) or not isinstance(agent, LearningAgent)
-    if (left := ArmProgress.latest(arm, market.world.release)) is not None:
-        market.load_state(left.market)
-        first, adoption, served, hindsight.last = left.first, left.adoption, left.served, left.bound_price
-        if isinstance(agent, RememberingAgent):
-            agent.load_state(left.agent)
-        before = read_table(folder / "rounds" / f"{part}.parquet")
-        figures = [before[before["round"] == number] for number in range(market.round)]
-        report(served)
+    recorder = ArmRecorder(arm, agent, market, report)
+    recorder.resume()
     with Tracker(
-        folder, arm.name, arm.seed, first_round=market.round, first_arrival=served, measures=measures
-    ) as tracker:
-        while not market.done:
-            if config.exposure.hard:
-                write_undeliverable(arm, market, shared.release)
-            play_round(market, agent, batch_size, report)
-            give_back()
-            closed = market.closed.pop()
-            served += len(closed.ledger.schedule)
-            exposure = closed.ledger.exposure(market.n_items)
-            first = exposure if first is None else first
-            price = getattr(agent, "item_price", None)
-            proof = certified(closed, hindsight) if arm.certify else None
-            adoption.enter(closed)
-            facts = shared.round(closed, first, adoption.times(), proof, price, adoption.sold())
-            values = measured(facts, measures.values()) | diagnostics_of(agent)
-            figures.append(
-                round_table(arm, closed.number, {"metric": list(values), "value": list(values.values())})
-            )
-            write_tables(arm, market, closed, facts, price)
-            write_table(folder / "rounds" / f"{part}.parquet", pd.concat(figures, ignore_index=True))
-            tracker.round(
-                RoundRecord(
-                    round=closed.number,
-                    arrivals=served,
-                    metrics=values
-                    | {
-                        "platform/rescale": closed.rescale,
-                        "platform/cost": closed.cost,
-                        "platform/learnt_events": closed.learnt_events,
-                    },
-                    item_price=price,
-                    exposure=facts.delivered,
-                    required=closed.required,
-                )
-            )
-            if not market.done and can_go_on:
-                remembered = agent.state if isinstance(agent, RememberingAgent) else {}
-                progress = ArmProgress(market.state, first, adoption, served, hindsight.last, remembered)
-                progress.save(arm)
-            report(0)  # the round is on disk, all of it
-        tracker.finish(_hyperparameters(config, arm.labels), _finals(figures, (*_FINAL, *own)))
-    adopted = adoption.table(arm.name, arm.seed)
-    if adopted is not None:
-        write_table(folder / "adoption" / f"{part}.parquet", adopted)
-    mark_done(folder, part)
+        arm.folder,
+        arm.name,
+        arm.seed,
+        first_round=market.round,
+        first_arrival=recorder.count,
+        measures=recorder.measures,
+    ) as recorder.tracker:
+        play(market, agent, recorder, batch_size)
+        recorder.finish()
+    mark_done(arm.folder, arm.part)
 
 
-def _hyperparameters(
-    config: ScenarioConfig, labels: tuple[tuple[str, object], ...]
-) -> dict[str, float | str | bool]:
-    """What tells the arms of a run apart, beside agent and seed: the rest is in ``config.yaml``."""
-    swept = {
-        name: value if isinstance(value, float | int | str | bool) else str(value) for name, value in labels
+class ArmRecorder:
+    """Recorder of an arm's tables, event files and checkpoints."""
+
+    tracker: Tracker
+
+    def __init__(self, arm: Arm, agent: Agent, market: Market, report: Report) -> None:
+        self._arm, self._agent, self.market = arm, agent, market
+        self.served = report
+        self.count = 0  # arrivals served so far
+        self._own = {measure.name: measure for measure in own_measures(arm.options.measures).values()}
+        self.measures = {**MEASURES, **self._own}
+        self._shared = ArmFacts.of(market.world, arm.config, arm.seed)
+        self._adoption = AdoptionCount(market.world.release)
+        self._figures: list[pd.DataFrame] = []
+        self._first: Ints | None = None
+        self._hindsight = HindsightPrices((arm.shared or arm.folder) / STATES / "hindsight")
+        self._rounds = arm.folder / "rounds" / f"{arm.part}.parquet"
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        left = Checkpoint.latest(self._arm.folder, self._arm.part, _COUNTS)
+        if left is None:
+            return
+        market, release = self.market, self.market.world.release
+        market.load_state(left.market)
+        self._first, served, price, ticks, items, arrivals = (left.arm[name] for name in _COUNTS)
+        self.count, self._hindsight.last = int(served), price if len(price) else None
+        self._adoption = AdoptionCount(release, [ticks], [items], [arrivals])
+        if isinstance(self._agent, RememberingAgent):
+            self._agent.load_state(left.agent)
+        before = read_table(self._rounds)
+        self._figures = [before[before["round"] == number] for number in range(market.round)]
+        self.served(self.count)
+
+    def opened(self) -> None:
+        """Write the infeasible guarantees of the open round."""
+        if self._arm.config.exposure.hard:
+            _write_undeliverable(self._arm, self.market, self._shared.release)
+
+    def closed(self, closed: ClosedRound) -> None:
+        """Write the tables, events and checkpoint of a round."""
+        give_back()
+        arm, market = self._arm, self.market
+        self.count += len(closed.ledger.schedule)
+        exposure = closed.ledger.exposure(market.n_items)
+        self._first = exposure if self._first is None else self._first
+        price = self._agent.item_price if isinstance(self._agent, PricingAgent) else None
+        proof = certified(closed, self._hindsight) if arm.options.certify else None
+        adoption = self._adoption
+        adoption.enter(closed)
+        facts = self._shared.round(closed, self._first, adoption.times(), proof, price, adoption.sold())
+        values = measured(facts, self.measures.values()) | diagnostics_of(self._agent)
+        columns = {"metric": list(values), "value": list(values.values())}
+        self._figures.append(_round_table(arm, closed.number, columns))
+        _write_round(arm, market, closed, facts.required_positions, price)
+        _write_reliability(arm, facts)
+        write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
+        platform = {"rescale": closed.rescale, "cost": closed.cost, "learnt_events": closed.learnt_events}
+        self.tracker.round(
+            RoundRecord(
+                round=closed.number,
+                arrivals=self.count,
+                metrics=values | {f"platform/{name}": value for name, value in platform.items()},
+                item_price=price,
+                exposure=facts.delivered,
+                required=closed.required,
+            )
+        )
+        self._save()
+        self.served(0)  # the round is on disk, all of it
+
+    def _save(self) -> None:
+        agent, adoption, price = self._agent, self._adoption, self._hindsight.last
+        # An agent that learns and has no memory to be saved begins again where its run is resumed.
+        can_resume = isinstance(agent, RememberingAgent) or not isinstance(agent, LearningAgent)
+        if self.market.done or not can_resume or self._first is None:
+            return
+        counts: tuple[Array, ...] = (
+            self._first,
+            np.array(self.count, np.int64),
+            np.zeros(0) if price is None else price,
+            *(np.concatenate(parts) for parts in (adoption.ticks, adoption.items, adoption.arrivals)),
+        )
+        memory = agent.state if isinstance(agent, RememberingAgent) else {}
+        checkpoint = Checkpoint(self.market.state, dict(zip(_COUNTS, counts, strict=True)), memory)
+        checkpoint.save(self._arm.folder, self._arm.part)
+
+    def finish(self) -> None:
+        """Write the final values and the times to adoption."""
+        arm, figures = self._arm, pd.concat(self._figures, ignore_index=True)
+        means = late_means(figures).set_index("metric")["value"]
+        finals = {name: float(means[name]) if name in means else None for name in (*_FINAL, *self._own)}
+        # Besides agent and seed, swept fields tell the arms of a run apart: the rest is in config.yaml.
+        swept = {
+            name: value if isinstance(value, float | int | str | bool) else str(value)
+            for name, value in arm.labels
+        }
+        self.tracker.finish({"beta": arm.config.exposure.beta} | swept, finals)
+        adopted = self._adoption.table(arm.name, arm.seed)
+        if adopted is not None:
+            write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
+
+
+# -- tables of a round, each in a file of its own -------------------------------------------------------------------
+
+
+def _round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:
+    """Table of a round with agent, seed and round."""
+    keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(number)}
+    return pd.DataFrame(keys | dict(columns))
+
+
+def _put(arm: Arm, table: str, number: int, columns: Mapping[str, object]) -> None:
+    """Write an arm's part of a table."""
+    write_table(arm.round_file(table, number), _round_table(arm, number, columns))
+
+
+def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
+    found = undeliverable(market.round_view(), release)
+    if found:
+        columns = {
+            "why": [one.why for one in found],
+            "items": [len(one.items) for one in found],
+            "required": [one.required for one in found],
+            "reachable": [one.reachable for one in found],
+            "text": [str(one) for one in found],
+        }
+        _put(arm, "undeliverable", market.round, columns)
+
+
+def _write_round(
+    arm: Arm, market: Market, closed: ClosedRound, required: Floats, price: Floats | None
+) -> None:
+    """Write the tables of a round; ``required`` (M,) counts positions."""
+    number, ledger = closed.number, closed.ledger
+    if arm.options.ledger:
+        exposures = ledger.table(arm.name, arm.seed, number)
+        write_table(arm.round_file("ledger", number), exposures.assign(agent=exposures["agent"].astype(str)))
+    if "truth" in arm.options.reveal:
+        _put(arm, "truth", number, ledger.true_columns())
+    schedule = ledger.schedule
+    arrivals = {
+        "arrival": schedule.id,
+        "time": schedule.tick / 1e6,
+        "user": schedule.user[schedule.slot],
+        "log_user": schedule.log_user[schedule.slot],
+        "ground_intensity": ledger.ground,
     }
-    return {"beta": config.exposure.beta} | swept
+    _put(arm, "arrivals", number, arrivals)
+    _put(arm, "learnt", number, {"events": [closed.learnt_events]})
+    needed = np.flatnonzero(required)
+    asked = _round_table(arm, number, {"item": needed, "required": required[needed]})
+    place = arm.round_file("required", number)
+    if market.same_for_all_arms:
+        asked, place = asked.drop(columns="agent"), place.with_name(f"{arm.seed}-{number:03d}.parquet")
+    write_table(place, asked)
+    moves = _moves(closed, market.world.roster)
+    if moves is not None:
+        _put(arm, "providers", number, moves)
+    if len(closed.promises):
+        table = closed.promises
+        columns = {
+            "name": list(table.name),
+            "begin": table.begin / 1e6,
+            "end": table.end / 1e6,
+            "arrivals": table.arrivals,
+            "due": closed.due,
+            "least": table.least,
+            "most": table.most,
+            "delivered": closed.delivered,
+        }
+        _put(arm, "promises", number, columns)
+    if price is not None:
+        _put(arm, "prices", number, {"item": np.arange(len(price)), "price": price, "cost": closed.cost})
 
 
-def _finals(figures: list[pd.DataFrame], metrics: tuple[str, ...]) -> dict[str, float | None]:
-    """Means over the late rounds, for the table of hyperparameters; None for a metric without values."""
-    means = late_means(pd.concat(figures, ignore_index=True)).set_index("metric")["value"]
-    return {name: float(means[name]) if name in means else None for name in metrics}
+def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
+    """Columns of providers that left or came, if any."""
+    changes = closed.changes
+    who = np.flatnonzero(changes.leaves | changes.comes)
+    if not len(who):
+        return None
+    items = np.bincount(roster.of_item, minlength=len(roster.names))
+    return {
+        "provider": [roster.names[one] for one in who],
+        "event": np.where(changes.leaves[who], "left", "came"),
+        "items": items[who],
+        "satisfaction": changes.satisfaction[who],
+    }
+
+
+def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
+    filled = facts.slates >= 0
+    chance = predicted_consumption(facts.intensity, facts.examination)
+    curve = reliability(chance[filled], facts.consumed[filled])
+    columns = {
+        "decile": 1 + np.arange(len(curve.exposures)),
+        "exposures": curve.exposures,
+        "predicted": curve.predicted,
+        "consumed": curve.consumed,
+    }
+    _put(arm, "reliability", facts.round, columns)

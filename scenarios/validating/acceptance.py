@@ -13,8 +13,8 @@ import numpy as np
 
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.intensity.blocks import spans
-from rimsim.scenarios.backtesting.scores import ROWS
+from rimsim.intensity.contract import spans
+from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rimsim.config.fields import duration_seconds
-from rimsim.intensity.ground.examples import session_examples
 from rimsim.intensity.registry import mark_and_ground
+from rimsim.intensity.states import session_examples
 from rimsim.market.build import kept_truth
 from rimsim.scenarios.validating.acceptance import acceptance
 from rimsim.scenarios.validating.distributions import logged, simulated

@@ -8,7 +8,8 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from rimsim.intensity.registry import mark_and_ground
-from rimsim.scenarios.report.agreement import agreement_sentence, signed, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_sentence, unfit_sentence
+from rimsim.scenarios.report.tables import signed
 from rimsim.scenarios.validating.config import BESTSELLERS
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves

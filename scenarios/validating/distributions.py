@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from rimsim import rng
 from rimsim.arrays import Floats, Ints
-from rimsim.intensity.blocks import spans
+from rimsim.intensity.contract import spans
 from rimsim.measures import genre_shares, genre_weights
-from rimsim.scenarios.backtesting.scores import ROWS
+from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:
-    from rimsim.intensity.ground.examples import CountExamples
+    from rimsim.intensity.states import CountExamples
     from rimsim.market.consumers.truths import Truth
     from rimsim.scenarios.validating.cuts import Cut
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.intensity.blocks import spans
+from rimsim.intensity.contract import spans
 from rimsim.market.consumers.intensity import examination
 from rimsim.matching import price_slates
-from rimsim.scenarios.backtesting.scores import ROWS
+from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.validating.judged import judged, scores_of, unfitted_model
 
 if TYPE_CHECKING:

@@ -13,18 +13,18 @@ from rimsim import rng
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.config import PlatformConfig
 from rimsim.errors import ModelError
-from rimsim.intensity.blocks import spans
 from rimsim.intensity.cache import fitted
+from rimsim.intensity.contract import spans
 from rimsim.market.models import unfitted
 from rimsim.matching import price_slates
 from rimsim.measures import slate_ndcg
-from rimsim.scenarios.backtesting.scores import ROWS, ModelScores
+from rimsim.scenarios.kinds.scores import ROWS, ModelScores
 from rimsim.scenarios.validating.config import RANDOM
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog
     from rimsim.intensity import IntensityModel
-    from rimsim.scenarios.backtesting.scores import Scores
+    from rimsim.scenarios.kinds.scores import Scores
     from rimsim.scenarios.validating.cuts import Cut
 
     Make: TypeAlias = Callable[[str, int, str], IntensityModel]

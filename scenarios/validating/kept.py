@@ -20,7 +20,7 @@ from rimsim.market.build import kept_truth, truth_key
 from rimsim.market.consumers.intensity import examination
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, concordance, relevance, statistics
-from rimsim.scenarios.backtesting import scores
+from rimsim.scenarios.kinds import scores
 from rimsim.scenarios.validating import cuts, evidence, judged
 from rimsim.scenarios.validating.config import RANDOM
 from rimsim.system import draft_file, single_thread

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from rimsim.arrays import Floats, Ints
-from rimsim.intensity.blocks import spans
+from rimsim.intensity.contract import spans
 from rimsim.scenarios.validating.config import RANDOM
 from rimsim.scenarios.validating.evidence import shares_over
 from rimsim.scenarios.validating.held_answers import held_answers

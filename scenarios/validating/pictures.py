@@ -11,10 +11,8 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from rimsim.scenarios.pictures.labels import label_points
-from rimsim.scenarios.pictures.looks import AgentStyle, styles
-from rimsim.scenarios.pictures.style import draw, frame, legend
-from rimsim.scenarios.report.agreement import signed
+from rimsim.scenarios.report.charts import AgentStyle, draw, frame, label_points, legend, styles
+from rimsim.scenarios.report.tables import signed
 from rimsim.scenarios.validating.evidence import ORACLE
 from rimsim.scenarios.validating.rates import rate_curves
 from rimsim.scenarios.validating.tables import figures_of

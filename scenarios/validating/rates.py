@@ -10,8 +10,8 @@ from rimsim import rng
 from rimsim.arrays import Floats, Ints
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
-from rimsim.intensity.ground.examples import session_examples
 from rimsim.intensity.registry import make
+from rimsim.intensity.states import session_examples
 
 if TYPE_CHECKING:
     import pandas as pd

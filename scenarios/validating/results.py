@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rimsim.scenarios.report.agreement import signed
 from rimsim.scenarios.report.console import markdown, picture_places, print_report
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.validating.acceptance import NEGATIVES
 from rimsim.scenarios.validating.conclusions import Conclusions, conclusions
 from rimsim.scenarios.validating.distributions import QUANTILES

@@ -14,7 +14,7 @@ from rimsim.config.reading import record_from
 from rimsim.data import Needs, load_log, require_usable
 from rimsim.errors import ConfigError
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.device import resolved
+from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground
 from rimsim.market.build import kept_truth
 from rimsim.measures import agreement

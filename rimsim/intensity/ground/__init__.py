@@ -1,1 +1,1 @@
-"""Ground intensities λ(x): how much a user takes in the time to come."""
+"""Ground intensities λ(x): expected consumptions of a user within the horizon."""

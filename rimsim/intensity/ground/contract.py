@@ -1,52 +1,68 @@
-"""Ground intensities λ(x): the protocol, and the base of the shipped ones."""
+"""Ground intensities λ(x): protocol, options and base class."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
+import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats
-from rimsim.errors import ModelError
-from rimsim.intensity.contract import FromHidden, caller_owns
-from rimsim.intensity.device import resolved
-from rimsim.intensity.ground import decayed
-from rimsim.intensity.ground.examples import session_examples, window_examples
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError, refuse
+from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, resolved
 from rimsim.intensity.persistence import Stored
+from rimsim.intensity.states import CountExamples, UserStates, session_examples, window_examples
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.ground.examples import CountExamples
-    from rimsim.intensity.states import UserStates
+
+def minimum_of(
+    objective: Callable[..., tuple[float, Floats]],
+    start: Floats,
+    args: tuple[object, ...],
+    iterations: int,
+    *,
+    positive: bool,
+) -> Floats:
+    """Minimum of a convex objective with gradient, by L-BFGS-B."""
+    found = scipy.optimize.minimize(
+        objective,
+        start,
+        args=args,
+        method="L-BFGS-B",
+        jac=True,
+        bounds=[(0.0, None)] * len(start) if positive else None,
+        options={"maxiter": iterations, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20},
+    )
+    return np.asarray(found.x, np.float64)
 
 
 @runtime_checkable
 class GroundModel(Protocol):
-    """λ(x), the expected events of a state within the next horizon; what ``RIM(ground=…)`` takes."""
+    """λ(x), expected events of a state within the next horizon: the factor ``RIM(ground=…)``."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""
         ...
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the target events of a new log, keeping the scale that λ had."""
+        """Fit to the target events of a new log, keeping the scale of λ."""
         ...
 
     def encode(self, states: UserStates) -> Hidden:
-        """The hidden states of n user states."""
+        """Hidden states of n user states."""
         ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The hidden states after one more event each."""
+        """Hidden states after one more event each."""
         ...
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at the instants ``now``, seconds."""
+        """(n,) float32 λ of the states at ``now``, seconds."""
         ...
 
 
@@ -67,29 +83,23 @@ class GroundConfig:
 class Ground(FromHidden, Stored):
     """Base of the shipped ground intensities.
 
-    On its own a ground intensity says nothing of marks; :meth:`score` then spreads λ(x) evenly over the
-    catalogue. Unless a subclass has others, hidden states are exponentially decayed sums of a user's events.
-
-    Args:
-        config: The config record.
-        rates: (S,) decay rates of the sums, per second; none where a subclass has other hidden states.
+    Without a mark model, :meth:`score` spreads λ(x) evenly over the catalogue.
 
     Attributes:
-        rescale: The factor that the last :meth:`update` multiplied λ by, to keep its mean; 1 after a fit.
+        rescale: Factor by which the last :meth:`update` multiplied λ, to keep its mean; 1 after a fit.
     """
 
     config: GroundConfig
     n_items: int = 0
 
-    def __init__(self, config: GroundConfig, rates: Floats) -> None:
+    def __init__(self, config: GroundConfig) -> None:
         self.config = config
         self.device = resolved(config.device)
         self.rescale = 1.0
-        self._rates = torch.from_numpy(rates.copy()).to(self.device)
 
     @abstractmethod
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit from scratch to given states and the counts that followed them.
+        """Fit from scratch to given states and the counts that followed.
 
         Raises:
             ModelError: If there is no event in the examples.
@@ -97,14 +107,25 @@ class Ground(FromHidden, Stored):
 
     @abstractmethod
     def update(self, log: EventLog) -> Self:
-        """Fit to the target events of a new log, keeping the scale that λ had."""
+        """Fit to the target events of a new log, keeping the scale of λ.
+
+        A slate yields fewer consumptions than a session of a log has events: a refit alone would shrink λ manyfold.
+        """
+
+    @abstractmethod
+    def encode(self, states: UserStates) -> Hidden:
+        """Hidden states of n user states."""
+
+    @abstractmethod
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Hidden states after one more event each."""
 
     @abstractmethod
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at the instants ``now`` (n,), seconds."""
+        """(n,) float32 λ of the states at ``now`` (n,), seconds."""
 
     def examples(self, log: EventLog) -> CountExamples:
-        """The states and counts of a log that the level of λ is fitted to: sessions, or the last horizons."""
+        """Sessions of a log, or its last horizons: examples for the level of λ."""
         if self.config.horizon is None:
             return session_examples(log, self.config.gap)
         return window_examples(log, self.config.horizon, self.config.windows)
@@ -118,10 +139,10 @@ class Ground(FromHidden, Stored):
         return self.fit_to(log, self.examples(log))
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit from scratch where the states to learn the level from are given, rather than taken from the log.
+        """Fit from scratch to a log, the level of λ to given examples.
 
         Args:
-            log: What there is to learn beside counts, such as how events follow each other; its catalogue.
+            log: Catalogue, and how events follow each other.
             examples: States and the counts that followed them.
 
         Raises:
@@ -131,31 +152,15 @@ class Ground(FromHidden, Stored):
         return self.fit_examples(examples)
 
     def _require_events(self, examples: CountExamples) -> None:
-        """Refuse examples that no level can be fitted to.
-
-        Raises:
-            ModelError: If there are no examples, or no event in them.
-        """
+        """Refuse examples that no level can be fitted to."""
         if examples.counts.sum() == 0:
-            raise ModelError(
-                f"{self.kind}: found {len(examples.counts)} examples with 0 events in all; allowed: at least one event"
-            )
+            found = f"found {len(examples.counts)} examples with 0 events in all"
+            refuse(ModelError, self.kind, found, "at least one event")
 
-    def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, S), first and last event time (n,) of :func:`rimsim.intensity.ground.decayed.encode`."""
-        return decayed.encode(states, self._rates.cpu().numpy(), self.device)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The sums faded to ``times`` (n,), in seconds, and raised by one."""
-        del items
-        return decayed.step(hidden, times.to(self.device), self._rates)
-
-    def _features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, 2S + 2) features at ``now``; with a session as horizon, no sooner than one can begin."""
+    def _instants(self, now: Floats, last: torch.Tensor) -> torch.Tensor:
+        """(n,) instants on the device; with sessions as horizon, not before one can begin."""
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
-        if self.config.horizon is None:
-            instant = torch.maximum(instant, hidden[2] + self.config.gap)
-        return decayed.features(hidden, instant, self._rates)
+        return torch.maximum(instant, last + self.config.gap) if self.config.horizon is None else instant
 
     def intensity(self, states: UserStates) -> torch.Tensor:
         """(n,) float32 λ(x): expected events within the horizon."""
@@ -169,6 +174,15 @@ class Ground(FromHidden, Stored):
             ModelError: Before a fit to a log, because the size of the catalogue is not known.
         """
         if not self.n_items:
-            raise ModelError(f"{self.kind}: no catalogue known; allowed: score after a fit to a log")
+            refuse(ModelError, self.kind, "no catalogue known", "score after a fit to a log")
         share = self.intensity_hidden(hidden, now) / self.n_items
         return share[:, None].expand(-1, self.n_items).contiguous()
+
+    def extra(self) -> dict[str, Any]:
+        """Catalogue size and last rescaling."""
+        return {"n_items": self.n_items, "rescale": self.rescale}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over fitted arrays and values."""
+        del tensors
+        self.n_items, self.rescale = int(extra["n_items"]), float(extra["rescale"])

@@ -1,8 +1,9 @@
-"""Exponentially decayed sums over a user's own events: what Hawkes-type intensities know of a state."""
+"""Exponentially decayed event counts of users: hidden states, and λ(x) proportional to one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -10,11 +11,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats
-
-if TYPE_CHECKING:
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.states import UserStates
-
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import Hidden
+from rimsim.intensity.ground.contract import Ground, GroundConfig
+from rimsim.intensity.states import CountExamples, UserStates
 
 _CHUNK = 1 << 18
 """Events whose kernels are held in memory at once."""
@@ -36,50 +36,171 @@ class Scales:
         return np.asarray(1.0 / np.geomspace(self.shortest, self.longest, self.number), np.float64)
 
 
-def encode(states: UserStates, rates: Floats, device: torch.device) -> Hidden:
-    """Decayed sums of the states' events at each state's last event.
+class DecayedGround(Ground):
+    """Base of ground intensities whose hidden states are decayed sums.
 
-    Returns:
-        ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state, ``first``
-        (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf where there is none.
+    A hidden state is ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state,
+    ``first`` (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf where there is none.
+
+    Args:
+        config: Options.
+        rates: (S,) decay rates β of the sums, per second.
     """
-    n = len(states)
-    lengths = states.lengths
-    active = np.flatnonzero(lengths)
-    first, last = np.full(n, -np.inf), np.full(n, -np.inf)
-    first[active] = states.times[states.offsets[active]]
-    last[active] = states.times[states.offsets[active + 1] - 1]
-    sums = np.zeros((n, len(rates)))
-    # reduceat adds within each row's own segment, so a row's bits do not depend on its neighbours or the
-    # chunk.
-    begin = 0
-    while begin < len(active):
-        limit = states.offsets[active[begin]] + _CHUNK
-        end = max(begin + 1, int(np.searchsorted(states.offsets[active + 1], limit, "right")))
-        rows = active[begin:end]
-        a, b = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
-        age = np.repeat(last[rows], lengths[rows]) - states.times[a:b]
-        sums[rows] = np.add.reduceat(np.exp(-age[:, None] * rates), states.offsets[rows] - a, axis=0)
-        begin = end
-    return tuple(torch.from_numpy(array).to(device) for array in (sums, first, last))
+
+    def __init__(self, config: GroundConfig, rates: Floats) -> None:
+        super().__init__(config)
+        self._rates = torch.from_numpy(rates.copy()).to(self.device)
+
+    def encode(self, states: UserStates) -> Hidden:
+        """Sums (n, S), first and last event time (n,)."""
+        n, rates = len(states), self._rates.cpu().numpy()
+        lengths = states.lengths
+        active = np.flatnonzero(lengths)
+        first, last = np.full(n, -np.inf), np.full(n, -np.inf)
+        first[active] = states.times[states.offsets[active]]
+        last[active] = states.times[states.offsets[active + 1] - 1]
+        sums = np.zeros((n, len(rates)))
+        # reduceat adds within each row's own segment, so a row's bits do not depend on its neighbours or the chunk.
+        begin = 0
+        while begin < len(active):
+            limit = states.offsets[active[begin]] + _CHUNK
+            end = max(begin + 1, int(np.searchsorted(states.offsets[active + 1], limit, "right")))
+            rows = active[begin:end]
+            a, b = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
+            age = np.repeat(last[rows], lengths[rows]) - states.times[a:b]
+            sums[rows] = np.add.reduceat(np.exp(-age[:, None] * rates), states.offsets[rows] - a, axis=0)
+            begin = end
+        return tuple(torch.from_numpy(array).to(self.device) for array in (sums, first, last))
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Sums decayed to ``times`` (n,), seconds, and raised by one."""
+        del items
+        times = times.to(self.device)
+        sums, first, last = hidden
+        age = torch.where(torch.isinf(last), 0.0, times - last)
+        faded = sums * torch.exp(-age[:, None] * self._rates)
+        return faded + 1.0, torch.where(torch.isinf(first), times, first), times
+
+    def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+        """(n, 2S + 2) float64 non-negative features of the states at ``now``, seconds.
+
+        In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of
+        the first event, an indicator of a state with events, and one of a state without.
+        """
+        sums, first, last = hidden
+        instant = self._instants(now, last)
+        excited = sums * torch.exp(-(instant - last)[:, None] * self._rates)
+        start = torch.exp(-(instant - first)[:, None] * self._rates)
+        empty = torch.isinf(first)[:, None].to(sums.dtype)
+        return torch.cat([excited, start, 1.0 - empty, empty], dim=1)
 
 
-def step(hidden: Hidden, times: torch.Tensor, rates: torch.Tensor) -> Hidden:
-    """The hidden states after one more event each at ``times`` (n,), seconds: O(S) a row."""
-    sums, first, last = hidden
-    age = torch.where(torch.isinf(last), 0.0, times - last)
-    faded = sums * torch.exp(-age[:, None] * rates)
-    return faded + 1.0, torch.where(torch.isinf(first), times, first), times
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class UserPopularityConfig(GroundConfig):
+    """Options of a user's count of events."""
+
+    smoothing: float = Field(default=0.01, gt=0, description="Events added to every user, so that λ > 0.")
+
+    @property
+    def rate(self) -> float:
+        """Decay rate of an event's weight, per second."""
+        return 0.0
 
 
-def features(hidden: Hidden, now: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
-    """(n, 2S + 2) float64 non-negative features of the states at ``now`` (n,).
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EMAConfig(UserPopularityConfig):
+    """Options of a user's decayed count of events."""
 
-    In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of
-    the first event, an indicator of a state with events, and one of a state without.
+    scale: float = Field(
+        default=86400.0, gt=0, description="Time in which an event's weight falls by e, seconds."
+    )
+
+    @property
+    def rate(self) -> float:
+        """Decay rate of an event's weight, per second."""
+        return 1.0 / self.scale
+
+
+class UserPopularity(DecayedGround):
+    """λ(x) = c·(n_x + s): a user's events so far, times one fitted factor.
+
+    The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson
+    maximum likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR
+    2022).
+
+    Attributes:
+        factor: c; 0 before a fit.
     """
-    sums, first, last = hidden
-    excited = sums * torch.exp(-(now - last)[:, None] * rates)
-    start = torch.exp(-(now - first)[:, None] * rates)
-    empty = torch.isinf(first)[:, None].to(sums.dtype)
-    return torch.cat([excited, start, 1.0 - empty, empty], dim=1)
+
+    kind: ClassVar[str] = "pop"
+    config_class: ClassVar[type[Any]] = UserPopularityConfig
+    config: UserPopularityConfig
+
+    def __init__(self, config: UserPopularityConfig | None = None) -> None:
+        config = config or self.config_class()
+        super().__init__(config, np.array([config.rate]))
+        self.factor = 0.0
+
+    def fit_examples(self, examples: CountExamples) -> Self:
+        """Fit the factor to given states and counts.
+
+        Raises:
+            ModelError: If there are no examples, or no event in them.
+        """
+        self._require_events(examples)
+        raw = self._activity(self.encode(examples.states), examples.states.now)
+        self.factor = float(examples.counts.sum()) / float(raw.sum())
+        self.rescale = 1.0
+        return self
+
+    def update(self, log: EventLog) -> Self:
+        """Keep the factor: states move, the scale of λ stays.
+
+        ``rescale`` is the old factor over the refitted one.
+        """
+        examples = self.examples(log)
+        if examples.counts.sum():
+            kept = self.factor
+            self.fit_examples(examples)
+            self.factor, self.rescale = kept, kept / self.factor
+        return self
+
+    def _activity(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+        sums, _, last = hidden
+        instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
+        age = torch.where(torch.isinf(last), 0.0, instant - last)
+        activity: torch.Tensor = sums[:, 0] * torch.exp(-age * self._rates[0]) + self.config.smoothing
+        return activity
+
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+        """(n,) float32 λ of the states at ``now``.
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        return (self._activity(hidden, now) * self._after_fit(self.factor or None)).float()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """No array: the factor is in :meth:`extra`."""
+        return {}
+
+    def extra(self) -> dict[str, Any]:
+        """Factor, last rescaling and catalogue size."""
+        return super().extra() | {"factor": self.factor}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over the factor."""
+        super().restore(tensors, extra)
+        self.factor = float(extra["factor"])
+
+
+class EMA(UserPopularity):
+    """λ(x) = c·(Σ_i exp(−(now − t_i)/scale) + s): a user's decayed events.
+
+    Exponential moving average, ``EMA`` in Ma, Liu and Deoras (ICLR 2022), with one fitted factor as in
+    :class:`UserPopularity`.
+    """
+
+    kind: ClassVar[str] = "ema"
+    config_class = EMAConfig
+    config: EMAConfig

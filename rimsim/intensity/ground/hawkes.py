@@ -1,9 +1,20 @@
-"""Hawkes: a self-exciting point process of each user's events, fitted by maximum likelihood."""
+"""Hawkes processes of users' events, and a Poisson regression on their features.
+
+User u's events after the first, t_1 < t_2 < …, have the intensity (events per second)
+
+    λ_u(t) = μ + Σ_s β_s [ α_s Σ_{t_i < t} exp(−β_s (t − t_i)) + γ_s exp(−β_s (t − t_0)) ]
+
+on [t_0, T_u]: t_0 is the first event, which is given, and i runs over the events after it. α_s is the mean
+number of events that one event excites at scale s, γ_s the same for the first event. Parameters are (μ, α,
+γ), all ≥ 0, so the log-likelihood is concave (Ogata, 1981); sums of exponentials let it be computed in one
+pass.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy
@@ -11,35 +22,136 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Floats
-from rimsim.errors import ModelError
-from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.ground import decayed
-from rimsim.intensity.ground.contract import Ground, GroundConfig
-from rimsim.intensity.ground.point_process import (
-    HawkesTerms,
-    Rescaled,
-    hawkes_terms,
-    negative_log_likelihood,
-    rescaled,
-)
-from rimsim.intensity.refusals import not_fitted, require_targets
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.ground.examples import CountExamples
-
+from rimsim.arrays import Floats, Ints
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError, refuse
+from rimsim.intensity.contract import Hidden, in_blocks, require_targets
+from rimsim.intensity.ground.contract import GroundConfig, minimum_of
+from rimsim.intensity.ground.decayed import DecayedGround, Scales
+from rimsim.intensity.states import CountExamples, UserStates
 
 _DAY = 86400.0
+_TINY = 1e-10
+"""Number that keeps log Λ finite where all weights are zero."""
+_RARE = 1e-3
+"""Smallest unit of a term."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HawkesTerms:
+    """Coefficients of (μ, α, γ) in λ at every event and in ∫λ over every gap."""
+
+    at_event: Floats
+    """(n, 2S + 1) coefficients of λ at each event after a user's first."""
+    user: Ints
+    """(n,) the user of each of those events, as given by ``offsets``."""
+    gap: Floats
+    """(n, 2S + 1) coefficients of ∫λ from the event before to this one."""
+    last_gap: Floats
+    """(users, 2S + 1) coefficients of ∫λ from the last event to the end of observation."""
+
+    @property
+    def total(self) -> Floats:
+        """(2S + 1,) coefficients of the compensator of all users."""
+        return np.asarray(self.gap.sum(0) + self.last_gap.sum(0))
+
+
+def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> HawkesTerms:
+    """Likelihood coefficients in one pass over all users, event by event.
+
+    Args:
+        times: (total,) event times, seconds, ascending within a user.
+        offsets: (users + 1,) begin of each user's events; every user has at least one.
+        stop: (users,) end of observation, not before the user's last event.
+        rates: (S,) decay rates β_s, per second.
+    """
+    begin, lengths = offsets[:-1], np.diff(offsets)
+    scales = len(rates)
+    rows = np.arange(len(times)) - np.repeat(begin, lengths)
+    later = rows > 0
+    place = np.cumsum(later) - 1
+    at = np.zeros((int(later.sum()), 2 * scales + 1))
+    gap = np.zeros_like(at)
+    order = np.argsort(-lengths, kind="stable")
+    since_first = np.zeros((len(begin), scales))
+    start = np.ones((len(begin), scales))
+    for step in range(1, int(lengths.max(initial=1))):
+        active = order[: int(np.searchsorted(-lengths[order], -step, "left"))]
+        position = begin[active] + step
+        pause = (times[position] - times[position - 1])[:, None]
+        fade = np.exp(-pause * rates)
+        where = place[position]
+        gap[where, 0] = pause[:, 0]
+        gap[where, 1 : scales + 1] = since_first[active] * (1.0 - fade)
+        gap[where, scales + 1 :] = start[active] * (1.0 - fade)
+        since_first[active] *= fade
+        start[active] *= fade
+        at[where, 0] = 1.0
+        at[where, 1 : scales + 1] = since_first[active] * rates
+        at[where, scales + 1 :] = start[active] * rates
+        since_first[active] += 1.0
+    pause = (stop - times[offsets[1:] - 1])[:, None]
+    fade = 1.0 - np.exp(-pause * rates)
+    last = np.concatenate([pause, since_first * fade, start * fade], axis=1)
+    return HawkesTerms(at, np.repeat(np.arange(len(begin)), lengths)[later], gap, last)
+
+
+def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats) -> tuple[float, Floats]:
+    """−Σ log λ(t_i) + ∫λ per event, and its gradient.
+
+    Args:
+        parameters: (2S + 1,) μ, α, γ.
+        at_event: (n, 2S + 1) see :class:`HawkesTerms`.
+        total: (2S + 1,) see :attr:`HawkesTerms.total`.
+    """
+    n = max(len(at_event), 1)
+    rate = at_event @ parameters + 1e-300
+    value = float(total @ parameters - np.log(rate).sum()) / n
+    return value, (total - at_event.T @ (1.0 / rate)) / n
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescaled:
+    """Goodness of fit by time rescaling: compensated gaps against Exp(1).
+
+    Users are joined end to end in compensated time, so that each censored last gap counts (Papangelou's
+    theorem; Brown et al., Neural Computation 2002). On data that the parameters were fitted to, the test is
+    conservative: use held-out users.
+    """
+
+    gaps: Floats
+    """(n,) compensated gaps."""
+    ks: float
+    """Kolmogorov-Smirnov distance of 1 − exp(−gap) from uniform."""
+    p_value: float
+    """p-value of that statistic."""
+    squares: float
+    """Σ gap² / Σ gap: 2 under the model, more where events cluster (3S; Shchur et al., NeurIPS 2021)."""
+    correlation: float
+    """Correlation of neighbouring gaps: 0 under the model."""
+
+
+def rescaled(terms: HawkesTerms, parameters: Floats) -> Rescaled:
+    """Compensated gaps of all users and their distance from Exp(1)."""
+    inner = terms.gap @ parameters
+    last = terms.last_gap @ parameters
+    by_user = np.bincount(terms.user, inner, len(last))
+    clock = np.concatenate([[0.0], np.cumsum(by_user + last)])
+    own_start = np.concatenate([[0.0], np.cumsum(by_user)])
+    before = np.cumsum(inner) - own_start[terms.user]
+    gaps = np.diff(np.concatenate([[0.0], clock[terms.user] + before]))
+    test = scipy.stats.kstest(-np.expm1(-gaps), "uniform")
+    neighbours = float(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) if len(gaps) > 2 and gaps.std() > 0 else 0.0
+    squares = float((gaps**2).sum() / gaps.sum()) if gaps.sum() > 0 else float("nan")
+    return Rescaled(gaps, float(test.statistic), float(test.pvalue), squares, neighbours)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HawkesConfig(GroundConfig):
     """Kernels and horizon of the Hawkes process."""
 
-    scales: decayed.Scales = Field(
-        default_factory=lambda: decayed.Scales(number=16), description="Time scales of the kernels."
+    scales: Scales = Field(
+        default_factory=lambda: Scales(number=16), description="Time scales of the kernels."
     )
     stable_below: float | None = Field(
         default=None,
@@ -50,14 +162,13 @@ class HawkesConfig(GroundConfig):
     max_iterations: int = Field(default=1000, ge=1, description="Limit for L-BFGS-B.")
 
 
-class Hawkes(Ground):
+class Hawkes(DecayedGround):
     """λ(x) from a Hawkes process with sum-of-exponentials kernels (Hawkes, 1971; Ogata, 1981).
 
-    The process and its exact maximum likelihood are in :mod:`rimsim.intensity.ground.point_process`; the solver is
-    L-BFGS-B with the analytic gradient, which finds the maximum because the likelihood is concave. λ(x) is
-    the integral of the intensity over the horizon if nothing more happened (a day where the horizon is a
-    session), times a factor c that makes the mean over training examples the mean count that followed; states
-    without a history have the mean count of such states.
+    The process and its exact maximum likelihood are those of this module; the solver is L-BFGS-B with the analytic
+    gradient, which finds the maximum because the likelihood is concave. λ(x) is the integral of the intensity over the
+    horizon if nothing more happened (a day where the horizon is a session), times a factor c that makes the mean over
+    training examples the mean count that followed; states without a history have the mean count of such states.
 
     The reference (Ma, Liu and Deoras, ICLR 2022) fits by least squares and does not scale.
 
@@ -65,7 +176,6 @@ class Hawkes(Ground):
         branching_ratio: Σ_s α_s, mean offspring of one event; the process is stable below 1.
         nll: Negative log-likelihood per event at the fit, log of events per second.
         factor: c.
-        rescale: The factor that the last :meth:`update` multiplied λ by, to keep its mean; 1 after a fit.
     """
 
     kind: ClassVar[str] = "hawkes"
@@ -85,12 +195,10 @@ class Hawkes(Ground):
         Raises:
             ModelError: Before a fit.
         """
-        if self._parameters is None:
-            raise not_fitted(self.kind)
-        return self._parameters.cpu().numpy()
+        return self._after_fit(self._parameters).cpu().numpy()
 
     def terms(self, log: EventLog) -> HawkesTerms:
-        """The likelihood's coefficients for a log's users, observed until its last event.
+        """Likelihood coefficients of a log's users, observed until its last event.
 
         All events excite; only target events are scored.
         """
@@ -99,21 +207,20 @@ class Hawkes(Ground):
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         offsets = np.append(begin, len(user)).astype(np.int64)
         stop = np.full(len(begin), log.time[-1])
-        whole = hawkes_terms(time, offsets, stop, self.config.scales.rates)
+        every = hawkes_terms(time, offsets, stop, self.config.scales.rates)
         if target.all():
-            return whole
-        # A stretch that ends in a mere context event is not observed: neither its event nor its gap is
-        # scored.
+            return every
+        # A gap that ends in a mere context event is not observed: neither its event nor the gap is scored.
         later = np.ones(len(user), bool)
         later[begin] = False
         kept = target[later]
-        scored = np.bincount(whole.user[kept], minlength=len(begin)) > 0
+        scored = np.bincount(every.user[kept], minlength=len(begin)) > 0
         return HawkesTerms(
-            whole.at_event[kept], whole.user[kept], whole.gap[kept], whole.last_gap * scored[:, None]
+            every.at_event[kept], every.user[kept], every.gap[kept], every.last_gap * scored[:, None]
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """The process by the likelihood of all users' target events after their first, its scale by the given counts.
+        """Fit the process to target events after users' first, its scale to given counts.
 
         Raises:
             ModelError: If no user has a target event after its first event; as :meth:`fit_examples`.
@@ -121,7 +228,7 @@ class Hawkes(Ground):
         require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
-            raise ModelError(f"{self.kind}: found no user with a second event; allowed: at least one")
+            refuse(ModelError, self.kind, "found no user with a second event", "at least one")
         self._solve(terms)
         return super().fit_to(log, examples)
 
@@ -133,37 +240,28 @@ class Hawkes(Ground):
         unit = np.where(total > 0, n / np.maximum(total, 1e-300), 0.0)
         at, all_of = terms.at_event * unit, total * unit
         start = np.full(len(unit), 1.0 / len(unit))
-        bounds = [(0.0, None)] * len(unit)
-        solved = scipy.optimize.minimize(
-            negative_log_likelihood,
-            start,
-            args=(at, all_of),
-            method="L-BFGS-B",
-            jac=True,
-            bounds=bounds,
-            options={"maxiter": self.config.max_iterations, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20},
-        )
+        most = self.config.max_iterations
+        solved = minimum_of(negative_log_likelihood, start, (at, all_of), most, positive=True)
         limit, alpha = self.config.stable_below, unit.copy()
         alpha[0], alpha[scales + 1 :] = 0.0, 0.0
-        if limit is not None and solved.x @ alpha > limit:
-            shrunk = solved.x * np.where(alpha > 0, 0.99 * limit / (solved.x @ alpha), 1.0)
+        if limit is not None and solved @ alpha > limit:
             solved = scipy.optimize.minimize(
                 negative_log_likelihood,
-                shrunk,
+                solved * np.where(alpha > 0, 0.99 * limit / (solved @ alpha), 1.0),
                 args=(at, all_of),
                 method="SLSQP",
                 jac=True,
-                bounds=bounds,
+                bounds=[(0.0, None)] * len(unit),
                 constraints=scipy.optimize.LinearConstraint(alpha, -np.inf, limit),
-                options={"maxiter": self.config.max_iterations, "ftol": 1e-12},
-            )
-        parameters = np.maximum(solved.x, 0.0) * unit
+                options={"maxiter": most, "ftol": 1e-12},
+            ).x
+        parameters = np.maximum(solved, 0.0) * unit
         self._parameters = torch.from_numpy(parameters).to(self.device)
         self.branching_ratio = float(parameters[1 : scales + 1].sum())
         self.nll = negative_log_likelihood(parameters, terms.at_event, total)[0]
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Set the scale c to given states and counts; the process must be fitted to a log before.
+        """Set the scale c to given states and counts, after a fit of the process.
 
         Raises:
             ModelError: If there are no examples, or no event in them.
@@ -174,13 +272,12 @@ class Hawkes(Ground):
         raw = float(self.intensity(examples.states).double().cpu().numpy()[active].sum())
         events = float(examples.counts[active].sum())
         self.factor = events / raw if raw > 0 and events > 0 else 1.0
-        self._empty = (
-            float(examples.counts[~active].mean()) if (~active).any() else float(examples.counts.mean())
-        )
+        empty = examples.counts[~active] if (~active).any() else examples.counts
+        self._empty = float(empty.mean())
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, then scale so that the mean λ over its states stays what it was.
+        """Refit to the new log, then scale λ to its old mean over the states.
 
         A log without a target event after a user's first changes nothing.
         """
@@ -208,33 +305,141 @@ class Hawkes(Ground):
         spent = -torch.expm1(-reach * self._rates)
         weights = torch.cat([alpha * spent, (gamma - alpha) * spent, mu * reach, mu * 0.0])
         # The sums hold the first event too, which excites by γ instead of α.
-        raw = in_blocks(lambda phi: (phi * weights).sum(1), self._features(hidden, now))
-        return torch.where(
-            torch.isinf(hidden[1]), self._empty, torch.clamp(raw, min=0.0) * self.factor
-        ).float()
+        raw = in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now))
+        scaled = torch.clamp(raw, min=0.0) * self.factor
+        return torch.where(torch.isinf(hidden[1]), self._empty, scaled).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The parameters."""
+        """Parameters."""
         return {} if self._parameters is None else {"parameters": self._parameters}
 
     def extra(self) -> dict[str, Any]:
         """Scale, branching ratio and likelihood."""
-        return {
-            "n_items": self.n_items,
-            "factor": self.factor,
-            "empty": self._empty,
-            "rescale": self.rescale,
-            "branching_ratio": self.branching_ratio,
-            "nll": self.nll,
-        }
+        own = {"factor": self.factor, "empty": self._empty, "nll": self.nll}
+        return super().extra() | own | {"branching_ratio": self.branching_ratio}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the parameters."""
+        super().restore(tensors, extra)
         self._parameters = tensors["parameters"].to(self.device) if "parameters" in tensors else None
-        self.n_items, self.factor, self._empty = (
-            int(extra["n_items"]),
-            float(extra["factor"]),
-            float(extra["empty"]),
-        )
-        self.rescale, self.nll = float(extra["rescale"]), float(extra["nll"])
-        self.branching_ratio = float(extra["branching_ratio"])
+        self.factor, self._empty = float(extra["factor"]), float(extra["empty"])
+        self.nll, self.branching_ratio = float(extra["nll"]), float(extra["branching_ratio"])
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class HawkesPoissonConfig(GroundConfig):
+    """Options of Hawkes-Poisson: horizon, kernels, penalty."""
+
+    scales: Scales = Field(default_factory=Scales, description="Time scales of the kernels.")
+    ridge: float = Field(
+        default=1e-3, ge=0, description="Penalty on the squared weights, each in units of its term."
+    )
+    max_iterations: int = Field(default=2000, ge=1, description="Limit for L-BFGS-B.")
+
+
+def poisson_objective(
+    weights: Floats, features: Floats, counts: Floats, ridge: float
+) -> tuple[float, Floats]:
+    """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient.
+
+    mean(Λ − n·log(Λ + 1e-10)) + ridge/2·‖w‖² with Λ = Φ w; convex.
+
+    Args:
+        weights: (F,) non-negative weights w.
+        features: (n, F) non-negative features Φ.
+        counts: (n,) counts.
+        ridge: Strength of the penalty.
+    """
+    rate = features @ weights
+    value = float(np.mean(rate - counts * np.log(rate + _TINY)) + 0.5 * ridge * weights @ weights)
+    slope = (1.0 - counts / (rate + _TINY)) / len(counts)
+    return value, features.T @ slope + ridge * weights
+
+
+class HawkesPoisson(DecayedGround):
+    """λ(x) = w·φ(x) with w ≥ 0: expected events of state x within the horizon.
+
+    φ(x) holds, for fixed log-spaced scales, the sums Σ_i exp(−β_s (now − t_i)) over the state's events and
+    the terms exp(−β_s (now − t_first)), and two constants, for states with and without a history (see
+    :meth:`DecayedGround.features`). The counts are taken as Poisson, so the fit is convex; it is solved with L-BFGS-B
+    and the analytic gradient.
+
+    With a session as horizon, a state is looked at no sooner than ``gap`` after its last event, because sessions begin
+    there, and shorter inactivity was never seen. The model is HP of Ma, Liu and Deoras (ICLR
+    2022). Two things differ from their code: a state without a history has its own constant
+    (non-negative weights could otherwise never say that a first session is longer), and the ridge acts on
+    weights in units of their term's mean, so that it does not depend on the unit of time.
+    """
+
+    kind: ClassVar[str] = "hp"
+    config: HawkesPoissonConfig
+
+    def __init__(self, config: HawkesPoissonConfig | None = None) -> None:
+        config = config or HawkesPoissonConfig()
+        super().__init__(config, config.scales.rates)
+        self._weights: torch.Tensor | None = None
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """(2S + 2,) float64 weights, in the order of :meth:`DecayedGround.features`.
+
+        Raises:
+            ModelError: Before a fit.
+        """
+        return self._after_fit(self._weights)
+
+    def fit_examples(self, examples: CountExamples) -> Self:
+        """Fit from scratch to given states and counts.
+
+        Raises:
+            ModelError: If there are no examples, or no event in them.
+        """
+        self._require_events(examples)
+        self._solve(self._numbers(examples.states), examples.counts)
+        return self
+
+    def _numbers(self, states: UserStates) -> Floats:
+        return self.features(self.encode(states), states.now).cpu().numpy()
+
+    def _solve(self, phi: Floats, events: Ints) -> None:
+        counts = events.astype(np.float64)
+        # Terms are brought to mean 1 so that one step length suits all. A term that rarely occurs here
+        # could then get a huge weight and blow up where it does occur: the floor lets the ridge hold it.
+        unit = np.maximum(phi.mean(axis=0), _RARE)
+        start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
+        args, most = (phi / unit, counts, self.config.ridge), self.config.max_iterations
+        solved = minimum_of(poisson_objective, start, args, most, positive=True)
+        self._weights = torch.from_numpy(solved / unit).to(self.device)
+        self.rescale = 1.0
+
+    def update(self, log: EventLog) -> Self:
+        """Refit to the new log, then scale λ to its old mean over the states.
+
+        A log without target events changes nothing.
+        """
+        examples = self.examples(log)
+        if examples.counts.sum() == 0:
+            self.rescale = 1.0
+            return self
+        phi = self._numbers(examples.states)
+        before = float((phi @ self.weights.cpu().numpy()).mean())
+        self._solve(phi, examples.counts)
+        after = float((phi @ self.weights.cpu().numpy()).mean())
+        self.rescale = before / after if after > 0 else 1.0
+        self._weights = self.weights * self.rescale
+        self.n_items = log.n_items
+        return self
+
+    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+        """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
+        weights = self.weights
+        return in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now)).float()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Weights."""
+        return {} if self._weights is None else {"weights": self._weights}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
+        """Take over the weights."""
+        super().restore(tensors, extra)
+        self._weights = tensors["weights"].to(self.device) if "weights" in tensors else None

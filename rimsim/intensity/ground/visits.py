@@ -1,35 +1,37 @@
-"""Visits: the expected size of the session that begins now, from how often a user came and how long they stayed."""
+"""Visits: expected size of the session that begins now, from a user's earlier sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats, Ints
-from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.ground import past_sessions
-from rimsim.intensity.ground.contract import Ground, GroundConfig
-from rimsim.intensity.refusals import not_fitted
-from rimsim.intensity.walking import stepped
+from rimsim.compiled import compiled
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import Hidden, Walk, in_blocks, stepped
+from rimsim.intensity.ground.contract import Ground, GroundConfig, minimum_of
+from rimsim.intensity.states import CountExamples, UserStates
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.ground.examples import CountExamples
-    from rimsim.intensity.states import UserStates
-    from rimsim.intensity.walking import Walk
-
-
+TERMS = (
+    "first visit",
+    "came back",
+    "size of the first session",
+    "size of the sessions after it",
+    "size of the last session",
+    "came once before",
+    "sessions so far",
+    "silence",
+)
+"""Names of the columns of :func:`terms`."""
 _HIGHEST = 30.0
 """Largest log λ while weights are sought: no session has e^30 events, and larger exponentials overflow."""
 _NARROW = 0.1
-"""Smallest unit of a term: one that hardly varies in the log must not get a huge weight."""
+"""Smallest unit of a term: a term that barely varies in the log must not get a huge weight."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,95 +51,161 @@ class VisitsConfig(GroundConfig):
     max_iterations: int = Field(default=2000, ge=1, description="Limit for L-BFGS-B.")
 
 
-def log_linear_objective(
-    weights: Floats,
-    terms: Floats,
-    offset: Floats,
-    counts: Floats,
-    ridge: float,
-) -> tuple[float, Floats]:
-    """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient; convex.
+def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:
+    """(n, 8) float64 terms of the states at ``now``, in the order of :data:`TERMS`.
 
-    mean(λ − n·log λ) + ridge/2·‖w‖² with log λ = offset + Φ w.
+    Sizes are logs of event counts. The sizes of the sessions after the first are Σ_j (log n_j − usual) over their
+    number plus ``weight``: a mean that is shrunk to the usual where there are few. All terms but the first are 0 for a
+    user without events.
+
+    Args:
+        hidden: Hidden states of :class:`Visits`.
+        now: (n,) instants at which no session is under way, seconds.
+        gap: Unit of the inactivity since the last event, seconds; the term is log(1 + inactivity / gap).
+        usual: Mean log size of sessions after the first.
+        weight: Pseudo-count of sessions of the usual size.
+    """
+    held, last = hidden
+    number, newest, first, between = held.unbind(1)
+    back, once, often = number > 0, number == 1, number > 1
+    size = torch.log(newest.clamp(min=1.0))
+    after = (number - 1.0).clamp(min=0.0)
+    inactive = torch.where(back, now - last, 0.0).clamp(min=0.0)
+    columns = (
+        (~back).to(held.dtype),
+        back.to(held.dtype),
+        torch.where(once, size, first),
+        torch.where(often, between + size - after * usual, 0.0) / (after + weight),
+        torch.where(often, size, 0.0),
+        once.to(held.dtype),
+        torch.log(number.clamp(min=1.0)),
+        torch.log1p(inactive / gap),
+    )
+    return torch.stack(columns, 1)
+
+
+def log_linear_objective(
+    weights: Floats, phi: Floats, offset: Floats, counts: Floats, ridge: float
+) -> tuple[float, Floats]:
+    """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient.
+
+    mean(λ − n·log λ) + ridge/2·‖w‖² with log λ = offset + Φ w; convex.
 
     Args:
         weights: (F,) weights w.
-        terms: (n, F) terms Φ.
-        offset: (n,) what log λ is with weights of zero.
+        phi: (n, F) terms Φ.
+        offset: (n,) log λ with weights of zero.
         counts: (n,) counts.
         ridge: Strength of the penalty.
     """
-    log_rate = np.minimum(offset + terms @ weights, _HIGHEST)
+    log_rate = np.minimum(offset + phi @ weights, _HIGHEST)
     rate = np.exp(log_rate)
     value = float(np.mean(rate - counts * log_rate) + 0.5 * ridge * weights @ weights)
-    return value, terms.T @ (rate - counts) / len(counts) + ridge * weights
+    return value, phi.T @ (rate - counts) / len(counts) + ridge * weights
 
 
 class Visits(Ground):
-    """λ(x) = exp(level + w·φ(x)): the expected size of the session that begins now.
+    """λ(x) = exp(level + w·φ(x)): expected size of the session that begins now.
 
-    φ(x) says whether this is a first visit, and of a user who came back: how large the first session was, how large
-    those after it were (their shrunk mean, and the newest), whether there has been one session so far, how many, and
-    how long ago the last event is (see :func:`rimsim.intensity.ground.past_sessions.terms`). The sessions of a state
-    are told apart by a silence of more than ``gap``, whatever they were: a session of the log, or what a visitor of a
-    market took from a slate. Counts are taken as Poisson, so the fit is convex; it is solved with L-BFGS-B and the
-    analytic gradient. The ridge pulls a fit to one λ for all, and an update to the weights before it, so that terms
-    that do not vary in a log keep what is known of them. No term is extrapolated: each is held to the range that it had
-    in the logs.
+    φ(x) says whether this is a first visit, and of a user who came back: the sizes of the first session and of those
+    after it (their shrunk mean, and the newest), whether there has been one session so far, their number, and the time
+    since the last event (see :func:`terms`). The sessions of a state are told apart by an inactivity of more than
+    ``gap``, be they sessions of the log, or consumptions of a visitor of a market. Counts are taken as Poisson, so the
+    fit is convex. The ridge pulls a fit to one λ for all, and an update to the weights before it, so that terms that do
+    not vary in a log keep their weights. No term is extrapolated: each is held to its range in the logs.
 
     With a session as horizon, a state is looked at no sooner than ``gap`` after its last event, as in
-    :class:`~rimsim.intensity.ground.hawkes_poisson.HawkesPoisson`. With a horizon in seconds, a session that is under
+    :class:`~rimsim.intensity.ground.hawkes.HawkesPoisson`. With a horizon in seconds, a session that is under
     way counts as one that has ended.
 
-    Attributes:
-        rescale: The factor that the last :meth:`update` multiplied λ by, to keep its mean; 1 after a fit.
+    A hidden state is ``sessions`` (n, 4) float64: the number of sessions, the events of the newest, the log of the
+    events of the first (0 while it is the newest), and the sum of these logs over the sessions between the first and
+    the newest; and ``last`` (n,) float64: the time of the last event in seconds, −inf where there is none.
     """
 
     kind: ClassVar[str] = "visits"
     config: VisitsConfig
 
     def __init__(self, config: VisitsConfig | None = None) -> None:
-        super().__init__(config or VisitsConfig(), np.zeros(0))
+        super().__init__(config or VisitsConfig())
         self._usual = 0.0
         self._fitted: dict[str, torch.Tensor] = {}
 
-    def _known(self, name: str) -> torch.Tensor:
-        if name not in self._fitted:
-            raise not_fitted(self.kind)
-        return self._fitted[name]
+    def _array(self, name: str) -> torch.Tensor:
+        return self._after_fit(self._fitted.get(name))
 
     @property
     def weights(self) -> torch.Tensor:
-        """(8,) float64 weights, in the order of :data:`rimsim.intensity.ground.past_sessions.TERMS`.
+        """(8,) float64 weights, in the order of :data:`TERMS`.
 
         Raises:
             ModelError: Before a fit.
         """
-        return self._known("weights")
+        return self._array("weights")
 
     @property
     def level(self) -> float:
-        """The log of λ where all terms are zero.
+        """Log λ where all terms are zero.
 
         Raises:
             ModelError: Before a fit.
         """
-        return float(self._known("level"))
+        return float(self._array("level"))
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sessions (n, 4) and last event time (n,) of :func:`rimsim.intensity.ground.past_sessions.encode`."""
-        return past_sessions.encode(states, self.config.gap, self.device)
+        """Sessions (n, 4) and last event time (n,)."""
+        n = len(states)
+        held, last = np.zeros((n, 4)), np.full(n, -np.inf)
+        active = np.flatnonzero(states.lengths)
+        if len(active):
+            begins = np.ones(len(states.times), bool)
+            begins[1:] = np.diff(states.times) > self.config.gap
+            begins[states.offsets[active]] = True
+            at = np.flatnonzero(begins)
+            size = np.diff(np.append(at, len(states.times))).astype(np.float64)
+            row = np.searchsorted(states.offsets, at, "right") - 1
+            number = np.bincount(row, minlength=n)
+            newest = np.cumsum(number)[active] - 1
+            first = newest - number[active] + 1
+            held[active, 0] = number[active]
+            held[active, 1] = size[newest]
+            log_size = np.log(size)
+            held[active, 2] = np.where(number[active] > 1, log_size[first], 0.0)
+            between = np.ones(len(size), bool)
+            between[first] = between[newest] = False
+            # bincount adds the sessions of a row one after another, so a row's bits do not depend on its neighbours.
+            held[:, 3] = np.bincount(row, np.where(between, log_size, 0.0), n)
+            last[active] = states.times[states.offsets[active + 1] - 1]
+        return torch.from_numpy(held).to(self.device), torch.from_numpy(last).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The sessions with one more event each at ``times`` (n,), in seconds."""
+        """Sessions with one more event each at ``times`` (n,), seconds."""
         del items
-        return past_sessions.step(hidden, times.to(self.device), self.config.gap)
+        times = times.to(self.device)
+        held, last = hidden
+        number, newest, first, between = held.unbind(1)
+        another = times - last > self.config.gap
+        closed = torch.log(newest.clamp(min=1.0))
+        grown = (
+            number + another.to(held.dtype),
+            torch.where(another, 1.0, newest + 1.0),
+            torch.where(another & (number == 1), closed, first),
+            torch.where(another & (number > 1), between + closed, between),
+        )
+        return torch.stack(grown, 1), times
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """The sessions after all events and at the points; see :func:`rimsim.intensity.walking.walked`."""
+        """Sessions after all events of a walk and at its points, to the bits of :meth:`step`."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
-        return past_sessions.walk(hidden, walk, self.config.gap)
+        held, last = hidden[0].clone(), hidden[1].clone()
+        order, edges = walk.points()
+        held_at, last_at = held.new_empty((len(order), 4)), last.new_empty(len(order))
+        largest = int(held[:, 1].max()) + int(np.diff(walk.offsets).max(initial=0)) if len(held) else 0
+        logs = torch.log(torch.arange(largest + 1, dtype=held.dtype).clamp(min=1.0))
+        states = held.numpy(), last.numpy(), logs.numpy(), held_at.numpy(), last_at.numpy()
+        _walk(*states, walk.times, walk.offsets, order, edges, walk.count, self.config.gap)
+        return (held, last), (held_at, last_at)
 
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit from scratch to given states and counts.
@@ -147,67 +215,55 @@ class Visits(Ground):
         """
         self._require_events(examples)
         hidden = self.encode(examples.states)
-        sizes = past_sessions.last_sizes(hidden)
+        sizes = torch.log(hidden[0][hidden[0][:, 0] > 1, 1])
         self._usual = float(sizes.mean()) if len(sizes) else 0.0
         phi = self._numbers(hidden, examples.states.now)
-        nothing = np.zeros(phi.shape[1])
         unit = np.maximum(phi.std(axis=0), _NARROW)
-        self._keep({"unit": unit, "low": phi.min(axis=0), "high": phi.max(axis=0)})
-        level, weights = self._solved(phi, examples.counts, nothing)
-        self._keep({"weights": weights, "level": np.array(level)})
+        self._keep(unit=unit, low=phi.min(axis=0), high=phi.max(axis=0))
+        level, weights = self._solved(phi, examples.counts, np.zeros(phi.shape[1]))
+        self._keep(weights=weights, level=np.array(level))
         self.rescale = 1.0
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, then scale so that the mean λ over its states stays what it was.
+        """Refit to the new log, then scale λ to its old mean over the states.
 
-        A slate yields fewer consumptions than a session of a log has events: a refit alone would shrink λ manyfold.
-        The factor is kept in ``rescale``. A log without target events changes nothing.
+        A log without target events changes nothing.
         """
         examples = self.examples(log)
         if examples.counts.sum() == 0:
             self.rescale = 1.0
             return self
         phi = self._numbers(self.encode(examples.states), examples.states.now)
-        low, high = (self._known(name).cpu().numpy() for name in ("low", "high"))
+        low, high = (self._array(name).cpu().numpy() for name in ("low", "high"))
         before = self._mean(np.clip(phi, low, high))
-        self._keep({"low": np.minimum(low, phi.min(axis=0)), "high": np.maximum(high, phi.max(axis=0))})
+        self._keep(low=np.minimum(low, phi.min(axis=0)), high=np.maximum(high, phi.max(axis=0)))
         level, weights = self._solved(phi, examples.counts, self.weights.cpu().numpy())
-        self._keep({"weights": weights, "level": np.array(level)})
+        self._keep(weights=weights, level=np.array(level))
         self.rescale = before / self._mean(phi)
-        self._keep({"level": np.array(level + np.log(self.rescale))})
+        self._keep(level=np.array(level + np.log(self.rescale)))
         self.n_items = log.n_items
         return self
 
-    def _keep(self, arrays: Mapping[str, Floats]) -> None:
+    def _keep(self, **arrays: Floats) -> None:
         self._fitted |= {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
     def _mean(self, phi: Floats) -> float:
         return float(np.exp(self.level + phi @ self.weights.cpu().numpy()).mean())
 
     def _solved(self, phi: Floats, events: Ints, towards: Floats) -> tuple[float, Floats]:
-        """Level and (F,) weights that fit the counts, penalised by how far the weights are from ``towards``."""
-        counts, unit = events.astype(np.float64), self._known("unit").cpu().numpy()
+        """Level and weights (F,), penalised by their distance from ``towards``."""
+        counts, unit = events.astype(np.float64), self._array("unit").cpu().numpy()
         known = phi @ towards
         level = float(np.log(counts.sum() / np.exp(known).sum()))
-        found = scipy.optimize.minimize(
-            log_linear_objective,
-            np.zeros(phi.shape[1]),
-            args=(phi / unit, level + known, counts, self.config.ridge),
-            method="L-BFGS-B",
-            jac=True,
-            options={"maxiter": self.config.max_iterations, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20},
-        )
-        return level, np.asarray(towards + found.x / unit, np.float64)
+        args = (phi / unit, level + known, counts, self.config.ridge)
+        start, iterations = np.zeros(phi.shape[1]), self.config.max_iterations
+        found = minimum_of(log_linear_objective, start, args, iterations, positive=False)
+        return level, towards + found / unit
 
     def _numbers(self, hidden: Hidden, now: Floats) -> Floats:
-        held, last = hidden
-        return self._terms(held, last, torch.from_numpy(now).to(self.device)).cpu().numpy()
-
-    def _terms(self, held: torch.Tensor, last: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
-        gap = self.config.gap
-        instant = torch.maximum(now, last + gap) if self.config.horizon is None else now
-        return past_sessions.terms((held, last), instant, gap, self._usual, self.config.shrinkage)
+        instant = self._instants(now, hidden[1])
+        return terms(hidden, instant, self.config.gap, self._usual, self.config.shrinkage).cpu().numpy()
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``: expected events within the horizon.
@@ -215,25 +271,63 @@ class Visits(Ground):
         Raises:
             ModelError: Before a fit.
         """
-        weights, level, low, high = (self._known(name) for name in ("weights", "level", "low", "high"))
+        weights, level, low, high = (self._array(name) for name in ("weights", "level", "low", "high"))
+        gap, shrinkage = self.config.gap, self.config.shrinkage
 
         def rate(held: torch.Tensor, last: torch.Tensor, instant: torch.Tensor) -> torch.Tensor:
-            phi = torch.clamp(self._terms(held, last, instant), low, high)
+            phi = torch.clamp(terms((held, last), instant, gap, self._usual, shrinkage), low, high)
             return torch.exp(level + (phi * weights).sum(1))
 
-        instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
-        return in_blocks(rate, *hidden, instant).float()
+        return in_blocks(rate, *hidden, self._instants(now, hidden[1])).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Weights, level, and the unit and range of each term."""
         return dict(self._fitted)
 
     def extra(self) -> dict[str, Any]:
-        """Catalogue size, last rescaling, and the mean log size of sessions after the first."""
-        return {"n_items": self.n_items, "rescale": self.rescale, "usual": self._usual}
+        """Catalogue size, last rescaling, and mean log size of later sessions."""
+        return super().extra() | {"usual": self._usual}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the weights and the terms' ranges."""
+        super().restore(tensors, extra)
         self._fitted = {name: tensor.to(self.device) for name, tensor in tensors.items()}
-        self.n_items, self.rescale = int(extra["n_items"]), float(extra["rescale"])
         self._usual = float(extra["usual"])
+
+
+@compiled
+def _walk(
+    held: Floats,
+    last: Floats,
+    logs: Floats,
+    held_at: Floats,
+    last_at: Floats,
+    times: Floats,
+    offsets: Ints,
+    order: Ints,
+    edges: Ints,
+    count: Ints,
+    gap: float,
+) -> None:
+    """Let sessions (u, 4) take events in place, and copy them at the points."""
+    for state in range(len(held)):
+        point, first = edges[state], offsets[state]
+        for event in range(first, offsets[state + 1] + 1):
+            while point < edges[state + 1] and count[order[point]] == event - first:
+                for column in range(held.shape[1]):  # a whole row at once takes longer to compile
+                    held_at[order[point], column] = held[state, column]
+                last_at[order[point]] = last[state]
+                point += 1
+            if event == offsets[state + 1]:
+                break
+            if times[event] - last[state] > gap:
+                closed = logs[int(held[state, 1])]
+                if held[state, 0] == 1:
+                    held[state, 2] = closed
+                elif held[state, 0] > 1:
+                    held[state, 3] += closed
+                held[state, 0] += 1
+                held[state, 1] = 1.0
+            else:
+                held[state, 1] += 1.0
+            last[state] = times[event]

@@ -1,1 +1,1 @@
-"""Which model, and how much of it: chosen by what held-out users took."""
+"""Choice between models, and of the weight of a personal score."""

@@ -1,42 +1,97 @@
-"""A mark model that is chosen when it is fitted."""
+"""Mark model chosen when it is fitted: candidates ranked on held-out later sessions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
+import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Floats
-from rimsim.errors import ConfigError
+from rimsim.arrays import Float32s, Floats
+from rimsim.data.log import EventLog
+from rimsim.errors import ConfigError, refuse
 from rimsim.intensity.contract import (
+    Hidden,
+    IntensityModel,
+    ModelCapabilities,
     RecurrentModel,
+    Walk,
     caller_owns,
-    caller_owns_scores,
-    depends_on_state,
-    takes_weights,
+    recurrent,
+    require_targets,
+    resolved,
+    spans,
+    walked,
 )
-from rimsim.intensity.device import resolved
-from rimsim.intensity.persistence import Stored, load
-from rimsim.intensity.product import save_model, settled
-from rimsim.intensity.refusals import not_fitted, require_targets
-from rimsim.intensity.selection.choosing import CANDIDATES, Judged, judged
-from rimsim.intensity.walking import walked
+from rimsim.intensity.persistence import Stored, load, save_model
+from rimsim.intensity.product import settled
+from rimsim.intensity.selection.held_out import HeldOut, best_of
+from rimsim.intensity.states import UserStates
 
-if TYPE_CHECKING:
-    import torch
+CANDIDATES = ("popularity", "returning", "bag", "ease", "factors")
+"""Names of the models that are compared by default."""
+_ROWS = 512
 
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden, IntensityModel
-    from rimsim.intensity.states import UserStates
-    from rimsim.intensity.walking import Walk
+
+@dataclasses.dataclass(frozen=True)
+class RankedModel:
+    """Worth of a candidate on held-out later sessions."""
+
+    name: str
+    precision: float
+    """Share of the ten best unconsumed items that the users took from the cut on."""
+    log_likelihood: float
+    """Mean log-likelihood of an item they took, over unconsumed items, nats."""
+    users: int
+    """Held-out users."""
+
+
+def ranked(
+    log: EventLog, names: Sequence[str], models: Sequence[IntensityModel], gap: str, seed: int
+) -> tuple[RankedModel, ...]:
+    """Models ranked on later sessions of a log, the best first; none below 20 users.
+
+    Each is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`. First comes the likeliest of
+    those whose precision@10 is not below the best one's by more than two standard errors of the paired difference;
+    the others follow by precision.
+
+    Args:
+        log: The log.
+        names: Names of the models.
+        models: Models that are not fitted.
+        gap: A longer inactivity ends a session.
+        seed: Seed of the cut.
+    """
+    held = HeldOut.of(log, gap, seed)
+    if held is None or not models:
+        return ()
+    worths = [held.worth(_logits(model.fit(held.past), held.states)) for model in models]
+    found = [
+        RankedModel(name, worth.precision, worth.nats, len(held))
+        for name, worth in zip(names, worths, strict=True)
+    ]
+    first = found[best_of(worths)]
+    others = sorted((one for one in found if one is not first), key=lambda one: -one.precision)
+    return (first, *others)
+
+
+def _logits(model: IntensityModel, states: UserStates) -> Float32s:
+    """(n, M) log λ(x,y), at least log 1e-30."""
+    parts = []
+    for first, stop in spans(len(states), _ROWS):
+        parts.append(model.score(states[first:stop]).clamp(min=1e-30).log().cpu().numpy())
+    return np.concatenate(parts).astype(np.float32)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AutoConfig:
-    """Who may be chosen."""
+    """Candidates, and the cut that they are compared on."""
 
     candidates: tuple[str, ...] = Field(
         default=CANDIDATES, min_length=1, description="Names of mark models to choose from."
@@ -47,108 +102,99 @@ class AutoConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
-class Auto(Stored):
-    """The mark model that foretells a log's later sessions best, chosen when it is fitted.
+class SelectedModel(Stored):
+    """Mark model that predicts a log's later sessions best, chosen when it is fitted.
 
-    Candidates are judged by :func:`judged`; the first one is fitted to the whole log and is this model from then on,
-    through updates, saving and loading. A candidate whose λ(x) is not 1 is not a mark model and is refused.
+    The first of :func:`ranked` candidates is fitted to the whole log and is this model from then on, through updates,
+    saving and loading. A candidate whose λ(x) is not 1 is not a mark model and is refused. A subclass makes candidates
+    by name.
 
     Attributes:
         name: The chosen name; empty before a fit.
-        ranking: What the candidates were worth at the last fit.
+        ranking: Worth of the candidates at the last fit.
     """
 
-    kind: ClassVar[str] = "auto"
+    kind: ClassVar[str] = "selected"
 
     def __init__(self, config: AutoConfig | None = None) -> None:
         self.config = config or AutoConfig()
         self.device = resolved(self.config.device)
         self.name = ""
-        self.ranking: tuple[Judged, ...] = ()
+        self.ranking: tuple[RankedModel, ...] = ()
         self._chosen: RecurrentModel | None = None
 
+    @abstractmethod
+    def _make(self, name: str, **options: Any) -> IntensityModel:
+        """Model of a name that is not fitted; options are seed, device and gap."""
+
+    @abstractmethod
+    def _is_mark(self, name: str) -> bool:
+        """True if a known name stands for a mark model."""
+
     def fit(self, log: EventLog) -> Self:
-        """Judge the candidates on held-out later sessions, then fit the one to take to the whole log.
+        """Rank the candidates on held-out later sessions, then fit the best to the whole log.
 
         Raises:
             ModelError: If the log has no target event.
             ConfigError: If a candidate is unknown or no mark model.
         """
-        from rimsim.intensity.registry import parts  # noqa: PLC0415 - the registry knows this class
-
         config = self.config
         require_targets(log, self.kind)
-        for name in (*config.candidates, config.fallback):
-            joined = parts(name)
-            if name == self.kind or (joined is not None and joined[1] is not None):
-                raise ConfigError(
-                    f"auto: found the candidate {name!r}; allowed: mark models, such as bag or gru"
-                )
-        device = str(self.device)
         names = config.candidates
-        self.ranking = (
-            judged(log, names, gap=config.session_gap, seed=config.seed, device=device)
-            if len(names) > 1
-            else ()
-        )
+        for name in (*names, config.fallback):
+            if name == self.kind or not self._is_mark(name):
+                refuse(
+                    ConfigError, "auto", f"found the candidate {name!r}", "mark models, such as bag or gru"
+                )
+        self.ranking = ()
+        if len(names) > 1:
+            models = [self._made(name) for name in names]
+            self.ranking = ranked(log, names, models, config.session_gap, config.seed)
         alone = names[0] if len(names) == 1 else config.fallback
         self.name = self.ranking[0].name if self.ranking else alone
-        model = self._made()
-        if not isinstance(model, RecurrentModel):
-            raise ConfigError(
-                f"auto: found the candidate {self.name!r}; allowed: models with encode and step"
-            )
+        model = recurrent(self._made(self.name))
+        if model is None:
+            refuse(ConfigError, "auto", f"found the candidate {self.name!r}", "models with encode and step")
         self._chosen = model.fit(log)
         return self
 
     def settled(self) -> IntensityModel:
-        """A model that is not fitted, whose fit chooses nothing: of the chosen kind, with what that has chosen."""
-        return settled(self._made(), self.chosen)
+        """Unfitted model of the chosen kind, with its choices: its fit chooses nothing."""
+        return settled(self._made(self.name), self.chosen)
 
-    def _made(self) -> IntensityModel:
-        """A model of the chosen name that is not fitted."""
-        from rimsim.intensity.registry import make  # noqa: PLC0415 - the registry knows this class
-
+    def _made(self, name: str) -> IntensityModel:
         config = self.config
-        return make(self.name, seed=config.seed, device=str(self.device), gap=config.session_gap)
+        return self._make(name, seed=config.seed, device=str(self.device), gap=config.session_gap)
 
     @property
     def _candidates(self) -> tuple[IntensityModel, ...]:
-        """All who may be chosen, not fitted."""
-        from rimsim.intensity.registry import make  # noqa: PLC0415 - the registry knows this class
-
+        """Candidates and fallback, not fitted."""
         names = dict.fromkeys((*self.config.candidates, self.config.fallback))
-        return tuple(make(name, device=str(self.device)) for name in names if name != self.kind)
+        return tuple(self._make(name, device=str(self.device)) for name in names if name != self.kind)
 
     @property
     def stored_parts(self) -> tuple[object, ...]:
-        """The models that it may be saved with."""
+        """Models that it may be saved with."""
         return self._candidates if self._chosen is None else (self._chosen,)
 
     @property
     def takes_weights(self) -> bool:
-        """Whether whoever may be chosen takes weights."""
-        return all(takes_weights(model) for model in self._candidates)
+        """True if every candidate takes weights."""
+        return all(ModelCapabilities.of(model).takes_weights for model in self._candidates)
 
     @property
     def chosen(self) -> RecurrentModel:
-        """The chosen model.
+        """Chosen model.
 
         Raises:
             ModelError: Before a fit.
         """
-        if self._chosen is None:
-            raise not_fitted(self.kind)
-        return self._chosen
-
-    def take(self, model: RecurrentModel) -> None:
-        """Be this fitted model from now on."""
-        self._chosen = model
+        return self._after_fit(self._chosen)
 
     @property
     def depends_on_state(self) -> bool:
-        """Whether the chosen model's p(y|x) differs from state to state."""
-        return self._chosen is None or depends_on_state(self._chosen)
+        """True if the chosen model's p(y|x) differs from state to state."""
+        return self._chosen is None or ModelCapabilities.of(self._chosen).depends_on_state
 
     def update(self, log: EventLog) -> Self:
         """Update the chosen model; the choice stays."""
@@ -156,39 +202,39 @@ class Auto(Stored):
         return self
 
     def encode(self, states: UserStates) -> Hidden:
-        """The chosen model's hidden states."""
+        """Hidden states of the chosen model."""
         return self.chosen.encode(states)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The chosen model's hidden states after one more event each."""
+        """Hidden states of the chosen model after one more event each."""
         return self.chosen.step(hidden, items, times)
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """The chosen model's hidden states after all events and at the points."""
+        """Hidden states of the chosen model after all events and at the points."""
         return walked(self.chosen, hidden, walk)
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the chosen model."""
         scores = self.chosen.score_hidden(hidden, now)
-        return scores if caller_owns_scores(self.chosen) else scores.clone()
+        return scores if ModelCapabilities.of(self.chosen).caller_owns_scores else scores.clone()
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 p(y|x); rows sum to 1."""
         return self.chosen.score(states)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Nothing of its own: the chosen model is in a folder of its own."""
+        """No array: the chosen model is in its own folder."""
         return {}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the choice."""
         del tensors
         self.name = str(extra["name"])
-        self.ranking = tuple(Judged(**one) for one in extra["ranking"])
+        self.ranking = tuple(RankedModel(**one) for one in extra["ranking"])
 
     def extra(self) -> dict[str, Any]:
-        """The choice."""
+        """Chosen name and ranking."""
         return {"name": self.name, "ranking": [vars(one) for one in self.ranking]}
 
     def save(self, folder: str | Path) -> None:
@@ -203,12 +249,16 @@ class Auto(Stored):
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Read what :meth:`save` wrote; ``device`` replaces the saved configs' device.
+        """Read a chosen model that :meth:`save` wrote.
+
+        Args:
+            folder: Where it was saved.
+            device: Device instead of the saved configs'.
 
         Raises:
             ModelError: If the folder holds no such model, or a damaged one.
         """
         model = super().load(folder, device)
         if model.name:
-            model.take(load(Path(folder) / "chosen", device))
+            model._chosen = load(Path(folder) / "chosen", device)  # noqa: SLF001  # its own class
         return model

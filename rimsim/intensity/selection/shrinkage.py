@@ -1,32 +1,45 @@
-"""How much of a personal score to believe: chosen on held-out later sessions of the log at hand."""
+"""Shrinkage of personal scores towards popularity, chosen on held-out later sessions."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
+import scipy
 
-from rimsim.arrays import Float32s, Floats
-from rimsim.intensity.selection.weights import for_all, for_slates
+from rimsim.arrays import Bools, Float32s, Floats
+from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
-if TYPE_CHECKING:
-    from rimsim.intensity.selection.held_out import HeldOut
-
+Loss: TypeAlias = Callable[[Floats], tuple[float, Floats]]
+"""Weights → a loss and its slope."""
+Parts: TypeAlias = Sequence[Float32s]
+"""Logits, each (n, M) or (M,)."""
 
 _SAME_SPREAD = 1.25
-"""How much wider scores may be under the fit to the whole log than under that to its past, and count as alike: fits to
-two samples of one law differ by less than this."""
+"""Largest ratio of spreads of two fits to samples of one law."""
+_ROWS = 256
+"""Rows whose sums are added up at once."""
+_NEAR = 2**16
+"""Scores that are computed at once: they and room for as many take half a megabyte."""
+_ROUNDS = 3
+"""Rounds of looking up the weights' own best items and fitting the weights; afterwards they barely move."""
+_FLAT = 1e-4
+"""Spread in nats below which a part differs between items by rounding errors, so that its weight is 0."""
+_WORTHLESS = 1e-7
+"""Nats below which a weight has not helped: the error of sums in single precision."""
+_LEAST = 1e-30
+"""Smallest share, so that its logarithm is finite."""
 
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """Logits τ·s(x,y) + κ·log popularity_y + κ'·log returning_y, and how hard s was shrunk when it was fitted."""
+    """Logits τ·s(x,y) + κ·log popularity_y + κ'·log returning_y, and the regularisation of s."""
 
     strength: float
-    """The ridge or weight decay that s is fitted with."""
+    """Ridge or weight decay of the fit of s."""
     personal: float = 1.0
     """τ."""
     popularity: float = 1.0
@@ -34,24 +47,24 @@ class Shrinkage:
     returning: float = 0.0
     """κ'."""
     slates: bool = False
-    """Whether the weights are those that foretell slates best, and not those that make all that was taken likely."""
+    """True if the weights are those of :func:`for_slates`, false for :func:`for_all`."""
     users: int = 0
-    """Held-out users that this was chosen on; 0: too few, and τ = κ = 1, κ' = 0 is taken on trust."""
+    """Held-out users that this was chosen on; 0: too few, so τ = κ = 1, κ' = 0 is taken on trust."""
     log_likelihood: float = 0.0
-    """Mean log-likelihood of what those users took, over what they had not consumed, nats an item."""
+    """Mean log-likelihood of an item that those users took, over unconsumed items, nats."""
     impersonal_log_likelihood: float = 0.0
     """The same of the best logits with τ = 0."""
     precision: float = 0.0
     """Share of the ten best unconsumed items that those users took."""
     end_of_grid: bool = False
-    """Whether an end of several strengths was chosen, so that a better one may lie beyond."""
+    """True if an end of several strengths was chosen, so that a better one may lie beyond."""
     spread: float = 0.0
     """Standard deviation of s over the held-out states and all items under the fit to the past, nats."""
     rescaling: float = 1.0
-    """What the chosen τ was multiplied by (:func:`rescaling`); ``personal`` is the product."""
+    """Factor of the chosen τ (:func:`rescaling`); ``personal`` is the product."""
 
     def line(self) -> str:
-        """For a person."""
+        """Report for the console."""
         if not self.users:
             return f"too few later sessions to choose on: strength {self.strength:g}, personal weight 1"
         where = ", an end of the grid" if self.end_of_grid else ""
@@ -65,10 +78,10 @@ class Shrinkage:
 
 
 def rescaling(past: float, whole: float) -> float:
-    """What a weight is to be multiplied by that was chosen for scores of one fit and is given to those of another.
+    """Factor for a weight that was chosen for scores of another fit.
 
     Where most users are held out, the past is much shorter than the log, and a fit to the log finds larger scores at
-    the same states; with the weight as it is, they would be believed more than anything has shown.
+    the same states; with the weight as it is, they would be believed more than the evidence allows.
 
     Args:
         past: Standard deviation of the scores at the held-out states under the fit to the past.
@@ -80,33 +93,17 @@ def rescaling(past: float, whole: float) -> float:
     return past / whole if whole > _SAME_SPREAD * past else 1.0
 
 
-def best_of(hits: Sequence[Floats], likelihood: Sequence[float]) -> int:
-    """Which of several is to be taken: the likeliest of those whose slates are not told to be worse than the best ones.
-
-    The likelihood rewards what is true of the long tail, and slates show ten items; where the two disagree beyond two
-    standard errors of the paired difference, slates decide.
-
-    Args:
-        hits: For each, (n,) precision of the same n users.
-        likelihood: For each, the log-likelihood of what they took.
-    """
-    first = hits[int(np.argmax([one.mean() for one in hits]))]
-    gaps = [first - one for one in hits]
-    close = [gap.mean() <= 2.0 * gap.std() / np.sqrt(len(gap)) for gap in gaps]
-    return int(np.argmax(np.where(close, likelihood, -np.inf)))
-
-
 def chosen(
     held: HeldOut,
     scored: Iterable[tuple[float, Float32s]],
     log_popularity: Floats,
     log_returning: Floats,
 ) -> Shrinkage:
-    """The strength and the weights with which what held-out users took is best foretold (:func:`best_of`).
+    """Strength and weights that predict held-out users' items best (:func:`best_of`).
 
-    For every strength there are weights that make all that was taken most likely, and weights that foretell best which
-    items of a slate are taken (:mod:`rimsim.intensity.selection.weights`); both are candidates. Popularity is among
-    what either can make (τ = 0), so a model shrunk like this is no worse than popularity but for chance.
+    For every strength there are weights that make all taken items most likely, and weights that predict best the taken
+    items of a slate; both are candidates. Popularity is among the logits that either can make (τ = 0), so a shrunk
+    model is no worse than popularity but for chance.
 
     Args:
         held: The held-out states.
@@ -121,12 +118,12 @@ def chosen(
         popularity, returning = way(held, base).tolist()
         without[slates] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
     found: list[Shrinkage] = []
-    hits: list[Floats] = []
+    worths: list[Worth] = []
     for strength, scores in scored:
         for slates, way in ways.items():
             personal, popularity, returning = way(held, (scores, *base)).tolist()
-            logits = personal * scores + (popularity * base[0] + returning * base[1])
-            hits.append(held.precision(logits))
+            worth = held.worth(personal * scores + (popularity * base[0] + returning * base[1]))
+            worths.append(worth)
             found.append(
                 Shrinkage(
                     strength,
@@ -135,12 +132,182 @@ def chosen(
                     returning,
                     slates=slates,
                     users=len(held),
-                    log_likelihood=held.nats(held.log_likelihood(logits)),
+                    log_likelihood=worth.nats,
                     impersonal_log_likelihood=without[slates],
-                    precision=float(hits[-1].mean()),
+                    precision=worth.precision,
                     spread=float(scores.std()),
                 )
             )
-    best = found[best_of(hits, [one.log_likelihood for one in found])]
+    best = found[best_of(worths)]
     ends = {found[0].strength, found[-1].strength}
     return dataclasses.replace(best, end_of_grid=len(ends) > 1 and best.strength in ends)
+
+
+def for_all(held: HeldOut, parts: Parts) -> Floats:
+    """(parts,) weights w ≥ 0 of largest likelihood of all taken items.
+
+    The law is softmax(Σ_i w_i·part_i) over unconsumed items, and each taken item counts alike. A part that is the same
+    for all items, or without which the items are as likely, has weight 0.
+    """
+    units, spread, start = _in_units(parts)
+    loss = unlikelihood(held, units)
+    return _spared(loss, *_minimum(loss, start, start)) / spread
+
+
+def for_slates(held: HeldOut, parts: Parts) -> Floats:
+    """(parts,) weights w ≥ 0 that predict best the taken items of a slate.
+
+    Under p = softmax(Σ_i w_i·part_i), a user who took n items takes a shown item with probability
+    1 − exp(−n·p(y|x)). The weights make the answers to the shown items, taken or not, most likely. Shown are the ten
+    best items of every part that is the same for all users, and the ten best of the weights themselves. The weights of
+    :func:`for_all` depend on the many items that no slate holds.
+    """
+    units, spread, start = _in_units(parts)
+    general = np.zeros(held.taken.shape, bool)
+    for part in parts:
+        if part.ndim == 1:
+            general |= held.best(part)
+    weights = start
+    for _ in range(_ROUNDS):
+        logits = np.zeros(held.taken.shape, np.float32)
+        for weight, part in zip(weights.tolist(), units, strict=True):
+            logits += np.float32(weight) * part
+        loss = unlikelihood_of_answers(held, units, general | held.best(logits))
+        weights, value = _minimum(loss, weights, start)
+    return _spared(loss, weights, value) / spread
+
+
+def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
+    """Parts in units of their spread, which need few steps; the spreads; a start."""
+    spread = np.array([float(part.std()) for part in parts])
+    informative = spread >= _FLAT
+    spread[~informative] = 1.0
+    units = [part / np.float32(unit) for part, unit in zip(parts, spread, strict=True)]
+    return units, spread, np.where(informative, 0.5, 0.0)
+
+
+def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]:
+    """Best weights, 0 where the start is 0, and their loss."""
+    bounds = [(0.0, None if one else 0.0) for one in start]
+    found = scipy.optimize.minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x, np.float64), float(found.fun)
+
+
+def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
+    """Weights, 0 for each that has not helped."""
+    for place in np.flatnonzero(weights):
+        without = weights.copy()
+        without[place] = 0.0
+        less = loss(without)[0]
+        if less <= value + _WORTHLESS:
+            weights, value = without, less
+    return weights
+
+
+def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
+    """Mean −log p(y|x) of a taken item under weights, nats, and its slope."""
+    softmax, count = _WeightedSoftmax(held, parts), held.taken.sum(1)
+    labels = float(held.taken.sum())
+    # Added up in rows and then in float64.
+    observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        value, slope = -float(weights @ observed), -observed
+        for span in _spans(held):
+            share, norm, top = softmax.shares(weights, span)
+            value += float(count[span] @ (top + np.log(norm)))
+            slope = slope + softmax.totals(share, (count[span] / norm).astype(np.float32), span)
+        return value / labels, slope / labels
+
+    return loss
+
+
+def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
+    """Mean −log likelihood of answers to shown items (n, M), nats, and its slope."""
+    softmax = _WeightedSoftmax(held, parts)
+    cells = [np.nonzero(shown[span]) for span in _spans(held)]
+    taken_cells = [held.taken[span][cell] > 0 for span, cell in zip(_spans(held), cells, strict=True)]
+    own = [
+        [(part if part.ndim == 1 else part[span])[cell[-part.ndim :]] for part in parts]
+        for span, cell in zip(_spans(held), cells, strict=True)
+    ]
+    number = held.taken.sum(1, dtype=np.float64)
+    total = float(shown.sum())
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        value, slope = 0.0, np.zeros(len(parts))
+        for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
+            share, norm, _ = softmax.shares(weights, span)
+            expected = np.maximum(number[span][row] * share[row, item] / norm[row], _LEAST)
+            value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
+            with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
+                pull = np.where(taken, -expected / np.expm1(expected), expected)
+            factor = (np.bincount(row, pull, len(norm)) / norm).astype(np.float32)
+            slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
+        return value / total, slope / total
+
+    return loss
+
+
+def _spans(held: HeldOut) -> list[slice]:
+    return [slice(first, min(first + _ROWS, len(held))) for first in range(0, len(held), _ROWS)]
+
+
+class _WeightedSoftmax:
+    """Softmaxes of weighted parts over unconsumed items, a few rows at a time.
+
+    The rows then lie in the nearest caches. A row's bits do not depend on the number of rows computed together.
+    """
+
+    def __init__(self, held: HeldOut, parts: Parts) -> None:
+        n, m = held.taken.shape
+        self._parts = parts
+        self._height = max(1, _NEAR // m)
+        self._room = np.empty((min(self._height, n), m), np.float32)
+        self._share = np.empty((min(_ROWS, n), m), np.float32)
+        self._consumed = {
+            rows.start: np.flatnonzero(held.consumed[rows])
+            for span in _spans(held)
+            for rows, _, _ in self._few(span)
+        }
+
+    def _few(self, span: slice) -> Iterator[tuple[slice, slice, Float32s]]:
+        """Rows of a span that fit into the caches, their place in the span, room for their scores."""
+        for first in range(span.start, span.stop, self._height):
+            stop = min(first + self._height, span.stop)
+            yield slice(first, stop), slice(first - span.start, stop - span.start), self._room[: stop - first]
+
+    def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
+        """Exponentials of logits less the largest, 0 where consumed; their sums; the largest logits.
+
+        The exponentials of the next call overwrite these.
+        """
+        share = self._share[: span.stop - span.start]
+        norm, top = np.empty(len(share)), np.empty(len(share), np.float32)
+        alike = [
+            np.float32(weight) * part if part.ndim == 1 else None
+            for weight, part in zip(weights.tolist(), self._parts, strict=True)
+        ]
+        for rows, here, room in self._few(span):
+            logits = share[here]
+            logits[:] = 0.0
+            for weight, part, same in zip(weights.tolist(), self._parts, alike, strict=True):
+                logits += np.multiply(part[rows], np.float32(weight), out=room) if same is None else same
+            logits.reshape(-1)[self._consumed[rows.start]] = -np.inf
+            logits.max(1, out=top[here])
+            logits -= top[here][:, None]
+            np.exp(logits, out=logits)
+            logits.sum(1, dtype=np.float64, out=norm[here])
+        return share, norm, top
+
+    def totals(self, share: Float32s, factor: Float32s, span: slice) -> Floats:
+        """(parts,) Σ part·factor·share over rows of :meth:`shares`, which it changes."""
+        by_row = np.empty((len(self._parts), len(share)), np.float32)
+        for rows, here, room in self._few(span):
+            some = share[here]
+            some *= factor[here][:, None]
+            for number, part in enumerate(self._parts):
+                np.multiply(part if part.ndim == 1 else part[rows], some, out=room).sum(
+                    1, out=by_row[number, here]
+                )
+        return np.asarray(by_row.sum(1, dtype=np.float64), np.float64)

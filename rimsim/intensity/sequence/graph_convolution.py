@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.intensity.blocks import in_blocks
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import Hidden, in_blocks
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
-from rimsim.intensity.sequence.training import SequenceNetwork, dropped
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequence.sequences import Batch
-    from rimsim.intensity.sequence.training import Outputs
-    from rimsim.intensity.states import UserStates
+from rimsim.intensity.sequence.training import Batch, Outputs, SequenceNetwork, dropped
+from rimsim.intensity.states import UserStates
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -32,7 +27,7 @@ class GraphConvolutionConfig(SequenceConfig):
 
 
 class GraphNetwork(SequenceNetwork):
-    """Item vectors, the graph they are smoothed over, and an item bias."""
+    """Item vectors, a user-item graph that smooths them, and an item bias."""
 
     graph: torch.Tensor
 
@@ -42,11 +37,11 @@ class GraphNetwork(SequenceNetwork):
         self.register_buffer("graph", graph)
 
     def _drawn(self, source: torch.Generator) -> None:
-        """Small normal item vectors."""
+        """Draw small normal item vectors."""
         self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
 
     def smoothed(self) -> torch.Tensor:
-        """(M, W) mean of the item vectors and their values one hop, two hops … away."""
+        """(M, W) mean of the item vectors and their values one, two, … hops away."""
         if not self.hops or not self.graph.shape[1]:
             return self.item
         user, item = self.graph
@@ -77,9 +72,9 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
     """p(y|x) = softmax(E' h(x) + b) with h(x) = Σ_{i ∈ x} e'_i / √|x| and smoothed item vectors E', λ(x) = 1.
 
     E' = mean_l (SᵀS)^l E with S = D_u^{-1/2} R D_i^{-1/2}, the linear propagation of LightGCN (He et al.,
-    SIGIR 2020) from item to item through the users of the log. Unlike there, users have no vectors of their
-    own, so that a state can be anyone's, and each event is predicted from the events before it with the full
-    softmax. The graph is the fit's; an update trains the vectors on it.
+    SIGIR 2020) from item to item through the users of the log. Unlike there, users have no vectors, so that a state can
+    belong to any user, and each event is predicted from the events before it with the full softmax. An update trains
+    the vectors on the graph of the fit.
     """
 
     kind: ClassVar[str] = "graph"
@@ -98,7 +93,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         self._item = self.network.smoothed().detach().contiguous()
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, W) of the items' vectors, their number (n,), and h (n, W)."""
+        """Sums (n, W) of item vectors, number of items (n,), and h (n, W)."""
         _ = self.network  # raises before a fit
         vectors = self._item.cpu().numpy()
         lengths = states.lengths
@@ -115,6 +110,6 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         return total, count, hidden
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Adds the vector of one item to each state's sum."""
+        """Hidden states with the vector of one item added to each sum."""
         del times
         return self._hidden(hidden[0] + self._item[items.to(self.device)], hidden[1] + 1.0)

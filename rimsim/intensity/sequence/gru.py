@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,16 +11,19 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Ints
-from rimsim.intensity.blocks import BLOCK, STEP, in_blocks, padded, spans
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import BLOCK, STEP, Hidden, in_blocks, padded, spans
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
-from rimsim.intensity.sequence.sequences import Batch, Windows, histories, last_events
-from rimsim.intensity.sequence.training import SequenceNetwork, dropped
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequence.training import Outputs
-    from rimsim.intensity.states import UserStates
+from rimsim.intensity.sequence.training import (
+    Batch,
+    Outputs,
+    SequenceNetwork,
+    Windows,
+    dropped,
+    histories,
+    last_events,
+)
+from rimsim.intensity.states import UserStates
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -37,7 +40,7 @@ class GRUNetwork(SequenceNetwork):
         self.gru = torch.nn.GRU(width, width, batch_first=True, device="meta").to_empty(device="cpu")
 
     def _drawn(self, source: torch.Generator) -> None:
-        """Small normal item vectors and GRU weights uniform in ±1/√width."""
+        """Draw small normal item vectors, and GRU weights uniform in ±1/√width."""
         width = self.item.shape[1]
         self.item.copy_(torch.randn(self.item.shape, generator=source) / width**0.5)
         for weight in self.gru.parameters():
@@ -46,7 +49,7 @@ class GRUNetwork(SequenceNetwork):
     def hidden(
         self, items: torch.Tensor, start: torch.Tensor, draw: torch.Generator | None = None
     ) -> torch.Tensor:
-        """(b, L + 1, W) hidden states before and after each of the read items (b, L)."""
+        """(b, L + 1, W) hidden states before and after each read item (b, L)."""
         read = dropped(self.item[items], self.dropout, draw)
         if not read.shape[1]:  # a batch of first events: nothing has been read
             return start[:, None]
@@ -56,7 +59,10 @@ class GRUNetwork(SequenceNetwork):
     def outputs(
         self, batch: Batch, draw: torch.Generator | None, start: torch.Tensor | None = None
     ) -> Outputs:
-        """Hidden states (p, W) at the predicted positions, from ``start`` (b, W) or from zero; item vectors."""
+        """Hidden states (p, W) at the predicted positions, and item vectors.
+
+        States begin at ``start`` (b, W) or at zero.
+        """
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
         at = self.hidden(batch.items, start, draw)[batch.row, batch.step]
@@ -71,10 +77,9 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     popularity. Input and output item vectors are the same. The loss is the full softmax cross-entropy at the
     log's target events; times are no input. λ(x) = 1.
 
-    Inference reads and steps in fixed row blocks (:mod:`rimsim.intensity.blocks`), with the input half of
-    every gate looked up in a table of items. In an update, what lies further back than ``update_steps_back``
-    events before the first target is read once, half the context far, with the parameters of before
-    (truncated backpropagation through time).
+    Inference reads and steps in fixed row blocks, with the input half of every gate looked up in a table of items. In
+    an update, events further back than ``update_steps_back`` before the first target are read once, half the context
+    far, with the old parameters (truncated backpropagation through time).
     """
 
     kind: ClassVar[str] = "gru"
@@ -112,8 +117,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         """(n, W) hidden states after left-aligned histories (n, L) of the given lengths."""
         n = len(length)
         out = torch.zeros((n, self.config.width), device=self.device)
-        # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on
-        # it.
+        # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on it.
         order = np.argsort(length, kind="stable")
         every = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)
@@ -128,12 +132,12 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         return out
 
     def encode(self, states: UserStates) -> Hidden:
-        """One tensor (n, W): the hidden states after the last ``context`` events of each state."""
+        """Tensor (n, W): hidden states after the last ``context`` events of each state."""
         _ = self.network  # raises before a fit
         return (self._read(*last_events(states, self.config.context)),)
 
     @torch.no_grad()
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The hidden states after one GRU step each."""
+        """Hidden states after one GRU step each."""
         del times
         return (in_blocks(self._cell, hidden[0], items.to(self.device), height=STEP),)

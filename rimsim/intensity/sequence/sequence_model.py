@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats
-from rimsim.errors import ModelError
-from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.contract import FromHidden, caller_owns
-from rimsim.intensity.device import resolved
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError, refuse
+from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, require_targets, resolved
 from rimsim.intensity.persistence import Stored
-from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.refusals import not_fitted, require_targets
-from rimsim.intensity.sampled_softmax import MANY_ITEMS, Softmax, is_sampled
-from rimsim.intensity.sequence.sequences import Batch, windows
-from rimsim.intensity.sequence.training import SequenceNetwork, TrainingOptions, TrainingRun, held_out, train
+from rimsim.intensity.popularity import fill_cold, log_popularity
+from rimsim.intensity.sequence.training import (
+    Batch,
+    Outputs,
+    SequenceNetwork,
+    TrainingOptions,
+    TrainingRun,
+    Windows,
+    held_out,
+    train,
+    windows,
+)
+from rimsim.intensity.softmax import MANY_ITEMS, Softmax, is_sampled
+from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequence.sequences import Windows
-    from rimsim.intensity.sequence.training import Outputs
-    from rimsim.intensity.states import UserStates
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -101,7 +101,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     config: Config
     config_class: ClassVar[type[Any]]
-    """The class of the config."""
+    """Class of the config."""
     takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: Config | None = None) -> None:
@@ -113,15 +113,15 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     @abstractmethod
     def _new_network(self, n_items: int, log: EventLog | None) -> Network:
-        """A network without values, on the CPU; a log where it is to be fitted."""
+        """Network without values, on the CPU; a log where it is to be fitted."""
 
     @abstractmethod
     def encode(self, states: UserStates) -> Hidden:
-        """The hidden states of n user states; the last tensor is h(x), (n, W)."""
+        """Hidden states of n user states; the last tensor is h(x), (n, W)."""
 
     @abstractmethod
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The hidden states after one more event each."""
+        """Hidden states after one more event each."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch, with early stopping on held-out users.
@@ -140,9 +140,17 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         aside = held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
         if aside.all():
             aside[:] = False
-        rates = (config.learning_rate, config.weight_decay, config.seed, config.patience, config.final_rate)
         options = TrainingOptions(
-            config.epochs, config.batch_size, *rates, config.ahead, config.sampled, self._negatives(log)
+            config.epochs,
+            config.batch_size,
+            config.learning_rate,
+            config.weight_decay,
+            config.seed,
+            config.patience,
+            config.final_rate,
+            config.ahead,
+            config.sampled,
+            self._negatives(log),
         )
         self.last_run = train(network, cut.take(~aside), options, self.device, check=cut.take(aside))
         if config.cold_items:
@@ -152,7 +160,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Train a few epochs on the new log's target events, starting from the present parameters.
+        """Train a few epochs on the new log's target events, from present parameters.
 
         Gradients reach ``update_steps_back`` events before a target, so the cost grows with the targets, not
         with the histories. A log without target events changes nothing.
@@ -163,17 +171,16 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         config, network = self.config, self.network
         known = len(network.bias)
         if log.n_items != known:
-            raise ModelError(f"{self.kind}: found a log of {log.n_items} items; allowed: {known}, as fitted")
+            refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{known}, as fitted")
         cut = windows(log, config.context, config.update_steps_back, self._gap)
         if len(cut):
             self._updates += 1
-            seed = derived_seed(config.seed, Purpose.MODEL, 5, self._updates)
             options = TrainingOptions(
                 config.update_epochs,
                 config.update_batch_size,
                 config.update_learning_rate,
                 0.0,
-                seed,
+                derived_seed(config.seed, Purpose.MODEL, 5, self._updates),
                 ahead=config.ahead,
                 negatives=self._negatives(log),
             )
@@ -182,33 +189,31 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self
 
     def _negatives(self, log: EventLog) -> int | None:
-        """How many labels and uniform items stand for all items in a training on a log; None: the softmax is full."""
+        """Sampled labels and uniform items of a training; None: the softmax is full."""
         sampled = is_sampled(log, self.config.softmax, many_items=MANY_ITEMS)
         return self.config.negatives if sampled else None
 
     @property
     def _gap(self) -> str | None:
-        """What ends a session, where whole sessions are predicted."""
+        """Inactivity that ends a session, where whole sessions are predicted."""
         return self.config.session_gap if self.config.target == "next-session" else None
 
     def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
-        """The outputs of an update's windows; a model with memory starts them from what came before."""
+        """Outputs of an update's windows; a model with memory starts them from earlier events."""
         del cut
         return self.network.outputs
 
     @property
     def network(self) -> Network:
-        """The network.
+        """Fitted network.
 
         Raises:
             ModelError: Before a fit.
         """
-        if self._network is None:
-            raise not_fitted(self.kind)
-        return self._network
+        return self._after_fit(self._network)
 
     def _refresh(self) -> None:
-        """Recompute what inference looks up, after the parameters changed."""
+        """Recompute the tables of inference, after the parameters changed."""
         self._item = self.network.item.detach().contiguous()
         self._bias = self.network.bias.detach()
 
@@ -225,7 +230,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return in_blocks(self._probabilities, hidden[-1])
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The parameters."""
+        """Parameters."""
         return {} if self._network is None else dict(self._network.state_dict())
 
     def extra(self) -> dict[str, Any]:

@@ -1,38 +1,219 @@
-"""Training of the sequence models: softmax at the target positions, AdamW, early stopping."""
+"""Training of sequence models: windows of a log, batches, AdamW, early stopping."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from rimsim.arrays import Bools, Ints
-from rimsim.intensity.adamw import AdamW
-from rimsim.intensity.sampled_softmax import Proposal, sampled_loss
-from rimsim.intensity.sequence.next_events import next_events_loss
-from rimsim.intensity.sequence.sequences import batches
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.data.log import EventLog
+from rimsim.intensity.softmax import AdamW, Proposal, next_events_loss, sampled_loss
+from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator, uniform
-
-if TYPE_CHECKING:
-    from rimsim.intensity.sequence.sequences import Batch, Windows
-
 
 Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """h (p, W) at the predicted positions, and item vectors V (M, W)."""
 
+FADE = 0.9
+"""Weight of a later event relative to the event before it."""
+LONGEST = 64
+"""Most events of a session that its state is fitted to, where whole sessions are predicted."""
 _CLIP = 1.0
 """Largest norm of a gradient."""
 
 
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """w stretches of users' histories over the log's events sorted by (user, time)."""
+
+    item: Ints
+    """(n,) items of all events, sorted by user, then time."""
+    target: Bools
+    """(n,) True for events that are fitted to."""
+    user: Ints
+    """(w,) the user of each window."""
+    origin: Ints
+    """(w,) position of the user's first event."""
+    begin: Ints
+    """(w,) position of the first event that is read."""
+    loss: Ints
+    """(w,) position of the first event that is predicted; targets from here to ``stop`` are."""
+    stop: Ints
+    """(w,) position past the last event."""
+    end: Ints
+    """(w,) position past the user's last event."""
+    weight: Floats | None = field(default=None, kw_only=True)
+    """(n,) weight of each event where it is predicted; None: all alike."""
+    session_end: Ints | None = field(default=None, kw_only=True)
+    """(n,) position past the session that an event begins as a target, 0 for any other event; None: each target event
+    is predicted from the events before it, whatever session they belong to."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: Ints | Bools) -> Windows:
+        """Windows of the given rows."""
+        names = ("user", "origin", "begin", "loss", "stop", "end")
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """b windows, left-aligned, with p predicted events."""
+
+    items: torch.Tensor
+    """(b, L) int64 items that are read, L the longest window less one; item 0 past a window's end."""
+    row: torch.Tensor
+    """(p,) the window of each predicted event."""
+    step: torch.Tensor
+    """(p,) number of events before it in its window, 0 … L."""
+    label: torch.Tensor
+    """(p,) the predicted item."""
+    rows: Ints
+    """(b,) indices of these windows."""
+    later: torch.Tensor
+    """(p, K) the predicted item and the items after it; anything where the weight is 0."""
+    weight: torch.Tensor
+    """(p, K) float32 their weights: 0 for an event that is no target or past the user's (or the session's) last event.
+    They sum to 1, or, where events have their own weights, to a mean of these."""
+    weighted: bool = False
+    """True if events have their own weights, or positions have as many labels as their session has events."""
+
+
+def windows(log: EventLog, context: int, burn: int, session_gap: str | None = None) -> Windows:
+    """Cut users' histories into windows that cover each target event once.
+
+    A window begins ``burn`` events before the first target not yet covered (or with the user's first event),
+    so that a prediction in the middle of a history sees at least ``burn`` events of it. Stretches without
+    targets are in no window.
+
+    Args:
+        log: The log.
+        context: Longest window, events; more than ``burn``.
+        burn: Events read before the first prediction.
+        session_gap: Predict whole sessions from the events before them, a longer inactivity being the end of a session:
+            of the targets, only those that begin a session are then covered. None: predict each target event.
+    """
+    order = log.by_user
+    user, item, target = log.user[order], log.item[order], log.targets[order]
+    weight = None if log.weight is None else log.weight[order]
+    session_end = None if session_gap is None else _session_ends(log, order, session_gap)
+    goal = np.flatnonzero(target if session_end is None else session_end)
+    # The first target at or after each position, n where there is none.
+    upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
+    owners, origins = np.unique(user, return_index=True)
+    ends = np.append(origins[1:], len(user))
+    parts: list[tuple[Ints, ...]] = [(np.zeros(0, np.int64),) * 6]
+    position = upcoming[origins]
+    while (alive := position < ends).any():
+        owners, origins, ends, position = owners[alive], origins[alive], ends[alive], position[alive]
+        begin = np.maximum(origins, position - burn)
+        stop = np.minimum(begin + context, ends)
+        parts.append((owners, origins, begin, position, stop, ends))
+        position = upcoming[stop]
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Windows(item, target, *columns, weight=weight, session_end=session_end)
+
+
+def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
+    """(n,) position past the session of its first event if that is a target, else 0."""
+    session = log.sessions(gap).of_event[order]
+    begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
+    found = np.zeros(len(session), np.int64)
+    found[begin] = np.append(begin[1:], len(session)) if len(begin) else begin
+    return np.where(log.targets[order], found, 0)
+
+
+def batches(
+    cut: Windows,
+    size: int,
+    device: torch.device,
+    generator: np.random.Generator | None = None,
+    ahead: int = 1,
+) -> Iterator[Batch]:
+    """Batches of windows of similar length, with little padding.
+
+    Args:
+        cut: The windows.
+        size: Windows per batch.
+        device: Device of the tensors.
+        generator: Shuffles equal lengths and the order of the batches; None: fixed order.
+        ahead: Number of labels from a predicted position on, K; where whole sessions are predicted, all of the session.
+    """
+    length = cut.stop - cut.begin
+    tie = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
+    order = np.lexsort((tie, length))
+    starts = np.arange(0, len(order), size)
+    goal = cut.target if cut.session_end is None else cut.session_end > 0
+    for start in starts if generator is None else generator.permutation(starts):
+        rows = order[start : start + size]
+        longest = int(length[rows].max())
+        position = cut.begin[rows, None] + np.arange(longest)
+        inside = position < cut.stop[rows, None]
+        position = np.where(inside, position, 0)
+        predicted = inside & (position >= cut.loss[rows, None]) & goal[position]
+        items = np.where(inside, cut.item[position], 0)
+        row, step = np.nonzero(predicted)
+        coming, weight = _labels(cut, position[row, step], cut.end[rows][row], ahead)
+        if cut.weight is not None:
+            weight = weight * cut.weight[coming]
+        yield Batch(
+            items=torch.from_numpy(items[:, :-1].copy()).to(device),
+            row=torch.from_numpy(row).to(device),
+            step=torch.from_numpy(step).to(device),
+            label=torch.from_numpy(items[row, step]).to(device),
+            rows=rows,
+            later=torch.from_numpy(cut.item[coming]).to(device),
+            weight=torch.from_numpy(weight.astype(np.float32)).to(device),
+            weighted=cut.weight is not None or cut.session_end is not None,
+        )
+
+
+def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, Floats]:
+    """(p, K) positions of labels and their weights, which sum to 1."""
+    fade = FADE
+    if cut.session_end is not None:
+        end, fade = cut.session_end[position], 1.0
+        ahead = min(int((end - position).max(initial=1)), LONGEST)
+    coming = position[:, None] + np.arange(ahead)
+    there = coming < end[:, None]
+    coming = np.where(there, coming, position[:, None])
+    weight = fade ** np.arange(ahead) * (there & cut.target[coming])
+    return coming, weight / weight.sum(1, keepdims=True)
+
+
+def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints, Ints]:
+    """(n, L) last ``context`` items of n stretches, left-aligned, and (n,) lengths.
+
+    Args:
+        items: Flat array that the stretches lie in.
+        begin: (n,) first position of each stretch.
+        stop: (n,) position past its last event.
+        context: Longest history.
+    """
+    length = np.minimum(stop - begin, context)
+    step = np.arange(int(length.max(initial=0)))
+    inside = step < length[:, None]
+    position = np.where(inside, (stop - length)[:, None] + step, 0)
+    found = items[position] if len(items) else np.zeros(position.shape, np.int64)
+    return np.where(inside, found, 0), length
+
+
+def last_events(states: UserStates, context: int) -> tuple[Ints, Ints]:
+    """Last ``context`` items of every state, left-aligned; see :func:`histories`."""
+    return histories(states.items, states.offsets[:-1], states.offsets[1:], context)
+
+
 class SequenceNetwork(torch.nn.Module, ABC):
-    """A network that turns read items into a logit V h + b for every next item.
+    """Network that turns read items into a logit V h + b for every next item.
 
     Read and predicted items have the same vectors, and each item has a bias.
 
@@ -55,18 +236,18 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
     @torch.no_grad()
     def draw(self, seed: int) -> None:
-        """Initial values of everything but the item bias, from a generator of the network's own."""
+        """Draw initial values of everything but the item bias."""
         source = torch.Generator()
         source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
         self._drawn(source)
 
     @abstractmethod
     def _drawn(self, source: torch.Generator) -> None:
-        """Draw them, in place."""
+        """Draw initial values in place."""
 
     @abstractmethod
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
-        """The h (p, W) at the predicted positions of a batch and item vectors V (M, W).
+        """H (p, W) at the predicted positions of a batch and item vectors V (M, W).
 
         ``draw`` draws dropout, None: no dropout.
         """
@@ -74,7 +255,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Options of a training: length, step sizes, early stopping."""
+    """Length, step sizes and early stopping of a training."""
 
     epochs: int
     batch_size: int
@@ -88,25 +269,25 @@ class TrainingOptions:
     ahead: int = 1
     """Events from each predicted position on that its p is fitted to."""
     sampled: float = 1.0
-    """Share of the predicted positions whose loss is computed, drawn anew in every batch."""
+    """Share of the predicted positions whose loss is computed, drawn in every batch."""
     negatives: int | None = None
     """Labels and uniform items, as many of each, that stand for all items in a batch's softmax; None: the full one."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Record of a training."""
+    """Losses of a training, in nats per target."""
 
     losses: tuple[float, ...]
-    """Mean negative log-likelihood of a training target, per epoch, nats."""
+    """Mean training loss per epoch."""
     held_out: tuple[float, ...]
-    """Mean negative log-likelihood on held-out users after each epoch, nats; empty without early stopping."""
+    """Mean loss of held-out users after each epoch; empty without early stopping."""
     best_epoch: int
     """The epoch whose parameters were kept, counted from 1; 0 where nothing was trained."""
 
 
 def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> torch.Tensor:
-    """Dropout whose mask comes from a generator of its own rather than from torch's global one."""
+    """Values after dropout with a mask from a given generator, not torch's global one."""
     if draw is None or rate == 0:
         return values
     kept = torch.rand(values.shape, generator=draw, device=values.device) >= rate
@@ -114,62 +295,69 @@ def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> 
 
 
 def held_out(users: Ints, share: float, seed: int) -> Bools:
-    """(n,) which users are kept from training; the same user always is, whatever else is in the log."""
+    """(n,) True for users kept from training; a user's draw does not depend on the log."""
     return np.asarray(uniform(seed, Purpose.MODEL, 1, users) < share, bool)
 
 
-def mean_loss(
-    network: SequenceNetwork,
-    cut: Windows,
-    batch_size: int,
-    device: torch.device,
-    ahead: int = 1,
-    proposal: Proposal | None = None,
-) -> float:
-    """Mean negative log-likelihood of the predicted events, nats; with a proposal, from the same draws each time."""
-    total, count = 0.0, 0
-    source = torch.Generator(device)
-    source.manual_seed(0)
-    with torch.no_grad():
-        for batch in batches(cut, batch_size, device, ahead=ahead):
-            loss = _loss(network, network.outputs(batch, None), batch, ahead, proposal, source)
-            total += float(loss) * len(batch.label)
-            count += len(batch.label)
-    return total / max(count, 1)
-
-
-def _loss(
-    network: SequenceNetwork,
-    outputs: Outputs,
-    batch: Batch,
-    ahead: int,
-    proposal: Proposal | None,
-    source: torch.Generator,
-) -> torch.Tensor:
+class _Criterion:
     """Mean negative log-likelihood of a batch's predicted events, each with its weight."""
-    hidden, vectors = outputs
-    if proposal is not None:
-        drawn = proposal.draw(batch.label, source)
-        return sampled_loss(hidden, vectors, network.bias, batch.later, batch.weight, drawn)
-    if ahead > 1 or batch.weighted:
-        return next_events_loss(hidden, vectors, network.bias, batch.later, batch.weight)
-    return functional.cross_entropy(torch.addmm(network.bias, hidden, vectors.T), batch.label)
+
+    def __init__(
+        self, network: SequenceNetwork, cut: Windows, options: TrainingOptions, device: torch.device
+    ) -> None:
+        self._network, self._options, self._device = network, options, device
+        self._proposal: Proposal | None = None
+        if options.negatives is not None:
+            labels = cut.item[cut.target]
+            self._proposal = Proposal.of(labels, len(network.bias), options.negatives, device)
+
+    def loss(self, outputs: Outputs, batch: Batch, source: torch.Generator) -> torch.Tensor:
+        """Scalar, nats."""
+        hidden, vectors = outputs
+        bias = self._network.bias
+        if self._proposal is not None:
+            sample = self._proposal.draw(batch.label, source)
+            return sampled_loss(hidden, vectors, bias, batch.later, batch.weight, sample)
+        if self._options.ahead > 1 or batch.weighted:
+            return next_events_loss(hidden, vectors, bias, batch.later, batch.weight)
+        return functional.cross_entropy(torch.addmm(bias, hidden, vectors.T), batch.label)
+
+    @torch.no_grad()
+    def mean(self, cut: Windows) -> float:
+        """Mean loss over windows without dropout, from the same samples each time."""
+        options, mean = self._options, _Mean()
+        source = torch.Generator(self._device)
+        source.manual_seed(0)
+        for batch in batches(cut, options.batch_size, self._device, ahead=options.ahead):
+            mean.add(self.loss(self._network.outputs(batch, None), batch, source), batch)
+        return mean.value
 
 
-def _some(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator) -> tuple[Outputs, Batch]:
-    """A share of the predicted positions, drawn."""
+class _Mean:
+    """Mean loss over the predicted events of batches."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+
+    def add(self, loss: torch.Tensor, batch: Batch) -> None:
+        """Add the mean loss of a batch."""
+        self._total += float(loss.detach()) * len(batch.label)
+        self._count += len(batch.label)
+
+    @property
+    def value(self) -> float:
+        """Mean so far."""
+        return self._total / max(self._count, 1)
+
+
+def _sampled(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator) -> tuple[Outputs, Batch]:
+    """Outputs and labels of a random share of the predicted positions."""
     hidden, vectors = outputs
     chosen = torch.rand(len(hidden), generator=draw, device=hidden.device) < share
     if not bool(chosen.any()):
         return outputs, batch
-    kept = dataclasses.replace(
-        batch,
-        row=batch.row[chosen],
-        step=batch.step[chosen],
-        label=batch.label[chosen],
-        later=batch.later[chosen],
-        weight=batch.weight[chosen],
-    )
+    names = ("row", "step", "label", "later", "weight")
+    kept = dataclasses.replace(batch, **{name: getattr(batch, name)[chosen] for name in names})
     return (hidden[chosen], vectors), kept
 
 
@@ -182,54 +370,50 @@ def train(
     check: Windows | None = None,
     outputs: Callable[[Batch, torch.Generator | None], Outputs] | None = None,
 ) -> TrainingRun:
-    """Train a network in place by AdamW on the mean cross-entropy of the predicted events.
+    """Train a network in place by AdamW on the mean loss of predicted events.
 
     With ``check`` and patience, the parameters of the epoch with the least held-out loss are kept (the
     parameters before the first epoch count too).
 
     Args:
-        network: The network; a :class:`SequenceNetwork`.
+        network: The network.
         cut: Windows to train on.
-        options: How long and how fast; its seed orders batches and draws dropout.
-        device: Where the network is.
+        options: Length and step sizes; the seed orders batches and draws dropout.
+        device: Device of the network.
         check: Windows of held-out users.
-        outputs: What to call instead of ``network.outputs``, such as one that starts from given states.
+        outputs: Called instead of ``network.outputs``, for example to start from given states.
     """
-    forward, ahead = outputs or network.outputs, options.ahead
+    forward = outputs or network.outputs
     order = generator(options.seed, Purpose.MODEL, 2)
     draw = torch.Generator(device)
     draw.manual_seed(derived_seed(options.seed, Purpose.MODEL, 3))
-    proposal = None
-    if options.negatives is not None:
-        items = cut.item[cut.target]
-        proposal = Proposal.of(items, len(network.bias), options.negatives, device)
+    criterion = _Criterion(network, cut, options, device)
     optimizer = AdamW(network.parameters(), weight_decay=options.weight_decay, largest=_CLIP)
     stopping = check is not None and len(check) > 0 and options.patience > 0
     best, best_epoch, kept = np.inf, options.epochs, None
     if stopping and check is not None:
-        best, best_epoch = mean_loss(network, check, options.batch_size, device, ahead, proposal), 0
+        best, best_epoch = criterion.mean(check), 0
         kept = copy.deepcopy(network.state_dict())
     steps = options.epochs * -(-len(cut) // options.batch_size)
     done = 0
     losses: list[float] = []
     checks: list[float] = []
     for epoch in range(1, options.epochs + 1):
-        total, count = 0.0, 0
-        for batch in batches(cut, options.batch_size, device, order, ahead):
+        mean = _Mean()
+        for batch in batches(cut, options.batch_size, device, order, options.ahead):
             left = 1.0 - (1.0 - options.final_rate) * done / steps
             done += 1
-            outputs_here = forward(batch, draw)
+            found, predicted = forward(batch, draw), batch
             if options.sampled < 1.0:
-                outputs_here, batch = _some(outputs_here, batch, options.sampled, draw)  # noqa: PLW2901
-            loss = _loss(network, outputs_here, batch, ahead, proposal, draw)
+                found, predicted = _sampled(found, batch, options.sampled, draw)
+            loss = criterion.loss(found, predicted, draw)
             torch.autograd.backward(loss)
             optimizer.step(options.learning_rate * left)
-            total += float(loss.detach()) * len(batch.label)
-            count += len(batch.label)
-        losses.append(total / max(count, 1))
+            mean.add(loss, predicted)
+        losses.append(mean.value)
         if not stopping or check is None:
             continue
-        checks.append(mean_loss(network, check, options.batch_size, device, ahead, proposal))
+        checks.append(criterion.mean(check))
         if checks[-1] < best:
             best, best_epoch, kept = checks[-1], epoch, copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= options.patience:

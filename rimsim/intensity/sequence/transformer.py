@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,16 +11,11 @@ from pydantic.dataclasses import dataclass
 from torch.nn import functional
 
 from rimsim.arrays import Ints
-from rimsim.intensity.blocks import in_blocks
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import Hidden, in_blocks
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
-from rimsim.intensity.sequence.sequences import Batch, last_events
-from rimsim.intensity.sequence.training import SequenceNetwork, dropped
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.sequence.training import Outputs
-    from rimsim.intensity.states import UserStates
+from rimsim.intensity.sequence.training import Batch, Outputs, SequenceNetwork, dropped, last_events
+from rimsim.intensity.states import UserStates
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -78,7 +73,7 @@ class _Layer(torch.nn.Module):
 
 
 def _turned(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Rotary positions (Su et al., 2021): pairs of units turned by position times frequency."""
+    """Pairs of units turned by position times frequency (rotary positions, Su et al., 2021)."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = turn
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
@@ -95,7 +90,10 @@ class TransformerNetwork(SequenceNetwork):
         self._pairs = config.width // config.heads // 2
 
     def _drawn(self, source: torch.Generator) -> None:
-        """Normal values of variance 1/width; what adds to the residual stream starts smaller with depth."""
+        """Draw normal values of variance 1/width.
+
+        Weights that add to the residual stream start smaller with depth.
+        """
         width, depth = self.item.shape[1], len(self.layers)
         for name, weight in self.named_parameters():
             if name == "bias" or name.endswith("norm"):
@@ -106,7 +104,7 @@ class TransformerNetwork(SequenceNetwork):
             weight.copy_(torch.randn(weight.shape, generator=source) * scale)
 
     def hidden(self, items: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
-        """(b, L + 1, W) outputs before and after each of the read items (b, L)."""
+        """(b, L + 1, W) outputs before and after each read item (b, L)."""
         b, length = items.shape
         width = self.item.shape[1]
         x = torch.cat([self.start.expand(b, 1, width), self.item[items]], dim=1) * width**0.5
@@ -133,7 +131,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     the output after the last ``context`` items of a state, read behind a start vector. Item vectors are tied,
     b starts at log popularity, times are no input. λ(x) = 1.
 
-    A hidden state is the last ``context`` items, how many they are, and h. An event costs one reading of them, so a
+    A hidden state is the last ``context`` items, their number, and h. An event costs one reading of them, so a
     stepped state is exactly a re-encoded one. Histories are padded to a power of two that their own length
     decides, and read in fixed row blocks, so that a row's bits do not depend on the batch.
     """
@@ -173,7 +171,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         return items, length, self._read(items, length)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The windows moved on by one item each, and read again."""
+        """Hidden states with windows moved on by one item each, and read again."""
         del times
         window, length, _ = hidden
         full = length == self.config.context

@@ -1,34 +1,195 @@
-"""The bag: a softmax over items, linear in the set of items that a user has consumed."""
+"""Bag: softmax over items, linear in the set of items that a user has consumed."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Float32s, Floats, Ints
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.sampled_softmax import MANY_ITEMS, is_sampled
-from rimsim.intensity.sets.cells import Cells, distinct, sums
-from rimsim.intensity.sets.denoising import Cycle, Tables, trained
-from rimsim.intensity.sets.personal import PersonalModel, SoftmaxConfig
-from rimsim.intensity.sets.sampled_denoising import trained_on_samples
-from rimsim.intensity.walking import stepped
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import Hidden, Walk, stepped
+from rimsim.intensity.popularity import fill_cold, log_popularity
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.personal import (
+    Arrays,
+    Cells,
+    PersonalModel,
+    SoftmaxConfig,
+    decks,
+    distinct,
+    sums,
+)
+from rimsim.intensity.softmax import (
+    MANY_ITEMS,
+    AdamW,
+    Proposal,
+    RowItems,
+    is_sampled,
+    one_cycle,
+    sampled_shares,
+)
+from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.selection.shrinkage import Shrinkage
-    from rimsim.intensity.sets.personal import Arrays
-    from rimsim.intensity.states import UserStates
-    from rimsim.intensity.walking import Walk
+_LEAST, _MOST = 0.05, 0.95
+"""Share of a user's items that is read, drawn uniformly between the two."""
+UNLIKELY = -1e9
+"""Logit of a read item; finite, so that a user who has read everything has a softmax too."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tables:
+    """Parameters: logits of a state with n items are W·Σ E_i/√(n + 1) + b."""
+
+    read: torch.Tensor
+    """(M, W) E, the vectors of items that are read."""
+    predicted: torch.Tensor
+    """(M, W) W, the vectors of items that are predicted."""
+    bias: torch.Tensor
+    """(M,) b."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cycle:
+    """Length, step size and regularisation of a training."""
+
+    steps: int
+    batch_size: int
+    """Users per step."""
+    learning_rate: float
+    """Largest step size of :func:`one_cycle`."""
+    weight_decay: float
+    """Half of this times the squared distance of both tables from their centre is added to the mean loss of a label."""
+    seed: int
+    learn_bias: bool = False
+    """True if b is trained too."""
+    centred: bool = False
+    """True if tables are held near their start, and not near 0."""
+    read_history: bool = False
+    """True if all events that are no targets are read, and not a share of them."""
+
+
+class ReadSplit(NamedTuple):
+    """Pairs of b users, split into read and predicted ones."""
+
+    users: int
+    """Number of users, b."""
+    row: Ints
+    """(p,) user of each pair, from 0."""
+    item: Ints
+    """(p,) its item."""
+    label: Float32s
+    """(p,) its weight as a label; 0 for mere history."""
+    is_read: Bools
+    """(p,) True if it is read."""
+
+
+def splits(cells: Cells, cycle: Cycle) -> Iterator[ReadSplit]:
+    """Pairs of the users of every step; users with nothing to predict are left out."""
+    if not len(cells):
+        return
+    source = generator(cycle.seed, Purpose.MODEL, 21)
+    labelled = np.add.reduceat(cells.label > 0, cells.offsets[:-1], dtype=np.int64) > 0
+    users = np.flatnonzero(labelled & ((np.diff(cells.offsets) > 1) | cycle.read_history))
+    for batch in decks(users, cycle.batch_size, cycle.steps, source):
+        row, place = cells.pairs_of(batch)
+        share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
+        is_read = source.random(len(row)) < share[row]
+        if cycle.read_history:
+            is_read |= cells.label[place] == 0
+        yield ReadSplit(len(batch), row, cells.item[place], cells.label[place], is_read)
+
+
+def matrices(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(b, M) ones at read items and (b, M) weights of labels, for every step."""
+    for split in splits(cells, cycle):
+        x = np.zeros((split.users, cells.n_items), np.float32)
+        x[split.row[split.is_read], split.item[split.is_read]] = 1.0
+        y = np.zeros_like(x)
+        y[split.row[~split.is_read], split.item[~split.is_read]] = split.label[~split.is_read]
+        yield torch.from_numpy(x), torch.from_numpy(y)
+
+
+def _begun(tables: Tables, cycle: Cycle) -> tuple[list[torch.nn.Parameter], list[torch.Tensor], AdamW]:
+    """Parameters E, W and b; the centres of E and W; the optimizer."""
+    begin = [tables.read, tables.predicted, tables.bias]
+    now = [torch.nn.Parameter(t.clone()) for t in begin]
+    centre = [t if cycle.centred else torch.zeros_like(t) for t in begin[:2]]
+    return now, centre, AdamW(now if cycle.learn_bias else now[:2])
+
+
+@torch.no_grad()
+def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
+    """Tables after a training on the users of a log.
+
+    The loss is the mean over labels of −log softmax over the items that are not read, each label with its weight.
+    A batch's gradients are written out, which spares recording them: with P the softmax minus the labels,
+    ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
+    """
+    device = tables.read.device
+    now, centre, optimizer = _begun(tables, cycle)
+    read, predicted, bias = now
+    for step, (read_now, label) in enumerate(matrices(cells, cycle)):
+        x, y = read_now.to(device), label.to(device)
+        scale = (x.sum(1, keepdim=True) + 1).rsqrt()
+        h = (x @ read) * scale
+        logits = torch.addmm(bias, h, predicted.T).masked_fill_(x > 0, UNLIKELY)
+        count = y.sum(1, keepdim=True)
+        slope = torch.softmax(logits, 1).mul_(count).sub_(y).div_(count.sum().clamp(min=1e-6))
+        held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
+        read.grad = x.T @ ((slope @ predicted) * scale) + held[0]
+        predicted.grad = slope.T @ h + held[1]
+        bias.grad = slope.sum(0) if cycle.learn_bias else None
+        optimizer.step(one_cycle(step, cycle.steps, cycle.learning_rate))
+    return Tables(read.detach(), predicted.detach(), bias.detach())
+
+
+@torch.no_grad()
+def trained_on_samples(tables: Tables, cells: Cells, cycle: Cycle, draws: int) -> Tables:
+    """Tables after a training with a sample of items per step; see :func:`trained`.
+
+    Args:
+        tables: Initial values.
+        cells: User-item pairs.
+        cycle: Length, step size and regularisation.
+        draws: Labels drawn for a batch, and as many uniform items.
+    """
+    device, n_items = tables.read.device, cells.n_items
+    now, centre, optimizer = _begun(tables, cycle)
+    read, predicted, bias = now
+    proposal = Proposal.of(cells.item[cells.label > 0], n_items, draws, device)
+    source = torch.Generator(device)
+    source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
+    for step, split in enumerate(splits(cells, cycle)):
+        row, item, label = (
+            torch.from_numpy(part).to(device) for part in (split.row, split.item, split.label)
+        )
+        is_read = torch.from_numpy(split.is_read).to(device)
+        predicts = ~is_read & (label > 0)
+        known, own = RowItems(row[is_read], item[is_read]), RowItems(row[predicts], item[predicts])
+        total = torch.zeros(split.users, read.shape[1], device=device)
+        total.index_add_(0, known.row, read[known.item])
+        scale = (torch.bincount(known.row, minlength=split.users)[:, None] + 1.0).rsqrt()
+        h = total * scale
+        sample = proposal.draw(own.item if len(own.item) else item, source)
+        shares = sampled_shares(h, predicted, bias, own, sample, barred=known)
+        weight = label[predicts]
+        slopes = shares.slopes(weight / weight.sum().clamp(min=1e-6))
+        held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
+        pull = shares.mean(*slopes, predicted) * scale
+        read.grad = held[0].index_add_(0, known.item, pull[known.row])
+        predicted.grad = shares.spread(*slopes, h, n_items) + held[1]
+        if cycle.learn_bias:
+            bias.grad = shares.spread(*slopes, torch.ones_like(scale), n_items)[:, 0]
+        optimizer.step(one_cycle(step, cycle.steps, cycle.learning_rate))
+    return Tables(read.detach(), predicted.detach(), bias.detach())
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -55,10 +216,10 @@ class Bag(PersonalModel[BagConfig]):
     """p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b) with n the items of x, λ(x) = 1.
 
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95 % of each user's
-    items are read, the target events among the others are what the full softmax is fitted to. Events that are no
-    targets are only ever read. On a large log each user is read at least once in a fit, and the softmax is over what is
-    foretold and a sample of the other items. b is κ log popularity + κ' log returning, and τ is in the tables. A hidden
-    state is a sum and a number, so it takes an event by an addition. An update trains all three for a few steps.
+    items are read, and the full softmax is fitted to the target events among the others. Events that are no targets are
+    only ever read. On a large log each user is read at least once in a fit, and the softmax is over the predicted items
+    and a sample of the others. b is κ log popularity + κ' log returning, and τ is in the tables. A hidden state is a
+    sum and a number, so it takes an event by an addition. An update trains all three for a few steps.
     """
 
     kind: ClassVar[str] = "bag"
@@ -70,9 +231,8 @@ class Bag(PersonalModel[BagConfig]):
         config, cells = self.config, Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 20)
         shape = (2, log.n_items, config.width)
-        drawn = torch.from_numpy(source.normal(0, config.width**-0.5, shape).astype(np.float32)).to(
-            self.device
-        )
+        normal = source.normal(0, config.width**-0.5, shape).astype(np.float32)
+        drawn = torch.from_numpy(normal).to(self.device)
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
         tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
         sampled = self._sampled(whole)
@@ -118,11 +278,10 @@ class Bag(PersonalModel[BagConfig]):
             read_history=True,
         )
         tables = self._trained(begin, Cells.of(log), cycle, sampled=self._sampled(log))
-        found = {"read": tables.read, "predicted": tables.predicted, "bias": tables.bias}
-        return {name: table.cpu().numpy() for name, table in found.items()}
+        return {name: getattr(tables, name).cpu().numpy() for name in ("read", "predicted", "bias")}
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Sums after all events and at the points; see :func:`rimsim.intensity.walking.walked`."""
+        """Sums after all events of a walk and at its points."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
         after = hidden[0].clone()
@@ -151,9 +310,9 @@ def _add_up(
     count: Ints,
     at: Float32s,
 ) -> None:
-    """Add rows of a table to sums (u, W) one after another, in place, and fill in what they are at some points (n, W).
+    """Add rows of a table to sums (u, W) in place, and copy sums at points to ``at`` (n, W).
 
-    Other arguments are those of :class:`~rimsim.intensity.walking.Walk` and its points.
+    Other arguments are those of :class:`~rimsim.intensity.contract.Walk` and its points.
     """
     for state in range(len(sums)):
         point, first = edges[state], offsets[state]

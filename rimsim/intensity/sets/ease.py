@@ -1,9 +1,9 @@
-"""EASE: a linear model from the set of consumed items to every other item, in closed form."""
+"""EASE: linear model from the set of consumed items, in closed form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import scipy
@@ -12,16 +12,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Float32s, Floats
-from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.sets.cells import Cells, distinct, sums
-from rimsim.intensity.sets.personal import PersonalConfig, PersonalModel, learned
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.selection.shrinkage import Shrinkage
-    from rimsim.intensity.sets.personal import Arrays
-    from rimsim.intensity.states import UserStates
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import Hidden, spans
+from rimsim.intensity.popularity import fill_cold, learned
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.personal import Arrays, Cells, PersonalConfig, PersonalModel, distinct, sums
+from rimsim.intensity.states import UserStates
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -40,7 +36,7 @@ class EASEConfig(PersonalConfig):
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
-    """(M, M) the D with zero diagonal that minimises ‖R − X D‖² + ridge·‖D‖².
+    """(M, M) minimiser D, zero on the diagonal, of ‖R − X D‖² + ridge·‖D‖².
 
     With P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ), γ_y = (P XᵀR)_yy / P_yy.
 
@@ -62,11 +58,9 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
 
 
 def _inverse(matrix: Floats) -> Floats:
-    """The inverse of a symmetric positive definite matrix, by its Cholesky factor."""
+    """Inverse of a symmetric positive definite matrix, by its Cholesky factor."""
     factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=1)
-    lower, _ = scipy.linalg.lapack.dpotri(
-        factor, lower=1
-    )  # above the diagonal is what the factor has there: 0
+    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1)  # 0 above the diagonal, like the factor
     diagonal, whole = lower.diagonal().copy(), lower + lower.T
     np.fill_diagonal(whole, diagonal)
     return np.asarray(whole, np.float64)
@@ -77,8 +71,8 @@ class EASE(PersonalModel[EASEConfig]):
 
     B minimises the squared error of reconstructing each user's set of items from itself, with zero diagonal and a ridge
     (Steck, WWW 2019), in closed form: one inverse of an M × M matrix. A hidden state is the sum of the consumed items'
-    rows of B. An update solves for the change of B that the new log asks for, with a ridge on the change; what is
-    mere history there is no label, so its cells keep what B says of them.
+    rows of B. An update solves for the change of B that fits the new log, with a ridge on the change; mere history has
+    no label, so its cells keep their predictions by B.
     """
 
     kind: ClassVar[str] = "ease"
@@ -110,11 +104,11 @@ class EASE(PersonalModel[EASEConfig]):
         weights, bias, chosen = self._array("weights"), self._array("bias"), self.shrinkage
         scale = chosen.personal if chosen is not None else 1.0
         known = learned(bias, log, self.config.memory)
-        if not scale:  # nothing personal helped, so nothing personal is learnt
+        if not scale:  # the personal score has no weight, so it is not updated
             return {"weights": weights, "bias": known}
         cells = Cells.of(log)
         x = cells.matrix()
-        # What a cell should have and does not: 1 for a label, 0 for what was not taken, as it is for history.
+        # Residuals: the goal is 1 for a label, 0 for an item not taken, and the prediction for history.
         cross = -(x.T @ x).astype(np.float64) @ (weights.astype(np.float64) / scale)
         predicted = _predicted(cells, weights / np.float32(scale))
         goal = np.where(cells.label > 0, cells.label, predicted)
@@ -123,11 +117,11 @@ class EASE(PersonalModel[EASEConfig]):
         return {"weights": weights + np.float32(scale) * change, "bias": known}
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, M) the sum of the rows of τB over each state's distinct items."""
+        """(n, M) sums of rows of τB over each state's distinct items."""
         return (torch.from_numpy(sums(distinct(states), self._array("weights"))).to(self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Adds one row of τB to each."""
+        """Hidden states with one row of τB added to each."""
         del times
         return (hidden[0] + self.served("weights")[items.to(self.device)],)
 
@@ -136,11 +130,10 @@ class EASE(PersonalModel[EASEConfig]):
 
 
 def _predicted(cells: Cells, weights: Float32s) -> Float32s:
-    """(c,) the present prediction of every consumed pair from its user's other items."""
+    """(c,) present prediction of every consumed pair from its user's other items."""
     matrix = cells.matrix()
     found = np.empty(len(cells.item), np.float32)
-    for first in range(0, len(cells), 256):
-        last = min(first + 256, len(cells))
+    for first, last in spans(len(cells), 256):
         block = np.asarray(matrix[first:last] @ weights)
         span = slice(int(cells.offsets[first]), int(cells.offsets[last]))
         found[span] = block[cells.user[span] - first, cells.item[span]]

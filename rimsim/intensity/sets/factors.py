@@ -1,37 +1,211 @@
-"""Softmax factors: penalised maximum likelihood, with users folded in from what they consumed."""
+"""Softmax factors: penalised maximum likelihood, with users folded in from their items."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Float32s, Floats
-from rimsim.intensity.adamw import AdamW
-from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.cold import fill_cold
-from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.sampled_softmax import is_sampled
-from rimsim.intensity.sets.cells import Cells, distinct, sums
-from rimsim.intensity.sets.denoising import UNLIKELY, Cycle, matrices
-from rimsim.intensity.sets.folding import folded
-from rimsim.intensity.sets.personal import PersonalModel, SoftmaxConfig, learned
-from rimsim.intensity.sets.sampled_factors import Items, fit_items
+from rimsim.arrays import Float32s, Floats, Ints
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import in_blocks, spans
+from rimsim.intensity.popularity import fill_cold, learned, log_popularity
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.bag import UNLIKELY, Cycle, matrices
+from rimsim.intensity.sets.personal import (
+    Arrays,
+    Cells,
+    PersonalModel,
+    SoftmaxConfig,
+    decks,
+    distinct,
+    sums,
+)
+from rimsim.intensity.softmax import (
+    AdamW,
+    Proposal,
+    RowItems,
+    Sample,
+    SampledShares,
+    is_sampled,
+    one_cycle,
+    sampled_shares,
+)
+from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.selection.shrinkage import Shrinkage
-    from rimsim.intensity.sets.personal import Arrays
-    from rimsim.intensity.states import UserStates
-
-
 _CELLS = 500_000
-"""Scores that a step of a fit holds at once, users times items."""
+"""Scores that a step of a full fit holds at once, users times items."""
+_USERS = 256
+"""Users per step of a sampled fit."""
+_STEPS, _TIMES = 240, 4
+"""Least steps of a sampled fit, and least steps that each user takes part in."""
+_RATE = 0.05
+"""Largest step size of a sampled fit."""
+_NEWTON_STEPS = 5
+"""Newton steps that fold a user in on samples, from 0."""
+
+
+class Items(NamedTuple):
+    """Item parameters: log p(y|u) = ⟨a_u, c_y⟩ + d_y − log Σ."""
+
+    vectors: torch.Tensor
+    """(M, R) c."""
+    bias: torch.Tensor
+    """(M,) d."""
+
+
+def _outer(vectors: torch.Tensor) -> torch.Tensor:
+    """(n, R²) outer products of vectors with themselves."""
+    return (vectors[:, :, None] * vectors[:, None, :]).flatten(1)
+
+
+class _Newton(NamedTuple):
+    """Newton's method for max ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖².
+
+    A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, under which it never goes too far (Sun and
+    Tran-Dinh, Mathematical Programming 2019: the log of a sum of exponentials is self-concordant in their general
+    sense).
+    """
+
+    number: torch.Tensor
+    """(n,) number of a user's items."""
+    penalty: torch.Tensor
+    """(R, R) ridge times identity."""
+    reach: torch.Tensor
+    """2·max‖c‖."""
+
+    @classmethod
+    def of(cls, count: torch.Tensor, vectors: torch.Tensor, ridge: float) -> _Newton:
+        identity = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
+        return cls(count, ridge * identity, 2.0 * vectors.norm(dim=1).amax())
+
+    def step(
+        self, u: torch.Tensor, slope: torch.Tensor, mean: torch.Tensor, second: torch.Tensor
+    ) -> torch.Tensor:
+        """(n, R) u after a step, given the slope and the softmax's first and second moments of c."""
+        rank = u.shape[1]
+        spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
+        delta = torch.linalg.solve(self.number[:, None, None] * spread + self.penalty, slope)
+        beta = (self.reach * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
+        moved: torch.Tensor = u + delta * (torch.log1p(beta) / beta)
+        return moved
+
+
+def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float, steps: int) -> torch.Tensor:
+    """(n, R) vectors u of users from sums of their items' vectors.
+
+    They maximise ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖²: the penalised likelihood of ``count``
+    items whose vectors sum to ``total``, a small concave problem.
+
+    Args:
+        total: (n, R) Σ c_i over a user's items.
+        count: (n,) their number.
+        items: c and d.
+        ridge: Positive penalty.
+        steps: Newton steps, the same for every user.
+    """
+    vectors, offset = items
+    squares, newton = _outer(vectors), _Newton.of(count, vectors, ridge)
+    u = torch.zeros_like(total)
+    for _ in range(steps):
+        share = torch.softmax(torch.addmm(offset, u, vectors.T), 1)
+        mean = share @ vectors
+        u = newton.step(u, total - count[:, None] * mean - ridge * u, mean, share @ squares)
+    return u
+
+
+def _newton(u: torch.Tensor, c: torch.Tensor, shares: SampledShares, ridge: float) -> torch.Tensor:
+    """(b, R) u after a Newton step on the penalised likelihood of own items."""
+    row, item = shares.pairs
+    every = torch.ones_like(shares.own)
+    count = u.new_zeros(len(u)).index_add_(0, row, every)
+    slope = -shares.mean(*shares.slopes(every), c) - ridge * u
+    second = shares.others @ _outer(c[shares.items])
+    # As a product of matrices: to lay out a square for each pair takes five times as long.
+    items, place = torch.unique(item, return_inverse=True)
+    pairs = torch.sparse_coo_tensor(
+        torch.stack([row, place]), shares.own, (len(u), len(items)), check_invariants=False
+    )
+    second += torch.sparse.mm(pairs, _outer(c[items]))
+    return _Newton.of(count, c, ridge).step(u, slope, shares.mean(shares.own, shares.others, c), second)
+
+
+class _Draw:
+    """Pairs of users, and items that stand for all others, drawn each time."""
+
+    def __init__(self, cells: Cells, draws: int, seed: int, device: torch.device) -> None:
+        self._cells, self._device = cells, device
+        self._proposal = Proposal.of(cells.item, cells.n_items, draws, device)
+        self._source = torch.Generator(device)
+        self._source.manual_seed(derived_seed(seed, Purpose.MODEL, 27))
+
+    def of(self, users: Ints) -> tuple[RowItems, torch.Tensor, Sample]:
+        """Pairs of users, their labels, and a sample."""
+        row, place = self._cells.pairs_of(users)
+        parts = row, self._cells.item[place], self._cells.label[place]
+        of_row, item, label = (torch.from_numpy(part).to(self._device) for part in parts)
+        return RowItems(of_row, item), label, self._proposal.draw(item, self._source)
+
+
+@torch.no_grad()
+def fit_items(
+    cells: Cells, begin: Items, ridge: float, draws: int, seed: int, *, learn_bias: bool = False
+) -> Items:
+    """C (and d) that nearly maximise Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²).
+
+    A step takes some users, improves their a by a Newton step on the likelihood of all their items, and c and
+    d by one of Adam on that of the labels. Each user's a is kept for the next time. Sums over items are over the users'
+    own items and a sample, so the cost of a step is the number of its users' items, whatever the size of the catalogue.
+
+    Args:
+        cells: User-item pairs.
+        begin: Initial values; they stay as they are.
+        ridge: The penalty.
+        draws: Labels drawn for a step, and as many uniform items, which stand for all others.
+        seed: Seed of the order of users and of the samples.
+        learn_bias: Fit d too.
+    """
+    n, device = len(cells), begin.vectors.device
+    size = min(_USERS, n)
+    steps = max(_STEPS, -(-_TIMES * n // max(size, 1)))
+    c, d = (torch.nn.Parameter(table.clone()) for table in begin)
+    a = torch.zeros(n, c.shape[1], device=device)
+    optimizer = AdamW([c, d] if learn_bias else [c])
+    order = generator(seed, Purpose.MODEL, 26)
+    draw = _Draw(cells, draws, seed, device)
+    for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
+        pairs, label, sample = draw.of(batch)
+        rows = torch.from_numpy(batch).to(device)
+        a[rows] = u = _newton(a[rows], c, sampled_shares(a[rows], c, d, pairs, sample), ridge)
+        shares = sampled_shares(u, c, d, pairs, sample)
+        slopes = shares.slopes(label)
+        c.grad = shares.spread(*slopes, u, len(c)) * (n / size) + ridge * c
+        if learn_bias:
+            d.grad = shares.spread(*slopes, u.new_ones(size, 1), len(d))[:, 0] * (n / size)
+        optimizer.step(one_cycle(step, steps, _RATE))
+    return Items(c.detach(), d.detach())
+
+
+@torch.no_grad()
+def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
+    """(len(users), R) vectors a of users of the cells, by Newton's method on samples.
+
+    Arguments are those of :func:`fit_items`.
+    """
+    c, d = items
+    draw = _Draw(cells, draws, seed, c.device)
+    found = c.new_zeros(len(users), c.shape[1])
+    for first, last in spans(len(users), _USERS):
+        pairs, _, sample = draw.of(users[first:last])
+        for _ in range(_NEWTON_STEPS):
+            u = found[first:last]
+            found[first:last] = _newton(u, c, sampled_shares(u, c, d, pairs, sample), ridge)
+    return found
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -60,10 +234,9 @@ class Factors(PersonalModel[FactorsConfig]):
     """p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y), λ(x) = 1.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both; of a large log nearly (:func:`rimsim.intensity.sets.sampled_factors.fit_items`). When it serves, a
-    user need not be known: u(x) solves the same problem for the items of x with c as they are
-    (:func:`rimsim.intensity.sets.folding.folded`). It depends on x by Σ c_i and the number of items alone, so a hidden
-    state takes an event by an addition; the Newton steps are made when it is scored.
+    ridge on both; of a large log nearly (:func:`fit_items`). When it serves, a user need not be known: u(x) solves the
+    same problem for the items of x with fixed c (:func:`folded`). It depends on x by Σ c_i and the number of items
+    alone, so a hidden state takes an event by an addition; the Newton steps are made when it is scored.
     """
 
     kind: ClassVar[str] = "factors"
@@ -80,38 +253,26 @@ class Factors(PersonalModel[FactorsConfig]):
             source.normal(0, 0.1, (n, config.rank)).astype(np.float32) for n in (len(cells), log.n_items)
         ]
         a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
-        bias, sampled = torch.from_numpy(offset).to(self.device), is_sampled(whole, config.softmax)
+        items, sampled = Items(c, torch.from_numpy(offset).to(self.device)), is_sampled(whole, config.softmax)
         for number, ridge in enumerate(strengths):
             if sampled:
-                c.copy_(fit_items(cells, Items(c, bias), ridge, config.negatives, config.seed).vectors)
+                c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed).vectors)
             else:
-                steps = config.further_steps if number else config.steps
-                self._train(a, c, bias, cells, ridge, steps)
-            yield {
-                "vectors": c.detach().cpu().numpy().copy(),
-                "offset": offset,
-                "ridge": np.array([ridge], np.float32),
-            }
+                self._train(a, items, cells, ridge, config.further_steps if number else config.steps)
+            vectors = c.detach().cpu().numpy().copy()
+            yield {"vectors": vectors, "offset": offset, "ridge": np.array([ridge], np.float32)}
 
-    def _train(
-        self,
-        a: torch.nn.Parameter,
-        c: torch.nn.Parameter,
-        offset: torch.Tensor,
-        cells: Cells,
-        ridge: float,
-        steps: int,
-    ) -> None:
+    def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
         """Adam on the whole penalised likelihood; history that is no target moves a alone."""
-        cycle = Cycle(steps, 0, self.config.learning_rate, 0.0, 0)
-        optimizer = AdamW([a, c], weight_decay=0.0, largest=float("inf"))
+        c, offset = items
+        optimizer = AdamW([a, c])  # type: ignore[list-item]  # both are parameters
         height = max(1, _CELLS // cells.n_items)
         matrix, labels = cells.matrix(), cells.matrix(cells.label)
         plain = bool((cells.label == 1.0).all())
         for step in range(steps):
             a.grad, c.grad = ridge * a, ridge * c
-            for begin in range(0, len(cells), height):
-                rows = slice(begin, begin + height)
+            for begin, end in spans(len(cells), height):
+                rows = slice(begin, end)
                 share = torch.softmax(torch.addmm(offset, a[rows], c.T), 1)
                 x = torch.from_numpy(matrix[rows].toarray()).to(self.device)
                 of_user = share * x.sum(1, keepdim=True) - x
@@ -121,21 +282,16 @@ class Factors(PersonalModel[FactorsConfig]):
                     of_item = share * y.sum(1, keepdim=True) - y
                 a.grad[rows] += of_user @ c
                 c.grad += of_item.T @ a[rows]
-            optimizer.step(cycle.rate(step))
-
-    def _users(self, total: torch.Tensor, count: torch.Tensor, ridge: float) -> torch.Tensor:
-        """(BLOCK, R) float64 u(x) of a block of hidden states."""
-        vectors, offset = self.served("vectors").double(), self.served("offset").double()
-        return folded(total.double(), count.double(), vectors, offset, ridge, self.config.newton_steps)
+            optimizer.step(one_cycle(step, steps, self.config.learning_rate))
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         states = distinct(states)
-        vectors, offset = (torch.from_numpy(fit[name]).double() for name in ("vectors", "offset"))
+        items = Items(*(torch.from_numpy(fit[name]).double() for name in ("vectors", "offset")))
         total = torch.from_numpy(sums(states, fit["vectors"])).double()
         count = torch.from_numpy(states.lengths.astype(np.float64))
         ridge, steps = float(fit["ridge"][0]), self.config.newton_steps
-        users = in_blocks(lambda t, n: folded(t, n, vectors, offset, ridge, steps), total, count)
-        return np.asarray((users @ vectors.T).numpy(), np.float32)
+        users = in_blocks(lambda t, n: folded(t, n, items, ridge, steps), total, count)
+        return np.asarray((users @ items.vectors.T).numpy(), np.float32)
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
         vectors, bias = torch.from_numpy(fit["vectors"].copy()), torch.from_numpy(base.astype(np.float32))
@@ -151,25 +307,20 @@ class Factors(PersonalModel[FactorsConfig]):
         offset, bias = self.served("offset").double(), self.served("bias")
         begin = self.served("vectors")
         vectors = torch.nn.Parameter(begin.clone())
-        optimizer = AdamW([vectors], weight_decay=0.0, largest=float("inf"))
-        cells = Cells.of(log)
+        optimizer = AdamW([vectors])
         seed = derived_seed(config.seed, Purpose.MODEL, 24, self._updates)
-        cycle = Cycle(
-            config.update_steps,
-            config.update_batch_size,
-            config.update_learning_rate,
-            ridge,
-            seed,
-            read_history=True,
-        )
-        for step, (read, label) in enumerate(matrices(cells, cycle)):
+        steps, rate = config.update_steps, config.update_learning_rate
+        cycle = Cycle(steps, config.update_batch_size, rate, ridge, seed, read_history=True)
+        for step, (read, label) in enumerate(matrices(Cells.of(log), cycle)):
             x, y = read.to(self.device), label.to(self.device)
             now = vectors.double()
-            users = folded((x.double() @ now), x.sum(1).double(), now, offset, ridge, config.newton_steps)
+            users = folded(
+                x.double() @ now, x.sum(1).double(), Items(now, offset), ridge, config.newton_steps
+            )
             logits = torch.addmm(offset, users, now.T).masked_fill_(x > 0, UNLIKELY)
             slope = torch.softmax(logits, 1) * y.sum(1, keepdim=True) - y
             vectors.grad = (slope.T @ users).float() + ridge * (vectors - begin)
-            optimizer.step(cycle.rate(step))
+            optimizer.step(one_cycle(step, steps, rate))
         return {
             "vectors": vectors.detach().cpu().numpy(),
             "offset": learned(self._array("offset"), log, config.memory),
@@ -178,9 +329,9 @@ class Factors(PersonalModel[FactorsConfig]):
         }
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
-        total, count = hidden
+        total, count = (part.double() for part in hidden)
+        vectors, bias, offset = (self.served(name) for name in ("vectors", "bias", "offset"))
         personal, ridge = self.served("weights").tolist()
-        users = self._users(total, count, ridge)
-        return torch.softmax(
-            torch.addmm(self.served("bias"), users.float(), self.served("vectors").T, alpha=personal), 1
-        )
+        items = Items(vectors.double(), offset.double())
+        users = folded(total, count, items, ridge, self.config.newton_steps)
+        return torch.softmax(torch.addmm(bias, users.float(), vectors.T, alpha=personal), 1)

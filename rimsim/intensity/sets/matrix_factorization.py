@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy
@@ -12,19 +12,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats
+from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError
-from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.contract import FromHidden, caller_owns
-from rimsim.intensity.device import resolved
+from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, require_targets, resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.refusals import not_fitted, require_targets
 from rimsim.intensity.states import UserStates
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-
 
 _CELLS = 2**25
 """Most scores that the scale is fitted to, users times items: all of MovieLens-1M, 270 MB."""
@@ -34,7 +27,7 @@ _NEAR = 2**15
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MatrixFactorizationConfig:
-    """Which factorization, and how large."""
+    """Algorithm, size and training of the factorization."""
 
     algorithm: Literal["als", "bpr"] = Field(default="als", description="als or bpr.")
     factors: int = Field(default=32, ge=1, description="Length of user and item vectors.")
@@ -95,30 +88,24 @@ class MatrixFactorization(FromHidden, Stored):
                 "matrix-factorization: package 'implicit' is not installed; allowed: pip install 'rimsim[mf]'"
             ) from error
         config = self.config
+        common: dict[str, Any] = {
+            "factors": config.factors,
+            "regularization": config.regularization,
+            "random_state": config.seed,
+            "num_threads": 1,
+            "use_gpu": False,
+        }
         model: Any
         if config.algorithm == "als":
-            model = AlternatingLeastSquares(
-                factors=config.factors,
-                regularization=config.regularization,
-                alpha=config.confidence,
-                iterations=config.iterations,
-                random_state=config.seed,
-                num_threads=1,
-                use_gpu=False,
-            )
+            model = AlternatingLeastSquares(alpha=config.confidence, iterations=config.iterations, **common)
         else:
+            iterations = 10 * config.iterations
             model = BayesianPersonalizedRanking(
-                factors=config.factors,
-                regularization=config.regularization,
-                learning_rate=config.learning_rate,
-                iterations=10 * config.iterations,
-                random_state=config.seed,
-                num_threads=1,
-                use_gpu=False,
+                learning_rate=config.learning_rate, iterations=iterations, **common
             )
         model.fit(matrix, show_progress=False)
         vectors = np.asarray(model.item_factors, np.float64)
-        # BPR keeps its item bias as a last column; popularity does that work here.
+        # BPR keeps its item bias as a last column; popularity takes its part here.
         return vectors[:, : config.factors]
 
     def _take(self, vectors: Floats, log_p: Floats) -> None:
@@ -128,14 +115,14 @@ class MatrixFactorization(FromHidden, Stored):
         self._gram = self._v.T @ self._v + max(self.config.regularization, 1e-6) * identity
 
     def _scale(self, log: EventLog) -> None:
-        """Fit τ and κ on every user's last target event, given what came before it; of many users, on some."""
+        """Fit τ and κ on users' last target events; of many users, on a subset."""
         goal = log.rows(log.targets)
         last = np.zeros(log.n_users, np.int64)
         last[goal.user] = np.arange(len(goal))
         rows = last[np.unique(goal.user)]
         rows = rows[:: max(-(-len(rows) * log.n_items // _CELLS), 1)]
         states = UserStates.of(log, goal.user[rows], goal.time[rows])
-        score = (self._users(self.encode(states)) @ self.vectors.T).cpu()
+        score = (torch.linalg.solve(*self.encode(states)) @ self.vectors.T).cpu()
         base, label = self._log_p.cpu(), torch.from_numpy(goal.item[rows])
         some = max(1, _NEAR // log.n_items)
         blocks = list(zip(torch.split(score, some), torch.split(label, some), strict=True))
@@ -159,7 +146,7 @@ class MatrixFactorization(FromHidden, Stored):
         self.temperature, self.popularity_weight = float(solved.x[0]), float(solved.x[1])
 
     def update(self, log: EventLog) -> Self:
-        """Factorise the new log's target events, as :meth:`fit` does; without any, change nothing."""
+        """Factorise the new log's target events; without any, change nothing."""
         return self.fit(log) if log.targets.any() else self
 
     @property
@@ -169,12 +156,10 @@ class MatrixFactorization(FromHidden, Stored):
         Raises:
             ModelError: Before a fit.
         """
-        if self._v is None:
-            raise not_fitted(self.kind)
-        return self._v
+        return self._after_fit(self._v)
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, d, d) and (n, d) float64: the matrix and right-hand side that u(x) solves."""
+        """(n, d, d) and (n, d) float64: matrix and right-hand side of u(x)."""
         vectors, confidence = self.vectors, self.config.confidence
         known = vectors.cpu().numpy()
         gram = np.tile(self._gram.cpu().numpy(), (len(states), 1, 1))
@@ -186,18 +171,12 @@ class MatrixFactorization(FromHidden, Stored):
         return torch.from_numpy(gram).to(self.device), torch.from_numpy(right).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """A rank-one change each."""
+        """Hidden states after a rank-one change each."""
         del times
         consumed = self.vectors[items.to(self.device)]
         confidence = self.config.confidence
-        return hidden[0] + confidence * consumed[:, :, None] * consumed[:, None, :], hidden[1] + (
-            1.0 + confidence
-        ) * consumed
-
-    @staticmethod
-    def _users(hidden: Hidden) -> torch.Tensor:
-        vectors: torch.Tensor = torch.linalg.solve(hidden[0], hidden[1])
-        return vectors
+        gram = hidden[0] + confidence * consumed[:, :, None] * consumed[:, None, :]
+        return gram, hidden[1] + (1.0 + confidence) * consumed
 
     def _probabilities(self, gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         # Rows that only fill up a block have no matrix; any regular one does.

@@ -1,44 +1,141 @@
-"""Base of the models of what a returning user takes: a personal score, shrunk towards popularity."""
+"""Base of the models over sets of items: a personal score, shrunk towards popularity."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
+import scipy
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Float32s, Floats
-from rimsim.errors import ModelError
-from rimsim.intensity.blocks import in_blocks
-from rimsim.intensity.contract import FromHidden, caller_owns
-from rimsim.intensity.device import resolved
+from rimsim.arrays import Float32s, Floats, Ints, numbered
+from rimsim.compiled import compiled
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError, refuse
+from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, require_targets, resolved
 from rimsim.intensity.persistence import Stored
-from rimsim.intensity.popularity import log_popularity
-from rimsim.intensity.refusals import not_fitted, require_targets
-from rimsim.intensity.sampled_softmax import Softmax
+from rimsim.intensity.popularity import log_popularity, log_returning
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import Shrinkage, chosen, rescaling
-from rimsim.intensity.sets.cells import distinct, sums
-from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.softmax import Softmax
+from rimsim.intensity.states import UserStates
 from rimsim.system import report_progress
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import Hidden
-    from rimsim.intensity.states import UserStates
+Arrays: TypeAlias = dict[str, Float32s]
 
-    Arrays: TypeAlias = dict[str, Float32s]
-    _Scored: TypeAlias = tuple[float, Float32s]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cells:
+    """c distinct user-item pairs of a log, sorted by user.
+
+    The n users that have an event are renumbered in ascending order.
+    """
+
+    offsets: Ints
+    """(n + 1,) begin of each user's pairs."""
+    item: Ints
+    """(c,) the items, ascending within a user."""
+    label: Float32s
+    """(c,) weight of the pair's target events; 0 for a pair that is only history."""
+    n_items: int
+    """Size of the catalogue, M."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, log: EventLog) -> Cells:
+        """Pairs of a log; a repeated pair has the weight of its last target event."""
+        key, first = np.unique(log.user * log.n_items + log.item, return_inverse=True)
+        label = np.zeros(len(key), np.float32)
+        goal = log.targets
+        label[first[goal]] = log.weights[goal]
+        user, item = np.divmod(key, max(log.n_items, 1))
+        begin = np.unique(user, return_index=True)[1]
+        return cls(np.append(begin, len(key)).astype(np.int64), item, label, log.n_items)
+
+    @property
+    def user(self) -> Ints:
+        """(c,) new number of each pair's user."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def pairs_of(self, users: Ints) -> tuple[Ints, Ints]:
+        """(p,) index in ``users`` and (p,) position of each of their pairs."""
+        row, number = numbered(np.diff(self.offsets)[users])
+        return row, self.offsets[users][row] + number
+
+    def matrix(self, values: Float32s | None = None) -> scipy.sparse.csr_matrix:
+        """(n, M) sparse matrix of one value per pair, by default 1."""
+        data = np.ones(len(self.item), np.float32) if values is None else values
+        return scipy.sparse.csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
+
+
+def distinct(states: UserStates) -> UserStates:
+    """States with the first event of each item alone; the given ones if nothing repeats."""
+    first = np.empty(len(states.items), np.int64)
+    offsets = np.zeros(len(states) + 1, np.int64)
+    seen = np.zeros(int(states.items.max(initial=-1)) + 1, np.int64)
+    _first_of_each(states.offsets, states.items, seen, first, offsets)
+    if offsets[-1] == len(first):
+        return states
+    kept = first[: offsets[-1]]
+    return UserStates(offsets, states.items[kept], states.times[kept], states.now)
+
+
+@compiled
+def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: Ints) -> None:
+    """Fill in positions of each state's distinct items, and their begin (n + 1,).
+
+    ``seen`` are zeros (M,), ``first`` has room for all events.
+    """
+    found = 0
+    for state in range(len(begin) - 1):
+        for event in range(begin[state], begin[state + 1]):
+            if seen[items[event]] <= state:
+                seen[items[event]] = state + 1
+                first[found] = event
+                found += 1
+        offsets[state + 1] = found
+
+
+def sums(states: UserStates, table: Float32s) -> Float32s:
+    """(n, W) sums of rows of a table (M, W) over the items of each state.
+
+    A row is added up event by event, so its bits depend on its own state alone.
+    """
+    ones = np.ones(len(states.items), np.float32)
+    shape = (len(states), len(table))
+    return np.asarray(
+        scipy.sparse.csr_matrix((ones, states.items, states.offsets), shape=shape) @ table, np.float32
+    )
+
+
+def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> Iterator[Ints]:
+    """Users (≤ size,) of every step, in random order, each once before any repeats.
+
+    Args:
+        users: (n,) the users; without any, there are no steps.
+        size: Users per step; all, where there are fewer.
+        steps: Number of steps.
+        source: Draws the order when it is needed, between other draws.
+    """
+    size = min(size, len(users))
+    waiting = np.zeros(0, np.int64)
+    for _ in range(steps if size else 0):
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, source.permutation(users)])
+        batch, waiting = waiting[:size], waiting[size:]
+        yield batch
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PersonalConfig:
-    """What models of returning users have in common."""
+    """Options of all models over sets of items."""
 
     seed: int = Field(default=0, ge=0, description="Seed of initial values, draws and held-out sessions.")
     session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
@@ -52,7 +149,7 @@ class PersonalConfig:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SoftmaxConfig(PersonalConfig):
-    """What those that are fitted to a softmax have in common."""
+    """Options of models that are fitted to a softmax."""
 
     softmax: Softmax = Field(
         default="auto",
@@ -70,27 +167,27 @@ Config = TypeVar("Config", bound=PersonalConfig)
 class PersonalModel(FromHidden, Stored, Generic[Config]):
     """p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y), λ(x) = 1.
 
-    A subclass says what s is; unless it has others, its hidden states are sums of the consumed items' vectors, and how
-    many they are. τ, κ, κ' ≥ 0 and how strongly s is regularised are chosen on held-out later sessions
-    (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted anew to the whole log, and where it has become much
+    A subclass defines s; unless it has others, its hidden states are sums of the consumed items' vectors, and their
+    number. τ, κ, κ' ≥ 0 and the regularisation of s are chosen on held-out later sessions
+    (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted again to the whole log, and where it has become much
     larger at the held-out states, τ is made smaller by as much. A log with fewer than 20 users who came back has
     τ = κ = 1, κ' = 0 and the subclass's usual strength.
 
     Attributes:
-        shrinkage: What was chosen at the last fit; None before.
+        shrinkage: Choice of the last fit; None before.
     """
 
     config: Config
     config_class: ClassVar[type[Any]]
-    """The class of the config."""
+    """Class of the config."""
     grid: ClassVar[tuple[float, ...]]
     """Strengths to choose from, in order."""
     usual: ClassVar[float]
-    """The one where there is nothing to choose on."""
+    """Strength where there is nothing to choose on."""
     strength: ClassVar[str]
-    """The field of the config that gives one in place of all that."""
+    """Field of the config with a fixed strength."""
     summed: ClassVar[str] = ""
-    """Which of the arrays that serving needs has the vectors that a hidden state is the sum of."""
+    """Name of the served array of vectors that hidden states are sums of."""
     takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: Config | None = None) -> None:
@@ -102,13 +199,10 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
-        """Fits of s to the log, one a strength.
+        """Fits of s to a log, one per strength, in order.
 
-        Args:
-            log: What is fitted to.
-            strengths: How strongly s is regularised, in order.
-            whole: The log that it is, or is the past of: whether a fit is by samples is decided by its size, so that
-                what is chosen on the past is chosen for fits of the same kind.
+        The log is ``whole`` or its past. The size of ``whole`` decides whether a fit samples, so that a choice on the
+        past is a choice for fits of the same kind.
         """
 
     @abstractmethod
@@ -117,11 +211,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
-        """What serving needs of a fit, its weights and the impersonal logits (M,) of κ and κ'."""
+        """Served arrays of a fit, its weights and the impersonal logits (M,)."""
 
     @abstractmethod
     def _updated(self, log: EventLog) -> Arrays:
-        """What serving needs after a warm start from what it has and a fit to the log's target events."""
+        """Served arrays after a warm start and a fit to the log's target events."""
 
     @abstractmethod
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
@@ -142,20 +236,24 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         held = HeldOut.of(log, config.session_gap, config.seed)
         if held is None:
             return self._fit_with(Shrinkage(usual), log, log, None)
-        states = held.states
-        scores = (self._scores(fit, states) for fit in self._fits(held.past, strengths, log))
-        tried = self._told(zip(strengths, scores, strict=True), len(strengths))
-        return self._fit_with(chosen(held, tried, *self._impersonal(held.past)), log, log, held)
+        scored = self._scored(held, strengths, log)
+        return self._fit_with(chosen(held, scored, *self._impersonal(held.past)), log, log, held)
+
+    def _scored(
+        self, held: HeldOut, strengths: tuple[float, ...], whole: EventLog
+    ) -> Iterator[tuple[float, Float32s]]:
+        """Strengths and scores of their fits at held-out states; each is reported."""
+        fits = self._fits(held.past, strengths, whole)
+        for done, (strength, fit) in enumerate(zip(strengths, fits, strict=True), 1):
+            scores = self._scores(fit, held.states)
+            report_progress(f"{self.kind}: {done} of {len(strengths)} strengths tried on held-out sessions")
+            yield strength, scores
 
     def _fit_with(self, now: Shrinkage, log: EventLog, whole: EventLog, held: HeldOut | None) -> Self:
-        """Fit to a log with a strength and weights that are known.
+        """Fit with a known strength and weights to a log, which is ``whole`` or a bootstrap of it.
 
-        Args:
-            now: The strength and the weights.
-            log: What to fit to.
-            whole: The log that it is, or is a bootstrap of; see :meth:`_fits`.
-            held: The held-out states that the weights were chosen at, where τ is still in the unit of that fit; None:
-                weights are taken as they are.
+        ``held`` are the states that the weights were chosen at, where τ is still in the unit of that fit; None: weights
+        are taken as they are.
         """
         (fit,) = self._fits(log, (now.strength,), whole)
         if held is not None:
@@ -169,44 +267,36 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self
 
     def settled(self) -> Self:
-        """A model that is not fitted, whose fit chooses nothing: it takes the strength and the weights of this one."""
+        """Unfitted model with this one's strength and weights: its fit chooses nothing."""
         return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
-
-    def _told(self, scored: Iterable[_Scored], number: int) -> Iterator[_Scored]:
-        """The same, told one by one: each is a fit."""
-        for done, one in enumerate(scored, 1):
-            report_progress(f"{self.kind}: {done} of {number} strengths tried on held-out sessions")
-            yield one
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
         smoothing = self.config.smoothing
         return log_popularity(log, smoothing), log_returning(log, self.config.session_gap, smoothing)
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the new log's target events given their users' histories, starting from what is known.
+        """Fit to the new log's target events given their users' histories, from present values.
 
-        The shrinkage stays what the fit chose. A log without target events changes nothing.
+        The shrinkage stays as chosen by the fit. A log without target events changes nothing.
 
         Raises:
             ModelError: Before a fit, or if the log has another catalogue.
         """
         known = len(self.served("bias"))
         if log.n_items != known:
-            raise ModelError(f"{self.kind}: found a log of {log.n_items} items; allowed: {known}, as fitted")
+            refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{known}, as fitted")
         if log.targets.any():
             self._updates += 1
             self._keep(self._updated(log))
         return self
 
     def served(self, name: str) -> torch.Tensor:
-        """One of the arrays that serving needs.
+        """Array that serving needs, by its name.
 
         Raises:
             ModelError: Before a fit.
         """
-        if not self._served:
-            raise not_fitted(self.kind)
-        return self._served[name]
+        return self._after_fit(self._served or None)[name]
 
     def _array(self, name: str) -> Float32s:
         return self.served(name).cpu().numpy()
@@ -218,13 +308,13 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         }
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, W) the sum of the vectors of each state's distinct items, and (n,) their number."""
+        """(n, W) sums of the vectors of each state's distinct items, and (n,) their number."""
         states = distinct(states)
         total, count = sums(states, self._array(self.summed)), states.lengths.astype(np.float32)
         return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Adds one item's vector to each sum."""
+        """Hidden states with one item's vector added to each sum."""
         del times
         return hidden[0] + self.served(self.summed)[items.to(self.device)], hidden[1] + 1.0
 
@@ -237,30 +327,16 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return in_blocks(self._probabilities, *hidden)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What serving needs."""
+        """Arrays that serving needs."""
         return dict(self._served)
 
     def extra(self) -> dict[str, Any]:
-        """The shrinkage, and the number of updates since the fit."""
+        """Shrinkage, and number of updates since the fit."""
         known = None if self.shrinkage is None else dataclasses.asdict(self.shrinkage)
         return {"updates": self._updates, "shrinkage": known}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over what serving needs."""
+        """Take over the served arrays and the shrinkage."""
         self._updates = int(extra["updates"])
         self.shrinkage = None if extra["shrinkage"] is None else Shrinkage(**extra["shrinkage"])
         self._served = {name: tensor.to(self.device) for name, tensor in tensors.items()}
-
-
-def learned(bias: Float32s, log: EventLog, memory: float) -> Float32s:
-    """(M,) log popularity after a new log.
-
-    Args:
-        bias: (M,) log popularity so far, up to a constant.
-        log: The new log, whose target events count for themselves.
-        memory: Events that the popularity so far counts for.
-    """
-    p = np.exp(bias.astype(np.float64) - bias.max())
-    goal = log.targets
-    counts = memory * p / p.sum() + np.bincount(log.item[goal], log.weights[goal], log.n_items)
-    return np.asarray(np.log(counts / counts.sum()), np.float32)

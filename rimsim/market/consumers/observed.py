@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data import load_observed
 from rimsim.errors import ConfigError
-from rimsim.intensity.blocks import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn
 from rimsim.market.consumers.intensity import examination
 

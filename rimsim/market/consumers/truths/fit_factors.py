@@ -10,11 +10,11 @@ import torch
 
 from rimsim import rng
 from rimsim.arrays import Floats, Ints
-from rimsim.intensity.sampled_softmax import is_sampled
+from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.selection.shrinkage import rescaling
-from rimsim.intensity.sets.cells import Cells
-from rimsim.intensity.sets.returning import log_returning
-from rimsim.intensity.sets.sampled_factors import Items, fit_items, fold_users
+from rimsim.intensity.sets.factors import Items, fit_items, fold_users
+from rimsim.intensity.sets.personal import Cells
+from rimsim.intensity.softmax import is_sampled
 from rimsim.market.consumers.truths.factors import FactorsTruth
 from rimsim.market.consumers.truths.held_out import PRIOR, judged
 

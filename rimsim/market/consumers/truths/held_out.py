@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rimsim.arrays import Float32s, Floats
-from rimsim.intensity.selection.weights import for_all, for_slates
-from rimsim.intensity.sets.returning import log_returning
+from rimsim.intensity.popularity import log_returning
+from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.market.consumers.truths.contract import Candidate
 
 if TYPE_CHECKING:

@@ -1,0 +1,191 @@
+"""Back-test: models of one log compared in three tasks, without a closed loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rimsim.config import to_plain
+from rimsim.data import load_log, require_usable
+from rimsim.errors import ConfigError, refuse
+from rimsim.intensity.cache import log_digest
+from rimsim.scenarios.kinds.backtest.models import Models
+from rimsim.scenarios.kinds.backtest.report import backtest_report
+from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
+from rimsim.scenarios.kinds.backtest.tasks import (
+    Pricing,
+    item_recommendation,
+    matching_with_caps,
+    matching_with_floors,
+    user_recommendation,
+)
+from rimsim.scenarios.kinds.results import RunResult, draw_report
+from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
+from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
+from rimsim.system import single_thread
+from rimsim.tracking import event_folder
+from rimsim.tracking.events import EventFile, event_files
+
+COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
+"""Columns of ``backtest.parquet``."""
+
+
+class Backtest(RunResult):
+    """Back-test on disk, with the tables ``backtest`` (also ``table``), ``calibration`` and ``fits``."""
+
+    @property
+    def config(self) -> BacktestConfig:
+        """The resolved config."""
+        config: BacktestConfig = self.run.settings
+        return config
+
+
+def load_backtest(path: str | Path) -> Backtest:
+    """Open the folder of a back-test.
+
+    Raises:
+        RunFolderError: If it is none.
+    """
+    return Backtest(load_run(path, "backtest").folder)
+
+
+def backtest(
+    config: BacktestConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    command: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Backtest:
+    """Compare intensity models on what users did next.
+
+    Every seed cuts the log again. Every mark model and ground intensity is fitted once (or read from the fit cache),
+    and every model answers the three tasks. Prices of online matching are fitted on past states.
+
+    Args:
+        config: What to do; None: the defaults, on the embedded data.
+        out: The run folder; None: ``runs/backtest-<time>``.
+        command: The command line, to be recorded.
+        report: Called with each line of progress; None: no progress is shown.
+
+    Raises:
+        DataError: If the log cannot be read, or is too little for the split; nothing has been written then.
+        ConfigError: If slates would hold every item.
+        RunFolderError: If the folder is in use or holds a run.
+    """
+    config = config or BacktestConfig()
+    show = report or (lambda _: None)
+    single_thread()
+    log = load_log(config.data)
+    require_usable(log, use="back-test")
+    if (read := load_text(log)) is not None:
+        show(read)
+    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
+    splits = {seed: make_split(log, config.split, seed) for seed in config.seeds}
+    about = {seed: _about(split, config) for seed, split in splits.items()}
+    described = {
+        "backtest": to_plain(config),
+        "splits": about,
+        "log": load_facts(log),
+        "digests": {"log": log_digest(log)},
+    }
+
+    def play(seed: int, _: object) -> dict[str, pd.DataFrame]:
+        facts = (f"{name.replace('_', ' ')} {value}" for name, value in about[seed].items())
+        show(f"seed {seed}: {', '.join(facts)}")
+        return _tables(Models(splits[seed], config, seed, show))
+
+    folder = folder_for(out, "backtest")
+    job = Job(described, config.seeds, play, _write_pictures)
+    make_run(job, folder, command or "rimsim.scenarios.backtest", Execution(workers=1))
+    return Backtest(folder)
+
+
+def _tables(models: Models) -> dict[str, pd.DataFrame]:
+    """Calibration, fits and metrics of all models at one seed."""
+    seed, show = models.seed, models.show
+    figures = []
+    for fit in models.reports():
+        figures += [(seed, fit.part, name, value) for name, value in fit.figures.items()]
+        for line in fit.lines:
+            show(f"seed {seed}: {fit.part}: {line}")
+    rows = []
+    for name in models.config.models:
+        show(f"seed {seed}: {name}")
+        for task, beta, cap, values in _answers(models, name):
+            rows += [(task, name, beta, cap, seed, metric, value) for metric, value in values.items()]
+    fits = [(seed, fit.part, fit.fold, fit.seconds, fit.cached) for fit in models.fits]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return {
+        "calibration": pd.DataFrame(figures, columns=["seed", "part", "metric", "value"]),
+        "fits": pd.DataFrame(fits, columns=["seed", "part", "fold", "seconds", "cached"]),
+        "backtest": table.astype({"beta": float, "cap": float, "value": float}),
+    }
+
+
+def _write_pictures(run: Run) -> None:
+    _write_events(run.folder, run.backtest)
+    draw_report(backtest_report(run), run.folder)
+
+
+def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
+    """Sizes of a split; k is items per state and c users per item."""
+    k = math.ceil(config.item_share * split.n_known)
+    if k >= split.n_known:
+        refuse(
+            ConfigError, "item_share", f"{config.item_share} of {split.n_known} items is all of them", "less"
+        )
+    return {
+        "test_users": len(split.test.user),
+        "items": split.n_known,
+        "training_events": len(split.train),
+        "targets": len(split.targets.key),
+        "users_without_target": round(float((split.targets.by_user == 0).mean()), 4),
+        "horizon_seconds": split.horizon,
+        "k": k,
+        "c": math.ceil(config.user_share * len(split.test.user)),
+    }
+
+
+def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Mapping[str, float]]]:
+    """Tuples of task, beta, cap and metrics of one model."""
+    split, config, seed = models.split, models.config, models.seed
+    sizes, none = _about(split, config), float("nan")
+    k, c = int(sizes["k"]), int(sizes["c"])
+    scores = models.test(name)
+    yield "item-rec", none, none, item_recommendation(scores, split, k, seed)
+    yield "user-rec", none, none, user_recommendation(scores, split, c, seed)
+    if not (any(config.beta) or config.cap):
+        return
+    past, rate = models.past(name), models.judging_rate(name)
+    pricing = Pricing(seed, config.tol, config.dither)
+    floors = matching_with_floors(scores, past, split, k, config.beta, rate, pricing)
+    for beta, values in floors.items():
+        yield "online", beta, none, values
+    caps = matching_with_caps(scores, past, split, k, config.cap, config.user_share, pricing)
+    for cap, values in caps.items():
+        yield "online", none, cap, values
+
+
+def _write_events(run: Path, table: pd.DataFrame) -> None:
+    """Write ``RUN/events/MODEL/seed-SEED/`` for TensorBoard.
+
+    Tags are ``item-rec/METRIC`` and ``user-rec/METRIC`` at step 0, ``online/METRIC`` with 100·β as step and
+    ``online-caps/METRIC`` with the multiple of k as step, so that TensorBoard draws the course over β.
+    """
+    step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
+    task = table["task"].astype(str)
+    tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
+    points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
+    for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
+        folder = event_folder(run, str(model), int(str(seed)))
+        older = event_files(folder)
+        file = EventFile(folder)
+        for point in rows[["tag", "value", "step"]].itertuples(index=False):
+            file.scalar(*point)
+        file.close()
+        for path in older:
+            path.unlink()

@@ -1,0 +1,416 @@
+"""Report of a back-test: the best model of each task, and the cost of floors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from rimsim.intensity.registry import mark_and_ground
+from rimsim.measures import PairedDifference, paired_difference
+from rimsim.scenarios.kinds.backtest.tasks import PAYING
+from rimsim.scenarios.report.charts import AgentStyle, frame, plot_means
+from rimsim.scenarios.report.console import folder_places
+from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.report.sentences import (
+    as_sentence,
+    as_yaml,
+    figure,
+    log_fact,
+    many,
+    per_cent,
+    seeds_caption,
+)
+from rimsim.scenarios.report.tables import cell, interval_words, over_seeds, pivoted, two_seeds_note
+from rimsim.scenarios.runs.store import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}
+"""Task without floors → purpose in words."""
+_SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
+# Colours of mark models: seaborn's colour-blind palette, blue and vermilion for the two that matter most.
+_COLOURS = {
+    "transformer": "#0173b2",
+    "gru": "#d55e00",
+    "popularity": "#029e73",
+    "als": "#cc78bc",
+    "bpr": "#ca9161",
+    "graph": "#56b4e9",
+}
+_MARKERS = {None: "o", "hp": "D", "hawkes": "s", "ema": "^", "pop": "v"}
+_OWN = ("#7b4ba6", "#b8a800", "#555555", "#a50f4a")
+
+
+def backtest_report(run: Run) -> Report:
+    """Report of a back-test."""
+    table, config = run.backtest, run.settings
+    overlap, seeds = config.split.overlap, int(table["seed"].nunique())
+    note = two_seeds_note(seeds)
+    floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
+    caps = table[table["cap"].notna()].sort_values("cap", kind="stable")
+    words = interval_words(seeds) + (", wider for splits that overlap" if overlap else "")
+    titles = {
+        "item-rec": f"Item recommendation, {words}",
+        "user-rec": f"User recommendation (perplexity and coverage of users), {words}",
+    }
+    means = partial(_means, overlap=overlap)
+    return Report(
+        question="Which model finds what users do next, and what do floors cost it?",
+        setting=(
+            log_fact(run, str(config.data.source)),
+            many(len(config.models), "model"),
+            many(seeds, "seed"),
+        ),
+        answer=tuple(backtest_sentences(table)),
+        cautions=(as_sentence(note),) if note else (),
+        sections=(
+            Section(
+                "Recommendation",
+                "Up and to the right is better; bars: 95 % intervals over seeds.",
+                plots=(Plot("recommendation", partial(_recommendation, table, overlap)),),
+                tables=tuple(
+                    means(title, table[table["task"] == task], ["model"], _SPREAD)
+                    for task, title in titles.items()
+                ),
+            ),
+            Section(
+                "Online matching with floors",
+                "Prices of past states; up and to the right is better.",
+                plots=(
+                    Plot("fronts", partial(_fronts, table, overlap)),
+                    Plot("undelivered", partial(_undelivered, table, overlap), png=False),
+                ),
+                tables=(
+                    means(
+                        "Online matching with floors β, prices of past states",
+                        floors,
+                        ["model", "beta"],
+                        ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met"),
+                    ),
+                    means(
+                        "Online matching with caps, cap × k positions a user; precision an exposure",
+                        caps,
+                        ["model", "cap"],
+                        ("precision", "recall", "perplexity", "coverage", "filled"),
+                    ),
+                    _cost_of_floors(floors, overlap),
+                    _gain_of_ground(table, config.models, overlap),
+                    _who_pays(floors, overlap),
+                ),
+            ),
+        ),
+        settings=as_yaml(run.config["backtest"]),
+        places=partial(folder_places, run.folder),
+    )
+
+
+# -- sentences --------------------------------------------------------------------------------------------------------
+
+
+def backtest_sentences(table: pd.DataFrame) -> list[str]:
+    """Sentences on the best model of each task and on floors."""
+    sentences = [text for task, words in TASKS.items() if (text := _best(table, task, words))]
+    return sentences + _floors(table)
+
+
+def _best(table: pd.DataFrame, task: str, words: str) -> str:
+    """Sentence on the most precise model of a task and the next one."""
+    precise = {model: _by_seed(table, task, model, "precision") for model in table["model"].unique()}
+    ranked = sorted((name for name in precise if len(precise[name])), key=lambda name: -precise[name].mean())
+    if not ranked:
+        return ""
+    text = f"Best at {words}: `{ranked[0]}`, precision {figure(100 * precise[ranked[0]].mean())} %"
+    if len(ranked) == 1:
+        return f"{text}."
+    other = ranked[1]
+    paired = _paired(precise[ranked[0]], precise[other])
+    if paired.mean is None or paired.low is None or paired.high is None:
+        return f"{text}, ahead of `{other}` with {figure(100 * precise[other].mean())} % (one seed: no interval)."
+    clear = "" if paired.clear else ", so that either may be better"
+    return f"{text}, {figure(100 * paired.mean)} points{_ends(paired, 100)} ahead of `{other}`{clear}."
+
+
+def _floors(table: pd.DataFrame) -> list[str]:
+    """Sentence on the largest floor below all and the most precise model there."""
+    betas = sorted({float(beta) for beta in table["beta"].dropna().unique()})
+    if len(betas) < 2 or betas[0] != 0:
+        return []
+    beta = max((value for value in betas if value < 1), default=betas[-1])
+    floored = {
+        name: _by_seed(table, "online", name, "precision", beta=beta) for name in table["model"].unique()
+    }
+    best = max(floored, key=lambda name: float(floored[name].mean()) if len(floored[name]) else -1.0)
+    parts = []
+    for metric, scale, unit in (("precision", 100, " points"), ("perplexity", 1, " items")):
+        values = (_by_seed(table, "online", best, metric, beta=share) for share in (beta, 0.0))
+        paired = _paired(*values)
+        if paired.mean is not None:
+            parts.append(f"{metric} by {figure(scale * paired.mean)}{unit}{_ends(paired, scale)}")
+    if not parts:
+        return []
+    return [f"With `{best}`, a floor of β = {beta:g} against none changes {' and '.join(parts)}."]
+
+
+def _paired(one: pd.Series[float], other: pd.Series[float]) -> PairedDifference:
+    """Difference at the seeds that both have."""
+    both = one.align(other, join="inner")
+    return paired_difference(both[0].to_numpy(np.float64), both[1].to_numpy(np.float64))
+
+
+def _ends(paired: PairedDifference, scale: float) -> str:
+    """Interval in brackets; empty if there is none."""
+    if paired.low is None or paired.high is None:
+        return ""
+    return f" ({figure(scale * paired.low)} to {figure(scale * paired.high)})"
+
+
+def _by_seed(
+    table: pd.DataFrame, task: str, model: str, metric: str, *, beta: float | None = None
+) -> pd.Series:
+    """Values of a metric without caps by seed, ascending."""
+    rows = table[(table["task"] == task) & (table["model"] == model) & (table["metric"] == metric)]
+    rows = rows[rows["cap"].isna() & (rows["beta"].isna() if beta is None else rows["beta"] == beta)]
+    return rows.set_index("seed")["value"].astype(float).sort_index()
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _means(
+    title: str, table: pd.DataFrame, labels: list[str], metrics: tuple[str, ...], overlap: float
+) -> TextTable:
+    return pivoted(title, over_seeds(table, labels, metrics, overlap), labels, metrics, significant=True)
+
+
+def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
+    """Perplexity's factor and precision's change against β = 0, by seed."""
+    free = floors.loc[floors["beta"] == 0, ["model", "metric", "seed", "value"]]
+    both = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
+    ratio = both["value"] / both["value_free"].where(both["value_free"] > 0)
+    names = {"perplexity": "perplexity ×", "precision": "precision, %"}
+    changes = both.assign(
+        metric=both["metric"].map(names), value=ratio.where(both["metric"] == "perplexity", 100 * (ratio - 1))
+    )
+    title = "What floors cost: against β = 0, at the same seeds"
+    return _means(title, changes, ["model", "beta"], tuple(names.values()), overlap)
+
+
+def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float) -> TextTable:
+    """Precision with λ(x) minus precision without, at the same seeds."""
+    precise = table[(table["metric"] == "precision") & table["cap"].isna()]
+    online = precise["beta"].map({0.7: "online, β .7", 1.0: "online, β 1"})
+    tasks = precise.assign(metric=precise["task"].where(precise["beta"].isna(), online))
+    by_model = tasks.pivot_table(index=["metric", "seed"], columns="model", values="value")
+    gains = []
+    for model in models:
+        mark, ground = mark_and_ground(model)
+        if ground is not None and mark in models:
+            gain = (by_model[model] - by_model[mark]).rename("value").reset_index()
+            gains.append(gain.assign(difference=f"{model} − {mark}"))
+    title = "What λ(x) adds to precision, at the same seeds"
+    columns = ("item-rec", "user-rec", "online, β .7", "online, β 1")
+    if not gains:
+        return TextTable(title, (), ())
+    return _means(title, pd.concat(gains), ["difference"], columns, overlap)
+
+
+def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
+    """Positions per slate of guaranteed items, by decile of λ(x)."""
+    deciles = [f"{PAYING}{number}" for number in range(1, 11)]
+    difference = "guaranteed_lowest_minus_highest"
+    means = over_seeds(floors, ["model", "beta"], (*deciles, difference), overlap)
+    rows = []
+    for (model, beta), point in means.groupby(["model", "beta"], sort=False):
+        *cells, last = point[["mean", "low", "high"]].to_numpy().tolist()
+        shares = (f"{mean:.1f}" for mean, _, _ in cells)
+        rows.append((str(model), f"{beta:g}", *shares, cell(*last, significant=True)))
+    return TextTable(
+        "Who pays: positions a slate held by items that would else be below their floor, by decile of λ(x)",
+        ("model", "beta", *(str(number) for number in range(1, 11)), "lowest − highest"),
+        tuple(rows),
+    )
+
+
+# -- plots ------------------------------------------------------------------------------------------------------------
+
+
+def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
+    """Mark, ground, and style of each model: colour of the mark, marker of the ground."""
+    own = iter(_OWN * len(models))
+    looks = {}
+    for model in models:
+        mark, ground = mark_and_ground(model)
+        colour = _COLOURS.get(mark) or next(own)
+        looks[model] = (mark, ground, AgentStyle(colour, _MARKERS.get(ground, "P")))
+    return looks
+
+
+def _recommendation(table: pd.DataFrame, overlap: float) -> Figure | None:
+    """Precision of item recommendation against that of user recommendation."""
+    precise = table[(table["metric"] == "precision") & table["task"].isin(("item-rec", "user-rec"))]
+    if not (precise["task"] == "user-rec").any():
+        return None
+    means = over_seeds(precise.assign(metric=precise["task"]), ["model"], ("item-rec", "user-rec"), overlap)
+    points = means.pivot(index="model", columns="metric").reindex(precise["model"].unique())
+    precision = {str(model): float(value) for model, value in points["mean", "user-rec"].items()}
+    looks = model_looks(list(precision))
+    figure = frame(
+        _message_of_ground(precision, looks),
+        "Precision of the best items of each user, and of the best users of each item. "
+        f"{seeds_caption(table, 'bars')}",
+        5.6,
+    )
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    for model, (_, _, look) in looks.items():
+        plot_means(ax, points.loc[[model]], "item-rec", "user-rec", look, size=9)
+    ax.set_xlabel("item recommendation: precision")
+    ax.set_ylabel("user recommendation: precision")
+    _room(ax, points["mean", "item-rec"].max(), points["mean", "user-rec"].max())
+    ax.xaxis.set_major_formatter(_share)
+    _legend(side, looks)
+    return figure
+
+
+def _fronts(table: pd.DataFrame, overlap: float) -> Figure | None:
+    """Precision against exposure perplexity over β, one line per model."""
+    online = table[(table["task"] == "online") & table["beta"].notna()]
+    means = over_seeds(online, ["model", "beta"], ("precision", "perplexity"), overlap)
+    curves = {
+        str(model): of_model.pivot(index="beta", columns="metric").sort_index()
+        for model, of_model in means.groupby("model", sort=False)
+        if len(set(of_model["beta"])) > 1
+    }
+    if not curves:
+        return None
+    looks = model_looks(list(curves))
+    figure = frame(
+        _message_of_front(table, list(curves)),
+        "Online matching; along each line the guaranteed share β of the uniform exposure grows. "
+        f"{seeds_caption(table, 'bars')} Up and to the right is better.",
+        5.8,
+    )
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    for model, curve in curves.items():
+        _, ground, look = looks[model]
+        plot_means(ax, curve, "perplexity", "precision", look, line="--" if ground is None else "-")
+    ax.set_xlabel("exposure perplexity (items)")
+    ax.set_ylabel("precision")
+    wide, precise = (
+        max(float(curve["mean", metric].max()) for curve in curves.values())
+        for metric in ("perplexity", "precision")
+    )
+    _room(ax, wide, precise)
+    _legend(side, looks)
+    return figure
+
+
+def _undelivered(table: pd.DataFrame, overlap: float) -> Figure | None:
+    """Undelivered share of the floors over β, one line per model."""
+    lacking = table[(table["task"] == "online") & (table["metric"] == "shortfall") & (table["beta"] > 0)]
+    if lacking["beta"].nunique() < 2:
+        return None
+    means = over_seeds(lacking, ["model", "beta"], ("shortfall",), overlap)
+    curves = {str(model): rows.sort_values("beta") for model, rows in means.groupby("model", sort=False)}
+    looks = model_looks(list(curves))
+    figure = frame("Floors left undelivered", seeds_caption(table, "bars"), 4.6)
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    for model, curve in curves.items():
+        look = looks[model][2]
+        half = (curve["high"] - curve["low"]) / 2
+        ax.errorbar(curve["beta"], curve["mean"], yerr=half, color=look.colour, marker=look.marker, capsize=2)
+    ax.set_xlabel("β")
+    ax.set_ylabel("undelivered share of the floors")
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(_share)
+    _legend(side, looks)
+    return figure
+
+
+def _room(ax: Axes, most_x: float, most_y: float) -> None:
+    """Show every point from 0 on; longer bars, as of two seeds, are cut."""
+    ax.set_xlim(0, 1.15 * most_x)
+    ax.set_ylim(0, 1.2 * most_y)
+    ax.yaxis.set_major_formatter(_share)
+
+
+def _share(value: float, _: object) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> None:
+    """Colours are mark models, markers ground intensities."""
+    ax.set_axis_off()
+    marks = {mark: look.colour for mark, _, look in looks.values()}
+    grounds = {ground: look.marker for _, ground, look in looks.values()}
+    handles = [Line2D([], [], linestyle="none", label="p(y|x)")]
+    handles += [Line2D([], [], color=colour, linewidth=5, label=mark) for mark, colour in marks.items()]
+    handles += [Line2D([], [], linestyle="none", label=""), Line2D([], [], linestyle="none", label="λ(x)")]
+    handles += [
+        Line2D(
+            [],
+            [],
+            color="#555555",
+            marker=marker,
+            linestyle="none",
+            markersize=8,
+            label=ground or "none (λ = 1)",
+        )
+        for ground, marker in grounds.items()
+    ]
+    ax.legend(handles=handles, loc="center left", frameon=False, labelspacing=0.6, fontsize=11)
+
+
+def _message_of_ground(
+    precision: dict[str, float], looks: dict[str, tuple[str, str | None, AgentStyle]]
+) -> str:
+    """Factor by which λ(x) helps the best hybrid to find users."""
+    best = max(precision, key=lambda model: precision[model])
+    mark, ground, _ = looks[best]
+    if ground is None or not precision.get(mark, 0.0) > 0:
+        return f"{best} finds users best: precision {per_cent(precision[best])}"
+    factor = precision[best] / precision[mark]
+    if factor < 1.05:
+        return f"λ(x) hardly helps to find users: {best} is about as precise as {mark} alone"
+    return f"λ(x) finds the users: {best} is {factor:.1f} times as precise in user recommendation as {mark} alone"
+
+
+def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
+    """Cost of the largest floor below 1, with and without λ(x)."""
+
+    def change(model: str, metric: str, beta: float) -> float:
+        ratio = _by_seed(table, "online", model, metric, beta=beta) / _by_seed(
+            table, "online", model, metric, beta=0.0
+        )
+        return float(ratio.replace([np.inf, -np.inf], np.nan).dropna().mean())
+
+    betas = sorted({float(beta) for beta in table["beta"].dropna().unique()} - {0.0, 1.0})
+    if not betas or 0.0 not in set(table["beta"].dropna().unique()):
+        return "Relevance against diversity of exposure"
+    beta = betas[-1]
+    hybrids = [model for model in models if mark_and_ground(model)[1] is not None]
+    best = max(
+        hybrids or models,
+        key=lambda model: float(_by_seed(table, "online", model, "precision", beta=beta).mean()),
+    )
+    wide, lost = change(best, "perplexity", beta), 1 - change(best, "precision", beta)
+    text = (
+        f"β = {beta:g} spreads the exposure of {best} {wide:.1f} times as wide at {_loss(lost)} of precision"
+    )
+    mark, ground = mark_and_ground(best)
+    if ground is None or mark not in models:
+        return text
+    alone = 1 - change(mark, "precision", beta)
+    return f"{text}; without λ(x) at {_loss(alone)}"
+
+
+def _loss(share: float) -> str:
+    if abs(share) < 0.0005:  # less than is written
+        return "no loss"
+    return f"a gain of {per_cent(-share)}" if share < 0 else f"a loss of {per_cent(share)}"

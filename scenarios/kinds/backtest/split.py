@@ -1,0 +1,341 @@
+"""Configuration of a back-test, and its splits of a log.
+
+A split has two sets of states: D, on which everything is measured, and V, past states on which prices and the level
+of λ(x) are fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass as configuration
+
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.config import DataConfig
+from rimsim.config.fields import STRICT, Duration, duration_seconds, require_distinct
+from rimsim.data import EventLog
+from rimsim.errors import DataError
+from rimsim.intensity import UserStates
+from rimsim.intensity.registry import parts
+from rimsim.intensity.states import CountExamples, count_examples
+from rimsim.rng import Purpose, bits
+
+_FOLDS = 2
+_SPANS = 20  # horizons in a log, where a calendar split has none given
+_LARGEST_SEED = 2**31
+
+
+@configuration(frozen=True, config=STRICT)
+class SplitConfig:
+    """Way in which a log is cut into training and test."""
+
+    kind: Literal["user-relative", "calendar"] = Field(
+        default="user-relative",
+        description="user-relative: half of the users give up what follows a span after their first event. "
+        "calendar: everybody gives up what follows an instant.",
+    )
+    recent: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="user-relative: share of each user's events, the last ones, kept.",
+    )
+    horizon: Duration | None = Field(
+        default=None,
+        description="What has to be foreseen: a duration. null: user-relative: the median time from a user's first "
+        "kept event to the last; calendar: a twentieth of the log.",
+    )
+    users: int | None = Field(
+        default=None,
+        ge=2,
+        description="calendar: at most so many users are tested, drawn by seed; null: all.",
+    )
+
+    @property
+    def overlap(self) -> float:
+        """Tested part of a split over its training part, for :func:`rimsim.measures.mean_interval`.
+
+        user-relative: each seed tests another random half of the users by what the other half did. In a split by the
+        calendar all seeds have the same one, and their interval is about fits alone: 0.
+        """
+        return 1.0 if self.kind == "user-relative" else 0.0
+
+
+@configuration(frozen=True, config=STRICT)
+class BacktestConfig:
+    """Tasks of the paper: item recommendation, user recommendation, online matching."""
+
+    data: DataConfig = Field(default=DataConfig(min_item_events=10), description="Which log.")
+    split: SplitConfig = Field(default=SplitConfig(), description="How it is cut.")
+    models: tuple[str, ...] = Field(
+        default=("transformer-hp", "transformer", "gru-hp", "gru", "hp", "popularity"),
+        min_length=1,
+        description="Names that rimsim.intensity.registry.make knows.",
+    )
+    recipe: Literal["thorough", "quick"] = Field(
+        default="thorough",
+        description="How sequence models are fitted: thorough, for a fit that has to last; quick, as the closed loop "
+        "fits them.",
+    )
+    beta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.3, 0.7, 1.0),
+        description="Floors of online matching, as shares of the uniform exposure.",
+    )
+    cap: tuple[Annotated[float, Field(ge=1)], ...] = Field(
+        default=(3.0, 10.0, 200.0),
+        description="Caps of online matching: c exposures an item, while a user gets so many times k positions.",
+    )
+    prices: Literal["cross-fitted", "seen"] = Field(
+        default="cross-fitted",
+        description="Prices are fitted on past states that are scored by models that have not seen what those states "
+        "did next, or by the model that serves, which has (the public implementation's way).",
+    )
+    item_share: float = Field(default=0.01, gt=0, le=1, description="k as a share of the items, rounded up.")
+    user_share: float = Field(default=0.01, gt=0, le=1, description="c as a share of the users, rounded up.")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=_LARGEST_SEED)], ...] = Field(
+        default=(0, 1, 2), min_length=1, description="Each draws its own split and fits its own models."
+    )
+    tol: float = Field(
+        default=1e-4, gt=0, description="Certified relative gap at which the price solver stops."
+    )
+    dither: float = Field(
+        default=0.01,
+        ge=0,
+        description="Values λ − v of an item that differ by less than so much of a position's mean value are ties, "
+        "broken by seed: at the prices, many items are nearly tied for the same users.",
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+    def __post_init__(self) -> None:
+        require_distinct(self, ("models", "beta", "cap", "seeds"))
+        for model in self.models:
+            parts(model)
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Distinct new items that n states took within the horizon.
+
+    They were met in training and are new to the user.
+    """
+
+    key: Ints
+    """Ascending row · M + item of each such pair."""
+    n: int
+    m: int
+
+    @property
+    def by_user(self) -> Ints:
+        """Number of targets of each state (n,)."""
+        return np.bincount(self.key // self.m, minlength=self.n)
+
+    @property
+    def by_item(self) -> Ints:
+        """Number of targets with each item (M,)."""
+        return np.bincount(self.key % self.m, minlength=self.m)
+
+    def hits(self, rows: Ints, items: Ints) -> Bools:
+        """Mark pairs that are targets; a negative row or item is none."""
+        if not len(self.key):
+            return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
+        wanted = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
+        place = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
+        return np.asarray(self.key[place] == wanted, bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Part of V, and events that do not tell its future."""
+
+    rows: Ints
+    """Rows of V."""
+    train: EventLog
+    """Events to which the mark model is fitted."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogSplit:
+    """One cut of a log."""
+
+    log: EventLog
+    """Events that take part."""
+    train: EventLog
+    test: CountExamples
+    """D: the test states, and their numbers of events with known items within the horizon."""
+    targets: Targets
+    past: CountExamples
+    """V: past states with counts of all later events; models may have seen them."""
+    folds: tuple[Fold, ...]
+    """V again, for prices that are fitted out of sample."""
+    known: Bools
+    """(M,) items with a training event; the others are not recommended."""
+    horizon: float
+    """Seconds."""
+
+    @property
+    def n_known(self) -> int:
+        """Number of known items."""
+        return int(self.known.sum())
+
+    def future(self) -> EventLog:
+        """Test users' log up to the horizon; what they did in it is the target."""
+        start = np.full(self.log.n_users, np.inf)
+        start[self.test.user] = self.test.states.now
+        ends = start[self.log.user] + self.horizon
+        log = self.log.rows(np.isfinite(ends) & (self.log.time < ends))
+        return dataclasses.replace(log, target=(log.time >= start[log.user]) & self.known[log.item])
+
+
+def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
+    """Cut a log; the seed draws groups of users and the order of ties.
+
+    Raises:
+        DataError: If the log is too little for such a cut.
+    """
+    split = (
+        _user_relative(log, config, seed) if config.kind == "user-relative" else _calendar(log, config, seed)
+    )
+    facts = {
+        "test users": (len(split.test.user), 2),
+        "items with a training event": (int(split.known.sum()), 2),
+        "events of past states within the horizon": (int(split.past.counts.sum()), 1),
+        "targets (new to their users, met in training)": (len(split.targets.key), 1),
+    }
+    lacking = [
+        f"{count:,} {what}; at least {least} needed"
+        for what, (count, least) in facts.items()
+        if count < least
+    ]
+    if lacking:
+        raise _too_little(log, config, "; ".join(lacking))
+    return split
+
+
+def _too_little(log: EventLog, config: SplitConfig, what: str) -> DataError:
+    name = log.report.source if log.report is not None else "the log"
+    return DataError(f"{name}: too little for a {config.kind} back-test: {what}")
+
+
+def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
+    """Cut as the public implementation for MovieLens-1M does.
+
+    Of each user the last events are kept (half of them, ties in a drawn order). A random half of the users, B, is
+    tested at the user's first kept event + T, where T is the median over users of the time from first to last kept
+    event, and also the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all
+    kept events of A and to B's before their test.
+    """
+    log = log.rows(_recent(log, config.recent, seed))
+    if len(log) == 0:
+        raise _too_little(log, config, "no events")
+    first, last = np.full(log.n_users, np.inf), np.full(log.n_users, -np.inf)
+    np.minimum.at(first, log.user, log.time)
+    np.maximum.at(last, log.user, log.time)
+    present = np.flatnonzero(np.isfinite(first))
+    usual = float(np.median((last - first)[present]))
+    horizon = usual if config.horizon is None else duration_seconds(config.horizon)
+    if not horizon > 0:
+        raise _too_little(
+            log,
+            config,
+            "half of the users have all their events at one time; give split.horizon or a calendar split",
+        )
+    start = first + horizon
+    order = present[np.lexsort((present, bits(seed, Purpose.SPLIT, 1, present)))]
+    group_a, group_b = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+    late = log.time >= start[log.user]
+    train = log.rows(~(late & np.isin(log.user, group_b)))
+    half = bits(seed, Purpose.SPLIT, 2, group_a) % np.uint64(_FOLDS)
+    folds = []
+    for number in range(_FOLDS):
+        rows = np.flatnonzero(half == number)
+        unseen = (train.time >= start[train.user]) & np.isin(train.user, group_a[rows])
+        folds.append(Fold(rows, train.rows(~unseen)))
+    return assembled(log, train, group_b, start[group_b], group_a, start[group_a], tuple(folds), horizon)
+
+
+def _recent(log: EventLog, share: float, seed: int) -> Bools:
+    """Events among the last ``share`` of their user's, by time, then lot."""
+    n = len(log)
+    order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
+    size = np.bincount(log.user, minlength=log.n_users)
+    begin = np.cumsum(size) - size
+    user = log.user[order]
+    rank = np.arange(n) - begin[user] + 1
+    keep = np.zeros(n, bool)
+    keep[order] = rank / np.maximum(size[user], 1) >= 1.0 - share
+    return keep
+
+
+def _calendar(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
+    """Train before an instant, test after it.
+
+    D is every known user at the end of the log less one horizon, V a horizon earlier; the mark models that score V for
+    prices are fitted to what came before it.
+    """
+    if len(log) == 0:
+        raise _too_little(log, config, "no events")
+    stop = float(np.nextafter(log.time[-1], np.inf))
+    span = stop - float(log.time[0])
+    horizon = span / _SPANS if config.horizon is None else duration_seconds(config.horizon)
+    if not 3 * horizon < span:
+        raise _too_little(
+            log,
+            config,
+            f"it spans {span:.0f} s, the horizon is {horizon:.0f} s; a span of more than 3 needed",
+        )
+    instants = [stop - number * horizon for number in (1, 2)]
+    first = np.full(log.n_users, np.inf)
+    np.minimum.at(first, log.user, log.time)
+    users = [_sampled(np.flatnonzero(first < instant), config.users, seed) for instant in instants]
+    train, earlier = log.before(instants[0]), log.before(instants[1])
+    fold = Fold(np.arange(len(users[1])), earlier)
+    starts = [np.full(len(known), instant) for known, instant in zip(users, instants, strict=True)]
+    return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
+
+
+def _sampled(users: Ints, most: int | None, seed: int) -> Ints:
+    if most is None or len(users) <= most:
+        return users
+    return np.sort(users[np.argsort(bits(seed, Purpose.SPLIT, 3, users), kind="stable")[:most]])
+
+
+def assembled(
+    log: EventLog,
+    train: EventLog,
+    test_user: Ints,
+    test_now: Floats,
+    past_user: Ints,
+    past_now: Floats,
+    folds: tuple[Fold, ...],
+    horizon: float,
+) -> LogSplit:
+    """LogSplit of given users and instants; ``folds`` are V again, out of sample."""
+    known = np.bincount(train.item, minlength=log.n_items) > 0
+    warm = log.rows(known[log.item])
+    after = count_examples(warm, test_user, test_now, horizon)
+    states = UserStates.of(log, test_user, test_now)
+    return LogSplit(
+        log=log,
+        train=train,
+        test=CountExamples(states, after.counts, after.user),
+        targets=_targets(warm, test_user, states, horizon),
+        past=count_examples(train, past_user, past_now, horizon),
+        folds=folds,
+        known=known,
+        horizon=horizon,
+    )
+
+
+def _targets(log: EventLog, users: Ints, states: UserStates, horizon: float) -> Targets:
+    place = np.full(log.n_users, -1, np.int64)
+    place[users] = np.arange(len(users))
+    row = place[log.user]
+    now = states.now[row]
+    inside = (row >= 0) & (log.time >= now) & (log.time < now + horizon)
+    pairs = row[inside] * log.n_items + log.item[inside]
+    seen = states.owner * log.n_items + states.items
+    return Targets(np.setdiff1d(pairs, seen), len(users), log.n_items)

@@ -1,0 +1,109 @@
+"""Scores of many states, computed in blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rimsim.arrays import Bools, Float32s
+from rimsim.errors import ModelError
+from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
+
+if TYPE_CHECKING:
+    from rimsim.intensity.contract import Hidden
+
+ROWS = 1024
+"""States of a block, for :func:`rimsim.intensity.contract.spans`."""
+
+
+class Scores(Protocol):
+    """Scores that tasks and :class:`rimsim.matching.ChunkedScores` read."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """States and items, (n, M)."""
+        ...
+
+    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
+        """Float32 scores of some rows; −inf for pairs that may not be shown."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelScores:
+    """Intensities λ(x)·p(y|x) of n states.
+
+    They are −inf for items that are not known and for those that the state holds.
+    """
+
+    model: IntensityModel
+    states: UserStates
+    known: Bools
+    """(M,) items that may be shown."""
+    rate: Float32s | None = None
+    """(n,) λ(x); None: 1, or what the model itself holds."""
+    hidden: Hidden | None = None
+    """The model's hidden states; None: computed when first needed."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """States and items, (n, M)."""
+        return len(self.states), len(self.known)
+
+    @cached_property
+    def _hidden(self) -> Hidden | None:
+        if self.hidden is not None or not isinstance(self.model, RecurrentModel):
+            return self.hidden
+        return self.model.encode(self.states)
+
+    def _raw(self, start: int, stop: int) -> Float32s:
+        if isinstance(self.model, RecurrentModel) and self._hidden is not None:
+            hidden = tuple(part[start:stop] for part in self._hidden)
+            scores = self.model.score_hidden(hidden, self.states.now[start:stop])
+        else:
+            scores = self.model.score(self.states.take(np.arange(start, stop)))
+        return np.array(scores.detach().cpu().numpy(), np.float32)
+
+    def rows(self, start: int, stop: int) -> Float32s:
+        """Scores of some rows, checked: a model of your own may return anything."""
+        scores = self._raw(start, stop)
+        valid = np.isfinite(scores) & (scores >= 0)
+        if scores.shape != (stop - start, len(self.known)) or not valid.all():
+            raise ModelError(
+                f"{type(self.model).__name__}: scores of {stop - start} states have shape {scores.shape}, or one is "
+                f"negative or no number; allowed: finite intensities of at least 0, one for each of {len(self.known)} "
+                "items"
+            )
+        if self.rate is not None:
+            scores *= self.rate[start:stop, None]
+        scores[:, ~self.known] = -np.inf
+        scores[self.states.rows_of(start, stop)] = -np.inf
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedScores:
+    """Scores of sets of states, one below the other."""
+
+    parts: Sequence[Scores]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """All states and items, (n, M)."""
+        return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
+
+    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
+        """Scores of some rows of all states."""
+        rows, first = [], 0
+        for part in self.parts:
+            n = part.shape[0]
+            low, high = max(start - first, 0), min(stop - first, n)
+            if low < high:
+                rows.append(part.rows(low, high))
+            first += n
+        return np.concatenate(rows) if rows else np.empty((0, self.shape[1]), np.float32)
