@@ -204,7 +204,7 @@ def test_arms_act_on_their_own_arrivals():
 def test_with_one_budget_agents_hear_of_each_other(name):
     """An agent that is told of all that another delivered prices as if it had delivered it itself."""
     from rimsim.market import Market
-    from rimsim.market.serving import count_items
+    from rimsim.market.records import count_items
 
     market, agent = Market(_scenario(rounds=1)), make_agent(name)
     view = market.round_view()

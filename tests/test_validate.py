@@ -712,7 +712,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     """The source of the cut and of the statistics is in the key of an agreement, that of the cut in a truth's too."""
     from pathlib import Path
 
-    from rimsim.market import build
+    from rimsim.market import world
     from rimsim.scenarios.validating import kept
 
     read, plainly = set(), Path.read_bytes
@@ -726,7 +726,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     assert {"validating/kept.py", "data/later.py", "measures/statistics.py", "measures/relevance.py"} <= read
     assert {"backtesting/scores.py", "measures/concordance.py", "validating/evidence.py"} <= read
     read.clear()
-    build._code.__wrapped__()
+    world._code.__wrapped__()
     assert "data/later.py" in read
 
 

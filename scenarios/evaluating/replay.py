@@ -16,10 +16,8 @@ from rimsim.config import Seeds
 from rimsim.errors import ConfigError
 from rimsim.evaluation import Chances, LoggedSlates
 from rimsim.market import Market, Needs
-from rimsim.market.arrivals.schedule import VISIT_BITS
 from rimsim.market.learning import positions_of
-from rimsim.market.records import as_slates
-from rimsim.market.serving import at_items, within_capacity
+from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capacity
 from rimsim.measures import predicted_consumption
 
 if TYPE_CHECKING:

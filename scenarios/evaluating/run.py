@@ -12,7 +12,7 @@ import pandas as pd
 
 from rimsim.agents import StatingAgent, make_agent
 from rimsim.errors import ConfigError, nearest
-from rimsim.market.build import expected_arrivals, own_places
+from rimsim.market.world import expected_arrivals, own_places
 from rimsim.plugs import own_code
 from rimsim.scenarios.evaluating.figures import estimates
 from rimsim.scenarios.evaluating.pictures import draw_evaluation

@@ -9,7 +9,7 @@ import numpy as np
 
 from rimsim.arrays import Bools, Ints, seconds
 from rimsim.market.histories import Histories
-from rimsim.market.training_log import PastRound
+from rimsim.market.ledger import PastRound
 
 if TYPE_CHECKING:
     from rimsim.scenarios.experimenting.designs import Assignment

@@ -11,8 +11,8 @@ import numpy as np
 from rimsim.agents import LearningAgent, closed_rounds, make_agent, market_for
 from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import Seeds
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market, Needs
-from rimsim.market.scoring import BLOCK
 from rimsim.scenarios.experimenting.diverted import Diverted
 from rimsim.scenarios.experimenting.split import Split
 

@@ -16,7 +16,7 @@ from rimsim.config import to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.market import build_world
-from rimsim.market.build import expected_arrivals, own_places
+from rimsim.market.world import expected_arrivals, own_places
 from rimsim.plugs import own_code
 from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment
 from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, tail_of, total_effects

@@ -12,8 +12,7 @@ from rimsim.agents import Capabilities, LearningAgent, PacingAgent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import ConfigError
 from rimsim.market import Slates
-from rimsim.market.records import as_slates
-from rimsim.market.serving import count_items, within_capacity
+from rimsim.market.records import as_slates, count_items, within_capacity
 
 if TYPE_CHECKING:
     from rimsim.agents import Agent

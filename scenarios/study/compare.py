@@ -19,7 +19,7 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
-from rimsim.market.build import check_promises, expected_arrivals, own_places, truth_bootstrap
+from rimsim.market.world import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
 from rimsim.scenarios.report.charts import draw

@@ -18,7 +18,7 @@ from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
     from rimsim.scenarios.validating.cuts import Cut
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from rimsim.config.fields import duration_seconds
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.intensity.states import session_examples
-from rimsim.market.build import kept_truth
+from rimsim.market.world import kept_truth
 from rimsim.scenarios.validating.acceptance import acceptance
 from rimsim.scenarios.validating.distributions import logged, simulated
 from rimsim.scenarios.validating.rates import rate_of_ground, rate_of_truth
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
     from rimsim.scenarios.validating.config import ValidateConfig
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.tables import Row

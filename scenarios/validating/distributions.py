@@ -17,7 +17,7 @@ from rimsim.scenarios.validating.evidence import true_shares
 
 if TYPE_CHECKING:
     from rimsim.intensity.states import CountExamples
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
     from rimsim.scenarios.validating.cuts import Cut
 
 

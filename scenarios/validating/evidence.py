@@ -10,13 +10,13 @@ import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.intensity.contract import spans
-from rimsim.market.consumers.intensity import examination
+from rimsim.market.consumers.contract import examination
 from rimsim.matching import price_slates
 from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.validating.judged import judged, scores_of, unfitted_model
 
 if TYPE_CHECKING:
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.judged import Make
 

@@ -15,7 +15,7 @@ from rimsim.config import PlatformConfig
 from rimsim.errors import ModelError
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import spans
-from rimsim.market.models import unfitted
+from rimsim.market.world import unfitted
 from rimsim.matching import price_slates
 from rimsim.measures import slate_ndcg
 from rimsim.scenarios.kinds.scores import ROWS, ModelScores

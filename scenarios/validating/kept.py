@@ -16,8 +16,8 @@ from rimsim.data import later_sessions
 from rimsim.errors import RimsimError
 from rimsim.intensity.cache import cache_folder
 from rimsim.intensity.registry import config_of, make
-from rimsim.market.build import kept_truth, truth_key
-from rimsim.market.consumers.intensity import examination
+from rimsim.market.consumers.contract import examination
+from rimsim.market.world import kept_truth, truth_key
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, concordance, relevance, statistics
 from rimsim.scenarios.kinds import scores

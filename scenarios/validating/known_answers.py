@@ -14,7 +14,7 @@ from rimsim.scenarios.validating.observed import judge_held
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
     from rimsim.scenarios.validating.config import ValidateConfig
     from rimsim.scenarios.validating.held_answers import HeldAnswers
     from rimsim.scenarios.validating.observed_evidence import ObservedEvidence

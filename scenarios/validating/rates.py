@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rimsim.data import EventLog
     from rimsim.intensity import RIM
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
 
 
 _LEAST = 1e-5

@@ -16,7 +16,7 @@ from rimsim.errors import ConfigError
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground
-from rimsim.market.build import kept_truth
+from rimsim.market.world import kept_truth
 from rimsim.measures import agreement
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.job import MAIN, log_bytes, require_memory
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rimsim.data import EventLog
-    from rimsim.market.consumers.truths import Truth
+    from rimsim.market.consumers.contract import Truth
     from rimsim.scenarios.runs.store import Run
     from rimsim.scenarios.validating.cuts import Cut
     from rimsim.scenarios.validating.held_answers import HeldAnswers

@@ -1,22 +1,18 @@
-"""Users of a log as they were when one of their later sessions began, and what they took from then on."""
+"""Held-out later sessions of a log: users at a cut, and items they took after it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.data.log import later_sessions
+from rimsim.data.log import EventLog, later_sessions
 from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-
 
 _FEWEST = 20
 """Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
@@ -25,19 +21,49 @@ _CELLS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
+class Worth:
+    """Worth of predicted logits at n held-out states."""
+
+    hits: Floats
+    """(n,) precision of the ten best unconsumed items."""
+    by_user: Floats
+    """(n,) log-likelihood of all items that each user took, nats."""
+    nats: float
+    """Mean log-likelihood of a taken item."""
+
+    @property
+    def precision(self) -> float:
+        """Mean precision over users."""
+        return float(self.hits.mean())
+
+
+def best_of(candidates: Sequence[Worth]) -> int:
+    """Index of the likeliest candidate whose slates are not significantly worse than the best.
+
+    The likelihood rewards the long tail, and slates show ten items; where the two disagree beyond two standard errors
+    of the paired difference in precision, slates decide.
+    """
+    hits = [one.hits for one in candidates]
+    first = hits[int(np.argmax([one.mean() for one in hits]))]
+    gaps = [first - one for one in hits]
+    close = [gap.mean() <= 2.0 * gap.std() / np.sqrt(len(gap)) for gap in gaps]
+    return int(np.argmax(np.where(close, [one.nats for one in candidates], -np.inf)))
+
+
+@dataclass(frozen=True, eq=False)
 class HeldOut:
-    """n users as they were when one of their later sessions began, and what they took from then on."""
+    """n users when one of their later sessions began, and items they took from then on."""
 
     whole: EventLog
     """The log that was cut."""
     past: EventLog
-    """The log without what was held out."""
+    """The log before the cuts."""
     user: Ints
-    """(n,) who they are."""
+    """(n,) the users."""
     states: UserStates
     """The n states at the cut."""
     consumed: Bools
-    """(n, M) items that a state has consumed, which it cannot take any more."""
+    """(n, M) items consumed before the cut, which are not admissible."""
     taken: Float32s
     """(n, M) target items that the user took from the cut on; 1 or 0."""
 
@@ -45,10 +71,10 @@ class HeldOut:
         return len(self.states)
 
     def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
-        """(n, M) the k best unconsumed items of each state, and what ties with the last of them.
+        """(n, M) True at the k best unconsumed items of each state, and at ties with the last.
 
         Args:
-            logits: (n, M) or (M,); log p(y|x) up to a constant a row.
+            logits: (n, M) or (M,); log p(y|x) up to a constant per row.
             k: Items of a slate.
         """
         left, last, _ = self._last(logits, k)
@@ -67,17 +93,13 @@ class HeldOut:
     def _last(
         self, logits: NDArray[np.floating], k: int
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
-        """(n, M) logits, −∞ where consumed, (n, 1) the k-th largest of each state, and k within the catalogue."""
+        """(n, M) logits, −∞ where consumed; (n, 1) the k-th largest; k within the catalogue."""
         left = np.where(self.consumed, -np.inf, logits)
         k = min(k, left.shape[1])
         return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
 
     def log_likelihood(self, logits: NDArray[np.floating]) -> Floats:
-        """(n,) log-likelihood of all that each user took, over what it had not consumed, nats.
-
-        Args:
-            logits: As in :meth:`best`.
-        """
+        """(n,) log-likelihood of each user's taken items among unconsumed ones, nats."""
         left = np.where(self.consumed, -np.inf, logits).astype(np.float64)
         left -= left.max(1, keepdims=True)
         normaliser = np.log(np.exp(left).sum(1))
@@ -85,22 +107,24 @@ class HeldOut:
         return np.asarray(np.where(taken, left, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
 
     def nats(self, by_user: Floats) -> float:
-        """The mean of an item that was taken, from (n,) log-likelihoods of all that each user took."""
+        """Mean log-likelihood of a taken item, from (n,) log-likelihoods of users."""
         return float(by_user.sum() / self.taken.sum(dtype=np.float64))
+
+    def worth(self, logits: NDArray[np.floating]) -> Worth:
+        """Worth of logits (n, M) or (M,)."""
+        by_user = self.log_likelihood(logits)
+        return Worth(self.precision(logits), by_user, self.nats(by_user))
 
     @classmethod
     def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
-        """The cut of :func:`rimsim.data.later_sessions`, without users who took nothing new.
+        """Cut of :func:`rimsim.data.later_sessions`, without users who took nothing new; None below 20 users.
 
         Args:
             log: The log to cut.
-            gap: A silence longer than this ends a session.
+            gap: A longer inactivity ends a session.
             seed: Seed of the cut.
             most_cells: Most states times items; further users are left out, though their future stays cut off. None:
                 all of them.
-
-        Returns:
-            The held-out states; None if there are fewer than 20.
         """
         try:
             cut = later_sessions(log, gap=gap, seed=seed)
@@ -127,7 +151,7 @@ class HeldOut:
 
 
 def _cells(pairs: Ints, place: Ints, kept: int, n_items: int) -> Bools:
-    """(kept, M) True at pairs row·M + item of the rows that have a place (rows,) among so many; −1 for none."""
+    """(kept, M) True at pairs row·M + item of rows whose place (rows,) is not −1."""
     row, item = np.divmod(pairs, n_items)
     among = place[row] >= 0
     found = np.zeros((kept, n_items), bool)

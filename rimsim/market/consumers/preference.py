@@ -1,21 +1,29 @@
-"""What moves what visitors want, on top of the truth: satiation, drift of taste, conformity."""
+"""Consumers that draw from the ground-truth intensity, with its dynamics."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from rimsim.arrays import TICKS, Floats, Ints
+from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
-from rimsim.market.clock import delay_ticks
+from rimsim.market.consumers.contract import (
+    NOTHING,
+    Law,
+    Organic,
+    Response,
+    Truth,
+    Visits,
+    World,
+    drawn,
+    examination,
+    poisson_probabilities,
+)
+from rimsim.market.records import delay_ticks
 from rimsim.measures import genre_weights
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.market.consumers.contract import Visits
-    from rimsim.market.world import World
 
 
 class Dynamics:
@@ -46,7 +54,7 @@ class Dynamics:
 
     def of_slates(self, visits: Visits, slates: Ints) -> Floats:
         """(n, k) factors of the items of slates; of an empty position, anything."""
-        weights, items = _weights(visits.world), np.maximum(slates, 0)
+        weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
         taste = self._taste(visits, weights)
         factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
         if self._config.drift > 0:
@@ -56,7 +64,7 @@ class Dynamics:
     def of_catalogue(self, visits: Visits) -> Floats:
         """(n, M) factors of all items, visit by visit: a row's bits depend on its visit alone."""
         everything = np.arange(visits.world.log.n_items)[None, :]
-        weights, taste = _weights(visits.world), self._taste(visits, _weights(visits.world))
+        weights, taste = _genre_weights(visits.world), self._taste(visits, _genre_weights(visits.world))
         level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)
         conforming = self._conforming(visits)
         rows = [np.exp(weights @ taste[n] - level[n]) * conforming for n in range(len(visits))]
@@ -100,6 +108,84 @@ class Dynamics:
 
 
 @lru_cache(maxsize=4)
-def _weights(world: World) -> Floats:
+def _genre_weights(world: World) -> Floats:
     """(M, G) share of each genre in each item; once for all rounds and markets."""
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
+
+
+class Wanting:
+    """Consumers of true intensities λ*(x)·p*(y|x), times what moves them, who consume only what they are shown.
+
+    Args:
+        scenario: Says the length of a slate, the delay, and what moves.
+    """
+
+    needs_truth = True
+    takes_dynamics = True
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        self.dynamics = Dynamics(scenario)
+        self._delay = delay_ticks(scenario.consumer.delay)
+        self._plain = Law(np.ones(scenario.slate), 1.0)
+
+    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+        """They consume only what they are shown."""
+        return NOTHING
+
+    def true_intensity(self, visits: Visits) -> torch.Tensor:
+        """(n, M) λ*(x)·p*(y|x), moved as the scenario says."""
+        return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
+
+    def relevant(self, visits: Visits) -> Floats:
+        """(n,) λ*(x) of the truth: what is consumed of a catalogue shown whole if nothing moved."""
+        return self._sizes(visits)
+
+    def _sizes(self, visits: Visits) -> Floats:
+        """(n,) λ*(x) of the truth, whatever a subclass says is relevant."""
+        return _truth(visits).sizes.of_visits(visits, self._delay)
+
+    def answer(self, visits: Visits, slates: Ints, law: Law) -> Response:
+        """The Poisson-intensity response of the truth alone, in one compiled pass."""
+        shape = slates.shape
+        response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
+        _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
+        return response
+
+    def of_slates(self, visits: Visits, slates: Ints) -> Floats:
+        """(n, k) intensities of what is shown; 0 at empty positions, and of what was consumed in the market before."""
+        wanted = self.answer(visits, slates, self._plain).intensity
+        return wanted * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else wanted
+
+    def of_catalogue(self, visits: Visits) -> Floats:
+        """(n, M) intensities of all that is admissible."""
+        wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
+        return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
+
+
+def _truth(visits: Visits) -> Truth:
+    truth = visits.world.truth
+    assert truth is not None  # noqa: S101  # needs_truth
+    return truth
+
+
+class Intensity(Wanting):
+    """An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a).
+
+    A latent draw belongs to (arrival, item), whatever else is shown.
+
+    Args:
+        scenario: Says γ, a, the length of a slate and what is wanted.
+    """
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        super().__init__(scenario)
+        config = scenario.consumer
+        self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
+
+    def respond(self, visits: Visits, slates: Ints) -> Response:
+        """What visits make of their slates."""
+        if not self.dynamics.moves:  # in one compiled pass
+            return self.answer(visits, slates, self._law)
+        intensity = self.of_slates(visits, slates)
+        probability = poisson_probabilities(intensity, self._law.examination, self._law.attraction)
+        return drawn(visits, slates, probability, intensity)

@@ -1,29 +1,54 @@
-"""What is consumed of a slate under a truth of class ``bag``, compiled: one product of matrix and vector a visit.
-
-Sums go in one order, each visit by itself, so that its bits do not depend on how many visits are answered at once.
-``float`` says where single precision ends, for plain Python, which would stay in it.
-"""
+"""Truth of class ``bag``: preference follows from all consumed items."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.market.consumers.kernels import poisson_probability, uniform_draw
+from rimsim.data.log import EventLog
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.bag import Bag, BagConfig
+from rimsim.intensity.states import UserStates
+from rimsim.market.consumers.contract import (
+    Law,
+    Response,
+    TruthReport,
+    Visits,
+    poisson_probability,
+    uniform_draw,
+)
+from rimsim.market.consumers.session_sizes import Kept, SessionSizes
+from rimsim.market.consumers.truth_fits import Judged, judged
 
 _LANES = 32
+
+
 _NOTHING = np.float32(-150.0)
 """A logit that far below the largest is 0 in single precision."""
+
+
 _PER_LOG_2 = 1.0 / math.log(2.0)
+
+
 _LOG_2 = float.fromhex("0x1.62e42fee00000p-1")
 """log 2 to 32 bits: a whole number of them is exact."""
+
+
 _LOG_2_REST = float.fromhex("0x1.a39ef35793c76p-33")
+
+
 _WHOLE = 1.5 * 2.0**52
 """Added to a number of less than 2⁵¹, it rounds it to a whole one, which then stands in the lowest bits."""
+
+
 _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (
     1.0 / math.factorial(power) for power in range(3, 14)
 )
@@ -36,13 +61,7 @@ def _add(vector: Float32s, row: Float32s) -> None:
 
 
 @compiled
-def _logits(
-    hidden: Float32s,
-    events: int,
-    predicted: Float32s,
-    bias: Float32s,
-    logit: Float32s,
-) -> None:
+def _logits(hidden: Float32s, events: int, predicted: Float32s, bias: Float32s, logit: Float32s) -> None:
     """Fill in (M,) logits; ``hidden`` (width,) is the sum over so many events, and is scaled in place.
 
     Four rows of the matrix at a time, so that the logits, which lie in the nearest cache, are read and written a
@@ -186,13 +205,7 @@ def _weigh(
 
 
 @compiled
-def preferences(
-    offsets: Ints,
-    items: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-) -> Floats:
+def preferences(offsets: Ints, items: Ints, read: Float32s, predicted: Float32s, bias: Float32s) -> Floats:
     """(n, M) p* over the whole catalogue of n states; the i-th is items ``offsets[i]`` to ``offsets[i + 1]``."""
     share = np.empty((len(offsets) - 1, len(bias)), np.float64)
     weight, power = np.empty(len(bias), np.float32), np.empty(len(bias), np.float64)
@@ -222,7 +235,7 @@ def visit_shares(
     predicted: Float32s,
     bias: Float32s,
 ) -> Floats:
-    """(n, M) p* over what n visits may consume, 0 where nothing is left; arguments as in :func:`answer_slates`."""
+    """(n, M) p* over what n visits may consume, 0 where nothing is left; arguments as in :func:`answer_bag`."""
     share = np.zeros((len(slots), len(bias)), np.float64)
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
     power = np.empty(len(bias), np.float64)
@@ -238,7 +251,7 @@ def visit_shares(
 
 
 @compiled
-def answer_slates(
+def answer_bag(
     slates: Ints,
     slots: Ints,
     ticks: Ints,
@@ -301,3 +314,133 @@ def answer_slates(
                 intensity[n, position], examination[position], attraction
             )
             consumed[n, position] = uniform_draw(keys[n], item) < probability[n, position]
+
+
+@dataclass(frozen=True, eq=False)
+class BagTruth(Kept):
+    """p*(y|x) ∝ exp(⟨W_y, Σ_{i ∈ x} E_i⟩/√(n + 1) + b_y) over admissible items, n the events of x.
+
+    The law of :class:`rimsim.intensity.sets.bag.Bag`. Two users in one state want the same; who they are is in λ*
+    alone.
+    """
+
+    kind: ClassVar[str] = "bag"
+    arrays: ClassVar[tuple[str, ...]] = ("read", "predicted", "bias")
+
+    read: Float32s
+    """(M, width) E."""
+    predicted: Float32s
+    """(width, M) W, transposed: compiled code adds up all items side by side."""
+    bias: Float32s
+    """(M,) b."""
+    sizes: SessionSizes
+    """λ*."""
+    report: TruthReport
+    """How it was fitted."""
+
+    def preference(self, users: Ints, states: UserStates) -> Floats:  # noqa: ARG002  # the protocol's
+        """(n, M) p* over the whole catalogue; of the state alone."""
+        return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
+
+    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
+        """What visits make of their slates, in one compiled pass."""
+        histories, events = visits.histories, visits.histories.events
+        answer_bag(
+            slates,
+            visits.slot,
+            visits.tick,
+            visits.keys[visits.row],
+            ground,
+            histories.begin,
+            histories.length,
+            histories.past.items,
+            events.first,
+            events.item,
+            events.next,
+            visits.world.release,
+            self.read,
+            self.predicted,
+            self.bias,
+            law.examination,
+            law.attraction,
+            response.consumed,
+            response.probability,
+            response.intensity,
+        )
+
+    def shares(self, visits: Visits) -> Floats:
+        """(n, M) p* over what each visit may consume, visit by visit."""
+        histories, events = visits.histories, visits.histories.events
+        return visit_shares(
+            visits.slot,
+            visits.tick,
+            histories.begin,
+            histories.length,
+            histories.past.items,
+            events.first,
+            events.item,
+            events.next,
+            visits.world.release,
+            self.read,
+            self.predicted,
+            self.bias,
+        )
+
+
+class _Chosen(Bag):
+    """A bag whose shrinkage is given: a log in which users occur several times must not choose it for itself."""
+
+    @classmethod
+    def of(cls, gap: str) -> _Chosen:
+        """A bag that is not fitted yet, on the processor."""
+        return cls(BagConfig(session_gap=gap, device="cpu"))
+
+    def judged(self, held: HeldOut, decay: float) -> Judged:
+        """The candidate of a weight decay."""
+        (fit,) = self._fits(held.past, (decay,), held.whole)
+        scores = self._scores(fit, held.states).astype(np.float64)
+        popular, _ = self._impersonal(held.past)
+        return judged(held, "bag", decay, scores, popular, self.config.session_gap)
+
+    def fit_as(self, log: EventLog, whole: EventLog, first: Judged, held: HeldOut | None) -> _Chosen:
+        """Fit to a whole log, or to a bootstrap of it, with what was chosen."""
+        best = first.candidate
+        given = Shrinkage(best.ridge, best.personal, best.popularity, best.returning, spread=first.spread)
+        return self._fit_with(given, log, whole, held)
+
+
+def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int) -> Judged:  # noqa: ARG001  # of all classes
+    """The candidate of a weight decay; the bag's width is its own, not ``rank``."""
+    return _Chosen.of(gap).judged(held, ridge)
+
+
+def fit_bag(
+    log: EventLog,
+    about: EventLog,
+    first: Judged,
+    held: HeldOut | None,
+    *,
+    gap: str,
+    rank: int,
+    sizes: SessionSizes,
+    report: TruthReport,
+) -> BagTruth:
+    """The truth of a candidate.
+
+    Args:
+        log: What it is fitted to.
+        about: The log whose users it is about, of whom a bag needs only the states; by its size it is decided whether
+            to look at samples.
+        first: What was chosen.
+        held: The states on which it was; None where there are none.
+        gap: A silence longer than this ends a session.
+        rank: Of no use to a bag.
+        sizes: λ*.
+        report: How it was chosen.
+    """
+    del rank
+    model = _Chosen.of(gap).fit_as(log, about, first, held)
+    read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
+    if model.shrinkage is not None:
+        report = dataclasses.replace(report, personal=model.shrinkage.personal)
+    return BagTruth(read.copy(), predicted.T.copy(), bias.copy(), sizes, report)

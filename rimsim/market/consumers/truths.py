@@ -1,31 +1,32 @@
-"""Which truth a log gets: classes and ridges are judged on held-out later sessions, and the best is fitted anew."""
+"""Choice of a truth for a log, by name or by held-out likelihood."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
 
 from rimsim import rng
 from rimsim.arrays import Ints, numbered
-from rimsim.data.log import later_sessions
+from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.market.consumers.truths.contract import Candidate, TruthReport
-from rimsim.market.consumers.truths.fit_bag import fit_bag, judge_bag
-from rimsim.market.consumers.truths.fit_factors import fit_factors_truth, judge_factors
-from rimsim.market.consumers.truths.fit_sizes import fit_sizes
-from rimsim.market.consumers.truths.held_out import Judged, behind, climb
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog, LaterSessions
-    from rimsim.market.consumers.truths.contract import SizesReport, Truth
-    from rimsim.market.consumers.truths.sizes import SessionSizes
-
+from rimsim.market.consumers.contract import Candidate, SizesReport, Truth, TruthReport
+from rimsim.market.consumers.session_sizes import SessionSizes, fit_sizes
+from rimsim.market.consumers.truth_bag import BagTruth, fit_bag, judge_bag
+from rimsim.market.consumers.truth_factors import FactorsTruth, fit_factors_truth, judge_factors
+from rimsim.market.consumers.truth_fits import Judged, behind, climb
 
 _NO_FIGURE = float("nan")
+
+
+_CLASSES: dict[str, type[FactorsTruth | BagTruth]] = {"factors": FactorsTruth, "bag": BagTruth}
 
 
 class _Fit(Protocol):
@@ -70,12 +71,7 @@ TRUTHS: dict[str, _Class] = {
 
 
 def fit_truth(
-    log: EventLog,
-    *,
-    gap: str | float,
-    kind: str = "auto",
-    rank: int = 16,
-    bootstrap: int | None = None,
+    log: EventLog, *, gap: str | float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
     """Choose a truth on held-out later sessions of a log, and fit it to the whole log.
 
@@ -104,7 +100,7 @@ def fit_truth(
     silence = gap if isinstance(gap, str) else f"{gap}s"
     held = HeldOut.of(log, silence, 0)
     kinds = list(TRUTHS) if kind == "auto" else [kind]
-    found, at_end = _judged(held, kinds, silence, rank)
+    found, at_end = _judged_all(held, kinds, silence, rank)
     best = found[0].candidate
     weights = None if bootstrap is None else _drawn_users(log.n_users, bootstrap)
     sizes, sizes_report = fit_sizes(log, silence, _later(log, silence), weights)
@@ -123,7 +119,7 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
         return None
 
 
-def _judged(
+def _judged_all(
     held: HeldOut | None, kinds: list[str], gap: str, rank: int
 ) -> tuple[list[Judged], dict[str, bool]]:
     """All candidates, best first, and for each class whether its best lies at the end of the grid."""
@@ -194,3 +190,24 @@ def _resampled(log: EventLog, times: Ints) -> EventLog:
     drawn = log.rows(rows)
     users = log.users.iloc[np.repeat(np.arange(log.n_users), times)].reset_index(drop=True)
     return dataclasses.replace(drawn, user=first[drawn.user] + copy, users=users)
+
+
+def save_truth(truth: Truth, folder: Path) -> None:
+    """Write a truth into a folder, its report last."""
+    truth.save(folder)
+    text = json.dumps(dataclasses.asdict(truth.report), indent=2)
+    (folder / "truth.json").write_text(text, encoding="utf-8")
+
+
+def load_truth(folder: Path) -> Truth:
+    """Read what :func:`save_truth` wrote.
+
+    Raises:
+        ModelError: If the folder holds no truth, or a damaged one.
+    """
+    try:
+        described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        report = TypeAdapter(TruthReport).validate_python(described)
+        return _CLASSES[report.kind].load(folder, report)
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: no truth there, or a damaged one ({error})") from error

@@ -1,20 +1,17 @@
-"""What truths are judged on: what users took from a later session on, among what they had not consumed before."""
+"""Candidate truths, judged on held-out later sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rimsim.arrays import Float32s, Floats
 from rimsim.intensity.popularity import log_returning
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
-from rimsim.market.consumers.truths.contract import Candidate
-
-if TYPE_CHECKING:
-    from rimsim.intensity.selection.held_out import HeldOut
-
+from rimsim.market.consumers.contract import Candidate
 
 PRIOR = 0.5
 """Events an item that popularity in all sessions counts for beside that in later ones."""
@@ -30,14 +27,7 @@ class Judged(NamedTuple):
     """Standard deviation of the personal part, unweighted, at the held-out states, nats."""
 
 
-def judged(
-    held: HeldOut,
-    kind: str,
-    ridge: float,
-    personal: Floats,
-    popular: Floats,
-    gap: str,
-) -> Judged:
+def judged(held: HeldOut, kind: str, ridge: float, personal: Floats, popular: Floats, gap: str) -> Judged:
     """What a fit to the past of the cut is worth, and how its parts are weighed.
 
     log p(y|x) is a sum of a personal part, the log popularity of y and its log popularity in later sessions. What a
