@@ -19,9 +19,10 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
-from rimsim.market.build import check_promises, expected_arrivals, own_places, truth_bootstrap
+from rimsim.market.world import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.validate.sessions import agreement_of
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
@@ -36,7 +37,6 @@ from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.options import print_notes, resolved
 from rimsim.scenarios.study.plan import Study, StudyPlan, digests, planned, require_unchanged, study_of
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
-from rimsim.scenarios.validating.kept import agreement_of
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 

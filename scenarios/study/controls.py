@@ -18,10 +18,10 @@ from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
 from rimsim.market.histories import LoggedPast
-from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.models import initial_model
+from rimsim.market.ledger import PastRound
 from rimsim.market.providers import make_providers
-from rimsim.market.training_log import PastRound
+from rimsim.market.state import KeptRounds
+from rimsim.market.world import initial_model
 from rimsim.scenarios.runs.local import Report
 from rimsim.scenarios.runs.status import CONTROLS, Arm, is_done
 from rimsim.scenarios.runs.store import STATES, read_table, write_arrays

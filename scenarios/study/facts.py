@@ -13,11 +13,10 @@ import pandas as pd
 
 from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
-from rimsim.arrays import ALWAYS, Float32s, Floats, Ints, seconds
+from rimsim.arrays import ALWAYS, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.market import ClosedRound, World
-from rimsim.market.limits import most_states
-from rimsim.market.past_states import StateScores
+from rimsim.market.scores import most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.measures import AdoptionTimes, RoundFacts, adoption_times, genre_weights
 from rimsim.scenarios.runs.store import write_arrays
@@ -202,36 +201,6 @@ def _digest(call: partial[DualPrices]) -> str:
     return digest.hexdigest()
 
 
-class RoundScores:
-    """(n, M) scores of a round, computed in chunks.
-
-    −inf where an item may not be shown.
-    """
-
-    def __init__(self, states: StateScores, n_items: int) -> None:
-        self._states = states
-        self._n_items = n_items
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, M), states and items."""
-        return len(self._states), self._n_items
-
-    def rows(self, start: int, stop: int) -> Float32s:
-        """(stop − start, M) scores of a range of states."""
-        scores, filled = np.full((stop - start, self._n_items), -np.inf, np.float32), 0
-        for chunk in self._states.between(start, stop):
-            some = scores[filled : filled + len(chunk)]
-            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
-            filled += len(chunk)
-        return scores
-
-
-def round_capacity(states: StateScores, slate: int) -> Ints:
-    """(n,) positions that each state of a round may fill."""
-    return np.full(len(states), slate) if states.capacity is None else states.capacity
-
-
 def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: V, D(w) and the gap.
 
@@ -269,9 +238,9 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         )
     )
     return certificate(
-        known.scores if whole else RoundScores(states, m),
+        known.scores if whole else states,
         slates,
-        known.capacity if whole else round_capacity(states, slates.shape[1]),
+        known.capacity if whole else states.positions(slates.shape[1]),
         asked.least,
         best.item_price,
         closed.cost,

@@ -14,7 +14,7 @@ from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.errors import ConfigError, nearest
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.build import first_round, own_places, plugs_of
+from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import own_code
 from rimsim.requirements.carry_over import expected
 from rimsim.scenarios.report.tables import REFERENCE
@@ -168,7 +168,7 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
 def undeliverable_notes(config: ScenarioConfig) -> list[str]:
     """Notes about first-round guarantees that no agent could deliver."""
     world, first = build_world(config), first_round(config, seed=0)
-    promised, forecast = first.promised, config.exposure.forecast * first.schedule.expected_over_actual
+    promised, forecast = first.requirements, config.exposure.forecast * first.schedule.expected_over_actual
     m = len(promised.required)
     view = RoundView(
         round=0,
@@ -186,6 +186,6 @@ def undeliverable_notes(config: ScenarioConfig) -> list[str]:
         promises=promised.table,
     )
     per_slate = np.concatenate([[0.0], np.cumsum(promised.weights)])
-    there = forecast * float(per_slate[first.capacity].sum())
+    there = forecast * float(per_slate[first.positions].sum())
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
     return [f"in the first round, {one}" for one in undeliverable(view, released, there)]

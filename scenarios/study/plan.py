@@ -13,7 +13,7 @@ from rimsim.config.reading import flat
 from rimsim.errors import ConfigError, RunFolderError, nearest_file
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.market.build import check_plugs, own_places, plugs_of, shared_log
+from rimsim.market.world import check_plugs, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
 from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.runs.job import (

@@ -25,10 +25,10 @@ from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import ClosedRound, Market, Needs, build_world
-from rimsim.market.build import own_places, warm_model
-from rimsim.market.consumers.answers import true_intensity_of
+from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
-from rimsim.market.serving import within_capacity
+from rimsim.market.records import within_capacity
+from rimsim.market.world import own_places, warm_model
 from rimsim.measures import (
     MEASURES,
     RoundFacts,
