@@ -1,4 +1,4 @@
-"""Ledger of a round, and the events that a platform learns from."""
+"""Ledger of a round, and events for the platform."""
 
 from __future__ import annotations
 
