@@ -281,7 +281,7 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
 
 
 def _shown(parts: Sequence[_Part], order: Ints) -> Shown | None:
-    """Impressions of the parts in an order, if all have them."""
+    """Impressions of the parts in an order, or None."""
     shown = [part.shown for part in parts if part.shown is not None]
     if len(shown) < len(parts):
         return None

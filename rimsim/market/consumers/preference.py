@@ -33,8 +33,8 @@ class Dynamics:
 
     * satiation: exp(−σ·⟨s, w_y⟩), s = Σ_i w_i·2^(−age_i / half-life),
     * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q the mean of w over n consumptions, w̄ over the catalogue,
-    * conformity: (1 + c_y)^κ over its mean among the warm-up log's events, c the events of items in the platform's log as
-      of the last barrier.
+    * conformity: (1 + c_y)^κ over its mean among the warm-up log's events, c the events of items in the platform's log
+      as of the last barrier.
     """
 
     def __init__(self, scenario: ScenarioConfig) -> None:

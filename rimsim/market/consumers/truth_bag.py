@@ -188,7 +188,7 @@ def _weigh(
 
 @compiled
 def preferences(offsets: Ints, items: Ints, read: Float32s, predicted: Float32s, bias: Float32s) -> Floats:
-    """(n, M) p* over the catalogue of n states in ragged rows."""
+    """(n, M) p* over the catalogue of n states."""
     share = np.empty((len(offsets) - 1, len(bias)), np.float64)
     weight, power = np.empty(len(bias), np.float32), np.empty(len(bias), np.float64)
     for row in range(len(share)):

@@ -121,7 +121,7 @@ def _has_consumed(item: int, place: int, items: Ints, following: Ints) -> bool:
 
 @compiled
 def _consumed_mass(user: int, place: int, items: Ints, following: Ints, factors: FactorArrays) -> float:
-    """Σ p* of a slot's events, in the order of consumption."""
+    """Σ p* of a slot's events, in order."""
     consumed = 0.0
     while place >= 0:
         consumed += _pair_share(user, items[place], factors)
@@ -140,7 +140,7 @@ def consumed_mass(users: Ints, first: Ints, items: Ints, following: Ints, factor
 
 @compiled
 def left_by_past(offsets: Ints, items: Ints, factors: FactorArrays) -> Floats:
-    """Σ p* left to each user after each of its events.
+    """Σ p* left to users after each of their events.
 
     Items (n,) are by user, then time, and count once. User u after j events is at ``offsets[u] + u + j``.
     """
@@ -275,7 +275,7 @@ class FactorsTruth(FittedTruth):
         return np.concatenate(parts) if parts else np.zeros((0, len(release)))
 
     def _rows(self, users: Ints) -> Floats:
-        """(n, M) p* over the catalogue; its last bits depend on n."""
+        """(n, M) p* over the catalogue; its bits depend on n."""
         logit = self.user_factors[users] @ self.item_factors.T + self.item_bias
         return np.asarray(np.exp(logit - self.log_normaliser[users][:, None]), np.float64)
 
@@ -373,7 +373,7 @@ def fit_factors_truth(
 def fit_factors(
     log: EventLog, rank: int, ridge: float, users: Ints | None = None, *, whole: EventLog | None = None
 ) -> FittedFactors:
-    """FactorArrays of a log under a ridge on a and c.
+    """Factors of a log under a ridge.
 
     The full softmax is fitted, or samples of a large log.
 
@@ -406,7 +406,7 @@ def fold_in(
     *,
     whole: EventLog | None = None,
 ) -> FittedFactors:
-    """FactorArrays of a log's users for items fitted on another log.
+    """Factors of a log's users for given items.
 
     Arguments are those of :func:`fit_factors`.
     """
@@ -419,7 +419,7 @@ def fold_in(
 
 
 def _folded(log: EventLog, items: Items, ridge: float, users: Ints | None) -> torch.Tensor:
-    """(users, R) a of chosen users of a large log, on samples; 0 for others."""
+    """(users, R) a of chosen users, on samples; 0 for others."""
     known = np.unique(log.user)  # those that cells have rows for, in order
     wanted = known if users is None else np.intersect1d(users, known)
     a = torch.zeros(log.n_users, items.vectors.shape[1])
