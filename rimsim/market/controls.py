@@ -239,14 +239,8 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
     first_user, first_slot, schedules = 0, 0, []
     for part in parts:
         schedule = part.schedule
-        schedules.append(
-            dataclasses.replace(
-                schedule,
-                id=schedule.id + (first_user << VISIT_BITS),
-                slot=schedule.slot + first_slot,
-                user=schedule.user + first_user,
-            )
-        )
+        schedules.append(dataclasses.replace(schedule, id=schedule.id + (first_user << VISIT_BITS),
+            slot=schedule.slot + first_slot, user=schedule.user + first_user) )  # fmt: skip
         first_user += int(schedule.user.max(initial=-1)) + 1
         first_slot += len(schedule.user)
     order = np.argsort(np.concatenate([schedule.tick for schedule in schedules]), kind="stable")

@@ -115,20 +115,8 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 
 
 @compiled
-def _enter_marked(
-    slots: Ints,
-    ticks: Ints,
-    items: Ints,
-    marked: Bools,
-    first: Ints,
-    last: Ints,
-    counts: Ints,
-    newest: Ints,
-    tick: Ints,
-    item: Ints,
-    following: Ints,
-    size: Ints,
-) -> None:
+def _enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
+    Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
     """Enter the marked ones of (n, k) items, row after row.
 
     The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
@@ -141,16 +129,8 @@ def _enter_marked(
 
 
 @compiled
-def _visible_at(
-    slots: Ints,
-    ticks: Ints,
-    first: Ints,
-    counts: Ints,
-    newest: Ints,
-    tick: Ints,
-    following: Ints,
-    visible: Ints,
-) -> None:
+def _visible_at(slots: Ints, ticks: Ints, first: Ints, counts: Ints, newest: Ints, tick: Ints, following:
+    Ints, visible: Ints) -> None:  # fmt: skip
     """Fill in (n,) visible events of each slot at a tick."""
     for n in range(len(slots)):
         slot = slots[n]

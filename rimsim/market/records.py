@@ -423,14 +423,8 @@ def count_items(items: Ints, weights: Floats, exposure: Floats) -> None:
 
 
 @compiled
-def observed_gain(
-    shown: Ints,
-    weights: Floats,
-    exposure: Floats,
-    required: Floats,
-    seen_exposure: Float32s,
-    seen_shortfall: Float32s,
-) -> float:
+def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
+    seen_shortfall: Float32s) -> float:  # fmt: skip
     """Reduction of the shortfall by a slate (k,).
 
     Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are

@@ -92,22 +92,9 @@ class SessionSizes:
         """
         histories, slot = visits.histories, visits.slot
         events, found = histories.events, np.empty(len(slot))
-        _sizes_of_visits(
-            slot,
-            visits.tick,
-            self.effect[histories.log_user[slot]],
-            self.weights,
-            self.bounds,
-            histories.length,
-            histories.last_logged,
-            events.first,
-            events.counts,
-            events.newest,
-            events.tick,
-            events.next,
-            delay,
-            found,
-        )
+        _sizes_of_visits(slot, visits.tick, self.effect[histories.log_user[slot]], self.weights,
+            self.bounds, histories.length, histories.last_logged, events.first, events.counts,
+            events.newest, events.tick, events.next, delay, found)  # fmt: skip
         return found
 
 
@@ -136,22 +123,9 @@ class FittedTruth:
 
 
 @compiled
-def _sizes_of_visits(
-    slots: Ints,
-    ticks: Ints,
-    effect: Floats,
-    weights: Floats,
-    bounds: Floats,
-    length: Ints,
-    last_logged: Floats,
-    first: Ints,
-    counts: Ints,
-    newest: Ints,
-    tick: Ints,
-    following: Ints,
-    delay: int,
-    found: Floats,
-) -> None:
+def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, bounds: Floats, length:
+    Ints, last_logged: Floats, first: Ints, counts: Ints, newest: Ints, tick: Ints, following: Ints, delay:
+    int, found: Floats) -> None:  # fmt: skip
     """Fill in (n,) λ*, from consumptions before each visit."""
     for n in range(len(slots)):
         slot, until = slots[n], ticks[n] + delay

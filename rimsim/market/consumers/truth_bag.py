@@ -142,23 +142,9 @@ def _exponentials(logit: Float32s, power: Floats) -> float:
 
 
 @compiled
-def _weigh(
-    slot: int,
-    tick: int,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    release: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-    hidden: Float32s,
-    power: Floats,
-    weight: Float32s,
-) -> float:
+def _weigh(slot: int, tick: int, begin: Ints, length: Ints, logged: Ints, first: Ints, items: Ints,
+    following: Ints, release: Ints, read: Float32s, predicted: Float32s, bias: Float32s, hidden: Float32s,
+    power: Floats, weight: Float32s) -> float:  # fmt: skip
     """Fill in (M,) weights ∝ p* of a visit; returns their sum.
 
     They are 0 for consumed or unreleased items. ``begin`` and ``length`` (slots,) locate logged pasts in ``logged``;
@@ -203,20 +189,8 @@ def preferences(offsets: Ints, items: Ints, read: Float32s, predicted: Float32s,
 
 
 @compiled
-def visit_shares(
-    slots: Ints,
-    ticks: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    release: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-) -> Floats:
+def visit_shares(slots: Ints, ticks: Ints, begin: Ints, length: Ints, logged: Ints, first: Ints, items:
+    Ints, following: Ints, release: Ints, read: Float32s, predicted: Float32s, bias: Float32s) -> Floats:  # fmt: skip
     """(n, M) p* over admissible items; 0 without any."""
     share = np.zeros((len(slots), len(bias)), np.float64)
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
@@ -233,28 +207,10 @@ def visit_shares(
 
 
 @compiled
-def answer_bag(
-    slates: Ints,
-    slots: Ints,
-    ticks: Ints,
-    keys: NDArray[np.uint64],
-    ground: Floats,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    release: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-    examination: Floats,
-    attraction: float,
-    consumed: Bools,
-    probability: Floats,
-    intensity: Floats,
-) -> None:
+def answer_bag(slates: Ints, slots: Ints, ticks: Ints, keys: NDArray[np.uint64], ground: Floats, begin:
+    Ints, length: Ints, logged: Ints, first: Ints, items: Ints, following: Ints, release: Ints, read:
+    Float32s, predicted: Float32s, bias: Float32s, examination: Floats, attraction: float, consumed: Bools,
+    probability: Floats, intensity: Floats) -> None:  # fmt: skip
     """Fill in responses (n, k) of visits of different visitors.
 
     Arrays are those of :func:`_weigh`, of the truth and of the law of consumption.
@@ -308,46 +264,17 @@ class BagTruth(FittedTruth):
     def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """Fill in the response in one compiled pass."""
         histories, events = visits.histories, visits.histories.events
-        answer_bag(
-            slates,
-            visits.slot,
-            visits.tick,
-            visits.keys[visits.row],
-            ground,
-            histories.begin,
-            histories.length,
-            histories.past.items,
-            events.first,
-            events.item,
-            events.next,
-            visits.world.release,
-            self.read,
-            self.predicted,
-            self.bias,
-            law.examination,
-            law.attraction,
-            response.consumed,
-            response.probability,
-            response.intensity,
-        )
+        answer_bag(slates, visits.slot, visits.tick, visits.keys[visits.row], ground, histories.begin,
+            histories.length, histories.past.items, events.first, events.item, events.next,
+            visits.world.release, self.read, self.predicted, self.bias, law.examination, law.attraction,
+            response.consumed, response.probability, response.intensity)  # fmt: skip
 
     def shares(self, visits: Visits) -> Floats:
         """(n, M) p* over admissible items, visit by visit."""
         histories, events = visits.histories, visits.histories.events
-        return visit_shares(
-            visits.slot,
-            visits.tick,
-            histories.begin,
-            histories.length,
-            histories.past.items,
-            events.first,
-            events.item,
-            events.next,
-            visits.world.release,
-            self.read,
-            self.predicted,
-            self.bias,
-        )
+        return visit_shares(visits.slot, visits.tick, histories.begin, histories.length,
+            histories.past.items, events.first, events.item, events.next, visits.world.release, self.read,
+            self.predicted, self.bias)  # fmt: skip
 
 
 class _Chosen(Bag):

@@ -158,26 +158,10 @@ def left_by_past(offsets: Ints, items: Ints, factors: FactorArrays) -> Floats:
 
 
 @compiled
-def answer_slates(
-    slates: Ints,
-    users: Ints,
-    keys: NDArray[np.uint64],
-    ground: Floats,
-    left: Floats,
-    waiting: Floats,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    user_factors: Floats,
-    item_factors: Floats,
-    bias: Floats,
-    log_normaliser: Floats,
-    examination: Floats,
-    attraction: float,
-    consumed: Bools,
-    probability: Floats,
-    intensity: Floats,
-) -> None:
+def answer_slates(slates: Ints, users: Ints, keys: NDArray[np.uint64], ground: Floats, left: Floats,
+    waiting: Floats, first: Ints, items: Ints, following: Ints, user_factors: Floats, item_factors: Floats,
+    bias: Floats, log_normaliser: Floats, examination: Floats, attraction: float, consumed: Bools,
+    probability: Floats, intensity: Floats) -> None:  # fmt: skip
     """Fill in responses (n, k) of visits of different visitors.
 
     Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate. ``left`` is Σ p*
@@ -240,23 +224,10 @@ class FactorsTruth(FittedTruth):
         """Fill in the response in one compiled pass."""
         slot, histories = visits.slot, visits.histories
         events = histories.events
-        answer_slates(
-            slates,
-            histories.log_user[slot],
-            visits.keys[visits.row],
-            ground,
-            self._left(histories.past)[histories.row_of_past[slot]],
-            self._waiting(visits),
-            events.first[slot],
-            events.item,
-            events.next,
-            *self.factors,
-            law.examination,
-            law.attraction,
-            response.consumed,
-            response.probability,
-            response.intensity,
-        )
+        answer_slates(slates, histories.log_user[slot], visits.keys[visits.row], ground,
+            self._left(histories.past)[histories.row_of_past[slot]], self._waiting(visits),
+            events.first[slot], events.item, events.next, *self.factors, law.examination, law.attraction,
+            response.consumed, response.probability, response.intensity)  # fmt: skip
 
     def shares(self, visits: Visits) -> Floats:
         """(n, M) p* over admissible items, in blocks of fixed height."""
