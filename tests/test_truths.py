@@ -19,20 +19,12 @@ from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.market import Market, Needs, world
 from rimsim.market.consumers import truths
-from rimsim.market.consumers.contract import Candidate
+from rimsim.market.consumers.contract import Candidate, Truth
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
-from rimsim.market.consumers.truth_bag import _Chosen
+from rimsim.market.consumers.truth_bag import BagTruth, _Chosen
 from rimsim.market.consumers.truth_factors import fit_factors, left_by_past
 from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb, judged
-from rimsim.market.consumers.truths import (
-    BagTruth,
-    Truth,
-    _drawn_users,
-    _resampled,
-    fit_truth,
-    load_truth,
-    save_truth,
-)
+from rimsim.market.consumers.truths import _drawn_users, _resampled, fit_truth, load_truth, save_truth
 from rimsim.market.histories import LoggedPast
 from rimsim.market.world import kept_truth
 from rimsim.matching import top_k

@@ -15,8 +15,7 @@ from safetensors.numpy import load_file, save_file
 from rimsim import rng
 from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.data.later import LaterSessions
-from rimsim.data.log import EventLog
+from rimsim.data.log import EventLog, LaterSessions
 from rimsim.intensity.states import UserStates, known_events
 from rimsim.market.consumers.contract import SizesReport, TruthReport, Visits
 

@@ -14,8 +14,7 @@ from safetensors import SafetensorError
 
 from rimsim import rng
 from rimsim.arrays import Ints, numbered
-from rimsim.data.later import LaterSessions, later_sessions
-from rimsim.data.log import EventLog
+from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.market.consumers.contract import Candidate, SizesReport, Truth, TruthReport
