@@ -11,7 +11,7 @@ from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError
 
 if TYPE_CHECKING:
-    from rimsim.evaluation.chances import Chances
+    from rimsim.evaluation.off_policy import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
 

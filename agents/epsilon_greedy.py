@@ -13,7 +13,7 @@ from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import capacities
 from rimsim.agents.random import uniform_chances, uniform_slates
 from rimsim.arrays import Ints
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
 from rimsim.matching import top_k
 

@@ -9,7 +9,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.agents.prices import capacities
 from rimsim.arrays import Bools, Ints
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 
 if TYPE_CHECKING:
     from rimsim.market.arrivals.schedule import Schedule

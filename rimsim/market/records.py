@@ -16,7 +16,7 @@ from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.evaluation.chances import Chances
+    from rimsim.evaluation.off_policy import Chances
     from rimsim.intensity.states import UserStates
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.measures.late import late_rounds
+from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.experimenting.designs import Contrast, Outcome, contrast
 
 if TYPE_CHECKING:

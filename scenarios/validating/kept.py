@@ -19,7 +19,7 @@ from rimsim.intensity.registry import config_of, make
 from rimsim.market.build import kept_truth, truth_key
 from rimsim.market.consumers.intensity import examination
 from rimsim.matching import price_slates
-from rimsim.measures import agreement, concordance, relevance, statistics
+from rimsim.measures import agreement, relevance, statistics
 from rimsim.scenarios.kinds import scores
 from rimsim.scenarios.validating import cuts, evidence, judged
 from rimsim.scenarios.validating.config import RANDOM
@@ -113,7 +113,7 @@ def _code() -> str:
     """A digest of the source by which agreement is found, beside that of truths and models."""
     digest = hashlib.sha256()
     room = (Path(inspect.getfile(module)) for module in (cuts, judged, evidence, scores))
-    measured = (Path(inspect.getfile(module)) for module in (concordance, relevance, statistics))
+    measured = (Path(inspect.getfile(module)) for module in (relevance, statistics))
     core = (Path(inspect.getfile(inspect.unwrap(of))) for of in (later_sessions, examination, price_slates))
     for file in (Path(__file__), *room, *measured, *core):
         digest.update(file.read_bytes())
