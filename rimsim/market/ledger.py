@@ -11,7 +11,7 @@ import pandas as pd
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market.consumers.contract import Response
 from rimsim.market.histories import Histories
 from rimsim.market.records import Schedule, ScoredStates, Slates, at_items

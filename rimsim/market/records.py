@@ -14,7 +14,7 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, ticks
 from rimsim.compiled import compiled
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements

@@ -26,7 +26,7 @@ import torch
 
 from rimsim.agents import Agent, LearningAgent, PricingAgent, RememberingAgent, diagnostics_of
 from rimsim.arrays import Array, Ints
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.market import Arrivals, Feedback, Needs, RoundView, Slates
 from rimsim.market.records import as_slates
