@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import zipfile
 
+import numpy as np
+import pandas as pd
 import pytest
 
 
@@ -14,7 +16,19 @@ def refused(error, message, call, *given, **options):
     return str(caught.value)
 
 
-def write_rows(path: Path, *rows: str, header: str = "user,item,time,value") -> Path:
-    """Write a header and rows to a text file; returns its path."""
-    path.write_text("".join(f"{row}\n" for row in ((header, *rows) if header else rows)))
+def same_log(log, other):
+    """Check that two logs are the same to the last bit, tables included."""
+    for name in ("user", "item", "time", "value"):
+        mine, theirs = getattr(log, name), getattr(other, name)
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+    pd.testing.assert_frame_equal(log.users, other.users)
+    pd.testing.assert_frame_equal(log.items, other.items)
+
+
+def zipped(path, *members, folder=""):
+    """Write names and contents of members into a zip; returns its path."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(f"{folder}{name}" if folder else name, content)
     return path

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kit import refused
+from kit import refused, zipped
 
 from rimsim.data import load
 from rimsim.data.readers.lines import BLOCK_BYTES
@@ -243,12 +243,6 @@ def test_containers_cut_short_are_refused(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def _zip(path, *entries):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for entry, content in entries:
-            packed.writestr(entry, content)
-
-
 def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path):
     """A zip is refused as a whole if a member could do harm, before any of it is read."""
     link = zipfile.ZipInfo("ratings.csv")
@@ -265,7 +259,7 @@ def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path):
             ([("readme.md", "")], "no log in it; found readme.md"),
         ]
     ):
-        _zip(tmp_path / f"{number}.zip", *entries)
+        zipped(tmp_path / f"{number}.zip", *entries)
         refused(DataError, message, load, tmp_path / f"{number}.zip")
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import refused, same_log, zipped
 
 from rimsim.data import load
 from rimsim.errors import ConfigError, DataError
@@ -82,14 +81,6 @@ def _folder(path, files):
     return path
 
 
-def _same(log, other):
-    for name in ("user", "item", "time", "value"):
-        np.testing.assert_array_equal(getattr(log, name), getattr(other, name))
-        assert getattr(log, name).dtype == getattr(other, name).dtype
-    assert log.users["id"].tolist() == other.users["id"].tolist()
-    pd.testing.assert_frame_equal(log.items, other.items)
-
-
 def _check(log):
     assert log.users["id"].tolist() == [1, 2, 3, 10]
     assert log.items["id"].tolist() == [3, 20, 100]
@@ -117,10 +108,7 @@ def test_every_layout_gives_the_same_log(tmp_path, name):
 @pytest.mark.parametrize("inner", ["", "ml/"])
 def test_a_zip_gives_the_same_log_as_its_folder(tmp_path, name, inner):
     """A zip is read in place, with or without a folder inside, and leaves nothing behind."""
-    with zipfile.ZipFile(tmp_path / "ml.zip", "w", zipfile.ZIP_DEFLATED) as packed:
-        for member, content in LAYOUTS[name].items():
-            packed.writestr(inner + member, content)
-    _check(load(tmp_path / "ml.zip"))
+    _check(load(zipped(tmp_path / "ml.zip", *LAYOUTS[name].items(), folder=inner)))
     assert [path.name for path in tmp_path.iterdir()] == ["ml.zip"]
 
 
@@ -192,7 +180,7 @@ def test_logs_of_other_people_are_read(tmp_path, name):
     )
     (tmp_path / name).write_text(header + rows)
     expected = load(_folder(tmp_path / "ml", {"ratings.csv": _csv()["ratings.csv"]}))
-    _same(load(tmp_path / name, **options), expected)
+    same_log(load(tmp_path / name, **options), expected)
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz"])
@@ -297,11 +285,10 @@ def test_columns_of_the_events_can_name_the_items(tmp_path):
 
 def test_a_member_of_a_zip_can_be_named(tmp_path):
     """A zip with two logs is refused by listing them, and either can be read by its path."""
-    with zipfile.ZipFile(tmp_path / "two.zip", "w") as packed:
-        packed.writestr("a/ratings.csv", _csv()["ratings.csv"])
-        packed.writestr("b/ratings.dat", _dat()["ratings.dat"])
-    refused(DataError, r"more than one log.*a/ratings.csv, b/ratings.dat", load, tmp_path / "two.zip")
-    assert len(load(tmp_path / "two.zip" / "b/ratings.dat")) == len(EVENTS)
+    members = ("a/ratings.csv", _csv()["ratings.csv"]), ("b/ratings.dat", _dat()["ratings.dat"])
+    two = zipped(tmp_path / "two.zip", *members)
+    refused(DataError, r"more than one log.*a/ratings.csv, b/ratings.dat", load, two)
+    assert len(load(two / "b/ratings.dat")) == len(EVENTS)
 
 
 def test_the_embedded_log_is_complete():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import refused, zipped
 
 from rimsim.data import ObservedTable, load, load_observed, write
 from rimsim.errors import ConfigError, DataError
@@ -51,10 +50,9 @@ def test_kuairand_is_the_random_log_of_a_zip(tmp_path):
         "0,3,20220422,1201,1650600060000,0,0,1,9000,1,1\n"
         "0,3,20220421,1201,1650500060000,1,0,0,100,1,1\n"
     )
-    with zipfile.ZipFile(tmp_path / "KuaiRand-1K.zip", "w") as archive:
-        for name in ("log_random_4_22_to_5_08_1k.csv", "log_standard_4_22_to_5_08_1k.csv"):
-            archive.writestr(f"KuaiRand-1K/data/{name}", KUAIRAND + rows)
-    table = load_observed(tmp_path / "KuaiRand-1K.zip")
+    names = ("log_random_4_22_to_5_08_1k.csv", "log_standard_4_22_to_5_08_1k.csv")
+    members = [(name, KUAIRAND + rows) for name in names]
+    table = load_observed(zipped(tmp_path / "KuaiRand-1K.zip", *members, folder="KuaiRand-1K/data/"))
     assert table.shown_at_random
     assert answers(table) == [(0, 3, 1.0), (0, 7, 1.0)]
     assert table.time.tolist() == [1650500060, 1650600000]

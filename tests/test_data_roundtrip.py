@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import refused
+from kit import refused, same_log
 
 from rimsim.data import load, write
 from rimsim.data.readers.values import MISSING
@@ -43,16 +43,6 @@ def frames(draw):
     return pd.DataFrame(rows, columns=["user", "item", "timestamp", "value"])
 
 
-def same(log, other):
-    """Whether two logs are the same to the last bit, tables included."""
-    for name in ("user", "item", "time", "value"):
-        mine, theirs = getattr(log, name), getattr(other, name)
-        assert mine.dtype == theirs.dtype
-        np.testing.assert_array_equal(mine, theirs)
-    pd.testing.assert_frame_equal(log.users, other.users)
-    pd.testing.assert_frame_equal(log.items, other.items)
-
-
 def _loaded(folder, frame, suffix):
     path = Path(folder) / f"log{suffix}"
     if suffix == ".parquet":
@@ -71,8 +61,8 @@ def test_row_order_and_container_do_not_matter(frame, chance):
     with tempfile.TemporaryDirectory() as folder:
         log = _loaded(folder, frame, ".csv")
         for suffix in (".tsv", ".parquet"):
-            same(log, _loaded(folder, frame, suffix))
-            same(log, _loaded(folder, frame.iloc[order], suffix))
+            same_log(log, _loaded(folder, frame, suffix))
+            same_log(log, _loaded(folder, frame.iloc[order], suffix))
     assert len(log) == len(frame)
 
 
@@ -107,8 +97,8 @@ def test_write_then_load_gives_the_log_back(frame):
             title="", genres="", year=pd.array([None] * log.n_items, "Int64"), release=0.0
         )
         for name in ("a.csv", "a.tsv", "a.parquet"):
-            same(load(Path(folder) / name, time_unit="s"), dataclasses.replace(log, items=bare))
-        same(load(Path(folder) / "whole", time_unit="s"), log)
+            same_log(load(Path(folder) / name, time_unit="s"), dataclasses.replace(log, items=bare))
+        same_log(load(Path(folder) / "whole", time_unit="s"), log)
         written = {path.name for path in Path(folder).iterdir()}
         assert written == {"a.csv", "a.parquet", "a.tsv", "log.csv", "whole"}
 
@@ -118,7 +108,7 @@ def test_a_folder_keeps_what_has_no_events(tmp_path):
     log = load(min_item_events=30)
     early = log.before(float(np.median(log.time)))
     write(early, tmp_path / "early")
-    same(load(tmp_path / "early", min_item_events=0, min_user_events=0), early)
+    same_log(load(tmp_path / "early", min_item_events=0, min_user_events=0), early)
     assert load(tmp_path / "early").n_users < log.n_users
 
 
