@@ -82,7 +82,7 @@ def backtest(out: Path | None, **values: Any) -> None:
 def validate(out: Path | None, **values: Any) -> None:
     """Say whether the market is believable on a log: later sessions of its users beside the truths."""
     from rimsim.config.reading import record_from
-    from rimsim.scenarios.validating.config import with_serving
+    from rimsim.scenarios.kinds.validate import with_serving
 
     named, kind = option_of_field(), scenarios.ValidateConfig
     for name in ("observed.columns", "observed.taken_at"):
@@ -150,10 +150,11 @@ def ope(run: Path, target: str, **values: Any) -> None:
     RUN is the folder of a comparison. Its log is made again, the target is asked in each of its states and then plays
     in a world of its own. Tables go to ope.parquet in the folder, the picture to pictures/ope.png.
     """
-    from rimsim.scenarios.evaluating.results import print_results
+    from rimsim.scenarios.kinds.evaluate import evaluation_report
+    from rimsim.scenarios.report.console import show
 
     console = terminal()
-    print_results(scenarios.ope(run, target, **values, console=console), console)
+    show(evaluation_report(scenarios.ope(run, target, **values, console=console)), console)
 
 
 @click.command()

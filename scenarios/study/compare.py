@@ -22,6 +22,7 @@ from rimsim.market import build_world
 from rimsim.market.world import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.validate.sessions import agreement_of
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
@@ -57,7 +58,6 @@ from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.options import print_notes, resolved
 from rimsim.scenarios.study.plan import Study, StudyPlan, digests, planned, require_unchanged, study_of
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
-from rimsim.scenarios.validating.kept import agreement_of
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 

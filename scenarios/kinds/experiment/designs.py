@@ -1,4 +1,4 @@
-"""Designs: which units are assigned to arms, by hash, and what is estimated from what came of them.
+"""Designs of experiments: assignment of units to arms by hash, and estimates.
 
 With y what came of an exposure, N arrivals, and arms A (control) and B (treatment), an estimate is the difference per
 arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent
@@ -26,12 +26,17 @@ from rimsim.arrays import Bools, Floats, Ints
 
 DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
 """Names of the designs."""
+
+
 _USERS, _ITEMS, _BLOCKS = range(3)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Who is in arm B, by hash: the same whatever the batch, and for the same seed in every design."""
+    """Arm of each unit, by a hash that no batch changes.
+
+    It is the same for the same seed in every design.
+    """
 
     design: str
     """One of :data:`DESIGNS`."""
@@ -51,11 +56,11 @@ class Assignment:
         return self.design != "item"
 
     def block(self, time: Floats) -> Ints:
-        """(n,) number of the interval in which each instant lies."""
+        """Number of the interval in which each instant lies (n,)."""
         return np.floor(np.asarray(time) / self.interval).astype(np.int64)
 
     def arrivals(self, user: Ints, time: Floats, number: int) -> Bools:
-        """(n,) whether arrivals of a round, by visitor and time, are in arm B."""
+        """Arrivals of a round that are in arm B (n,)."""
         if self.design == "switchback":
             draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _BLOCKS, self.block(time))
         elif self.by_arrival:
@@ -65,7 +70,7 @@ class Assignment:
         return np.asarray(draw < 0.5)
 
     def items(self, n_items: int) -> Bools:
-        """(M,) whether each item is in arm B."""
+        """Items in arm B (M,)."""
         if not self.by_item:
             return np.zeros(n_items, bool)
         return np.asarray(rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _ITEMS, np.arange(n_items)) < 0.5)
@@ -73,10 +78,10 @@ class Assignment:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of n slates of k positions, for one metric."""
+    """Value of n slates of k positions, for one metric."""
 
     value: Floats
-    """(n, k) what each position counts."""
+    """(n, k)."""
     item: Ints
     """(n, k) items; −1 for an empty position."""
     unit: Ints
@@ -87,16 +92,19 @@ class Outcome:
     """(M,) items of arm B."""
 
 
-class Contrast(NamedTuple):
-    """An estimate of what B brings beside A, per arrival; NaN where an arm has too few units for it."""
+class NaiveEstimate(NamedTuple):
+    """Estimated effect of B per arrival.
+
+    NaN where an arm has too few units for it.
+    """
 
     naive: float
     low: float
     high: float
 
 
-def contrast(design: str, outcome: Outcome) -> Contrast:
-    """What a reader of the experiment would report."""
+def contrast(design: str, outcome: Outcome) -> NaiveEstimate:
+    """Estimate that a reader of the experiment would report."""
     freedom = np.inf
     if design == "item":
         value, error = _of_items(outcome)
@@ -105,11 +113,11 @@ def contrast(design: str, outcome: Outcome) -> Contrast:
     else:
         value, error, freedom = _of_arrivals(outcome)
     half = float(stats.t.ppf(0.975, freedom)) * error
-    return Contrast(value, value - half, value + half)
+    return NaiveEstimate(value, value - half, value + half)
 
 
 def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
-    """Difference of means over arrivals, its error with units as clusters, and degrees of freedom."""
+    """Difference of means over arrivals, its error, degrees of freedom."""
     each, means, squares, counts = outcome.value.sum(1), [], [], []
     for arm in (True, False):
         rows = outcome.treated == arm
@@ -131,20 +139,19 @@ def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
 def _of_items(outcome: Outcome) -> tuple[float, float]:
     """Difference of means over items, scaled to an arrival."""
     m = len(outcome.treated_item)
-    total = _item_totals(outcome) * (m / len(outcome.value))
+    filled = outcome.item >= 0
+    counted = np.bincount(outcome.item[filled], outcome.value[filled], m)
+    total = counted.astype(np.float64) * (m / len(outcome.value))
     parts = [total[outcome.treated_item == arm] for arm in (True, False)]
     variance = sum(float(part.var(ddof=1)) / len(part) for part in parts)
     return float(parts[0].mean() - parts[1].mean()), float(np.sqrt(variance))
 
 
-def _item_totals(outcome: Outcome) -> Floats:
-    filled = outcome.item >= 0
-    total = np.bincount(outcome.item[filled], outcome.value[filled], len(outcome.treated_item))
-    return total.astype(np.float64)
-
-
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
-    """Rate of cells (B, B) less that of all others, with errors by visitor and by item added up."""
+    """Rate of cells (B, B) less that of the others.
+
+    Errors by visitor and by item are added up.
+    """
     n, m = len(outcome.value), len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)

@@ -1,36 +1,124 @@
-"""Two agents on one market: each answers its own arrivals, or both are merged into one slate."""
+"""Markets of an experiment: both arms on one, and a whole world of each agent."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from rimsim.agents import Capabilities, LearningAgent, PacingAgent
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.agents import (
+    Agent,
+    Capabilities,
+    LearningAgent,
+    PacingAgent,
+    closed_rounds,
+    make_agent,
+    market_for,
+)
+from rimsim.arrays import Bools, Floats, Ints, seconds
+from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError
-from rimsim.market import Slates
+from rimsim.intensity.contract import BLOCK
+from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
+from rimsim.market.histories import Histories
+from rimsim.market.ledger import Ledger, PastRound
 from rimsim.market.records import as_slates, count_items, within_capacity
-
-if TYPE_CHECKING:
-    from rimsim.agents import Agent
-    from rimsim.market import Arrivals, Feedback, RoundView
-    from rimsim.scenarios.experimenting.designs import Assignment
+from rimsim.scenarios.kinds.experiment.designs import Assignment
 
 
-class Split:
-    """Answers arrivals of arm A by one agent and of arm B by another; items may have arms too.
+@dataclass(frozen=True, eq=False)
+class WorldRound:
+    """Round of n arrivals, their slates and consumptions."""
 
-    With ``shared`` prices both pace the whole floor, and each is told at once what the other delivers. Otherwise each
-    keeps half of every floor, and hears nothing of the other.
+    number: int
+    arrival: Ints
+    """(n,) ids."""
+    user: Ints
+    """(n,) visitors."""
+    time: Floats
+    """(n,) seconds."""
+    item: Ints
+    """(n, k) items; −1 for an empty position."""
+    consumed: Bools
+    """(n, k)."""
+    probability: Floats
+    """(n, k) true probability of each consumption."""
 
-    Args:
-        agents: Of arm A and of arm B.
-        assignment: Who is in which arm.
-        shared: Whether floors are one budget.
-        n_items: Size of the catalogue.
+    @classmethod
+    def of(cls, number: int, ledger: Ledger) -> WorldRound:
+        """Round of a ledger."""
+        schedule = ledger.schedule
+        return cls(
+            number,
+            schedule.id,
+            schedule.user[schedule.slot],
+            seconds(schedule.tick),
+            ledger.item.astype(np.int64),
+            ledger.consumed,
+            ledger.probability,
+        )
+
+
+def play_world(
+    config: ScenarioConfig, seed: int, agent: str, report: Callable[[int], None]
+) -> list[WorldRound]:
+    """Rounds of a market in which one agent answers everyone."""
+    actor = make_agent(agent)
+    market = market_for(actor, config, seeds=Seeds.all(seed))
+    return [WorldRound.of(closed.number, closed.ledger) for closed in closed_rounds(market, actor, report)]
+
+
+def play_experiment(
+    config: ScenarioConfig,
+    seed: int,
+    agents: tuple[str, str],
+    assignment: Assignment,
+    *,
+    diverted: bool,
+    shared: bool,
+    report: Callable[[int], None],
+) -> list[WorldRound]:
+    """Rounds of a market on which two agents have arms.
+
+    Where training is diverted, the market is kept twice, in step: the same visitors, slates and consumptions, under two
+    models, each of which learns from its own arm and scores the states for its own agent.
+    """
+    actors = [make_agent(text) for text in agents]
+    controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
+    markets = [
+        Market(config, seeds=Seeds.all(seed), control=control, needs=Needs.of(*actors))
+        for control in controls
+    ]
+    split = TwoArms(actors, assignment, shared=shared, n_items=markets[0].n_items)
+    learns = any(isinstance(one, LearningAgent) for one in actors)
+    for market in markets:
+        market.barrier_every = split.barrier_every
+    rounds = []
+    while not markets[0].done:
+        number = markets[0].round
+        views = [market.round_view() for market in markets]
+        split.begin([views[0], views[-1]])
+        while not markets[0].done and markets[0].round == number:
+            came = [
+                market.next_arrivals(BLOCK, in_waves=split.order_free and not learns) for market in markets
+            ]
+            slates = split.answer([came[0], came[-1]])
+            feedback = [market.serve(one, slates) for market, one in zip(markets, came, strict=True)]
+            if learns:
+                split.learn(feedback[0])
+            report(len(came[0]) * len(markets))
+        closed = [market.closed.pop() for market in markets]
+        rounds.append(WorldRound.of(number, closed[0].ledger))
+    return rounds
+
+
+class TwoArms:
+    """Pair of agents that answer the arrivals of their arms.
+
+    Items may have arms too. With ``shared`` prices both pace the whole floor, and each is told at once what the other
+    delivers. Otherwise each keeps half of every floor, and hears nothing of the other.
 
     Raises:
         ConfigError: If an agent that paces its delivery cannot be told of another's.
@@ -58,7 +146,7 @@ class Split:
         self.barrier_every = min(every) if every else None  # type: ignore[type-var]  # no None is left
 
     def begin(self, views: Sequence[RoundView]) -> None:
-        """Begin a round; each agent has the view of the market whose model serves it."""
+        """Begin a round; each agent has its own market's view."""
         self._round, self._weights = (
             views[0].round,
             np.ascontiguousarray(views[0].position_weights, np.float64),
@@ -71,7 +159,7 @@ class Split:
             agent.begin_round(view)
 
     def treated(self, arrivals: Arrivals) -> Bools:
-        """(n,) arrivals of arm B."""
+        """Arrivals of arm B (n,)."""
         return self._assignment.arrivals(arrivals.user, arrivals.time, self._round)
 
     def answer(self, arrivals: Sequence[Arrivals]) -> Slates:
@@ -114,13 +202,13 @@ class Split:
         return Slates(items, price)
 
     def _tell(self, arm: int, items: Ints, arrivals: Arrivals) -> None:
-        """Tell an arm's agent what the other has delivered, and that time has passed."""
+        """Tell an arm's agent of the other's delivery and of time."""
         agent = self._agents[arm]
         if self._one_by_one and isinstance(agent, PacingAgent):
             agent.note_delivery(self._counted(items), arrivals)
 
     def _correct(self, arm: int, own: Ints, shown: Ints) -> None:
-        """Let an agent count what was shown in place of what it would have shown."""
+        """Count the slates shown instead of an agent's own."""
         agent = self._agents[arm]
         if isinstance(agent, PacingAgent):
             agent.note_delivery(self._counted(shown) - self._counted(own), None)
@@ -131,7 +219,7 @@ class Split:
         return exposure
 
     def learn(self, feedback: Feedback) -> None:
-        """Let the agent of each arrival's arm learn, or both where slates are of both."""
+        """Let the agent of each arrival's arm learn, or both."""
         treated = self.treated(feedback.arrivals)
         for arm, agent in enumerate(self._agents):
             rows = np.flatnonzero((treated == bool(arm)) | (not self._assignment.by_arrival))
@@ -146,15 +234,10 @@ class Split:
 
 
 def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
-    """Slates in which each item stands as near as can be where the agent of its own arm put it.
+    """Slates in which items keep the ranks of their arms.
 
     Items of arm A keep the rank that A gave them, items of arm B that of B; ties go to A and B in turn, by row. Where
     both left a position empty so, the rest of A's slate, then of B's, fills up.
-
-    Args:
-        control: (n, k) A's slates, −1 for an empty position.
-        treatment: (n, k) B's.
-        treated_item: (M,) items of arm B.
     """
     n, k = control.shape
     slates = np.full((n, k), -1)
@@ -170,3 +253,31 @@ def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
         chosen = list(dict.fromkeys([*chosen, *spare]))[:k]
         slates[row, : len(chosen)] = chosen
     return slates
+
+
+class Diverted:
+    """Control under which a platform learns from its own arm alone."""
+
+    def __init__(self, assignment: Assignment, *, treated: bool) -> None:
+        self._assignment = assignment
+        self._treated = treated
+
+    def learnt(self, own: PastRound) -> PastRound:
+        """Round without events and impressions of the other arm."""
+        schedule = own.schedule
+        slot, tick, item = own.histories.all_events()
+        # An event becomes known at least one tick after its visit, within the visit's block unless it ends just then.
+        kept = self._mine(schedule.user[slot], tick - 1, own.number)
+        histories = Histories(schedule, own.histories.past)
+        order = np.lexsort((tick[kept], slot[kept]))
+        histories.append(slot[kept][order], tick[kept][order], item[kept][order])
+        shown = own.shown
+        if shown is not None:
+            rows = self._mine(schedule.user[schedule.slot], schedule.tick, own.number)[:, None]
+            shown = dataclasses.replace(
+                shown, item=np.where(rows, shown.item, -1).astype(np.int32), taken=shown.taken & rows
+            )
+        return PastRound(own.number, schedule, histories, shown)
+
+    def _mine(self, user: Ints, tick: Ints, number: int) -> Bools:
+        return np.asarray(self._assignment.arrivals(user, seconds(tick), number) == self._treated)
