@@ -559,10 +559,7 @@ class Round:
     ) -> None:
         """Close the round: keep its record and drop its scores.
 
-        Args:
-            cost: As the attributes of these names.
-            own: Events of the round itself.
-            learnt: As the attributes of these names.
+        ``own`` are the events of the round itself; the others become attributes.
         """
         self.cost, self.offer, self.changes = cost, offer, changes
         self.learnt, self.log_counts, self.states, self.decay = learnt, log_counts, states, decay
