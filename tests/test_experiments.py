@@ -106,10 +106,9 @@ def _outcome(seed, effect, design):
     item = np.argsort(draw.random((n, m)), axis=1)[:, :k]
     unit = np.arange(n) // 2
     treated = treated[unit]
-    shift = {
-        "item": treated_item[item],
-        "two-sided": treated[:, None] & treated_item[item],
-    }.get(design, treated[:, None])
+    shift = {"item": treated_item[item], "two-sided": treated[:, None] & treated_item[item]}.get(
+        design, treated[:, None]
+    )
     chance = 0.2 + effect * shift + 0.05 * draw.random(m)[item]
     return Outcome((draw.random((n, k)) < chance).astype(float), item, unit, treated, treated_item)
 
