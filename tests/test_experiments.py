@@ -15,7 +15,7 @@ from rimsim.agents import make_agent, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig
 from rimsim.errors import ConfigError
 from rimsim.market import Market
-from rimsim.measures.late import late_rounds
+from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.experiment import (
     arrivals_table,

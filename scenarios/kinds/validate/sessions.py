@@ -32,7 +32,7 @@ from rimsim.intensity.registry import config_of, make
 from rimsim.market.consumers.contract import Truth, examination
 from rimsim.market.world import kept_truth, truth_key, unfitted
 from rimsim.matching import price_slates
-from rimsim.measures import agreement, concordance, mean_interval, pairs_of, relevance, slate_ndcg, statistics
+from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
 from rimsim.scenarios.kinds import scores as model_scores
 from rimsim.scenarios.kinds.scores import ROWS, ModelScores, ScoreMatrix
 from rimsim.system import single_thread
