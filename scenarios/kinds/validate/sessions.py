@@ -455,7 +455,7 @@ def _quick(name: str, seed: int, device: str) -> IntensityModel:
 
 def _code() -> str:
     """Digest of the source behind agreement."""
-    modules = (model_scores, concordance, relevance, statistics)
+    modules = (model_scores, relevance, statistics)
     functions = (agreement_of, later_sessions, examination, price_slates)
     files = [inspect.getfile(module) for module in modules]
     files += [inspect.getfile(inspect.unwrap(function)) for function in functions]
