@@ -15,8 +15,8 @@ from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioCo
 from rimsim.market import Arrivals, RoundView, build_world, initial_model
 from rimsim.market.arrivals import BUILT_IN, RoundsSoFar
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.past_states import PastStates, StateScores, always
-from rimsim.market.training_log import PastRound
+from rimsim.market.ledger import PastRound
+from rimsim.market.scores import PastStates, Scores, always
 from rimsim.matching import required_exposure
 
 __all__ = ["MIXES", "Calibrated", "Period", "Source", "rows_of"]
@@ -146,9 +146,7 @@ class Source:
             states=lambda some: whole.states(rows[some]),
             visits=visits.rows(rows),
         )
-        scored = list(
-            StateScores(past, always(self._model), self._world.release, torch.device("cpu"), self.seed)
-        )
+        scored = list(Scores(past, always(self._model), self._world.release, torch.device("cpu"), self.seed))
         return Arrivals(
             id=past.id,
             time=np.concatenate([chunk.time for chunk in scored]),

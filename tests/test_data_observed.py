@@ -160,7 +160,7 @@ def test_bad_parquet_is_refused_by_row(tmp_path):
     path = tmp_path / "t.parquet"
     pd.DataFrame({"user": [1, 2], "item": [1, 2], "value": [1.0, np.nan]}).to_parquet(path)
     with pytest.raises(
-        DataError, match=r"line 2: value \(column 'value'\) is 'nan'; allowed: finite numbers"
+        DataError, match=r"line 2: value \(column 'value'\) is 'None'; allowed: finite numbers"
     ):
         load_observed(path)
     pd.DataFrame({"user": [1.5], "item": [1], "value": [1.0]}).to_parquet(path)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rimsim.data
-from rimsim.data.readers.rows import MISSING
+from rimsim.data.readers.values import MISSING
 from rimsim.errors import DataError
 
 TEXTS = st.text(

@@ -14,7 +14,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, PlatformConfig
 from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson
 from rimsim.market import Market
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.scoring import Scorer
+from rimsim.market.scores import Scorer
 
 SLOTS = 4
 LOGGED = [[7, 8], [], [9], [7]]

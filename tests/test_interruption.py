@@ -18,14 +18,15 @@ import yaml
 from filelock import FileLock, Timeout
 from small_markets import drawn, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from worker_tasks import hold
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
 from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs.job import stop_if_asked, stopping_on_request
-from rimsim.scenarios.runs.local import Workers
+from rimsim.scenarios.runs.job import stop_if_asked
+from rimsim.scenarios.runs.local import Workers, stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
@@ -288,20 +289,13 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
     assert not _drafts(folder)
 
 
-def _hold(task, report):
-    """A task that holds a lock, says so, and then nothing for an hour."""
-    with FileLock(task.with_suffix(".lock")):
-        task.touch()
-        time.sleep(3600)
-
-
 def test_workers_end_with_the_process_that_began_them(tmp_path):
     """SIGKILL of a process whose worker is amid a task that reports nothing: the worker ends too."""
     held = tmp_path / "held"
     parent = os.fork()
     if parent == 0:
         with Workers() as pool:
-            pool.run(_hold, [held], 1, lambda count: None)
+            pool.run(hold, [held], 1, lambda count: None)
         os._exit(0)
     deadline = time.monotonic() + 60
     while not held.exists() and time.monotonic() < deadline:

@@ -20,7 +20,7 @@ from rimsim.config import (
     override,
 )
 from rimsim.market import Market
-from rimsim.market.currency import median_kth_score
+from rimsim.market.scores import median_kth_score
 
 MODELS = ("hp", "popularity")
 AGENTS = ("random", "relevance", "rim-feedback")

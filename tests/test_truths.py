@@ -17,18 +17,16 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
-from rimsim.market import Market, Needs, build
-from rimsim.market.build import kept_truth
-from rimsim.market.consumers.kernels import left_by_past
-from rimsim.market.consumers.truths import BagTruth, Truth, choose, fit_truth, load_truth, save_truth
-from rimsim.market.consumers.truths.choose import _drawn_users, _resampled
-from rimsim.market.consumers.truths.contract import Candidate
-from rimsim.market.consumers.truths.fit_bag import _Chosen
-from rimsim.market.consumers.truths.fit_factors import fit_factors
-from rimsim.market.consumers.truths.fit_sizes import _Sizes, fit_sizes
-from rimsim.market.consumers.truths.held_out import Judged, behind, climb, judged
-from rimsim.market.consumers.truths.sizes import SessionSizes
+from rimsim.market import Market, Needs, world
+from rimsim.market.consumers import truths
+from rimsim.market.consumers.contract import Candidate, Truth
+from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
+from rimsim.market.consumers.truth_bag import BagTruth, _Chosen
+from rimsim.market.consumers.truth_factors import fit_factors, left_by_past
+from rimsim.market.consumers.truth_fits import Judged, behind, climb, judged
+from rimsim.market.consumers.truths import _drawn_users, _resampled, fit_truth, load_truth, save_truth
 from rimsim.market.histories import LoggedPast
+from rimsim.market.world import kept_truth
 from rimsim.matching import top_k
 from rimsim.testing import random_log
 
@@ -82,7 +80,7 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
 def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monkeypatch):
     """A file of the cache that was cut off says so in one of our errors, and the next run replaces it."""
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "fit_truth", lambda *_, **__: truth)
+    monkeypatch.setattr(world, "fit_truth", lambda *_, **__: truth)
     words = {"gap": 1800.0, "kind": truth.kind, "rank": 4}
     kept_truth(log, **words)
     (path,) = tmp_path.rglob(name)
@@ -90,7 +88,7 @@ def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monke
     with pytest.raises(ModelError, match="no truth there, or a damaged one"):
         load_truth(path.parent)
     assert kept_truth(log, **words) is truth
-    monkeypatch.setattr(build, "fit_truth", None)
+    monkeypatch.setattr(world, "fit_truth", None)
     assert repr(kept_truth(log, **words).report) == repr(truth.report)
 
 
@@ -289,8 +287,8 @@ def test_candidates_of_all_classes_stand_best_first(monkeypatch):
 
         return SimpleNamespace(ridges=(1.0, 2.0, 3.0), start=1, judge=judge)
 
-    monkeypatch.setattr(choose, "TRUTHS", {kind: of(kind) for kind in tops})
-    found, at_end = choose._judged("states", list(tops), "30min", 2)
+    monkeypatch.setattr(truths, "TRUTHS", {kind: of(kind) for kind in tops})
+    found, at_end = truths._judged_all("states", list(tops), "30min", 2)
     assert [one.candidate.log_likelihood for one in found] == [-0.5, -1.0, -1.5, -2.0, -2.0, -2.5]
     assert (found[0].candidate.kind, found[0].candidate.ridge) == ("bag", 3.0)
     assert at_end == {"factors": False, "bag": True}
@@ -394,7 +392,7 @@ def test_the_shrinkage_of_many_sessions_is_chosen_on_those_of_some_users(log, mo
     everyone, report = fit_sizes(log, "30min", None)
     sessions = len(log.sessions("30min"))
     assert report.left_out_sessions == sessions
-    monkeypatch.setattr("rimsim.market.consumers.truths.fit_sizes._SESSIONS", sessions // 2)
+    monkeypatch.setattr("rimsim.market.consumers.session_sizes._SESSIONS", sessions // 2)
     some, thinner = fit_sizes(log, "30min", None)
     assert sessions // 3 < thinner.left_out_sessions <= sessions // 2
     assert thinner.mean == pytest.approx(report.mean)

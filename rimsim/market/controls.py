@@ -20,17 +20,16 @@ from rimsim.config import Seeds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before
-from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import Shown
+from rimsim.market.ledger import PastRound, Shown
 from rimsim.market.providers import is_fixed
-from rimsim.market.training_log import PastRound
+from rimsim.market.records import VISIT_BITS, Schedule
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.market.arrivals.contract import ArrivalProcess
+    from rimsim.market.consumers.contract import World
     from rimsim.market.providers import Provider
-    from rimsim.market.world import World
 
 
 _MOST = 100

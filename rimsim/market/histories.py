@@ -1,22 +1,19 @@
-"""What the visitors of a market have consumed, and from which tick on it is visible: one store, plain arrays."""
+"""Histories of visitors: consumed items and when each becomes visible."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rimsim.arrays import TICKS, Bools, Floats, Ints, seconds
 from rimsim.compiled import compiled
+from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.market.arrivals.schedule import Schedule
-
+from rimsim.market.records import Schedule
 
 _ROOM = 1024
 """Events that there is room for at first."""
@@ -190,12 +187,7 @@ def _number(slots: Ints, counts: Ints, length: Ints) -> int:
 
 @compiled
 def _consumed(
-    slots: Ints,
-    counts: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    events: Events,
+    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, events: Events
 ) -> tuple[Ints, Ints]:
     """Rows (total,) and items (total,) of what some slots have consumed: their logged past, then their events.
 
@@ -224,13 +216,7 @@ def _consumed(
 
 @compiled
 def _times(
-    slots: Ints,
-    counts: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Floats,
-    shift: Floats,
-    events: Events,
+    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Floats, shift: Floats, events: Events
 ) -> Floats:
     """(total,) times of :func:`_consumed` in seconds; ``logged`` are the log's, and ``shift`` (slots,) moves them."""
     times = np.empty(_number(slots, counts, length), np.float64)
@@ -308,13 +294,7 @@ class Histories:
         self._make_room(len(items))
         _enter_all(slots, ticks, items, self.events)
 
-    def append_marked(
-        self,
-        slots: Ints,
-        ticks: Ints,
-        items: Ints,
-        marked: Bools,
-    ) -> None:
+    def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
         """Enter the marked ones of (n, k) items, visible from ticks (n,) on; else as :meth:`append`."""
         self._make_room(items.size)
         _enter_marked(slots, ticks, items, marked, *self.events)

@@ -112,12 +112,7 @@ class AgentTests:
         return self.played(self.make(), self.view(arrivals), arrivals, batch, order)
 
     def played(
-        self,
-        agent: Agent,
-        view: RoundView,
-        arrivals: Arrivals,
-        batch: int,
-        order: Ints | None = None,
+        self, agent: Agent, view: RoundView, arrivals: Arrivals, batch: int, order: Ints | None = None
     ) -> Slates:
         """Slates of a round, in batches that end at barriers; even items are consumed, for an agent that learns.
 

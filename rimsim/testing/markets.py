@@ -16,8 +16,8 @@ from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, Seeds
 from rimsim.intensity import Popularity
 from rimsim.market import Market
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.build import world_of
 from rimsim.market.consumers import NOTHING, drawn, make_consumer
+from rimsim.market.world import world_of
 from rimsim.matching import top_k
 
 if TYPE_CHECKING:

@@ -1,20 +1,20 @@
 """``rimsim compare`` and ``rimsim sweep``: begun, resumed, repeated.
 
 Options are named like the parameters of :func:`rimsim.scenarios.compare` and :func:`rimsim.scenarios.sweep`, whose
-defaults stand for what is not given.
+defaults stand for options that are not given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli.options import (
+from rimsim.scenarios.cli.tools import (
     READING,
     command_line,
     count,
@@ -24,19 +24,18 @@ from rimsim.scenarios.cli.options import (
     names,
     options,
     path,
+    print_run,
     read_value,
     seeds,
     setting,
+    terminal,
 )
-from rimsim.scenarios.cli.report import print_run, terminal
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
 
 
 _EXECUTION = ("batch_size", "workers", "backend", "address")
-_WHAT = ("agents", "frozen", "control", "certify", "ledger", "reveal")
-"""Options that are entries of a run folder's config as they are."""
 _shared = options(
     click.argument("scenario", required=False),
     field(
@@ -62,12 +61,7 @@ _shared = options(
         "local or ray, with the extra rimsim[ray] (default: local); changes no result.",
     ),
     field("--address", "address", "Ray cluster: auto or host:port (default: one started for the run)."),
-    field(
-        "--frozen",
-        "frozen",
-        "Agents that also get controls, or none (default: relevance).",
-        names,
-    ),
+    field("--frozen", "frozen", "Agents that also get controls, or none (default: relevance).", names),
     field(
         "--control",
         "control",
@@ -123,14 +117,14 @@ def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: An
 
 
 def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those parameters of a comparison or a sweep that were given; fields of the log are settings."""
+    """Given parameters; fields of the log are settings."""
     asked = given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     return asked | {"settings": dict(asked["settings"]) | fields}
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
-    """The grid that ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta`` make."""
+    """Grid of ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta``."""
     from rimsim.config import ScenarioConfig, override
     from rimsim.scenarios.runs.status import BETA
 
@@ -151,8 +145,8 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
     return grid
 
 
-def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run:
-    """Go on with the run in --out, or in the folder that is the one word given."""
+def _resumed(asked: dict[str, Any], kind: str) -> Run:
+    """Resumed run of --out or of the one word given."""
     if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
         asked["out"] = asked.pop("scenario")
     if "out" not in asked:
@@ -166,8 +160,8 @@ def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run
 
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
-    """Run again what a run folder describes, and compare the content of the tables."""
-    from rimsim.scenarios.runs.status import different_tables, digest
+    """Run again from a run folder, and compare the tables."""
+    from rimsim.scenarios.runs.status import StudyOptions, different_tables, digest
     from rimsim.scenarios.study.plan import changes
 
     first = scenarios.load_run(source, "comparison")
@@ -175,16 +169,9 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     changed = changes(first)
     for line in changed:
         click.echo(f"note: {first.folder}: {line}")
-    # A folder from before there was such an option has what is now the default.
-    kept = {name: first.config[name] for name in _WHAT if name in first.config}
+    kept = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
     again = scenarios.compare(
-        first.scenario,
-        seeds=first.seeds,
-        measures=list(first.own_measures),
-        out=asked.get("out"),
-        command=command_line(),
-        **kept,
-        **_execution(asked),
+        first.scenario, out=asked.get("out"), command=command_line(), **kept, **_execution(asked)
     )
     print_run(again)
     if digest(first) != digest(again):
@@ -197,18 +184,18 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
 
 
 def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given of how arms are executed, and the console."""
+    """Given options of execution, and the console."""
     return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": terminal()}
 
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
-    """Refuse options that differ from what a run folder holds."""
+    """Refuse options that differ from those of a run folder."""
+    from rimsim.scenarios.runs.status import StudyOptions
     from rimsim.scenarios.study.options import resolved
     from rimsim.scenarios.study.plan import require_same
 
-    scenario = asked.get("scenario", run.scenario)
-    require_same(
-        run,
-        resolved(scenario, asked.get("rounds"), asked.get("data"), asked["settings"]),
-        {name: asked.get(name) for name in (*_WHAT, "measures", "seeds")} | {"sweep": asked.get("grid")},
+    scenario = resolved(
+        asked.get("scenario", run.scenario), asked.get("rounds"), asked.get("data"), asked["settings"]
     )
+    entries = {name: asked.get(name) for name in StudyOptions.names()}
+    require_same(run, scenario, entries | {"sweep": asked.get("grid")})

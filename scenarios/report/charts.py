@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from rimsim.agents.registry import agent_styles
 from rimsim.measures import FEW_SEEDS, Measure, mean_interval
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.runs.status import subject_of
@@ -68,19 +69,7 @@ class AgentStyle:
     marker: str
 
 
-# Seaborn's colour-blind palette and Okabe and Ito's black. Blue and vermilion, the safest pair, have the main contrast.
-_KNOWN: Mapping[str, AgentStyle] = {
-    "relevance": AgentStyle("#0173b2", "o"),
-    "rim-dual": AgentStyle("#de8f05", "s"),
-    "rim-feedback": AgentStyle("#d55e00", "D"),
-    "rim-resolve": AgentStyle("#ca9161", "v"),
-    "entropic-dual": AgentStyle("#cc78bc", "P"),
-    "epsilon-greedy": AgentStyle("#56b4e9", "^"),
-    "popularity": AgentStyle("#029e73", "X"),
-    "random": AgentStyle("#949494", "<"),
-    "oracle": AgentStyle("#000000", "*"),
-    "hindsight": AgentStyle("#555555", "p"),
-}
+_KNOWN = {name: AgentStyle(*style) for name, style in agent_styles().items()}
 _OWN = (
     AgentStyle("#7b4ba6", "d"),
     AgentStyle("#a50f4a", ">"),

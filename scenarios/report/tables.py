@@ -12,16 +12,17 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from rimsim.agents.registry import named
 from rimsim.measures import LEVEL, holm, late_means, late_slopes, mean_interval, paired_difference
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.status import is_control
 
 REFERENCE = "relevance"
 """Agent that others are compared with where it took part: it ignores guarantees."""
-BOUNDS = ("oracle", "hindsight", "random", "popularity")
+BOUNDS = named("bound")
 """Agents that serve as bounds: sentences name them only where there are no others."""
-_GUARANTORS = ("rim-feedback", "rim-resolve", "rim-dual", "entropic-dual")
-_BASELINES = (*BOUNDS, "epsilon-greedy", REFERENCE)  # agents without guarantees
+_GUARANTORS = named("guarantor")  # the subject of titles first
+_BASELINES = named("bound", "baseline", "reference")  # agents without guarantees
 
 EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
 """Metrics of the table of effects of retraining."""

@@ -1,4 +1,4 @@
-"""Comparisons and sweeps: begun, run, resumed and gathered by one engine.
+"""Comparisons and sweeps: begun, run, resumed and gathered.
 
 A comparison is a sweep of one point, which lies in the run folder itself.
 """
@@ -19,23 +19,17 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
-from rimsim.market.build import check_promises, expected_arrivals, own_places, truth_bootstrap
+from rimsim.market.world import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.validate.sessions import agreement_of
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
-from rimsim.scenarios.runs.job import (
-    Execution,
-    Executor,
-    Stage,
-    errors_of_interrupts,
-    executor,
-    run_stages,
-)
-from rimsim.scenarios.runs.local import LostWorkerError, Report
+from rimsim.scenarios.runs.job import Execution, Executor, Stage, executor, run_stages
+from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
 from rimsim.scenarios.runs.status import POINTS, Arm, StudyOptions, is_done, is_finished
 from rimsim.scenarios.runs.store import (
     BEGUN,
@@ -62,9 +56,8 @@ from rimsim.scenarios.runs.store import (
 )
 from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.options import print_notes, resolved
-from rimsim.scenarios.study.plan import Plan, Study, digests, planned, require_unchanged, study_of
+from rimsim.scenarios.study.plan import Study, StudyPlan, digests, planned, require_unchanged, study_of
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
-from rimsim.scenarios.validating.kept import agreement_of
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
@@ -213,7 +206,7 @@ def run(study: Study, command: str, execution: Execution) -> Run:
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Context manager in which an interruption names the finished rounds and the command that resumes."""
+    """Context manager in which interruptions name the command that resumes."""
     try:
         with errors_of_interrupts():
             yield
@@ -224,12 +217,12 @@ def _resumable(folder: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
 
 
-def _unfinished(study: Study) -> list[Plan]:
+def _unfinished(study: Study) -> list[StudyPlan]:
     return [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
 
 
 def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
-    """Run the unfinished arms of all points, in one pool, then gather them."""
+    """Run the unfinished arms of all points, then gather them."""
     left = _unfinished(study)
     arms = [arm for plan in left for arm in plan.arms]
     failures = _run_arms(arms, run_jobs, execution)
@@ -258,7 +251,7 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
 # -- a run is begun -------------------------------------------------------------------------------------------------
 
 
-def begin(plan: Plan, command: str) -> None:
+def begin(plan: StudyPlan, command: str) -> None:
     """Write the config of a plan into its folder.
 
     Raises:
@@ -280,7 +273,7 @@ def begin(plan: Plan, command: str) -> None:
 
 
 def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
-    """Agreement of a scenario's truth with held-out later sessions of its log."""
+    """Agreement of a scenario's truth with held-out sessions."""
     consumer, log = config.consumer, build_world(config).log
     return agreement_of(
         log,
@@ -293,8 +286,8 @@ def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
     )
 
 
-def _described(plan: Plan, command: str, config: ScenarioConfig) -> dict[str, object]:
-    """Entries of ``config.yaml`` that all points of a study share, and a scenario."""
+def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
+    """Entries of a config without those of the log."""
     return {
         "command": command,
         "arms": list(plan.names),
@@ -309,7 +302,7 @@ def _described(plan: Plan, command: str, config: ScenarioConfig) -> dict[str, ob
 
 
 def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
-    """Failed arms with their errors, after shared models were fitted and all arms ran."""
+    """Failed arms with their errors, after all ran."""
     if not arms:
         return []
     left = [arm for arm in arms if not is_done(arm.folder, arm.part)]
@@ -325,7 +318,7 @@ def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[
 
 
 def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
-    """Arms that can run side by side, stage by stage: controls that wait come last.
+    """Arms that can run side by side, stage by stage.
 
     A sweep has all its points at the first seed before it begins the next, so that one that is interrupted can be read.
     """
@@ -340,14 +333,14 @@ def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
 
 
 def _fit(arm: Arm, report: Report) -> None:
-    """Fit the models that the arms of a seed share, and value them at the opening."""
+    """Fit and value the models that arms share."""
     prepare(arm.config, arm.seed)
     value_opening(arm)
     report(1)
 
 
 def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
-    """Error that names the round, also of a worker that died before it could."""
+    """Error that names the round, also of a dead worker."""
     if not isinstance(error, LostWorkerError):
         return error
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
@@ -356,11 +349,11 @@ def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
 # -- arms are gathered ----------------------------------------------------------------------------------------------
 
 
-def gather(plan: Plan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
+def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
     """Join the tables of the complete arms, and draw them.
 
     Args:
-        plan: Plan that was run.
+        plan: StudyPlan that was run.
         failures: Failed arms with their errors; the run can then still be resumed.
 
     Returns:
@@ -385,7 +378,7 @@ def gather(plan: Plan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | Non
 
 
 def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
-    """Failed arms of so many and their errors, a line per arm."""
+    """Failed arms and their errors, a line per arm."""
     lines = sorted(
         (
             ", ".join([arm.name, *(f"{field}={value}" for field, value in arm.labels)]),
@@ -399,7 +392,7 @@ def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> st
 
 
 def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
-    """Join the arms' tables, sorted so that equal runs have equal tables, and draw."""
+    """Join the arms' tables in a fixed order, and draw."""
     tables = [read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
     rounds = pd.concat(tables, ignore_index=True)
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
@@ -418,7 +411,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
 
 
 def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
-    """Texts of a run for TensorBoard: findings, the command that repeats it, settings."""
+    """Texts of a run for TensorBoard."""
     found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit)
     settings = (run.folder / CONFIG).read_text(encoding="utf-8")
     return {

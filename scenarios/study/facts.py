@@ -1,4 +1,4 @@
-"""Facts of a round: the record that its measures are computed from, and its certificate."""
+"""Facts of a round for its measures, and its certificate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import pandas as pd
 
 from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
-from rimsim.arrays import ALWAYS, Float32s, Floats, Ints, seconds
+from rimsim.arrays import ALWAYS, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.market import ClosedRound, World
-from rimsim.market.limits import most_states
-from rimsim.market.past_states import StateScores
+from rimsim.market.scores import most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.measures import AdoptionTimes, RoundFacts, adoption_times, genre_weights
 from rimsim.scenarios.runs.store import write_arrays
@@ -28,7 +27,7 @@ _BOUND_TOL = 1e-3
 
 @dataclass
 class AdoptionCount:
-    """Count of consumptions over the rounds of an arm, for times to first consumption."""
+    """Count of consumptions over the rounds of an arm."""
 
     release: Ints
     """(M,) release ticks; items that were there when the first arrival came are not counted."""
@@ -54,7 +53,7 @@ class AdoptionCount:
         return np.bincount(np.concatenate(self.items), minlength=len(self.release))
 
     def times(self) -> AdoptionTimes | None:
-        """Times of the released items to their first consumption; None without any."""
+        """Times of released items to first consumption, if any."""
         late = self.released()
         if not len(late):
             return None
@@ -66,7 +65,7 @@ class AdoptionCount:
         return adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
-        """Table ``adoption`` of an arm; None where no item has been released."""
+        """Table ``adoption`` of an arm; None without releases."""
         times = self.times()
         if times is None:
             return None
@@ -178,7 +177,7 @@ class ArmFacts:
 
 @dataclass(eq=False)
 class HindsightPrices:
-    """Prices of an arm's rounds in hindsight, each solved from those of the round before.
+    """Prices of an arm's rounds in hindsight.
 
     They depend on the rounds alone, not on the arm's own prices. So where arms have the same rounds, as in a replay
     whose states depend on no slate, one solution serves all.
@@ -202,7 +201,7 @@ class HindsightPrices:
 
 
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
-    """Solution of a problem, cached in a folder by a digest of all arguments."""
+    """Solution of a problem, cached by its arguments."""
     place = folder / f"{_digest(solve)}.npz"
     if not place.is_file():
         found = solve()
@@ -231,38 +230,8 @@ def _digest(call: partial[DualPrices]) -> str:
     return digest.hexdigest()
 
 
-class RoundScores:
-    """(n, M) scores λ(x,y) of a round in clock order, computed in chunks.
-
-    −inf where an item may not be shown.
-    """
-
-    def __init__(self, states: StateScores, n_items: int) -> None:
-        self._states = states
-        self._n_items = n_items
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, M), states and items."""
-        return len(self._states), self._n_items
-
-    def rows(self, start: int, stop: int) -> Float32s:
-        """(stop − start, M) scores of a range of states."""
-        scores, filled = np.full((stop - start, self._n_items), -np.inf, np.float32), 0
-        for chunk in self._states.between(start, stop):
-            some = scores[filled : filled + len(chunk)]
-            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
-            filled += len(chunk)
-        return scores
-
-
-def round_capacity(states: StateScores, slate: int) -> Ints:
-    """(n,) positions that each state of a round may fill."""
-    return np.full(len(states), slate) if states.capacity is None else states.capacity
-
-
 def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
-    """Certificate of a round's slates: V, the best bound D(w) and the gap.
+    """Certificate of a round's slates: V, D(w) and the gap.
 
     Scores are those of the model that served the round, from the states in which the arrivals came. Any price gives a
     valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. Where the
@@ -298,9 +267,9 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         )
     )
     return certificate(
-        known.scores if whole else RoundScores(states, m),
+        known.scores if whole else states,
         slates,
-        known.capacity if whole else round_capacity(states, slates.shape[1]),
+        known.capacity if whole else states.positions(slates.shape[1]),
         asked.least,
         best.item_price,
         closed.cost,
@@ -313,7 +282,7 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
 
 
 def _sampled_floors(least: Floats) -> Floats:
-    """(M,) floors of a sample of a round whose positions count alike, rounded where they may be."""
+    """(M,) floors of a sample, rounded where possible."""
     if too_few_to_round(least):
         return least
     # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.
@@ -321,5 +290,5 @@ def _sampled_floors(least: Floats) -> Floats:
 
 
 def _penalised(proof: Certificate, cost: float) -> float:
-    """V of a certificate in which an exposure above a cap costs c too, instead of −∞."""
+    """V where an exposure above a cap costs c too."""
     return proof.value if proof.excess == 0 else proof.score - cost * (proof.shortfall + proof.excess)

@@ -1,4 +1,4 @@
-"""Play of an arm: all its rounds, and the tables and event files that it leaves."""
+"""Play of an arm, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import Agent, LearningAgent, RememberingAgent, diagnostics_of, make_agent, market_for
-from rimsim.agents.rollout import play
-from rimsim.agents.undeliverable import undeliverable
+from rimsim.agents import (
+    Agent,
+    LearningAgent,
+    PricingAgent,
+    RememberingAgent,
+    diagnostics_of,
+    make_agent,
+    market_for,
+)
+from rimsim.agents.feasibility import undeliverable
+from rimsim.agents.play import play
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import ClosedRound, Market, Needs, build_world
-from rimsim.market.build import own_places, warm_model
-from rimsim.market.consumers.answers import true_intensity_of
+from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
-from rimsim.market.serving import within_capacity
+from rimsim.market.records import within_capacity
+from rimsim.market.world import own_places, warm_model
 from rimsim.measures import (
     MEASURES,
     RoundFacts,
@@ -32,8 +40,7 @@ from rimsim.measures import (
 )
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
-from rimsim.scenarios.runs.job import errors_of_interrupts
-from rimsim.scenarios.runs.local import Report
+from rimsim.scenarios.runs.local import Report, errors_of_interrupts
 from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.controls import control_of
@@ -53,7 +60,7 @@ _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 
 
 def open_round(arm: Arm) -> int:
-    """Number of the round after the last that an arm has finished."""
+    """Number of the first round that an arm lacks."""
     finished = arm.folder / "rounds" / f"{arm.part}.parquet"
     if not finished.is_file():
         return 0
@@ -61,7 +68,7 @@ def open_round(arm: Arm) -> int:
 
 
 def prepare(config: ScenarioConfig, seed: int) -> None:
-    """Fit the models that the arms of a seed share, into the cache.
+    """Fit the models that the arms of a seed share.
 
     Raises:
         RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
@@ -73,7 +80,7 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
 
 
 def value_opening(arm: Arm) -> None:
-    """Write table ``opening`` of an arm's seed, unless it is there.
+    """Write table ``opening`` of an arm's seed.
 
     Raises:
         RimsimError: Whatever goes wrong, also in a user's own file.
@@ -86,7 +93,7 @@ def value_opening(arm: Arm) -> None:
 
 
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
-    """Utility of round 0 for its visitors as they are at the opening.
+    """Utility of round 0 at the opening, by agent.
 
     Utility is the expected number of consumptions per slate; consumption in an earlier visit of the round does not
     count here.
@@ -118,7 +125,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
 
 
 def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
-    """Play all rounds of an arm, or those that an interrupted run left.
+    """Play the rounds of an arm that are left.
 
     If something goes wrong, the traceback is in ``failures/`` of the run folder.
 
@@ -172,7 +179,7 @@ def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
 
 
 class ArmRecorder:
-    """Recorder of an arm: tables, event files and checkpoints of its rounds."""
+    """Recorder of an arm's tables, event files and checkpoints."""
 
     tracker: Tracker
 
@@ -206,7 +213,7 @@ class ArmRecorder:
         self.served(self.count)
 
     def opened(self) -> None:
-        """Write the guarantees of the open round that no agent could deliver."""
+        """Write the infeasible guarantees of the open round."""
         if self._arm.config.exposure.hard:
             _write_undeliverable(self._arm, self.market, self._shared.release)
 
@@ -217,7 +224,7 @@ class ArmRecorder:
         self.count += len(closed.ledger.schedule)
         exposure = closed.ledger.exposure(market.n_items)
         self._first = exposure if self._first is None else self._first
-        price = getattr(self._agent, "item_price", None)
+        price = self._agent.item_price if isinstance(self._agent, PricingAgent) else None
         proof = certified(closed, self._hindsight) if arm.options.certify else None
         adoption = self._adoption
         adoption.enter(closed)
@@ -278,7 +285,7 @@ class ArmRecorder:
 
 
 def _round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:
-    """Table of a round: agent, seed, round, then the columns given."""
+    """Table of a round with agent, seed and round."""
     keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(number)}
     return pd.DataFrame(keys | dict(columns))
 
@@ -304,7 +311,7 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
 def _write_round(
     arm: Arm, market: Market, closed: ClosedRound, required: Floats, price: Floats | None
 ) -> None:
-    """Write the tables of a round; ``required`` (M,) is counted as positions, as the ledger's rows are."""
+    """Write the tables of a round; ``required`` (M,) counts positions."""
     number, ledger = closed.number, closed.ledger
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
@@ -348,7 +355,7 @@ def _write_round(
 
 
 def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
-    """Columns of the providers that left or came at a round's end; None without any."""
+    """Columns of providers that left or came, if any."""
     changes = closed.changes
     who = np.flatnonzero(changes.leaves | changes.comes)
     if not len(who):

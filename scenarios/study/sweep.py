@@ -1,4 +1,4 @@
-"""Sweeps: fields of a scenario over a grid, with agents and seeds side by side."""
+"""Sweeps over grids of settings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sweep(
     command: str | None = None,
     console: Console | None = None,
 ) -> Run:
-    """Compare agents at every point of a grid, on common random numbers.
+    """Compare agents at every point of a grid of settings.
 
     Parameters that are not listed here are those of :func:`rimsim.scenarios.compare`.
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 from rimsim.market.arrivals.broadcast import Broadcast
 from rimsim.market.arrivals.clones import Clones, clones_at, opening_after
-from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar
+from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.hawkes import Hawkes, HawkesOptions
 from rimsim.market.arrivals.replay import Replay
-from rimsim.market.arrivals.schedule import Schedule, checked_schedule
+from rimsim.market.records import Schedule
 from rimsim.plugs import make_plug
 
 if TYPE_CHECKING:

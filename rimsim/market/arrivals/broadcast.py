@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.arrivals.contract import Opening, RoundsSoFar
-    from rimsim.market.arrivals.schedule import Schedule
+    from rimsim.market.records import Schedule
 
 
 class Broadcast:

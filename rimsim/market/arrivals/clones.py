@@ -12,7 +12,7 @@ from rimsim.arrays import TICKS, Floats, Ints, ticks
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.market.arrivals.contract import Opening
-from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
+from rimsim.market.records import VISIT_BITS, Schedule, running_count
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

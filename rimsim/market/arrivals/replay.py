@@ -10,13 +10,13 @@ import numpy as np
 from rimsim.arrays import Ints, ticks
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.arrivals.contract import Opening
-from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
+from rimsim.market.records import VISIT_BITS, Schedule, running_count
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals.contract import RoundsSoFar
-    from rimsim.market.world import World
+    from rimsim.market.consumers.contract import World
 
 
 @lru_cache(maxsize=4)

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, cast
 
 from rimsim.config import DynamicsConfig
 from rimsim.errors import ConfigError
-from rimsim.market.consumers.answers import relevant_items
-from rimsim.market.consumers.cascade import Cascade, CascadeOptions
-from rimsim.market.consumers.contract import NOTHING, Consumer, Organic, Response, Visits, drawn
-from rimsim.market.consumers.intensity import Intensity
-from rimsim.market.consumers.logit import Logit, LogitOptions
+from rimsim.market.consumers.choice import Cascade, CascadeOptions, Logit, LogitOptions
+from rimsim.market.consumers.contract import (
+    NOTHING,
+    Consumer,
+    ConsumerCapabilities,
+    Organic,
+    Response,
+    Visits,
+    drawn,
+    relevant_items,
+)
 from rimsim.market.consumers.observed import Observed
+from rimsim.market.consumers.preference import Intensity
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.plugs import make_plug
 
@@ -55,7 +62,10 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
     """
     config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)
-    if config.dynamics != DynamicsConfig() and not getattr(plug, "takes_dynamics", False):
+    if (
+        config.dynamics != DynamicsConfig()
+        and not ConsumerCapabilities.of(cast("Consumer", plug)).takes_dynamics
+    ):
         raise ConfigError(
             f"consumer.dynamics with consumer.kind {config.kind!r}, which heeds none; allowed: intensity, logit or "
             "cascade"

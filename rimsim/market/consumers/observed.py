@@ -18,8 +18,7 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data import load_observed
 from rimsim.errors import ConfigError
 from rimsim.intensity.contract import BLOCK
-from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn
-from rimsim.market.consumers.intensity import examination
+from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn, examination
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig

@@ -15,8 +15,7 @@ from rimsim.market.consumers.contract import Organic, Response
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
-    from rimsim.market.consumers.contract import Visits
-    from rimsim.market.world import World
+    from rimsim.market.consumers.contract import Visits, World
 
 
 class _Items(NamedTuple):
@@ -60,13 +59,7 @@ def _futures(world: World, horizon: float | None) -> _Items:
 
 
 @compiled
-def _hits(
-    slates: Ints,
-    sessions: Ints,
-    offsets: Ints,
-    item: Ints,
-    hits: Bools,
-) -> None:
+def _hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
     """Mark what of slates (n, k) is among the items of their sessions (n,), in place."""
     for row in range(len(slates)):
         for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
