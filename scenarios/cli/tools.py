@@ -374,7 +374,7 @@ LISTS = tuple(
 
 _AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 _PARTS = ("closed-loop", "online-match")
-_DEMO: dict[str, Any] = {"seeds": 2, "command": "rimsim demo"}
+_DEMO: dict[str, Any] = {"seeds": 3, "command": "rimsim demo"}
 
 
 @click.command()
