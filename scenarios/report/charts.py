@@ -9,7 +9,7 @@ import io
 import re
 import textwrap
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +105,8 @@ def style() -> Iterator[None]:
         yield
 
 
-def draw(plots: Iterable[Plot] | Mapping[str, Callable[[], Figure | None]], folder: Path) -> list[Path]:
+def draw(plots: Iterable[Plot], folder: Path) -> list[Path]:
     """Write the PNG files of plots and return their paths."""
-    if isinstance(plots, Mapping):
-        plots = [Plot(name, make) for name, make in plots.items()]
     paths = [write_png(plot, folder) for plot in plots if plot.png]
     return [path for path in paths if path is not None]
 

@@ -16,7 +16,7 @@ from rimsim.scenarios.report import items, loop, prices, sentences, tables
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
-from rimsim.scenarios.runs.status import shown_rounds, status_note
+from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -223,6 +223,18 @@ _SHOWN = {
     "validation": ("precision", "ndcg", "utility"),
 }
 _ABSENT = "–"
+
+
+def difference_report(one: Run, other: Run) -> Report:
+    """Settings and results that differ between two runs."""
+    settings = setting_differences(one, other)
+    cautions = () if settings.rows else ("The settings are the same.",)
+    if digest(one) == digest(other):
+        cautions = (*cautions, "The tables are equal.")
+    figures = (settings, result_differences(one, other))
+    return Report(
+        "Which settings and results differ?", cautions=cautions, sections=(Section("", tables=figures),)
+    )
 
 
 def setting_differences(one: Run, other: Run) -> TextTable:
