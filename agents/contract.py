@@ -13,7 +13,7 @@ from rimsim.errors import AgentError
 from rimsim.market.records import Needs
 
 if TYPE_CHECKING:
-    from rimsim.evaluation.chances import Chances
+    from rimsim.evaluation.off_policy import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
 

@@ -16,7 +16,7 @@ from rimsim.market import Arrivals, RoundView, build_world, initial_model
 from rimsim.market.arrivals import BUILT_IN, RoundsSoFar
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import PastRound
-from rimsim.market.scores import PastStates, Scores, always
+from rimsim.market.scores import PastStates, StateScores, always
 from rimsim.matching import required_exposure
 
 __all__ = ["MIXES", "Calibrated", "Period", "Source", "rows_of"]
@@ -146,7 +146,9 @@ class Source:
             states=lambda some: whole.states(rows[some]),
             visits=visits.rows(rows),
         )
-        scored = list(Scores(past, always(self._model), self._world.release, torch.device("cpu"), self.seed))
+        scored = list(
+            StateScores(past, always(self._model), self._world.release, torch.device("cpu"), self.seed)
+        )
         return Arrivals(
             id=past.id,
             time=np.concatenate([chunk.time for chunk in scored]),

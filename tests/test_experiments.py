@@ -14,7 +14,7 @@ from rimsim import scenarios
 from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
-from rimsim.measures.late import late_rounds
+from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.experiment import (
     arrivals_table,

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from rimsim import rng
+from rimsim.intensity.sets.factors import Factors
 from rimsim.market.consumers.contract import uniform_draws
 from rimsim.market.consumers.truth_bag import _exponentials, preferences, visit_shares
 from rimsim.market.consumers.truth_bag import answer_bag as bag_answers
-from rimsim.market.consumers.truth_factors import Factors, answer_slates, pair_shares
+from rimsim.market.consumers.truth_factors import answer_slates, pair_shares
 from rimsim.market.records import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows

@@ -23,7 +23,7 @@ from rimsim.market.consumers.contract import Candidate, Truth
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
 from rimsim.market.consumers.truth_bag import BagTruth, _Chosen
 from rimsim.market.consumers.truth_factors import fit_factors, left_by_past
-from rimsim.market.consumers.truth_fits import Judged, behind, climb, judged
+from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb, judged
 from rimsim.market.consumers.truths import _drawn_users, _resampled, fit_truth, load_truth, save_truth
 from rimsim.market.histories import LoggedPast
 from rimsim.market.world import kept_truth
@@ -244,7 +244,7 @@ def test_the_grid_is_followed_uphill_to_its_end(top, start):
 
     def judged(ridge):
         height = -abs(np.log10(ridge) - top)
-        return Judged(Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0), np.zeros(0))
+        return JudgedTruth(Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0), np.zeros(0))
 
     found, at_end = climb(judged, ridges, start)
     assert found[0].candidate.ridge == ridges[top]
@@ -283,7 +283,9 @@ def test_candidates_of_all_classes_stand_best_first(monkeypatch):
     def of(kind):
         def judge(_held, ridge, *_):
             height, top = tops[kind]
-            return Judged(Candidate(kind, ridge, 1.0, 1.0, 0.0, height - abs(ridge - top), 0.0), np.zeros(0))
+            return JudgedTruth(
+                Candidate(kind, ridge, 1.0, 1.0, 0.0, height - abs(ridge - top), 0.0), np.zeros(0)
+            )
 
         return SimpleNamespace(ridges=(1.0, 2.0, 3.0), start=1, judge=judge)
 
@@ -299,13 +301,13 @@ def test_the_error_of_a_difference_is_that_over_users(log):
     held = HeldOut.of(log, "30min", 0)
     number = (held.taken > 0).sum(1)
     one, other = (
-        Judged(None, -number * np.random.default_rng(seed).random(len(number))) for seed in range(2)
+        JudgedTruth(None, -number * np.random.default_rng(seed).random(len(number))) for seed in range(2)
     )
     gap, error = behind(held, one, other)
     differences = one.by_user - other.by_user
     assert gap == pytest.approx(differences.sum() / number.sum())
     twice = dataclasses.replace(held, taken=np.concatenate([held.taken] * 2))
-    doubled = [Judged(None, np.concatenate([each.by_user] * 2)) for each in (one, other)]
+    doubled = [JudgedTruth(None, np.concatenate([each.by_user] * 2)) for each in (one, other)]
     assert behind(twice, *doubled) == pytest.approx((gap, error / 2**0.5))
     assert behind(held, one, one) == (0.0, 0.0)
 
@@ -313,7 +315,7 @@ def test_the_error_of_a_difference_is_that_over_users(log):
 def test_a_bag_is_the_mark_model_of_that_name(log):
     """Preferences are what the model scores; they move with what was consumed and not with who the user is."""
     best = Candidate("bag", 1e-4, 0.8, 0.6, 0.3, 0.0, 0.0)
-    model = _Chosen.of("30min").fit_as(log, log, Judged(best, np.zeros(0)), None)
+    model = _Chosen.of("30min").fit_as(log, log, JudgedTruth(best, np.zeros(0)), None)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
     truth = BagTruth(read, np.ascontiguousarray(predicted.T), bias, sizes=None, report=None)
     users, states = _states(log)

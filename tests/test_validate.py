@@ -738,7 +738,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
         "measures/statistics.py",
         "measures/relevance.py",
     } <= read
-    assert {"kinds/scores.py", "measures/concordance.py"} <= read
+    assert {"kinds/scores.py", "measures/statistics.py"} <= read
     read.clear()
     world._code.__wrapped__()
     assert "data/later.py" in read

@@ -59,7 +59,7 @@ def training_log(
 
 @dataclass(frozen=True, eq=False)
 class _Events:
-    """Events of a part of the log, with user numbers of its own."""
+    """Events of a part of the log, users numbered separately."""
 
     user: Ints
     item: Ints
@@ -207,7 +207,7 @@ def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Fl
 
 
 def layer_from(rounds: Sequence[Shown], now: int, positions: Floats, n_items: int) -> ImpressionLayer:
-    """Layer fitted to all impressions of the rounds, taken or not.
+    """Layer fitted to all impressions, taken or not.
 
     Args:
         rounds: The rounds, oldest first.
@@ -235,7 +235,7 @@ def laid_over(model: IntensityModel, layer: ImpressionLayer | None) -> Intensity
 
 @dataclass(frozen=True, eq=False)
 class Examined:
-    """Evidence of γ, the decay of examination, in the rounds so far."""
+    """Evidence of γ, the decay of examination."""
 
     counts: Ints
     """(2, k) items shown in uniform slates, and taken of them, at each position; zeros unless they are used."""
@@ -248,7 +248,7 @@ class Examined:
         return cls(np.zeros((2, slate), np.int64))
 
     def decay(self, config: ScenarioConfig) -> float:
-        """Value of γ that the platform uses in the next round."""
+        """Value of γ that the platform uses next."""
         if config.exposure.examination == "known":
             return config.consumer.position_decay
         return config.exposure.prior_decay if self.estimate is None else self.estimate.decay
@@ -272,7 +272,7 @@ class Examined:
 
 
 def require_uniform(slates: Slates, config: ScenarioConfig) -> None:
-    """Refuse an agent without uniform slates if γ depends on them.
+    """Refuse an agent without uniform slates if γ needs them.
 
     Raises:
         ConfigError: If it is such an agent.

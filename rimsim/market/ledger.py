@@ -1,4 +1,4 @@
-"""Ledger of a round, and the events that a platform learns from."""
+"""Ledger of a round, and events for the platform."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market.consumers.contract import Response
 from rimsim.market.histories import Histories
 from rimsim.market.records import Schedule, ScoredStates, Slates, at_items
@@ -37,21 +37,9 @@ LEDGER_COLUMNS = (
 
 
 @compiled
-def _write(
-    rows: Ints,
-    items: Ints,
-    consumed: Bools,
-    probability: Floats,
-    true_intensity: Floats,
-    relevance: Float32s,
-    ground: Float32s,
-    item_column: Ints32,
-    consumed_column: Bools,
-    probability_column: Floats,
-    true_intensity_column: Floats,
-    intensity_column: Float32s,
-    ground_column: Float32s,
-) -> None:
+def _write(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_intensity: Floats, relevance:
+    Float32s, ground: Float32s, item_column: Ints32, consumed_column: Bools, probability_column: Floats,
+    true_intensity_column: Floats, intensity_column: Float32s, ground_column: Float32s) -> None:  # fmt: skip
     """Enter served rows into the columns, in one pass."""
     for n in range(len(rows)):
         row = rows[n]
@@ -99,21 +87,9 @@ class Ledger:
         self, rows: Ints, slates: Slates, response: Response, relevance: Float32s, ground: Float32s
     ) -> None:
         """Enter n served arrivals, with relevance (n, k) and λ(x) (n,)."""
-        _write(
-            rows,
-            slates.items,
-            response.consumed,
-            response.probability,
-            response.intensity,
-            relevance,
-            ground,
-            self.item,
-            self.consumed,
-            self.probability,
-            self.true_intensity,
-            self.intensity,
-            self.ground,
-        )
+        _write(rows, slates.items, response.consumed, response.probability, response.intensity, relevance,
+            ground, self.item, self.consumed, self.probability, self.true_intensity, self.intensity,
+            self.ground)  # fmt: skip
         if slates.price is not None:
             self.price[rows] = slates.price
         if slates.propensity is not None:

@@ -1,4 +1,4 @@
-"""Market: rounds that open, are served, close and train the platform."""
+"""Market: rounds that open, close and train the platform."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from rimsim.market.records import (
     delay_ticks,
     row_capacity,
 )
-from rimsim.market.round import Round, RoundContext, RoundPlan
+from rimsim.market.round import Round, RoundContext, RoundTerms
 from rimsim.market.scores import (
     FoldModels,
     PastStates,
-    Scores,
+    StateScores,
     always,
     device_of,
     median_kth_score,
@@ -58,7 +58,7 @@ class MarketPlugs(TypedDict, total=False):
 
 
 class Market:
-    """One arm of an experiment: arrivals, consumers, platform and ledger on a clock.
+    """Arm of an experiment: arrivals, consumers, platform and ledger.
 
     Args:
         config: The scenario.
@@ -156,13 +156,13 @@ class Market:
 
     @property
     def same_for_all_arms(self) -> bool:
-        """True if all arms of a seed have the same requirements."""
+        """True if all arms have the same requirements."""
         exogenous = ArrivalCapabilities.of(self.arrivals).exogenous and is_fixed(self.providers)
         return exogenous and self.config.exposure.per == "round"
 
     @property
     def release(self) -> Ints:
-        """(M,) tick from which each item can be shown in the open round."""
+        """(M,) tick from which each item can be shown now."""
         there = self._offer.there
         if there.all():
             return self.world.release
@@ -192,7 +192,7 @@ class Market:
 
     @property
     def exposure(self) -> Floats:
-        """(M,) exposures of the open round, in the unit of the guarantee."""
+        """(M,) exposures of the open round."""
         return self.open.exposure
 
     @property
@@ -232,7 +232,7 @@ class Market:
         )
 
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
-        """Move the clock on to the next arrivals of the open round.
+        """Move the clock on to the next arrivals.
 
         Results do not depend on the limit. In clock order a batch ends before a user's second visit, whose state
         depends on the outcome of the first; in waves such visits are held back and later users go first, which changes
@@ -274,7 +274,7 @@ class Market:
         return Feedback(arrivals, shown, consumed)
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Items shown and consumed; :meth:`serve` for rows of the open round.
+        """Items shown and consumed by rows of the open round.
 
         Raises:
             ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
@@ -302,7 +302,9 @@ class Market:
         return MarketState(self.round, self.platform.state, self._offer, self._carry_over)
 
     def load_state(self, state: MarketState) -> None:
-        """Continue, to the bit, from a state of a market with equal config and seeds.
+        """Continue from a state of an equal market.
+
+        Config and seeds must be equal; the continuation is the same to the bit.
 
         Raises:
             MarketError: If the state is not of such a market.
@@ -325,7 +327,7 @@ class Market:
     def _open_round(self) -> Round:
         """Next round, with its requirements."""
         schedule, past = self._schedule_of(self.round), self.platform.rounds
-        plan = RoundPlan.of(
+        plan = RoundTerms.of(
             self.round,
             self.config,
             schedule,
@@ -340,7 +342,7 @@ class Market:
         return Round(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
 
     def _close_round(self) -> None:
-        """Close the open round, retrain the platform and open the next round."""
+        """Close the round, retrain and open the next."""
         give_back()
         served, platform = self.open, self.platform
         own = platform.keep(served)
@@ -393,7 +395,7 @@ class Market:
 
     # -- states on which prices are solved ----------------------------------------------------------------------------
 
-    def _first_states(self) -> Scores:
+    def _first_states(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
         schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)
         if not self.arrivals.keeps_users:
@@ -405,19 +407,19 @@ class Market:
             self.config, self.world, self.model, len(schedule), seed, self.release, crossed=crossed
         )
 
-    def _last_states(self) -> Scores:
-        """States of the last round, for the prices of the next."""
+    def _last_states(self) -> StateScores:
+        """StateScores of the last round's states, for the next prices."""
         return self._states_of(self.platform.rounds[-1], self.platform.scorers_of_last())
 
-    def _states_of(self, past: PastRound, models: FoldModels) -> Scores:
-        """Scores of a round's states by the models."""
+    def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
+        """StateScores of a round's states by the models."""
         schedule, config = past.schedule, self.config
         capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
-        return Scores(states, models, self.release, self.device, self.seeds.model)
+        return StateScores(states, models, self.release, self.device, self.seeds.model)
 
-    def _audience(self) -> Scores | None:
-        """Scores of the open round's states, where they are known beforehand."""
+    def _audience(self) -> StateScores | None:
+        """StateScores of the open round's states, if known beforehand."""
         if not self.arrivals.known_beforehand and not self.needs.future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
@@ -425,7 +427,7 @@ class Market:
 
 
 def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
-    """Refuse a round whose slots are not those of the round before."""
+    """Refuse a round with other slots than the last."""
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(

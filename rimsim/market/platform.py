@@ -1,4 +1,4 @@
-"""Platform: the model that serves, its retraining, and the models of past states."""
+"""Platform: its model, retraining, and scorers of past states."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from rimsim.market.learning import Examined, laid_over, layer_from, positions_of
 from rimsim.market.ledger import PastRound, Shown, fold_of
 from rimsim.market.records import VISIT_BITS, row_capacity
 from rimsim.market.round import Round
-from rimsim.market.scores import FoldModels, PastStates, Scores, always, device_of
+from rimsim.market.scores import FoldModels, PastStates, StateScores, always, device_of
 from rimsim.market.state import KeptRounds, PlatformState
 from rimsim.market.world import initial_model, require_weights
 from rimsim.requirements.audiences import RoundVisits
 
-StatesOf: TypeAlias = Callable[[PastRound, FoldModels], Scores]
+StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
 
 
 class Platform:
-    """Model that scores states, and the rounds that it learns from.
+    """Model that scores states, and its training data.
 
     Args:
         config: The scenario.
@@ -106,7 +106,7 @@ class Platform:
     # -- at the end of a round ----------------------------------------------------------------------------------------
 
     def keep(self, served: Round) -> PastRound:
-        """Events of a served round; rounds that are no longer needed are forgotten."""
+        """Events of a served round; forgets rounds no longer needed."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
         learns = self._config.platform.learning != "consumed"
         shown = Shown.of(served.ledger, served.settled(), causes=not hits_only) if learns else None
@@ -123,7 +123,7 @@ class Platform:
         return past
 
     def log(self) -> EventLog:
-        """Log to retrain on after the last round; its items are counted."""
+        """Log to retrain on; its items are counted."""
         now = self.rounds[-1].schedule.stop
         log = training_log(self._config.platform, self._warmup, self.learnt, now, self._seed)
         self.log_counts = np.bincount(log.item[log.targets], minlength=log.n_items)
@@ -141,7 +141,7 @@ class Platform:
             self.model = self._updated(log, states_of)
 
     def _updated(self, log: EventLog, states_of: StatesOf) -> IntensityModel:
-        """Model updated on a log, under a layer if impressions are used."""
+        """Model updated on a log, with a layer if configured."""
         platform = self._config.platform
         model, layer = layer_of(self.model)
         if len(log):
@@ -158,7 +158,7 @@ class Platform:
         return laid_over(model, layer)
 
     def _with_scores(self, past: PastRound, model: IntensityModel, states_of: StatesOf) -> PastRound:
-        """Round with scores of its impressions, by models unaware of their outcome."""
+        """Round with scores of its impressions, blind to outcomes."""
         if past.shown is None:
             return past
         self._scorers = self._scorers_of(model)
@@ -167,7 +167,7 @@ class Platform:
     # -- models that score the states on which prices are solved ------------------------------------------------------
 
     def scorers_of_last(self) -> FoldModels:
-        """Models that score the last round's states for the next prices.
+        """Models that score the last round for the next prices.
 
         To be called once per round.
         """
@@ -180,7 +180,7 @@ class Platform:
         return lambda: tuple(laid_over(one, layer) for one in models())
 
     def _scorers_of(self, model: IntensityModel) -> FoldModels:
-        """Models without a layer for the states of the round learnt last."""
+        """Models without a layer for the last learnt round."""
         if not (self._retrains and self.crosses):
             return always(model)
         before = self._before or self.model
@@ -203,7 +203,7 @@ class Platform:
         )
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
-        """Continue from a state of a platform of the same scenario and seed.
+        """Continue from a state of an equal platform.
 
         Args:
             state: The state.
@@ -219,7 +219,7 @@ class Platform:
 def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
-    """Models of both folds, each fitted without its fold's last round.
+    """Models of both folds, fitted without their last rounds.
 
     Both are retrained, when first asked for, from the model that served that round; neither has a layer.
     """
@@ -249,8 +249,8 @@ def session_scores(
     release: Ints,
     *,
     crossed: bool,
-) -> Scores:
-    """Scores of the states at the last sessions of a replay's warm-up.
+) -> StateScores:
+    """StateScores of states at the warm-up's last sessions.
 
     Args:
         config: The scenario.
@@ -289,4 +289,4 @@ def session_scores(
         )
 
     fold_models = models if crossed and len(rows) else always(model)
-    return Scores(past, fold_models, release, device_of(model), seed)
+    return StateScores(past, fold_models, release, device_of(model), seed)

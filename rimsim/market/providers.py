@@ -1,4 +1,4 @@
-"""Providers of the items: who offers what, and who leaves or comes."""
+"""Providers of items, and their exit and entry."""
 
 from __future__ import annotations
 
@@ -164,11 +164,11 @@ class Provider(Protocol):
     """
 
     def opening(self, log: EventLog) -> Roster:
-        """Providers of the items of a log, the same at every seed."""
+        """Providers of a log's items, the same at every seed."""
         ...
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
-        """Providers who leave or come at the barrier after a round."""
+        """Providers who leave or come after a round."""
         ...
 
 

@@ -14,7 +14,7 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, ticks
 from rimsim.compiled import compiled
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
@@ -92,7 +92,7 @@ class Schedule:
 
 
 def delay_ticks(delay: str | None) -> int:
-    """Whole ticks of a duration such as ``1h``; 0 for None."""
+    """Ticks of a duration such as ``1h``; 0 for None."""
     return 0 if delay is None else int(ticks(duration_seconds(delay)))
 
 
@@ -152,7 +152,7 @@ NO_NEEDS = Needs()
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
-    """n user states that ask for a slate, in clock order, scored."""
+    """Scored states that ask for a slate, in clock order."""
 
     id: Ints
     """(n,) arrival ids, made of user and visit number: the same in every run with the same arrivals."""
@@ -197,14 +197,14 @@ class Arrivals:
 
 @runtime_checkable
 class ScoredStates(Protocol):
-    """Scored states, such as last round's, on which prices are solved."""
+    """Scored states on which prices are solved."""
 
     def __len__(self) -> int:
         """Number of states."""
         ...
 
     def __iter__(self) -> Iterator[Arrivals]:
-        """Chunks of the states, some hundreds of rows each, scored on demand."""
+        """Chunks of some hundreds of states, scored on demand."""
         ...
 
 
@@ -278,7 +278,7 @@ class RoundView:
 
 @dataclass(frozen=True, eq=False)
 class Slates:
-    """Answer of an agent: n slates, with optional prices and propensities."""
+    """Answer of an agent: n slates, with optional prices."""
 
     items: Ints
     """(n, k) distinct admissible items in order; −1 leaves a position empty."""
@@ -309,7 +309,7 @@ class Feedback:
 
 
 def as_slates(answer: SlateLike) -> Slates:
-    """Record of an agent's answer; arrays and tensors have no prices.
+    """Record of an agent's answer.
 
     Raises:
         AgentError: If it is nothing of the kind.
@@ -348,7 +348,7 @@ def _whole_items(answer: object) -> Ints:
 
 
 def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
-    """(n, k) entries of (n, M) values at the items of each row.
+    """(n, k) entries of (n, M) values at each row's items.
 
     They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
     """
@@ -363,7 +363,7 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
 
 @compiled
 def _at_items(values: Array, items: Ints, found: Array) -> None:
-    """Fill in (n, k) entries; an array that is returned takes longer."""
+    """Fill in (n, k) entries, faster than returning them."""
     n, k = items.shape
     for row in range(n):
         for position in range(k):
@@ -371,7 +371,7 @@ def _at_items(values: Array, items: Ints, found: Array) -> None:
 
 
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
-    """(n, k) positions of slates with a repeated or inadmissible item, if any.
+    """(n, k) repeated or inadmissible positions, if any.
 
     ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
     """
@@ -423,14 +423,8 @@ def count_items(items: Ints, weights: Floats, exposure: Floats) -> None:
 
 
 @compiled
-def observed_gain(
-    shown: Ints,
-    weights: Floats,
-    exposure: Floats,
-    required: Floats,
-    seen_exposure: Float32s,
-    seen_shortfall: Float32s,
-) -> float:
+def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
+    seen_shortfall: Float32s) -> float:  # fmt: skip
     """Reduction of the shortfall by a slate (k,).
 
     Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are

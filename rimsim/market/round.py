@@ -1,4 +1,4 @@
-"""Round of a market: its plan, its arrivals, and their slates until it closes."""
+"""Round: its plan, its arrivals and their slates."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from rimsim.market.records import (
     row_capacity,
     wrong_positions,
 )
-from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, Scores, device_of
+from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
 from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
 from rimsim.requirements.rows import Requirements
 
@@ -80,7 +80,7 @@ Process: TypeAlias = Generator[simpy.Event, object, None]
 
 
 class Arriving:
-    """Arrivals of a round in clock order, a user's visits one by one.
+    """Arrivals in clock order, a user's visits one by one.
 
     Args:
         schedule: The arrivals.
@@ -120,7 +120,7 @@ class Arriving:
         return not self._n_arrived and not self._held
 
     def run_out(self) -> None:
-        """Let the clock run to the retraining that ends the round."""
+        """Let the clock run to the end of the round."""
         while not self._over:
             self._env.step()
 
@@ -172,7 +172,7 @@ class Arriving:
         return min((rows[0] for slot, rows in self._held.items() if slot in self._busy), default=math.inf)
 
     def require_waiting(self, rows: Ints) -> None:
-        """Refuse rows that were not handed out or were served before."""
+        """Refuse rows that do not wait for slates."""
         waiting = set(rows.tolist())
         if not self._handed.issuperset(waiting) or len(waiting) != len(rows):
             raise MarketError(
@@ -193,7 +193,7 @@ class Arriving:
 
 
 @dataclass(frozen=True, eq=False)
-class RoundPlan:
+class RoundTerms:
     """Round before its first arrival: arrivals and requirements."""
 
     number: int
@@ -221,7 +221,7 @@ class RoundPlan:
         before: CarryOver | None,
         weights: Floats,
         release: Ints,
-    ) -> RoundPlan:
+    ) -> RoundTerms:
         """Plan of the round ``number`` with the arrivals of ``schedule``.
 
         Args:
@@ -267,13 +267,13 @@ class RoundContext:
 
 
 class Round:
-    """Round of a market: open while arrivals are served, then closed.
+    """Round of a market, open and then closed.
 
     Args:
         plan: Its arrivals and requirements.
         context: World and consumer.
         histories: Consumptions of the visitors so far; lengthened by those of the round.
-        model: Scores states.
+        model: StateScores states.
         env: The clock, which moves on as arrivals come.
         popularity: (M,) events of each item in the platform's log.
     """
@@ -289,7 +289,7 @@ class Round:
     relevant: Floats
     """(n,) items that each arrival would have consumed of a catalogue shown whole; an expectation λ*(x), unless the
     round ``counts_items``."""
-    states: Scores
+    states: StateScores
     """States of the arrivals under the model that served them, scored on demand."""
     decay: DecayEstimate | None
     """The platform's estimate of γ at the round's end; None if γ is known, or before any evidence."""
@@ -300,7 +300,7 @@ class Round:
 
     def __init__(
         self,
-        plan: RoundPlan,
+        plan: RoundTerms,
         context: RoundContext,
         histories: Histories,
         model: IntensityModel,
@@ -377,7 +377,7 @@ class Round:
 
     @property
     def counts_items(self) -> bool:
-        """True if consumption is a hit in what visitors do anyway."""
+        """True if consumption is a hit in organic behaviour."""
         return self._can.hits_only
 
     # -- who is next --------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ class Round:
         return self.served == len(self.schedule)
 
     def hand_out(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
-        """Rows of the next arrivals, which then wait for their slates.
+        """Rows of the next arrivals, which then wait.
 
         Args:
             limit: Most arrivals.
@@ -411,7 +411,7 @@ class Round:
         return self._arriving.take(limit, barrier_every, in_waves=in_waves)
 
     def scores(self, rows: Ints) -> ScoreRows:
-        """Scores of arrivals of different users."""
+        """StateScores of arrivals of different users."""
         assert self._scores is not None  # noqa: S101  # the round is open
         scores = self._scores.rows(rows)
         if self.capacity is not None:
@@ -420,7 +420,7 @@ class Round:
         return scores
 
     def _scores_reported(self, rows: Ints) -> ScoreRows:
-        """Scores of waiting arrivals, most often those asked for last."""
+        """StateScores of waiting arrivals, most often those asked for last."""
         if self._reported is not None and (
             self._reported[0] is rows or np.array_equal(self._reported[0], rows)
         ):
@@ -533,7 +533,7 @@ class Round:
             )
 
     def _refusal(self, rows: Ints, slates: Slates, admissible: Bools, wrong: Bools) -> AgentError:
-        """Error that names the first item which may not be shown."""
+        """Error that names the first inadmissible item."""
         row, position = np.argwhere(wrong)[0].tolist()
         item, most = int(slates.items[row, position]), len(self.exposure)
         kind = "repeated" if 0 <= item < most and admissible[row, position] else "inadmissible"
@@ -543,7 +543,7 @@ class Round:
         )
 
     def foreseen_histories(self) -> Histories:
-        """Histories at the round's end as far as slates do not matter."""
+        """Histories at the end, without effects of slates."""
         if self._foreseen is not None:
             return self._foreseen
         histories = self.histories.copy()
@@ -553,7 +553,7 @@ class Round:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def run_out(self) -> None:
-        """Let the clock run to the retraining that ends the round."""
+        """Let the clock run to the end of the round."""
         self._arriving.run_out()
         if self._can.exogenous:
             self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
@@ -573,10 +573,10 @@ class Round:
         own: PastRound,
         learnt: PastRound,
         log_counts: Ints,
-        states: Scores,
+        states: StateScores,
         decay: DecayEstimate | None,
     ) -> None:
-        """Close the round: it keeps its record, and lets go of scores.
+        """Close the round: keep its record and drop its scores.
 
         Args:
             cost: As the attributes of these names.

@@ -1,4 +1,4 @@
-"""Scores of states in blocks: of a round's arrivals, and of past states."""
+"""StateScores of a round's arrivals and of past states."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _Number = TypeVar("_Number", np.int64, np.float64)
 
 
 def most_states(n_items: int) -> int:
-    """Number of states, at least one, whose scores fit into memory."""
+    """Number of states whose scores fit into memory."""
     return max(1, MOST_CELLS // max(n_items, 1))
 
 
@@ -139,7 +139,7 @@ def joined(parts: list[ScoreRows]) -> ScoreRows:
 
 
 class Scorer:
-    """Scores of states of a round's visitors under one model.
+    """StateScores of states of a round's visitors under one model.
 
     The hidden state of each slot (a recurrent model's memory of its user) is cached and takes a new event in O(1); a
     model without one gets the whole state each time. A score depends on the state alone: never on which rows share its
@@ -159,7 +159,7 @@ class Scorer:
         """(slots,) events of each slot in its hidden state."""
 
     def encode(self, start: int) -> None:
-        """Encode every slot in user order, with its events before ``start``."""
+        """Encode all slots, with their events before ``start``."""
         if self._recurrent is None:
             return
         slots = np.arange(len(self._histories))
@@ -199,7 +199,7 @@ class Scorer:
     def score(
         self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
     ) -> ScoreRows:
-        """Scores of at most ``BLOCK`` states.
+        """StateScores of at most ``BLOCK`` states.
 
         Args:
             ids: (n,) arrivals that the states are of, for errors.
@@ -226,13 +226,13 @@ class Scorer:
         return rows if self._layer is None else rows.under(self._layer)
 
     def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
-        """Let hidden states take missing events, one per slot at a time."""
+        """Let hidden states take missing events."""
         while len(behind := np.unique(slots[counts > self._known[slots]])):
             for first in range(0, len(behind), STEP):
                 self._take_event(model, behind[first : first + STEP])
 
     def _take_event(self, model: RecurrentModel, slots: Ints) -> None:
-        """Let hidden states of at most ``STEP`` slots take an event."""
+        """Let hidden states of some slots take an event."""
         known = self._known[slots]
         visible, items = self._histories.between(slots, known, known + 1)
         hidden = model.step(
@@ -249,7 +249,7 @@ class Scorer:
 def score_states(
     model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
 ) -> Iterator[ScoreRows]:
-    """Scores of n states without cached hidden states, block by block.
+    """StateScores of n states without cached hidden states.
 
     Args:
         model: The model.
@@ -334,7 +334,7 @@ def _take_out(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> N
 
 
 class ArrivalScores:
-    """Scores of a round's arrivals, computed ahead in blocks and cached.
+    """StateScores of a round's arrivals, computed in blocks ahead.
 
     When arrivals have no valid rows, a block is filled with them and with arrivals after them. A row is valid while
     its user's history shows as many events at the arrival's tick as the row was scored with.
@@ -357,7 +357,7 @@ class ArrivalScores:
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
 
     def rows(self, arrivals: Ints) -> ScoreRows:
-        """Scores of arrivals of different users, without a copy if adjacent."""
+        """StateScores of arrivals of different users."""
         self._require(arrivals)
         if len(arrivals) == 1:  # as below, without the search for adjacent rows
             alone: ScoreRows = self._block[arrivals[0]].cut(int(self._row[arrivals[0]]), 1)
@@ -415,7 +415,7 @@ class ArrivalScores:
 
 
 class PrecomputedScores(ArrivalScores):
-    """Scores of arrivals whose states do not depend on slates.
+    """StateScores of arrivals whose states do not depend on slates.
 
     The states are known as the round opens, so arrivals are scored in clock order, block after block, whoever comes
     next. Hidden states are precomputed for as many blocks as 64 MiB hold. Rows are the same to the bit.
@@ -490,7 +490,7 @@ class PastStates:
         return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, visits, capacity)
 
     def sampled(self, most: int) -> PastStates:
-        """At most ``most`` of the states, evenly spaced in clock order."""
+        """At most ``most`` of the states, evenly spaced."""
         n = len(self.id)
         if n <= most:
             return self
@@ -508,8 +508,8 @@ class PastStates:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores(ScoredStates):
-    """Scores of past states in chunks, computed when they are iterated."""
+class StateScores(ScoredStates):
+    """StateScores of past states in chunks, computed on iteration."""
 
     past: PastStates
     """The states."""
@@ -544,16 +544,16 @@ class Scores(ScoredStates):
         """(n, A) membership in audiences; None: no requirement has one."""
         return self.past.audiences
 
-    def sampled(self, most: int) -> Scores:
-        """At most ``most`` of the states, evenly spaced in clock order."""
+    def sampled(self, most: int) -> StateScores:
+        """At most ``most`` of the states, evenly spaced."""
         past = self.past.sampled(most)
         return self if past is self.past else dataclasses.replace(self, past=past)
 
-    def scored_by(self, models: FoldModels) -> Scores:
+    def scored_by(self, models: FoldModels) -> StateScores:
         """The same states under other models."""
         return dataclasses.replace(self, models=models)
 
-    def among(self, requirements: RoundRequirements) -> Scores:
+    def among(self, requirements: RoundRequirements) -> StateScores:
         """The same states, reweighted to the audiences of a round."""
         counted = requirements.would_count(self.past.visits)
         if counted is None:
@@ -569,7 +569,7 @@ class Scores(ScoredStates):
                 yield from self._scored(model, mine[first : first + _ENCODED])
 
     def between(self, start: int, stop: int) -> Iterator[Arrivals]:
-        """Chunks of rows ``start`` to ``stop`` − 1, where one model scores all."""
+        """Chunks of a range of rows, scored by one model."""
         (model,) = self.models()
         for first in range(start, stop, _ENCODED):
             yield from self._scored(model, np.arange(first, min(first + _ENCODED, stop)))
@@ -612,12 +612,12 @@ def device_of(model: IntensityModel) -> torch.device:
 
 
 def always(model: IntensityModel) -> FoldModels:
-    """One model for the states of all users."""
+    """Single model for the states of all users."""
     return lambda: (model,)
 
 
-def median_kth_score(states: Scores, model: IntensityModel, k: int) -> float:
-    """Median over states of the k-th largest λ(x,y); 1 without states.
+def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> float:
+    """Median over states of the k-th largest λ(x,y).
 
     A market takes it once, of its warm-up states under its warm-up model, so that values, returns and rewards of all
     arms and rounds of a seed are in one currency, which no policy can move by the model's training. A state with fewer

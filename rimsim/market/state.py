@@ -1,4 +1,4 @@
-"""State of a market between two rounds, on disk without pickle."""
+"""State of a market between two rounds, on disk."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class KeptRounds:
 
 
 def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
-    """Schedule of a round; columns that were not saved are None."""
+    """Schedule of a round; unsaved columns are None."""
     found: dict[str, Any] = {
         column: arrays[f"{prefix}{column}-{number}"]
         for column in _COLUMNS

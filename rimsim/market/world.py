@@ -1,4 +1,4 @@
-"""World of a scenario: log, truth and first model, made once and cached."""
+"""World of a scenario: log, truth and first model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
 from rimsim.market.histories import LoggedPast
 from rimsim.market.learning import Examined, weights_of
 from rimsim.market.providers import Provider, make_providers
-from rimsim.market.round import RoundPlan
+from rimsim.market.round import RoundTerms
 from rimsim.plugs import imported, without_name
 from rimsim.requirements.carry_over import ScenarioRequirements
 from rimsim.system import report_progress, single_thread
@@ -41,7 +41,7 @@ from rimsim.system import report_progress, single_thread
 
 @lru_cache(maxsize=4)
 def build_world(config: ScenarioConfig) -> World:
-    """World of a scenario, with its truth from the cache if possible.
+    """World of a scenario, made once and cached.
 
     Raises:
         DataError: If the log cannot be read.
@@ -84,7 +84,7 @@ def world_of(
     consumer: Consumer,
     providers: Provider | None = None,
 ) -> World:
-    """World of a log: cut at the opening, with a truth if needed.
+    """World of a log, cut at the opening.
 
     Args:
         log: The log.
@@ -171,7 +171,7 @@ def check_promises(config: ScenarioConfig, seed: int) -> None:
         first_round(config, seed)
 
 
-def first_round(config: ScenarioConfig, seed: int) -> RoundPlan:
+def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
     """Plan of the first round, before any model is fitted.
 
     Args:
@@ -182,7 +182,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundPlan:
         ConfigError: If groups or campaigns are without items, users or positions.
     """
     world, (arrivals, consumer) = build_world(config), plugs_of(config)
-    return RoundPlan.of(
+    return RoundTerms.of(
         0,
         config,
         arrivals.round(0, RoundsSoFar(world, seed)),
@@ -217,7 +217,7 @@ def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
 
 
 def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
-    """Seed of the bootstrap of users that a truth is fitted to.
+    """Seed of the bootstrap that a truth is fitted to.
 
     None is the log itself, also for a truth that moves with the seed if no seed is known
     (:func:`rimsim.config.at_seed` sets it).
@@ -247,7 +247,7 @@ def kept_truth(
 
 
 def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
-    """Digest of all that a truth depends on, source and torch included."""
+    """Digest of all that a truth depends on."""
     described = json.dumps([_code(), torch.__version__, kind, rank, bootstrap, gap, log_digest(log)])
     return hashlib.sha256(described.encode()).hexdigest()
 
@@ -266,14 +266,14 @@ def _code() -> str:
 
 @lru_cache(maxsize=8)
 def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
-    """Model fitted to a scenario's warm-up log; never changed in place."""
+    """Model fitted to a scenario's warm-up log."""
     return initial_model(config, build_world(config).past, seed)
 
 
 def initial_model(
     config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None
 ) -> IntensityModel:
-    """Model of the platform fitted to a log, from the cache if possible.
+    """Model of the platform fitted to a log.
 
     Args:
         config: The scenario.

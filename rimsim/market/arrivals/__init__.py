@@ -1,4 +1,4 @@
-"""Who arrives when: arrival processes by name, and of a user's own."""
+"""Arrival processes by name, or of the user's own."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes"
 
 
 def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
-    """The arrival process that a scenario names.
+    """Arrival process of a scenario.
 
     Raises:
-        ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown, or is no arrival process.
+        ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown or unfit.
     """
     config = scenario.arrivals
     plug = make_plug(

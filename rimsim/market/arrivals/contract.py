@@ -33,7 +33,7 @@ class Opening:
 
 @dataclass(frozen=True, eq=False)
 class RoundsSoFar:
-    """Knowledge of an arrival process at the barrier before a round."""
+    """Knowledge of an arrival process before a round."""
 
     world: World
     """The log, the warm-up log with its sessions, the opening."""

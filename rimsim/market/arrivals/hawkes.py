@@ -52,7 +52,10 @@ _ROUND_BITS = 8
 
 @dataclass(frozen=True, eq=False)
 class SessionRates:
-    """λ_u(t) = μ_u + α·ω·Σ_{t_i < t} exp(−ω(t − t_i)) session starts a second, t_i those of the user."""
+    """Hawkes process of session starts.
+
+    λ_u(t) = μ_u + α·ω·Σ_{t_i < t} exp(−ω(t − t_i)) per second, t_i those of the user.
+    """
 
     base: Floats
     """(users,) μ, per second."""
@@ -63,15 +66,16 @@ class SessionRates:
 
 
 def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRates:
-    """The rates that make session starts most likely, given each user's first, with users' own rates shrunk; by EM.
+    """Maximum-likelihood rates of session starts, by EM.
 
-    Users' own rates have a gamma distribution, whose shape says how much a user's own sessions count against the mean.
+    The likelihood is given each user's first session. Users' own rates have a gamma distribution, whose shape decides
+    the weight of a user's own sessions against the mean.
 
     Args:
-        user: (s,) whose session.
-        start: (s,) when it starts, seconds.
+        user: (s,) user of each session.
+        start: (s,) its start, seconds.
         stop: Seconds until which all are observed.
-        n_users: Users, of whom some may have no session.
+        n_users: Number of users, some without a session.
     """
     order = np.lexsort((start, user))
     who, when = user[order], start[order]
@@ -103,7 +107,10 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
 
 
 def _shape(count: Floats, expected: Floats) -> float:
-    """The shape of users' rates by moments: counts vary by Σ expected + Σ expected² / shape around what is expected."""
+    """Shape of users' rates by moments.
+
+    Counts vary by Σ expected + Σ expected² / shape.
+    """
     beyond = float(((count - expected) ** 2 - expected).sum())
     shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
     return min(max(shape, _SHAPES[0]), _SHAPES[1])
@@ -111,7 +118,10 @@ def _shape(count: Floats, expected: Floats) -> float:
 
 @compiled
 def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
-    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over a user's earlier sessions; sessions by user, then time."""
+    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over earlier sessions.
+
+    Sessions are by user, then time.
+    """
     excited, lagged = np.zeros(len(when)), np.zeros(len(when))
     for n in range(1, len(when)):
         if first[n]:
@@ -126,16 +136,10 @@ def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floa
 def expected_starts(
     rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
 ) -> Floats:
-    """(users,) session starts that are expected in a window, given all before it, each rate times a factor.
+    """(users,) expected session starts in a window.
 
-    With x the excitation of the past, x′ = −ω(1 − αf)·x + αωf·μ has a closed form, and f(μ + x) is integrated.
-
-    Args:
-        rates: The process.
-        factor: (users,) f, with αf below 1.
-        user: (s,) whose session started before the window.
-        tick: (s,) when.
-        window: Ticks at which the window begins and ends.
+    Each rate is multiplied by f (users,), with αf below 1. With x the excitation of the past, x′ = −ω(1 − αf)·x + αωf·μ
+    has a closed form, and f(μ + x) is integrated. ``user`` and ``tick`` (s,) are sessions before the window, in ticks.
     """
     length = (window[1] - window[0]) / TICKS
     fade = np.exp(-rates.decay * (window[0] - tick) / TICKS)
@@ -156,25 +160,12 @@ def simulate(
     seed: int,
     number: int,
 ) -> tuple[Ints, Ints]:
-    """Session starts in a window, by thinning of a process with a larger factor.
+    """Users and ticks (n,) of session starts in a window.
 
-    The process is one of clusters: sessions that come by themselves, and those that a session brings about. Candidates
-    of the larger process are drawn by keys, those that come by themselves by (seed, user, window, n), others by (seed,
-    user, instant of the session that brings them about, n), and each is kept with chance f/f_max. So two markets share
-    candidates, and differ only in what satisfaction keeps of them and what follows from that.
-
-    Args:
-        rates: The process.
-        factor: (users,) f in the window.
-        most: f_max, at least every f.
-        user: (s,) whose session started before the window.
-        tick: (s,) when.
-        window: Ticks at which the window begins and ends.
-        seed: Seed of arrivals.
-        number: The window.
-
-    Returns:
-        Users and ticks (n,) of the starts, by tick, then user.
+    Thinning of a process with a larger factor f_max = ``most``. The process is one of clusters: spontaneous sessions,
+    and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous ones by
+    (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with chance
+    f/f_max. So two markets share candidates, and differ only in those that satisfaction keeps and their consequences.
     """
     kept = factor / most
     found_user, found_tick = _by_themselves(rates, kept, most, window, seed, number)
@@ -216,7 +207,7 @@ def _children(
     window: tuple[int, int],
     seed: int,
 ) -> tuple[Ints, Ints]:
-    """Sessions in the window that some sessions bring about."""
+    """Sessions in the window that parent sessions bring about."""
     purpose, (user, tick) = rng.Purpose.ARRIVALS, parents
     row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * most))
     user, tick = user[row], tick[row]
@@ -231,7 +222,7 @@ def _children(
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HawkesOptions:
-    """How satisfaction moves, and what it does to how often users come."""
+    """Movement of satisfaction and its effect on visits."""
 
     kappa: float = Field(
         default=0.0,
@@ -252,21 +243,17 @@ class HawkesOptions:
     )
 
 
-class Hawkes:
-    """Session starts of each user follow a Hawkes process that is fitted to the log's, times exp(κ(S − S₀)).
+class HawkesArrivals:
+    """Returning users, whose visits follow a fitted Hawkes process.
 
     λ_u(t) = exp(κ(S_u − S₀))·(μ_u + αω Σ_{t_i < t} exp(−ω(t − t_i))). A visit moves satisfaction to ρS + 1 − ρ where
-    something was taken, to ρS where nothing was; it counts from the next barrier on. α and ω are those of the log. With
-    ``per_round``, all μ are multiplied so that so many come in a round in the long run while S = S₀; with null they are
-    those of the log.
+    something was taken, to ρS otherwise; it counts from the next barrier on. α and ω are those of the log. With
+    ``per_round``, all μ are multiplied so that this number comes in a round in the long run while S = S₀; with null
+    they are those of the log.
 
-    Every user of the log is a visitor from the first round on. It comes with what it had done before one of its later
-    sessions, with all where it came once, or with ``draw: users``; its past is moved so that it ends one inter-session
-    gap before the opening.
-
-    Args:
-        options: κ, S₀ and ρ.
-        scenario: Says how many come, how long a round is, and what they bring.
+    Every user of the log is a visitor from the first round on. It comes with its events before one of its later
+    sessions, with all after a single session, or with ``draw: users``; its past is moved so that it ends one
+    inter-session gap before the opening.
     """
 
     known_beforehand = False
@@ -280,14 +267,14 @@ class Hawkes:
         self._wait = 1 + delay_ticks(scenario.consumer.delay)
 
     def opening(self, log: EventLog) -> Opening:
-        """The market opens when the log ends; see :func:`rimsim.market.arrivals.opening_after`."""
+        """Opening at the end of the log; see :func:`opening_after`."""
         return opening_after(log, self._scenario)
 
     def rates(self, world: World) -> SessionRates:
-        """The process while everyone is as satisfied as at first.
+        """Rates while satisfaction is neutral.
 
         Raises:
-            ConfigError: If it would not be stable while everyone is satisfied.
+            ConfigError: If they would not be stable while all users are satisfied.
         """
         fitted = _fitted(world.past_sessions, world.opening, world.past.n_users)
         if fitted.branching * self._most >= 1:
@@ -318,7 +305,7 @@ class Hawkes:
         return state
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """The visits of a round.
+        """Visits of a round.
 
         Raises:
             MarketError: If a user comes more often than can be counted, or there are too many rounds.
@@ -358,7 +345,7 @@ class Hawkes:
         )
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
-        """Events and shift (users,) of each user's past, and users and ticks (s,) of the sessions in it."""
+        """Events and shift (users,) of pasts, and their sessions."""
         world, sessions = so_far.world, so_far.world.past_sessions
         everyone, before = np.arange(world.past.n_users), events_before(sessions)
         arrivals = self._scenario.arrivals
@@ -380,13 +367,17 @@ class Hawkes:
 
 @lru_cache(maxsize=4)
 def _fitted(sessions: Sessions, stop: float, n_users: int) -> SessionRates:
-    """The rates of a log's sessions; once for all rounds and markets."""
+    """Cached rates of a log's sessions."""
     return fit_rates(sessions.user, sessions.start, stop, n_users)
 
 
 @compiled
 def _move(state: Floats, slots: Ints, taken: Bools, memory: float) -> None:
-    """Move the satisfaction of users (in place) by their visits, in clock order."""
+    """Move the satisfaction of users by their visits."""
     for n in range(len(slots)):
         moved = memory * state[slots[n]]
         state[slots[n]] = moved + (1.0 - memory) if taken[n] else moved
+
+
+Hawkes = HawkesArrivals
+"""Alias."""

@@ -1,4 +1,4 @@
-"""Who consumes: user choice models by name, and of a user's own."""
+"""Consumers (choice models) by name, or of the user's own."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ BUILT_IN = {
 
 
 def make_consumer(scenario: ScenarioConfig) -> Consumer:
-    """The consumer that a scenario names.
+    """Consumer of a scenario.
 
     Raises:
-        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown, or is no consumer, or it
-            does not heed ``consumer.dynamics`` that are asked for.
+        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown or unfit, or the consumer ignores
+            ``consumer.dynamics`` of the scenario.
     """
     config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)

@@ -9,25 +9,22 @@ from pydantic.dataclasses import dataclass
 from rimsim.arrays import Floats, Ints
 from rimsim.config import ScenarioConfig
 from rimsim.market.consumers.contract import Response, Visits, examination, uniform_draws
-from rimsim.market.consumers.preference import Wanting
+from rimsim.market.consumers.preference import PreferenceConsumer
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LogitOptions:
-    """How attractive it is to take nothing."""
+    """Utility of the outside option."""
 
     outside: float = Field(default=1.0, gt=0, description="u₀, in units of intensity.")
 
 
-class Logit(Wanting):
-    """Of a slate, the item at position r is taken with probability u_r / (u₀ + Σ u), u_r = λ*(x)·p*(y|x)·γ^(r−1)·a.
+class Logit(PreferenceConsumer):
+    """Consumers who take one item of a slate, or none.
 
-    The draw is that of utilities log u + Gumbel (McFadden, 1974): what is largest is taken. A Gumbel belongs to
-    (arrival, item), and one to (arrival, nothing), whatever else is shown.
-
-    Args:
-        options: How attractive nothing is.
-        scenario: Says γ, a and what is wanted.
+    The item at position r is taken with probability u_r / (u₀ + Σ u), u_r = λ*(x)·p*(y|x)·γ^(r−1)·a. The draw is that
+    of utilities log u + Gumbel (McFadden, 1974): the largest is taken. A Gumbel belongs to (arrival, item), and another
+    to (arrival, nothing), independently of the slate.
     """
 
     def __init__(self, options: LogitOptions, scenario: ScenarioConfig) -> None:
@@ -37,7 +34,7 @@ class Logit(Wanting):
         self._weight = config.attraction * examination(config.position_decay, scenario.slate)
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
-        """What visits make of their slates."""
+        """Response of visits to their slates."""
         intensity = self.of_slates(visits, slates)
         worth = intensity * self._weight
         probability = worth / (self._outside + worth.sum(1))[:, None]
@@ -60,23 +57,20 @@ def _gumbel(draw: Floats) -> Floats:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CascadeOptions:
-    """When a visitor stops looking."""
+    """Stopping rule of a visitor."""
 
     stop: float = Field(
         default=0.5, ge=0, le=1, description="Chance that a visitor who took an item looks no further."
     )
 
 
-class Cascade(Wanting):
-    """A visitor who looks at position r takes its item with probability q_r = 1 − exp(−λ*(x)·p*(y|x)·a).
+class Cascade(PreferenceConsumer):
+    """Consumers who examine positions in turn and may stop.
 
-    The visitor looks at the first position, and goes on from one to the next with probability γ, times 1 − stop where
-    the item was taken (Craswell et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So P(take at r) = e_r·q_r, with
-    e_1 = 1 and e_{r+1} = e_r·γ·(1 − stop·q_r). Draws of taking and of going on belong to (arrival, item).
-
-    Args:
-        options: When a visitor stops.
-        scenario: Says γ, a and what is wanted.
+    An examined item at position r is taken with probability q_r = 1 − exp(−λ*(x)·p*(y|x)·a). The visitor examines the
+    first position, and continues from one to the next with probability γ, times 1 − stop where the item was taken
+    (Craswell et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So P(take at r) = e_r·q_r, with e_1 = 1 and
+    e_{r+1} = e_r·γ·(1 − stop·q_r). Draws of taking and of continuing belong to (arrival, item).
     """
 
     def __init__(self, options: CascadeOptions, scenario: ScenarioConfig) -> None:
@@ -85,7 +79,7 @@ class Cascade(Wanting):
         self._decay, self._attraction = scenario.consumer.position_decay, scenario.consumer.attraction
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
-        """What visits make of their slates."""
+        """Response of visits to their slates."""
         intensity = self.of_slates(visits, slates)
         chance = -np.expm1(-intensity * self._attraction)
         taken = visits.uniform(slates) < chance

@@ -79,7 +79,7 @@ def examination(decay: float, positions: int) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Log of a scenario, cut at the opening; shared by all arms."""
+    """Log of a scenario, cut at the opening."""
 
     log: EventLog
     """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""
@@ -153,7 +153,7 @@ class Visits:
         return self.histories.consumed(self.slot)
 
     def in_market(self) -> tuple[Ints, Ints]:
-        """(visit, item) pairs of earlier consumptions in the market, in order."""
+        """(visit, item) pairs of earlier consumptions in the market."""
         visit, item, _ = self.events_in_market()
         return visit, item
 
@@ -427,7 +427,7 @@ class Truth(Protocol):
         ...
 
     def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
-        """Fill in the response of n visits; a row's bits depend on its visit alone.
+        """Fill in the response of n visits, each by itself.
 
         Args:
             visits: n visits.
@@ -439,7 +439,7 @@ class Truth(Protocol):
         ...
 
     def shares(self, visits: Visits) -> Floats:
-        """(n, M) p* over the items that each visit may consume; rows sum to 1 or 0."""
+        """(n, M) p* over admissible items."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -454,8 +454,7 @@ def response_of(consumer: Consumer, visits: Visits, slates: Ints) -> Response:
     """Response of visits to slates (n, k), checked.
 
     Raises:
-        MarketError: If it is no response, not one for each position, no probability or intensity, or consumes what is
-            not shown.
+        MarketError: If it is no response, or has wrong shapes, types or values.
     """
     response = consumer.respond(visits, slates)
     if not isinstance(response, Response):
@@ -488,7 +487,7 @@ def response_of(consumer: Consumer, visits: Visits, slates: Ints) -> Response:
 
 @compiled
 def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: Floats) -> int:
-    """Index of the first invalid position, row after row; −1 without one."""
+    """Index of the first invalid position; −1 without one."""
     n, k = slates.shape
     for row in range(n):
         for position in range(k):

@@ -27,17 +27,14 @@ from rimsim.measures import genre_weights
 
 
 class Dynamics:
-    """Factors on true intensities, from what a visitor consumed in the market before and from what others consume.
+    """Preference dynamics: satiation, taste drift and conformity.
 
-    With w the genre weights of items:
+    Factors on true intensities, with w the genre weights of items; a parameter of 0 switches a factor off:
 
     * satiation: exp(−σ·⟨s, w_y⟩), s = Σ_i w_i·2^(−age_i / half-life),
-    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q the mean of w over the visitor's n consumptions, w̄ over the catalogue,
+    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q the mean of w over n consumptions, w̄ over the catalogue,
     * conformity: (1 + c_y)^κ over its mean among the warm-up log's events, c the events of items in the platform's log
       as of the last barrier.
-
-    Args:
-        scenario: Says σ, half-life, η and κ; 0 switches each off.
     """
 
     def __init__(self, scenario: ScenarioConfig) -> None:
@@ -48,12 +45,12 @@ class Dynamics:
 
     @property
     def moves(self) -> bool:
-        """Whether any of them is on."""
+        """True if any factor is on."""
         config = self._config
         return config.satiation > 0 or config.drift > 0 or config.conformity > 0
 
     def of_slates(self, visits: Visits, slates: Ints) -> Floats:
-        """(n, k) factors of the items of slates; of an empty position, anything."""
+        """(n, k) factors of slates; arbitrary at empty positions."""
         weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
         taste = self._taste(visits, weights)
         factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
@@ -62,7 +59,10 @@ class Dynamics:
         return np.asarray(factor * self._conforming(visits)[items], np.float64)
 
     def of_catalogue(self, visits: Visits) -> Floats:
-        """(n, M) factors of all items, visit by visit: a row's bits depend on its visit alone."""
+        """(n, M) factors of all items.
+
+        A row's bits depend on its visit alone.
+        """
         everything = np.arange(visits.world.log.n_items)[None, :]
         weights, taste = _genre_weights(visits.world), self._taste(visits, _genre_weights(visits.world))
         level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)
@@ -71,7 +71,7 @@ class Dynamics:
         return np.stack(rows) if rows else np.zeros((0, everything.shape[1]))
 
     def _taste(self, visits: Visits, weights: Floats) -> Floats:
-        """(n, G) what a genre adds to the logarithm of the factor."""
+        """(n, G) effect of each genre on the log factor."""
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
             row, item, age = self._consumed(visits)
@@ -92,7 +92,7 @@ class Dynamics:
         return taste
 
     def _conforming(self, visits: Visits) -> Floats:
-        """(M,) the factor of conformity."""
+        """(M,) factor of conformity."""
         if not self._config.conformity > 0:
             return np.ones(visits.world.log.n_items)
         wanted = (1.0 + visits.popularity) ** self._config.conformity
@@ -100,7 +100,7 @@ class Dynamics:
         return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
 
     def _consumed(self, visits: Visits) -> tuple[Ints, Ints, Floats]:
-        """Visit, item and age in seconds (m,) of what visitors consumed in the market before each visit."""
+        """Visit, item and age in seconds (m,) of earlier consumptions."""
         row, item, known = visits.events_in_market()
         age = visits.tick[row] - (known - self._wait)
         before = age > 0
@@ -109,15 +109,14 @@ class Dynamics:
 
 @lru_cache(maxsize=4)
 def _genre_weights(world: World) -> Floats:
-    """(M, G) share of each genre in each item; once for all rounds and markets."""
+    """(M, G) share of each genre in each item."""
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
 
 
-class Wanting:
-    """Consumers of true intensities λ*(x)·p*(y|x), times what moves them, who consume only what they are shown.
+class PreferenceConsumer:
+    """Base of consumers that draw from the ground-truth intensity.
 
-    Args:
-        scenario: Says the length of a slate, the delay, and what moves.
+    The intensity λ*(x)·p*(y|x) is multiplied by the dynamics. Visitors consume only shown items.
     """
 
     needs_truth = True
@@ -129,35 +128,38 @@ class Wanting:
         self._plain = Law(np.ones(scenario.slate), 1.0)
 
     def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
-        """They consume only what they are shown."""
+        """No organic consumption."""
         return NOTHING
 
     def true_intensity(self, visits: Visits) -> torch.Tensor:
-        """(n, M) λ*(x)·p*(y|x), moved as the scenario says."""
+        """(n, M) λ*(x)·p*(y|x) with dynamics."""
         return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
 
     def relevant(self, visits: Visits) -> Floats:
-        """(n,) λ*(x) of the truth: what is consumed of a catalogue shown whole if nothing moved."""
+        """(n,) λ*(x), without dynamics."""
         return self._sizes(visits)
 
     def _sizes(self, visits: Visits) -> Floats:
-        """(n,) λ*(x) of the truth, whatever a subclass says is relevant."""
+        """(n,) λ*(x) of the truth, whatever a subclass reports as relevant."""
         return _truth(visits).sizes.of_visits(visits, self._delay)
 
     def answer(self, visits: Visits, slates: Ints, law: Law) -> Response:
-        """The Poisson-intensity response of the truth alone, in one compiled pass."""
+        """Poisson-intensity response of the truth, in one compiled pass."""
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
         _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
         return response
 
     def of_slates(self, visits: Visits, slates: Ints) -> Floats:
-        """(n, k) intensities of what is shown; 0 at empty positions, and of what was consumed in the market before."""
+        """(n, k) intensities of shown items.
+
+        They are 0 at empty positions, and for items consumed in the market before.
+        """
         wanted = self.answer(visits, slates, self._plain).intensity
         return wanted * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else wanted
 
     def of_catalogue(self, visits: Visits) -> Floats:
-        """(n, M) intensities of all that is admissible."""
+        """(n, M) intensities of admissible items."""
         wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
         return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
 
@@ -168,13 +170,11 @@ def _truth(visits: Visits) -> Truth:
     return truth
 
 
-class Intensity(Wanting):
-    """An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a).
+class Intensity(PreferenceConsumer):
+    """Consumers with the Poisson-intensity response.
 
-    A latent draw belongs to (arrival, item), whatever else is shown.
-
-    Args:
-        scenario: Says γ, a, the length of a slate and what is wanted.
+    An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a). A latent draw belongs to
+    (arrival, item), independently of the slate.
     """
 
     def __init__(self, scenario: ScenarioConfig) -> None:
@@ -183,7 +183,7 @@ class Intensity(Wanting):
         self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
-        """What visits make of their slates."""
+        """Response of visits to their slates."""
         if not self.dynamics.moves:  # in one compiled pass
             return self.answer(visits, slates, self._law)
         intensity = self.of_slates(visits, slates)

@@ -69,51 +69,36 @@ class SessionSizes:
 
     @property
     def arrays(self) -> dict[str, Floats]:
-        """The fitted arrays by name, as :meth:`out_of` takes them."""
+        """Fitted arrays by name, as :meth:`out_of` takes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def out_of(cls, arrays: dict[str, Array]) -> Self:
-        """λ* from the arrays that were saved with a truth's own, which are left."""
+        """λ* from its arrays, removed from those of a truth."""
         return cls(*(arrays.pop(field.name) for field in fields(cls)))
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
-        """(n,) λ* of users (n,) of the log in given states, for sessions that begin at ``states.now``."""
+        """(n,) λ* of users in states that begin sessions now."""
         return np.asarray(
             self.effect[users] * np.exp(features_of(*known_of(states), self.bounds) @ self.weights),
             np.float64,
         )
 
     def of_visits(self, visits: Visits, delay: int) -> Floats:
-        """(n,) λ* of visits to a market, from what each visitor had consumed by then.
+        """(n,) λ* of visits, from each visitor's earlier consumptions.
 
-        Args:
-            visits: n visits.
-            delay: Ticks after which a consumption is entered into the histories, beside the one it always takes.
+        ``delay`` are the ticks of a consumption's delay.
         """
         histories, slot = visits.histories, visits.slot
         events, found = histories.events, np.empty(len(slot))
-        _sizes_of_visits(
-            slot,
-            visits.tick,
-            self.effect[histories.log_user[slot]],
-            self.weights,
-            self.bounds,
-            histories.length,
-            histories.last_logged,
-            events.first,
-            events.counts,
-            events.newest,
-            events.tick,
-            events.next,
-            delay,
-            found,
-        )
+        _sizes_of_visits(slot, visits.tick, self.effect[histories.log_user[slot]], self.weights,
+            self.bounds, histories.length, histories.last_logged, events.first, events.counts,
+            events.newest, events.tick, events.next, delay, found)  # fmt: skip
         return found
 
 
-class Kept:
-    """What classes of truths have in common: λ*, and a folder that they are kept in."""
+class FittedTruth:
+    """Base of truths: λ*, and storage in a folder."""
 
     arrays: ClassVar[tuple[str, ...]]
     """Names of the fitted arrays beside those of λ*."""
@@ -130,30 +115,17 @@ class Kept:
 
     @classmethod
     def load(cls, folder: Path, report: TruthReport) -> Self:
-        """Read what :meth:`save` wrote."""
+        """Truth that :meth:`save` wrote."""
         arrays: dict[str, Any] = load_file(folder / "truth.safetensors")
         sizes = SessionSizes.out_of(arrays)
         return cls(**arrays | {"sizes": sizes, "report": report})
 
 
 @compiled
-def _sizes_of_visits(
-    slots: Ints,
-    ticks: Ints,
-    effect: Floats,
-    weights: Floats,
-    bounds: Floats,
-    length: Ints,
-    last_logged: Floats,
-    first: Ints,
-    counts: Ints,
-    newest: Ints,
-    tick: Ints,
-    following: Ints,
-    delay: int,
-    found: Floats,
-) -> None:
-    """Fill in (n,) λ*; what a visitor consumes in the visit itself, or later, does not count."""
+def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, bounds: Floats, length:
+    Ints, last_logged: Floats, first: Ints, counts: Ints, newest: Ints, tick: Ints, following: Ints, delay:
+    int, found: Floats) -> None:  # fmt: skip
+    """Fill in (n,) λ*, from consumptions before each visit."""
     for n in range(len(slots)):
         slot, until = slots[n], ticks[n] + delay
         number, last = length[slot], last_logged[slot]
@@ -177,7 +149,10 @@ def _sizes_of_visits(
 
 
 def known_of(states: UserStates) -> tuple[Ints, Floats]:
-    """(n,) events of each state, and (n,) seconds since the last of them; since 0 where there is none."""
+    """(n,) events of each state, and seconds since the last.
+
+    The seconds count from 0 without events.
+    """
     number = states.lengths
     some = number > 0
     last = np.zeros(len(number))
@@ -186,12 +161,9 @@ def known_of(states: UserStates) -> tuple[Ints, Floats]:
 
 
 def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
-    """(n, 6) features of states, held to bounds (2, 2); see :class:`SessionSizes`.
+    """(n, 6) features of states, clipped to bounds (2, 2).
 
-    Args:
-        number: (n,) events of each state.
-        silence: (n,) seconds since the last of them; anything where there is none.
-        bounds: As there.
+    ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
     """
     some = number > 0
     count = np.clip(np.log(1.0 + number), *bounds[0])
@@ -203,12 +175,12 @@ def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
 def fit_sizes(
     log: EventLog, gap: str | float, later: LaterSessions | None, weights: Ints | None = None
 ) -> tuple[SessionSizes, SizesReport]:
-    """Fit λ* to the sizes of a log's sessions.
+    """λ* fitted to the session sizes of a log.
 
     A Poisson regression on the state in which each session begins, times an effect of each user: the mean of size over
-    regressed size, shrunk towards 1 by as many average sessions as foretell sessions best that are left out, a fifth
-    of all sessions at a time, or of those of some users where there are more than 50,000. In the end first and later
-    sessions are scaled, each apart, so that Σλ* over the log's sessions is the number of their events.
+    regressed size, shrunk towards 1 by as many average sessions as predict left-out sessions best, a fifth of all at a
+    time, or of those of sampled users where there are more than 50,000. In the end first and later sessions are scaled
+    separately, so that Σλ* over the log's sessions is the number of their events.
 
     Args:
         log: The log.
@@ -264,7 +236,7 @@ def _mean(values: Floats) -> float:
 
 
 class _Sizes:
-    """The sizes of a log's sessions, and the states in which they begin."""
+    """Session sizes of a log, with the states before them."""
 
     def __init__(self, log: EventLog, gap: str | float) -> None:
         sessions = log.sessions(gap)
@@ -284,11 +256,11 @@ class _Sizes:
 
     @property
     def first(self) -> Bools:
-        """(s,) which sessions are their users' first."""
+        """(s,) marks of users' first sessions."""
         return np.asarray(self.features[:, 0] > 0, np.bool_)
 
     def of_some_users(self, most: int) -> _Sizes:
-        """The sessions of drawn users, so many at most; these themselves where they are no more."""
+        """Sessions of sampled users, at most ``most``."""
         if len(self.user) <= most:
             return self
         order = np.argsort(rng.uniform(0, rng.Purpose.MODEL, 28, np.arange(self.n_users)), kind="stable")
@@ -298,7 +270,7 @@ class _Sizes:
         return self._rows(drawn[self.user])
 
     def left_out(self, shrinkage: float) -> Floats:
-        """(s,) λ* of each session, fitted without it and the others of its fold."""
+        """(s,) λ* of each session, fitted without its fold."""
         found = np.empty(len(self.user))
         draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
         fold = (draw * _FOLDS).astype(np.int64)
@@ -314,7 +286,7 @@ class _Sizes:
         return some
 
     def fit(self, shrinkage: float, weights: Ints | None = None) -> SessionSizes:
-        """The regression and the effects, each fitted to the other in turn, calibrated at the end."""
+        """λ*: regression and user effects fitted in turn, then calibrated."""
         visits = np.bincount(self.user, minlength=self.n_users)
         effect = np.ones(self.n_users)
         repeated = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
@@ -333,7 +305,7 @@ class _Sizes:
         return SessionSizes(beta, effect, self.bounds)
 
     def _regressed(self, beta: Floats, effect: Floats, repeated: Floats) -> Floats:
-        """Newton's method for the Poisson likelihood, on steps that never make it worse."""
+        """Regression by Newton's method, never worsening the fit."""
         x, y = self.features, self.count
 
         def loss(b: Floats) -> float:

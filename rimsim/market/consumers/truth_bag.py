@@ -25,8 +25,8 @@ from rimsim.market.consumers.contract import (
     poisson_probability,
     uniform_draw,
 )
-from rimsim.market.consumers.session_sizes import Kept, SessionSizes
-from rimsim.market.consumers.truth_fits import Judged, judged
+from rimsim.market.consumers.session_sizes import FittedTruth, SessionSizes
+from rimsim.market.consumers.truth_fits import JudgedTruth, judged
 
 _LANES = 32
 
@@ -62,10 +62,10 @@ def _add(vector: Float32s, row: Float32s) -> None:
 
 @compiled
 def _logits(hidden: Float32s, events: int, predicted: Float32s, bias: Float32s, logit: Float32s) -> None:
-    """Fill in (M,) logits; ``hidden`` (width,) is the sum over so many events, and is scaled in place.
+    """Fill in (M,) logits; ``hidden`` (width,) is scaled in place.
 
-    Four rows of the matrix at a time, so that the logits, which lie in the nearest cache, are read and written a
-    quarter as often.
+    ``hidden`` is the sum over the events. Four rows of the matrix at a time, so that the logits, which lie in the
+    nearest cache, are read and written a quarter as often.
     """
     hidden *= np.float32(1.0 / math.sqrt(events + 1.0))
     width, whole = len(hidden), len(hidden) - len(hidden) % 4
@@ -84,7 +84,7 @@ def _logits(hidden: Float32s, events: int, predicted: Float32s, bias: Float32s, 
 
 @compiled
 def _largest(logit: Float32s) -> np.float32:
-    """The largest of (M,) numbers; side by side, as a comparison with one number at a time waits for the last."""
+    """Largest of (M,) numbers, by lanes."""
     lanes = np.full(_LANES, -np.inf, np.float32)
     whole = len(logit) - len(logit) % _LANES
     for begin in range(0, whole, _LANES):
@@ -101,15 +101,11 @@ def _largest(logit: Float32s) -> np.float32:
 
 @compiled
 def _exponentials(logit: Float32s, power: Floats) -> float:
-    """Exp of (M,) logits less the largest, in place, and their sum; 0 where all are −∞.
+    """Exponentiate (M,) logits less the largest in place; returns their sum.
 
-    exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second factor is a sum of powers; what it
-    leaves out, 4·10⁻¹⁸ of it, is less than the rounding of doubles, and single precision is kept. No step of the loops
-    branches or calls, so that eight items go through at once.
-
-    Args:
-        logit: (M,) filled in place.
-        power: (M,) room.
+    The sum is 0 where all are −∞. exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second
+    factor is a sum of powers; its remainder, 4·10⁻¹⁸ of it, is less than the rounding of doubles, and single precision
+    is kept. No step of the loops branches or calls, so that eight items go through at once. ``power`` (M,) is room.
     """
     top = _largest(logit)
     if top == -np.inf:
@@ -146,41 +142,13 @@ def _exponentials(logit: Float32s, power: Floats) -> float:
 
 
 @compiled
-def _weigh(
-    slot: int,
-    tick: int,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    release: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-    hidden: Float32s,
-    power: Floats,
-    weight: Float32s,
-) -> float:
-    """Fill in (M,) weights ∝ p*, 0 for what is consumed or not released, and return their sum.
+def _weigh(slot: int, tick: int, begin: Ints, length: Ints, logged: Ints, first: Ints, items: Ints,
+    following: Ints, release: Ints, read: Float32s, predicted: Float32s, bias: Float32s, hidden: Float32s,
+    power: Floats, weight: Float32s) -> float:  # fmt: skip
+    """Fill in (M,) weights ∝ p* of a visit; returns their sum.
 
-    Args:
-        slot: Whose visit it is.
-        tick: When.
-        begin: (slots,) where each slot's logged past begins.
-        length: (slots,) how long it is.
-        logged: Items of the log, by user.
-        first: (slots,) place of each visitor's oldest event in the market; −1 where there is none.
-        items: (room,) items of the events.
-        following: (room,) place of the same visitor's next event; −1 where there is none.
-        release: (M,) tick of each item's release.
-        read: (M, width) E.
-        predicted: (width, M) W.
-        bias: (M,) b.
-        hidden: (width,) room.
-        power: (M,) room.
-        weight: (M,) filled in place.
+    They are 0 for consumed or unreleased items. ``begin`` and ``length`` (slots,) locate logged pasts in ``logged``;
+    ``hidden`` (width,) and ``power`` (M,) are room.
     """
     hidden[:] = 0.0
     number = length[slot]
@@ -206,7 +174,7 @@ def _weigh(
 
 @compiled
 def preferences(offsets: Ints, items: Ints, read: Float32s, predicted: Float32s, bias: Float32s) -> Floats:
-    """(n, M) p* over the whole catalogue of n states; the i-th is items ``offsets[i]`` to ``offsets[i + 1]``."""
+    """(n, M) p* over the catalogue of n states."""
     share = np.empty((len(offsets) - 1, len(bias)), np.float64)
     weight, power = np.empty(len(bias), np.float32), np.empty(len(bias), np.float64)
     for row in range(len(share)):
@@ -221,21 +189,9 @@ def preferences(offsets: Ints, items: Ints, read: Float32s, predicted: Float32s,
 
 
 @compiled
-def visit_shares(
-    slots: Ints,
-    ticks: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    release: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-) -> Floats:
-    """(n, M) p* over what n visits may consume, 0 where nothing is left; arguments as in :func:`answer_bag`."""
+def visit_shares(slots: Ints, ticks: Ints, begin: Ints, length: Ints, logged: Ints, first: Ints, items:
+    Ints, following: Ints, release: Ints, read: Float32s, predicted: Float32s, bias: Float32s) -> Floats:  # fmt: skip
+    """(n, M) p* over admissible items; 0 without any."""
     share = np.zeros((len(slots), len(bias)), np.float64)
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
     power = np.empty(len(bias), np.float64)
@@ -251,51 +207,13 @@ def visit_shares(
 
 
 @compiled
-def answer_bag(
-    slates: Ints,
-    slots: Ints,
-    ticks: Ints,
-    keys: NDArray[np.uint64],
-    ground: Floats,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    release: Ints,
-    read: Float32s,
-    predicted: Float32s,
-    bias: Float32s,
-    examination: Floats,
-    attraction: float,
-    consumed: Bools,
-    probability: Floats,
-    intensity: Floats,
-) -> None:
-    """What n visits of different visitors make of their slates.
+def answer_bag(slates: Ints, slots: Ints, ticks: Ints, keys: NDArray[np.uint64], ground: Floats, begin:
+    Ints, length: Ints, logged: Ints, first: Ints, items: Ints, following: Ints, release: Ints, read:
+    Float32s, predicted: Float32s, bias: Float32s, examination: Floats, attraction: float, consumed: Bools,
+    probability: Floats, intensity: Floats) -> None:  # fmt: skip
+    """Fill in responses (n, k) of visits of different visitors.
 
-    Args:
-        slates: (n, k) items; −1 where a position is empty.
-        slots: (n,) whose visits they are.
-        ticks: (n,) when they come.
-        keys: (n,) of the draws.
-        ground: (n,) λ*.
-        begin: As in :func:`_weigh`, like those down to ``bias``.
-        length: See there.
-        logged: See there.
-        first: See there.
-        items: See there.
-        following: See there.
-        release: See there.
-        read: See there.
-        predicted: See there.
-        bias: See there.
-        examination: (k,) γ^(r−1).
-        attraction: a.
-        consumed: (n, k) filled in place.
-        probability: (n, k) filled in place; 0 where nothing can be consumed.
-        intensity: (n, k) filled in place: true intensities λ*(x)·p*(y|x) over what is admissible.
+    Arrays are those of :func:`_weigh`, of the truth and of the law of consumption.
     """
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
     power = np.empty(len(bias), np.float64)
@@ -317,11 +235,12 @@ def answer_bag(
 
 
 @dataclass(frozen=True, eq=False)
-class BagTruth(Kept):
-    """p*(y|x) ∝ exp(⟨W_y, Σ_{i ∈ x} E_i⟩/√(n + 1) + b_y) over admissible items, n the events of x.
+class BagTruth(FittedTruth):
+    """Truth in which preference depends on all consumed items.
 
-    The law of :class:`rimsim.intensity.sets.bag.Bag`. Two users in one state want the same; who they are is in λ*
-    alone.
+    p*(y|x) ∝ exp(⟨W_y, Σ_{i ∈ x} E_i⟩/√(n + 1) + b_y) over admissible items, n the events of x: the law of
+    :class:`rimsim.intensity.sets.bag.Bag`. Two users in one state have the same preference; their identity matters in
+    λ* alone.
     """
 
     kind: ClassVar[str] = "bag"
@@ -343,81 +262,55 @@ class BagTruth(Kept):
         return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
 
     def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
-        """What visits make of their slates, in one compiled pass."""
+        """Fill in the response in one compiled pass."""
         histories, events = visits.histories, visits.histories.events
-        answer_bag(
-            slates,
-            visits.slot,
-            visits.tick,
-            visits.keys[visits.row],
-            ground,
-            histories.begin,
-            histories.length,
-            histories.past.items,
-            events.first,
-            events.item,
-            events.next,
-            visits.world.release,
-            self.read,
-            self.predicted,
-            self.bias,
-            law.examination,
-            law.attraction,
-            response.consumed,
-            response.probability,
-            response.intensity,
-        )
+        answer_bag(slates, visits.slot, visits.tick, visits.keys[visits.row], ground, histories.begin,
+            histories.length, histories.past.items, events.first, events.item, events.next,
+            visits.world.release, self.read, self.predicted, self.bias, law.examination, law.attraction,
+            response.consumed, response.probability, response.intensity)  # fmt: skip
 
     def shares(self, visits: Visits) -> Floats:
-        """(n, M) p* over what each visit may consume, visit by visit."""
+        """(n, M) p* over admissible items, visit by visit."""
         histories, events = visits.histories, visits.histories.events
-        return visit_shares(
-            visits.slot,
-            visits.tick,
-            histories.begin,
-            histories.length,
-            histories.past.items,
-            events.first,
-            events.item,
-            events.next,
-            visits.world.release,
-            self.read,
-            self.predicted,
-            self.bias,
-        )
+        return visit_shares(visits.slot, visits.tick, histories.begin, histories.length,
+            histories.past.items, events.first, events.item, events.next, visits.world.release, self.read,
+            self.predicted, self.bias)  # fmt: skip
 
 
 class _Chosen(Bag):
-    """A bag whose shrinkage is given: a log in which users occur several times must not choose it for itself."""
+    """Bag with a given shrinkage.
+
+    A log in which users occur several times must not choose it for itself.
+    """
 
     @classmethod
     def of(cls, gap: str) -> _Chosen:
-        """A bag that is not fitted yet, on the processor."""
+        """Unfitted bag on the processor."""
         return cls(BagConfig(session_gap=gap, device="cpu"))
 
-    def judged(self, held: HeldOut, decay: float) -> Judged:
-        """The candidate of a weight decay."""
+    def judged(self, held: HeldOut, decay: float) -> JudgedTruth:
+        """Candidate of a weight decay."""
         (fit,) = self._fits(held.past, (decay,), held.whole)
         scores = self._scores(fit, held.states).astype(np.float64)
         popular, _ = self._impersonal(held.past)
         return judged(held, "bag", decay, scores, popular, self.config.session_gap)
 
-    def fit_as(self, log: EventLog, whole: EventLog, first: Judged, held: HeldOut | None) -> _Chosen:
-        """Fit to a whole log, or to a bootstrap of it, with what was chosen."""
+    def fit_as(self, log: EventLog, whole: EventLog, first: JudgedTruth, held: HeldOut | None) -> _Chosen:
+        """Bag fitted to a log or bootstrap with the choice."""
         best = first.candidate
         given = Shrinkage(best.ridge, best.personal, best.popularity, best.returning, spread=first.spread)
         return self._fit_with(given, log, whole, held)
 
 
-def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int) -> Judged:  # noqa: ARG001  # of all classes
-    """The candidate of a weight decay; the bag's width is its own, not ``rank``."""
+def judge_bag(held: HeldOut, ridge: float, gap: str, rank: int) -> JudgedTruth:  # noqa: ARG001  # of all classes
+    """Candidate of a weight decay; the bag's width ignores ``rank``."""
     return _Chosen.of(gap).judged(held, ridge)
 
 
 def fit_bag(
     log: EventLog,
     about: EventLog,
-    first: Judged,
+    first: JudgedTruth,
     held: HeldOut | None,
     *,
     gap: str,
@@ -425,18 +318,9 @@ def fit_bag(
     sizes: SessionSizes,
     report: TruthReport,
 ) -> BagTruth:
-    """The truth of a candidate.
+    """Bag truth of a candidate; arguments as for ``fit_factors_truth``.
 
-    Args:
-        log: What it is fitted to.
-        about: The log whose users it is about, of whom a bag needs only the states; by its size it is decided whether
-            to look at samples.
-        first: What was chosen.
-        held: The states on which it was; None where there are none.
-        gap: A silence longer than this ends a session.
-        rank: Of no use to a bag.
-        sizes: λ*.
-        report: How it was chosen.
+    Of ``about`` a bag needs only the states; its size decides whether samples are used.
     """
     del rank
     model = _Chosen.of(gap).fit_as(log, about, first, held)

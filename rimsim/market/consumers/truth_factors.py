@@ -32,8 +32,8 @@ from rimsim.market.consumers.contract import (
     poisson_probability,
     uniform_draw,
 )
-from rimsim.market.consumers.session_sizes import Kept, SessionSizes
-from rimsim.market.consumers.truth_fits import PRIOR, Judged, judged
+from rimsim.market.consumers.session_sizes import FittedTruth, SessionSizes
+from rimsim.market.consumers.truth_fits import PRIOR, JudgedTruth, judged
 from rimsim.market.histories import LoggedPast
 from rimsim.market.scores import filled_up
 
@@ -62,7 +62,7 @@ _DRAWS = 1024
 """Of a large log: labels drawn for a step, and as many uniform items."""
 
 
-class Factors(NamedTuple):
+class FactorArrays(NamedTuple):
     """p*(y|u) = exp(⟨a_u, c_y⟩ + d_y − log Σ) over the whole catalogue."""
 
     user: Floats
@@ -76,11 +76,11 @@ class Factors(NamedTuple):
 
 
 @compiled
-def _pair_share(user: int, item: int, factors: Factors) -> float:
+def _pair_share(user: int, item: int, factors: FactorArrays) -> float:
     """p* of one item over the whole catalogue.
 
-    Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight
-    partial sums, which a processor can add side by side.
+    Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight partial
+    sums, which a processor can add together.
     """
     a, c = factors.user[user], factors.item[item]
     whole = len(a) - len(a) % 8
@@ -101,8 +101,8 @@ def _pair_share(user: int, item: int, factors: Factors) -> float:
 
 
 @compiled
-def pair_shares(users: Ints, items: Ints, factors: Factors) -> Floats:
-    """(n,) p* over the whole catalogue of n (user, item) pairs."""
+def pair_shares(users: Ints, items: Ints, factors: FactorArrays) -> Floats:
+    """(n,) p* of (user, item) pairs over the catalogue."""
     share = np.empty(len(users), np.float64)
     for pair in range(len(users)):
         share[pair] = _pair_share(users[pair], items[pair], factors)
@@ -111,7 +111,7 @@ def pair_shares(users: Ints, items: Ints, factors: Factors) -> Floats:
 
 @compiled
 def _has_consumed(item: int, place: int, items: Ints, following: Ints) -> bool:
-    """Whether an item is among the events of a slot, the oldest of which lies at a place."""
+    """Check an item against a slot's events, beginning at ``place``."""
     while place >= 0:
         if items[place] == item:
             return True
@@ -120,8 +120,8 @@ def _has_consumed(item: int, place: int, items: Ints, following: Ints) -> bool:
 
 
 @compiled
-def _consumed_mass(user: int, place: int, items: Ints, following: Ints, factors: Factors) -> float:
-    """Σ p* of the events of a slot, in the order of consumption, which decides the last bits."""
+def _consumed_mass(user: int, place: int, items: Ints, following: Ints, factors: FactorArrays) -> float:
+    """Σ p* of a slot's events, in order."""
     consumed = 0.0
     while place >= 0:
         consumed += _pair_share(user, items[place], factors)
@@ -130,8 +130,8 @@ def _consumed_mass(user: int, place: int, items: Ints, following: Ints, factors:
 
 
 @compiled
-def consumed_mass(users: Ints, first: Ints, items: Ints, following: Ints, factors: Factors) -> Floats:
-    """(n,) Σ p* of what n visitors consumed in the market; see :func:`answer_slates`."""
+def consumed_mass(users: Ints, first: Ints, items: Ints, following: Ints, factors: FactorArrays) -> Floats:
+    """(n,) Σ p* of n visitors' events in the market."""
     mass = np.empty(len(users), np.float64)
     for n in range(len(users)):
         mass[n] = _consumed_mass(users[n], first[n], items, following, factors)
@@ -139,16 +139,10 @@ def consumed_mass(users: Ints, first: Ints, items: Ints, following: Ints, factor
 
 
 @compiled
-def left_by_past(offsets: Ints, items: Ints, factors: Factors) -> Floats:
-    """Σ p* over what each user had not consumed after each of its events; an item counts once.
+def left_by_past(offsets: Ints, items: Ints, factors: FactorArrays) -> Floats:
+    """Σ p* left to users after each of their events.
 
-    Args:
-        offsets: (users + 1,) where each user's events begin.
-        items: (n,) items, by user, then time.
-        factors: p*.
-
-    Returns:
-        (n + users,): of user u after j events at ``offsets[u] + u + j``.
+    Items (n,) are by user, then time, and count once. User u after j events is at ``offsets[u] + u + j``.
     """
     left = np.empty(len(items) + len(offsets) - 1, np.float64)
     seen = np.full(len(factors.bias), -1)
@@ -164,51 +158,17 @@ def left_by_past(offsets: Ints, items: Ints, factors: Factors) -> Floats:
 
 
 @compiled
-def answer_slates(
-    slates: Ints,
-    users: Ints,
-    keys: NDArray[np.uint64],
-    ground: Floats,
-    left: Floats,
-    waiting: Floats,
-    first: Ints,
-    items: Ints,
-    following: Ints,
-    user_factors: Floats,
-    item_factors: Floats,
-    bias: Floats,
-    log_normaliser: Floats,
-    examination: Floats,
-    attraction: float,
-    consumed: Bools,
-    probability: Floats,
-    intensity: Floats,
-) -> None:
-    """What n visits of different visitors make of their slates.
+def answer_slates(slates: Ints, users: Ints, keys: NDArray[np.uint64], ground: Floats, left: Floats,
+    waiting: Floats, first: Ints, items: Ints, following: Ints, user_factors: Floats, item_factors: Floats,
+    bias: Floats, log_normaliser: Floats, examination: Floats, attraction: float, consumed: Bools,
+    probability: Floats, intensity: Floats) -> None:  # fmt: skip
+    """Fill in responses (n, k) of visits of different visitors.
 
-    Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate.
-
-    Args:
-        slates: (n, k) items; −1 where a position is empty.
-        users: (n,) log users.
-        keys: (n,) of the draws.
-        ground: (n,) λ*.
-        left: (n,) Σ p* over what each had not consumed before the market.
-        waiting: (n,) Σ p* over items that are not released yet.
-        first: (n,) place of each visitor's oldest event in the market; −1 where there is none.
-        items: (room,) items of the events.
-        following: (room,) place of the same visitor's next event; −1 where there is none.
-        user_factors: As in :class:`Factors`, like the three that follow.
-        item_factors: See there.
-        bias: See there.
-        log_normaliser: See there.
-        examination: (k,) γ^(r−1).
-        attraction: a.
-        consumed: (n, k) filled in place.
-        probability: (n, k) filled in place; 0 where nothing can be consumed.
-        intensity: (n, k) filled in place: true intensities λ*(x)·p*(y|x) over what is admissible.
+    Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate. ``left`` is Σ p*
+    not consumed before the market, ``waiting`` of items not yet released; ``first`` (n,), ``items`` and ``following``
+    are the linked events of :class:`rimsim.market.histories.Events`.
     """
-    factors = Factors(user_factors, item_factors, bias, log_normaliser)
+    factors = FactorArrays(user_factors, item_factors, bias, log_normaliser)
     for n in range(len(slates)):
         consumed_before = _consumed_mass(users[n], first[n], items, following, factors)
         scale = ground[n] / max(left[n] - consumed_before - waiting[n], LEAST_MASS)
@@ -225,8 +185,11 @@ def answer_slates(
 
 
 @dataclass(frozen=True, eq=False)
-class FactorsTruth(Kept):
-    """p*(y|u) ∝ exp(⟨a_u, c_y⟩ + d_y) over admissible items, for every user of the log."""
+class FactorsTruth(FittedTruth):
+    """Truth with fixed factors of every user.
+
+    p*(y|u) ∝ exp(⟨a_u, c_y⟩ + d_y) over admissible items.
+    """
 
     kind: ClassVar[str] = "factors"
     arrays: ClassVar[tuple[str, ...]] = ("user_factors", "item_factors", "item_bias")
@@ -249,38 +212,25 @@ class FactorsTruth(Kept):
         object.__setattr__(self, "log_normaliser", normaliser)
 
     @property
-    def factors(self) -> Factors:
+    def factors(self) -> FactorArrays:
         """p* as compiled code takes it."""
-        return Factors(self.user_factors, self.item_factors, self.item_bias, self.log_normaliser)
+        return FactorArrays(self.user_factors, self.item_factors, self.item_bias, self.log_normaliser)
 
     def preference(self, users: Ints, states: UserStates) -> Floats:  # noqa: ARG002  # the protocol's
         """(n, M) p* over the whole catalogue; of the user alone."""
         return self._rows(users)
 
     def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
-        """What visits make of their slates, in one compiled pass."""
+        """Fill in the response in one compiled pass."""
         slot, histories = visits.slot, visits.histories
         events = histories.events
-        answer_slates(
-            slates,
-            histories.log_user[slot],
-            visits.keys[visits.row],
-            ground,
-            self._left(histories.past)[histories.row_of_past[slot]],
-            self._waiting(visits),
-            events.first[slot],
-            events.item,
-            events.next,
-            *self.factors,
-            law.examination,
-            law.attraction,
-            response.consumed,
-            response.probability,
-            response.intensity,
-        )
+        answer_slates(slates, histories.log_user[slot], visits.keys[visits.row], ground,
+            self._left(histories.past)[histories.row_of_past[slot]], self._waiting(visits),
+            events.first[slot], events.item, events.next, *self.factors, law.examination, law.attraction,
+            response.consumed, response.probability, response.intensity)  # fmt: skip
 
     def shares(self, visits: Visits) -> Floats:
-        """(n, M) p* over what each visit may consume, the rows computed in blocks of a fixed height."""
+        """(n, M) p* over admissible items, in blocks of fixed height."""
         release, parts = visits.world.release, []
         for first in range(0, len(visits), BLOCK):
             rows = visits.row[first : first + BLOCK]
@@ -296,7 +246,7 @@ class FactorsTruth(Kept):
         return np.concatenate(parts) if parts else np.zeros((0, len(release)))
 
     def _rows(self, users: Ints) -> Floats:
-        """(n, M) p* over the whole catalogue; its last bits are those of n."""
+        """(n, M) p* over the catalogue; its bits depend on n."""
         logit = self.user_factors[users] @ self.item_factors.T + self.item_bias
         return np.asarray(np.exp(logit - self.log_normaliser[users][:, None]), np.float64)
 
@@ -304,7 +254,7 @@ class FactorsTruth(Kept):
         return _left_by_past(self, past)
 
     def _waiting(self, visits: Visits) -> Floats:
-        """(n,) Σ p* over the items that are not released yet when the visits come.
+        """(n,) Σ p* over items released after the visits.
 
         The sum has the items that are late at the round's beginning, as many for every batch, so that its last bits are
         the same.
@@ -321,7 +271,7 @@ class FactorsTruth(Kept):
 
 @lru_cache(maxsize=4)
 def _left_by_past(truth: FactorsTruth, past: LoggedPast) -> Floats:
-    """Σ p* over what is not in each beginning of each user's logged past; once for all rounds and markets."""
+    """Cached :func:`left_by_past` of a logged past."""
     return left_by_past(past.offsets, past.items, truth.factors)
 
 
@@ -347,8 +297,8 @@ class FittedFactors(NamedTuple):
     """(M,) d."""
 
 
-def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int) -> Judged:
-    """The candidate of a ridge."""
+def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int) -> JudgedTruth:
+    """Candidate of a ridge."""
     a, c, d = fit_factors(held.past, rank, ridge, held.user, whole=held.whole)
     return judged(held, "factors", ridge, a[held.user] @ c.T, d, gap)
 
@@ -356,7 +306,7 @@ def judge_factors(held: HeldOut, ridge: float, gap: str, rank: int) -> Judged:
 def fit_factors_truth(
     log: EventLog,
     about: EventLog,
-    first: Judged,
+    first: JudgedTruth,
     held: HeldOut | None,
     *,
     gap: str,
@@ -364,17 +314,17 @@ def fit_factors_truth(
     sizes: SessionSizes,
     report: TruthReport,
 ) -> FactorsTruth:
-    """The truth of a candidate.
+    """FactorArrays truth of a candidate.
 
     Args:
-        log: What it is fitted to.
-        about: The log whose users it is about; over the same items.
-        first: What was chosen.
-        held: The states on which it was; None where there are none.
-        gap: A silence longer than this ends a session.
+        log: Log that it is fitted to.
+        about: Log whose users it describes; over the same items.
+        first: The candidate.
+        held: States on which it was chosen; None without any.
+        gap: Inactivity gap that ends a session.
         rank: Number of factors.
         sizes: λ*.
-        report: How it was chosen.
+        report: Report of the choice.
     """
     best, times = first.candidate, 1.0
     own = None if about is log else np.zeros(0, np.int64)
@@ -394,15 +344,14 @@ def fit_factors_truth(
 def fit_factors(
     log: EventLog, rank: int, ridge: float, users: Ints | None = None, *, whole: EventLog | None = None
 ) -> FittedFactors:
-    """Fit a, c and d to a log with a ridge on a and c, on the full softmax; of a large log on samples.
+    """Factors of a log under a ridge.
+
+    The full softmax is fitted, or samples of a large log.
 
     Args:
-        log: The log.
-        rank: Number of factors.
         ridge: Weight of ½(|a|² + |c|²).
-        users: Whose a is wanted: of a large log, others' may be 0. None: everyone's.
-        whole: The log that it is a part or a bootstrap of, by whose size it is decided whether to look at samples.
-            None: the log itself.
+        users: Users whose a is needed: of a large log, others' may be 0. None: all.
+        whole: The log that it is a part or a bootstrap of, whose size decides about samples. None: the log itself.
     """
     generator = torch.Generator().manual_seed(rng.derived_seed(0, rng.Purpose.MODEL, rank))
     counts = torch.from_numpy(np.bincount(log.item, minlength=log.n_items)).to(torch.float32)
@@ -428,14 +377,9 @@ def fold_in(
     *,
     whole: EventLog | None = None,
 ) -> FittedFactors:
-    """Factors of the users of a log for items whose factors stay as they were fitted to another one.
+    """Factors of a log's users for given items.
 
-    Args:
-        log: The log whose users are wanted; over the same items.
-        fitted: Item factors and biases.
-        ridge: Weight of ½|a|².
-        users: As for :func:`fit_factors`, like what follows.
-        whole: See there.
+    Arguments are those of :func:`fit_factors`.
     """
     c, d = (torch.from_numpy(array.astype(np.float32)) for array in (fitted.item, fitted.bias))
     if is_sampled(log if whole is None else whole):
@@ -446,7 +390,7 @@ def fold_in(
 
 
 def _folded(log: EventLog, items: Items, ridge: float, users: Ints | None) -> torch.Tensor:
-    """(users, R) the a of some users of a large log, on samples of items; 0 for the others."""
+    """(users, R) a of chosen users, on samples; 0 for others."""
     known = np.unique(log.user)  # those that cells have rows for, in order
     wanted = known if users is None else np.intersect1d(users, known)
     a = torch.zeros(log.n_users, items.vectors.shape[1])
@@ -467,7 +411,10 @@ def _maximise(
     ridge: float,
     steps: int,
 ) -> None:
-    """Adam on the penalised likelihood of a log's events, users in chunks; changes the ``free`` parameters in place."""
+    """Maximise the penalised likelihood of a log's events by Adam.
+
+    Users come in chunks; the ``free`` parameters change in place.
+    """
     optimiser = torch.optim.Adam(free, lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2 * _LEARNING_RATE, total_steps=steps)
     order = np.argsort(log.user, kind="stable")

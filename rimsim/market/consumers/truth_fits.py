@@ -17,8 +17,8 @@ PRIOR = 0.5
 """Events an item that popularity in all sessions counts for beside that in later ones."""
 
 
-class Judged(NamedTuple):
-    """A candidate, and its likelihood user by user."""
+class JudgedTruth(NamedTuple):
+    """Candidate with its likelihood user by user."""
 
     candidate: Candidate
     by_user: Floats
@@ -27,20 +27,14 @@ class Judged(NamedTuple):
     """Standard deviation of the personal part, unweighted, at the held-out states, nats."""
 
 
-def judged(held: HeldOut, kind: str, ridge: float, personal: Floats, popular: Floats, gap: str) -> Judged:
-    """What a fit to the past of the cut is worth, and how its parts are weighed.
+def judged(
+    held: HeldOut, kind: str, ridge: float, personal: Floats, popular: Floats, gap: str
+) -> JudgedTruth:
+    """Candidate of a fit, with weights of its parts.
 
-    log p(y|x) is a sum of a personal part, the log popularity of y and its log popularity in later sessions. What a
-    fit knows is told by the likelihood of all that was taken, with the weights at which it is largest. A truth is asked
-    about slates, so the weights that it gets are those that foretell best what is taken of slates.
-
-    Args:
-        held: Users as they were at the cut, and what they took from it on.
-        kind: Class of the truth.
-        ridge: Its ridge.
-        personal: (n, M) personal part.
-        popular: (M,) log popularity.
-        gap: A silence longer than this ends a session.
+    log p(y|x) is a sum of a personal part (n, M), the log popularity (M,) and the log popularity in later sessions. The
+    likelihood uses the weights at which it is largest. A truth is asked about slates, so its own weights are those that
+    best predict choices from slates.
     """
     parts = tuple(
         np.asarray(part, np.float32) for part in (personal, popular, log_returning(held.past, gap, PRIOR))
@@ -51,7 +45,7 @@ def judged(held: HeldOut, kind: str, ridge: float, personal: Floats, popular: Fl
     own, popularity, returning = weights.tolist()
     likelihood = held.nats(by_user)
     candidate = Candidate(kind, ridge, own, popularity, returning, likelihood, precision)
-    return Judged(candidate, by_user, float(personal.std()))
+    return JudgedTruth(candidate, by_user, float(personal.std()))
 
 
 def _sum(weights: Floats, parts: tuple[Float32s, ...]) -> Floats:
@@ -59,16 +53,10 @@ def _sum(weights: Floats, parts: tuple[Float32s, ...]) -> Floats:
     return np.asarray(weights[0] * personal + (weights[1] * popular + weights[2] * returning), np.float64)
 
 
-def behind(held: HeldOut, best: Judged, other: Judged) -> tuple[float, float]:
-    """By how much another candidate is less likely than the best, and the standard error of that over users.
+def behind(held: HeldOut, best: JudgedTruth, other: JudgedTruth) -> tuple[float, float]:
+    """Loss of log-likelihood of another candidate, and its error.
 
-    Args:
-        held: Users as they were at the cut, and what they took from it on.
-        best: What was chosen.
-        other: Another candidate.
-
-    Returns:
-        Difference of mean log-likelihoods of an item that was taken, nats, and its error, paired by user.
+    Per item taken, in nats; the standard error is paired by user.
     """
     number = (held.taken > 0).sum(1)
     gap = best.by_user - other.by_user
@@ -77,19 +65,14 @@ def behind(held: HeldOut, best: Judged, other: Judged) -> tuple[float, float]:
 
 
 def climb(
-    judge: Callable[[float], Judged], ridges: tuple[float, ...], start: int
-) -> tuple[list[Judged], bool]:
-    """Judge candidates along a grid of ridges, from a place of it on as long as it goes uphill.
-
-    Args:
-        judge: The candidate of a ridge.
-        ridges: The whole grid, ascending.
-        start: The place to begin at; it and its neighbours are judged first.
+    judge: Callable[[float], JudgedTruth], ridges: tuple[float, ...], start: int
+) -> tuple[list[JudgedTruth], bool]:
+    """Candidates on a grid of ridges, followed uphill from ``start``.
 
     Returns:
-        All that were judged, best first, and whether the best lies at an end of the whole grid.
+        JudgedTruth candidates, best first, and true if the best lies at an end of the grid.
     """
-    found: dict[int, Judged] = {}
+    found: dict[int, JudgedTruth] = {}
 
     def height(place: int) -> float:
         if place not in found:

@@ -1,4 +1,4 @@
-"""Choice of a truth for a log, by name or by held-out likelihood."""
+"""Choice of a truth by held-out likelihood, and storage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rimsim.market.consumers.contract import Candidate, SizesReport, Truth, Trut
 from rimsim.market.consumers.session_sizes import SessionSizes, fit_sizes
 from rimsim.market.consumers.truth_bag import BagTruth, fit_bag, judge_bag
 from rimsim.market.consumers.truth_factors import FactorsTruth, fit_factors_truth, judge_factors
-from rimsim.market.consumers.truth_fits import Judged, behind, climb
+from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb
 
 _NO_FIGURE = float("nan")
 
@@ -30,13 +30,13 @@ _CLASSES: dict[str, type[FactorsTruth | BagTruth]] = {"factors": FactorsTruth, "
 
 
 class _Fit(Protocol):
-    """Fits the truth of a candidate."""
+    """Fit of a candidate truth."""
 
     def __call__(
         self,
         log: EventLog,
         about: EventLog,
-        first: Judged,
+        first: JudgedTruth,
         held: HeldOut | None,
         *,
         gap: str,
@@ -44,19 +44,19 @@ class _Fit(Protocol):
         sizes: SessionSizes,
         report: TruthReport,
     ) -> Truth:
-        """The truth fitted to a log, about the users of another one over the same items."""
+        """Truth fitted to a log, for the users of ``about``."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class _Class:
-    """A class of truths: how its candidates are judged, and how one of them is fitted to a log."""
+    """Class of truths: judgement of its candidates, and fit."""
 
     ridges: tuple[float, ...]
     """The grid, ascending."""
     start: int
     """The place of the grid at which the search begins, and what is taken where nothing can be held out."""
-    judge: Callable[[HeldOut, float, str, int], Judged]
+    judge: Callable[[HeldOut, float, str, int], JudgedTruth]
     """The candidate of a ridge; also told the gap and the rank."""
     fit: _Fit
 
@@ -73,19 +73,19 @@ TRUTHS: dict[str, _Class] = {
 def fit_truth(
     log: EventLog, *, gap: str | float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """Choose a truth on held-out later sessions of a log, and fit it to the whole log.
+    """Truth chosen on held-out sessions and fitted to a log.
 
-    Candidates are fitted to the past of the cut and judged by the likelihood of what users took from it on, among what
-    they had not consumed before. A grid of ridges is followed as long as it goes uphill. The parts of the best one
-    are weighed so that it foretells what is taken of slates.
+    Candidates are fitted to the past of the cut and judged by the likelihood of items taken after it, among those not
+    consumed before. A grid of ridges is followed as long as the likelihood rises. The parts of the best candidate are
+    weighted so that it predicts choices from slates.
 
     Args:
         log: The whole log, its future included.
-        gap: A silence longer than this ends a session.
-        kind: One of :data:`TRUTHS`, or ``auto``: the class is chosen too.
+        gap: Inactivity gap that ends a session.
+        kind: A class of :data:`TRUTHS`, or ``auto``: the class is chosen too.
         rank: Number of factors.
-        bootstrap: Fit it to a bootstrap of the log's users, drawn with this seed; every user of the log still has
-            preferences and a λ* of its own. What is chosen is chosen on the log itself. None: the whole log.
+        bootstrap: Seed of a bootstrap of the log's users for the fit; every user of the log still has preferences and a
+            λ*, and the choice is made on the log itself. None: the whole log.
 
     Raises:
         ConfigError: If there is no such class.
@@ -121,18 +121,18 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
 
 def _judged_all(
     held: HeldOut | None, kinds: list[str], gap: str, rank: int
-) -> tuple[list[Judged], dict[str, bool]]:
-    """All candidates, best first, and for each class whether its best lies at the end of the grid."""
+) -> tuple[list[JudgedTruth], dict[str, bool]]:
+    """Candidates, best first, and classes whose best ends the grid."""
     if held is None:
         first = TRUTHS[kinds[0]]
         ridge = first.ridges[first.start]
         none = Candidate(kinds[0], ridge, 1.0, 1.0, 0.0, _NO_FIGURE, _NO_FIGURE)
-        return [Judged(none, np.zeros(0))], {kinds[0]: False}
+        return [JudgedTruth(none, np.zeros(0))], {kinds[0]: False}
     everyone, at_end = [], {}
     for kind in kinds:
         truth = TRUTHS[kind]
 
-        def judge(ridge: float, truth: _Class = truth) -> Judged:
+        def judge(ridge: float, truth: _Class = truth) -> JudgedTruth:
             return truth.judge(held, ridge, gap, rank)
 
         found, at_end[kind] = climb(judge, truth.ridges, truth.start)
@@ -141,7 +141,7 @@ def _judged_all(
 
 
 def _report(
-    found: list[Judged],
+    found: list[JudgedTruth],
     ridge_at_end: bool,  # noqa: FBT001  # one of many figures
     held: HeldOut | None,
     sizes: SizesReport,
@@ -177,13 +177,13 @@ def _report(
 
 
 def _drawn_users(n_users: int, seed: int) -> Ints:
-    """(users,) how often each user is drawn when as many are drawn with replacement."""
+    """(users,) multiplicity of each user in a bootstrap."""
     draw = rng.uniform(seed, rng.Purpose.MODEL, 11, np.arange(n_users))
     return np.bincount((draw * n_users).astype(np.int64), minlength=n_users)
 
 
 def _resampled(log: EventLog, times: Ints) -> EventLog:
-    """A log in which each user occurs so many times, as so many users."""
+    """Log in which each user occurs ``times``, as separate users."""
     first = np.cumsum(times) - times
     often = times[log.user]
     rows, copy = numbered(often)
@@ -200,7 +200,7 @@ def save_truth(truth: Truth, folder: Path) -> None:
 
 
 def load_truth(folder: Path) -> Truth:
-    """Read what :func:`save_truth` wrote.
+    """Truth that :func:`save_truth` wrote.
 
     Raises:
         ModelError: If the folder holds no truth, or a damaged one.

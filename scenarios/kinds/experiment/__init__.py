@@ -18,7 +18,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals, own_places
-from rimsim.measures.late import late_rounds
+from rimsim.measures.loop import late_rounds
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment, play_world

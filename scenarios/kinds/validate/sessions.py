@@ -32,7 +32,7 @@ from rimsim.intensity.registry import config_of, make
 from rimsim.market.consumers.contract import Truth, examination
 from rimsim.market.world import kept_truth, truth_key, unfitted
 from rimsim.matching import price_slates
-from rimsim.measures import agreement, concordance, mean_interval, pairs_of, relevance, slate_ndcg, statistics
+from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
 from rimsim.scenarios.kinds import scores as model_scores
 from rimsim.scenarios.kinds.scores import ROWS, ModelScores, Scores
 from rimsim.system import single_thread
@@ -455,7 +455,7 @@ def _quick(name: str, seed: int, device: str) -> IntensityModel:
 
 def _code() -> str:
     """Digest of the source that finds agreement, besides truths and models."""
-    modules = (model_scores, concordance, relevance, statistics)
+    modules = (model_scores, relevance, statistics)
     functions = (agreement_of, later_sessions, examination, price_slates)
     files = [inspect.getfile(module) for module in modules]
     files += [inspect.getfile(inspect.unwrap(function)) for function in functions]
