@@ -17,4 +17,4 @@ from .runs.store import Run as Run
 from .runs.store import load_run as load_run
 from .study.compare import compare as compare
 from .study.compare import resume as resume
-from .study.sweep import sweep as sweep
+from .study.compare import sweep as sweep

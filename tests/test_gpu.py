@@ -23,7 +23,7 @@ from rimsim.intensity.registry import make
 from rimsim.market import Market, build_world
 from rimsim.matching import price_slates, top_k
 from rimsim.matching.kernels import row_states
-from rimsim.matching.serve import device_slates, device_top_k
+from rimsim.matching.ranking import device_slates, device_top_k
 
 DEVICES = [
     "cpu",

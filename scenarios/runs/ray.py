@@ -249,9 +249,6 @@ def enter(folder: Path, files: Files) -> None:
             (folder / unit).unlink(missing_ok=True)
 
 
-# -- where an arm runs --------------------------------------------------------------------------------------------
-
-
 def _work(
     job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
 ) -> Iterator[Message]:

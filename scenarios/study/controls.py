@@ -106,12 +106,6 @@ def shadow_of(
 
     Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and cached in the folder
     until the run is over, for all arms whose markets differ in their platform or guarantees alone.
-
-    Args:
-        config: The scenario of the arms.
-        seed: Their seed.
-        folder: Their run folder, or that of the sweep that they are part of.
-        report: Called after each round that is played, with 0.
     """
     world = build_world(config)
     logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")

@@ -47,11 +47,7 @@ def resolved(
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
-    """Scenario by name, file or record, with some fields replaced.
-
-    Raises:
-        ConfigError: If there is no such scenario or field.
-    """
+    """Scenario by name, file or record, with some fields replaced."""
     config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
     if settings:
         config = override(config, dict(settings))
@@ -63,15 +59,8 @@ def resolved(
     return config
 
 
-# -- checks ---------------------------------------------------------------------------------------------------------
-
-
 def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
-    """Text → agent, each made once.
-
-    Raises:
-        ConfigError: If there is none, or names or files of two would be the same.
-    """
+    """Text → agent, each made once."""
     if not texts:
         raise ConfigError("agents: none given; allowed: at least one")
     agents = {text: make_agent(text) for text in texts}
@@ -95,11 +84,7 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
 def checked_frozen(
     config: ScenarioConfig, agents: Mapping[str, Agent], frozen: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Agents that also get controls.
-
-    Raises:
-        ConfigError: If one is not compared, or is a bound.
-    """
+    """Agents that also get controls."""
     if frozen is None:
         usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
@@ -112,11 +97,7 @@ def checked_frozen(
 
 
 def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    """Refuse planners where nobody knows who will arrive.
-
-    Raises:
-        ConfigError: If an agent needs to know.
-    """
+    """Refuse planners where nobody knows who will arrive."""
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
@@ -128,18 +109,11 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
 
 
 def checked_reveal(words: Sequence[str]) -> tuple[str, ...]:
-    """Words of the option ``reveal``.
-
-    Raises:
-        ConfigError: If one is unknown.
-    """
+    """Words of the option ``reveal``."""
     for word in words:
         if word not in REVEALED:
             raise ConfigError(f"reveal: {word!r}.{nearest(word, REVEALED)}")
     return tuple(words)
-
-
-# -- notes ----------------------------------------------------------------------------------------------------------
 
 
 def print_notes(
