@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["ROOMS", "Mutant", "defined", "drawn", "mutated", "still_there"]
 
-ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/market")
+ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/requirements", "rimsim/market")
 EXAMPLE = "made_up_round"
 """Makes up rounds for tests of measures: it holds draws, not rules."""
 NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns", "dataclass")

@@ -57,11 +57,7 @@ def _entered(consumed, way):
 
 
 @settings(deadline=None)
-@given(
-    consumed=CONSUMED,
-    way=st.sampled_from(["one by one", "marked", "at once"]),
-    tick=st.integers(-1, 12),
-)
+@given(consumed=CONSUMED, way=st.sampled_from(["one by one", "marked", "at once"]), tick=st.integers(-1, 12))
 def test_histories_are_lists(consumed, way, tick):
     """What is entered, visible and read equals what plain lists hold, however it was entered."""
     histories, lists = _entered(consumed, way)

@@ -118,9 +118,6 @@ class AsLogged:
     session of the warm-up log, more sessions of it are sampled. Nothing was shown, so there are no impressions.
 
     Args:
-        config: The scenario.
-        world: Its log.
-        seeds: Seeds of the market.
         sizes: Number of events of the arm in each round.
     """
 

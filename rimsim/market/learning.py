@@ -41,7 +41,6 @@ def training_log(
 
     Args:
         config: The platform of the scenario.
-        warmup: The warm-up log.
         rounds: Cached rounds, oldest first; only those within the log window are used. Their number keys the sample
             of warm-up users, so the sample stays once the window is full.
         now: Tick of the retraining; events that become visible then or later are not known yet.
@@ -210,7 +209,6 @@ def layer_from(rounds: Sequence[Shown], now: int, positions: Floats, n_items: in
     """Layer fitted to all impressions, taken or not.
 
     Args:
-        rounds: The rounds, oldest first.
         now: Tick of the retraining; slates whose outcome is learnt then or later are left out.
         positions: (k,) factor of each position on intensities.
         n_items: Size of the catalogue, M.

@@ -61,7 +61,6 @@ class Market:
     """Arm of an experiment: arrivals, consumers, platform and ledger.
 
     Args:
-        config: The scenario.
         seeds: Separate seeds for arrivals, choices, model and agent.
         world: Shared by arms; None: built from the config (and cached for the next market).
         model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay it also
@@ -262,7 +261,6 @@ class Market:
         The round's last call retrains the platform and opens the next round.
 
         Args:
-            arrivals: Result of :meth:`next_arrivals`.
             slates: (n, k) items, −1 for an empty position, or :class:`Slates` with prices and propensities.
             invalid: Treatment of a repeated or inadmissible item: an error, or an empty position.
 
@@ -408,18 +406,18 @@ class Market:
         )
 
     def _last_states(self) -> StateScores:
-        """StateScores of the last round's states, for the next prices."""
+        """Scores of the last round's states, for the next prices."""
         return self._states_of(self.platform.rounds[-1], self.platform.scorers_of_last())
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
-        """StateScores of a round's states by the models."""
+        """Scores of a round's states by the models."""
         schedule, config = past.schedule, self.config
         capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
         return StateScores(states, models, self.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
-        """StateScores of the open round's states, if known beforehand."""
+        """Scores of the open round's states, if known beforehand."""
         if not self.arrivals.known_beforehand and not self.needs.future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())

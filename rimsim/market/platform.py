@@ -37,10 +37,8 @@ class Platform:
     """Model that scores states, and its training data.
 
     Args:
-        config: The scenario.
         model: The fitted model that serves first.
         warmup: The log before the market opened.
-        seed: Model seed.
         consumer: Decides how the platform takes positions into account.
         retrains: The model is updated at the end of each round.
         control: Replaces the platform's own rounds as its training data; None: those.
@@ -133,7 +131,6 @@ class Platform:
         """Update the model, unless the platform is frozen.
 
         Args:
-            log: Result of :meth:`log`.
             states_of: Function that scores the states of a round by the models.
         """
         self._before = self.model
@@ -206,7 +203,6 @@ class Platform:
         """Continue from a state of an equal platform.
 
         Args:
-            state: The state.
             logged_past: Consumptions before the market opened.
         """
         self.model, self._before = state.model, state.before
@@ -250,14 +246,10 @@ def session_scores(
     *,
     crossed: bool,
 ) -> StateScores:
-    """StateScores of states at the warm-up's last sessions.
+    """Scores of states at the warm-up's last sessions.
 
     Args:
-        config: The scenario.
-        world: Its log.
         model: The model that will serve; it has seen those sessions.
-        most: Most sessions.
-        seed: Model seed.
         release: (M,) tick of each item's release.
         crossed: Score each fold of users by a model that has not seen its events in those sessions.
     """

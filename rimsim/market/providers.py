@@ -124,11 +124,9 @@ class RoundOutcome:
     """Outcome of a round, as providers see it."""
 
     number: int
-    """The round, from 0."""
     seed: int
     """Seed of arrivals; the only source of chance (:mod:`rimsim.rng`)."""
     roster: Roster
-    """Providers and their items."""
     offer: Offer
     """Providers who were there in the round."""
     exposure: Ints

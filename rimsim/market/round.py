@@ -80,12 +80,7 @@ Process: TypeAlias = Generator[simpy.Event, object, None]
 
 
 class Arriving:
-    """Arrivals in clock order, a user's visits one by one.
-
-    Args:
-        schedule: The arrivals.
-        env: The clock, in ticks.
-    """
+    """Arrivals in clock order, a user's visits one by one."""
 
     def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
         self._schedule, self._env = schedule, env
@@ -197,15 +192,12 @@ class RoundTerms:
     """Round before its first arrival: arrivals and requirements."""
 
     number: int
-    """Its number, from 0."""
     slate: int
     """k, positions of a slate."""
     schedule: Schedule
-    """Its n arrivals."""
     capacity: Ints | None
     """(n,) positions that each arrival may fill; None: all."""
     requirements: RoundRequirements
-    """Its requirements."""
     release: Ints
     """(M,) tick from which each item can be shown."""
 
@@ -225,10 +217,6 @@ class RoundTerms:
         """Plan of the round ``number`` with the arrivals of ``schedule``.
 
         Args:
-            number: The round.
-            config: The scenario.
-            schedule: Its arrivals.
-            table: Requirements of the scenario.
             past: Consumptions before the market opened.
             before: Carry-over of the round before; None in the first.
             weights: (k,) weight of an exposure at each position.
@@ -259,7 +247,6 @@ class RoundContext:
     world: World
     """The log, its past and the truth."""
     consumer: Consumer
-    """The consumer."""
     choice_seed: int
     """Seed of the consumer's draws."""
     delay: int
@@ -270,10 +257,7 @@ class Round:
     """Round of a market, open and then closed.
 
     Args:
-        plan: Its arrivals and requirements.
-        context: World and consumer.
         histories: Consumptions of the visitors so far; lengthened by those of the round.
-        model: StateScores states.
         env: The clock, which moves on as arrivals come.
         popularity: (M,) events of each item in the platform's log.
     """
@@ -401,7 +385,6 @@ class Round:
         """Rows of the next arrivals, which then wait.
 
         Args:
-            limit: Most arrivals.
             barrier_every: None of them crosses a multiple of this number.
             in_waves: Visits of a user who waits for a slate are held back, and later users go first.
 
@@ -411,7 +394,7 @@ class Round:
         return self._arriving.take(limit, barrier_every, in_waves=in_waves)
 
     def scores(self, rows: Ints) -> ScoreRows:
-        """StateScores of arrivals of different users."""
+        """Scores of arrivals of different users."""
         assert self._scores is not None  # noqa: S101  # the round is open
         scores = self._scores.rows(rows)
         if self.capacity is not None:
@@ -420,7 +403,7 @@ class Round:
         return scores
 
     def _scores_reported(self, rows: Ints) -> ScoreRows:
-        """StateScores of waiting arrivals, most often those asked for last."""
+        """Scores of waiting arrivals, most often those asked for last."""
         if self._reported is not None and (
             self._reported[0] is rows or np.array_equal(self._reported[0], rows)
         ):
@@ -461,8 +444,6 @@ class Round:
         """Show slates to waiting arrivals and enter their consumptions.
 
         Args:
-            rows: (n,) the arrivals.
-            slates: Their slates.
             empty: Empty a repeated or inadmissible position; false refuses it.
 
         Returns:
@@ -578,15 +559,7 @@ class Round:
     ) -> None:
         """Close the round: keep its record and drop its scores.
 
-        Args:
-            cost: As the attributes of these names.
-            offer: The same.
-            changes: The same.
-            own: Events of the round itself.
-            learnt: As the attributes of these names.
-            log_counts: The same.
-            states: The same.
-            decay: The same.
+        ``own`` are the events of the round itself; the others become attributes.
         """
         self.cost, self.offer, self.changes = cost, offer, changes
         self.learnt, self.log_counts, self.states, self.decay = learnt, log_counts, states, decay

@@ -1,4 +1,4 @@
-"""StateScores of a round's arrivals and of past states."""
+"""Scores of a round's arrivals and of past states."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def joined(parts: list[ScoreRows]) -> ScoreRows:
 
 
 class Scorer:
-    """StateScores of states of a round's visitors under one model.
+    """Scores of states of a round's visitors under one model.
 
     The hidden state of each slot (a recurrent model's memory of its user) is cached and takes a new event in O(1); a
     model without one gets the whole state each time. A score depends on the state alone: never on which rows share its
@@ -199,12 +199,11 @@ class Scorer:
     def score(
         self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
     ) -> ScoreRows:
-        """StateScores of at most ``BLOCK`` states.
+        """Scores of at most ``BLOCK`` states.
 
         Args:
             ids: (n,) arrivals that the states are of, for errors.
             slots: (n,) slots; a repeated one has the same count each time, unless hidden states are given.
-            ticks: (n,) instants.
             counts: (n,) events of each slot that are in the state; at least those in its hidden state.
             hidden: Hidden states of the n, as from :meth:`hidden_at`; None: those of the slots, brought up to date.
 
@@ -249,14 +248,11 @@ class Scorer:
 def score_states(
     model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
 ) -> Iterator[ScoreRows]:
-    """StateScores of n states without cached hidden states.
+    """Scores of n states without cached hidden states.
 
     Args:
-        model: The model.
-        states: n of them.
         events: (n,) the same number where states have the same events, which are then encoded once.
         ids: (n,) arrivals that the states are of, for errors.
-        ticks: (n,) instants.
         release: (M,) tick of each item's release.
 
     Yields:
@@ -334,7 +330,7 @@ def _take_out(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> N
 
 
 class ArrivalScores:
-    """StateScores of a round's arrivals, computed in blocks ahead.
+    """Scores of a round's arrivals, computed in blocks ahead.
 
     When arrivals have no valid rows, a block is filled with them and with arrivals after them. A row is valid while
     its user's history shows as many events at the arrival's tick as the row was scored with.
@@ -357,7 +353,7 @@ class ArrivalScores:
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
 
     def rows(self, arrivals: Ints) -> ScoreRows:
-        """StateScores of arrivals of different users."""
+        """Scores of arrivals of different users."""
         self._require(arrivals)
         if len(arrivals) == 1:  # as below, without the search for adjacent rows
             alone: ScoreRows = self._block[arrivals[0]].cut(int(self._row[arrivals[0]]), 1)
@@ -415,7 +411,7 @@ class ArrivalScores:
 
 
 class PrecomputedScores(ArrivalScores):
-    """StateScores of arrivals whose states do not depend on slates.
+    """Scores of arrivals whose states do not depend on slates.
 
     The states are known as the round opens, so arrivals are scored in clock order, block after block, whoever comes
     next. Hidden states are precomputed for as many blocks as 64 MiB hold. Rows are the same to the bit.
@@ -509,16 +505,14 @@ class PastStates:
 
 @dataclass(frozen=True, eq=False)
 class StateScores(ScoredStates):
-    """StateScores of past states in chunks, computed on iteration."""
+    """Scores of past states in chunks, computed on iteration."""
 
     past: PastStates
-    """The states."""
     models: FoldModels
     """The model of each fold of users, or one for all."""
     release: Ints
     """(M,) tick of each item's release."""
     device: torch.device
-    """Device of the scores."""
     seed: int
     """Model seed, which makes the folds."""
 

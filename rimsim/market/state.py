@@ -46,7 +46,6 @@ class KeptRounds:
         """Arrays of the rounds, oldest first.
 
         Args:
-            rounds: The rounds.
             keeps_users: They share one store of histories.
         """
         stores = {0 if keeps_users else past.number: past.histories for past in rounds}

@@ -87,10 +87,7 @@ def world_of(
     """World of a log, cut at the opening.
 
     Args:
-        log: The log.
-        config: The scenario.
         arrivals: Decides when the market opens.
-        consumer: The consumer.
         providers: Owners of the items; None: as the config says.
     """
     sessions = log.sessions(config.data.session_gap)
@@ -174,10 +171,6 @@ def check_promises(config: ScenarioConfig, seed: int) -> None:
 def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
     """Plan of the first round, before any model is fitted.
 
-    Args:
-        config: The scenario.
-        seed: Seed of arrivals.
-
     Raises:
         ConfigError: If groups or campaigns are without items, users or positions.
     """
@@ -231,7 +224,6 @@ def kept_truth(
     """Truth of a log, from the cache or fitted.
 
     Args:
-        log: The log.
         gap: Seconds of inactivity that end a session.
         kind: Its class, or ``auto``, as for :func:`rimsim.market.consumers.truths.fit_truth`.
         rank: Number of factors, if it has some.
@@ -276,9 +268,6 @@ def initial_model(
     """Model of the platform fitted to a log.
 
     Args:
-        config: The scenario.
-        log: Log such as ``world.past``.
-        seed: Model seed.
         like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.
 
     Raises:
@@ -297,8 +286,6 @@ def unfitted(platform: PlatformConfig, seed: int, gap: str | None = None) -> Int
     """Model of the platform before it is fitted.
 
     Args:
-        platform: The platform.
-        seed: Model seed.
         gap: Inactivity gap that ends a session of its log; None: the default of models. A model of the user's own does
             not get it.
 

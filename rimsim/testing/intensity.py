@@ -41,7 +41,6 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
     Args:
         n_users: Users; one in ten has a single event.
         n_items: Items; items of even and of odd number please different users.
-        seed: Seed of the draw.
         mean_events: Mean events of a user before repeats are dropped.
     """
     source = generator(seed, Purpose.MEASURE, n_users, n_items)

@@ -95,7 +95,6 @@ def clones_at(
 
     Args:
         so_far: The log, its sessions and the seed of arrivals.
-        number: The round.
         time: (n,) seconds at which the visits begin, in any order.
         log_user: (n,) the log user that comes in each.
         start: Seconds at which the round begins.

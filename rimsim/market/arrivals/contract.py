@@ -66,7 +66,6 @@ class ArrivalProcess(Protocol):
         Args:
             number: The round, from 0. Where users are not kept, −1 asks for states of the past, on which the prices
                 of round 0 are solved.
-            so_far: What may be known.
         """
         ...
 
@@ -99,8 +98,6 @@ def checked_schedule(
 
     Args:
         schedule: Result of an arrival process.
-        number: The round.
-        so_far: Knowledge of the process.
         past: The logged past that visitors come with; None: all of the warm-up log.
 
     Raises:

@@ -62,7 +62,6 @@ class SessionRates:
     branching: float
     """α: sessions that a session brings about by itself, below 1."""
     decay: float
-    """ω, per second."""
 
 
 def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRates:
@@ -73,7 +72,6 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
 
     Args:
         user: (s,) user of each session.
-        start: (s,) its start, seconds.
         stop: Seconds until which all are observed.
         n_users: Number of users, some without a session.
     """

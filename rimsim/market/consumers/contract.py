@@ -283,9 +283,7 @@ class Candidate:
     """
 
     kind: str
-    """Its class."""
     ridge: float
-    """Its ridge."""
     personal: float
     """The weight of its personal part: 1 leaves it as it was fitted."""
     popularity: float
@@ -337,7 +335,6 @@ class TruthReport:
     """Choice of a truth for a log, and its fit."""
 
     kind: str
-    """Its class."""
     ridge: float
     """Its ridge, chosen on held-out later sessions."""
     ridge_at_end: bool
@@ -359,7 +356,6 @@ class TruthReport:
     popularity_precision: float
     """The precision of the ten most popular items."""
     candidates: tuple[Candidate, ...]
-    """All candidates, best first."""
     behind: float
     """Loss of log-likelihood of the best candidate of another class, nats; NaN without one."""
     behind_error: float
@@ -381,7 +377,6 @@ class Law:
     examination: Floats
     """(k,) γ^(r−1)."""
     attraction: float
-    """a."""
 
 
 class SizeModel(Protocol):
@@ -427,15 +422,7 @@ class Truth(Protocol):
         ...
 
     def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
-        """Fill in the response of n visits, each by itself.
-
-        Args:
-            visits: n visits.
-            slates: (n, k) their slates.
-            ground: (n,) λ*.
-            law: Law of consumption.
-            response: Filled in place.
-        """
+        """Fill in the response of n visits, each by itself."""
         ...
 
     def shares(self, visits: Visits) -> Floats:

@@ -183,7 +183,6 @@ def fit_sizes(
     separately, so that Σλ* over the log's sessions is the number of their events.
 
     Args:
-        log: The log.
         gap: A silence longer than this ends a session.
         later: The log cut at later sessions, which λ* fitted to the past alone is judged on; None: there is none.
         weights: (users,) how often each user counts in the regression; None: once.

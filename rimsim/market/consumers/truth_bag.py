@@ -255,7 +255,6 @@ class BagTruth(FittedTruth):
     sizes: SessionSizes
     """λ*."""
     report: TruthReport
-    """How it was fitted."""
 
     def preference(self, users: Ints, states: UserStates) -> Floats:  # noqa: ARG002  # the protocol's
         """(n, M) p* over the whole catalogue; of the state alone."""

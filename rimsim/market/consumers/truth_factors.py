@@ -203,7 +203,6 @@ class FactorsTruth(FittedTruth):
     sizes: SessionSizes
     """λ*."""
     report: TruthReport
-    """How it was fitted."""
     log_normaliser: Floats = dataclasses.field(init=False)
     """(users,) log Σ_y exp(⟨a_u, c_y⟩ + d_y) over the whole catalogue."""
 
@@ -319,12 +318,8 @@ def fit_factors_truth(
     Args:
         log: Log that it is fitted to.
         about: Log whose users it describes; over the same items.
-        first: The candidate.
         held: States on which it was chosen; None without any.
         gap: Inactivity gap that ends a session.
-        rank: Number of factors.
-        sizes: λ*.
-        report: Report of the choice.
     """
     best, times = first.candidate, 1.0
     own = None if about is log else np.zeros(0, np.int64)

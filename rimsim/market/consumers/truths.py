@@ -53,7 +53,6 @@ class _Class:
     """Class of truths: judgement of its candidates, and fit."""
 
     ridges: tuple[float, ...]
-    """The grid, ascending."""
     start: int
     """The place of the grid at which the search begins, and what is taken where nothing can be held out."""
     judge: Callable[[HeldOut, float, str, int], JudgedTruth]
@@ -83,7 +82,6 @@ def fit_truth(
         log: The whole log, its future included.
         gap: Inactivity gap that ends a session.
         kind: A class of :data:`TRUTHS`, or ``auto``: the class is chosen too.
-        rank: Number of factors.
         bootstrap: Seed of a bootstrap of the log's users for the fit; every user of the log still has preferences and a
             λ*, and the choice is made on the log itself. None: the whole log.
 
