@@ -1,4 +1,4 @@
-"""Contract of intensity models: methods, capabilities, hidden states and row blocks.
+"""Contract of intensity models: methods, capabilities, row blocks.
 
 A row of scores depends on its own state alone, to the bit. A matrix product picks its kernel by the shapes: one row
 alone differs in its last bits from the same row among others. Everything that a model computes for states therefore
@@ -38,15 +38,15 @@ class IntensityModel(Protocol):
     """
 
     def fit(self, log: EventLog) -> Self:
-        """Fit from scratch to the ``target`` events of the log; the other events are only history."""
+        """Fit from scratch to the ``target`` events of a log."""
         ...
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the ``target`` events of a new log from present parameters."""
+        """Fit to a new log's ``target`` events from present parameters."""
         ...
 
     def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 non-negative intensities on the model's device; row i depends on state i alone."""
+        """Non-negative intensities (n, M) float32 on the model's device."""
         ...
 
 
@@ -59,7 +59,7 @@ class RecurrentModel(IntensityModel, Protocol):
     """
 
     def encode(self, states: UserStates) -> Hidden:
-        """Hidden states of n user states, tensors (n, …); rows do not depend on each other."""
+        """Hidden states of n user states, computed row by row."""
         ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
@@ -77,10 +77,10 @@ class RecurrentModel(IntensityModel, Protocol):
         ...
 
 
-class FromHidden:
-    """Part of a recurrent model: scores of states by their hidden states."""
+class FromHidden(RecurrentModel):
+    """Part of a recurrent model: scores by hidden states."""
 
-    def score(self: RecurrentModel, states: UserStates) -> torch.Tensor:
+    def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 intensities of the states."""
         return self.score_hidden(self.encode(states), states.now)
 
@@ -114,7 +114,7 @@ class ModelCapabilities:
 
     @classmethod
     def of(cls, model: object) -> ModelCapabilities:
-        """Abilities that a model declares by its attributes at this moment."""
+        """Abilities that a model declares by its attributes."""
         return cls(
             recurrent=isinstance(model, RecurrentModel),
             depends_on_state=bool(getattr(model, "depends_on_state", True)),
@@ -129,7 +129,7 @@ def recurrent(model: object) -> RecurrentModel | None:
 
 
 def rescale_of(model: object) -> float:
-    """Factor by which the last update kept the mean of λ(x).
+    """Factor of the last update that kept the mean λ(x).
 
     It is the model's attribute ``rescale``; 1 without one.
     """
@@ -137,7 +137,7 @@ def rescale_of(model: object) -> float:
 
 
 def require_targets(log: EventLog, kind: str) -> None:
-    """Refuse a log without target events for a model of a kind."""
+    """Refuse a log without target events."""
     if not log.targets.any():
         refuse(ModelError, kind, "found no target event in the log", "at least one")
 
@@ -145,11 +145,7 @@ def require_targets(log: EventLog, kind: str) -> None:
 def resolved(device: str) -> torch.device:
     """Device of a configured name on this machine.
 
-    Args:
-        device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        ConfigError: If the name is no device, or no device of this machine.
+    ``auto`` is the GPU if there is one; others are ``cpu``, ``cuda`` and ``cuda:N``.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -196,7 +192,7 @@ def in_blocks(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Events that u hidden states take in order, and n points in between."""
+    """Events that u hidden states take, and n points between."""
 
     offsets: Ints
     """(u + 1,) begin of each state's events."""
@@ -216,7 +212,7 @@ class Walk:
 
 
 class Stepping(Protocol):
-    """Recurrent model or ground intensity: it takes one event at a time."""
+    """Model that takes one event at a time."""
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states after one more event each."""
@@ -276,7 +272,7 @@ def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden
 
 
 def _step(model: Stepping, block: Hidden, items: Ints, times: Floats) -> Hidden:
-    """(STEP, …) hidden states after one event each, filled up with the first."""
+    """Hidden states (STEP, …) after one event each."""
     if missing := STEP - len(items):  # a block of another height may differ in its last bits
         items = np.concatenate([items, np.repeat(items[:1], missing)])
         times = np.concatenate([times, np.repeat(times[:1], missing)])

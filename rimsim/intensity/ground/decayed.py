@@ -1,4 +1,4 @@
-"""Exponentially decayed event counts of users: hidden states, and λ(x) proportional to one."""
+"""Exponentially decayed event counts of users, and λ(x) from them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ class DecayedGround(Ground):
     ``first`` (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf where there is none.
 
     Args:
-        config: Options.
         rates: (S,) decay rates β of the sums, per second.
     """
 
@@ -82,7 +81,7 @@ class DecayedGround(Ground):
         return faded + 1.0, torch.where(torch.isinf(first), times, first), times
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, 2S + 2) float64 non-negative features of the states at ``now``, seconds.
+        """Non-negative features (n, 2S + 2) of the states at ``now``.
 
         In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of
         the first event, an indicator of a state with events, and one of a state without.
@@ -122,7 +121,7 @@ class EMAConfig(UserPopularityConfig):
 
 
 class UserPopularity(DecayedGround):
-    """λ(x) = c·(n_x + s): a user's events so far, times one fitted factor.
+    """``λ(x) = c·(n_x + s)``: a user's events times a fitted factor.
 
     The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson
     maximum likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR
@@ -142,11 +141,7 @@ class UserPopularity(DecayedGround):
         self.factor = 0.0
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit the factor to given states and counts.
-
-        Raises:
-            ModelError: If there are no examples, or no event in them.
-        """
+        """Fit the factor to given states and counts."""
         self._require_events(examples)
         raw = self._activity(self.encode(examples.states), examples.states.now)
         self.factor = float(examples.counts.sum()) / float(raw.sum())
@@ -173,11 +168,7 @@ class UserPopularity(DecayedGround):
         return activity
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now``.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """(n,) float32 λ of the states at ``now``."""
         return (self._activity(hidden, now) * self._after_fit(self.factor or None)).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Base of the models over sequences of item ids: fit, update, scoring, persistence."""
+"""Base of the models over sequences of item ids."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ from rimsim.intensity.sequence.training import (
     windows,
 )
 from rimsim.intensity.softmax import MANY_ITEMS, Softmax, is_sampled
-from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SequenceConfig:
-    """Size and training of a model over sequences of item ids."""
+    """Size and training of a model over item sequences."""
 
     width: int = Field(default=64, ge=1, description="Hidden units; items have vectors of the same size.")
     context: int = Field(default=64, ge=2, description="Last events of a history that are read.")
@@ -80,7 +79,7 @@ class SequenceConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
-        """Keep a window longer than what it reads before its first prediction."""
+        """Keep windows longer than their burn-in."""
         for name in ("burn", "update_steps_back"):
             if getattr(self, name) >= self.context:
                 raise ValueError(
@@ -93,7 +92,9 @@ Config = TypeVar("Config", bound=SequenceConfig)
 
 
 class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
-    """Base of the shipped mark models over item ids: p(y|x) = softmax(W h(x) + b), λ(x) = 1.
+    """Base of the mark models over sequences: ``softmax(W h(x) + b)``.
+
+    The last tensor of a hidden state is h(x), (n, W).
 
     Attributes:
         last_run: Losses of the last fit or update; None after a load.
@@ -113,22 +114,10 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     @abstractmethod
     def _new_network(self, n_items: int, log: EventLog | None) -> Network:
-        """Network without values, on the CPU; a log where it is to be fitted."""
-
-    @abstractmethod
-    def encode(self, states: UserStates) -> Hidden:
-        """Hidden states of n user states; the last tensor is h(x), (n, W)."""
-
-    @abstractmethod
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states after one more event each."""
+        """Network without values, on the CPU."""
 
     def fit(self, log: EventLog) -> Self:
-        """Fit from scratch, with early stopping on held-out users.
-
-        Raises:
-            ModelError: If the log has no target event.
-        """
+        """Fit from scratch, with early stopping on held-out users."""
         config = self.config
         require_targets(log, self.kind)
         network = self._new_network(log.n_items, log)
@@ -160,13 +149,10 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Train a few epochs on the new log's target events, from present parameters.
+        """Train a few epochs on the new log.
 
         Gradients reach ``update_steps_back`` events before a target, so the cost grows with the targets, not
         with the histories. A log without target events changes nothing.
-
-        Raises:
-            ModelError: Before a fit, or if the log has another catalogue.
         """
         config, network = self.config, self.network
         known = len(network.bias)
@@ -189,7 +175,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self
 
     def _negatives(self, log: EventLog) -> int | None:
-        """Sampled labels and uniform items of a training; None: the softmax is full."""
+        """Sample size of a training's softmax; None: all items."""
         sampled = is_sampled(log, self.config.softmax, many_items=MANY_ITEMS)
         return self.config.negatives if sampled else None
 
@@ -199,17 +185,13 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self.config.session_gap if self.config.target == "next-session" else None
 
     def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
-        """Outputs of an update's windows; a model with memory starts them from earlier events."""
+        """Outputs of an update's windows, continued from earlier events."""
         del cut
         return self.network.outputs
 
     @property
     def network(self) -> Network:
-        """Fitted network.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """Fitted network."""
         return self._after_fit(self._network)
 
     def _refresh(self) -> None:
@@ -234,7 +216,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return {} if self._network is None else dict(self._network.state_dict())
 
     def extra(self) -> dict[str, Any]:
-        """Number of updates since the fit, which seeds the next update."""
+        """Number of updates, which seeds the next."""
         return {"updates": self._updates}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:

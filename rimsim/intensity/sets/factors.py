@@ -1,4 +1,4 @@
-"""Softmax factors: penalised maximum likelihood, with users folded in from their items."""
+"""Softmax factors: penalised maximum likelihood with folded-in users."""
 
 from __future__ import annotations
 
@@ -15,25 +15,17 @@ from rimsim.data.log import EventLog
 from rimsim.intensity.contract import in_blocks, spans
 from rimsim.intensity.popularity import fill_cold, learned, log_popularity
 from rimsim.intensity.selection.shrinkage import Shrinkage
-from rimsim.intensity.sets.bag import UNLIKELY, Cycle, matrices
-from rimsim.intensity.sets.personal import (
-    Arrays,
-    Cells,
-    PersonalModel,
-    SoftmaxConfig,
-    decks,
-    distinct,
-    sums,
-)
+from rimsim.intensity.sets.bag import Cycle, splits
+from rimsim.intensity.sets.personal import Arrays, Cells, PersonalModel, SoftmaxConfig, decks, distinct, sums
 from rimsim.intensity.softmax import (
     AdamW,
-    Proposal,
+    Negatives,
     RowItems,
     Sample,
-    SampledShares,
+    SoftmaxShares,
     is_sampled,
     one_cycle,
-    sampled_shares,
+    softmax_shares,
 )
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
@@ -65,7 +57,7 @@ def _outer(vectors: torch.Tensor) -> torch.Tensor:
 
 
 class _Newton(NamedTuple):
-    """Newton's method for max ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖².
+    """Newton's method for users' vectors, with shortened steps.
 
     A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, under which it never goes too far (Sun and
     Tran-Dinh, Mathematical Programming 2019: the log of a sum of exponentials is self-concordant in their general
@@ -87,7 +79,7 @@ class _Newton(NamedTuple):
     def step(
         self, u: torch.Tensor, slope: torch.Tensor, mean: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
-        """(n, R) u after a step, given the slope and the softmax's first and second moments of c."""
+        """Vectors (n, R) after a step, from moments of c."""
         rank = u.shape[1]
         spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
         delta = torch.linalg.solve(self.number[:, None, None] * spread + self.penalty, slope)
@@ -97,17 +89,10 @@ class _Newton(NamedTuple):
 
 
 def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float, steps: int) -> torch.Tensor:
-    """(n, R) vectors u of users from sums of their items' vectors.
+    """Vectors u (n, R) of users from sums of item vectors.
 
     They maximise ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖²: the penalised likelihood of ``count``
-    items whose vectors sum to ``total``, a small concave problem.
-
-    Args:
-        total: (n, R) Σ c_i over a user's items.
-        count: (n,) their number.
-        items: c and d.
-        ridge: Positive penalty.
-        steps: Newton steps, the same for every user.
+    (n,) items whose vectors sum to ``total`` (n, R).
     """
     vectors, offset = items
     squares, newton = _outer(vectors), _Newton.of(count, vectors, ridge)
@@ -119,13 +104,13 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
     return u
 
 
-def _newton(u: torch.Tensor, c: torch.Tensor, shares: SampledShares, ridge: float) -> torch.Tensor:
-    """(b, R) u after a Newton step on the penalised likelihood of own items."""
+def _newton(u: torch.Tensor, c: torch.Tensor, shares: SoftmaxShares, ridge: float) -> torch.Tensor:
+    """Vectors u (b, R) after a Newton step on own items."""
     row, item = shares.pairs
     every = torch.ones_like(shares.own)
     count = u.new_zeros(len(u)).index_add_(0, row, every)
     slope = -shares.mean(*shares.slopes(every), c) - ridge * u
-    second = shares.others @ _outer(c[shares.items])
+    second = shares.others @ _outer(shares.rows_of(c))
     # As a product of matrices: to lay out a square for each pair takes five times as long.
     items, place = torch.unique(item, return_inverse=True)
     pairs = torch.sparse_coo_tensor(
@@ -136,11 +121,11 @@ def _newton(u: torch.Tensor, c: torch.Tensor, shares: SampledShares, ridge: floa
 
 
 class _Draw:
-    """Pairs of users, and items that stand for all others, drawn each time."""
+    """Own items of users, and sampled others."""
 
     def __init__(self, cells: Cells, draws: int, seed: int, device: torch.device) -> None:
         self._cells, self._device = cells, device
-        self._proposal = Proposal.of(cells.item, cells.n_items, draws, device)
+        self._negatives = Negatives.of(cells.item, cells.n_items, draws, device)
         self._source = torch.Generator(device)
         self._source.manual_seed(derived_seed(seed, Purpose.MODEL, 27))
 
@@ -149,26 +134,19 @@ class _Draw:
         row, place = self._cells.pairs_of(users)
         parts = row, self._cells.item[place], self._cells.label[place]
         of_row, item, label = (torch.from_numpy(part).to(self._device) for part in parts)
-        return RowItems(of_row, item), label, self._proposal.draw(item, self._source)
+        return RowItems(of_row, item), label, self._negatives.draw(item, self._source)
 
 
 @torch.no_grad()
 def fit_items(
     cells: Cells, begin: Items, ridge: float, draws: int, seed: int, *, learn_bias: bool = False
 ) -> Items:
-    """C (and d) that nearly maximise Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²).
+    """Item parameters that nearly maximise the penalised likelihood.
 
-    A step takes some users, improves their a by a Newton step on the likelihood of all their items, and c and
-    d by one of Adam on that of the labels. Each user's a is kept for the next time. Sums over items are over the users'
-    own items and a sample, so the cost of a step is the number of its users' items, whatever the size of the catalogue.
-
-    Args:
-        cells: User-item pairs.
-        begin: Initial values; they stay as they are.
-        ridge: The penalty.
-        draws: Labels drawn for a step, and as many uniform items, which stand for all others.
-        seed: Seed of the order of users and of the samples.
-        learn_bias: Fit d too.
+    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). A step takes some users, improves their a by a Newton step on
+    the likelihood of all their items, and c (and d) by one of Adam on that of the labels. Each user's a is kept for the
+    next time. Sums over items are over the users' own items and a sample of ``draws`` labels and as many uniform items,
+    so the cost of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
     size = min(_USERS, n)
@@ -181,8 +159,8 @@ def fit_items(
     for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
         pairs, label, sample = draw.of(batch)
         rows = torch.from_numpy(batch).to(device)
-        a[rows] = u = _newton(a[rows], c, sampled_shares(a[rows], c, d, pairs, sample), ridge)
-        shares = sampled_shares(u, c, d, pairs, sample)
+        a[rows] = u = _newton(a[rows], c, softmax_shares(a[rows], c, d, pairs, sample), ridge)
+        shares = softmax_shares(u, c, d, pairs, sample)
         slopes = shares.slopes(label)
         c.grad = shares.spread(*slopes, u, len(c)) * (n / size) + ridge * c
         if learn_bias:
@@ -193,7 +171,7 @@ def fit_items(
 
 @torch.no_grad()
 def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
-    """(len(users), R) vectors a of users of the cells, by Newton's method on samples.
+    """Vectors a (users, R) by Newton's method on samples.
 
     Arguments are those of :func:`fit_items`.
     """
@@ -204,7 +182,7 @@ def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int
         pairs, _, sample = draw.of(users[first:last])
         for _ in range(_NEWTON_STEPS):
             u = found[first:last]
-            found[first:last] = _newton(u, c, sampled_shares(u, c, d, pairs, sample), ridge)
+            found[first:last] = _newton(u, c, softmax_shares(u, c, d, pairs, sample), ridge)
     return found
 
 
@@ -231,7 +209,7 @@ class FactorsConfig(SoftmaxConfig):
 
 
 class Factors(PersonalModel[FactorsConfig]):
-    """p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y), λ(x) = 1.
+    """``p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y)``.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
     ridge on both; of a large log nearly (:func:`fit_items`). When it serves, a user need not be known: u(x) solves the
@@ -263,7 +241,7 @@ class Factors(PersonalModel[FactorsConfig]):
             yield {"vectors": vectors, "offset": offset, "ridge": np.array([ridge], np.float32)}
 
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
-        """Adam on the whole penalised likelihood; history that is no target moves a alone."""
+        """Maximise the whole penalised likelihood by Adam."""
         c, offset = items
         optimizer = AdamW([a, c])  # type: ignore[list-item]  # both are parameters
         height = max(1, _CELLS // cells.n_items)
@@ -311,15 +289,13 @@ class Factors(PersonalModel[FactorsConfig]):
         seed = derived_seed(config.seed, Purpose.MODEL, 24, self._updates)
         steps, rate = config.update_steps, config.update_learning_rate
         cycle = Cycle(steps, config.update_batch_size, rate, ridge, seed, read_history=True)
-        for step, (read, label) in enumerate(matrices(Cells.of(log), cycle)):
-            x, y = read.to(self.device), label.to(self.device)
+        for step, split in enumerate(splits(Cells.of(log), cycle, self.device)):
             now = vectors.double()
-            users = folded(
-                x.double() @ now, x.sum(1).double(), Items(now, offset), ridge, config.newton_steps
-            )
-            logits = torch.addmm(offset, users, now.T).masked_fill_(x > 0, UNLIKELY)
-            slope = torch.softmax(logits, 1) * y.sum(1, keepdim=True) - y
-            vectors.grad = (slope.T @ users).float() + ridge * (vectors - begin)
+            total, count = split.sums(now)
+            users = folded(total, count.double(), Items(now, offset), ridge, config.newton_steps)
+            shares = softmax_shares(users, now, offset, split.own, None, barred=split.read)
+            slopes = shares.slopes(split.label.double())
+            vectors.grad = shares.spread(*slopes, users, len(now)).float() + ridge * (vectors - begin)
             optimizer.step(one_cycle(step, steps, rate))
         return {
             "vectors": vectors.detach().cpu().numpy(),
