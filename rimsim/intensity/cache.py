@@ -80,8 +80,8 @@ def kept(
 ) -> Entry:
     """Cached entry of a folder, made there if missing.
 
-    A damaged entry is made again. Entries are written to a draft folder and moved into place, so that processes that
-    make the same entry at once do not disturb each other.
+    A damaged entry, at which ``load`` raises a ModelError, is made again. Entries are written to a draft folder and
+    moved into place, so that processes that make the same entry at once do not disturb each other.
     """
     if folder.is_dir():
         with suppress(ModelError):
@@ -128,10 +128,7 @@ def fitted(
 
     The key is a digest of the log, of the model's class and config, of its source code and of the version of torch. The
     factors of a product have an entry each. Your own model that :func:`is_stored` does not know is fitted each time.
-
-    Args:
-        model: A model that is not fitted yet; a product keeps its identity.
-        examples: For a ground intensity: the states and counts to fit to, instead of the log's own.
+    A ground intensity can be fitted to given ``examples`` instead of the log's own.
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
         raise ModelError(f"fitted: found examples for a {type(model).__name__}; allowed: for a Ground")

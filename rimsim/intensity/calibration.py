@@ -106,11 +106,7 @@ def _deviance(count: Floats, rate: Floats) -> float:
 
 
 def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
-    """Compare predicted λ (n,) with the counts (n,) that followed.
-
-    Raises:
-        ModelError: If there is nothing to compare, or a λ is not positive.
-    """
+    """Compare predicted λ (n,) with the counts (n,) that followed."""
     rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
         raise ModelError("calibration: found no examples or a λ that is not positive; allowed: λ > 0")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,13 +63,7 @@ class RecurrentModel(IntensityModel, Protocol):
         ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states (n, …) after one more event each.
-
-        Args:
-            hidden: Hidden states of n user states.
-            items: (n,) int64 consumed items.
-            times: (n,) float64 times of consumption, seconds.
-        """
+        """Hidden states after one more event each at ``times``, seconds."""
         ...
 
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
@@ -129,10 +123,7 @@ def recurrent(model: object) -> RecurrentModel | None:
 
 
 def rescale_of(model: object) -> float:
-    """Factor of the last update that kept the mean λ(x).
-
-    It is the model's attribute ``rescale``; 1 without one.
-    """
+    """Factor of the last update that kept the mean λ(x)."""
     return float(getattr(model, "rescale", 1.0))
 
 
@@ -178,10 +169,7 @@ def in_blocks(
 ) -> torch.Tensor:
     """(n, …) values of a row-wise function, computed block by block.
 
-    Args:
-        function: Takes one (height, …) tensor for each of ``rows`` and returns one (height, …) tensor.
-        *rows: Tensors with n rows each.
-        height: Rows of a block; always the same for one kind of computation.
+    It takes one (height, …) tensor for each of ``rows`` and returns one; a kind of computation always has one height.
     """
     n = rows[0].shape[0]
     if n == height:
@@ -211,15 +199,7 @@ class Walk:
         return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
 
 
-class Stepping(Protocol):
-    """Model that takes one event at a time."""
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states after one more event each."""
-        ...
-
-
-def walked(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Hidden states (u, …) after all events, and (n, …) at the points.
 
     A model with a method ``walk(hidden, walk)`` does it by itself, to the same bits as :func:`stepped`. The given
@@ -232,11 +212,11 @@ def walked(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]
     own, step = by_name["walk"], by_name["step"]
     # A `walk` older than `step` walks the steps of a base, which the class has overridden.
     if own is not None and (step is None or issubclass(own, step)):
-        return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))  # type: ignore[attr-defined]
+        return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))
     return stepped(model, hidden, walk)
 
 
-def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Result of :func:`walked`, by the model's ``step``.
 
     States take events together in full blocks of :data:`STEP` rows, so each row has the bits that it has when its
@@ -271,11 +251,13 @@ def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden
     return tuple(part.index_select(0, after) for part in now), seen
 
 
-def _step(model: Stepping, block: Hidden, items: Ints, times: Floats) -> Hidden:
+def _step(model: Any, block: Hidden, items: Ints, times: Floats) -> Hidden:
     """Hidden states (STEP, …) after one event each."""
     if missing := STEP - len(items):  # a block of another height may differ in its last bits
         items = np.concatenate([items, np.repeat(items[:1], missing)])
         times = np.concatenate([times, np.repeat(times[:1], missing)])
         block = tuple(torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) for part in block)
     device = block[0].device
-    return model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))
+    return cast(
+        "Hidden", model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))
+    )

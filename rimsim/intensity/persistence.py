@@ -45,7 +45,7 @@ def write_record(folder: Path, record: Mapping[str, object]) -> None:
 
 
 def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """JSON half of a saved model, of any kind by default."""
+    """JSON half of a saved model."""
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -129,9 +129,6 @@ class Stored(ABC):
         """Read a fitted model of any kind.
 
         ``device`` replaces the saved config's. The kind of your own model is known once its class is imported.
-
-        Raises:
-            ModelError: If the folder holds no model of a known kind, or a damaged one.
         """
         path = Path(folder)
         record = read_record(path, cls.kind)
@@ -163,11 +160,7 @@ def is_stored(model: object) -> bool:
 
 
 def save_model(model: object, folder: Path) -> None:
-    """Write a fitted model so that :func:`load` reads it.
-
-    Raises:
-        ModelError: If it could not be given back (:func:`is_stored`).
-    """
+    """Write a fitted model so that :func:`load` reads it."""
     if not is_stored(model):
         raise ModelError(
             f"a {type(model).__name__} cannot be saved; allowed: a Stored model that can be made without arguments, or "

@@ -142,8 +142,7 @@ class Returning(Popularity):
     """p(y|x) ∝ r_y + prior·M·p_y for every state x, and λ(x) = 1.
 
     r_y counts the target events with item y in users' sessions after their first one, p is popularity in all target
-    events. Users who come back take other items than at first, and an arrival in the market is mostly a user who comes
-    back. :meth:`update` is exact: it equals a fit on the new log.
+    events. Users who come back take other items than at first. :meth:`update` is exact: it equals a fit on the new log.
     """
 
     kind: ClassVar[str] = "returning"

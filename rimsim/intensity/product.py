@@ -35,9 +35,7 @@ _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), 
 class RIM(FromHidden):
     """``λ(x,y) = λ(x)·p(y|x)``: recurrent intensity model.
 
-    Args:
-        mark: p(y|x), a recurrent model whose rows sum to 1.
-        ground: λ(x).
+    Ma, Liu and Deoras (ICLR 2022). The mark model is recurrent and its rows sum to 1.
     """
 
     kind: ClassVar[str] = "rim"

@@ -99,12 +99,7 @@ def shipped() -> dict[str, type[Any]]:
 
 
 def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
-    """Let your own model be made by name.
-
-    Args:
-        name: A name that no shipped model has.
-        factory: Called with (seed, device); returns a model that is not fitted.
-    """
+    """Let your own model be made by name: ``factory(seed, device)``."""
     if name in names() and name not in _OWN:
         found = f"found the name {name!r}, which a shipped model has"
         refuse(ConfigError, "register", found, "any other name")
@@ -193,11 +188,8 @@ def make(
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
             by a hyphen (``gru-hp``), or a registered name.
-        mark: Config record of the mark model, such as ``GRUConfig(width=128)``; None: the defaults.
-        ground: Config record of the ground intensity; None: the defaults.
-        seed: Replaces the config's seed, where it has one.
-        device: Replaces the configs' device.
-        gap: Inactivity that ends a session, such as ``30min``; replaces the configs' gap, where they have one.
+        mark: Config record of the mark model, such as ``GRUConfig(width=128)``; ``ground`` likewise.
+        seed: Replaces the config's seed, where it has one, as ``device`` and ``gap`` (such as ``30min``) do.
     """
     joined = parts(name)
     if joined is None:

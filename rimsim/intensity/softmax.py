@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -36,11 +36,8 @@ _ROWS = 512
 class AdamW:
     """Adam with decoupled weight decay and bounded gradients.
 
-    Loshchilov and Hutter, ICLR 2019. Torch's own would import its compiler, a second of CPU in every process.
-
-    Args:
-        weight_decay: Share of a parameter that a step of unit size takes away.
-        largest: Longest gradient over all parameters; a longer one is scaled down.
+    Loshchilov and Hutter, ICLR 2019. Torch's own would import its compiler, a second of CPU in every process. A
+    gradient over all parameters that is longer than ``largest`` is scaled down.
     """
 
     def __init__(
@@ -149,7 +146,7 @@ def softmax_loss(
     Shapes: h (p, W), V (M, W), b (M,), labels (p, K), distinct where their weights (p, K) are not 0.
     """
     if sample is None:
-        exact: torch.Tensor = _ExactLoss.apply(hidden, vectors, bias, label, weight)  # type: ignore[no-untyped-call,unused-ignore]
+        exact: torch.Tensor = cast("Any", _ExactLoss).apply(hidden, vectors, bias, label, weight)
         return exact
     items, correction = sample
     counted = weight > 0
@@ -208,9 +205,7 @@ class RowItems(NamedTuple):
     """Pairs (p,) of a batch row and an item."""
 
     row: torch.Tensor
-    """(p,) int64."""
     item: torch.Tensor
-    """(p,) int64."""
 
 
 @dataclass(frozen=True, eq=False)

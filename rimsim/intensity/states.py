@@ -113,9 +113,7 @@ def session_examples(
 def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:
     """Examples at the last ``windows`` multiples of ``horizon`` seconds.
 
-    For j = 1 … windows, every user with an event before T − j·horizon gives one example with the target
-    events in [T − j·horizon, T − (j−1)·horizon), where T is just past the last event. Users not yet seen then
-    give none.
+    For j = 1 … windows, users with an event before T − j·horizon give one example each; T is just past the last event.
     """
     if len(log) == 0:
         raise ModelError("fit: the log has no events; allowed: a log with at least one target event")

@@ -80,13 +80,13 @@ class GroundConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
-class Ground(FromHidden, Stored):
+class Ground(FromHidden, Stored, GroundModel):
     """Base of the shipped ground intensities.
 
-    Without a mark model, :meth:`score` spreads λ(x) evenly over the catalogue.
+    A slate yields fewer consumptions than a session of a log has events: a refit alone would shrink λ manyfold, so an
+    update keeps its mean. Without a mark model, :meth:`score` spreads λ(x) evenly over the catalogue.
 
-    Attributes:
-        rescale: Factor by which the last :meth:`update` multiplied λ, to keep its mean; 1 after a fit.
+    ``rescale`` is the factor of the last :meth:`update` that kept the mean of λ; 1 after a fit.
     """
 
     config: GroundConfig
@@ -100,17 +100,6 @@ class Ground(FromHidden, Stored):
     @abstractmethod
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit from scratch to given states and counts."""
-
-    @abstractmethod
-    def update(self, log: EventLog) -> Self:
-        """Fit to new target events, keeping the scale of λ.
-
-        A slate yields fewer consumptions than a session of a log has events: a refit alone would shrink λ manyfold.
-        """
-
-    @abstractmethod
-    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now`` (n,), seconds."""
 
     def examples(self, log: EventLog) -> CountExamples:
         """Examples for the level of λ: sessions or last horizons."""

@@ -105,9 +105,8 @@ def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats)
 class Rescaled:
     """Goodness of fit by time rescaling: compensated gaps against Exp(1).
 
-    Users are joined end to end in compensated time, so that each censored last gap counts (Papangelou's
-    theorem; Brown et al., Neural Computation 2002). On data that the parameters were fitted to, the test is
-    conservative: use held-out users.
+    Users are joined end to end in compensated time, so that each censored last gap counts (Papangelou's theorem; Brown
+    et al., Neural Computation 2002). On data of the fit, the test is conservative: use held-out users.
     """
 
     gaps: Floats
@@ -205,11 +204,7 @@ class Hawkes(DecayedGround):
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit the process to the log, its scale to examples.
-
-        Raises:
-            ModelError: If no user has a target event after its first event; as :meth:`fit_examples`.
-        """
+        """Fit the process to the log, its scale to examples."""
         require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
@@ -334,12 +329,10 @@ def poisson_objective(
 class HawkesPoisson(DecayedGround):
     """``λ(x) = w·φ(x)``, w ≥ 0: expected events within the horizon.
 
-    φ(x) are the :meth:`DecayedGround.features`. The counts are taken as Poisson, so the fit is convex. With a session
-    as horizon, a state is looked at no sooner than ``gap`` after its last event, because sessions begin there.
-
-    The model is HP of Ma, Liu and Deoras (ICLR 2022). Two things differ from their code: a state without a history has
-    its own constant (non-negative weights could otherwise never say that a first session is longer), and the ridge acts
-    on weights in units of their term's mean, so that it does not depend on the unit of time.
+    φ(x) are the :meth:`DecayedGround.features`; counts are taken as Poisson, so the fit is convex. Two things differ
+    from HP of Ma, Liu and Deoras (ICLR 2022): a state without a history has its own constant (non-negative weights
+    could otherwise never say that a first session is longer), and the ridge acts on weights in units of their term's
+    mean, so that it does not depend on the unit of time.
     """
 
     kind: ClassVar[str] = "hp"

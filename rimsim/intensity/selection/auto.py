@@ -100,10 +100,6 @@ class SelectedModel(Stored):
 
     The first of :func:`ranked` candidates is fitted to the whole log and is this model from then on. A candidate whose
     λ(x) is not 1 is not a mark model and is refused. A subclass makes candidates by name.
-
-    Attributes:
-        name: The chosen name; empty before a fit.
-        ranking: Worth of the candidates at the last fit.
     """
 
     kind: ClassVar[str] = "selected"
@@ -124,11 +120,7 @@ class SelectedModel(Stored):
         """True if a known name stands for a mark model."""
 
     def fit(self, log: EventLog) -> Self:
-        """Rank the candidates, then fit the best to the log.
-
-        Raises:
-            ConfigError: If a candidate is unknown or no mark model.
-        """
+        """Rank the candidates, then fit the best to the log."""
         config = self.config
         require_targets(log, self.kind)
         names = config.candidates

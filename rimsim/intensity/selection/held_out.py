@@ -72,19 +72,14 @@ class HeldOut:
         return len(self.states)
 
     def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
-        """True (n, M) at the k best unconsumed items, and ties.
-
-        Args:
-            logits: (n, M) or (M,); log p(y|x) up to a constant per row.
-            k: Items of a slate.
-        """
+        """True (n, M) at the k best unconsumed items, and ties."""
         left, last, _ = self._last(logits, k)
         return np.asarray((left >= last) & ~self.consumed, np.bool_)
 
     def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
         """Share (n,) of the k best unconsumed items that users took.
 
-        Where items tie for the last places, each of them has its share of these. Arguments as in :meth:`best`.
+        Where items tie for the last places, each of them has its share of these.
         """
         left, last, k = self._last(logits, k)
         above, tied = left > last, left == last
@@ -120,10 +115,7 @@ class HeldOut:
     def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
         """Held-out states of a log, or None below 20 users.
 
-        Args:
-            gap: A longer inactivity ends a session.
-            most_cells: Most states times items; further users are left out, though their future stays cut off. None:
-                all of them.
+        Users beyond ``most_cells`` states times items are left out, though their future stays cut off.
         """
         try:
             cut = later_sessions(log, gap=gap, seed=seed)

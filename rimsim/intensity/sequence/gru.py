@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from rimsim.intensity.contract import BLOCK, STEP, Hidden, in_blocks, padded, sp
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
 from rimsim.intensity.sequence.training import (
     Batch,
+    Forward,
     Outputs,
     SequenceNetwork,
     Windows,
@@ -73,9 +73,8 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     """``p(y|x) = softmax(W h(x) + b)``, h from a GRU over items.
 
     After Cho et al. (EMNLP 2014) and GRU4Rec (Hidasi et al., ICLR 2016). h is the hidden state after the last
-    ``context`` items of a state, zero for a state without history, whose p is softmax(b); b starts at log
-    popularity. Input and output item vectors are the same. The loss is the full softmax cross-entropy at the
-    log's target events; times are no input. λ(x) = 1.
+    ``context`` items of a state, zero without history; b starts at log popularity. Input and output item vectors are
+    the same, times are no input. λ(x) = 1.
 
     Inference reads and steps in fixed row blocks, with the input half of every gate looked up in a table of items. In
     an update, events further back than ``update_steps_back`` before the first target are read once, half the context
@@ -89,7 +88,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         del log
         return GRUNetwork(n_items, self.config.width, self.config.dropout)
 
-    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
+    def _continued(self, cut: Windows) -> Forward:
         network = self.network
         # Half the context is enough for a state that training is about to move anyway, and halves the cost.
         room = max(self.config.context // 2 - self.config.update_steps_back, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
@@ -16,17 +16,7 @@ from rimsim.errors import ModelError, refuse
 from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, require_targets, resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import fill_cold, log_popularity
-from rimsim.intensity.sequence.training import (
-    Batch,
-    Outputs,
-    SequenceNetwork,
-    TrainingOptions,
-    TrainingRun,
-    Windows,
-    held_out,
-    train,
-    windows,
-)
+from rimsim.intensity.sequence import training
 from rimsim.intensity.softmax import MANY_ITEMS, Softmax, is_sampled
 from rimsim.rng import Purpose, derived_seed
 
@@ -87,7 +77,7 @@ class SequenceConfig:
                 )
 
 
-Network = TypeVar("Network", bound=SequenceNetwork)
+Network = TypeVar("Network", bound=training.SequenceNetwork)
 Config = TypeVar("Config", bound=SequenceConfig)
 
 
@@ -96,8 +86,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     The last tensor of a hidden state is h(x), (n, W).
 
-    Attributes:
-        last_run: Losses of the last fit or update; None after a load.
+    ``last_run`` has the losses of the last fit or update; None after a load.
     """
 
     config: Config
@@ -108,7 +97,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.config_class()
         self.device = resolved(self.config.device)
-        self.last_run: TrainingRun | None = None
+        self.last_run: training.TrainingRun | None = None
         self._updates = 0
         self._network: Network | None = None
 
@@ -125,11 +114,11 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         with torch.no_grad():
             network.bias.copy_(torch.from_numpy(log_popularity(log, config.smoothing)))
         self._network = network.to(self.device)
-        cut = windows(log, config.context, config.burn, self._gap)
-        aside = held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
+        cut = training.windows(log, config.context, config.burn, self._gap)
+        aside = training.held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
         if aside.all():
             aside[:] = False
-        options = TrainingOptions(
+        options = training.TrainingOptions(
             config.epochs,
             config.batch_size,
             config.learning_rate,
@@ -141,7 +130,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
             config.sampled,
             self._negatives(log),
         )
-        self.last_run = train(network, cut.take(~aside), options, self.device, check=cut.take(aside))
+        self.last_run = training.train(network, cut.take(~aside), options, self.device, check=cut.take(aside))
         if config.cold_items:
             fill_cold(network.item.data, network.bias.data, log)
         self._updates = 0
@@ -158,10 +147,10 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         known = len(network.bias)
         if log.n_items != known:
             refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{known}, as fitted")
-        cut = windows(log, config.context, config.update_steps_back, self._gap)
+        cut = training.windows(log, config.context, config.update_steps_back, self._gap)
         if len(cut):
             self._updates += 1
-            options = TrainingOptions(
+            options = training.TrainingOptions(
                 config.update_epochs,
                 config.update_batch_size,
                 config.update_learning_rate,
@@ -170,7 +159,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
                 ahead=config.ahead,
                 negatives=self._negatives(log),
             )
-            self.last_run = train(network, cut, options, self.device, outputs=self._continued(cut))
+            self.last_run = training.train(network, cut, options, self.device, outputs=self._continued(cut))
             self._refresh()
         return self
 
@@ -184,7 +173,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         """Inactivity that ends a session, where whole sessions are predicted."""
         return self.config.session_gap if self.config.target == "next-session" else None
 
-    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
+    def _continued(self, cut: training.Windows) -> training.Forward:
         """Outputs of an update's windows, continued from earlier events."""
         del cut
         return self.network.outputs

@@ -20,6 +20,8 @@ from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """h (p, W) at the predicted positions, and item vectors V (M, W)."""
+Forward: TypeAlias = Callable[["Batch", torch.Generator | None], Outputs]
+"""Outputs of a batch; the generator draws dropout, None: no dropout."""
 
 FADE = 0.9
 """Weight of a later event relative to the event before it."""
@@ -221,10 +223,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
     @abstractmethod
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
-        """Outputs h (p, W) at predicted positions, and item vectors.
-
-        ``draw`` draws dropout, None: no dropout.
-        """
+        """Outputs h (p, W) at predicted positions, and item vectors."""
 
 
 @dataclass(frozen=True)
@@ -302,7 +301,7 @@ class _Criterion:
 
 
 def _mean(losses: list[tuple[float, int]]) -> float:
-    """Mean of losses of batches with their numbers of predicted events."""
+    """Mean loss of batches with numbers of predicted events."""
     total = 0.0
     for loss, count in losses:  # not by sum, whose rounding depends on the version of Python
         total += loss * count
@@ -327,7 +326,7 @@ def train(
     device: torch.device,
     *,
     check: Windows | None = None,
-    outputs: Callable[[Batch, torch.Generator | None], Outputs] | None = None,
+    outputs: Forward | None = None,
 ) -> TrainingRun:
     """Train a network in place by AdamW.
 

@@ -126,14 +126,11 @@ class TransformerNetwork(SequenceNetwork):
 class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     """``p(y|x) = softmax(W h(x) + b)``, h from causal self-attention.
 
-    After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with
-    RMSNorm (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). h is
-    the output after the last ``context`` items of a state, read behind a start vector. Item vectors are tied,
-    b starts at log popularity, times are no input. λ(x) = 1.
-
-    A hidden state is the last ``context`` items, their number, and h. An event costs one reading of them, so a
-    stepped state is exactly a re-encoded one. Histories are padded to a power of two that their own length
-    decides, and read in fixed row blocks, so that a row's bits do not depend on the batch.
+    After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with RMSNorm
+    (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Item vectors are tied, b
+    starts at log popularity, times are no input. λ(x) = 1. A hidden state is the last ``context`` items, their number,
+    and h. An event costs one reading of them. Histories are padded to a power of two that their own length decides, and
+    read in fixed row blocks, so that a row's bits do not depend on the batch.
     """
 
     kind: ClassVar[str] = "transformer"

@@ -14,19 +14,11 @@ from pydantic.dataclasses import dataclass
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
+from rimsim.intensity import softmax
 from rimsim.intensity.contract import Hidden, Walk, stepped
 from rimsim.intensity.popularity import fill_cold, log_popularity
 from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.personal import Arrays, Cells, PersonalModel, SoftmaxConfig, decks, distinct, sums
-from rimsim.intensity.softmax import (
-    MANY_ITEMS,
-    AdamW,
-    Negatives,
-    RowItems,
-    is_sampled,
-    one_cycle,
-    softmax_shares,
-)
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
@@ -71,8 +63,8 @@ class ReadSplit(NamedTuple):
 
     users: int
     """Number of users, b."""
-    read: RowItems
-    own: RowItems
+    read: softmax.RowItems
+    own: softmax.RowItems
     """Predicted items."""
     label: torch.Tensor
     """(p,) float32 weights of predicted items as labels."""
@@ -100,7 +92,9 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
             is_read |= label == 0
         is_own = ~is_read & (label > 0)
         read, own = (
-            RowItems(*(torch.from_numpy(part[chosen]).to(device) for part in (row, cells.item[place])))
+            softmax.RowItems(
+                *(torch.from_numpy(part[chosen]).to(device) for part in (row, cells.item[place]))
+            )
             for chosen in (is_read, is_own)
         )
         yield ReadSplit(len(batch), read, own, torch.from_numpy(label[is_own]).to(device))
@@ -110,20 +104,17 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
 def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None) -> Tables:
     """Tables after a training on the users of a log.
 
-    The loss is the mean over labels of −log softmax over the items that are not read, each label with its weight.
-    A batch's gradients are written out, which spares recording them: with P the softmax minus the labels,
-    ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
-
-    Args:
-        draws: Labels drawn for a batch, and as many uniform items, which stand for all others; None: all items.
+    The loss is the mean over labels of −log softmax over the items that are not read, each label with its weight;
+    ``draws`` labels and as many uniform items stand for all (None: all do). A batch's gradients are written out, which
+    spares recording them: with P the softmax minus the labels, ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
     """
     device, n_items = tables.read.device, cells.n_items
     begin = [tables.read, tables.predicted, tables.bias]
     now = [torch.nn.Parameter(table.clone()) for table in begin]
     read, predicted, bias = now
     centre = [table if cycle.centred else torch.zeros_like(table) for table in begin[:2]]
-    optimizer = AdamW(now if cycle.learn_bias else now[:2])
-    negatives = Negatives.of(cells.item[cells.label > 0], n_items, draws, device)
+    optimizer = softmax.AdamW(now if cycle.learn_bias else now[:2])
+    negatives = softmax.Negatives.of(cells.item[cells.label > 0], n_items, draws, device)
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
     for step, split in enumerate(splits(cells, cycle, device)):
@@ -132,7 +123,7 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
         scale = (count[:, None] + 1.0).rsqrt()
         h = total * scale
         sample = negatives.draw(own.item if len(own.item) else known.item, source)
-        shares = softmax_shares(h, predicted, bias, own, sample, barred=known)
+        shares = softmax.softmax_shares(h, predicted, bias, own, sample, barred=known)
         slopes = shares.slopes(split.label / split.label.sum().clamp(min=1e-6))
         held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
         pull = shares.mean(*slopes, predicted) * scale
@@ -140,7 +131,7 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
         predicted.grad = shares.spread(*slopes, h, n_items) + held[1]
         if cycle.learn_bias:
             bias.grad = shares.spread(*slopes, torch.ones_like(scale), n_items)[:, 0]
-        optimizer.step(one_cycle(step, cycle.steps, cycle.learning_rate))
+        optimizer.step(softmax.one_cycle(step, cycle.steps, cycle.learning_rate))
     return Tables(read.detach(), predicted.detach(), bias.detach())
 
 
@@ -168,10 +159,9 @@ class Bag(PersonalModel[BagConfig]):
     """``p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b)`` with n = |x|, λ(x) = 1.
 
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95 % of each user's
-    items are read, and the full softmax is fitted to the target events among the others. Events that are no targets are
-    only ever read. On a large log each user is read at least once in a fit, and the softmax is over the predicted items
-    and a sample of the others. b is κ log popularity + κ' log returning, and τ is in the tables. A hidden state is a
-    sum and a number, so it takes an event by an addition. An update trains all three for a few steps.
+    items are read, and the softmax is fitted to the target events among the others. Events that are no targets are only
+    ever read. On a large log each user is read at least once in a fit. b is κ log popularity + κ' log returning, and τ
+    is in the tables. An update trains all three for a few steps.
     """
 
     kind: ClassVar[str] = "bag"
@@ -196,7 +186,7 @@ class Bag(PersonalModel[BagConfig]):
 
     def _draws(self, whole: EventLog) -> int | None:
         config = self.config
-        sampled = is_sampled(whole, config.softmax, many_items=MANY_ITEMS)
+        sampled = softmax.is_sampled(whole, config.softmax, many_items=softmax.MANY_ITEMS)
         return config.negatives if sampled else None
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:

@@ -12,21 +12,12 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.data.log import EventLog
+from rimsim.intensity import softmax
 from rimsim.intensity.contract import in_blocks, spans
 from rimsim.intensity.popularity import fill_cold, learned, log_popularity
 from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.bag import Cycle, splits
 from rimsim.intensity.sets.personal import Arrays, Cells, PersonalModel, SoftmaxConfig, decks, distinct, sums
-from rimsim.intensity.softmax import (
-    AdamW,
-    Negatives,
-    RowItems,
-    Sample,
-    SoftmaxShares,
-    is_sampled,
-    one_cycle,
-    softmax_shares,
-)
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
@@ -56,36 +47,27 @@ def _outer(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors[:, :, None] * vectors[:, None, :]).flatten(1)
 
 
-class _Newton(NamedTuple):
-    """Newton's method for users' vectors, with shortened steps.
+def _stepped(
+    u: torch.Tensor,
+    slope: torch.Tensor,
+    moments: tuple[torch.Tensor, torch.Tensor],
+    count: torch.Tensor,
+    c: torch.Tensor,
+    ridge: float,
+) -> torch.Tensor:
+    """Vectors u (n, R) after a Newton step, from moments.
 
     A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, under which it never goes too far (Sun and
     Tran-Dinh, Mathematical Programming 2019: the log of a sum of exponentials is self-concordant in their general
     sense).
     """
-
-    number: torch.Tensor
-    """(n,) number of a user's items."""
-    penalty: torch.Tensor
-    """(R, R) ridge times identity."""
-    reach: torch.Tensor
-    """2·max‖c‖."""
-
-    @classmethod
-    def of(cls, count: torch.Tensor, vectors: torch.Tensor, ridge: float) -> _Newton:
-        identity = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-        return cls(count, ridge * identity, 2.0 * vectors.norm(dim=1).amax())
-
-    def step(
-        self, u: torch.Tensor, slope: torch.Tensor, mean: torch.Tensor, second: torch.Tensor
-    ) -> torch.Tensor:
-        """Vectors (n, R) after a step, from moments of c."""
-        rank = u.shape[1]
-        spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
-        delta = torch.linalg.solve(self.number[:, None, None] * spread + self.penalty, slope)
-        beta = (self.reach * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
-        moved: torch.Tensor = u + delta * (torch.log1p(beta) / beta)
-        return moved
+    (mean, second), rank = moments, u.shape[1]
+    spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
+    penalty = ridge * torch.eye(rank, dtype=c.dtype, device=c.device)
+    delta = torch.linalg.solve(count[:, None, None] * spread + penalty, slope)
+    beta = (2.0 * c.norm(dim=1).amax() * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
+    moved: torch.Tensor = u + delta * (torch.log1p(beta) / beta)
+    return moved
 
 
 def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float, steps: int) -> torch.Tensor:
@@ -95,16 +77,16 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
     (n,) items whose vectors sum to ``total`` (n, R).
     """
     vectors, offset = items
-    squares, newton = _outer(vectors), _Newton.of(count, vectors, ridge)
-    u = torch.zeros_like(total)
+    squares, u = _outer(vectors), torch.zeros_like(total)
     for _ in range(steps):
         share = torch.softmax(torch.addmm(offset, u, vectors.T), 1)
         mean = share @ vectors
-        u = newton.step(u, total - count[:, None] * mean - ridge * u, mean, share @ squares)
+        slope = total - count[:, None] * mean - ridge * u
+        u = _stepped(u, slope, (mean, share @ squares), count, vectors, ridge)
     return u
 
 
-def _newton(u: torch.Tensor, c: torch.Tensor, shares: SoftmaxShares, ridge: float) -> torch.Tensor:
+def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, ridge: float) -> torch.Tensor:
     """Vectors u (b, R) after a Newton step on own items."""
     row, item = shares.pairs
     every = torch.ones_like(shares.own)
@@ -117,7 +99,7 @@ def _newton(u: torch.Tensor, c: torch.Tensor, shares: SoftmaxShares, ridge: floa
         torch.stack([row, place]), shares.own, (len(u), len(items)), check_invariants=False
     )
     second += torch.sparse.mm(pairs, _outer(c[items]))
-    return _Newton.of(count, c, ridge).step(u, slope, shares.mean(shares.own, shares.others, c), second)
+    return _stepped(u, slope, (shares.mean(shares.own, shares.others, c), second), count, c, ridge)
 
 
 class _Draw:
@@ -125,16 +107,16 @@ class _Draw:
 
     def __init__(self, cells: Cells, draws: int, seed: int, device: torch.device) -> None:
         self._cells, self._device = cells, device
-        self._negatives = Negatives.of(cells.item, cells.n_items, draws, device)
+        self._negatives = softmax.Negatives.of(cells.item, cells.n_items, draws, device)
         self._source = torch.Generator(device)
         self._source.manual_seed(derived_seed(seed, Purpose.MODEL, 27))
 
-    def of(self, users: Ints) -> tuple[RowItems, torch.Tensor, Sample]:
+    def of(self, users: Ints) -> tuple[softmax.RowItems, torch.Tensor, softmax.Sample]:
         """Pairs of users, their labels, and a sample."""
         row, place = self._cells.pairs_of(users)
         parts = row, self._cells.item[place], self._cells.label[place]
         of_row, item, label = (torch.from_numpy(part).to(self._device) for part in parts)
-        return RowItems(of_row, item), label, self._negatives.draw(item, self._source)
+        return softmax.RowItems(of_row, item), label, self._negatives.draw(item, self._source)
 
 
 @torch.no_grad()
@@ -153,19 +135,19 @@ def fit_items(
     steps = max(_STEPS, -(-_TIMES * n // max(size, 1)))
     c, d = (torch.nn.Parameter(table.clone()) for table in begin)
     a = torch.zeros(n, c.shape[1], device=device)
-    optimizer = AdamW([c, d] if learn_bias else [c])
+    optimizer = softmax.AdamW([c, d] if learn_bias else [c])
     order = generator(seed, Purpose.MODEL, 26)
     draw = _Draw(cells, draws, seed, device)
     for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
         pairs, label, sample = draw.of(batch)
         rows = torch.from_numpy(batch).to(device)
-        a[rows] = u = _newton(a[rows], c, softmax_shares(a[rows], c, d, pairs, sample), ridge)
-        shares = softmax_shares(u, c, d, pairs, sample)
+        a[rows] = u = _newton(a[rows], c, softmax.softmax_shares(a[rows], c, d, pairs, sample), ridge)
+        shares = softmax.softmax_shares(u, c, d, pairs, sample)
         slopes = shares.slopes(label)
         c.grad = shares.spread(*slopes, u, len(c)) * (n / size) + ridge * c
         if learn_bias:
             d.grad = shares.spread(*slopes, u.new_ones(size, 1), len(d))[:, 0] * (n / size)
-        optimizer.step(one_cycle(step, steps, _RATE))
+        optimizer.step(softmax.one_cycle(step, steps, _RATE))
     return Items(c.detach(), d.detach())
 
 
@@ -182,7 +164,7 @@ def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int
         pairs, _, sample = draw.of(users[first:last])
         for _ in range(_NEWTON_STEPS):
             u = found[first:last]
-            found[first:last] = _newton(u, c, softmax_shares(u, c, d, pairs, sample), ridge)
+            found[first:last] = _newton(u, c, softmax.softmax_shares(u, c, d, pairs, sample), ridge)
     return found
 
 
@@ -212,9 +194,8 @@ class Factors(PersonalModel[FactorsConfig]):
     """``p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y)``.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both; of a large log nearly (:func:`fit_items`). When it serves, a user need not be known: u(x) solves the
-    same problem for the items of x with fixed c (:func:`folded`). It depends on x by Σ c_i and the number of items
-    alone, so a hidden state takes an event by an addition; the Newton steps are made when it is scored.
+    ridge on both; of a large log nearly (:func:`fit_items`). A served user need not be known: u(x) solves the same
+    problem for the items of x with fixed c (:func:`folded`), given Σ c_i and the number of items. λ(x) = 1.
     """
 
     kind: ClassVar[str] = "factors"
@@ -231,7 +212,10 @@ class Factors(PersonalModel[FactorsConfig]):
             source.normal(0, 0.1, (n, config.rank)).astype(np.float32) for n in (len(cells), log.n_items)
         ]
         a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
-        items, sampled = Items(c, torch.from_numpy(offset).to(self.device)), is_sampled(whole, config.softmax)
+        items, sampled = (
+            Items(c, torch.from_numpy(offset).to(self.device)),
+            softmax.is_sampled(whole, config.softmax),
+        )
         for number, ridge in enumerate(strengths):
             if sampled:
                 c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed).vectors)
@@ -243,7 +227,7 @@ class Factors(PersonalModel[FactorsConfig]):
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
         """Maximise the whole penalised likelihood by Adam."""
         c, offset = items
-        optimizer = AdamW([a, c])  # type: ignore[list-item]  # both are parameters
+        optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both are parameters
         height = max(1, _CELLS // cells.n_items)
         matrix, labels = cells.matrix(), cells.matrix(cells.label)
         plain = bool((cells.label == 1.0).all())
@@ -260,7 +244,7 @@ class Factors(PersonalModel[FactorsConfig]):
                     of_item = share * y.sum(1, keepdim=True) - y
                 a.grad[rows] += of_user @ c
                 c.grad += of_item.T @ a[rows]
-            optimizer.step(one_cycle(step, steps, self.config.learning_rate))
+            optimizer.step(softmax.one_cycle(step, steps, self.config.learning_rate))
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         states = distinct(states)
@@ -285,7 +269,7 @@ class Factors(PersonalModel[FactorsConfig]):
         offset, bias = self.served("offset").double(), self.served("bias")
         begin = self.served("vectors")
         vectors = torch.nn.Parameter(begin.clone())
-        optimizer = AdamW([vectors])
+        optimizer = softmax.AdamW([vectors])
         seed = derived_seed(config.seed, Purpose.MODEL, 24, self._updates)
         steps, rate = config.update_steps, config.update_learning_rate
         cycle = Cycle(steps, config.update_batch_size, rate, ridge, seed, read_history=True)
@@ -293,10 +277,10 @@ class Factors(PersonalModel[FactorsConfig]):
             now = vectors.double()
             total, count = split.sums(now)
             users = folded(total, count.double(), Items(now, offset), ridge, config.newton_steps)
-            shares = softmax_shares(users, now, offset, split.own, None, barred=split.read)
+            shares = softmax.softmax_shares(users, now, offset, split.own, None, barred=split.read)
             slopes = shares.slopes(split.label.double())
             vectors.grad = shares.spread(*slopes, users, len(now)).float() + ridge * (vectors - begin)
-            optimizer.step(one_cycle(step, steps, rate))
+            optimizer.step(softmax.one_cycle(step, steps, rate))
         return {
             "vectors": vectors.detach().cpu().numpy(),
             "offset": learned(self._array("offset"), log, config.memory),

@@ -60,11 +60,7 @@ class MatrixFactorization(FromHidden, Stored):
         self._v: torch.Tensor | None = None
 
     def fit(self, log: EventLog) -> Self:
-        """Factorise the users' target events.
-
-        Raises:
-            ConfigError: If the package ``implicit`` is not installed.
-        """
+        """Factorise the users' target events."""
         require_targets(log, self.kind)
         goal = log.rows(log.targets)
         ones = np.ones(len(goal), np.float32)

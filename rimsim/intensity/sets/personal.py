@@ -163,14 +163,10 @@ Config = TypeVar("Config", bound=PersonalConfig)
 class PersonalModel(FromHidden, Stored, Generic[Config]):
     """``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y)``, λ(x) = 1.
 
-    A subclass defines s; unless it has others, its hidden states are sums of the consumed items' vectors, and their
-    number. τ, κ, κ' ≥ 0 and the regularisation of s are chosen on held-out later sessions
-    (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted again to the whole log, and where it has become much
-    larger at the held-out states, τ is made smaller by as much. A log with fewer than 20 users who came back has
-    τ = κ = 1, κ' = 0 and the subclass's usual strength.
-
-    Attributes:
-        shrinkage: Choice of the last fit; None before.
+    A subclass defines s; by default, hidden states are sums of the consumed items' vectors, and their number. τ, κ, κ'
+    ≥ 0 and the regularisation of s are chosen on held-out later sessions (:mod:`rimsim.intensity.selection.shrinkage`);
+    s is then fitted again to the whole log. A log with fewer than 20 users who came back has τ = κ = 1, κ' = 0 and the
+    usual strength. ``shrinkage`` is the choice of the last fit.
     """
 
     config: Config
